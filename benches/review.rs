@@ -18,7 +18,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use wasmgate::admission::{Asked, Clock, Gate, State, examine};
+use wasmgate::admission::{Clock, Gate, ReviewContext, State, examine};
 use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::grant;
 use wasmgate::lookup::{self, Inspector};
@@ -124,7 +124,7 @@ fn stages(criterion: &mut Criterion) {
     let planned = serde_json::value::to_raw_value(&plan.object).unwrap();
     let placed = workload::read(planned.get(), Kind::Pod, "shop").unwrap();
     let inspector = gate.inspector();
-    let asked = Asked {
+    let asked = ReviewContext {
         state: &state,
         inspector: &inspector,
         webhook: Webhook::Validate,

@@ -14,7 +14,7 @@ mod started;
 pub mod state;
 
 pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};
-pub use examine::Asked;
+pub use examine::ReviewContext;
 pub use rehearsal::{NewObject, Rehearsal, judge_as_is, rehearse};
 pub use state::{Error, State};
 

@@ -15,18 +15,16 @@ use reqwest::StatusCode;
 use crate::image::descriptor::Descriptor;
 use crate::image::{self, Digest, reference::Reference};
 use crate::registry::source::{FetchedManifest, Source};
-use asking::Asking;
 use auth::Auth;
 use breaker::Breakers;
 use guard::Guard;
 use keyring::Keyring;
 use message::{Answer, AuthContext, FetchFailure};
+use request::AuthenticatedRequest;
 use resolver::{Resolver, System};
 use site::{Mirror, Requested, Site};
 use transport::{BodyFailure, Transport};
 
-mod asker;
-mod asking;
 mod auth;
 mod breaker;
 mod ca_files;
@@ -42,19 +40,21 @@ mod keyring;
 pub mod layout;
 mod message;
 mod options;
+mod pull_identity;
 mod push;
+mod request;
 pub mod resolver;
 mod secret;
 mod site;
 pub mod source;
 mod transport;
 
-pub use asker::Asker;
 pub use breaker::BreakerOptions;
 pub(crate) use clock::Clock;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
 pub use error::Error;
 pub use options::{ProxyOptions, RegistryOptions};
+pub use pull_identity::PullIdentity;
 pub use push::{Artifact, push};
 pub use secret::SecretText;
 
@@ -69,7 +69,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub struct Registry {
     inner: Arc<Inner>,
     /// Credentials of the pod that the image is looked up for; tried before the platform's own.
-    asker: Asker,
+    asker: PullIdentity,
 }
 
 struct Inner {
@@ -135,13 +135,13 @@ impl Registry {
             mirrors,
             guard,
         };
-        Ok(Self { inner: Arc::new(inner), asker: Asker::default() })
+        Ok(Self { inner: Arc::new(inner), asker: PullIdentity::default() })
     }
 
     /// The same registries, asked for a pod: its credentials are tried before the platform's own, in the order of the
     /// kubelet (`kubernetes:pkg/credentialprovider/secrets/secrets.go`, `MakeDockerKeyring`).
     #[must_use]
-    pub fn asked_by(&self, asker: &Asker) -> Self {
+    pub fn asked_by(&self, asker: &PullIdentity) -> Self {
         Self { inner: self.inner.clone(), asker: asker.clone() }
     }
 
@@ -151,7 +151,7 @@ impl Registry {
     }
 
     /// Whether one of the registries that would be asked for the image does not answer this pod.
-    pub(crate) fn is_suspect(&self, reference: &Reference, asker: &Asker) -> bool {
+    pub(crate) fn is_suspect(&self, reference: &Reference, asker: &PullIdentity) -> bool {
         self.inner.sites(reference).iter().any(|site| self.inner.breakers.is_suspect(&asker.scope(site)))
     }
 
@@ -195,23 +195,28 @@ impl Registry {
         let permit = self.inner.breakers.enter(&self.asker.scope(site));
         let permit =
             permit.map_err(|closed| FetchFailure::Other(message::breaker_open(&site.registry, closed)))?;
-        let mut asking = Asking { inner: &self.inner, site, permit, auth: AuthContext::default() };
-        let response = asking.ask(site.url(requested)?, requested.accept(), self.asker.logins()).await?;
+        let mut request =
+            AuthenticatedRequest { inner: &self.inner, site, permit, auth: AuthContext::default() };
+        let response = request.ask(site.url(requested)?, requested.accept(), self.asker.logins()).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = transport::read_some(response, ERROR_BODY).await;
-            let answer =
-                Answer { registry: &site.registry, status: status.as_u16(), body: &body, auth: &asking.auth };
+            let answer = Answer {
+                registry: &site.registry,
+                status: status.as_u16(),
+                body: &body,
+                auth: &request.auth,
+            };
             return Err(message::explain(&answer));
         }
         // A manifest is short and the registry serves it itself, so the registry has answered only when the manifest is
         // here. A blob may be long, and may come from another host.
         if matches!(requested, Requested::Manifest { .. }) {
-            asking.permit.asks();
+            request.permit.asks();
         }
         let read = transport::read(response, limit).await;
         if !matches!(read, Err(BodyFailure::Network(_))) {
-            asking.permit.answered();
+            request.permit.answered();
         }
         let bytes = read.map_err(|failure| match failure {
             BodyFailure::TooLarge => FetchFailure::TooLarge,

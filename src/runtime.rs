@@ -21,7 +21,7 @@ mod youki;
 
 pub use answers::{Compiler, NativeWay, Runtime};
 pub use family::{Family, runnable_by, start_undescribed, warnings};
-pub use handover::{Extra, Files, Handover, HttpServer, Things, Variables};
+pub use handover::{Extra, Files, HandedOver, Handover, HttpServer, Variables};
 pub use hardening::{Hardening, HardeningMode};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -19,7 +19,7 @@ mod warnings;
 pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
 pub use follow::{Follower, Terms};
-pub use kept::Kept;
+pub use kept::BundleStore;
 pub use oci::{LAYER, pull};
 pub use options::{BundleAction, BundleSource, Origin};
 pub use status::{BundleStatus, Statuses};

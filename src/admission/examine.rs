@@ -32,7 +32,7 @@ use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct ReviewContext<'a> {
     /// The state of the gate.
     pub state: &'a State,
     /// Looks images up.
@@ -46,7 +46,10 @@ pub struct Asked<'a> {
 }
 
 /// Examines one review. If the policies run, `keep` is called with their input; its result is returned with the verdict.
-pub async fn examine<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Examination<K> {
+pub async fn examine<K>(
+    asked: &ReviewContext<'_>,
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Examination<K> {
     let mut timings = Timings::default();
     let (workload, object) = match read(asked) {
         Ok(read) => read,
@@ -54,7 +57,7 @@ pub async fn examine<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -
     };
     let read = asked.clock.elapsed();
     timings.note(Stage::Read, read);
-    let Asked { state, inspector, clock, .. } = *asked;
+    let ReviewContext { state, inspector, clock, .. } = *asked;
     let inspection = inspect(state, inspector, &workload, clock.for_inspection()).await;
     let inspected = clock.elapsed();
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
@@ -74,7 +77,7 @@ const fn stage_of(webhook: Webhook) -> Stage {
 /// The mutating webhook plans changes. The validating one judges a pod as it is, and a template as the pods that will be
 /// created from it.
 async fn conclude<K>(
-    asked: &Asked<'_>,
+    asked: &ReviewContext<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
@@ -101,8 +104,8 @@ async fn conclude<K>(
 // === Reading ===
 
 /// The workload of the review and its JSON, or why there is nothing to examine.
-fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Ending<K>> {
-    let Asked { state, review, .. } = *asked;
+fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>), Ending<K>> {
+    let ReviewContext { state, review, .. } = *asked;
     if let Some(skip) = not_ours(asked) {
         return Err(Ending::Skipped(skip));
     }
@@ -131,7 +134,7 @@ const HARMLESS_SUBRESOURCES: &[&str] =
     &["status", "scale", "binding", "eviction", "exec", "attach", "portforward", "log", "proxy", "token"];
 
 /// Why a review can be answered without reading its object; `None` if it cannot.
-fn not_ours(asked: &Asked<'_>) -> Option<Skip> {
+fn not_ours(asked: &ReviewContext<'_>) -> Option<Skip> {
     let review = asked.review;
     let sub_resource = review.sub_resource.as_deref();
     if asked.state.exempt_namespaces.contains(&review.namespace) {
@@ -148,7 +151,7 @@ fn not_ours(asked: &Asked<'_>) -> Option<Skip> {
 }
 
 /// Why an object that was read is left alone; `None` if it must be examined.
-fn nothing_to_do(asked: &Asked<'_>, workload: &Workload) -> Option<Skip> {
+fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload) -> Option<Skip> {
     let review = asked.review;
     if workload.is_mirror() {
         return Some(Skip::MirrorPod);
@@ -334,7 +337,7 @@ pub fn plan(
 }
 
 fn planned(
-    asked: &Asked<'_>,
+    asked: &ReviewContext<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
@@ -345,7 +348,7 @@ fn planned(
 
 /// Runs the policies on a workload as it is.
 pub async fn judge<K>(
-    asked: &Asked<'_>,
+    asked: &ReviewContext<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
@@ -397,7 +400,7 @@ fn missing_class(state: &State, workload: &Workload) -> Option<String> {
 
 /// The verdict on this workload: the violations with enforcement actions and exceptions applied.
 fn verdict(
-    asked: &Asked<'_>,
+    asked: &ReviewContext<'_>,
     workload: &Workload,
     inspection: &Inspection,
     evaluation: Evaluation,
@@ -416,7 +419,7 @@ fn verdict(
 /// Judges a template as the pods that a controller would create from it: with defaults, changed by the mutating webhook,
 /// and then judged.
 async fn judge_as_pods<K>(
-    asked: &Asked<'_>,
+    asked: &ReviewContext<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use serde_json::value::to_raw_value;
 
 use super::decision::{Decision, GivenUp};
-use super::examine::{Asked, examine};
+use super::examine::{ReviewContext, examine};
 use super::state::State;
 use super::{Clock, Gate, record};
 use crate::audit::Stage;
@@ -50,7 +50,7 @@ async fn decide(
     clock: Clock,
 ) -> (Decision, Vec<u8>) {
     let inspector = gate.inspector();
-    let asked = Asked { state, inspector: &inspector, webhook, review, clock };
+    let asked = ReviewContext { state, inspector: &inspector, webhook, review, clock };
     let work = async {
         // Without it the decision is replayed by none, and stands all the same.
         let text = |input: &PolicyInput<'_>| {

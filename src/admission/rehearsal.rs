@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 
 use super::ending::{Conclusion, Ending};
-use super::examine::{Asked, examine};
+use super::examine::{ReviewContext, examine};
 use super::{Clock, Error, State, api_server, decision};
 use crate::answer::Answer;
 use crate::judge::PolicyInput;
@@ -96,12 +96,13 @@ pub async fn rehearse<K>(
     );
     let mut review = review(new, &received)?;
     let clock = Clock::start(budget);
-    let asked = Asked { state, inspector, webhook: Webhook::Mutate, review: &review, clock };
+    let asked = ReviewContext { state, inspector, webhook: Webhook::Mutate, review: &review, clock };
     let mutate = answered(&asked, |_| ()).await;
     if let Some(Conclusion::Planned(plan)) = mutate.ending.conclusion() {
         review.object = Some(to_raw_value(&plan.object).map_err(Error::WriteObject)?);
     }
-    let asked = Asked { state, inspector, webhook: Webhook::Validate, review: &review, clock: clock.again() };
+    let asked =
+        ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock: clock.again() };
     let validate = answered(&asked, keep).await;
     Ok(Rehearsal { received, mutate, validate })
 }
@@ -117,11 +118,11 @@ pub async fn judge_as_is<K>(
 ) -> Result<Ending<K>, Error> {
     let review = review(existing, existing.object)?;
     let clock = Clock::start(budget);
-    let asked = Asked { state, inspector, webhook: Webhook::Validate, review: &review, clock };
+    let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };
     Ok(examine(&asked, keep).await.ending)
 }
 
-async fn answered<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Answered<K> {
+async fn answered<K>(asked: &ReviewContext<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Answered<K> {
     let ending = examine(asked, keep).await.ending;
     let answer = decision::answer(asked.webhook, asked.review, &ending);
     Answered { ending, answer }

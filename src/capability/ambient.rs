@@ -1,11 +1,11 @@
 //! What the runtime and the pod spec hand over, one entry each: this mount, that variable, the network. The runtime's
 //! family decides which ([`crate::runtime::Runtime::hands_over`]); this module turns them into entries.
 
+mod handed_over;
 mod plug_ins;
 mod pod;
 mod shim_variables;
 mod spin;
-mod things;
 mod variables;
 
 use std::borrow::Cow;
@@ -24,14 +24,14 @@ pub use spin::UNRESOLVED;
 
 /// The facts, pod and runtime that decide what an image is handed.
 #[derive(Debug)]
-pub(super) struct Host<'a> {
+pub(super) struct RuntimeHost<'a> {
     pub facts: &'a ImageFacts,
     pub program: &'a Program,
     pub pod: Pod<'a>,
     pub profile: Option<&'a Profile>,
 }
 
-impl<'a> Host<'a> {
+impl<'a> RuntimeHost<'a> {
     pub fn new(
         workload: &'a Workload,
         container: &Container,
@@ -101,7 +101,7 @@ impl<'a> Host<'a> {
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
         merge(match (self.handover(), unit.component) {
-            (Handover::Things(given), _) => things::of(self, &given),
+            (Handover::Only(given), _) => handed_over::of(self, &given),
             (Handover::SpinManifest, Some(component)) => spin::component(self, component),
             (Handover::SpinLayer, _) => spin::layer(self),
             (Handover::SpinManifest, None) | (Handover::Everything, _) => self.everything(),
@@ -113,9 +113,7 @@ impl<'a> Host<'a> {
         merge(match self.handover() {
             Handover::SpinManifest | Handover::SpinLayer => spin::app(self),
             Handover::Everything => self.everything(),
-            Handover::Things(_) => {
-                self.loads_plug_ins().then(|| plug_ins::loaded(self)).into_iter().collect()
-            }
+            Handover::Only(_) => self.loads_plug_ins().then(|| plug_ins::loaded(self)).into_iter().collect(),
         })
     }
 
@@ -168,7 +166,7 @@ impl<'a> Host<'a> {
         entries.extend_from_slice(self.pod.mounts());
         entries.extend(self.variables());
         entries.extend(self.pod.secret_arguments());
-        entries.extend(things::kernel(self, "/", &why, true));
+        entries.extend(handed_over::kernel(self, "/", &why, true));
         entries
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ambient::{Host, plug_ins};
+use super::ambient::{RuntimeHost, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -18,7 +18,7 @@ pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profi
     if container.role == Role::ImageVolume {
         return Capabilities::default();
     }
-    let host = Host::new(workload, container, (facts, program), profile);
+    let host = RuntimeHost::new(workload, container, (facts, program), profile);
     match program {
         Program::Linux => Capabilities::default(),
         Program::Native { source, magic } => native(&host, source, magic),
@@ -29,7 +29,7 @@ pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profi
 
 /// Native code: the shims run it as an ordinary container (runwasi's `executor.rs`, `is_linux_container`), so the other
 /// capabilities say nothing about it.
-fn native(host: &Host<'_>, source: &str, magic: &str) -> Capabilities {
+fn native(host: &RuntimeHost<'_>, source: &str, magic: &str) -> Capabilities {
     let requires = vec![Entry::new(Capability::NativeExec, format!("{magic} program {source}"))];
     let ambient = vec![Entry::new(
         Capability::NativeExec,
@@ -45,7 +45,7 @@ fn unnameable(reason: &str) -> Capabilities {
     Capabilities { requires: vec![entry.clone()], effective: vec![entry], ..Capabilities::default() }
 }
 
-fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities {
+fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabilities {
     let mut all = Capabilities::default();
     let mut add = |requires: Vec<Entry>, ambient: Vec<Entry>| {
         let (effective, missing) = meet(&requires, &ambient, host);
@@ -103,7 +103,7 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
 }
 
 /// Splits what can be called into what is handed over and what is missing.
-fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, Vec<Entry>) {
+fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<Entry>, Vec<Entry>) {
     let (mut effective, mut missing) = (Vec::new(), Vec::new());
     for required in requires {
         let before = effective.len();
@@ -201,7 +201,7 @@ fn narrower_host(required: Option<&WrittenHost>, handed: Option<&WrittenHost>) -
 }
 
 /// A command that imports any interface of `wasi:http`, even the types alone, cannot be linked.
-fn unlinked_http(units: &[Unit<'_>], missing: &[Entry], host: &Host<'_>) -> Vec<Entry> {
+fn unlinked_http(units: &[Unit<'_>], missing: &[Entry], host: &RuntimeHost<'_>) -> Vec<Entry> {
     if missing.iter().any(|entry| entry.capability == Capability::HttpOutbound) {
         return Vec::new();
     }

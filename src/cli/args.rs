@@ -92,12 +92,12 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// Sources of configuration, grants, policies and images; shared by all commands. A flag overrides the configuration file.
+/// Sources of configuration, grants, policies and images; shared by most commands. A flag overrides the configuration file.
 #[derive(Debug, Clone, Default, Parser)]
 pub struct GateOptions {
-    /// Configuration file (kind `GateConfiguration`)
-    #[arg(long, short = 'c', value_name = "FILE", env = "WASMGATE_CONFIG", help_heading = "Gate")]
-    pub config: Option<PathBuf>,
+    /// The configuration file, and how images are reached
+    #[command(flatten)]
+    pub images: ImageOptions,
     /// Directory of grants and exceptions: WasiGrant, ClusterWasiGrant, WasiException
     #[arg(long, value_name = "DIR", help_heading = "Gate")]
     pub grants: Option<PathBuf>,
@@ -112,6 +112,14 @@ pub struct GateOptions {
     /// the configuration, else `wasmgate/compiled` in the user's folder of caches]
     #[arg(long, value_name = "DIR", env = "WASMGATE_COMPILED_DIR", help_heading = "Gate")]
     pub compiled_dir: Option<PathBuf>,
+}
+
+/// The configuration file, and how images are reached: all that a command needs which judges nothing.
+#[derive(Debug, Clone, Default, Parser)]
+pub struct ImageOptions {
+    /// Configuration file (kind `GateConfiguration`)
+    #[arg(long, short = 'c', value_name = "FILE", env = "WASMGATE_CONFIG", help_heading = "Gate")]
+    pub config: Option<PathBuf>,
     /// Serve images of a registry host (or host/prefix) from OCI image-layout folders below DIR (repeatable)
     #[arg(long = "image-layouts", value_name = "HOST=DIR", help_heading = "Images")]
     pub image_layouts: Vec<String>,
@@ -127,6 +135,13 @@ pub struct GateOptions {
     /// Docker `config.json` with registry credentials
     #[arg(long, value_name = "FILE", env = "WASMGATE_DOCKER_CONFIG", help_heading = "Images")]
     pub docker_config: Option<PathBuf>,
+}
+
+impl ImageOptions {
+    /// The same for a whole gate, with nothing else.
+    pub fn gate(&self) -> GateOptions {
+        GateOptions { images: self.clone(), ..GateOptions::default() }
+    }
 }
 
 /// Options of `serve`.
@@ -298,9 +313,9 @@ pub struct InspectOptions {
     /// Longest time to look at the image, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
-    /// Sources
+    /// How images are reached
     #[command(flatten)]
-    pub gate: GateOptions,
+    pub images: ImageOptions,
 }
 
 /// Output format of `scan`.

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::GateOptions;
+use super::args::{GateOptions, ImageOptions};
 use super::{Error, engine};
 use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
-use crate::judge::{EnforcementSettings, verdict::POLICY_ERROR};
+use crate::judge::{EnforcementSettings, REFUSE_FILES, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
-use crate::sources::{BundleSource, Follower, Kept, Origin, Terms};
+use crate::sources::{BundleSource, BundleStore, Follower, Origin, Terms};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -27,7 +27,7 @@ pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
 
 /// The checked configuration; `more` holds the flags that only `serve` has.
 pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings, Error> {
-    let file = config::load(options.config.as_deref())?;
+    let file = config::load(options.images.config.as_deref())?;
     with_folders(config::resolve(file, overrides(options, more))?)
 }
 
@@ -67,18 +67,15 @@ fn missing_folders(settings: &Settings) -> Vec<config::Error> {
 
 fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
     // Destructured, so that a new flag cannot be forgotten here.
-    let GateOptions {
+    let GateOptions { images, grants, cluster, bundles, compiled_dir } = options.clone();
+    let ImageOptions {
         config: _,
-        grants,
-        cluster,
-        bundles,
-        compiled_dir,
         image_layouts,
         allow_registries,
         insecure_registries,
         registry_cas,
         docker_config,
-    } = options.clone();
+    } = images;
     Overrides {
         grants,
         cluster,
@@ -218,6 +215,18 @@ pub fn warnings(settings: &Settings) -> Vec<(&'static str, &'static str)> {
     vec![("policies.store", warning)]
 }
 
+/// Why the `hardening` of profiles takes no files from pods, if it takes none: that depends on rules which no bundle has.
+pub fn idle_hardening(settings: &Settings, known: Option<&BTreeSet<String>>) -> Option<String> {
+    let lacking = REFUSE_FILES.into_iter().find(|rule| known.is_some_and(|known| !known.contains(*rule)))?;
+    let takes = settings.runtimes.profiles.iter().any(|profile| profile.hardening.takes_files());
+    takes.then(|| {
+        format!(
+            "no loaded bundle has the rule `{lacking}`, so `automountServiceAccountToken` and `readOnly` are filled in on no pod; load \
+             the baseline (`policies.baseline`), or set both to `off`"
+        )
+    })
+}
+
 /// What to write instead of a rule that is in no bundle.
 pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let near = text::did_you_mean(rule, known.clone());
@@ -246,7 +255,7 @@ pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> 
         engine: engine.clone(),
         limits: limits(settings),
         trust: Trust::new(&settings.file.policies.keys, settings.file.policies.require_signed)?.into(),
-        kept: settings.file.policies.store.as_ref().map(Kept::new),
+        kept: settings.file.policies.store.as_ref().map(BundleStore::new),
     };
     Ok(Follower::new(source.clone(), terms, registry.as_ref())?)
 }

@@ -98,7 +98,8 @@ fn has_flags(options: &GateOptions) -> bool {
 
 /// The files and folders that flags name.
 fn in_flags(options: &GateOptions) -> impl Iterator<Item = PathBuf> {
-    let GateOptions { config, grants, cluster, bundles, .. } = options;
+    let GateOptions { images, grants, cluster, bundles, .. } = options;
+    let config = &images.config;
     let on_disk = |place: &String| match BundleSource::of(place).origin() {
         Ok(Origin::Path(path)) => Some(path),
         _ => None,
@@ -125,7 +126,7 @@ fn something_was_checked(options: &CheckOptions, report: &Report) -> Result<(), 
 
 /// Name of the configuration in messages.
 fn configuration(options: &GateOptions) -> String {
-    let file = options.config.as_ref().map(|path| path.display().to_string());
+    let file = options.images.config.as_ref().map(|path| path.display().to_string());
     file.unwrap_or_else(|| "the embedded default and the flags".to_string())
 }
 
@@ -134,7 +135,7 @@ fn configuration(options: &GateOptions) -> String {
 fn settings(options: &GateOptions, report: &mut Report) -> Result<(Settings, bool), Error> {
     let origin = configuration(options);
     let before = report.problems.len();
-    let (file, unparsed) = match &options.config {
+    let (file, unparsed) = match &options.images.config {
         Some(path) => config::parse_in_part(&origin, &config::text_of(path)?),
         None => (Some(config::File::default()), Vec::new()),
     };
@@ -145,7 +146,7 @@ fn settings(options: &GateOptions, report: &mut Report) -> Result<(Settings, boo
         report.configuration(&origin, error);
     }
     let is_right = report.problems.len() == before;
-    report.count("configurations", usize::from(is_right && options.config.is_some()));
+    report.count("configurations", usize::from(is_right && options.images.config.is_some()));
     Ok((settings, bundles_known))
 }
 

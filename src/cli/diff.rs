@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::{DiffFormat, DiffOptions, OutputFormat};
 use super::manifest::Manifest;
-use super::report::{self, Kept};
+use super::report::{self, JudgedFacts};
 use super::{Error, Exit, build, inspect, print, rehearse, suggest};
 use crate::admission::{Rehearsal, State};
 use crate::capability::required;
@@ -122,7 +122,7 @@ impl Reader {
         Ok(Program { denials: denials(&rehearsal, None), ..of_facts(image, &facts) })
     }
 
-    async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<Kept>, Error> {
+    async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<JudgedFacts>, Error> {
         rehearse::rehearsed(&self.state, &self.inspector, manifest, namespace, self.budget, false).await
     }
 }
@@ -172,7 +172,7 @@ fn of_modules(image: &str, modules: &[ModuleFacts]) -> Program {
 }
 
 /// The containers of an object that may start Wasm, by name.
-fn programs(rehearsal: &Rehearsal<Kept>) -> Side {
+fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
     let Some(examined) = rehearsal.validate.ending.examined() else { return Side::new() };
     let reported = report::containers(&rehearsal.validate.ending);
     let mut side = Side::new();
@@ -199,7 +199,7 @@ fn programs(rehearsal: &Rehearsal<Kept>) -> Side {
 }
 
 /// The denials of the object that are about this container, or about no container in particular.
-fn denials(rehearsal: &Rehearsal<Kept>, container: Option<&str>) -> BTreeSet<String> {
+fn denials(rehearsal: &Rehearsal<JudgedFacts>, container: Option<&str>) -> BTreeSet<String> {
     let judged = rehearsal.validate.ending.judged();
     let violations = judged.iter().flat_map(|judged| &judged.judgement.verdict.violations);
     let about = |named: Option<&str>| container.is_none() || named.is_none() || named == container;

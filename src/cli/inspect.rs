@@ -27,7 +27,7 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
         let facts = file(Path::new(&options.target))?;
         return show(&facts, options.output, module_text).map(|()| Exit::Success);
     }
-    let settings = build::settings(&options.gate)?;
+    let settings = build::settings(&options.images.gate())?;
     let inspector = build::inspector(&settings)?;
     let budget = Duration::from_secs(options.timeout);
     let facts = if options.target.starts_with("oci:") {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::manifest::{self, Manifest};
-use super::report::Kept;
+use super::report::JudgedFacts;
 use crate::admission::{NewObject, Rehearsal, State, rehearse};
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
@@ -45,11 +45,11 @@ pub async fn rehearsed(
     namespace: &str,
     budget: Duration,
     whole_input: bool,
-) -> Result<Rehearsal<Kept>, Error> {
+) -> Result<Rehearsal<JudgedFacts>, Error> {
     let kind = manifest.kind();
     let new = NewObject { object: &manifest.object, kind: &kind, namespace, name: manifest.name() };
     let failed = |source| Error::Explain { object: manifest.described(), source };
-    let keep = |input: &PolicyInput<'_>| Kept::of(input, whole_input);
+    let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, whole_input);
     let rehearsal = rehearse(state, inspector, &new, budget, keep).await.map_err(failed)?;
     rehearsal.into_result().map_err(failed)
 }

@@ -80,7 +80,7 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
 fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
     let mut gate = options.gate.clone();
     let bundles = std::mem::take(&mut gate.bundles);
-    let mut file = config::load(gate.config.as_deref())?;
+    let mut file = config::load(gate.images.config.as_deref())?;
     if !bundles.is_empty() {
         // Nothing is admitted here, and what is tried is often not signed yet.
         file.policies.require_signed = Some(false);

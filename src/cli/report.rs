@@ -145,7 +145,7 @@ pub struct Capabilities {
 
 /// What `explain`, `suggest` and `scan` keep of the policies' input.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct JudgedFacts {
     /// The containers.
     pub containers: Vec<Container>,
     /// RuntimeClass of the judged pod.
@@ -158,7 +158,7 @@ pub struct Kept {
     pub input: Option<Value>,
 }
 
-impl Kept {
+impl JudgedFacts {
     /// Extracts it from the input; `whole` keeps the document too. An input that cannot be written as JSON makes the
     /// evaluation fail, which reports it.
     pub fn of(input: &PolicyInput<'_>, whole: bool) -> Self {
@@ -235,7 +235,12 @@ impl Serialize for Container {
 
 impl ObjectReport {
     /// The report about an object that both webhooks examined. `grants` would cover what no grant covers.
-    pub fn of(manifest: &Manifest, namespace: &str, rehearsal: &Rehearsal<Kept>, grants: &[String]) -> Self {
+    pub fn of(
+        manifest: &Manifest,
+        namespace: &str,
+        rehearsal: &Rehearsal<JudgedFacts>,
+        grants: &[String],
+    ) -> Self {
         let validated = &rehearsal.validate.ending;
         let judged = validated.judged();
         let plan = rehearsal.plan();
@@ -260,7 +265,7 @@ impl ObjectReport {
 }
 
 /// Warnings except those of violations, which are listed separately, and except the unknown kind, which the title names.
-fn remarks(rehearsal: &Rehearsal<Kept>) -> Vec<String> {
+fn remarks(rehearsal: &Rehearsal<JudgedFacts>) -> Vec<String> {
     match (rehearsal.plan(), rehearsal.validate.ending.conclusion()) {
         (Some((_, plan)), _) => plan.warnings.clone(),
         (None, Some(Conclusion::NotWasm)) => rehearsal.warnings(),
@@ -268,7 +273,7 @@ fn remarks(rehearsal: &Rehearsal<Kept>) -> Vec<String> {
     }
 }
 
-pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
+pub(super) fn containers(ending: &Ending<JudgedFacts>) -> Vec<Container> {
     if let Some(judged) = ending.judged() {
         return judged.kept.containers.clone();
     }
@@ -278,7 +283,7 @@ pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
 }
 
 /// Rules decide the outcome; a notice about a change does not affect it.
-pub(super) fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
+pub(super) fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
         Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::args::SuggestOptions;
 use super::manifest::Manifest;
-use super::report::{self, Kept};
+use super::report::{self, JudgedFacts};
 use super::{Error, Exit, build, print, rehearse};
 use crate::admission::{Ending, Examined, Judged, Skip, State};
 use crate::capability::Entry;
@@ -122,7 +122,8 @@ pub async fn suggest(
     let namespace = manifest.namespace_or(namespace);
     let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
-    let judged = |examined: &Examined<Kept>, judged: &Judged<Kept>| of_judged(examined, judged, taken);
+    let judged =
+        |examined: &Examined<JudgedFacts>, judged: &Judged<JudgedFacts>| of_judged(examined, judged, taken);
     let hardened = rehearsal.plan().map(|(_, plan)| plan.taken.clone()).unwrap_or_default();
     Ok(Suggestion { object, taken: hardened, ..of_ending(&rehearsal.validate.ending, judged) })
 }
@@ -138,14 +139,16 @@ pub async fn suggest_policy(
     let namespace = manifest.namespace_or(namespace);
     let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
-    let judged = |examined: &Examined<Kept>, judged: &Judged<Kept>| network::of(manifest, examined, judged);
+    let judged = |examined: &Examined<JudgedFacts>, judged: &Judged<JudgedFacts>| {
+        network::of(manifest, examined, judged)
+    };
     Ok(Suggestion { object, ..of_ending(&rehearsal.validate.ending, judged) })
 }
 
 /// What there is to say about an object, with `of_judged` for one that the policies judged.
 fn of_ending(
-    ending: &Ending<Kept>,
-    of_judged: impl FnOnce(&Examined<Kept>, &Judged<Kept>) -> Suggestion,
+    ending: &Ending<JudgedFacts>,
+    of_judged: impl FnOnce(&Examined<JudgedFacts>, &Judged<JudgedFacts>) -> Suggestion,
 ) -> Suggestion {
     match ending {
         Ending::Examined(examined) => match ending.judged() {
@@ -168,8 +171,8 @@ fn summary(text: &str) -> Suggestion {
 }
 
 fn of_judged(
-    examined: &Examined<Kept>,
-    judged: &Judged<Kept>,
+    examined: &Examined<JudgedFacts>,
+    judged: &Judged<JudgedFacts>,
     taken: &mut BTreeSet<(String, String)>,
 ) -> Suggestion {
     let violations = &judged.judgement.verdict.violations;
@@ -251,7 +254,7 @@ struct Open {
 }
 
 /// The containers for which a grant would change the verdict.
-fn grantable(judged: &Judged<Kept>) -> Vec<Open> {
+fn grantable(judged: &Judged<JudgedFacts>) -> Vec<Open> {
     let violations = &judged.judgement.verdict.violations;
     judged.kept.containers.iter().filter_map(|container| grantable_of(container, violations)).collect()
 }
@@ -282,7 +285,7 @@ fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -
 }
 
 /// The `WasiGrant`s that would cover what no grant covers, for `explain` and `scan`; empty if the policies did not run.
-pub(super) fn grants(state: &State, ending: &Ending<Kept>) -> Vec<String> {
+pub(super) fn grants(state: &State, ending: &Ending<JudgedFacts>) -> Vec<String> {
     let Some((examined, judged)) = ending.examined().zip(ending.judged()) else { return Vec::new() };
     drafts(&examined.workload, &grantable(judged), &mut names_of_grants(state))
 }

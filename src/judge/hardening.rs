@@ -28,8 +28,8 @@ use crate::policy::EnforcementAction;
 use crate::runtime::{HardeningMode, Profile};
 use crate::workload::{Role, TOKEN_VOLUME, Workload, managed};
 
-/// The rules of the baseline that refuse a file which no grant covers.
-const REFUSE_FILES: [&str; 2] = ["secret-in-reach", "needs-grant"];
+/// The rules of the baseline that refuse a file which no grant covers. Nothing is taken from a pod that they would not refuse.
+pub const REFUSE_FILES: [&str; 2] = ["secret-in-reach", "needs-grant"];
 
 /// Everything on which it depends what may be taken from a pod.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::image::reference::Reference;
 use crate::image::{Depth, ImageFacts};
 use crate::registry::credentials::covering;
 use crate::registry::layout::Layouts;
-use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller};
+use crate::registry::{NoPullSecrets, PullIdentity, PullSecrets, Pulled, Puller};
 
 /// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
@@ -141,7 +141,7 @@ impl Inspector {
     /// their budgets run out. While a registry cannot be asked, a tag resolves for some time to what it resolved to
     /// before.
     pub async fn inspect(&self, image: &str, depth: Depth, budget: impl Into<LookupBudget>) -> Outcome {
-        self.answer(Question::new(image, depth, Asker::default()), budget.into()).await
+        self.answer(Question::new(image, depth, PullIdentity::default()), budget.into()).await
     }
 
     /// Facts about one image of a pod. The pod's pull secrets are tried before the platform's own credentials, as in
@@ -170,7 +170,7 @@ impl Inspector {
         } else {
             covering(logins, &Reference::parse(image).map_err(Error::from)?)
         };
-        let question = Question::new(image, depth, Asker::new(&puller.namespace, covering));
+        let question = Question::new(image, depth, PullIdentity::new(&puller.namespace, covering));
         let looked = self.answer(question, budget.less(started.elapsed())).await;
         looked.map_err(|error| noted(error, &notes))
     }

@@ -18,7 +18,7 @@ use super::{Error, LookupBudget, LookupOptions};
 use crate::image::reference::Reference;
 use crate::image::{self, Depth, Digest, ImageFacts};
 use crate::registry::source::{FetchedManifest, Slot, Source};
-use crate::registry::{self, Asker};
+use crate::registry::{self, PullIdentity};
 
 /// How often a waiting review checks whether the registry became suspect.
 const SUSPECT_POLL: Duration = Duration::from_millis(50);
@@ -70,11 +70,11 @@ pub(super) struct Question {
     /// The key under which the answer is remembered: the image, and which pull secrets are tried for it.
     pub(super) key: Arc<str>,
     pub(super) depth: Depth,
-    asker: Asker,
+    asker: PullIdentity,
 }
 
 impl Question {
-    pub(super) fn new(image: &str, depth: Depth, asker: Asker) -> Self {
+    pub(super) fn new(image: &str, depth: Depth, asker: PullIdentity) -> Self {
         let image: Arc<str> = image.into();
         let key = Self::keyed(image.clone(), asker.credentials());
         Self { image, key, depth, asker }

@@ -15,7 +15,7 @@ use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
 use crate::registry::layout::Layouts;
 use crate::registry::source::{FetchedManifest, Slot, Source};
-use crate::registry::{Asker, Registry};
+use crate::registry::{PullIdentity, Registry};
 
 /// All sources of images.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Images {
 
 impl Images {
     /// The same, asked for a pod.
-    pub(super) fn asked_by(&self, asker: &Asker) -> Arc<Self> {
+    pub(super) fn asked_by(&self, asker: &PullIdentity) -> Arc<Self> {
         Arc::new(Self { registry: self.registry.asked_by(asker), layouts: self.layouts.clone() })
     }
 
@@ -39,7 +39,7 @@ impl Images {
         Ok(self.registry.guard().check_name(reference)?)
     }
 
-    pub(super) fn is_suspect(&self, reference: &Reference, asker: &Asker) -> bool {
+    pub(super) fn is_suspect(&self, reference: &Reference, asker: &PullIdentity) -> bool {
         !self.layouts.covers(reference) && self.registry.is_suspect(reference, asker)
     }
 }

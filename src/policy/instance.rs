@@ -10,7 +10,7 @@ use super::engine::{Stop, drive};
 use super::guest::Guest;
 use super::host;
 use super::locations::{self, RuleLocations};
-use super::program::Program;
+use super::program::CheckedModule;
 use super::store::{EvaluationBudget, Exports, describe, store, timed_out};
 
 /// Most growth of an instance's memory since its start, in bytes; an instance that grew more is not used again.
@@ -41,7 +41,7 @@ struct Started {
 
 impl Instance {
     /// Starts a module. The error is a message for users.
-    pub fn start(program: &Program, limits: Limits, stop: &Stop) -> Result<Self, String> {
+    pub fn start(program: &CheckedModule, limits: Limits, stop: &Stop) -> Result<Self, String> {
         let mut store =
             store(program.module.engine(), limits.for_start()).map_err(|error| error.to_string())?;
         let started = drive(Started::start(&mut store, program), stop);
@@ -90,7 +90,7 @@ impl Instance {
 }
 
 impl Started {
-    async fn start(store: &mut Store<EvaluationBudget>, program: &Program) -> wasmtime::Result<Self> {
+    async fn start(store: &mut Store<EvaluationBudget>, program: &CheckedModule) -> wasmtime::Result<Self> {
         let ty =
             program.module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());

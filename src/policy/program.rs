@@ -15,7 +15,7 @@ use super::{Bundle, ENTRYPOINT, Error, Limits};
 use crate::rego::{REFUSED, builtin};
 
 /// A compiled bundle that was checked.
-pub(super) struct Program {
+pub(super) struct CheckedModule {
     pub bundle: Bundle,
     pub module: Module,
     /// Built-in functions that the module may ask for.
@@ -33,7 +33,7 @@ struct Probe {
     memory: Memory,
 }
 
-impl Program {
+impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits, stop: &Stop) -> Result<Self, Error> {
         let Rewritten { module, mut functions, named } = rewrite(&bundle.module);

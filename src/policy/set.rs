@@ -20,7 +20,7 @@ use super::engine::Stop;
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
-use super::program::Program;
+use super::program::CheckedModule;
 use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
@@ -104,7 +104,7 @@ impl Loaded {
 
 /// One loaded bundle and its instances.
 struct LoadedBundle {
-    program: Program,
+    program: CheckedModule,
     /// Number of [`ENTRYPOINT`].
     entrypoint: i32,
     /// Idle instances.
@@ -208,7 +208,7 @@ impl PolicySet {
         if shadow.is_empty() {
             return (self.evaluate(input).await, Evaluation::default());
         }
-        // Most gates have none, and need not make room for two evaluations in every review.
+        // On the heap, since most gates have none, and every review would hold the two.
         Box::pin(self.evaluate_beside(&shadow, input, left)).await
     }
 
@@ -332,7 +332,7 @@ impl LoadedBundle {
     fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let patient = Limits { time: START_TIME, ..limits.for_start() };
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
-        let program = Program::check(engine, bundle, patient, &stop)?;
+        let program = CheckedModule::check(engine, bundle, patient, &stop)?;
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
         let loaded = Self { program, entrypoint, idle: Mutex::default() };
         loaded

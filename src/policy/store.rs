@@ -35,12 +35,12 @@ pub(super) struct EvaluationBudget {
     /// Whether more memory was asked for than the limit.
     pub out_of_memory: bool,
     /// What the instance calls.
-    pub host: Host,
+    pub host: WasmHost,
 }
 
 impl EvaluationBudget {
     fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, out_of_memory: false, host: Host::default() }
+        Self { limits, memory: 0, out_of_memory: false, host: WasmHost::default() }
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) type Functions = BTreeMap<i32, Builtin>;
 
 /// The host's side of an instance.
 #[derive(Debug, Default)]
-pub(super) struct Host {
+pub(super) struct WasmHost {
     pub functions: Arc<Functions>,
     pub exports: Option<Exports>,
     /// What the calls of one evaluation share.
@@ -131,7 +131,7 @@ impl Exports {
     }
 }
 
-impl Host {
+impl WasmHost {
     /// What a module may call from now on.
     pub fn serve(&mut self, functions: Arc<Functions>, exports: Exports) {
         (self.functions, self.exports) = (functions, Some(exports));

@@ -25,9 +25,9 @@ const IDLE_CONNECTIONS: usize = 8;
 /// How long an idle connection is kept open.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
-/// A request.
+/// An HTTP request.
 #[derive(Clone)]
-pub(super) struct Ask {
+pub(super) struct HttpRequest {
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
     /// Sent only to the host of `url`.
@@ -36,15 +36,15 @@ pub(super) struct Ask {
     pub(super) form: Option<String>,
 }
 
-impl Ask {
+impl HttpRequest {
     pub(super) fn get(url: Url) -> Self {
         Self { url, accept: None, authorization: None, form: None }
     }
 }
 
-impl fmt::Debug for Ask {
+impl fmt::Debug for HttpRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ask").field("url", &self.url.as_str()).finish_non_exhaustive()
+        f.debug_struct("HttpRequest").field("url", &self.url.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -93,7 +93,7 @@ impl Transport {
     }
 
     /// Sends the request and follows redirects. The response may have any status; its body has not been read.
-    pub(super) async fn send(&self, ask: &Ask) -> Result<Response, Failure> {
+    pub(super) async fn send(&self, ask: &HttpRequest) -> Result<Response, Failure> {
         let mut hop = ask.clone();
         for followed in 0..=MOST_REDIRECTS {
             let reach = self.guard.check_url(&hop.url).map_err(|refusal| refused(followed, refusal))?;
@@ -109,7 +109,7 @@ impl Transport {
         Err(Failure::Redirect(format!("it redirects more than {MOST_REDIRECTS} times")))
     }
 
-    async fn send_once(&self, ask: &Ask, reach: Reach) -> Result<Response, reqwest::Error> {
+    async fn send_once(&self, ask: &HttpRequest, reach: Reach) -> Result<Response, reqwest::Error> {
         let client = match reach {
             Reach::Anywhere => &self.anywhere,
             Reach::Public => &self.public,
@@ -155,7 +155,7 @@ fn failed(followed: usize, url: &Url, error: reqwest::Error) -> Failure {
 }
 
 /// The target of a redirect; `None` for any other response.
-fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
+fn target(hop: &HttpRequest, response: &Response) -> Result<Option<Url>, Failure> {
     const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
     if hop.form.is_some() || !REDIRECTS.contains(&response.status().as_u16()) {
         return Ok(None);

@@ -4,7 +4,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::handover::{Files, Handover, Things, Variables};
+use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
@@ -16,7 +16,7 @@ pub(super) struct Crun {
     /// Its name for crun.
     handler: &'static str,
     /// What a core module gets.
-    things: Things,
+    handed: HandedOver,
     /// What the engine links beyond WASI.
     provides: &'static [Feature],
     native_ways: &'static [NativeWay],
@@ -26,11 +26,11 @@ pub(super) struct Crun {
 /// WasmEdge: the same as behind runwasi's shim.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
     handler: "wasmedge",
-    things: Things {
+    handed: HandedOver {
         files: Files::Root,
         network: true,
         extras: runwasi_wasmedge::PLUG_INS,
-        ..Things::COMMAND
+        ..HandedOver::COMMAND
     },
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
@@ -42,7 +42,7 @@ pub(super) const CRUN_WASMEDGE: Crun = Crun {
 /// assembles text.
 pub(super) const CRUN_WASMTIME: Crun = Crun {
     handler: "wasmtime",
-    things: Things { files: Files::WorkingDirectory, ..Things::COMMAND },
+    handed: HandedOver { files: Files::WorkingDirectory, ..HandedOver::COMMAND },
     provides: &[],
     native_ways: &[],
     wasmtime: true,
@@ -51,7 +51,7 @@ pub(super) const CRUN_WASMTIME: Crun = Crun {
 /// wasmer: no variables, no files, no network, and all arguments joined into one.
 pub(super) const CRUN_WASMER: Crun = Crun {
     handler: "wasmer",
-    things: Things { variables: Variables::None, ..Things::COMMAND },
+    handed: HandedOver { variables: Variables::None, ..HandedOver::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
     native_ways: &[],
     wasmtime: false,
@@ -60,7 +60,7 @@ pub(super) const CRUN_WASMER: Crun = Crun {
 /// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name.
 pub(super) const CRUN_WAMR: Crun = Crun {
     handler: "wamr",
-    things: Things { files: Files::Root, network: true, ..Things::COMMAND },
+    handed: HandedOver { files: Files::Root, network: true, ..HandedOver::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
     native_ways: &[],
     wasmtime: false,
@@ -83,7 +83,7 @@ impl Runtime for Crun {
 
     fn hands_over(&self, kind: ImageKind) -> Handover {
         match kind {
-            ImageKind::Module => Handover::Things(self.things),
+            ImageKind::Module => Handover::Only(self.handed),
             _ => Handover::Everything,
         }
     }

@@ -4,8 +4,8 @@
 /// What one kind of program is handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
-    /// These things.
-    Things(Things),
+    /// This and nothing else.
+    Only(HandedOver),
     /// What Spin's manifest names for each component.
     SpinManifest,
     /// What Spin gives a single Wasm layer: an `http` trigger, and nothing else.
@@ -14,9 +14,9 @@ pub enum Handover {
     Everything,
 }
 
-/// The things that a runtime can hand over. All runtimes hand over clocks and random bytes.
+/// What a runtime can hand over. All runtimes hand over clocks and random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Things {
+pub struct HandedOver {
     /// Standard input, output and error, and the arguments.
     pub command_line: bool,
     /// Which of the container's variables.
@@ -27,7 +27,7 @@ pub struct Things {
     pub network: bool,
     /// The HTTP server that the shim runs in front of the program; outgoing requests come with it.
     pub http: Option<HttpServer>,
-    /// Things that only some runtimes hand over.
+    /// What only some runtimes hand over.
     pub extras: &'static [Extra],
 }
 
@@ -43,7 +43,7 @@ pub enum Extra {
     Threads,
 }
 
-impl Things {
+impl HandedOver {
     /// What every command gets on every runtime.
     pub const COMMAND: Self = Self {
         command_line: true,

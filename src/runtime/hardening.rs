@@ -26,6 +26,13 @@ pub struct Hardening {
     pub enable_service_links: HardeningMode,
 }
 
+impl Hardening {
+    /// Whether files are taken from pods, which depends on what the rules would refuse.
+    pub fn takes_files(&self) -> bool {
+        [self.automount_service_account_token, self.read_only].contains(&HardeningMode::Fill)
+    }
+}
+
 /// The first two take nothing from a pod that would run with it. Service links are allowed without a grant, so taking them
 /// away may break a program that runs; and on a pod the API server has written `true` where a person wrote nothing.
 impl Default for Hardening {

@@ -3,7 +3,7 @@
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
 
 use super::choice::Choice;
-use super::handover::{Extra, Files, Handover, Things};
+use super::handover::{Extra, Files, HandedOver, Handover};
 use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
 use crate::image::names::is_of_programs;
 use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path, program};
@@ -332,8 +332,9 @@ pub(super) fn runs_modules(shape: Shape, kind: ImageKind, packaging: Packaging) 
 /// What the shims of WAMR and wasmer hand over: they open `/` with every mount and pass every variable. How far their
 /// network reaches is unknown, so it is assumed to be unrestricted.
 pub(super) fn hands_over_root_and_network(kind: ImageKind) -> Handover {
-    let things = Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };
-    if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }
+    let handed =
+        HandedOver { files: Files::Root, network: true, extras: &[Extra::Threads], ..HandedOver::COMMAND };
+    if kind == ImageKind::Module { Handover::Only(handed) } else { Handover::Everything }
 }
 
 /// What runwasi's own shims start.

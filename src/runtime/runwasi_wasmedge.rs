@@ -3,7 +3,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::handover::{Extra, Files, Handover, Things};
+use super::handover::{Extra, Files, HandedOver, Handover};
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -57,11 +57,11 @@ pub(super) const PLUG_INS: &[Extra] = &[Extra::PlugInFunctions { engine: "WasmEd
 /// What WasmEdge hands over, behind runwasi's shim and in crun.
 pub(super) fn hands_over(kind: ImageKind) -> Handover {
     match kind {
-        ImageKind::Module => Handover::Things(Things {
+        ImageKind::Module => Handover::Only(HandedOver {
             files: Files::Root,
             network: true,
             extras: PLUG_INS,
-            ..Things::COMMAND
+            ..HandedOver::COMMAND
         }),
         _ => Handover::Everything,
     }

@@ -2,7 +2,7 @@
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::handover::{Files, Handover, HttpServer, Things, Variables};
+use super::handover::{Files, HandedOver, Handover, HttpServer, Variables};
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -29,11 +29,11 @@ impl Runtime for RunwasiWasmtime {
     /// wasmtime's preview-1 `sock_*` answer "not a socket", so core modules have no network. A component that answers
     /// HTTP gets only the variables and outgoing requests.
     fn hands_over(&self, kind: ImageKind) -> Handover {
-        let command = Things { files: Files::Root, ..Things::COMMAND };
+        let command = HandedOver { files: Files::Root, ..HandedOver::COMMAND };
         match kind {
-            ImageKind::Module => Handover::Things(command),
-            ImageKind::Component => Handover::Things(Things { network: true, ..command }),
-            ImageKind::HttpComponent => Handover::Things(Things {
+            ImageKind::Module => Handover::Only(command),
+            ImageKind::Component => Handover::Only(HandedOver { network: true, ..command }),
+            ImageKind::HttpComponent => Handover::Only(HandedOver {
                 command_line: false,
                 variables: Variables::OfRequest,
                 http: Some(HttpServer {
@@ -41,7 +41,7 @@ impl Runtime for RunwasiWasmtime {
                     own: &["WASMTIME_HTTP_BACKLOG"],
                     port: 8080,
                 }),
-                ..Things::COMMAND
+                ..HandedOver::COMMAND
             }),
             ImageKind::SpinApp | ImageKind::Linux | ImageKind::Unknown => Handover::Everything,
         }

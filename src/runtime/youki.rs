@@ -3,7 +3,7 @@
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::handover::{Handover, Things};
+use super::handover::{HandedOver, Handover};
 use super::{crun, runwasi};
 use crate::image::entry::{self, At, View, is_root};
 use crate::image::names::SHELL;
@@ -31,7 +31,7 @@ impl Runtime for YoukiWasmtime {
     /// Standard input and output, variables and arguments, and nothing else.
     fn hands_over(&self, kind: ImageKind) -> Handover {
         match kind {
-            ImageKind::Module => Handover::Things(Things::COMMAND),
+            ImageKind::Module => Handover::Only(HandedOver::COMMAND),
             _ => Handover::Everything,
         }
     }

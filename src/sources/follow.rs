@@ -10,7 +10,7 @@ use super::fetch::Fetcher;
 use super::fetched::Fetched;
 use super::kept::{Order, Record, no_roll_back};
 use super::options::BundleSource;
-use super::{BundleStatus, Error, Kept, Statuses, blocking, warnings};
+use super::{BundleStatus, BundleStore, Error, Statuses, blocking, warnings};
 use crate::policy::{self, Bundle, Contents, Engine, Limits, Loaded, Trust};
 use crate::registry::Registry;
 use crate::text;
@@ -38,7 +38,7 @@ pub struct Terms {
     /// Whose bundles are taken.
     pub trust: Arc<Trust>,
     /// Where the last good bundles are kept.
-    pub kept: Option<Kept>,
+    pub kept: Option<BundleStore>,
 }
 
 /// Keeps one bundle up to date.
@@ -456,7 +456,7 @@ mod tests {
 
     use super::*;
 
-    fn follower(source: BundleSource, kept: Option<Kept>) -> Follower {
+    fn follower(source: BundleSource, kept: Option<BundleStore>) -> Follower {
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
         Follower::new(source, Terms { engine, limits, trust: Arc::default(), kept }, None).unwrap()
     }
@@ -474,7 +474,7 @@ mod tests {
     #[tokio::test]
     async fn a_start_does_not_forget_the_newest_sequence_where_its_record_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::new(folder.path());
+        let kept = BundleStore::new(folder.path());
         let source = BundleSource::of("rules.tar.gz");
         let contents = [("policy.wasm", b"\0asm".as_slice())].into_iter().collect();
         let record = Record { name: "rules".into(), newest: Some(7), ..Record::default() };

@@ -30,7 +30,7 @@ const ABANDONED: Duration = Duration::from_hours(1);
 
 /// A folder with the last good bundles. Several replicas may share it.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct BundleStore {
     folder: PathBuf,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Order {
     Any,
 }
 
-impl Kept {
+impl BundleStore {
     /// The bundles in this folder, which is made if it does not exist.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_was_kept_last_comes_back_unless_it_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::new(folder.path().join("new"));
+        let kept = BundleStore::new(folder.path().join("new"));
         assert!(kept.recall("a / b", "x").is_none());
         kept.keep(record("1"), &contents(b"{}"), Order::Forward(None)).unwrap();
         kept.keep(record("2"), &contents(b"{\"a\": 1}"), Order::Forward(None)).unwrap();
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn of_replicas_that_share_a_folder_none_forgets_the_highest_number_of_another() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::new(folder.path());
+        let kept = BundleStore::new(folder.path());
         let numbered = |version: &str, newest| Record { newest: Some(newest), ..record(version) };
         let keep =
             |version: &str, number, order| kept.keep(numbered(version, number), &contents(b"{}"), order);
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(kept.newest("a / b").unwrap(), Some(6), "by the override");
     }
 
-    fn found(kept: &Kept, version: &str) -> Record {
+    fn found(kept: &BundleStore, version: &str) -> Record {
         let (found, _) = kept.recall("a / b", "x").unwrap();
         assert_eq!(found.version, version);
         found
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn writers_of_one_folder_take_turns_and_leave_a_pair_that_belongs_together() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::new(folder.path());
+        let kept = BundleStore::new(folder.path());
         std::thread::scope(|scope| {
             for writer in 0..6_u64 {
                 let kept = kept.clone();
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_not_replaced_but_by_the_override() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::new(folder.path());
+        let kept = BundleStore::new(folder.path());
         fs::write(kept.path("a / b"), "{").unwrap();
         let keep = |order| kept.keep(record("1"), &contents(b"{}"), order);
         assert!(matches!(keep(Order::Forward(None)), Err(Error::RecallBundle { .. })));

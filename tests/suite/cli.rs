@@ -194,6 +194,9 @@ fn an_uninspectable_target_is_an_error_with_the_reason() {
     run(&["inspect", garbage.to_str().unwrap()]).fails(&["garbage.wasm", "could not inspect"]);
     std::fs::write(&garbage, b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f").unwrap();
     run(&["inspect", garbage.to_str().unwrap()]).fails(&["garbage.wasm", "could not inspect"]);
+    for unused in ["--grants", "--cluster", "--bundle"] {
+        run(&["inspect", "nginx", unused, "/no/such/file"]).fails(&["unexpected argument", unused]);
+    }
     run(&["inspect", "oci:/no/such/layout:1"]).fails(&["/no/such/layout"]);
     let untagged = format!("oci:{}:2", samples("images/orders").display());
     run(&["inspect", &untagged]).fails(&["it has no tag `2`; it has `1`"]);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wasmgate::admission::Gate;
 use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
-use wasmgate::cli::args::GateOptions;
+use wasmgate::cli::args::{GateOptions, ImageOptions};
 use wasmgate::cli::build;
 use wasmgate::review::Webhook;
 
@@ -123,7 +123,10 @@ async fn gate(images: &Path) -> Gate {
 async fn gate_with(images: &Path, log: &DecisionLogOptions) -> Gate {
     let options = GateOptions {
         grants: Some(samples().join("grants")),
-        image_layouts: vec![format!("samples.example={}", images.display())],
+        images: ImageOptions {
+            image_layouts: vec![format!("samples.example={}", images.display())],
+            ..ImageOptions::default()
+        },
         ..GateOptions::default()
     };
     let settings = build::settings(&options).unwrap();

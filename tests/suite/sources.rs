@@ -23,7 +23,7 @@ use wasmgate::lookup::LookupOptions;
 use wasmgate::policy::{Contents, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
-    Algorithm, BundleSource, BundleStatus, Error, Follower, Kept, KeyOptions, Signers, Statuses, Terms,
+    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, KeyOptions, Signers, Statuses, Terms,
 };
 
 use crate::support::opa;
@@ -67,7 +67,12 @@ impl Drop for Followed {
 }
 
 fn trusting(kept: Option<&Path>, trust: Trust) -> Terms {
-    Terms { engine: engine(), limits: Limits::default(), trust: trust.into(), kept: kept.map(Kept::new) }
+    Terms {
+        engine: engine(),
+        limits: Limits::default(),
+        trust: trust.into(),
+        kept: kept.map(BundleStore::new),
+    }
 }
 
 fn terms(kept: Option<&Path>) -> Terms {

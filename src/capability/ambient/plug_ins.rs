@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::Host;
+use super::RuntimeHost;
 use crate::capability::{Capability, Entry, MAX_ENTRIES, path};
 use crate::image::FileClass;
 use crate::image::entry::Leads;
 use crate::image::names::{is_of_plug_ins, is_plug_in};
 
 /// What the runtime loads beside the program.
-pub(super) fn loaded(host: &Host<'_>) -> Entry {
+pub(super) fn loaded(host: &RuntimeHost<'_>) -> Entry {
     let variables = host.plugin_variables().join(", ");
     let folders =
         if host.plugin_folders().is_empty() { "" } else { ", and those of a folder beside its shim" };
@@ -19,7 +19,7 @@ pub(super) fn loaded(host: &Host<'_>) -> Entry {
 }
 
 /// The plug-ins that are, or may be, loaded.
-pub(in crate::capability) fn plug_ins(host: &Host<'_>) -> Vec<Entry> {
+pub(in crate::capability) fn plug_ins(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let mut found = named_by_variables(host);
     let folders = host.plugin_folders();
     if !folders.is_empty() {
@@ -31,7 +31,7 @@ pub(in crate::capability) fn plug_ins(host: &Host<'_>) -> Vec<Entry> {
 
 /// Variables of the container that name a plug-in. A whole ConfigMap or Secret may set each of them that begins with its
 /// prefix: who writes the pod may write those too.
-fn named_by_variables(host: &Host<'_>) -> Vec<Entry> {
+fn named_by_variables(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let loading = host.plugin_variables();
     let names = |variable: &Entry| -> Vec<&'static str> {
         let name = variable.name.as_deref().unwrap_or("*");
@@ -54,7 +54,7 @@ fn named_by_variables(host: &Host<'_>) -> Vec<Entry> {
 }
 
 /// Files of the image that are called like plug-ins where a node may look for them, and links that may lead to some.
-fn of_image(host: &Host<'_>) -> impl Iterator<Item = Entry> {
+fn of_image(host: &RuntimeHost<'_>) -> impl Iterator<Item = Entry> {
     let loads = |(name, class): &&(String, FileClass)| match class {
         FileClass::Link { .. } => is_plug_in(name) || path_ends_in_folder(name),
         _ => is_plug_in(name),
@@ -72,7 +72,7 @@ fn path_ends_in_folder(name: &str) -> bool {
 
 /// Volumes that may bring a plug-in: below a folder of plug-ins, or at or above one of the usual ones, wherever the links
 /// of the image lead it.
-fn of_mounts(host: &Host<'_>, folders: &[&str]) -> Vec<Entry> {
+fn of_mounts(host: &RuntimeHost<'_>, folders: &[&str]) -> Vec<Entry> {
     let mut places = BTreeSet::new();
     let mut anywhere = false;
     for folder in folders {

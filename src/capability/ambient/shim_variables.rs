@@ -1,12 +1,12 @@
 //! Variables of the container that the Spin shim obeys itself, and that lead what the program sends to hosts which its manifest
 //! does not name.
 
-use super::Host;
+use super::RuntimeHost;
 use crate::capability::{Capability, Entry, HostPattern};
 use crate::runtime::spin::handed;
 
 /// Where the shim sends telemetry.
-pub(super) fn telemetry(host: &Host<'_>) -> Vec<Entry> {
+pub(super) fn telemetry(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let what = format!("{} sends there what the program prints, and traces of its requests", host.runtime());
     let mut entries: Vec<Entry> =
         handed::TELEMETRY.iter().filter_map(|name| sent_to(host, name, &what)).collect();
@@ -17,13 +17,13 @@ pub(super) fn telemetry(host: &Host<'_>) -> Vec<Entry> {
 }
 
 /// The proxies through which the shim sends requests.
-pub(super) fn proxies(host: &Host<'_>) -> Vec<Entry> {
+pub(super) fn proxies(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let what = format!("{} sends requests through this proxy", host.runtime());
     handed::PROXIES.iter().filter_map(|name| sent_to(host, name, &what)).collect()
 }
 
 /// The host in a variable: any, where its value is not written in the pod spec.
-fn sent_to(host: &Host<'_>, name: &str, what: &str) -> Option<Entry> {
+fn sent_to(host: &RuntimeHost<'_>, name: &str, what: &str) -> Option<Entry> {
     let evidence = match host.pod.may_set(name) {
         Some(variable) => variable.evidence,
         None if host.facts.env.iter().any(|set| set == name) => vec![format!("env {name} of the image")],

@@ -5,9 +5,9 @@
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
+use super::handed_over::{self, listening};
 use super::shim_variables;
-use super::things::{self, listening};
-use super::{Host, Pod};
+use super::{Pod, RuntimeHost};
 use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, WrittenHost, path};
 use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
@@ -25,7 +25,7 @@ pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
 }
 
 /// What the shim hands to the application as a whole.
-pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
+pub(super) fn app(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let runtime = host.runtime();
     let trigger =
         |name: &str| Entry::new(Capability::Trigger, format!("{runtime} runs {name} triggers")).named(name);
@@ -38,14 +38,14 @@ pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
 
 /// What the shim hands to a single Wasm layer, around which it wraps an application: only `http` starts it, and it has
 /// no files, variables or hosts (`spin:crates/loader/src/lib.rs`, `single_file_manifest`).
-pub(super) fn layer(host: &Host<'_>) -> Vec<Entry> {
+pub(super) fn layer(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let mut entries = basics(host);
     entries.extend(app(host).into_iter().filter(|entry| entry.capability == Capability::HttpInbound));
     entries
 }
 
 /// What the shim hands to every component.
-fn basics(host: &Host<'_>) -> Vec<Entry> {
+fn basics(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let runtime = host.runtime();
     [
         (Capability::Stdio, "inherits standard output and error"),
@@ -58,7 +58,7 @@ fn basics(host: &Host<'_>) -> Vec<Entry> {
 }
 
 /// What the shim hands to one component.
-pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry> {
+pub(super) fn component(host: &RuntimeHost<'_>, component: &SpinComponent) -> Vec<Entry> {
     let at = format!("locked app component \"{}\":", component.id);
     let mut entries = basics(host);
     let own =
@@ -83,7 +83,7 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
 const MAX_OPENED: usize = 4 * MAX_ENTRIES;
 
 /// What `files` opens.
-fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
+fn files(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     // A pod may have thousands of mounts, and an application as many sources.
     let secret = LazyCell::new(|| host.pod.mounts().iter().any(|mount| mount.secret));
@@ -107,7 +107,7 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
             let how = format!("{at} files {}", component.files.len());
             let any = Entry::new(Capability::Fs, &*how).mark_secret(*secret);
             entries.push(Entry { access: Some(Access::ReadOnly), ..any });
-            entries.extend(things::kernel(host, "/", &how, false));
+            entries.extend(handed_over::kernel(host, "/", &how, false));
             break;
         }
     }
@@ -116,7 +116,7 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 
 /// The folders that a source may name; `/` for one that may be any, with the reason. What the kernel shows has links of
 /// its own, such as `/proc/self/root`.
-fn sources(host: &Host<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
+fn sources(host: &RuntimeHost<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
     let folder = |source: String| match host.leads(&source) {
         Leads::To(place) if entry::kernel_tree(&place).is_none() => (place, ""),
         _ => ("/".to_string(), ", which a link in a volume or in /proc may lead anywhere"),
@@ -126,7 +126,7 @@ fn sources(host: &Host<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
 
 /// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with the pod's
 /// mounts and the kernel's files in it; all of it read-only.
-fn opened(host: &Host<'_>, source: Option<&str>, place: &str, how: &str) -> Vec<Entry> {
+fn opened(host: &RuntimeHost<'_>, source: Option<&str>, place: &str, how: &str) -> Vec<Entry> {
     let own = |path: &str| Entry::new(Capability::Fs, how).at_path(path, Access::ReadOnly).mark_own(true);
     let place = text::clean_path(place);
     let Some(source) = source.map(String::from) else { return vec![own(&place)] };
@@ -142,7 +142,7 @@ fn opened(host: &Host<'_>, source: Option<&str>, place: &str, how: &str) -> Vec<
             entries.push(mount.clone().at_path(seen, Access::ReadOnly).seen_in(how));
         }
     }
-    let kernel = things::kernel(host, &source, how, false);
+    let kernel = handed_over::kernel(host, &source, how, false);
     if !inside && kernel.iter().all(|entry| entry.path.as_ref() != Some(&source)) {
         entries.push(own(&place));
     }
@@ -151,7 +151,7 @@ fn opened(host: &Host<'_>, source: Option<&str>, place: &str, how: &str) -> Vec<
 }
 
 /// Where a runtime configuration comes from. It can rebind stores, databases, models and variables to remote providers.
-fn reconfigured(host: &Host<'_>) -> Option<&'static str> {
+fn reconfigured(host: &RuntimeHost<'_>) -> Option<&'static str> {
     let is_mounted = |place: &str| host.pod.mounts_at(place);
     if is_mounted(RUNTIME_CONFIG) || is_mounted("/") || led_to_volume(host, RUNTIME_CONFIG) {
         return Some("is mounted");
@@ -160,14 +160,14 @@ fn reconfigured(host: &Host<'_>) -> Option<&'static str> {
 }
 
 /// Whether a file is, or may be, one of a volume.
-fn led_to_volume(host: &Host<'_>, file: &str) -> bool {
+fn led_to_volume(host: &RuntimeHost<'_>, file: &str) -> bool {
     match host.leads(file) {
         Leads::To(place) => host.pod.mounts_at(&place),
         Leads::Anywhere => true,
     }
 }
 
-fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
+fn stores(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let remote = reconfigured(host);
     let lists = [
         (Capability::Keyvalue, "key_value_stores", &component.key_value_stores),
@@ -189,7 +189,7 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 
 /// An application variable. Its value is a variable of the container, else one from a file `.env`, else the image's own
 /// default, unless a mounted runtime configuration names a provider such as Vault. All possible sources count.
-fn variable(host: &Host<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> Entry {
+fn variable(host: &RuntimeHost<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> Entry {
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
     let names = handed::variables(name);
     let remote = reconfigured(host);
@@ -210,7 +210,7 @@ fn variable(host: &Host<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> En
 }
 
 /// The mounts that may contain one of the files `.env`.
-fn dotenv(host: &Host<'_>) -> Option<Entry> {
+fn dotenv(host: &RuntimeHost<'_>) -> Option<Entry> {
     let files = handed::env_files(host.working_directory()).map(|file| host.leads(&file));
     let holds = |mount: &&Entry| {
         let tree = mount.path.as_deref().unwrap_or_default();
@@ -231,7 +231,7 @@ fn dotenv(host: &Host<'_>) -> Option<Entry> {
 }
 
 /// The capabilities that one entry of `allowed_outbound_hosts` hands over.
-fn outbound(host: &Host<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
+fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
     let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written.as_str()));
     match written.reach() {
         Reach::Hosts(patterns) => of_patterns(patterns, &evidence),
@@ -243,7 +243,11 @@ fn outbound(host: &Host<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
 }
 
 /// The same for one with templates, which the pod may resolve.
-fn of_template(host: &Host<'_>, (written, widest): (&str, &WrittenHost), evidence: &str) -> Vec<Entry> {
+fn of_template(
+    host: &RuntimeHost<'_>,
+    (written, widest): (&str, &WrittenHost),
+    evidence: &str,
+) -> Vec<Entry> {
     let Some(Resolved { text, variables }) = resolve(host, written) else {
         return of_pattern(widest, &format!("{evidence} {UNRESOLVED}: taken for any host"));
     };
@@ -279,7 +283,7 @@ struct Resolved {
 
 /// The host with the pod's literals in place of its templates; `None` if one of them is not written in the pod spec, or
 /// a mounted runtime configuration may override it.
-fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
+fn resolve(host: &RuntimeHost<'_>, written: &str) -> Option<Resolved> {
     if reconfigured(host).is_some() {
         return None;
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{GateOptions, OutputFormat, namespace};
+use super::{GateOptions, ImageOptions, OutputFormat, namespace};
 use crate::cli::help::{
     POLICY_BENCH_HELP, POLICY_BUILD_HELP, POLICY_CAPABILITIES_HELP, POLICY_CHECK_HELP, POLICY_NEW_HELP,
     POLICY_PULL_HELP, POLICY_PUSH_HELP, POLICY_SIGN_HELP, POLICY_TEST_HELP, POLICY_VERIFY_HELP,
@@ -210,7 +210,7 @@ pub struct PolicyPushOptions {
     pub output: OutputFormat,
     /// How registries are reached
     #[command(flatten)]
-    pub gate: GateOptions,
+    pub images: ImageOptions,
 }
 
 /// Options of `policy pull`.
@@ -227,7 +227,7 @@ pub struct PolicyPullOptions {
     pub output: OutputFormat,
     /// How registries are reached
     #[command(flatten)]
-    pub gate: GateOptions,
+    pub images: ImageOptions,
 }
 
 /// Options of `policy build`.

@@ -53,6 +53,10 @@ pub(super) async fn check(
     for error in build::unknown_rules(&settings.file.enforcement, names) {
         report.unknown_rule(Problem::of_configuration(configuration, &error), complete);
     }
+    if let Some(warning) = build::idle_hardening(settings, names).filter(|_| complete) {
+        let field = Some("runtimes.profiles[].hardening".to_string());
+        report.warnings.push(Problem { field, ..Problem::new(configuration, warning) });
+    }
     names.map(|names| Rules { names: names.clone(), complete })
 }
 

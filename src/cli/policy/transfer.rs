@@ -13,8 +13,8 @@ use crate::{sources, text};
 
 /// Pushes an archive that the gate loads.
 pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
-    let PolicyPushOptions { bundle, to, output, gate } = options;
-    let settings = build::settings(gate)?;
+    let PolicyPushOptions { bundle, to, output, images } = options;
+    let settings = build::settings(&images.gate())?;
     if bundle.is_dir() {
         return Err(Error::PushFolder { path: bundle.clone() });
     }
@@ -35,8 +35,8 @@ pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
 
 /// Fetches the archive of a bundle as it was pushed, and writes it if it is one.
 pub async fn pull(options: &PolicyPullOptions) -> Result<Exit, Error> {
-    let PolicyPullOptions { from, archive, output, gate } = options;
-    let settings = build::settings(gate)?;
+    let PolicyPullOptions { from, archive, output, images } = options;
+    let settings = build::settings(&images.gate())?;
     let reference = reference(from)?;
     let shown = format!("oci://{reference}");
     let (bytes, digest) = sources::pull(reference, lookup::registry(&settings.file.images)?).await?;

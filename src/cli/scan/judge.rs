@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::model::{JudgedSpec, Program};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
-use crate::cli::report::{self, ExplainOutcome, Kept};
+use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
 use crate::cli::suggest;
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
@@ -50,7 +50,7 @@ impl Judge {
         let Subject { object, kind, namespace, name } = *subject;
         let new = NewObject { object, kind, namespace, name };
         let exists = object.pointer("/metadata/uid").is_some();
-        let keep = |input: &PolicyInput<'_>| Kept::of(input, false);
+        let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, false);
         let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
         let work = async {
             if exists {
@@ -73,7 +73,7 @@ impl Judge {
         }
     }
 
-    fn report(&self, ending: &Ending<Kept>) -> JudgedSpec {
+    fn report(&self, ending: &Ending<JudgedFacts>) -> JudgedSpec {
         let grants = suggest::grants(&self.state, ending);
         let violations = ending.judged().map(|judged| judged.judgement.verdict.violations.clone());
         JudgedSpec {
@@ -118,7 +118,7 @@ fn program(container: report::Container) -> Program {
 }
 
 /// What a rule does not say: of a template what the plan for its pods warns of, and a class that the cluster lacks.
-fn warnings(ending: &Ending<Kept>) -> Vec<String> {
+fn warnings(ending: &Ending<JudgedFacts>) -> Vec<String> {
     let planned = match ending.conclusion() {
         Some(Conclusion::JudgedAsPods { plan, .. }) => plan.warnings.clone(),
         _ => Vec::new(),

@@ -157,7 +157,7 @@ impl Reloader {
         is_watched: bool,
         read: String,
     ) -> Self {
-        let configuration = Arc::new(Configuration::new(options.gate.config.as_deref()));
+        let configuration = Arc::new(Configuration::new(options.gate.images.config.as_deref()));
         Self { options, gate, bundles, configuration, is_watched, settings, read }
     }
 
@@ -256,7 +256,7 @@ async fn hangup(hangups: Option<&mut Signal>) {
 
 /// What changes when the file of the configuration does.
 pub fn version(options: &ServeOptions) -> String {
-    options.gate.config.as_deref().map(fingerprint).unwrap_or_default()
+    options.gate.images.config.as_deref().map(fingerprint).unwrap_or_default()
 }
 
 /// What changes when a file is written or replaced, or a link above it leads elsewhere.

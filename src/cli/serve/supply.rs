@@ -43,6 +43,9 @@ pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
     loaded.extend(started.into_iter().flatten());
     let enforcement = &settings.file.enforcement;
     let set = fitting(PolicySet::of(&engine, limits, loaded)?, enforcement, &mut followers).await?;
+    if let Some(warning) = build::idle_hardening(settings, set.rules_in_force()) {
+        tracing::warn!(field = "runtimes.profiles[].hardening", "{warning}");
+    }
     // Not before: what is kept on disk has to be what a start can use.
     join_all(followers.iter_mut().map(|follower| follower.begin(&statuses))).await;
     for status in statuses.all() {

@@ -4,11 +4,11 @@ use super::Open;
 use crate::admission::Examined;
 use crate::capability::ambient::UNRESOLVED;
 use crate::capability::{Capability, Entry, HostPattern, interpreter};
-use crate::cli::report::Kept;
+use crate::cli::report::JudgedFacts;
 use crate::image::{Interpreter, ModuleFacts, Program};
 
 /// The advice about one object, in the order of its containers.
-pub(super) fn of(examined: &Examined<Kept>, kept: &Kept, open: &[Open]) -> Vec<String> {
+pub(super) fn of(examined: &Examined<JudgedFacts>, kept: &JudgedFacts, open: &[Open]) -> Vec<String> {
     let mut advice: Vec<String> = runtime(kept, open).into_iter().collect();
     for one in open {
         let about = |text: String| format!("container `{}`: {text}", one.container);
@@ -23,7 +23,7 @@ pub(super) fn of(examined: &Examined<Kept>, kept: &Kept, open: &[Open]) -> Vec<S
 }
 
 /// A runtime that no profile describes is assumed to hand over everything.
-fn runtime(kept: &Kept, open: &[Open]) -> Option<String> {
+fn runtime(kept: &JudgedFacts, open: &[Open]) -> Option<String> {
     (!kept.is_described && !open.is_empty()).then(|| {
         format!(
             "no profile describes what RuntimeClass `{}` hands over, so everything was assumed; describe it under \
@@ -34,7 +34,7 @@ fn runtime(kept: &Kept, open: &[Open]) -> Option<String> {
 }
 
 /// Advice about programs that contain an interpreter or seem to.
-fn interpreters(examined: &Examined<Kept>, open: &Open) -> Vec<String> {
+fn interpreters(examined: &Examined<JudgedFacts>, open: &Open) -> Vec<String> {
     let container = examined.inspection.containers.iter().find(|c| c.name == open.container);
     let Some((facts, program)) = container.and_then(|c| c.known()) else { return Vec::new() };
     let Program::Wasm { modules, .. } = program else { return Vec::new() };

@@ -6,13 +6,17 @@ use super::{Suggestion, dns_name, summary};
 use crate::admission::{Examined, Judged};
 use crate::capability::{Entry, HostPattern, WrittenHost};
 use crate::cli::manifest::Manifest;
-use crate::cli::report::{Container, Kept};
+use crate::cli::report::{Container, JudgedFacts};
 use crate::grant::network::{NetworkDraft, is_outgoing};
 use crate::inspection::ProgramClass;
 use crate::workload::{Role, Workload};
 
 /// The policy for the pods of one object, or why there is none.
-pub(super) fn of(manifest: &Manifest, examined: &Examined<Kept>, judged: &Judged<Kept>) -> Suggestion {
+pub(super) fn of(
+    manifest: &Manifest,
+    examined: &Examined<JudgedFacts>,
+    judged: &Judged<JudgedFacts>,
+) -> Suggestion {
     let (workload, kept) = (&examined.workload, &judged.kept);
     if let Some(other) = other_program(kept) {
         return blocked(format!(
@@ -35,7 +39,7 @@ pub(super) fn of(manifest: &Manifest, examined: &Examined<Kept>, judged: &Judged
     drafted(workload, &labels, kept)
 }
 
-fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Kept) -> Suggestion {
+fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &JudgedFacts) -> Suggestion {
     let name = if workload.name.is_empty() { "new" } else { &workload.name };
     let draft = NetworkDraft {
         name: &format!("{}-egress", dns_name(name)),
@@ -70,7 +74,7 @@ fn blocked(why: String) -> Suggestion {
 }
 
 /// The first container with a program to which no grant applies.
-fn other_program(kept: &Kept) -> Option<&Container> {
+fn other_program(kept: &JudgedFacts) -> Option<&Container> {
     let starts = |container: &&Container| container.found.role != Role::ImageVolume;
     kept.containers.iter().filter(starts).find(|container| container.found.class != ProgramClass::Wasm)
 }

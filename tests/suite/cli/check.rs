@@ -296,6 +296,27 @@ fn a_bundle_that_cannot_be_compiled_is_named_by_its_file_and_once() {
     assert!(message.contains("the bundle") && !message.contains("ours"), "{message}");
 }
 
+#[test]
+fn hardening_without_the_rules_that_it_follows_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = r#"violations contains {"rule": "own", "message": "no"} if input.nothing"#;
+    let bundle = opa::build(folder.path(), "own", "wasmgate/violations", rule);
+    let warnings = |more: &str| {
+        let body = format!("policies: {{baseline: false, bundles: [{}]}}\n{more}", bundle.display());
+        let json = check(&["-c", &configuration(folder.path(), &body), "-o", "json"]).json();
+        assert_eq!(json["problems"], json!([]), "{json}");
+        json["warnings"].clone()
+    };
+    let warned = warnings("");
+    assert_eq!(warned[0]["field"], "runtimes.profiles[].hardening", "{warned}");
+    assert!(
+        warned[0]["message"].as_str().unwrap().contains("no loaded bundle has the rule `secret-in-reach`")
+    );
+    let off = "runtimes: {profiles: [{name: wasmtime, runtimeClass: wasmtime, runs: [module], ambient: runwasi-wasmtime, \
+               hardening: {automountServiceAccountToken: off, readOnly: off}}], placement: {module: wasmtime}}\n";
+    assert_eq!(warnings(off), json!([]));
+}
+
 /// A grant or an exception of namespace `shop`.
 fn granted(kind: &str, name: &str, spec: &str) -> String {
     format!(

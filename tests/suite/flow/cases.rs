@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
-use wasmgate::admission::{Asked, Clock, State, examine};
+use wasmgate::admission::{Clock, ReviewContext, State, examine};
 use wasmgate::judge::{PolicyInput, Verdict};
 use wasmgate::lookup::Inspector;
 use wasmgate::policy::{EnforcementAction, Violation};
@@ -61,7 +61,7 @@ pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) ->
 async fn input_of(state: &State, inspector: &Inspector, request: &Request) -> (Value, Verdict) {
     let review = review::parse(request.to_body().as_bytes()).unwrap();
     let clock = Clock::start(std::time::Duration::from_secs(20));
-    let asked = Asked { state, inspector, webhook: Webhook::Validate, review: &review, clock };
+    let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };
     let keep = |input: &PolicyInput<'_>| -> Value {
         serde_json::from_str(to_raw_value(input).unwrap().get()).unwrap()
     };

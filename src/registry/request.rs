@@ -11,7 +11,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
 use super::message::{self, AuthContext, FetchFailure};
 use super::site::Site;
-use super::transport::{self, Ask, BodyFailure, Failure};
+use super::transport::{self, BodyFailure, Failure, HttpRequest};
 use super::{Inner, Login};
 use crate::text;
 
@@ -19,14 +19,14 @@ use crate::text;
 const MOST_CREDENTIALS: usize = 4;
 
 /// One request to one registry, and what is needed to authenticate it.
-pub(super) struct Asking<'a> {
+pub(super) struct AuthenticatedRequest<'a> {
     pub(super) inner: &'a Inner,
     pub(super) site: &'a Site,
     pub(super) permit: Permit,
     pub(super) auth: AuthContext,
 }
 
-impl Asking<'_> {
+impl AuthenticatedRequest<'_> {
     /// Authenticates as the registry wanted the last time, or not at all; then as its refusal demands.
     pub(super) async fn ask(
         &mut self,
@@ -34,7 +34,7 @@ impl Asking<'_> {
         accept: Option<&'static str>,
         first: &[Login],
     ) -> Result<Response, FetchFailure> {
-        let ask = Ask { accept, ..Ask::get(url) };
+        let ask = HttpRequest { accept, ..HttpRequest::get(url) };
         let known = self.inner.auth.challenge(&self.site.registry).await;
         let (mut challenge, mut last) = if let Some(challenge) = known {
             (challenge, None)
@@ -53,7 +53,7 @@ impl Asking<'_> {
                 let Some((header, kept)) = self.authorization(&key, credentials.as_ref()).await? else {
                     break;
                 };
-                let response = self.send(&Ask { authorization: Some(header), ..ask.clone() }).await?;
+                let response = self.send(&HttpRequest { authorization: Some(header), ..ask.clone() }).await?;
                 if !is_refusal(response.status()) {
                     self.inner.auth.remember(&self.site.registry, &challenge).await;
                     return Ok(response);
@@ -140,7 +140,7 @@ impl Asking<'_> {
             _ => None,
         };
         let name = format!("the token service of {}", self.site.registry);
-        let sent = self.inner.transport.send(&Ask { url, accept: None, authorization, form }).await;
+        let sent = self.inner.transport.send(&HttpRequest { url, accept: None, authorization, form }).await;
         let response = sent.map_err(|failure| match failure {
             Failure::Refused(refusal) => FetchFailure::Other(format!("{name}: {refusal}")),
             failure => fetch_failure(failure, &name),
@@ -170,7 +170,7 @@ impl Asking<'_> {
     }
 
     /// Sends a request to the registry, and reports the outcome to its breaker.
-    async fn send(&mut self, ask: &Ask) -> Result<Response, FetchFailure> {
+    async fn send(&mut self, ask: &HttpRequest) -> Result<Response, FetchFailure> {
         self.permit.asks();
         let sent = self.inner.transport.send(ask).await;
         match &sent {

@@ -1,37 +1,37 @@
-//! Turns the things that a runtime hands over into entries with their evidence.
+//! Turns what a runtime hands over into entries with their evidence.
 
 use std::net::SocketAddr;
 
-use super::Host;
+use super::RuntimeHost;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::entry::Leads;
-use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
+use crate::runtime::{Extra, Files, HandedOver, HttpServer, Variables};
 
 /// What a program is handed.
-pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
-    let mut entries = basics(host, things.command_line);
-    match things.files {
+pub(super) fn of(host: &RuntimeHost<'_>, handed: &HandedOver) -> Vec<Entry> {
+    let mut entries = basics(host, handed.command_line);
+    match handed.files {
         Files::Root => entries.extend(root(host, &format!("{} preopens /", host.runtime()))),
         Files::WorkingDirectory => entries.extend(working_directory(host)),
         Files::None => {}
     }
-    match (things.variables, things.http) {
+    match (handed.variables, handed.http) {
         (Variables::All, _) => entries.extend(host.variables()),
         (Variables::OfRequest, http) => entries.extend(of_request(host, http)),
         (Variables::None, _) => {}
     }
-    if things.command_line {
+    if handed.command_line {
         entries.extend(host.pod.secret_arguments());
     }
-    if things.network {
+    if handed.network {
         entries.extend(whole_network(host));
     }
-    entries.extend(things.http.map(|server| http(host, server)).into_iter().flatten());
-    entries.extend(things.extras.iter().map(|extra| of_extra(host, extra)));
+    entries.extend(handed.http.map(|server| http(host, server)).into_iter().flatten());
+    entries.extend(handed.extras.iter().map(|extra| of_extra(host, extra)));
     entries
 }
 
-fn of_extra(host: &Host<'_>, extra: &Extra) -> Entry {
+fn of_extra(host: &RuntimeHost<'_>, extra: &Extra) -> Entry {
     let runtime = host.runtime();
     match extra {
         Extra::Threads => Entry::new(Capability::Threads, format!("{runtime} may start threads")),
@@ -44,7 +44,7 @@ fn of_extra(host: &Host<'_>, extra: &Extra) -> Entry {
 }
 
 /// What every program gets on every runtime, and what every command gets.
-fn basics(host: &Host<'_>, command_line: bool) -> Vec<Entry> {
+fn basics(host: &RuntimeHost<'_>, command_line: bool) -> Vec<Entry> {
     let runtime = host.runtime();
     let command: &[(Capability, &str)] = if command_line {
         &[(Capability::Stdio, "inherits stdio"), (Capability::Args, "hands over all arguments")]
@@ -61,7 +61,7 @@ fn basics(host: &Host<'_>, command_line: bool) -> Vec<Entry> {
 }
 
 /// `/`, what the kubelet always mounts into it, and every mount.
-fn root(host: &Host<'_>, files: &str) -> Vec<Entry> {
+fn root(host: &RuntimeHost<'_>, files: &str) -> Vec<Entry> {
     let access = host.pod.root_access();
     let root = match host.pod.beyond_root() {
         Some(reason) => Entry::new(Capability::Fs, format!("{files}; {reason}")),
@@ -86,7 +86,7 @@ const KERNEL: [(&str, Access); 3] =
 /// that runs the program, whatever user it has. `mem` is its memory, so writing there runs native code (proc(5)); a
 /// program that can only read cannot do that. `environ` holds the variables of that process, which are not the
 /// container's.
-pub(super) fn kernel(host: &Host<'_>, opened: &str, how: &str, writes: bool) -> Vec<Entry> {
+pub(super) fn kernel(host: &RuntimeHost<'_>, opened: &str, how: &str, writes: bool) -> Vec<Entry> {
     if host.profile.is_some_and(|profile| profile.hides_host_process) {
         return Vec::new();
     }
@@ -118,7 +118,7 @@ fn host_process(how: &str) -> [Entry; 2] {
 
 /// The tree below the container's working directory, and the mounts in it. If a mount is at it or contains it, it is part of
 /// that mount.
-fn working_directory(host: &Host<'_>) -> Vec<Entry> {
+fn working_directory(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let written = host.working_directory();
     let Leads::To(directory) = host.leads(written) else {
         let why = format!(
@@ -156,7 +156,7 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
 }
 
 /// `inherit_network`, `allow_ip_name_lookup`: everything that the pod's network reaches.
-fn whole_network(host: &Host<'_>) -> Vec<Entry> {
+fn whole_network(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let mut evidence = format!("{} inherits the whole network", host.runtime());
     if host.pod.is_on_host_network() {
         evidence.push_str(" of the node (hostNetwork)");
@@ -169,7 +169,7 @@ fn whole_network(host: &Host<'_>) -> Vec<Entry> {
 }
 
 /// The variables of a component that answers HTTP: without those of the server, plus an id for each request.
-fn of_request(host: &Host<'_>, server: Option<HttpServer>) -> Vec<Entry> {
+fn of_request(host: &RuntimeHost<'_>, server: Option<HttpServer>) -> Vec<Entry> {
     let of_server = |name: &str| server.is_some_and(|s| s.address == name || s.own.contains(&name));
     let kept = |e: &Entry| !e.name.as_deref().is_some_and(of_server);
     let id = format!("env REQUEST_ID, set by {} for each request", host.runtime());
@@ -178,7 +178,7 @@ fn of_request(host: &Host<'_>, server: Option<HttpServer>) -> Vec<Entry> {
 }
 
 /// Outgoing requests to anywhere, and the port of the server.
-fn http(host: &Host<'_>, server: HttpServer) -> [Entry; 2] {
+fn http(host: &RuntimeHost<'_>, server: HttpServer) -> [Entry; 2] {
     let runtime = host.runtime();
     let outbound = format!("{runtime} sends outgoing requests anywhere");
     let (port, evidence) = listening(host, server.address, server.port);
@@ -190,7 +190,7 @@ fn http(host: &Host<'_>, server: HttpServer) -> [Entry; 2] {
 
 /// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be determined
 /// is `None`, any; also when an `envFrom` may set the variable.
-pub(super) fn listening(host: &Host<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
+pub(super) fn listening(host: &RuntimeHost<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
     let set = host.pod.may_set(variable).is_some() || host.facts.env.iter().any(|name| name == variable);
     if !set {
         return (Some(default), format!("listens on port {default}"));

@@ -10,19 +10,19 @@ use super::site::Site;
 /// For whom a registry is asked: the pods of one namespace, with the logins of their pull secrets. The default is the
 /// platform itself. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Asker {
+pub struct PullIdentity {
     namespace: Arc<str>,
     logins: Arc<[Login]>,
     credentials: Arc<str>,
 }
 
-impl Default for Asker {
+impl Default for PullIdentity {
     fn default() -> Self {
         Self::new("", Vec::new())
     }
 }
 
-impl Asker {
+impl PullIdentity {
     /// The pods of a namespace, with the logins that cover the image.
     pub fn new(namespace: &str, logins: Vec<Login>) -> Self {
         let credentials = if logins.is_empty() { String::new() } else { fingerprint(&logins) };
