@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Cache, CacheConfig, Config, Module};
 
 use super::Error;
+use crate::files;
 
 /// Most bytes in the folder: some dozens of modules, each of one or two megabytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -181,9 +182,7 @@ impl Entry {
     /// Writes the digest, last of all, so that what a crash leaves is not whole.
     fn seal(&self) -> io::Result<()> {
         let module = self.module().ok_or(io::ErrorKind::NotFound)?;
-        let part = self.folder.join(format!("part-{}", std::process::id()));
-        fs::write(&part, digest(&module)?)?;
-        fs::rename(part, self.folder.join(DIGEST))
+        files::replace(&self.folder.join(DIGEST), digest(&module)?.as_bytes(), 0o666)
     }
 
     /// What is used stays longer. Where the time cannot be set, it goes earlier, which costs time and nothing else.
