@@ -56,29 +56,70 @@ struct Egress {
     names: bool,
 }
 
-/// Capabilities that are outgoing connections, and their protocol.
-const fn protocol(capability: Capability) -> Option<&'static str> {
+/// How a capability reaches the network outside of the pod.
+#[derive(Clone, Copy)]
+enum Outgoing {
+    /// By connections or packets of this protocol.
+    Protocol(&'static str),
+    /// By asking the cluster's resolver.
+    NameLookup,
+}
+
+/// Exhaustive, so that a new capability has to be placed.
+const fn outgoing(capability: Capability) -> Option<Outgoing> {
     match capability {
         Capability::NetTcpConnect
         | Capability::HttpOutbound
         | Capability::DbRedis
         | Capability::DbMysql
         | Capability::DbPostgres
-        | Capability::Mqtt => Some("TCP"),
-        Capability::NetUdp => Some("UDP"),
-        _ => None,
+        | Capability::Mqtt => Some(Outgoing::Protocol("TCP")),
+        Capability::NetUdp => Some(Outgoing::Protocol("UDP")),
+        Capability::NetDns => Some(Outgoing::NameLookup),
+        // Connections to the pod.
+        Capability::NetListen | Capability::HttpInbound
+        // Done by the host's own process, to places of the platform's configuration that no grant names.
+        | Capability::Keyvalue
+        | Capability::Sqlite
+        | Capability::Blobstore
+        | Capability::Messaging
+        | Capability::Config
+        | Capability::Ai
+        | Capability::Nn
+        | Capability::Telemetry
+        // No network of their own.
+        | Capability::Stdio
+        | Capability::Clock
+        | Capability::Random
+        | Capability::Args
+        | Capability::Env
+        | Capability::Fs
+        | Capability::Trigger
+        | Capability::ServiceChaining
+        | Capability::Threads
+        | Capability::Tls
+        // Anything, so that no rule of a network policy follows from it.
+        | Capability::NativeExec
+        | Capability::NativePlugin
+        | Capability::UnknownImport => None,
     }
 }
 
 /// Whether a capability reaches the network outside of the pod.
 pub fn is_outgoing(capability: Capability) -> bool {
-    capability == Capability::NetDns || protocol(capability).is_some()
+    outgoing(capability).is_some()
 }
 
 impl Egress {
     fn add(&mut self, grant: &str, item: &GrantedCapability) {
-        self.names |= item.name == Capability::NetDns;
-        let Some(protocol) = protocol(item.name) else { return };
+        let protocol = match outgoing(item.name) {
+            Some(Outgoing::Protocol(protocol)) => protocol,
+            Some(Outgoing::NameLookup) => {
+                self.names = true;
+                return;
+            }
+            None => return,
+        };
         match &item.hosts {
             None => self.allow(grant, &HostPattern::ANY.into(), (item.name, protocol)),
             Some(hosts) => hosts.iter().for_each(|host| self.allow(grant, host, (item.name, protocol))),

@@ -503,33 +503,33 @@ impl Scene {
         let directory = self.container["workingDir"].as_str().unwrap_or("/");
         let all = || Root { real: "/".into(), seen: "/".into() };
         let opened = |real: String, seen: &str| Root { real, seen: clean(seen) };
-        Some(match (self.family, self.image.kind) {
-            (Family::RunwasiWasmtime, ImageKind::Module | ImageKind::Component)
-            | (
-                Family::RunwasiWasmedge
-                | Family::RunwasiWasmer
-                | Family::RunwasiWamr
-                | Family::CrunWasmedge
-                | Family::CrunWamr,
-                ImageKind::Module,
-            ) => vec![all()],
-            (Family::CrunWasmtime, ImageKind::Module) => {
+        let module = self.image.kind == ImageKind::Module;
+        // Exhaustive, so that a new family has to be placed.
+        match self.family {
+            Family::RunwasiWasmtime => {
+                (module || self.image.kind == ImageKind::Component).then(|| vec![all()])
+            }
+            Family::RunwasiWasmedge
+            | Family::RunwasiWasmer
+            | Family::RunwasiWamr
+            | Family::CrunWasmedge
+            | Family::CrunWamr => module.then(|| vec![all()]),
+            Family::CrunWasmtime => module.then(|| {
                 let real = self.real(directory);
                 vec![Root { seen: real.clone(), real }]
-            }
-            (Family::CrunWasmer | Family::YoukiWasmtime, ImageKind::Module) => Vec::new(),
-            (Family::Spin, ImageKind::SpinApp) => {
+            }),
+            Family::CrunWasmer | Family::YoukiWasmtime => module.then(Vec::new),
+            Family::Spin => {
                 let component = &self.image.spin.as_ref()?.components[0];
                 let sources = component.sources.iter().zip(&component.files);
-                sources
-                    .flat_map(|(source, seen)| {
-                        let both = [format!("/{source}"), format!("{directory}/{source}")];
-                        both.map(|source| opened(self.real(&clean(&source)), seen))
-                    })
-                    .collect()
+                let both = |(source, seen): (&String, &String)| {
+                    [format!("/{source}"), format!("{directory}/{source}")]
+                        .map(|source| opened(self.real(&clean(&source)), seen))
+                };
+                (self.image.kind == ImageKind::SpinApp).then(|| sources.flat_map(both).collect())
             }
-            _ => return None,
-        })
+            Family::Everything => None,
+        }
     }
 
     /// Where the mounts are, and whether they hold a secret.

@@ -1,11 +1,12 @@
 //! The corpus under `tests/cases`: one file for each case, `<admit|warn|deny|skip>-<what>.yaml`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wasmgate::review::GroupVersionKind;
-use wasmgate::workload::Kind;
+use wasmgate::workload::{self, Kind, Kinds};
 
 use super::gate::{Request, defaulted, grant_documents, plug_ins, with_limit_ranges_in};
 use super::images;
@@ -107,17 +108,30 @@ impl Case {
         self.namespace.as_deref().unwrap_or(&self.name)
     }
 
+    /// The kind as a gate without further configuration knows it.
     pub fn kind(&self) -> Option<Kind> {
-        Kind::of(&self.group_version_kind())
+        static KINDS: LazyLock<Kinds> = LazyLock::new(Kinds::default);
+        KINDS.of(&self.group_version_kind())
+    }
+
+    /// Whether the object is of a kind that the API server knows only from a definition of its own project.
+    pub fn is_described(&self) -> bool {
+        matches!(self.kind(), Some(Kind::Described(_)))
     }
 
     pub fn is_pod(&self) -> bool {
         self.kind() == Some(Kind::Pod)
     }
 
-    /// Pod template of the object, by JSON pointer; empty for a pod.
+    /// Pod template of the object, by JSON pointer; empty for a pod. That of a described kind is found once the gate has
+    /// copied it there, since the API server sets no defaults in it.
     pub fn template(&self) -> &'static str {
         self.kind().map_or("", Kind::template_pointer)
+    }
+
+    /// How many pod templates the object has.
+    pub fn templates(&self) -> usize {
+        self.kind().map_or(0, |kind| 1 + workload::further_templates(&self.object, kind))
     }
 
     pub fn group_version_kind(&self) -> GroupVersionKind {

@@ -234,7 +234,9 @@ async fn every_case_of_the_corpus_comes_out_of_the_real_chain_as_out_of_the_mode
     let flow = Flow::new(&gate::Setup { configuration, grants, cluster: cluster.clone() }).await;
     let cluster_of_all = tokio::task::spawn_blocking(|| CLUSTER.get()).await.unwrap();
     let mut api = Api::open(&cluster_of_all.plane).await;
-    let mut cases: Vec<Case> = Case::load_shared().into_iter().filter(Case::is_new).collect();
+    let mut cases = Case::load_shared();
+    // The definitions of other projects are not installed.
+    cases.retain(|case| case.is_new() && !case.is_described());
     assert!(cases.len() >= 50, "{} cases", cases.len());
     cases.extend(further());
     let mut wrong = Vec::new();

@@ -51,12 +51,17 @@ async fn served(flow: &Flow, case: &Case, object: &Value) -> Told {
     Told { outcome, causes, warnings, patch }
 }
 
-/// The patch that `/mutate` answers for the first pod that a controller creates from a template.
-async fn served_for_pods(flow: &Flow, case: &Case, object: &Value, kind: Kind) -> Value {
+/// The first pod that a controller creates from a template.
+fn pod_of(case: &Case, object: &Value, kind: Kind) -> Value {
     let object = to_raw_value(object).unwrap();
     let object = workload::as_judged(&object, kind).unwrap();
     let object: Value = serde_json::from_str(object.get()).unwrap();
-    let pod = created_pod(&object, kind, case.namespace(), &case.cluster());
+    created_pod(&object, kind, case.namespace(), &case.cluster())
+}
+
+/// The patch that `/mutate` answers for that pod.
+async fn served_for_pods(flow: &Flow, case: &Case, object: &Value, kind: Kind) -> Value {
+    let pod = pod_of(case, object, kind);
     let answer = flow.send(Webhook::Mutate, &Request::create(case.namespace(), pod)).await;
     json!(patch_of(&answer).unwrap_or_default())
 }
@@ -74,14 +79,18 @@ fn of_pod(patch: &Value, template: &str) -> Value {
 /// The report of `explain` on a manifest.
 async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
     let manifest = Manifest { origin: case.name.clone(), object: object.clone() };
-    let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
     // What `explain` says first of an object is what the webhooks say; the pods of further templates come after it.
-    let (_, manifest) = templates(&state, &manifest).swap_remove(0);
+    let (_, manifest) = templates(&flow.gate.state(), &manifest).swap_remove(0);
+    explained_alone(flow, case, &manifest).await
+}
+
+async fn explained_alone(flow: &Flow, case: &Case, manifest: &Manifest) -> ObjectReport {
+    let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
     let inspector = flow.gate.inspector();
     let inspector = &*inspector;
     let rehearsed_pod =
-        rehearsed(&state, inspector, &manifest, case.namespace(), budget, false).await.unwrap();
-    ObjectReport::of(&manifest, case.namespace(), &rehearsed_pod, &[])
+        rehearsed(&state, inspector, manifest, case.namespace(), budget, false).await.unwrap();
+    ObjectReport::of(manifest, case.namespace(), &rehearsed_pod, &[])
 }
 
 fn told(report: &ObjectReport, template_at: &str) -> Told {
@@ -116,6 +125,30 @@ fn found(report: &ObjectReport) -> BTreeSet<String> {
     report.violations.iter().map(name).collect()
 }
 
+/// What `explain` says of the pods of each further template, and the webhooks of a pod that a controller creates from
+/// it. The webhooks warn of it at the pod alone.
+async fn differences_of_further_templates(flow: &Flow, case: &Case, object: &Value, wrong: &mut Vec<String>) {
+    let Some(kind) = case.kind() else { return };
+    let manifest = Manifest { origin: case.name.clone(), object: object.clone() };
+    for (place, manifest) in templates(&flow.gate.state(), &manifest).into_iter().skip(1) {
+        let report = explained_alone(flow, case, &manifest).await;
+        let pod = pod_of(case, &manifest.object, kind);
+        let served = served(flow, &Case::of_object(&case.name, case.namespace(), &pod), &pod).await;
+        let denies =
+            report.violations.iter().filter(|v| v.action == wasmgate::policy::EnforcementAction::Deny);
+        let causes: BTreeSet<String> =
+            denies.map(|v| format!("{}: {}", v.violation.rule, v.violation.message)).collect();
+        let denied = report.outcome == ExplainOutcome::Denied;
+        if causes != served.causes || denied != (served.outcome == "deny") {
+            wrong.push(format!("of `{place}` explain says {causes:#?}\nserve says {served:#?}"));
+        }
+        if of_pod(&json!(report.patch), case.template()) != served.patch {
+            wrong
+                .push(format!("of `{place}` explain patches {:#?}\nserve {:#?}", report.patch, served.patch));
+        }
+    }
+}
+
 /// The differences between `explain` and `serve` on a case.
 pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
     let object = case.request().object;
@@ -125,6 +158,7 @@ pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
     if ours != served {
         wrong.push(format!("explain says {ours:#?}\nserve says {served:#?}"));
     }
+    differences_of_further_templates(flow, case, &object, wrong).await;
     let written = explained(flow, case, &case.written()).await;
     let facts = |report: &ObjectReport| (report.outcome, found(report), report.changes.clone());
     if facts(&written) != facts(&received) {
