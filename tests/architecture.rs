@@ -83,7 +83,7 @@ const ROOMS: &[Room] = &[
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
-    room("policy", &["files", "rego", "text"], "runs Rego on JSON and knows nothing of pods"),
+    room("policy", &["files", "rego", "shares", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
         "sources",
         &["image", "registry", "policy", "files", "text"],
