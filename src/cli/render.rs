@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
 
-use super::report::{ExplainOutcome, Found, ObjectReport};
+use super::report::{ExplainOutcome, ImageReport, ObjectReport};
 use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
@@ -102,7 +102,7 @@ fn word(outcome: ExplainOutcome) -> String {
     }
 }
 
-fn found(found: &Found, width: u16) -> String {
+fn found(found: &ImageReport, width: u16) -> String {
     let mut out = String::new();
     let what = match (found.class, found.kind) {
         (ProgramClass::Wasm, Some(kind)) => format!("wasm {}", kind.as_str()),

@@ -89,7 +89,7 @@ pub struct ObjectReport {
 #[derive(Debug, Clone)]
 pub struct Container {
     /// Facts about its image.
-    pub found: Found,
+    pub found: ImageReport,
     /// What the program can call; `None` if the policies did not run.
     pub capabilities: Option<Capabilities>,
     /// The policies' input about the container, for scripts.
@@ -99,7 +99,7 @@ pub struct Container {
 /// Facts about the image of a container.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Found {
+pub struct ImageReport {
     /// Name of the container or volume.
     pub name: String,
     /// The list of the pod spec that contains it.
@@ -178,7 +178,7 @@ impl Container {
     /// A container that the policies judged.
     fn judged(facts: &ContainerFacts<'_>) -> Self {
         let first = |evidence: &[Evidence]| evidence.first().cloned();
-        let found = Found {
+        let found = ImageReport {
             name: facts.name.to_string(),
             role: facts.role,
             image: facts.image.to_string(),
@@ -206,7 +206,7 @@ impl Container {
         let known = container.known().map(|(facts, _)| facts);
         let names_command = !starts.command.is_empty() || !starts.args.is_empty();
         let warnings = known.map(|facts| image_warnings(facts, names_command)).unwrap_or_default();
-        let found = Found {
+        let found = ImageReport {
             name: container.name.clone(),
             role: container.role,
             image: container.image.clone(),

@@ -35,13 +35,14 @@ impl ImageFacts {
 
     fn shape_of_files(&self, crun: bool) -> Shape {
         if self.names_no_program() {
-            match () {
-                () if self.has_file(SPIN_TOML) => return Shape::SpinRootfs,
-                () if self.has_file(SLIGHTFILE) && self.has_file(SLIGHT_PROGRAM) => {
-                    return Shape::SlightRootfs;
-                }
-                () if self.has_file(WWS_TOML) => return Shape::WwsRootfs,
-                () => {}
+            if self.has_file(SPIN_TOML) {
+                return Shape::SpinRootfs;
+            }
+            if self.has_file(SLIGHTFILE) && self.has_file(SLIGHT_PROGRAM) {
+                return Shape::SlightRootfs;
+            }
+            if self.has_file(WWS_TOML) {
+                return Shape::WwsRootfs;
             }
         }
         let wasm = matches!(program::own_class(self), Some(FileClass::Wasm | FileClass::Unreadable { .. }));

@@ -92,10 +92,12 @@ pub(super) fn kernel(host: &RuntimeHost<'_>, opened: &str, how: &str, writes: bo
     }
     let mut entries = Vec::new();
     for (tree, access) in KERNEL {
-        let reached = match () {
-            () if path::covers(opened, tree) => tree,
-            () if path::covers(tree, opened) => opened,
-            () => continue,
+        let reached = if path::covers(opened, tree) {
+            tree
+        } else if path::covers(tree, opened) {
+            opened
+        } else {
+            continue;
         };
         let why = format!("{how}; {tree} is the kernel's, and not of the image");
         let access = if writes { access } else { Access::ReadOnly };

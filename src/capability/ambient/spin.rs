@@ -12,7 +12,7 @@ use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, Wr
 use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
 use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
-use crate::image::outbound::{OutboundHost, Reach, hosts};
+use crate::image::outbound::{OutboundHost, OutboundReach, hosts};
 use crate::runtime::spin::handed;
 use crate::text;
 
@@ -234,11 +234,11 @@ fn dotenv(host: &RuntimeHost<'_>) -> Option<Entry> {
 fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
     let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written.as_str()));
     match written.reach() {
-        Reach::Hosts(patterns) => of_patterns(patterns, &evidence),
-        Reach::Unreadable(widest) => {
+        OutboundReach::Hosts(patterns) => of_patterns(patterns, &evidence),
+        OutboundReach::Unreadable(widest) => {
             of_pattern(widest, &format!("{evidence} is no host pattern: taken for any host"))
         }
-        Reach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
+        OutboundReach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
     }
 }
 
