@@ -11,8 +11,8 @@ use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{Inspection, LookupResult};
-use crate::lookup::{Share, Shares};
 use crate::runtime::Family;
+use crate::shares::{Share, Shares};
 use crate::workload::{ImageUse, Role, Workload};
 
 /// Largest [`weight`] that is worked off on the thread of the review: less than ten milliseconds in the largest image.
