@@ -37,6 +37,8 @@ pub enum Exit {
     /// Nothing would be denied, but for some object it is not known whether it is Wasm: an image could not be read, or a
     /// program was not recognised. For `scan` also that something could not be judged.
     Unread,
+    /// An object could not be read or judged; the others were.
+    Unreadable,
     /// A checked file cannot be used, or a test of a policy failed.
     Invalid,
     /// Of two things that were compared, the new one can do more.
