@@ -254,9 +254,10 @@ mod tests {
     fn a_manifest_has_no_more_of_anything_than_is_judged() {
         let components = |count: usize| {
             let one = |n: usize| format!("[component.c{n}]\nsource = \"a.wasm\"\n");
-            (0..count).map(one).collect::<String>()
+            (0..count).map(one).collect::<Vec<_>>().concat()
         };
-        let triggers = |count: usize| (0..count).map(|n| format!("[[trigger.t{n}]]\n")).collect::<String>();
+        let triggers =
+            |count: usize| (0..count).map(|n| format!("[[trigger.t{n}]]\n")).collect::<Vec<_>>().concat();
         let with = |components: &str, triggers: &str| {
             parse(
                 format!("spin_manifest_version = 2\napplication.name = \"a\"\n{components}{triggers}")
