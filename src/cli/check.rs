@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use policies::Rules;
-use report::of_grants;
 pub use report::{Problem, Report};
+use report::{count_granted, of_grants};
 
 use super::args::{CheckOptions, GateOptions, OutputFormat};
 use super::manifest::{self, Manifest};
@@ -164,13 +164,6 @@ fn grants(settings: &Settings, report: &mut Report) -> Vec<Located> {
         count_granted(&located.object, report);
     }
     read
-}
-
-fn count_granted(object: &Checked, report: &mut Report) {
-    match object {
-        Checked::Grant(_) => report.count("grants", 1),
-        Checked::Exception(_) => report.count("exceptions", 1),
-    }
 }
 
 /// Checks what a grant or exception alone does not show: whether it still has an effect, and whether the rules that it

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::cli::Error;
+use crate::grant::load::Checked;
 use crate::{admission, config, grant, policy, text, workload};
 
 /// One problem.
@@ -195,4 +196,12 @@ pub(super) fn text(report: &Report) -> String {
 
 fn counted(many: usize, what: &str) -> String {
     format!("{many} {what}{}", if many == 1 { "" } else { "s" })
+}
+
+/// Counts a grant or an exception.
+pub(super) fn count_granted(object: &Checked, report: &mut Report) {
+    match object {
+        Checked::Grant(_) => report.count("grants", 1),
+        Checked::Exception(_) => report.count("exceptions", 1),
+    }
 }
