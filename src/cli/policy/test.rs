@@ -13,19 +13,14 @@ use super::cases;
 use super::junit;
 use super::opa::{Opa, RegoTest};
 use super::result::{Outcome, TestResult};
-use super::{trial, watch};
+use super::trial;
 use crate::cli::args::{OutputFormat, PolicyTestOptions};
 use crate::cli::{Error, Exit, build, engine, inspect, print};
 use crate::policy::{PolicySet, Violation};
 use crate::text;
 
-/// Runs everything, once or whenever a file changes. Exit code 1 means that something failed.
+/// Runs everything once. Exit code 1 means that something failed.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
-    if options.watch { watch::run(options).await } else { once(options).await }
-}
-
-/// Runs everything once.
-pub async fn once(options: &PolicyTestOptions) -> Result<Exit, Error> {
     let rules = trial::folder(&options.sources)?;
     let opa = Opa::new(&options.sources.opa)?;
     let tests = opa.tests(rules, &options.sources.ignore)?;
