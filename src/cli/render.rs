@@ -6,7 +6,6 @@ mod words;
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use serde::Serialize;
 use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
@@ -21,7 +20,7 @@ use crate::workload::Role;
 
 pub(super) use capabilities::label as capability;
 pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
-use words::{CYAN, hanging};
+use words::{CYAN, hanging, word_of};
 
 /// Column where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;
@@ -31,11 +30,6 @@ const VERDICT_COLUMN: usize = 6;
 /// The title of a report.
 pub(super) fn title(text: &str) -> String {
     paint(BOLD, text)
-}
-
-/// The word for a fact, as in the JSON output.
-fn word_of(fact: impl Serialize) -> String {
-    serde_json::to_value(fact).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_string()
 }
 
 /// The whole report of one object. The title has the verdict for readers who start at the top; the end has all of it,

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::Value;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 pub(in crate::cli) const PLAIN: Style = Style::new();
@@ -39,6 +41,11 @@ pub(super) fn hanging(label: &str, indent: usize, text: &str, width: u16) -> Str
 /// Columns that a text takes on a terminal.
 pub(in crate::cli) fn columns(text: &str) -> usize {
     textwrap::core::display_width(text)
+}
+
+/// The word for a fact, as in the JSON output.
+pub(super) fn word_of(fact: impl Serialize) -> String {
+    serde_json::to_value(fact).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_string()
 }
 
 #[cfg(test)]
