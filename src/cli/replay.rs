@@ -1,15 +1,16 @@
 //! `wasmgate replay`: what other policies would have said of recorded decisions.
 
 mod compare;
+mod report;
 mod table;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-use serde::Serialize;
-
 use compare::Compared;
+
+pub use report::Report;
 
 use super::args::{OutputFormat, ReplayOptions};
 use super::{Error, Exit, build, inspect, print};
@@ -22,34 +23,6 @@ use crate::sources::BundleSource;
 const LONGEST_LINE: u64 = 64 << 20;
 /// Most decisions that a report lists; the rest is counted.
 const MOST_LISTED: usize = 10_000;
-
-/// What became of the decisions of a log.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Lines that are decision records.
-    decisions: usize,
-    /// Those that were judged again.
-    replayed: usize,
-    /// Those that would end otherwise, or with other violations.
-    changed: usize,
-    /// Those whose verdict depends on a masked value.
-    undecidable: usize,
-    /// Those with masked values that a bundle reads, and the same verdict with two of them.
-    may_depend_on_masked: usize,
-    /// Those that no policy had judged.
-    not_judged: usize,
-    /// Those in which the gate itself had failed.
-    failed: usize,
-    /// Those whose records lack what the rules read.
-    without_input: usize,
-    /// Lines that are no decision records.
-    unreadable: usize,
-    /// Those that change or that masking leaves open, in the order of the log.
-    listed: Vec<Compared>,
-    /// How many of them are not listed.
-    not_listed: usize,
-}
 
 /// Judges all recorded decisions again. The exit code is 1 if one would change, else 3 if one cannot be decided.
 pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
