@@ -2,30 +2,33 @@
 
 mod cluster;
 mod log;
+mod overrides;
 mod reload;
+mod served;
 mod supply;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
+use overrides::overrides;
 use reload::Reloader;
+use served::Expiry;
+
+pub use served::Served;
 
 use super::args::ServeOptions;
 use super::{Error, Exit, build};
 use crate::admission::Gate;
-use crate::audit::{DecisionLogOutput, Labels, Metrics, Outbox, Sink};
+use crate::audit::{Labels, Metrics, Outbox, Sink};
 use crate::certs;
-use crate::config::{Overrides, Settings};
+use crate::config::Settings;
 use crate::register::{self, Registration};
-use crate::review::Webhook;
-use crate::server::{self, Event, Server, Signals};
+use crate::server::{self, Server, Signals};
 use crate::watch;
 
 /// Longest time to write the last records at shutdown.
@@ -92,28 +95,6 @@ async fn reopen_on_hangup(gate: Arc<Gate>) {
     }
 }
 
-/// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
-#[derive(Debug, Clone, Default)]
-pub struct Expiry(Arc<AtomicI64>);
-
-impl Expiry {
-    fn set(&self, seconds: i64) {
-        self.0.store(seconds, Ordering::Relaxed);
-    }
-
-    /// Whether the API server can still call this replica. It trusts no expired certificate, so a replica with one must
-    /// leave the Service.
-    fn check(&self, now: Timestamp) -> Result<(), String> {
-        let seconds = self.0.load(Ordering::Relaxed);
-        match Timestamp::from_second(seconds) {
-            Ok(expiry) if seconds != 0 && expiry <= now => {
-                Err(format!("the serving certificate expired at {expiry}: renew it"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Passes the expiry of the serving certificate to metrics and readiness. Reads it repeatedly, because the files may be
 /// replaced.
 async fn watch_expiry(gate: Arc<Gate>, certificate: Expiry, cert: PathBuf, key: PathBuf) {
@@ -151,29 +132,6 @@ async fn serve(
     let signals = Signals::from_process()?;
     tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "listening");
     Ok(server.run(Arc::new(gate), signals).await?)
-}
-
-fn overrides(options: &ServeOptions) -> Overrides {
-    Overrides {
-        image_store: options.image_store.clone(),
-        kubeconfig: options.kubeconfig.clone(),
-        listen: options.listen,
-        probes: options.probes,
-        tls: options.tls_cert.clone().zip(options.tls_key.clone()),
-        cert_dir: options.cert_dir.clone(),
-        cert_names: options.cert_names.clone(),
-        decision_log: options.decision_log.as_deref().map(log_output),
-        ..Overrides::default()
-    }
-}
-
-/// `-`, `off`, or a file; `none` is the former name of `off`.
-fn log_output(flag: &str) -> DecisionLogOutput {
-    match flag {
-        "-" => DecisionLogOutput::Stdout,
-        "off" | "none" => DecisionLogOutput::Off,
-        path => DecisionLogOutput::File(path.into()),
-    }
 }
 
 /// A client of the API server, when anything in the configuration needs one.
@@ -235,73 +193,4 @@ fn instance() -> String {
     let from_file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = std::env::var("POD_NAME").ok().or_else(from_file).unwrap_or_default();
     name.trim().to_string()
-}
-
-/// Value of the metric label for an event.
-const fn event_word(event: Event) -> &'static str {
-    match event {
-        Event::ConnectionRefused => "connection-refused",
-        Event::HandshakeFailed => "handshake-failed",
-        Event::CertificateReplaced => "certificate-replaced",
-        Event::CertificateRefused => "certificate-refused",
-        Event::RequestRefused(413) => "body-too-large",
-        Event::RequestRefused(503) => "busy",
-        Event::RequestRefused(504) => "late",
-        Event::RequestRefused(_) => "request-refused",
-    }
-}
-
-/// The gate as handler of the server.
-#[derive(Debug)]
-pub struct Served {
-    gate: Arc<Gate>,
-    certificate: Expiry,
-}
-
-impl Served {
-    /// Handler for a gate without a certificate that could expire.
-    pub fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, certificate: Expiry::default() }
-    }
-}
-
-impl server::AdmissionHandler for Served {
-    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
-        self.gate.review(webhook, &body, budget).await
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        // Policies, grants and certificates were loaded before the listeners were bound.
-        self.certificate.check(Timestamp::now())
-    }
-
-    fn metrics(&self) -> String {
-        self.gate.metrics().set_ready(self.ready().is_ok());
-        self.gate.encode_metrics()
-    }
-
-    fn observe(&self, event: Event) {
-        let word = event_word(event);
-        self.gate.metrics().server_event(word);
-        // At debug level: a port scanner causes many of these.
-        tracing::debug!(event = word, "server event");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expired_certificate_is_a_reason_not_to_be_asked() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let certificate = Expiry::default();
-        assert_eq!(certificate.check(at("2027-01-01T00:00:00Z")), Ok(()), "unknown is no reason");
-        certificate.set(at("2027-03-31T00:00:00Z").as_second());
-        assert_eq!(certificate.check(at("2027-03-30T23:59:59Z")), Ok(()));
-        let expired = certificate.check(at("2027-03-31T00:00:00Z")).unwrap_err();
-        assert_eq!(expired, "the serving certificate expired at 2027-03-31T00:00:00Z: renew it");
-        certificate.set(at("2027-06-30T00:00:00Z").as_second());
-        assert_eq!(certificate.check(at("2027-03-31T00:00:00Z")), Ok(()), "renewed");
-    }
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use kube::Client;
 
 use super::reload::Configuration;
+use super::served::{Expiry, Served};
 use super::supply::Bundles;
-use super::{Expiry, Served};
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
 use crate::cluster::Cluster;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::overrides;
+use super::overrides::overrides;
 use super::supply::{self, Bundles, Supply};
 use crate::admission::{Gate, State};
 use crate::audit::ConfigReport;
