@@ -3,17 +3,23 @@
 
 mod advice;
 mod network;
+mod open;
+mod suggestion;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
+use open::{Open, grantable, prevents};
+use suggestion::{dns_name, summary};
+
+pub use suggestion::Suggestion;
+
 use super::args::SuggestOptions;
 use super::manifest::Manifest;
-use super::report::{self, JudgedFacts};
+use super::report::JudgedFacts;
 use super::{Error, Exit, build, print, rehearse};
 use crate::admission::{Ending, Examined, Judged, Skip, State};
 use crate::capability::Entry;
@@ -25,27 +31,6 @@ use crate::lookup::Inspector;
 use crate::policy::{EnforcementAction, MendedBy, Violation};
 use crate::text;
 use crate::workload::Workload;
-
-/// What would get one object admitted.
-#[derive(Debug, Clone, Default)]
-pub struct Suggestion {
-    /// Kind, namespace and name.
-    pub object: String,
-    /// The answer in one sentence.
-    pub summary: String,
-    /// `WasiGrant`s in YAML, one for each image; or a `NetworkPolicy`, if that was asked for.
-    pub grants: Vec<String>,
-    /// What the mutating webhook takes from the pods because no grant covers it, so that the grants do not name it.
-    pub taken: Vec<String>,
-    /// What cannot be known from the image, and how to find out or narrow it.
-    pub warnings: Vec<String>,
-    /// Denials that no grant can lift, as the rules word them.
-    pub blocked: Vec<String>,
-    /// Why it is not known what the object needs: an image that could not be read or recognised.
-    pub unknown: Vec<String>,
-    /// Why the object could not be read, planned or judged; empty if it could.
-    pub errors: Vec<String>,
-}
 
 /// Prints the grants. Standard output is a file of manifests with warnings as comments. The warnings also go to standard
 /// error, for users who redirect the output.
@@ -190,10 +175,6 @@ fn of_ending(
     }
 }
 
-fn summary(text: &str) -> Suggestion {
-    Suggestion { summary: text.to_string(), ..Suggestion::default() }
-}
-
 fn of_judged(
     examined: &Examined<JudgedFacts>,
     judged: &Judged<JudgedFacts>,
@@ -216,11 +197,6 @@ fn of_judged(
 /// Whether the rule says that a grant would lift the violation.
 pub fn is_mendable(violation: &Violation) -> bool {
     matches!(violation.mended_by, Some(MendedBy::Grant | MendedBy::AmbientGrant))
-}
-
-/// Whether the violation excludes its container from the grant: another image or another runtime would need another grant.
-fn prevents(violation: &Violation) -> bool {
-    matches!(violation.mended_by, Some(MendedBy::Image | MendedBy::Runtime))
 }
 
 /// The denials that remain with the grants for `open`.
@@ -264,48 +240,6 @@ fn of_unjudged(inspection: &Inspection) -> Suggestion {
         (false, false) => "a program was not recognised, so no grant would help",
     };
     Suggestion { summary: summary.to_string(), unknown, ..Suggestion::default() }
-}
-
-/// The effective capabilities of one container that no grant covers.
-#[derive(Debug, Clone, PartialEq)]
-struct Open {
-    /// Name of the container.
-    container: String,
-    /// Image as written.
-    image: String,
-    /// The effective entries without a grant; empty if everything is covered.
-    entries: Vec<Entry>,
-}
-
-/// The containers for which a grant would change the verdict.
-fn grantable(judged: &Judged<JudgedFacts>) -> Vec<Open> {
-    let violations = &judged.judgement.verdict.violations;
-    judged.kept.containers.iter().filter_map(|container| grantable_of(container, violations)).collect()
-}
-
-/// The entries of a container for which a grant would change the verdict. `None` if another denial excludes the container;
-/// entries that an exception exempts are left out.
-fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -> Option<Open> {
-    let (found, capabilities) = (&container.found, container.capabilities.as_ref()?);
-    let own = |v: &&JudgedViolation| {
-        v.shadow.is_none() && v.violation.container.as_deref() == Some(found.name.as_str())
-    };
-    let own: Vec<&JudgedViolation> = violations.iter().filter(own).collect();
-    if own.iter().any(|v| v.action == EnforcementAction::Deny && prevents(&v.violation)) {
-        return None;
-    }
-    let named = |by: MendedBy, exempted: bool| -> BTreeSet<&str> {
-        let found =
-            own.iter().filter(|v| v.violation.mended_by == Some(by) && v.exempted.is_some() == exempted);
-        found.filter_map(|v| v.violation.capability.as_deref()).collect()
-    };
-    let (exempted, idle) = (named(MendedBy::Grant, true), named(MendedBy::AmbientGrant, false));
-    let effective = capabilities.effective.iter().map(|effective| &effective.entry);
-    let effective = effective.filter(|entry| !exempted.contains(entry.capability.as_str()));
-    let ambient = capabilities.ambient.iter().filter(|entry| idle.contains(entry.capability.as_str()));
-    let entries = effective.chain(ambient).filter(|entry| entry.covered_by.is_empty()).cloned();
-    let open = Open { container: found.name.clone(), image: found.image.clone(), entries: entries.collect() };
-    (!open.entries.is_empty()).then_some(open)
 }
 
 /// The `WasiGrant`s that would cover what no grant covers, for `explain` and `scan`; empty if the policies did not run.
@@ -352,50 +286,6 @@ fn free_name(wanted: &str, namespace: &str, taken: &mut BTreeSet<(String, String
     name
 }
 
-/// The text as a name that the API server accepts (RFC 1123 subdomain, shortened).
-fn dns_name(text: &str) -> String {
-    let lower = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let name: String = text.chars().map(lower).take(63).collect();
-    let name = name.trim_matches('-');
-    if name.is_empty() { "new-grant".to_string() } else { name.to_string() }
-}
-
-impl Suggestion {
-    /// What there is to say beside the grants, with the label of each kind.
-    fn lines(&self) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
-        [
-            ("taken", &self.taken),
-            ("warning", &self.warnings),
-            ("denied", &self.blocked),
-            ("unknown", &self.unknown),
-            ("error", &self.errors),
-        ]
-        .into_iter()
-    }
-
-    /// Comments, then one document for each grant.
-    pub fn to_yaml(&self) -> String {
-        let mut text = format!("# {}: {}\n", text::visible(&self.object), text::line(&self.summary));
-        for (label, lines) in self.lines() {
-            for line in lines.iter().flat_map(|text| labelled(label, text)) {
-                // Writing to a string cannot fail.
-                let _ = writeln!(text, "# {line}");
-            }
-        }
-        text.push_str(&self.grants.join("---\n"));
-        text
-    }
-}
-
-/// The lines of a message; the first has the label in front.
-fn labelled(label: &str, text: &str) -> Vec<String> {
-    let line = |(index, line): (usize, &str)| match index {
-        0 => format!("{label}: {}", text::line(line)),
-        _ => format!("  {}", text::line(line)),
-    };
-    text.lines().enumerate().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,16 +305,5 @@ mod tests {
         assert_eq!(free_name("orders", "shop", &mut taken), "orders-2");
         assert_eq!(free_name("orders", "shop", &mut taken), "orders-3");
         assert_eq!(free_name("orders", "other", &mut taken), "orders");
-    }
-
-    #[test]
-    fn no_line_of_a_message_leaves_its_comment() {
-        let suggestion = Suggestion {
-            object: "Pod shop/a\nb".into(),
-            summary: "s".into(),
-            blocked: vec!["[rule] first\n- { name: env }\r\nthird".into()],
-            ..Suggestion::default()
-        };
-        assert!(suggestion.to_yaml().lines().all(|line| line.starts_with("# ")));
     }
 }
