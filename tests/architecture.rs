@@ -569,34 +569,127 @@ fn spell(
     found.insert((name, path));
 }
 
-/// File → the files of its room that it names, directly or by a name that the room's own file imports. A file and the
-/// folder of the same name count as one, because the file declares those in the folder. The room's own file is a map, and
-/// holds types that all of them share.
-fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet<String>> {
+/// The tokens of the file of a room or folder that are code of its own: not `mod name;` and not `pub use`, by which it only
+/// shows the files below it.
+fn own_code(tokens: &[Token]) -> Vec<Token> {
+    let mut own = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let end = after_item(tokens, at);
+        let shown = after_visibility(tokens, at);
+        let declares = word_at(tokens, shown) == Some("mod") && is_sign(tokens, shown + 2, ';');
+        let shows = shown > at && word_at(tokens, shown) == Some("use");
+        if !declares && !shows {
+            own.extend_from_slice(&tokens[at..end]);
+        }
+        at = end;
+    }
+    own
+}
+
+/// Position after `pub` and `pub(…)`, if one begins here.
+fn after_visibility(tokens: &[Token], at: usize) -> usize {
+    match word_at(tokens, at) {
+        Some("pub") if is_sign(tokens, at + 1, '(') => after_group(tokens, at + 1),
+        Some("pub") => at + 1,
+        _ => at,
+    }
+}
+
+/// A file of the room or folder `map`, or a folder in it with its file; `map` itself for its own file.
+fn part(map: &[String], module: &[String]) -> String {
+    module[..module.len().min(map.len() + 1)].join("/")
+}
+
+/// What the files of a room and of each folder in it use of each other.
+fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> Vec<BTreeMap<String, BTreeSet<String>>> {
     let code: BTreeMap<Vec<String>, Vec<Token>> =
         sources.iter().map(|(file, source)| (module_of(file), without_tests(tokens(source)))).collect();
-    let part =
-        |path: &[String]| (path.len() > 1 && code.contains_key(&path[..2])).then(|| path[..2].join("/"));
-    let mut uses = BTreeMap::new();
-    for (module, tokens) in code.iter().filter(|(module, _)| module.len() > 1) {
-        let map = &module[..1];
-        let imported = code.get(map).map(|tokens| imports(tokens, map)).unwrap_or_default();
-        let own = module[..2].join("/");
-        let used: &mut BTreeSet<String> = uses.entry(own.clone()).or_default();
-        for path in full_paths(tokens, module).into_iter().filter(|path| path.starts_with(map)) {
-            let Some(name) = path.get(1) else { continue };
+    let folders: BTreeSet<&[String]> = code.keys().map(|module| &module[..module.len() - 1]).collect();
+    folders.into_iter().filter(|map| !map.is_empty()).map(|map| uses_below(&code, map)).collect()
+}
+
+/// File → the files of its room or folder that it names, directly or by a name that the file of that room or folder, `map`,
+/// imports. A file and the folder of the same name count as one. `map` itself counts with the code of its own.
+fn uses_below(
+    code: &BTreeMap<Vec<String>, Vec<Token>>,
+    map: &[String],
+) -> BTreeMap<String, BTreeSet<String>> {
+    let of_map = code.get(map).map(Vec::as_slice).unwrap_or_default();
+    let (imported, own) = (imports(of_map, map), own_code(of_map));
+    let declared = declarations(&own);
+    let file = |path: &[String]| {
+        let known = path.len() > map.len() && path.starts_with(map) && code.contains_key(&path[..=map.len()]);
+        known.then(|| part(map, path))
+    };
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, tokens) in code.iter().filter(|(module, _)| module.starts_with(map)) {
+        let from = part(map, module);
+        let paths = if module == map { paths_of_map(&own, map, code) } else { full_paths(tokens, module) };
+        let used = uses.entry(from.clone()).or_default();
+        for path in paths.into_iter().filter(|path| path.starts_with(map)) {
+            let Some(name) = path.get(map.len()) else { continue };
             // A glob on either side may bring any name.
             let meant = |(shown, _): &&(String, Vec<String>)| shown == name || shown == "*" || name == "*";
-            let targets = imported.iter().filter(meant).filter_map(|(_, target)| part(target));
-            let named: Vec<String> = part(&path).map_or_else(|| targets.collect(), |file| vec![file]);
-            used.extend(named.into_iter().filter(|to| *to != own));
+            let targets = || imported.iter().filter(meant).filter_map(|(_, target)| file(target));
+            let here = declared.contains(name.as_str()) || (name == "*" && !declared.is_empty());
+            let of_map = here.then(|| map.join("/"));
+            let named: Vec<String> =
+                file(&path).map_or_else(|| targets().chain(of_map).collect(), |file| vec![file]);
+            used.extend(named.into_iter().filter(|to| *to != from));
         }
     }
     uses
 }
 
+/// The paths in the own code of the file `map`, in which the files below it and what it imports have names of their own.
+fn paths_of_map(
+    own: &[Token],
+    map: &[String],
+    code: &BTreeMap<Vec<String>, Vec<Token>>,
+) -> BTreeSet<Vec<String>> {
+    let below = |name: &str| [map, &[name.to_string()]].concat();
+    let names = names(own, |name| code.contains_key(&below(name)));
+    full_paths(own, map).into_iter().chain(names.into_iter().map(below)).collect()
+}
+
+/// The names of the items that a file declares, without those in them.
+fn declarations(tokens: &[Token]) -> BTreeSet<&str> {
+    const DECLARES: &[&str] = &["struct", "enum", "union", "trait", "fn", "type", "const", "static"];
+    let mut found = BTreeSet::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let end = after_item(tokens, at);
+        let declares = |at: &usize| {
+            word_at(tokens, *at).is_some_and(|word| DECLARES.contains(&word))
+                && word_at(tokens, at + 1).is_some_and(|word| word != "fn")
+        };
+        // A trait's own `type` and `fn` are in its braces.
+        let mut head = (at..end).take_while(|at| !is_sign(tokens, *at, '{'));
+        found.extend(head.find(declares).and_then(|at| word_at(tokens, at + 1)));
+        at = end;
+    }
+    found
+}
+
+/// The names with which a path begins; fields, methods and variables that are called like a file are none.
+fn names(tokens: &[Token], is_file: impl Fn(&str) -> bool) -> Vec<&str> {
+    let begins = |at: &usize| {
+        let before = at.checked_sub(1);
+        let continues = before.is_some_and(|at| is_sign(tokens, at, '.') || is_sign(tokens, at, ':'));
+        let imports = before.is_some_and(|at| word_at(tokens, at) == Some("use"));
+        let file = word_at(tokens, *at).is_some_and(&is_file);
+        !continues && (imports || !file || is_path_separator(tokens, at + 1))
+    };
+    (0..tokens.len()).filter(begins).filter_map(|at| word_at(tokens, at)).collect()
+}
+
 /// Sets of files that all depend on each other.
-fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
+fn circles(uses: &[BTreeMap<String, BTreeSet<String>>]) -> BTreeSet<Vec<String>> {
+    uses.iter().flat_map(circles_of).collect()
+}
+
+fn circles_of(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reached = |from: &String| {
         let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
         while let Some(next) = todo.pop() {
@@ -1041,6 +1134,38 @@ fn a_circle_is_found_through_the_names_that_the_file_of_a_room_imports() {
     ] {
         assert_eq!(through(map, user), Vec::<String>::new(), "{map} {user}");
     }
+}
+
+#[test]
+fn a_circle_is_found_through_the_own_code_of_the_file_of_a_room_or_folder() {
+    let found = |files: [(&str, &str); 2]| {
+        let sources = files.iter().map(|(file, text)| (PathBuf::from(file), (*text).to_string())).collect();
+        circles(&uses_inside(&sources)).into_iter().map(|circle| circle.join(" ")).collect::<Vec<_>>()
+    };
+    let of_room = |map: &str| found([("plan.rs", map), ("plan/a.rs", "use super::T;")]);
+    for map in [
+        "mod a; pub struct T; fn f() { a::g() }",
+        "mod a; use a::X; pub struct T(X);",
+        "mod a; pub use a::X; pub struct T(X);",
+        "mod a; use self::a::X as Y; pub type T = Y;",
+        "mod a; pub struct T; impl T { fn f() { crate::plan::a::g() } }",
+    ] {
+        assert_eq!(of_room(map), ["plan plan/a"], "{map}");
+    }
+    for map in [
+        "mod a; pub use a::X; pub struct T;",
+        "pub(crate) mod a; pub(super) use a::{X, Y}; pub struct T;",
+        "mod a; pub struct T { a: u8 } fn f(a: T) { a.a }",
+        "mod a; use a::X; impl X { fn t() {} } impl Tr for X { type T = u8; }",
+        "mod a; #[cfg(test)]\nmod tests { use super::a::X; }\npub struct T;",
+    ] {
+        assert_eq!(of_room(map), Vec::<String>::new(), "{map}");
+    }
+    let of_folder = found([
+        ("plan/a.rs", "mod low; pub struct T; fn f() { low::g() }"),
+        ("plan/a/low.rs", "use super::T;"),
+    ]);
+    assert_eq!(of_folder, ["plan/a plan/a/low"]);
 }
 
 #[test]
