@@ -73,6 +73,44 @@ pub enum Shape {
     Other,
 }
 
+impl Shape {
+    /// Whether nothing of the packaging says Wasm, so that files are read only where there is a reason, and native programs
+    /// differ between the platforms of an index. Exhaustive, so that a new shape has to be placed.
+    pub const fn is_ordinary(self) -> bool {
+        match self {
+            Self::LinuxRootfs => true,
+            Self::WasmArtifact
+            | Self::RunwasiLayers
+            | Self::SpinArtifact
+            | Self::SpinLegacy
+            | Self::SpinRootfs
+            | Self::SlightRootfs
+            | Self::WwsRootfs
+            | Self::CrunRootfs
+            | Self::WasmRootfs
+            | Self::ScratchRootfs
+            | Self::Other => false,
+        }
+    }
+
+    /// Whether some runtime may start it, so that all platforms of an index have to start the same. Exhaustive as well.
+    pub const fn is_startable(self) -> bool {
+        match self {
+            Self::SpinLegacy | Self::Other => false,
+            Self::WasmArtifact
+            | Self::RunwasiLayers
+            | Self::SpinArtifact
+            | Self::SpinRootfs
+            | Self::SlightRootfs
+            | Self::WwsRootfs
+            | Self::CrunRootfs
+            | Self::WasmRootfs
+            | Self::ScratchRootfs
+            | Self::LinuxRootfs => true,
+        }
+    }
+}
+
 /// How the module is stored, which decides who compiles it. The memory floor differs by a factor of seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::Family;
+use super::answers::NativeWay;
 use super::choice::Choice;
 use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
+use crate::image::module::machine_code;
 use crate::image::mounts::{Links, Mount};
+use crate::image::names::is_of_plug_ins;
 use crate::image::outbound::OutboundHost;
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
@@ -933,6 +936,23 @@ fn spin_refuses_components_that_it_would_not_start() {
     );
     assert!(kept(Variable::Literal("front")).contains("may call `web`"));
     assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
+}
+
+#[test]
+fn a_look_up_keeps_what_every_runtime_loads_as_native_code() {
+    for family in Family::DESCRIBED {
+        for way in family.runtime().native_ways() {
+            match way {
+                NativeWay::Section { feature, name } => {
+                    assert_eq!(machine_code(name), Some(feature), "{family:?}");
+                }
+                NativeWay::PlugInFolders { usual } => {
+                    assert!(usual.iter().all(|folder| is_of_plug_ins(folder)), "{family:?}: {usual:?}");
+                }
+                NativeWay::PlugIns(_) => {}
+            }
+        }
+    }
 }
 
 /// runwasi's check before the start assembles text (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`, `can_handle`), and

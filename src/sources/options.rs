@@ -1,7 +1,7 @@
 //! How a source of a bundle is written in the configuration.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
@@ -106,6 +106,24 @@ pub enum Origin {
     Http(Url),
     /// A registry.
     Oci(Reference),
+}
+
+impl Origin {
+    /// The file or folder, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Http(_) | Self::Oci(_) => None,
+        }
+    }
+
+    /// Whether a registry is asked, with what the configuration says about `images`.
+    pub const fn is_registry(&self) -> bool {
+        match self {
+            Self::Oci(_) => true,
+            Self::Path(_) | Self::Http(_) => false,
+        }
+    }
 }
 
 /// A field of a source that cannot be used.
