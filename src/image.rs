@@ -330,6 +330,21 @@ pub struct SpinComponent {
 }
 
 impl SpinComponent {
+    /// Number of hosts, variables, stores, databases and models that it is handed.
+    pub const fn handed(&self) -> usize {
+        let Self {
+            allowed_outbound_hosts,
+            key_value_stores,
+            sqlite_databases,
+            ai_models,
+            env,
+            variables,
+            ..
+        } = self;
+        let stores = key_value_stores.len() + sqlite_databases.len() + ai_models.len();
+        allowed_outbound_hosts.len() + stores + env.len() + variables.len()
+    }
+
     /// Digests (or paths) of all its modules.
     pub fn modules(&self) -> impl Iterator<Item = &String> {
         self.digest.iter().chain(&self.inherited).chain(&self.isolated)

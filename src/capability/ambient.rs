@@ -9,6 +9,8 @@ mod spin;
 mod variables;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::HashSet;
 
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
@@ -29,6 +31,11 @@ pub(super) struct RuntimeHost<'a> {
     pub program: &'a Program,
     pub pod: Pod<'a>,
     pub profile: Option<&'a Profile>,
+    /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
+    of_image: HashSet<&'a str>,
+    /// What [`spin`] finds out once, and not for each component and variable.
+    dotenv: OnceCell<Option<Entry>>,
+    reconfigured: OnceCell<Option<&'static str>>,
 }
 
 impl<'a> RuntimeHost<'a> {
@@ -43,7 +50,15 @@ impl<'a> RuntimeHost<'a> {
             program: known.1,
             pod: Pod::new(workload, container).in_image(known.0),
             profile,
+            of_image: known.0.env.iter().map(String::as_str).collect(),
+            dotenv: OnceCell::new(),
+            reconfigured: OnceCell::new(),
         }
+    }
+
+    /// Whether the image itself sets a variable.
+    pub fn is_set_by_image(&self, name: &str) -> bool {
+        self.of_image.contains(name)
     }
 
     /// The container's working directory, as it is written.

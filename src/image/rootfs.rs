@@ -6,11 +6,9 @@ use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::short;
 use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
-use super::spin::{self, manifest};
+use super::spin::{self, MAX_USES, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
-/// Most pairs of a module and a component that runs it; each pair has facts of its own.
-pub(crate) const MAX_USES: usize = 128;
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
 

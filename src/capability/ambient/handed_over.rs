@@ -193,7 +193,7 @@ fn http(host: &RuntimeHost<'_>, server: HttpServer) -> [Entry; 2] {
 /// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be determined
 /// is `None`, any; also when an `envFrom` may set the variable.
 pub(super) fn listening(host: &RuntimeHost<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
-    let set = host.pod.may_set(variable).is_some() || host.facts.env.iter().any(|name| name == variable);
+    let set = host.pod.may_set(variable).is_some() || host.is_set_by_image(variable);
     if !set {
         return (Some(default), format!("listens on port {default}"));
     }
