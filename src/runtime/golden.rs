@@ -1143,7 +1143,7 @@ fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
     assert_eq!(self::started(Family::CrunWasmtime, &only, &start), "?");
     for folder in ["/web.wasm", "/web.wasm/"] {
         let program = started(&image, Family::RunwasiWasmtime, Some(folder));
-        assert!(matches!(program, Program::Unknown { .. }), "{folder} is no folder: {program:?}");
+        assert!(matches!(program, Program::Unknown { .. }), "{folder} is not a folder: {program:?}");
     }
     for folder in ["", "/", "/..", "/./"] {
         let program = started(&image, Family::CrunWasmtime, Some(folder));

@@ -168,7 +168,7 @@ impl BundleSource {
             let path = PathBuf::from(&self.from);
             return if self.from.is_empty() { Err(wrong(empty.into())) } else { Ok(Origin::Path(path)) };
         }
-        let url = Url::parse(&self.from).map_err(|error| wrong(format!("it is no URL: {error}")))?;
+        let url = Url::parse(&self.from).map_err(|error| wrong(format!("it is not a URL: {error}")))?;
         match url.scheme() {
             _ if !url.username().is_empty() || url.password().is_some() => {
                 Err(wrong("a URL is no place for a password; name the file of a token in `tokenFile`".into()))
@@ -218,7 +218,7 @@ impl BundleSource {
                 let _ = url.set_password(None);
                 url.into()
             }
-            // Where a password ends in what is no URL is not known.
+            // Where a password ends in what is not a URL is not known.
             Err(_) if self.from.contains("://") && self.from.contains('@') => {
                 let scheme = self.from.split("://").next().unwrap_or_default();
                 format!("{scheme}://…")
