@@ -957,6 +957,23 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     }
 }
 
+/// `wasi-common:src/lib.rs`, `add_to_linker`.
+#[test]
+fn youki_links_the_first_snapshot_of_wasi_too() {
+    let mut image = scratch("/app.wasm");
+    let command = ["/app.wasm".to_string()];
+    for (feature, expected) in [
+        (Feature::WasiUnstable, "/app.wasm"),
+        (Feature::SharedMemory, "/app.wasm+"),
+        (Feature::WasiThreads, "/app.wasm+"),
+        (Feature::WasiNn, "/app.wasm+"),
+    ] {
+        image.modules[0].features = [feature].into();
+        let start = Start { command: &command, ..Start::default() };
+        assert_eq!(started(Family::YoukiWasmtime, &image, &start), expected, "{feature:?}");
+    }
+}
+
 /// A build of crun may have handlers besides the one that the profile describes.
 #[test]
 fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
