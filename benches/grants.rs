@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use wasmgate::capability::{Access, Capability, Entry, HostPattern};
 use wasmgate::grant::{Grants, Subject, WasiGrant, cover};
-use wasmgate::image::outbound::{OutboundHost, Reach};
+use wasmgate::image::outbound::{OutboundHost, OutboundReach};
 
 fn grant(kind: &str, name: &str, namespace: Option<&str>, spec: &Value) -> WasiGrant {
     let mut metadata = json!({"name": name});
@@ -111,11 +111,11 @@ fn hosts(criterion: &mut Criterion) {
     let written: Vec<String> = (0..20).map(|n| format!("https://api-{n}.example.com")).collect();
     let hosts: Vec<OutboundHost> = written.iter().map(|text| text.as_str().into()).collect();
     let entries = |host: &OutboundHost| match host.reach() {
-        Reach::Hosts(patterns) => patterns
+        OutboundReach::Hosts(patterns) => patterns
             .iter()
             .map(|pattern| Entry::new(Capability::HttpOutbound, "bench").to_written_host(pattern.clone()))
             .collect::<Vec<_>>(),
-        Reach::Template(_) | Reach::Unreadable(_) => Vec::new(),
+        OutboundReach::Template(_) | OutboundReach::Unreadable(_) => Vec::new(),
     };
     group.bench_function("a Spin component's, parsed at each review", |b| {
         let parsed = |text: &String| entries(&OutboundHost::from(text.as_str()));

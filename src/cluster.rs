@@ -160,7 +160,7 @@ pub fn load_dir(directory: &Path) -> Result<Cluster, Error> {
     for path in manifests(directory)? {
         let documents = documents(&path)?;
         for (index, document) in documents.into_iter().enumerate() {
-            Place { path: &path, document: index + 1 }.add(document, &mut cluster)?;
+            DocumentOrigin { path: &path, document: index + 1 }.add(document, &mut cluster)?;
         }
     }
     Ok(cluster)
@@ -195,12 +195,12 @@ fn documents(path: &Path) -> Result<Vec<Value>, Error> {
 
 /// Place of a document, for messages.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct DocumentOrigin<'a> {
     path: &'a Path,
     document: usize,
 }
 
-impl Place<'_> {
+impl DocumentOrigin<'_> {
     fn add(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
         let field = |name| document.get(name).and_then(Value::as_str).unwrap_or_default();
         match (field("apiVersion"), field("kind")) {

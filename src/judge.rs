@@ -6,7 +6,7 @@ pub mod hardening;
 pub mod input;
 pub mod verdict;
 
-pub use enforcement::{Enforcement, EnforcementSettings};
+pub use enforcement::{Enforcement, EnforcementLabels, EnforcementSettings};
 pub use hardening::{HardeningCase, REFUSE_FILES, surplus};
 pub use input::{Case, ClassFor, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
 pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

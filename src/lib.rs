@@ -32,6 +32,7 @@ pub mod rego;
 pub mod review;
 pub mod runtime;
 pub mod server;
+pub mod shares;
 pub mod sources;
 pub mod text;
 pub mod watch;

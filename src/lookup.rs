@@ -11,7 +11,6 @@ mod memory;
 mod options;
 mod registries;
 mod running;
-mod shares;
 mod sources;
 pub mod store;
 mod warm;
@@ -22,7 +21,6 @@ pub use error::Error;
 pub use inspector::Inspector;
 pub use options::LookupOptions;
 pub use registries::{push, reference, registry};
-pub(crate) use shares::{Share, Shares};
 
 /// Counters and gauges for metrics. All but `names`, `digests` and `layer_bytes` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

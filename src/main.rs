@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Denied | Exit::Invalid | Exit::Added | Exit::Changed) => ExitCode::from(1),
+        Ok(Exit::Unreadable) => ExitCode::from(2),
         Ok(Exit::Unread) => ExitCode::from(3),
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {

@@ -32,6 +32,7 @@ const fn room(name: &'static str, may_use: &'static [&'static str], because: &'s
 const ROOMS: &[Room] = &[
     room("files", &[], "a file is replaced whole in one way, whatever it holds"),
     room("text", &[], "foreign text is made harmless in one way, in whatever room it is shown"),
+    room("shares", &[], "namespaces share whatever is scarce in one way"),
     room("review", &["text"], "the first step: it knows only the API server's envelope"),
     room("workload", &["review"], "a pod spec is found by the kind that the review names"),
     room("image", &["text"], "facts about an image do not depend on the caller, and are cached by digest"),
@@ -42,7 +43,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "lookup",
-        &["image", "registry", "text"],
+        &["image", "registry", "shares", "text"],
         "remembers facts by digest, and lets one look-up serve every review",
     ),
     room(
@@ -82,7 +83,7 @@ const ROOMS: &[Room] = &[
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
-    room("policy", &["files", "rego", "text"], "runs Rego on JSON and knows nothing of pods"),
+    room("policy", &["files", "rego", "shares", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
         "sources",
         &["image", "registry", "policy", "files", "text"],
@@ -153,6 +154,7 @@ const ROOMS: &[Room] = &[
             "judge",
             "answer",
             "audit",
+            "shares",
         ],
         "the corridor: the only room that knows the order of the others",
     ),

@@ -47,6 +47,21 @@ impl<K> Ending<K> {
         self.examined().map(|examined| &examined.conclusion)
     }
 
+    /// Why the object could not be read, planned or judged.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Unreadable { error, .. } => Some(error),
+            Self::Examined(examined) => match &examined.conclusion {
+                Conclusion::Failed { error, .. } => Some(error),
+                Conclusion::NotWasm
+                | Conclusion::Planned(_)
+                | Conclusion::Judged(_)
+                | Conclusion::JudgedAsPods { .. } => None,
+            },
+            Self::Skipped(_) => None,
+        }
+    }
+
     /// The same ending, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         match self {

@@ -373,7 +373,10 @@ pub async fn judge<K>(
     };
     let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
     let kept = keep(&input);
-    let (evaluation, shadow) = state.policies.evaluate_with_shadow(&input, || asked.clock.left()).await;
+    let (evaluation, shadow) = {
+        let (namespace, left) = (&workload.namespace, || asked.clock.left());
+        state.policies.evaluate_with_shadow(namespace, &input, left).await
+    };
     let failures = evaluation.failures.iter().chain(&shadow.failures);
     let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect();
     let judged = |evaluation| verdict(asked, workload, inspection, evaluation);

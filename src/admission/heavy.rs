@@ -11,9 +11,9 @@ use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{Inspection, LookupResult};
-use crate::lookup::{Share, Shares};
 use crate::runtime::Family;
-use crate::workload::{ImageUse, Role, Workload};
+use crate::shares::{Share, Shares};
+use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
 
 /// Largest [`weight`] that is worked off on the thread of the review: less than ten milliseconds in the largest image.
 /// Pods of real clusters have a few hundred each container.
@@ -25,8 +25,14 @@ const STEP: usize = 8;
 /// What a source of Spin's `files` counts. Applications have a few.
 const LINKS_OF_A_SOURCE: usize = 64;
 
-/// Most steps along mounts, and volumes that containers go through, of one pod in whatever image: those of eight thousand
-/// mounts, or of four hundred containers. So its work has an end, and with it what is remembered of its mounts.
+/// What a variable counts, or another name that an application hands over: it becomes an entry with its evidence.
+const NAME: usize = 8;
+
+/// Bytes of values and arguments that count as one: they are gone through and not kept.
+const SCANNED: usize = 64;
+
+/// Most steps along mounts, names that are handed over, and volumes that containers go through, of one pod in whatever image: those of eight thousand
+/// mounts, or of four hundred containers, or half a million variables. So its work has an end, and with it what is remembered of its mounts.
 const MOST_STEPS: usize = 1 << 19;
 
 /// Where heavy work is done. A namespace holds at most half of the places, and waits in line with the other namespaces, not with
@@ -123,7 +129,9 @@ fn most_steps(workload: &Workload, image: &ImageUse<'_>, facts: &ImageFacts) -> 
     let container = workload.container(image.role, image.index).unwrap_or_default();
     // Beside those of the pod: the token and the termination log.
     let mounts = container.mounts.len() + container.devices.len() + KUBELET_MOUNTS.len() + 2;
-    Mounts::most_steps(facts, mounts).saturating_add(volumes)
+    Mounts::most_steps(facts, mounts)
+        .saturating_add(volumes)
+        .saturating_add(handed_names(container, Some(facts)))
 }
 
 /// What starts was not found out in time.
@@ -137,12 +145,12 @@ pub(super) fn undecided() -> Program {
 /// What starts is not looked for.
 fn crowded() -> Program {
     program::unknown(
-        "the pod has more containers, volumes and mounts than are followed through the files of images; split it into several",
+        "the pod has more containers, volumes, variables and mounts than are followed through the files of images; split it into several",
     )
 }
 
-/// How much there is to follow: bytes of paths, counted as often as they are followed, steps along mounts, and volumes, which
-/// every container goes through.
+/// How much there is to follow: bytes of paths, counted as often as they are followed, steps along mounts, names that are handed
+/// over, and volumes, which every container goes through.
 fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     let images = workload.images();
     let written = images.iter().zip(facts).map(|(image, facts)| searched(workload, image, facts.as_deref()));
@@ -177,7 +185,26 @@ fn searched(workload: &Workload, image: &ImageUse<'_>, facts: Option<&ImageFacts
     let sources: usize = components.map(|component| component.sources.len()).sum();
     let volumes = workload.spec.volumes.iter().flatten().count();
     let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
-    searched.saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE)).saturating_add(volumes)
+    let handed =
+        NAME.saturating_mul(handed_names(spec.0, facts)).saturating_add(written_bytes(spec.0) / SCANNED);
+    searched
+        .saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE))
+        .saturating_add(volumes)
+        .saturating_add(handed)
+}
+
+/// Number of variables of a container and of its image, and of the names that its application hands over.
+fn handed_names(container: ContainerSpec<'_>, facts: Option<&ImageFacts>) -> usize {
+    let components = facts.and_then(|facts| facts.spin.as_ref()).into_iter().flat_map(|app| &app.components);
+    let handed: usize = components.map(|component| 1 + component.handed()).sum();
+    let of_image = facts.map_or(0, |facts| facts.env.len());
+    container.env.len() + container.env_from.len() + of_image + handed
+}
+
+/// Bytes of the values and arguments that the kubelet expands.
+fn written_bytes(container: ContainerSpec<'_>) -> usize {
+    let values = container.env.iter().filter_map(|variable| variable.value.as_ref());
+    values.chain(container.command).chain(container.args).map(String::len).sum()
 }
 
 #[cfg(test)]
@@ -186,7 +213,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::image::{Digest, FileClass, ModuleFacts, Shape, WasmFormat};
+    use crate::image::{Digest, FileClass, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
     use crate::workload::{self, Kind};
 
     fn pod(namespace: &str, spec: &serde_json::Value) -> Workload {
@@ -289,6 +316,36 @@ mod tests {
             weight(&pod("shop", &spec), &[None])
         };
         assert!(searched(&"/a:".repeat(10_000)) > LIGHT && searched("/bin:/usr/bin") < LIGHT);
+    }
+
+    /// What is judged of each container: variables of the pod and of the image, and what an application hands over.
+    #[test]
+    fn names_that_are_handed_over_and_texts_that_are_expanded_count() {
+        let env = |count: usize, value: &str| {
+            let one = |n: usize| json!({ "name": format!("V{n}"), "value": value });
+            (0..count).map(one).collect::<serde_json::Value>()
+        };
+        let of = |container: serde_json::Value, facts: &ImageFacts| {
+            let pod = pod("shop", &json!({ "containers": [container] }));
+            weight(&pod, &[Some(Arc::new(facts.clone()))])
+        };
+        let digest = Digest::of(b"");
+        let plain = ImageFacts::blank(&digest, &digest);
+        let bare = || json!({ "name": "a", "image": "a", "command": ["/app.wasm"] });
+        let with = |key: &str, value: serde_json::Value| {
+            let mut container = bare();
+            container[key] = value;
+            container
+        };
+        assert!(of(with("env", env(200, "https://shop.example.com")), &plain) < LIGHT, "as in real clusters");
+        assert!(of(with("env", env(4_000, "")), &plain) > LIGHT);
+        assert!(of(with("env", env(10, &"$(A)".repeat(40_000))), &plain) > LIGHT);
+        assert!(of(with("args", json!(["$(A)".repeat(400_000)])), &plain) > LIGHT);
+        let many: Vec<String> = (0..4_000).map(|n| format!("V{n}")).collect();
+        assert!(of(bare(), &ImageFacts { env: many.clone(), ..plain.clone() }) > LIGHT);
+        let component = SpinComponent { variables: many, ..SpinComponent::default() };
+        let app = SpinApp { components: vec![component], ..SpinApp::default() };
+        assert!(of(bare(), &ImageFacts { spin: Some(app), ..plain }) > LIGHT);
     }
 
     /// Whatever a pod has many of: mounts of one container, containers, or volumes that each container goes through.

@@ -63,6 +63,11 @@ impl<K> Rehearsal<K> {
         warnings
     }
 
+    /// Why the object could not be read, planned or judged.
+    pub fn error(&self) -> Option<&Error> {
+        self.mutate.ending.error().or_else(|| self.validate.ending.error())
+    }
+
     /// The same rehearsal, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         let Self { received, mutate, validate } = self;

@@ -14,7 +14,7 @@ use super::State;
 use crate::audit::mask::REDACTED;
 use crate::audit::record::POLICY_INPUT;
 use crate::grant::exception::PodIdentity;
-use crate::judge::{self, Exemption, ExemptionContext, JudgedViolation, Verdict};
+use crate::judge::{self, EnforcementLabels, Exemption, ExemptionContext, JudgedViolation, Verdict};
 use crate::policy::{EnforcementAction, Violation};
 
 /// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.
@@ -224,7 +224,8 @@ async fn findings(
 ) -> Vec<RecordedFinding> {
     let Facts { workload, containers } = facts;
     let evaluation = state.policies.evaluate(input).await;
-    let enforcement = state.enforcement.of_namespace(&workload.namespace, Some(&workload.namespace_labels));
+    let labels = EnforcementLabels::of(&workload.namespace_labels);
+    let enforcement = state.enforcement.of_namespace(&workload.namespace, &labels);
     let exemption_context = ExemptionContext {
         exceptions: &state.exceptions,
         pod: PodIdentity {

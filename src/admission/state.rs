@@ -11,7 +11,9 @@ use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
 use crate::image::prefix::Unpinned;
 use crate::inspection::Inspection;
-use crate::judge::{self, ClassFor, Enforcement, EnforcementSettings, HardeningCase, PolicyOptions};
+use crate::judge::{
+    self, ClassFor, Enforcement, EnforcementLabels, EnforcementSettings, HardeningCase, PolicyOptions,
+};
 use crate::plan::{self, Surplus, placement};
 use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
@@ -42,7 +44,7 @@ pub enum Error {
 /// shared.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// Set with `cluster` and `class_for`, which follows from both: [`State::new`], [`State::with_cluster`].
+    /// Set with `cluster` and `derived`, which follows from both: [`State::new`], [`State::with_cluster`].
     runtimes: Runtimes,
     /// Replaced by [`State::with_cluster`].
     cluster: Arc<Cluster>,
@@ -64,15 +66,24 @@ pub struct State {
     pub exempt_namespaces: BTreeSet<String>,
     /// Whether records hold what the rules read.
     pub records_input: bool,
-    /// Derived from `runtimes` and `cluster`; computed only when one of them is set.
-    class_for: Arc<ClassFor>,
+    /// Computed only when `runtimes` or `cluster` is set.
+    derived: Arc<Derived>,
+}
+
+/// What follows from the runtimes and the cluster, so that no review computes it.
+#[derive(Debug)]
+struct Derived {
+    /// Image kind → the class that pods of that kind are placed on.
+    class_for: ClassFor,
+    /// Namespace → what its labels say about enforcement, where they say anything.
+    labels: BTreeMap<String, EnforcementLabels>,
 }
 
 impl State {
     /// A state with these runtimes, cluster and policies; without grants and exceptions, and with defaults for the rest.
     pub fn new(runtimes: Runtimes, cluster: Arc<Cluster>, policies: Arc<PolicySet>) -> Self {
         Self {
-            class_for: Arc::new(class_for(&runtimes, &cluster)),
+            derived: Derived::of(&runtimes, &cluster),
             runtimes,
             cluster,
             policies,
@@ -90,13 +101,17 @@ impl State {
     /// The same state with another cluster.
     #[must_use]
     pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
-        Self { class_for: Arc::new(class_for(&self.runtimes, &cluster)), cluster, ..self }
+        // A later snapshot shares what has not changed.
+        if Arc::ptr_eq(&self.cluster, &cluster) {
+            return self;
+        }
+        Self { derived: Derived::of(&self.runtimes, &cluster), cluster, ..self }
     }
 
     /// The same state with other runtimes.
     #[must_use]
     pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
-        Self { class_for: Arc::new(class_for(&runtimes, &self.cluster)), runtimes, ..self }
+        Self { derived: Derived::of(&runtimes, &self.cluster), runtimes, ..self }
     }
 
     /// The runtimes.
@@ -149,7 +164,7 @@ impl State {
 
     /// Image kind → the class that pods of that kind are placed on.
     pub fn class_for(&self) -> &ClassFor {
-        &self.class_for
+        &self.derived.class_for
     }
 
     /// The profile behind a RuntimeClass; `None` for a class that no profile describes as a Wasm runtime.
@@ -159,8 +174,19 @@ impl State {
 
     /// The enforcement actions of a namespace.
     pub fn enforcement_of(&self, namespace: &str) -> Enforcement {
-        let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);
-        self.enforcement.of_namespace(namespace, labels)
+        let none = EnforcementLabels::default();
+        self.enforcement.of_namespace(namespace, self.derived.labels.get(namespace).unwrap_or(&none))
+    }
+}
+
+impl Derived {
+    fn of(runtimes: &Runtimes, cluster: &Cluster) -> Arc<Self> {
+        let labels = cluster.namespaces.iter().map(|(name, labels)| (name, EnforcementLabels::of(labels)));
+        let said = labels.filter(|(_, labels)| *labels != EnforcementLabels::default());
+        Arc::new(Self {
+            class_for: class_for(runtimes, cluster),
+            labels: said.map(|(name, labels)| (name.clone(), labels)).collect(),
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::policy::EnforcementAction;
 use crate::text;
 use crate::workload::Role;
 
-use compare::{Difference, Program, Sizes, compare};
+use compare::{ComparedProgram, Difference, Sizes, compare};
 
 /// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
@@ -79,7 +79,7 @@ struct Reader {
 }
 
 /// The programs of a side by name.
-type Side = BTreeMap<String, Program>;
+type Side = BTreeMap<String, ComparedProgram>;
 
 impl Reader {
     async fn side(&self, target: &str) -> Result<Side, Error> {
@@ -110,7 +110,7 @@ impl Reader {
     }
 
     /// The program of an image, and the denials of a pod with this container only.
-    async fn image(&self, image: &str) -> Result<Program, Error> {
+    async fn image(&self, image: &str) -> Result<ComparedProgram, Error> {
         if image.starts_with("oci:") {
             let facts = self.inspector.inspect_layout(image, Depth::Layers).await?;
             return Ok(of_facts(image, &facts));
@@ -119,7 +119,7 @@ impl Reader {
             self.inspector.inspect(image, Depth::Layers, self.budget).await.map_err(|e| (*e).clone())?;
         let manifest = suggest::pod_of(image, &self.namespace);
         let rehearsal = self.rehearsed(&manifest, &self.namespace).await?;
-        Ok(Program { denials: denials(&rehearsal, None), ..of_facts(image, &facts) })
+        Ok(ComparedProgram { denials: denials(&rehearsal, None), ..of_facts(image, &facts) })
     }
 
     async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<JudgedFacts>, Error> {
@@ -132,15 +132,15 @@ fn is_manifest(path: &Path) -> bool {
     path.is_dir() || path == Path::new("-") || matches!(ending, Some("yaml" | "yml" | "json"))
 }
 
-fn file(path: &Path) -> Result<Program, Error> {
+fn file(path: &Path) -> Result<ComparedProgram, Error> {
     let module = inspect::file(path)?;
     let capabilities = required::of_modules(std::slice::from_ref(&module));
-    Ok(Program { capabilities, ..of_modules(&path.display().to_string(), &[module]) })
+    Ok(ComparedProgram { capabilities, ..of_modules(&path.display().to_string(), &[module]) })
 }
 
-fn of_facts(image: &str, facts: &ImageFacts) -> Program {
+fn of_facts(image: &str, facts: &ImageFacts) -> ComparedProgram {
     let starts = program::program(facts, &[], &[]);
-    Program {
+    ComparedProgram {
         digest: Some(facts.digest.to_string()),
         kind: Some(facts.kind),
         shape: Some(facts.shape),
@@ -149,7 +149,7 @@ fn of_facts(image: &str, facts: &ImageFacts) -> Program {
     }
 }
 
-fn of_modules(image: &str, modules: &[ModuleFacts]) -> Program {
+fn of_modules(image: &str, modules: &[ModuleFacts]) -> ComparedProgram {
     let sum = |of: fn(&ModuleFacts) -> u64| modules.iter().map(of).fold(0, u64::saturating_add);
     let imports = modules.iter().flat_map(|module| &module.imports).flat_map(|import| {
         // Another version of an interface is not another capability.
@@ -157,7 +157,7 @@ fn of_modules(image: &str, modules: &[ModuleFacts]) -> Program {
         import.functions.iter().map(move |function| format!("{interface} {function}"))
     });
     let interpreters = modules.iter().flat_map(|module| &module.interpreters);
-    Program {
+    ComparedProgram {
         image: image.to_string(),
         imports: imports.collect(),
         interpreters: interpreters.map(|found| found.engine.name().to_string()).collect(),
@@ -167,7 +167,7 @@ fn of_modules(image: &str, modules: &[ModuleFacts]) -> Program {
             data: sum(|m| m.data_bytes),
             memory: sum(|m| m.memory_bytes),
         },
-        ..Program::default()
+        ..ComparedProgram::default()
     }
 }
 
@@ -182,12 +182,12 @@ fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
         }
         let known = container.known().map(|(facts, _)| facts);
         let read = known.map_or_else(
-            || Program { image: container.image.clone(), ..Program::default() },
+            || ComparedProgram { image: container.image.clone(), ..ComparedProgram::default() },
             |facts| of_facts(&container.image, facts),
         );
         let effective =
             reported.capabilities.iter().flat_map(|c| &c.effective).map(|e| e.entry.clone()).collect();
-        let program = Program {
+        let program = ComparedProgram {
             unread: container.reason(),
             capabilities: effective,
             denials: denials(rehearsal, Some(&container.name)),

@@ -11,8 +11,8 @@ use crate::admission::State;
 use crate::lookup::Inspector;
 use crate::text;
 
-/// Explains every object of the files. The exit code is 1 if an object would be denied; else 3 if an image could not be
-/// read or recognised, since its verdict is not known.
+/// Explains every object of the files. The exit code is 2 if an object could not be read or judged; else 1 if one would be
+/// denied; else 3 if an image could not be read or recognised, since its verdict is not known.
 pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = rehearse::manifests(&options.files)?;
@@ -27,13 +27,31 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     }
     clear_progress();
     write(&reports, options.output)?;
+    complain(&manifests, &reports);
+    Ok(exit(&reports))
+}
+
+fn exit(reports: &[ObjectReport]) -> Exit {
     let any = |outcomes: &[ExplainOutcome]| reports.iter().any(|report| outcomes.contains(&report.outcome));
-    let unknown = any(&[ExplainOutcome::Unread, ExplainOutcome::Unrecognised]);
-    Ok(match (any(&[ExplainOutcome::Denied]), unknown) {
-        (true, _) => Exit::Denied,
-        (false, true) => Exit::Unread,
-        (false, false) => Exit::Success,
-    })
+    if reports.iter().any(|report| report.error.is_some()) {
+        Exit::Unreadable
+    } else if any(&[ExplainOutcome::Denied]) {
+        Exit::Denied
+    } else if any(&[ExplainOutcome::Unread, ExplainOutcome::Unrecognised]) {
+        Exit::Unread
+    } else {
+        Exit::Success
+    }
+}
+
+/// Names the objects that could not be read on standard error, for users who redirect the output.
+fn complain(manifests: &[Manifest], reports: &[ObjectReport]) {
+    for (manifest, report) in manifests.iter().zip(reports) {
+        if let Some(error) = &report.error {
+            let line = format!("could not explain {}: {error}", manifest.described());
+            anstream::eprintln!("wasmgate: {}", text::line(&line));
+        }
+    }
 }
 
 async fn explain(
@@ -45,7 +63,7 @@ async fn explain(
     let namespace = manifest.namespace_or(&options.namespace);
     let budget = Duration::from_secs(options.timeout);
     let rehearsal =
-        rehearse::rehearsed(state, inspector, manifest, namespace, budget, options.show_input).await?;
+        rehearse::rehearsal(state, inspector, manifest, namespace, budget, options.show_input).await?;
     let grants = suggest::grants(state, &rehearsal.validate.ending);
     Ok(ObjectReport::of(manifest, namespace, &rehearsal, &grants))
 }

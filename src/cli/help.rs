@@ -11,8 +11,9 @@ pub(super) const EXPLAIN_HELP: &str = "\
 Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command failed; \
-3 nothing would be denied, but an image could not be read or its program was not recognised.";
+Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 an object \
+could not be read, or the command failed; 3 nothing would be denied, but an image could not be read or its program was not \
+recognised.";
 
 pub(super) const SUGGEST_HELP: &str = "\
 Examples:
@@ -23,8 +24,8 @@ IMAGE is a name, since a grant names the images that it is for: neither `oci:FOL
 gives an image on disk a name.
 `--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
 it cannot express, and then exits 1.
-Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
-an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
+Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 an \
+object could not be read, or the command failed; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 
 pub(super) const CHECK_HELP: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Error;
 use super::manifest::{self, Manifest};
 use super::report::JudgedFacts;
-use crate::admission::{NewObject, Rehearsal, State, rehearse};
+use crate::admission::{self, NewObject, Rehearsal, State, rehearse};
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
 use crate::{text, workload};
@@ -36,9 +36,8 @@ pub fn templates(state: &State, manifest: &Manifest) -> Vec<(String, Manifest)> 
     std::iter::once(whole).chain(further.map(to_manifest)).collect()
 }
 
-/// What both webhooks would answer for a manifest. A manifest that does not match its kind is an error, so that the user
-/// fixes it before applying it.
-pub async fn rehearsed(
+/// What both webhooks would answer for a manifest, whether or not it matches its kind.
+pub async fn rehearsal(
     state: &State,
     inspector: &Inspector,
     manifest: &Manifest,
@@ -48,8 +47,24 @@ pub async fn rehearsed(
 ) -> Result<Rehearsal<JudgedFacts>, Error> {
     let kind = manifest.kind();
     let new = NewObject { object: &manifest.object, kind: &kind, namespace, name: manifest.name() };
-    let failed = |source| Error::Explain { object: manifest.described(), source };
     let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, whole_input);
-    let rehearsal = rehearse(state, inspector, &new, budget, keep).await.map_err(failed)?;
-    rehearsal.into_result().map_err(failed)
+    let rehearsal = rehearse(state, inspector, &new, budget, keep).await;
+    rehearsal.map_err(|source| unreadable(manifest, source))
+}
+
+/// The same for a caller that needs what is in the object: one that does not match its kind is an error.
+pub async fn rehearsed(
+    state: &State,
+    inspector: &Inspector,
+    manifest: &Manifest,
+    namespace: &str,
+    budget: Duration,
+    whole_input: bool,
+) -> Result<Rehearsal<JudgedFacts>, Error> {
+    let rehearsal = rehearsal(state, inspector, manifest, namespace, budget, whole_input).await?;
+    rehearsal.into_result().map_err(|source| unreadable(manifest, source))
+}
+
+fn unreadable(manifest: &Manifest, source: admission::Error) -> Error {
+    Error::Explain { object: manifest.described(), source }
 }

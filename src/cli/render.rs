@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
 
-use super::report::{ExplainOutcome, Found, ObjectReport};
+use super::report::{ExplainOutcome, ImageReport, ObjectReport};
 use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
@@ -77,7 +77,8 @@ pub fn summary(reports: &[ObjectReport]) -> String {
 /// A template is admitted even when its pods would be denied: the server only warns.
 fn outcome(report: &ObjectReport) -> String {
     match report.outcome {
-        ExplainOutcome::Denied if report.kind != "Pod" => {
+        // One that cannot be read is itself refused, and not its pods alone.
+        ExplainOutcome::Denied if report.kind != "Pod" && report.error.is_none() => {
             format!("{}: {}", paint(YELLOW, "admitted with warnings"), paint(RED, "its pods will be denied"))
         }
         other => word(other),
@@ -94,6 +95,7 @@ fn word(outcome: ExplainOutcome) -> String {
         ExplainOutcome::NotWasm => paint(DIM, "no Wasm: left alone"),
         ExplainOutcome::Exempt => paint(DIM, "exempt namespace: left alone"),
         ExplainOutcome::Skipped => paint(DIM, "left alone"),
+        ExplainOutcome::Unreadable => paint(RED, "could not be read: left alone"),
         ExplainOutcome::Unread => paint(YELLOW, "admitted unchanged; an image could not be read"),
         ExplainOutcome::Unrecognised => paint(YELLOW, "admitted unchanged; a program was not recognised"),
         ExplainOutcome::Admitted => paint(GREEN, "admitted"),
@@ -102,7 +104,7 @@ fn word(outcome: ExplainOutcome) -> String {
     }
 }
 
-fn found(found: &Found, width: u16) -> String {
+fn found(found: &ImageReport, width: u16) -> String {
     let mut out = String::new();
     let what = match (found.class, found.kind) {
         (ProgramClass::Wasm, Some(kind)) => format!("wasm {}", kind.as_str()),
@@ -214,9 +216,10 @@ fn verdict(report: &ObjectReport, width: u16) -> String {
             let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, text::line(line));
         }
     }
+    let error = report.error.iter().map(|line| (paint(RED, "[error]"), line));
     let warnings = report.remarks.iter().map(|line| (paint(YELLOW, "[warning]"), line));
     let notices = report.notices.iter().map(|line| (paint(DIM, "[note]"), line));
-    for (label, line) in warnings.chain(notices) {
+    for (label, line) in error.chain(warnings).chain(notices) {
         out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &text::line(line), width));
     }
     out

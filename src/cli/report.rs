@@ -15,6 +15,7 @@ use crate::judge::input::{ContainerFacts, Effective, image_warnings};
 use crate::judge::{JudgedViolation, PolicyInput};
 use crate::policy::EnforcementAction;
 use crate::runtime::Family;
+use crate::text;
 use crate::workload::{ImageUse, Role};
 
 /// The outcome for the object.
@@ -33,6 +34,8 @@ pub enum ExplainOutcome {
     Exempt,
     /// The gate leaves the object alone for another reason, such as a mirror pod.
     Skipped,
+    /// The object could not be read or judged, so the gate leaves it alone.
+    Unreadable,
     /// The gate leaves the object alone, but it may be Wasm: an image could not be read.
     Unread,
     /// The gate leaves the object alone, but it may be Wasm: a program was not recognised.
@@ -59,6 +62,9 @@ pub struct ObjectReport {
     pub name: String,
     /// What would happen to the object.
     pub outcome: ExplainOutcome,
+    /// Why the object could not be read, planned or judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Facts about the images; with capabilities if the policies ran.
     pub containers: Vec<Container>,
     /// One line per change.
@@ -89,7 +95,7 @@ pub struct ObjectReport {
 #[derive(Debug, Clone)]
 pub struct Container {
     /// Facts about its image.
-    pub found: Found,
+    pub found: ImageReport,
     /// What the program can call; `None` if the policies did not run.
     pub capabilities: Option<Capabilities>,
     /// The policies' input about the container, for scripts.
@@ -99,7 +105,7 @@ pub struct Container {
 /// Facts about the image of a container.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Found {
+pub struct ImageReport {
     /// Name of the container or volume.
     pub name: String,
     /// The list of the pod spec that contains it.
@@ -178,7 +184,7 @@ impl Container {
     /// A container that the policies judged.
     fn judged(facts: &ContainerFacts<'_>) -> Self {
         let first = |evidence: &[Evidence]| evidence.first().cloned();
-        let found = Found {
+        let found = ImageReport {
             name: facts.name.to_string(),
             role: facts.role,
             image: facts.image.to_string(),
@@ -206,7 +212,7 @@ impl Container {
         let known = container.known().map(|(facts, _)| facts);
         let names_command = !starts.command.is_empty() || !starts.args.is_empty();
         let warnings = known.map(|facts| image_warnings(facts, names_command)).unwrap_or_default();
-        let found = Found {
+        let found = ImageReport {
             name: container.name.clone(),
             role: container.role,
             image: container.image.clone(),
@@ -250,6 +256,7 @@ impl ObjectReport {
             namespace: namespace.to_string(),
             name: manifest.shown_name(),
             outcome: outcome(validated),
+            error: rehearsal.error().map(|error| text::chain(error)),
             containers: containers(validated),
             changes: plan.map(|(_, plan)| plan.changes.clone()).unwrap_or_default(),
             patch: plan.map(|(_, plan)| plan.patch.clone()).unwrap_or_default(),
@@ -269,6 +276,7 @@ fn remarks(rehearsal: &Rehearsal<JudgedFacts>) -> Vec<String> {
     match (rehearsal.plan(), rehearsal.validate.ending.conclusion()) {
         (Some((_, plan)), _) => plan.warnings.clone(),
         (None, Some(Conclusion::NotWasm)) => rehearsal.warnings(),
+        // The error says what the warnings of it say.
         (None, _) => Vec::new(),
     }
 }
@@ -288,7 +296,9 @@ pub(super) fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
         Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
-        Ending::Skipped(_) | Ending::Unreadable { .. } => return ExplainOutcome::Skipped,
+        Ending::Skipped(_) => return ExplainOutcome::Skipped,
+        Ending::Unreadable { under_wasm: true, .. } => return ExplainOutcome::Denied,
+        Ending::Unreadable { under_wasm: false, .. } => return ExplainOutcome::Unreadable,
         Ending::Examined(examined) => examined,
     };
     if let Some(judged) = ending.judged() {
@@ -297,6 +307,9 @@ pub(super) fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
             Some(EnforcementAction::Warn) => ExplainOutcome::Warned,
             Some(EnforcementAction::Audit) | None => ExplainOutcome::Admitted,
         };
+    }
+    if matches!(examined.conclusion, Conclusion::Failed { .. }) {
+        return ExplainOutcome::Unreadable;
     }
     let any = |is: fn(&inspection::Container) -> bool| examined.inspection.containers.iter().any(is);
     match (any(|c| matches!(c.lookup, LookupResult::Unread { .. })), any(inspection::Container::is_open)) {

@@ -43,6 +43,8 @@ pub struct Suggestion {
     pub blocked: Vec<String>,
     /// Why it is not known what the object needs: an image that could not be read or recognised.
     pub unknown: Vec<String>,
+    /// Why the object could not be read, planned or judged; empty if it could.
+    pub errors: Vec<String>,
 }
 
 /// Prints the grants. Standard output is a file of manifests with warnings as comments. The warnings also go to standard
@@ -64,11 +66,13 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     for manifest in &manifests {
         let budget = Duration::from_secs(options.timeout);
         let namespace = &options.namespace;
-        suggestions.push(if options.network_policy {
-            suggest_policy(&state, &inspector, manifest, namespace, budget).await?
+        let suggestion = if options.network_policy {
+            suggest_policy(&state, &inspector, manifest, namespace, budget).await
         } else {
-            suggest(&state, &inspector, manifest, namespace, budget, &mut taken).await?
-        });
+            suggest(&state, &inspector, manifest, namespace, budget, &mut taken).await
+        };
+        // One object that is wrong does not hide the others.
+        suggestions.push(suggestion.unwrap_or_else(|error| of_error(title(manifest, namespace), &error)));
     }
     let documents: Vec<String> = suggestions.iter().map(Suggestion::to_yaml).collect();
     print(documents.join("---\n").as_bytes())?;
@@ -77,12 +81,20 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
             anstream::eprintln!("{}: {}", text::visible(&suggestion.object), text::line(line));
         }
     }
+    Ok(exit(&suggestions))
+}
+
+fn exit(suggestions: &[Suggestion]) -> Exit {
     let any = |is: fn(&Suggestion) -> bool| suggestions.iter().any(is);
-    Ok(match (any(|s| !s.blocked.is_empty()), any(|s| !s.unknown.is_empty())) {
-        (true, _) => Exit::Denied,
-        (false, true) => Exit::Unread,
-        (false, false) => Exit::Success,
-    })
+    if any(|s| !s.errors.is_empty()) {
+        Exit::Unreadable
+    } else if any(|s| !s.blocked.is_empty()) {
+        Exit::Denied
+    } else if any(|s| !s.unknown.is_empty()) {
+        Exit::Unread
+    } else {
+        Exit::Success
+    }
 }
 
 /// Whether the name is that of a manifest; a registry would be asked for it in vain.
@@ -110,6 +122,18 @@ pub fn names_of_grants(state: &State) -> BTreeSet<(String, String)> {
     grants.map(|g| (g.namespace().unwrap_or_default().to_string(), g.name().to_string())).collect()
 }
 
+/// Kind, namespace and name of an object.
+fn title(manifest: &Manifest, namespace: &str) -> String {
+    let namespace = manifest.namespace_or(namespace);
+    format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name())
+}
+
+/// The suggestion for an object that could not be read, planned or judged.
+fn of_error(object: String, error: &Error) -> Suggestion {
+    let summary = "could not be read, so what it needs is not known".to_owned();
+    Suggestion { object, summary, errors: vec![error.message()], ..Suggestion::default() }
+}
+
 /// What would get one object admitted. New grants get no name in `taken`; their names are added to it.
 pub async fn suggest(
     state: &State,
@@ -119,8 +143,8 @@ pub async fn suggest(
     budget: Duration,
     taken: &mut BTreeSet<(String, String)>,
 ) -> Result<Suggestion, Error> {
+    let object = title(manifest, namespace);
     let namespace = manifest.namespace_or(namespace);
-    let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
     let judged =
         |examined: &Examined<JudgedFacts>, judged: &Judged<JudgedFacts>| of_judged(examined, judged, taken);
@@ -136,8 +160,8 @@ pub async fn suggest_policy(
     namespace: &str,
     budget: Duration,
 ) -> Result<Suggestion, Error> {
+    let object = title(manifest, namespace);
     let namespace = manifest.namespace_or(namespace);
-    let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
     let judged = |examined: &Examined<JudgedFacts>, judged: &Judged<JudgedFacts>| {
         network::of(manifest, examined, judged)
@@ -344,6 +368,7 @@ impl Suggestion {
             ("warning", &self.warnings),
             ("denied", &self.blocked),
             ("unknown", &self.unknown),
+            ("error", &self.errors),
         ]
         .into_iter()
     }

@@ -16,7 +16,8 @@ use super::types::WasiGrant;
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
     namespaces: HashMap<String, ByAccount<WasiGrant>>,
-    labels: HashMap<(String, String), ByAccount<WasiGrant>>,
+    /// Label → value → grants.
+    labels: HashMap<String, HashMap<String, ByAccount<WasiGrant>>>,
     /// `ClusterWasiGrant`s whose selector requires no label value.
     every_namespace: ByAccount<WasiGrant>,
 }
@@ -50,8 +51,9 @@ impl Grants {
                 if demanded.is_empty() {
                     self.every_namespace.insert(&grant, subjects);
                 }
-                for label in demanded {
-                    self.labels.entry(label).or_default().insert(&grant, subjects);
+                for (label, value) in demanded {
+                    let values = self.labels.entry(label).or_default();
+                    values.entry(value).or_default().insert(&grant, subjects);
                 }
             }
             (None, namespace) => {
@@ -104,9 +106,8 @@ impl Grants {
     fn candidates<'a>(&'a self, subject: &Subject<'a>) -> impl Iterator<Item = &'a Arc<WasiGrant>> {
         let account = subject.service_account;
         let of_namespace = self.namespaces.get(subject.namespace).into_iter();
-        let labels = namespace_labels(subject);
-        let of_labels: Vec<&ByAccount<WasiGrant>> =
-            labels.iter().filter_map(|(k, v)| self.labels.get(&(k.clone(), v.clone()))).collect();
+        let of_labels =
+            namespace_labels(subject).filter_map(|(label, value)| self.labels.get(label)?.get(value));
         let buckets = of_namespace.chain(of_labels).chain(std::iter::once(&self.every_namespace));
         buckets.flat_map(move |bucket| bucket.of(account))
     }

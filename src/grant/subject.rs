@@ -1,7 +1,6 @@
 //! Which pods a grant or an exception is for: the pod and image of a review, the selectors that must match them, and
 //! the buckets by service account with which a review need not look at every object.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -70,13 +69,16 @@ pub(super) fn demanded_labels(selector: &LabelSelector) -> Vec<(String, String)>
 }
 
 /// The namespace's labels, with the one that every namespace has.
-pub(super) fn namespace_labels<'a>(subject: &Subject<'a>) -> Cow<'a, BTreeMap<String, String>> {
-    if subject.namespace_labels.contains_key(NAMESPACE_NAME_LABEL) {
-        return Cow::Borrowed(subject.namespace_labels);
-    }
-    let mut labels = subject.namespace_labels.clone();
-    labels.insert(NAMESPACE_NAME_LABEL.into(), subject.namespace.into());
-    Cow::Owned(labels)
+pub(super) fn namespace_labels<'a>(subject: &Subject<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let written = subject.namespace_labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let unwritten = !subject.namespace_labels.contains_key(NAMESPACE_NAME_LABEL);
+    written.chain(unwritten.then_some((NAMESPACE_NAME_LABEL, subject.namespace)))
+}
+
+/// The value of one of them.
+fn namespace_label<'a>(subject: &Subject<'a>, key: &str) -> Option<&'a str> {
+    let written = subject.namespace_labels.get(key).map(String::as_str);
+    written.or_else(|| (key == NAMESPACE_NAME_LABEL).then_some(subject.namespace))
 }
 
 /// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
@@ -105,10 +107,11 @@ pub fn matches_image(pattern: &str, image: &str) -> bool {
 /// Whether the subjects include a container, whose image has these [`image_forms`]. Ignores the namespace.
 pub(super) fn includes(subjects: &Subjects, subject: &Subject<'_>, forms: &[String]) -> bool {
     let account = &subjects.service_accounts;
+    let label = |key: &str| subject.labels.get(key).map(String::as_str);
     let covered = |pattern: &String| forms.iter().any(|form| glob::covers(pattern, form));
     (account.is_empty() || account.iter().any(|name| name == subject.service_account))
         && (subjects.images.is_empty() || subjects.images.iter().any(covered))
-        && subjects.pod_selector.as_ref().is_none_or(|selector| selects(selector, subject.labels))
+        && subjects.pod_selector.as_ref().is_none_or(|selector| selects(selector, label))
 }
 
 /// If the labels of a namespace are unknown, only what its name decides can match: `NotIn` and `DoesNotExist` would
@@ -117,21 +120,21 @@ pub(super) fn selects_namespace(selector: &LabelSelector, subject: &Subject<'_>)
     let keys = selector.match_labels.keys().chain(selector.match_expressions.iter().map(|r| &r.key));
     let known =
         !subject.namespace_labels.is_empty() || keys.into_iter().all(|key| key == NAMESPACE_NAME_LABEL);
-    known && selects(selector, &namespace_labels(subject))
+    known && selects(selector, |key| namespace_label(subject, key))
 }
 
-/// Kubernetes label selectors: every part must match; an empty one selects everything.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && selector.match_expressions.iter().all(|requirement| holds(requirement, labels))
+/// Kubernetes label selectors: every part must match; an empty one selects everything. `label` is the value of a label.
+fn selects<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    selector.match_labels.iter().all(|(key, value)| label(key) == Some(value.as_str()))
+        && selector.match_expressions.iter().all(|requirement| holds(requirement, label(&requirement.key)))
 }
 
 /// As in Kubernetes, `NotIn` holds for an object that does not have the label.
-fn holds(requirement: &LabelRequirement, labels: &BTreeMap<String, String>) -> bool {
-    let value = labels.get(&requirement.key);
+fn holds(requirement: &LabelRequirement, value: Option<&str>) -> bool {
+    let among = |value: &str| requirement.values.iter().any(|one| one == value);
     match requirement.operator {
-        Operator::In => value.is_some_and(|v| requirement.values.contains(v)),
-        Operator::NotIn => value.is_none_or(|v| !requirement.values.contains(v)),
+        Operator::In => value.is_some_and(among),
+        Operator::NotIn => !value.is_some_and(among),
         Operator::Exists => value.is_some(),
         Operator::DoesNotExist => value.is_none(),
     }

@@ -202,6 +202,9 @@ pub fn is_of_layer(bytes: &[u8], layer: &Digest) -> bool {
         .is_ok_and(|text| text.contains(layer.encoded()) || text.contains(hashed.encoded()))
 }
 
+/// Most variables of an image: each is judged for every container that starts the image. Images have a few dozen.
+const MAX_VARIABLES: usize = 4096;
+
 /// Reads an image config, or the config of a Wasm artifact, which shares only the platform with it.
 pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let outer: Outer = serde_json::from_slice(bytes)?;
@@ -211,6 +214,9 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let inner = outer.config.unwrap_or_default();
     no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Volumes", "Labels"])?;
     let labels = inner.labels.unwrap_or_default();
+    if inner.env.as_ref().is_some_and(|env| env.len() > MAX_VARIABLES) {
+        return Err(Malformed(format!("the Env has more than {MAX_VARIABLES} variables; leave some out")));
+    }
     if inner.env.iter().flatten().any(|variable| variable == "PATH") {
         return Err(Malformed(
             "the Env has a `PATH` without a value, which unsets it on a node; leave it out".into(),
@@ -255,6 +261,16 @@ fn name(variable: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_has_no_more_variables_than_are_judged() {
+        let with = |count: usize| {
+            let env: Vec<String> = (0..count).map(|number| format!("\"V{number}=x\"")).collect();
+            parse(format!(r#"{{"config":{{"Env":[{}]}}}}"#, env.join(",")).as_bytes())
+        };
+        assert_eq!(with(4096).unwrap().env.len(), 4096);
+        assert!(with(4097).unwrap_err().0.contains("more than 4096 variables"));
+    }
 
     #[test]
     fn nulls_count_as_absent_and_values_of_variables_are_dropped() {

@@ -165,7 +165,7 @@ impl Mounts {
         let (mut left, mut found) = (all, Self::default());
         let none = HashMap::new();
         for mount in mounts {
-            let mut follow = |written: &str| Way::follow_all(facts, written, (&none, None), &mut left);
+            let mut follow = |written: &str| MountPath::follow_all(facts, written, (&none, None), &mut left);
             let mut led = follow(mount.path);
             if path::goes_up(mount.path) && led.is_ok() && led != follow(&text::clean_path(mount.path)) {
                 led = Err(Why::Up);
@@ -179,7 +179,7 @@ impl Mounts {
             let around =
                 own.get(path::split(&text::clean_path(mount.path)).0).filter(|_| !path::goes_up(mount.path));
             let around = (&volumes, around.map(String::as_str));
-            found.note(mount, Way::follow_all(facts, mount.path, around, &mut left));
+            found.note(mount, MountPath::follow_all(facts, mount.path, around, &mut left));
         }
         found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
         found.volumes = volumes;
@@ -255,13 +255,13 @@ fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut 
     }
     facts.volumes.iter().find_map(|path| {
         let up = path::goes_up(path).then_some(Why::Up);
-        let led = Way::follow_all(facts, path, (volumes, None), left);
+        let led = MountPath::follow_all(facts, path, (volumes, None), left);
         led.err().or(up).map(|why| lost(path, why))
     })
 }
 
 /// The way of one mount.
-struct Way<'a> {
+struct MountPath<'a> {
     facts: &'a ImageFacts,
     /// The places of all mounts. Which of them is mounted before this one is not known.
     volumes: &'a HashMap<String, Links>,
@@ -281,7 +281,7 @@ struct Way<'a> {
     platforms: Option<usize>,
 }
 
-impl<'a> Way<'a> {
+impl<'a> MountPath<'a> {
     /// Where the path leads on any platform, first where it meets no link that only some have.
     fn follow_all(
         facts: &ImageFacts,
@@ -289,10 +289,10 @@ impl<'a> Way<'a> {
         (volumes, around): (&HashMap<String, Links>, Option<&str>),
         left: &mut usize,
     ) -> Result<Vec<String>, Why> {
-        let (first, platforms) = Way::follow(facts, written, (volumes, around), left, None)?;
+        let (first, platforms) = MountPath::follow(facts, written, (volumes, around), left, None)?;
         let mut places = vec![first];
         for platform in 0..platforms {
-            places.push(Way::follow(facts, written, (volumes, around), left, Some(platform))?.0);
+            places.push(MountPath::follow(facts, written, (volumes, around), left, Some(platform))?.0);
         }
         Ok(places)
     }

@@ -9,13 +9,13 @@ use super::host::{HostPattern, WrittenHost};
 #[serde(from = "String", into = "String")]
 pub struct OutboundHost {
     written: String,
-    reach: Reach,
+    reach: OutboundReach,
     chained: Option<String>,
 }
 
 /// What an entry reaches, as far as the image says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
+pub enum OutboundReach {
     /// These hosts.
     Hosts(Vec<WrittenHost>),
     /// What the values of its `{{ templates }}` make of it, and nothing beyond this pattern.
@@ -31,13 +31,13 @@ impl OutboundHost {
     }
 
     /// What it reaches.
-    pub const fn reach(&self) -> &Reach {
+    pub const fn reach(&self) -> &OutboundReach {
         &self.reach
     }
 
     /// Whether its value is unknown before start.
     pub const fn has_template(&self) -> bool {
-        matches!(self.reach, Reach::Template(_))
+        matches!(self.reach, OutboundReach::Template(_))
     }
 
     /// The component that it names. A host whose name has a template is not known yet, and names none.
@@ -49,9 +49,9 @@ impl OutboundHost {
 impl From<String> for OutboundHost {
     fn from(written: String) -> Self {
         let reach = if written.contains("{{") {
-            Reach::Template(widest(&written))
+            OutboundReach::Template(widest(&written))
         } else {
-            hosts(&written).map_or_else(|| Reach::Unreadable(widest(&written)), Reach::Hosts)
+            hosts(&written).map_or_else(|| OutboundReach::Unreadable(widest(&written)), OutboundReach::Hosts)
         };
         Self { reach, chained: chained(&written).map(String::from), written }
     }
@@ -107,9 +107,9 @@ mod tests {
 
     fn reached(written: &str) -> (&'static str, Vec<String>) {
         let (what, patterns) = match OutboundHost::from(written).reach {
-            Reach::Hosts(hosts) => ("hosts", hosts),
-            Reach::Template(widest) => ("template", vec![widest]),
-            Reach::Unreadable(widest) => ("unreadable", vec![widest]),
+            OutboundReach::Hosts(hosts) => ("hosts", hosts),
+            OutboundReach::Template(widest) => ("template", vec![widest]),
+            OutboundReach::Unreadable(widest) => ("unreadable", vec![widest]),
         };
         (what, patterns.iter().map(|pattern| pattern.as_str().to_string()).collect())
     }

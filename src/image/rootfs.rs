@@ -6,11 +6,9 @@ use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::short;
 use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
-use super::spin::{self, manifest};
+use super::spin::{self, MAX_USES, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
-/// Most pairs of a module and a component that runs it; each pair has facts of its own.
-pub(crate) const MAX_USES: usize = 128;
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
 
@@ -35,13 +33,14 @@ impl ImageFacts {
 
     fn shape_of_files(&self, crun: bool) -> Shape {
         if self.names_no_program() {
-            match () {
-                () if self.has_file(SPIN_TOML) => return Shape::SpinRootfs,
-                () if self.has_file(SLIGHTFILE) && self.has_file(SLIGHT_PROGRAM) => {
-                    return Shape::SlightRootfs;
-                }
-                () if self.has_file(WWS_TOML) => return Shape::WwsRootfs,
-                () => {}
+            if self.has_file(SPIN_TOML) {
+                return Shape::SpinRootfs;
+            }
+            if self.has_file(SLIGHTFILE) && self.has_file(SLIGHT_PROGRAM) {
+                return Shape::SlightRootfs;
+            }
+            if self.has_file(WWS_TOML) {
+                return Shape::WwsRootfs;
             }
         }
         let wasm = matches!(program::own_class(self), Some(FileClass::Wasm | FileClass::Unreadable { .. }));

@@ -22,6 +22,18 @@ const UNDERSTOOD: [&str; 2] = ["host_requirements", "component_host_requirements
 /// The host features that this reader knows.
 const HOST_FEATURES: [&str; 2] = ["local_service_chaining", "middleware"];
 
+/// Most pairs of a module and a component that runs it; each pair has facts of its own.
+pub(crate) const MAX_USES: usize = 128;
+/// Most components of an application, each of which runs a module.
+const MAX_COMPONENTS: usize = MAX_USES;
+/// Most types of triggers of an application, and bytes of the name of one. Each is kept for every component that it may start;
+/// the shim knows five.
+const MAX_TRIGGER_TYPES: usize = 16;
+const MAX_TRIGGER_TYPE: usize = 64;
+/// Most hosts, variables, stores, databases and models that an application hands to its components, each of which is judged for
+/// every container that starts it. Applications have a few dozen.
+const MAX_HANDED: usize = 4096;
+
 /// Reads a locked app.
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let root: Value = serde_json::from_slice(bytes)?;
@@ -32,9 +44,10 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     for component in root.need("components")?.list()? {
         components.push(read_component(&component)?);
     }
+    check_components(&components)?;
     let mut triggers = BTreeSet::new();
     for trigger in root.need("triggers")?.list()? {
-        let kind = trigger.need("trigger_type")?.text()?;
+        let kind = trigger_type(&trigger.need("trigger_type")?.text()?, &triggers)?;
         let id = triggered(&trigger)?;
         for component in components.iter_mut().filter(|c| id.is_none_or(|id| c.id == id)) {
             component.triggers.insert(kind.clone());
@@ -42,7 +55,6 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
         triggers.insert(kind);
         add_middleware(&trigger, &mut components)?;
     }
-    check_ids(&components)?;
     let name = root.get("metadata")?.map(|metadata| metadata.get("name")).transpose()?.flatten();
     let name = name.map(|name| name.text()).transpose()?.unwrap_or_default();
     Ok(SpinApp { name, triggers, components })
@@ -108,6 +120,31 @@ fn check_features(at: &At<'_>) -> Result<(), Malformed> {
         }
     }
     Ok(())
+}
+
+/// The number of components, of what they are handed, and their ids.
+fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
+    if components.len() > MAX_COMPONENTS {
+        let count = components.len();
+        return Err(Malformed::new(format!("it has {count} components; at most {MAX_COMPONENTS} are read")));
+    }
+    let handed: usize = components.iter().map(SpinComponent::handed).sum();
+    if handed > MAX_HANDED {
+        return Err(Malformed::new(format!(
+            "it hands {handed} hosts, variables, stores, databases and models to its components; at most {MAX_HANDED} are read"
+        )));
+    }
+    check_ids(components)
+}
+
+/// The type of a trigger beside those that were read before.
+fn trigger_type(kind: &str, known: &BTreeSet<String>) -> Result<String, Malformed> {
+    if kind.len() > MAX_TRIGGER_TYPE || (known.len() >= MAX_TRIGGER_TYPES && !known.contains(kind)) {
+        return Err(Malformed::new(format!(
+            "its triggers have more than {MAX_TRIGGER_TYPES} types, or one whose name has more than {MAX_TRIGGER_TYPE} bytes"
+        )));
+    }
+    Ok(kind.to_string())
 }
 
 fn check_ids(components: &[SpinComponent]) -> Result<(), Malformed> {
@@ -275,6 +312,12 @@ fn add_middleware(trigger: &At<'_>, components: &mut [SpinComponent]) -> Result<
         component.inherited.extend(found.iter().cloned());
         component.inherited.sort();
         component.inherited.dedup();
+        if component.inherited.len() > MAX_USES {
+            return Err(Malformed::new(format!(
+                "component `{}` has more than {MAX_USES} modules of dependencies and middleware",
+                component.id
+            )));
+        }
     }
     Ok(())
 }
@@ -380,6 +423,46 @@ mod tests {
         assert_eq!(component.ai_models, ["llama2-chat"]);
         assert_eq!(component.digest.as_deref(), Some(&*digest_of("1")));
         assert!(!format!("{app:?}").contains("secret"));
+    }
+
+    /// Every component is judged for every container, and every type of trigger is kept for every component.
+    #[test]
+    fn an_application_has_no_more_of_anything_than_is_judged() {
+        let component = |number: usize| json!({"id": format!("c{number}"), "source": source("1")});
+        let with = |components: usize, types: &[String], hosts: usize| {
+            let mut all: Vec<Value> = (0..components).map(component).collect();
+            let names: Vec<_> = (0..hosts).map(|number| format!("https://h{number}.example")).collect();
+            all[0]["metadata"] = json!({"allowed_outbound_hosts": names});
+            let mut app = app(&json!(all));
+            app["triggers"] = types.iter().map(|kind| json!({"trigger_type": kind})).collect();
+            read(&app).map_err(|malformed| malformed.0)
+        };
+        let types = |count: usize| (0..count).map(|number| format!("t{number}")).collect::<Vec<_>>();
+        assert!(with(128, &types(16), 4096).is_ok());
+        let repeated = vec!["http".to_string(); 1000];
+        assert!(with(1, &repeated, 1).is_ok(), "many triggers of one type");
+        for (refused, what) in [
+            (with(129, &types(1), 0), "129 components"),
+            (with(1, &types(17), 0), "16 types"),
+            (with(1, &["t".repeat(65)], 0), "64 bytes"),
+            (with(1, &types(1), 4097), "hands 4097 hosts"),
+        ] {
+            assert!(refused.unwrap_err().contains(what), "{what}");
+        }
+    }
+
+    #[test]
+    fn middleware_of_many_triggers_has_an_end() {
+        let with = |count: usize| {
+            let mut app = app(&json!([{"id": "a", "source": source("1")}]));
+            let trigger = |number: usize| {
+                let middleware = json!({"middleware": [{"source": source(&number.to_string())}]});
+                json!({"trigger_type": "http", "trigger_config": {"component": "a"}, "trigger_dependencies": middleware})
+            };
+            app["triggers"] = (0..count).map(trigger).collect();
+            read(&app)
+        };
+        assert!(with(128).is_ok() && with(129).unwrap_err().0.contains("more than 128 modules"));
     }
 
     #[test]

@@ -77,14 +77,33 @@ impl Enforcement {
     }
 }
 
-impl EnforcementSettings {
-    /// Enforcement in a namespace with these labels. A label with an unknown value counts as absent, and is noted.
-    pub fn of_namespace(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Enforcement {
+/// What the labels of a namespace say about enforcement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnforcementLabels {
+    action: Option<EnforcementAction>,
+    version: Option<Version>,
+    notes: Vec<String>,
+}
+
+impl EnforcementLabels {
+    /// Reads the labels. One with an unknown value counts as absent, and is noted.
+    pub fn of(labels: &BTreeMap<String, String>) -> Self {
         let mut notes = Vec::new();
         let version = label(labels, ENFORCE_VERSION_LABEL, &mut notes, "v1alpha1 or latest", parse_version);
-        let label = label(labels, ENFORCE_LABEL, &mut notes, "deny, warn or audit", parse);
-        let action = self.namespaces.get(namespace).copied().or(label).unwrap_or(self.default);
-        Enforcement { action: action.max(self.floor), version: version.unwrap_or_default(), notes }
+        let action = label(labels, ENFORCE_LABEL, &mut notes, "deny, warn or audit", parse);
+        Self { action, version, notes }
+    }
+}
+
+impl EnforcementSettings {
+    /// Enforcement in a namespace with these labels.
+    pub fn of_namespace(&self, namespace: &str, labels: &EnforcementLabels) -> Enforcement {
+        let action = self.namespaces.get(namespace).copied().or(labels.action).unwrap_or(self.default);
+        Enforcement {
+            action: action.max(self.floor),
+            version: labels.version.unwrap_or_default(),
+            notes: labels.notes.clone(),
+        }
     }
 
     /// The action of a violation: the lowest of what the rule asks for, what the configuration allows the rule, and the
@@ -114,13 +133,13 @@ fn of_version(joined: &[(&str, Version)], pinned: Version, rule: &str) -> Enforc
 
 /// The parsed value of a label; `None` if absent. An unknown value is noted and counts as absent.
 fn label<T>(
-    labels: Option<&BTreeMap<String, String>>,
+    labels: &BTreeMap<String, String>,
     name: &str,
     notes: &mut Vec<String>,
     known: &str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Option<T> {
-    let value = labels?.get(name)?;
+    let value = labels.get(name)?;
     let parsed = parse(value);
     if parsed.is_none() {
         notes.push(format!("the namespace's label `{name}: {value}` is not {known} and counts as absent"));
@@ -149,14 +168,22 @@ fn parse_version(value: &str) -> Option<Version> {
 mod tests {
     use super::*;
 
-    fn labels(value: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([(ENFORCE_LABEL.to_string(), value.to_string())])
+    fn labels(value: &str) -> EnforcementLabels {
+        labelled(ENFORCE_LABEL, value)
+    }
+
+    fn labelled(name: &str, value: &str) -> EnforcementLabels {
+        EnforcementLabels::of(&BTreeMap::from([(name.to_string(), value.to_string())]))
+    }
+
+    fn unlabelled() -> EnforcementLabels {
+        EnforcementLabels::of(&BTreeMap::new())
     }
 
     #[test]
     fn a_namespace_without_a_label_denies() {
         assert_eq!(
-            EnforcementSettings::default().of_namespace("shop", None),
+            EnforcementSettings::default().of_namespace("shop", &unlabelled()),
             Enforcement::at(EnforcementAction::Deny)
         );
     }
@@ -164,11 +191,8 @@ mod tests {
     #[test]
     fn a_label_lowers_the_action_and_an_unknown_value_does_not() {
         let settings = EnforcementSettings::default();
-        assert_eq!(
-            settings.of_namespace("shop", Some(&labels("warn"))),
-            Enforcement::at(EnforcementAction::Warn)
-        );
-        let unknown = settings.of_namespace("shop", Some(&labels("off")));
+        assert_eq!(settings.of_namespace("shop", &labels("warn")), Enforcement::at(EnforcementAction::Warn));
+        let unknown = settings.of_namespace("shop", &labels("off"));
         assert_eq!(unknown.action, EnforcementAction::Deny);
         assert_eq!(
             unknown.notes,
@@ -182,7 +206,7 @@ mod tests {
     fn a_label_cannot_go_below_the_floor() {
         let settings =
             EnforcementSettings { floor: EnforcementAction::Warn, ..EnforcementSettings::default() };
-        assert_eq!(settings.of_namespace("shop", Some(&labels("audit"))).action, EnforcementAction::Warn);
+        assert_eq!(settings.of_namespace("shop", &labels("audit")).action, EnforcementAction::Warn);
     }
 
     #[test]
@@ -193,8 +217,8 @@ mod tests {
             namespaces: BTreeMap::from([("shop".into(), EnforcementAction::Audit)]),
             ..EnforcementSettings::default()
         };
-        assert_eq!(settings.of_namespace("shop", None).action, EnforcementAction::Warn);
-        assert_eq!(settings.of_namespace("other", None).action, EnforcementAction::Warn);
+        assert_eq!(settings.of_namespace("shop", &unlabelled()).action, EnforcementAction::Warn);
+        assert_eq!(settings.of_namespace("other", &unlabelled()).action, EnforcementAction::Warn);
     }
 
     #[test]
@@ -212,8 +236,8 @@ mod tests {
     #[test]
     fn an_unknown_version_is_the_latest_and_is_noted() {
         let of = |value: &str| {
-            let labels = BTreeMap::from([(ENFORCE_VERSION_LABEL.to_string(), value.to_string())]);
-            EnforcementSettings::default().of_namespace("shop", Some(&labels))
+            let labels = labelled(ENFORCE_VERSION_LABEL, value);
+            EnforcementSettings::default().of_namespace("shop", &labels)
         };
         assert_eq!(of("v1alpha1").version, Version::V1Alpha1);
         assert_eq!(of("latest"), Enforcement::at(EnforcementAction::Deny));
@@ -228,7 +252,7 @@ mod tests {
             namespaces: BTreeMap::from([("shop".into(), EnforcementAction::Deny)]),
             ..EnforcementSettings::default()
         };
-        assert_eq!(settings.of_namespace("shop", Some(&labels("audit"))).action, EnforcementAction::Deny);
+        assert_eq!(settings.of_namespace("shop", &labels("audit")).action, EnforcementAction::Deny);
     }
 
     #[test]

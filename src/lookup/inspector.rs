@@ -13,7 +13,6 @@ use super::look::{Counters, Detect, Inner, Question, count, is_refused, open_sto
 use super::memory::LayerMemory;
 use super::options::warm_list;
 use super::running::{Outcome, Progress, Running};
-use super::shares::Shares;
 use super::sources::Images;
 use super::store::Store;
 use super::{Error, LookupBudget, LookupOptions, Stats};
@@ -23,6 +22,7 @@ use crate::image::{Depth, ImageFacts};
 use crate::registry::credentials::covering;
 use crate::registry::layout::Layouts;
 use crate::registry::{NoPullSecrets, PullIdentity, PullSecrets, Pulled, Puller};
+use crate::shares::Shares;
 
 /// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;

@@ -11,7 +11,6 @@ use super::SizeLimits;
 use super::cache::{Known, Memory, Recall};
 use super::memory::LayerMemory;
 use super::running::{EndOfLookUp, Id, Outcome, Progress, Running, Started};
-use super::shares::{Share, Shares};
 use super::sources::{Documents, Images, LookupSource};
 use super::store::Store;
 use super::{Error, LookupBudget, LookupOptions};
@@ -19,6 +18,7 @@ use crate::image::reference::Reference;
 use crate::image::{self, Depth, Digest, ImageFacts};
 use crate::registry::source::{FetchedManifest, Slot, Source};
 use crate::registry::{self, PullIdentity};
+use crate::shares::{Share, Shares};
 
 /// How often a waiting review checks whether the registry became suspect.
 const SUSPECT_POLL: Duration = Duration::from_millis(50);

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::SizeLimits;
-use super::shares::{Share, Shares};
 use crate::image::archive::Compression;
 use crate::image::descriptor::Descriptor;
 use crate::image::manifest::compression;
+use crate::shares::{Share, Shares};
 
 /// Bytes per permit of the semaphore.
 const UNIT: u64 = 64 << 10;

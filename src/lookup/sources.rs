@@ -9,13 +9,13 @@ use super::Error;
 use super::SizeLimits;
 use super::memory::{LayerMemory, need};
 use super::running::Progress;
-use super::shares::Shares;
 use crate::image::Digest;
 use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
 use crate::registry::layout::Layouts;
 use crate::registry::source::{FetchedManifest, Slot, Source};
 use crate::registry::{PullIdentity, Registry};
+use crate::shares::Shares;
 
 /// All sources of images.
 #[derive(Debug)]

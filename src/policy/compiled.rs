@@ -82,7 +82,7 @@ impl CompiledFolder {
         plain: &wasmtime::Engine,
         wasm: &[u8],
     ) -> wasmtime::Result<(Module, Origin)> {
-        let entry = Entry { folder: self.folder.join(key(plain, wasm)) };
+        let entry = ModuleFolder { folder: self.folder.join(key(plain, wasm)) };
         if !entry.is_whole(self.user) {
             entry.remove();
         }
@@ -102,8 +102,10 @@ impl CompiledFolder {
     /// Removes what was used longest ago, until the rest is within the bounds.
     fn shrink(&self) {
         let found = listed(&self.folder).into_iter().filter(|path| is_key(path));
-        let mut entries: Vec<_> =
-            found.map(|folder| Entry { folder }).map(|entry| (entry.used(), entry.bytes(), entry)).collect();
+        let mut entries: Vec<_> = found
+            .map(|folder| ModuleFolder { folder })
+            .map(|entry| (entry.used(), entry.bytes(), entry))
+            .collect();
         entries.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
         let mut total = 0_u64;
         for (place, (_, bytes, entry)) in entries.into_iter().enumerate() {
@@ -149,11 +151,11 @@ impl Hasher for Hash {
 }
 
 /// The folder of one module.
-struct Entry {
+struct ModuleFolder {
     folder: PathBuf,
 }
 
-impl Entry {
+impl ModuleFolder {
     /// Whether what wasmtime wrote is there, belongs to this user, and is what the digest was made of.
     fn is_whole(&self, user: u32) -> bool {
         let place = self.folder.join(DIGEST);
@@ -261,8 +263,8 @@ mod tests {
         (home, folder)
     }
 
-    fn entries(folder: &CompiledFolder) -> Vec<Entry> {
-        listed(&folder.folder).into_iter().map(|folder| Entry { folder }).collect()
+    fn entries(folder: &CompiledFolder) -> Vec<ModuleFolder> {
+        listed(&folder.folder).into_iter().map(|folder| ModuleFolder { folder }).collect()
     }
 
     #[test]
@@ -324,7 +326,7 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_gives_way() {
         let (_home, folder) = opened();
-        let age = |entry: &Entry, seconds| {
+        let age = |entry: &ModuleFolder, seconds| {
             let file = File::open(entry.folder.join(DIGEST)).unwrap();
             file.set_modified(SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
         };

@@ -1,10 +1,11 @@
 //! Scheduling of evaluations. Those of large inputs share all CPUs but one, so that the many small ones never wait for
-//! them.
+//! them. In either lane the inputs of one namespace never hold more than half, so that no other waits for all of them.
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+
+use crate::shares::{Share, Shares};
 
 /// Largest small input, in bytes. The input of a pod with three containers has about 20 KiB.
 const SMALL_BYTES: usize = 128 << 10;
@@ -12,17 +13,18 @@ const SMALL_BYTES: usize = 128 << 10;
 const SLOT_BYTES: usize = 256 << 10;
 /// Slots per CPU, and the most that one input takes.
 const SLOTS: usize = 4;
-/// Concurrent small evaluations per CPU. More would not be faster, and each needs an instance of its own.
+/// Concurrent small evaluations per CPU. More would not be faster, and each needs an instance of its own. Half of them, which
+/// one namespace may hold, use all CPUs.
 const SMALL_PER_PROCESSOR: usize = 2;
 
 /// Permit to evaluate, returned when it is dropped.
-pub(super) type Leave = OwnedSemaphorePermit;
+pub(super) type Leave = Share;
 
 /// Permits for concurrent evaluations.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    small: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    small: Shares,
+    large: Shares,
 }
 
 impl Lanes {
@@ -30,20 +32,25 @@ impl Lanes {
     pub fn new(processors: usize) -> Self {
         let for_large = processors.saturating_sub(1).max(1);
         Self {
-            small: Arc::new(Semaphore::new(SMALL_PER_PROCESSOR * processors.max(1))),
-            large: Arc::new(Semaphore::new(SLOTS * for_large)),
+            small: shares(SMALL_PER_PROCESSOR.saturating_mul(processors.max(1))),
+            large: shares(SLOTS.saturating_mul(for_large)),
         }
     }
 
-    /// Waits for a permit, first come first served within a lane; `None` if the deadline passes first.
-    pub async fn enter(&self, input_bytes: usize, deadline: Instant) -> Option<Leave> {
+    /// Waits for a permit, first come first served among the inputs of a namespace and then among the namespaces; `None` if
+    /// the deadline passes first.
+    pub async fn enter(&self, namespace: &Arc<str>, input_bytes: usize, deadline: Instant) -> Option<Leave> {
         let (lane, slots) = match input_bytes {
             ..=SMALL_BYTES => (&self.small, 1),
             large => (&self.large, large.div_ceil(SLOT_BYTES).min(SLOTS)),
         };
-        let turn = Arc::clone(lane).acquire_many_owned(u32::try_from(slots).unwrap_or(u32::MAX));
-        tokio::time::timeout_at(deadline, turn).await.ok()?.ok()
+        let turn = lane.take(namespace, u32::try_from(slots).unwrap_or(u32::MAX));
+        tokio::time::timeout_at(deadline, turn).await.ok()?
     }
+}
+
+fn shares(total: usize) -> Shares {
+    Shares::new(u32::try_from(total).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -58,32 +65,68 @@ mod tests {
         Instant::now() + Duration::from_mins(1)
     }
 
+    fn names() -> [Arc<str>; 2] {
+        ["evil", "shop"].map(Arc::from)
+    }
+
     /// A permit for an input of this size, if one is free.
-    fn at_once(lanes: &Lanes, input_bytes: usize) -> Option<Leave> {
-        lanes.enter(input_bytes, later()).now_or_never().flatten()
+    fn at_once(lanes: &Lanes, namespace: &Arc<str>, input_bytes: usize) -> Option<Leave> {
+        lanes.enter(namespace, input_bytes, later()).now_or_never().flatten()
     }
 
     #[tokio::test]
     async fn any_number_of_large_inputs_leaves_the_small_ones_their_lane() {
-        let lanes = Lanes::new(2);
-        let first = at_once(&lanes, 700 << 10).unwrap();
-        let mut waiting: Vec<_> = (0..15).map(|_| Box::pin(lanes.enter(700 << 10, later()))).collect();
+        let (lanes, [evil, shop]) = (Lanes::new(2), names());
+        let first = at_once(&lanes, &evil, 700 << 10).unwrap();
+        let mut waiting: Vec<_> = (0..15).map(|_| Box::pin(lanes.enter(&evil, 700 << 10, later()))).collect();
         for turn in &mut waiting {
             assert!(turn.now_or_never().is_none(), "one of this size at a time on two processors");
         }
-        let small: Vec<_> = (0..4).map(|_| at_once(&lanes, 20 << 10).unwrap()).collect();
-        assert!(at_once(&lanes, 20 << 10).is_none(), "two for each processor");
+        let small: Vec<_> = [&evil, &evil, &shop, &shop]
+            .map(|namespace| at_once(&lanes, namespace, 20 << 10).unwrap())
+            .into();
+        assert!(at_once(&lanes, &shop, 20 << 10).is_none(), "two for each processor");
         drop((first, small));
-        assert!(at_once(&lanes, 20 << 10).is_some());
+        assert!(at_once(&lanes, &shop, 20 << 10).is_some());
+    }
+
+    #[tokio::test]
+    async fn any_number_of_inputs_of_one_namespace_leaves_half_of_each_lane_to_the_others() {
+        let (lanes, [evil, shop]) = (Lanes::new(3), names());
+        for (size, half) in [(20 << 10, 3), (200 << 10, 4)] {
+            let held: Vec<_> = (0..half).map(|_| at_once(&lanes, &evil, size).unwrap()).collect();
+            let mut waiting: Vec<_> = (0..120).map(|_| Box::pin(lanes.enter(&evil, size, later()))).collect();
+            assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()), "more than half");
+            let other: Vec<_> = (0..half).map(|_| at_once(&lanes, &shop, size)).collect();
+            assert!(other.iter().all(Option::is_some), "the others wait for one namespace");
+            drop((held, other));
+        }
+    }
+
+    /// Each takes all slots, so that they come one after the other.
+    #[tokio::test]
+    async fn an_input_above_half_waits_for_one_of_each_namespace_and_not_for_all() {
+        let (lanes, [evil, shop]) = (Lanes::new(2), names());
+        let held = at_once(&lanes, &evil, 16 << 20).unwrap();
+        let mut waiting: Vec<_> = (0..120).map(|_| Box::pin(lanes.enter(&evil, 16 << 20, later()))).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()));
+        let mut other = Box::pin(lanes.enter(&shop, 16 << 20, later()));
+        assert!((&mut other).now_or_never().is_none());
+        drop(held);
+        assert!(
+            (&mut other).now_or_never().flatten().is_some(),
+            "behind those that came before in their own line"
+        );
     }
 
     #[tokio::test]
     async fn large_inputs_come_in_the_order_of_arrival_whatever_their_size() {
-        let lanes = Lanes::new(2);
-        let held = at_once(&lanes, 1 << 20).unwrap();
-        let mut larger = Box::pin(lanes.enter(16 << 20, later()));
+        let (lanes, [evil, shop]) = (Lanes::new(2), names());
+        let third: Arc<str> = "third".into();
+        let held = at_once(&lanes, &evil, 1 << 20).unwrap();
+        let mut larger = Box::pin(lanes.enter(&shop, 16 << 20, later()));
         assert!((&mut larger).now_or_never().is_none());
-        let mut smaller = Box::pin(lanes.enter(200 << 10, later()));
+        let mut smaller = Box::pin(lanes.enter(&third, 200 << 10, later()));
         assert!((&mut smaller).now_or_never().is_none());
         drop(held);
         assert!((&mut smaller).now_or_never().is_none(), "the larger one was first, and takes all slots");
@@ -93,16 +136,16 @@ mod tests {
 
     #[tokio::test]
     async fn several_inputs_of_middling_size_share_a_processor() {
-        let lanes = Lanes::new(1);
-        let held: Vec<_> = (0..4).map(|_| at_once(&lanes, 200 << 10).unwrap()).collect();
-        assert!(at_once(&lanes, 200 << 10).is_none());
+        let (lanes, [evil, shop]) = (Lanes::new(1), names());
+        let held = [&evil, &evil, &shop, &shop].map(|name| at_once(&lanes, name, 200 << 10).unwrap());
+        assert!(at_once(&lanes, &shop, 200 << 10).is_none());
         assert_eq!(held.len(), 4);
     }
 
     #[tokio::test]
     async fn a_turn_that_does_not_come_before_the_deadline_is_none() {
-        let lanes = Lanes::new(1);
-        let _held = at_once(&lanes, 1 << 20).unwrap();
-        assert!(lanes.enter(1 << 20, Instant::now()).await.is_none());
+        let (lanes, [evil, _]) = (Lanes::new(1), names());
+        let _held = at_once(&lanes, &evil, 1 << 20).unwrap();
+        assert!(lanes.enter(&evil, 1 << 20, Instant::now()).await.is_none());
     }
 }

@@ -194,32 +194,41 @@ impl PolicySet {
     /// allow: a bundle that cannot be evaluated is a [`BundleFailure`]. The work runs on blocking threads, and stops soon
     /// after this future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
-        self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), input).await
+        self.evaluate_for(&Arc::from(""), input).await
     }
 
-    /// The same, and what the bundles in the shadow find. These run at the same time; once the others are done, they get at most
+    /// The same in the line of this namespace.
+    async fn evaluate_for<I: Serialize + Sync>(&self, namespace: &Arc<str>, input: &I) -> Evaluation {
+        self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), namespace, input).await
+    }
+
+    /// The same for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
+    /// and what the bundles in the shadow find. These run at the same time; once the others are done, they get at most
     /// half of what is `left` to the review then. Whatever they do, the first result is what it would be without them.
     pub async fn evaluate_with_shadow<I: Serialize + Sync>(
         &self,
+        namespace: &str,
         input: &I,
         left: impl Fn() -> Duration,
     ) -> (Evaluation, Evaluation) {
+        let namespace = Arc::from(namespace);
         let shadow: Vec<_> = self.bundles(true).collect();
         if shadow.is_empty() {
-            return (self.evaluate(input).await, Evaluation::default());
+            return (self.evaluate_for(&namespace, input).await, Evaluation::default());
         }
         // On the heap, since most gates have none, and every review would hold the two.
-        Box::pin(self.evaluate_beside(&shadow, input, left)).await
+        Box::pin(self.evaluate_beside(&shadow, &namespace, input, left)).await
     }
 
     async fn evaluate_beside<I: Serialize + Sync>(
         &self,
         shadow: &[&Arc<LoadedBundle>],
+        namespace: &Arc<str>,
         input: &I,
         left: impl Fn() -> Duration,
     ) -> (Evaluation, Evaluation) {
-        let decides = pin!(self.evaluate(input));
-        let beside = pin!(self.evaluate_all(shadow, input));
+        let decides = pin!(self.evaluate_for(namespace, input));
+        let beside = pin!(self.evaluate_all(shadow, namespace, input));
         match select(decides, beside).await {
             Either::Left((evaluation, beside)) => {
                 let found = timeout(SHADOW.min(left() / 2), beside).await;
@@ -232,12 +241,14 @@ impl PolicySet {
     async fn evaluate_all<I: Serialize + Sync>(
         &self,
         bundles: &[&Arc<LoadedBundle>],
+        namespace: &Arc<str>,
         input: &I,
     ) -> Evaluation {
         let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
         let inputs = inputs(bundles, input);
         // Concurrently, so that a bundle that never ends does not use up the others' time.
-        let runs = bundles.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, input, &stop));
+        let runs =
+            bundles.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, namespace, input, &stop));
         unite(bundles, join_all(runs).await)
     }
 
@@ -245,11 +256,12 @@ impl PolicySet {
     async fn run(
         &self,
         loaded: &Arc<LoadedBundle>,
+        namespace: &Arc<str>,
         input: Result<Arc<RawValue>, String>,
         stop: &Stop,
     ) -> Result<Vec<Violation>, String> {
         let input = input?;
-        let leave = self.lanes.enter(input.get().len(), stop.deadline.into()).await;
+        let leave = self.lanes.enter(namespace, input.get().len(), stop.deadline.into()).await;
         let leave = leave.ok_or("too many evaluations were under way")?;
         let (limits, loaded, stop) = (self.limits, Arc::clone(loaded), stop.clone());
         let work = spawn_blocking(move || {
@@ -431,6 +443,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::thread;
 
+    use futures::stream::FuturesUnordered;
+
     use super::*;
 
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
@@ -463,6 +477,26 @@ mod tests {
             }
             enough
         }
+    }
+
+    /// One processor: two evaluations at a time, one of which a namespace may have.
+    #[tokio::test]
+    async fn one_namespace_with_many_inputs_keeps_no_other_waiting_for_all_of_them() {
+        let mut engine = Engine::new().unwrap();
+        engine.lanes = Arc::new(Lanes::new(1));
+        let limits = Limits { time: Duration::from_mins(10), ..Limits::default() };
+        let set = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], limits).await.unwrap();
+        let input: Value = serde_json::from_str(REFUSED).unwrap();
+        let evaluate = async |namespace| {
+            let left = || Duration::from_mins(10);
+            let (evaluation, _) = set.evaluate_with_shadow(namespace, &input, left).await;
+            assert!(evaluation.failures.is_empty() && !evaluation.violations.is_empty(), "{evaluation:?}");
+            namespace
+        };
+        let asked = std::iter::repeat_n("evil", 120).chain(["shop"]);
+        let order: Vec<_> = asked.map(evaluate).collect::<FuturesUnordered<_>>().collect().await;
+        let before = order.iter().position(|namespace| *namespace == "shop").unwrap();
+        assert!(order.len() == 121 && before < 20, "behind {before} of another namespace");
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Failures {
 
 /// A host, for all callers.
 #[derive(Debug, Clone, Copy, Default)]
-struct Host {
+struct HostState {
     /// Consecutive attempts to connect that failed.
     unreachable: Failures,
     /// Consecutive unanswered requests, of all scopes.
@@ -145,7 +145,7 @@ impl Scoped {
 
 #[derive(Debug, Default)]
 struct States {
-    hosts: HashMap<String, Host>,
+    hosts: HashMap<String, HostState>,
     scopes: HashMap<Scope, Scoped>,
     /// When each account may be asked again.
     pauses: HashMap<Account, Instant>,
@@ -232,7 +232,7 @@ impl Breakers {
     }
 
     /// Whether a host answers no scope: enough requests in a row were in vain.
-    fn is_silent(&self, host: Host) -> bool {
+    fn is_silent(&self, host: HostState) -> bool {
         self.options.failures > 0 && host.silent >= self.options.failures
     }
 
@@ -273,13 +273,13 @@ impl Breakers {
     }
 
     fn fail_host(&self, states: &mut States, scope: &Scope, outcome: Outcome, now: Instant) {
-        let worth_keeping = |host: &Host| host.unreachable.counts(&self.options, now);
+        let worth_keeping = |host: &HostState| host.unreachable.counts(&self.options, now);
         let Some(host) = entry(&mut states.hosts, &scope.account.registry, worth_keeping) else { return };
         if outcome == Outcome::Unreachable {
             host.unreachable.add(now);
         } else {
             // The connection was opened, so the host is up.
-            *host = Host { unreachable: Failures::default(), silent: host.silent.saturating_add(1) };
+            *host = HostState { unreachable: Failures::default(), silent: host.silent.saturating_add(1) };
         }
     }
 }

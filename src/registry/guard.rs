@@ -98,7 +98,7 @@ impl Guard {
 
     /// Whether a URL may be asked: of the registry itself, a redirect or the token service. Returns the addresses that
     /// are then allowed. A host that is written as an address is judged here, since it is never resolved.
-    pub(super) fn check_url(&self, url: &Url) -> Result<Reach, Refusal> {
+    pub(super) fn check_url(&self, url: &Url) -> Result<AllowedAddresses, Refusal> {
         let Some((host, address)) = url_host(url) else {
             return Err(Refusal::new(url.as_str(), "it names no host"));
         };
@@ -114,11 +114,11 @@ impl Guard {
         let registry = if standard { host.clone() } else { format!("{host}:{port}") };
         let listed = self.allow.iter().filter_map(|pattern| pattern.allows(&registry)).max();
         if listed == Some(Listed::ByName) || self.named.contains(&registry) {
-            return Ok(Reach::Anywhere);
+            return Ok(AllowedAddresses::Anywhere);
         }
         match address.and_then(|address| self.address_problem(address)) {
             Some(problem) => Err(Refusal { host: registry, what: problem }),
-            None => Ok(Reach::Public),
+            None => Ok(AllowedAddresses::Public),
         }
     }
 
@@ -126,12 +126,14 @@ impl Guard {
     pub(super) fn permitted(
         &self,
         host: &str,
-        reach: Reach,
+        reach: AllowedAddresses,
         addresses: &[IpAddr],
     ) -> Result<Vec<IpAddr>, Refusal> {
         let problem = |address: &IpAddr| match reach {
-            Reach::Anywhere => self.denied_address(*address),
-            Reach::Public => self.denied_address(*address).or_else(|| self.address_problem(*address)),
+            AllowedAddresses::Anywhere => self.denied_address(*address),
+            AllowedAddresses::Public => {
+                self.denied_address(*address).or_else(|| self.address_problem(*address))
+            }
         };
         let mut first = None;
         let mut permitted = Vec::new();
@@ -201,7 +203,7 @@ impl Guard {
 
 /// The addresses at which a host may be connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum AllowedAddresses {
     /// Any address: the configuration lists this very host.
     Anywhere,
     /// Public addresses, and those in `allowedCidrs`.
@@ -705,7 +707,7 @@ mod tests {
         assert!(Guard::new(&options).is_err());
     }
 
-    fn hop(guard: &Guard, url: &str) -> Result<Reach, String> {
+    fn hop(guard: &Guard, url: &str) -> Result<AllowedAddresses, String> {
         guard.check_url(&Url::parse(url).unwrap()).map_err(|refusal| refusal.to_string())
     }
 
@@ -725,22 +727,22 @@ mod tests {
             let refused = hop(&guard, url).unwrap_err();
             assert!(refused.contains("its address"), "{url}: {refused}");
         }
-        assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(Reach::Public));
-        assert_eq!(hop(&guard, "https://203.0.114.7/x"), Ok(Reach::Public));
+        assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(AllowedAddresses::Public));
+        assert_eq!(hop(&guard, "https://203.0.114.7/x"), Ok(AllowedAddresses::Public));
     }
 
     #[test]
     fn a_redirect_need_not_be_on_the_allow_list_but_must_not_be_on_the_deny_list() {
         let guard =
             guard(&["ghcr.io", "registry.corp:5000"], &["*.bad.example", "evil.example", "9.9.9.9"], &[]);
-        assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(Reach::Public));
-        assert_eq!(hop(&guard, "https://registry.corp:5000/x"), Ok(Reach::Anywhere));
+        assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(AllowedAddresses::Public));
+        assert_eq!(hop(&guard, "https://registry.corp:5000/x"), Ok(AllowedAddresses::Anywhere));
         assert_eq!(
             hop(&guard, "https://registry.corp:22/x"),
-            Ok(Reach::Public),
+            Ok(AllowedAddresses::Public),
             "another port was not listed"
         );
-        assert_eq!(hop(&guard, "https://GHCR.io/x"), Ok(Reach::Anywhere));
+        assert_eq!(hop(&guard, "https://GHCR.io/x"), Ok(AllowedAddresses::Anywhere));
         for url in
             ["https://a.bad.example/", "http://evil.example./", "https://9.9.9.9:1/", "https://151587081/"]
         {
@@ -755,11 +757,14 @@ mod tests {
             |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
         let permit = |reach, texts: &[&str]| guard.permitted("r.example", reach, &addresses(texts));
         let mixed = ["127.0.0.1", "8.8.8.8", "10.1.2.3", "10.2.0.1", "9.9.9.9", "fe80::1"];
-        assert_eq!(permit(Reach::Public, &mixed).unwrap(), addresses(&["8.8.8.8", "10.1.2.3"]));
-        let refused = permit(Reach::Public, &["127.0.0.1", "::1"]).unwrap_err();
+        assert_eq!(permit(AllowedAddresses::Public, &mixed).unwrap(), addresses(&["8.8.8.8", "10.1.2.3"]));
+        let refused = permit(AllowedAddresses::Public, &["127.0.0.1", "::1"]).unwrap_err();
         assert!(refused.to_string().contains("loopback"), "{refused}");
-        assert_eq!(permit(Reach::Anywhere, &["127.0.0.1", "9.9.9.9"]).unwrap(), addresses(&["127.0.0.1"]));
-        let denied = permit(Reach::Anywhere, &["9.9.9.9", "::ffff:9.9.9.9"]).unwrap_err();
+        assert_eq!(
+            permit(AllowedAddresses::Anywhere, &["127.0.0.1", "9.9.9.9"]).unwrap(),
+            addresses(&["127.0.0.1"])
+        );
+        let denied = permit(AllowedAddresses::Anywhere, &["9.9.9.9", "::ffff:9.9.9.9"]).unwrap_err();
         let scheme = Pattern::parse("https://ghcr.io/").unwrap_err().to_string();
         assert!(scheme.contains("it starts with `https://`; write `ghcr.io`"), "{scheme}");
         assert!(denied.of(&image("r.example")).to_string().contains("take it off `images.registries.deny`"));

@@ -39,7 +39,7 @@ pub struct Layouts {
 
 /// Where an image's layout is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct LayoutFolder {
     /// No file outside this folder is read.
     root: PathBuf,
     folder: PathBuf,
@@ -82,14 +82,14 @@ impl Layouts {
         self.place(reference).is_some()
     }
 
-    fn place(&self, reference: &Reference) -> Option<Place> {
+    fn place(&self, reference: &Reference) -> Option<LayoutFolder> {
         let name = format!("{}/{}", reference.registry, reference.repository);
         self.roots.iter().find_map(|(prefix, root)| {
             let rest = name.strip_prefix(prefix.as_str())?;
             if !rest.is_empty() && !rest.starts_with('/') {
                 return None;
             }
-            Some(Place { root: root.clone(), folder: root.join(rest.trim_start_matches('/')) })
+            Some(LayoutFolder { root: root.clone(), folder: root.join(rest.trim_start_matches('/')) })
         })
     }
 
@@ -130,7 +130,7 @@ impl Source for Layouts {
 
 /// One image in one folder.
 struct ImageLayout {
-    place: Place,
+    place: LayoutFolder,
     reference: Reference,
 }
 

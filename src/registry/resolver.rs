@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::registry::guard::{Guard, Reach};
+use crate::registry::guard::{AllowedAddresses, Guard};
 
 /// Resolves names. A trait, so that tests can act as a hostile name server.
 pub trait Resolver: fmt::Debug + Send + Sync {
@@ -37,7 +37,7 @@ impl Resolver for System {
 pub(super) struct Guarded {
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) guard: Arc<Guard>,
-    pub(super) reach: Reach,
+    pub(super) reach: AllowedAddresses,
     pub(super) timeout: Duration,
     /// Host of the proxy, which the platform configured and which may have any address.
     pub(super) proxy: Option<String>,
@@ -65,7 +65,7 @@ impl Resolve for Guarded {
                 return Err(unresolved("has no address".into()).into());
             }
             let is_proxy = this.proxy.as_deref().is_some_and(|proxy| proxy.eq_ignore_ascii_case(&host));
-            let reach = if is_proxy { Reach::Anywhere } else { this.reach };
+            let reach = if is_proxy { AllowedAddresses::Anywhere } else { this.reach };
             let permitted = this.guard.permitted(&host, reach, &addresses)?;
             // The client fills in the URL's port.
             let addresses = permitted.into_iter().map(|address| SocketAddr::new(address, 0));

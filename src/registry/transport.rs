@@ -12,7 +12,7 @@ use reqwest::{Certificate, Client, Method, NoProxy, Proxy, Response, StatusCode,
 use super::RegistryOptions;
 use super::message::FetchFailure;
 use super::resolver::{Guarded, Resolver};
-use crate::registry::guard::{Guard, Reach, Refusal};
+use crate::registry::guard::{AllowedAddresses, Guard, Refusal};
 use crate::text;
 
 /// Redirects that are followed. Registries redirect once, to where their blobs are stored; some of those redirect
@@ -89,7 +89,11 @@ impl Transport {
             };
             client(resolver, ca_certs, options)
         };
-        Ok(Self { anywhere: client(Reach::Anywhere)?, public: client(Reach::Public)?, guard: guard.clone() })
+        Ok(Self {
+            anywhere: client(AllowedAddresses::Anywhere)?,
+            public: client(AllowedAddresses::Public)?,
+            guard: guard.clone(),
+        })
     }
 
     /// Sends the request and follows redirects. The response may have any status; its body has not been read.
@@ -109,10 +113,14 @@ impl Transport {
         Err(Failure::Redirect(format!("it redirects more than {MOST_REDIRECTS} times")))
     }
 
-    async fn send_once(&self, ask: &HttpRequest, reach: Reach) -> Result<Response, reqwest::Error> {
+    async fn send_once(
+        &self,
+        ask: &HttpRequest,
+        reach: AllowedAddresses,
+    ) -> Result<Response, reqwest::Error> {
         let client = match reach {
-            Reach::Anywhere => &self.anywhere,
-            Reach::Public => &self.public,
+            AllowedAddresses::Anywhere => &self.anywhere,
+            AllowedAddresses::Public => &self.public,
         };
         let mut headers = HeaderMap::new();
         if let Some(accept) = ask.accept {

@@ -4,6 +4,8 @@
 
 pub mod handed;
 
+use std::collections::HashSet;
+
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
@@ -140,9 +142,10 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
     if !matches!(&choice, Choice::Starts(Program::Wasm { kind: ImageKind::SpinApp, .. })) {
         return choice;
     }
-    let names: Vec<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
-    let unknown = names.iter().find(|name| app.components.iter().all(|component| component.id != **name));
-    if let Some(name) = unknown {
+    // The pod chooses how many names there are, and the image how many components.
+    let names: HashSet<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+    let ids: HashSet<&str> = app.components.iter().map(|component| component.id.as_str()).collect();
+    if let Some(name) = list.split(',').find(|name| !name.is_empty() && !ids.contains(name)) {
         return Choice::Nothing(format!(
             "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
         ));

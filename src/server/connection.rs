@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
 use super::shutdown::Phase;
-use super::{AdmissionHandler, Event, ServerOptions};
+use super::{AdmissionHandler, Event, ServerOptions, routes};
 
 /// An acceptor that limits connections in total and per peer.
 #[derive(Debug)]
@@ -61,9 +61,16 @@ impl<A, G> Bounded<A, G> {
     }
 }
 
+impl ServerOptions {
+    /// The idle timeout, but long enough that it does not close a connection while a review is being answered.
+    pub(super) fn idle(&self) -> Duration {
+        self.idle_timeout.max(self.body_timeout.max(self.budget) + routes::GRACE * 2)
+    }
+}
+
 impl<A, G: AdmissionHandler> Bounded<A, G> {
     /// A place for this connection, or why there is none.
-    fn place(&self, stream: &TcpStream) -> io::Result<Place> {
+    fn place(&self, stream: &TcpStream) -> io::Result<ConnectionSlot> {
         let peer = stream.peer_addr()?.ip().to_canonical();
         let refused = |said: bool| {
             self.gate.observe(Event::ConnectionRefused);
@@ -75,7 +82,7 @@ impl<A, G: AdmissionHandler> Bounded<A, G> {
         // The peer's share first: a peer over its share must not take a place of another one, not even for a moment.
         let share = Peers::take(&self.peers, peer).map_err(|full| refused(full.said))?;
         let all = self.places.clone().try_acquire_owned().map_err(|_| refused(false))?;
-        Ok(Place { _share: share, _all: all })
+        Ok(ConnectionSlot { _share: share, _all: all })
     }
 }
 
@@ -121,7 +128,7 @@ where
 
 /// The place of one connection in the total and in its peer's share; dropping it frees both.
 #[derive(Debug)]
-struct Place {
+struct ConnectionSlot {
     _share: Share,
     _all: OwnedSemaphorePermit,
 }
@@ -223,11 +230,17 @@ pub(super) struct Timed<S> {
     stage: Stage,
     begun: Arc<AtomicBool>,
     alarm: Pin<Box<Sleep>>,
-    _place: Place,
+    _place: ConnectionSlot,
 }
 
 impl<S> Timed<S> {
-    fn new(stream: S, first: Duration, idle: Duration, begun: Arc<AtomicBool>, place: Place) -> Self {
+    fn new(
+        stream: S,
+        first: Duration,
+        idle: Duration,
+        begun: Arc<AtomicBool>,
+        place: ConnectionSlot,
+    ) -> Self {
         let alarm = Box::pin(sleep(first));
         Self { stream, first, idle, stage: Stage::Silent, begun, alarm, _place: place }
     }

@@ -4,7 +4,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use super::Error;
-use super::kind::Described;
+use super::kind::{Described, Step};
 
 /// The object with its pod template added at `/template`; the rest stays as written.
 pub(super) fn with_template(
@@ -14,26 +14,19 @@ pub(super) fn with_template(
 ) -> Result<Box<RawValue>, Error> {
     let parse = |error: serde_json::Error| Error::Parse { kind, problem: error.to_string() };
     let mut object: Map<String, Value> = serde_json::from_str(object).map_err(parse)?;
-    let template = templates(&object, described.pointer()).first().copied().cloned();
+    let template = found(&object, described).into_iter().next().map(|(_, template)| template.clone());
     let missing = || Error::FindTemplate { kind, field: field(described) };
     object.insert("template".into(), template.ok_or_else(missing)?);
     to_raw_value(&object).map_err(parse)
 }
 
-/// Every object to which a pointer leads, in the order of the document's keys; a step `*` leads to all members.
-fn templates<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<&'a Value> {
-    found(object, pointer).into_iter().map(|(_, value)| value).collect()
-}
-
-/// The same, each with its own pointer.
-fn found<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<(String, &'a Value)> {
-    let mut steps = pointer.split('/').skip(1);
-    let first = steps.next().unwrap_or_default();
-    let named = object.get(&plain(first)).map(|value| (format!("/{first}"), value));
-    let mut found: Vec<(String, &Value)> = named.into_iter().collect();
-    for step in steps {
+/// Every object to which the pointer of a kind leads, in the order of the document's keys, each with its own pointer.
+fn found<'a>(object: &'a Map<String, Value>, described: Described) -> Vec<(String, &'a Value)> {
+    let Some((first, further)) = described.steps().split_first() else { return Vec::new() };
+    let mut found = fields(object, first);
+    for step in further {
         let below = |(at, value): (String, &'a Value)| {
-            members(value, step).into_iter().map(move |(name, value)| (format!("{at}/{name}"), value))
+            members(value, step).into_iter().map(move |(name, value)| (format!("{at}{name}"), value))
         };
         found = found.into_iter().flat_map(below).collect();
     }
@@ -41,22 +34,23 @@ fn found<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<(String, &'a 
     found
 }
 
-/// A step of a pointer as the key that it names (RFC 6901).
-fn plain(step: &str) -> String {
-    step.replace("~1", "/").replace("~0", "~")
-}
-
-fn members<'a>(value: &'a Value, step: &str) -> Vec<(String, &'a Value)> {
-    let escaped = |name: &String| name.replace('~', "~0").replace('/', "~1");
+/// The members to which a step leads, each with the step as a pointer.
+fn members<'a>(value: &'a Value, step: &Step) -> Vec<(String, &'a Value)> {
     match (value, step) {
-        (Value::Object(fields), "*") => fields.iter().map(|(name, value)| (escaped(name), value)).collect(),
-        (Value::Array(items), "*") => {
-            items.iter().enumerate().map(|(number, value)| (number.to_string(), value)).collect()
-        }
-        (Value::Object(fields), name) => {
-            fields.get(&plain(name)).map(|value| (name.to_string(), value)).into_iter().collect()
+        (Value::Object(object), step) => fields(object, step),
+        (Value::Array(items), Step::Each) => {
+            items.iter().enumerate().map(|(number, value)| (format!("/{number}"), value)).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+fn fields<'a>(object: &'a Map<String, Value>, step: &Step) -> Vec<(String, &'a Value)> {
+    // RFC 6901, section 3.
+    let pointer = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    match step {
+        Step::Each => object.iter().map(|(name, value)| (pointer(name), value)).collect(),
+        Step::Name(name) => object.get(name).map(|value| (pointer(name), value)).into_iter().collect(),
     }
 }
 
@@ -67,7 +61,7 @@ const MOST_TEMPLATES: usize = 64;
 pub(super) fn one_by_one(object: &Value, described: Described) -> Vec<(String, Value)> {
     let Some(fields) = object.as_object() else { return Vec::new() };
     let places: Vec<String> =
-        found(fields, described.pointer()).into_iter().map(|(at, _)| at).take(MOST_TEMPLATES).collect();
+        found(fields, described).into_iter().map(|(at, _)| at).take(MOST_TEMPLATES).collect();
     let alone = |kept: &String| {
         let mut alone = object.clone();
         for other in places.iter().filter(|other| *other != kept) {
@@ -82,7 +76,7 @@ pub(super) fn one_by_one(object: &Value, described: Described) -> Vec<(String, V
 
 /// How many templates the object has besides the first, which is judged.
 pub(super) fn further(object: &Value, described: Described) -> usize {
-    let all = object.as_object().map(|object| templates(object, described.pointer()).len());
+    let all = object.as_object().map(|object| found(object, described).len());
     all.unwrap_or_default().saturating_sub(1)
 }
 

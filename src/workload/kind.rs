@@ -48,12 +48,45 @@ pub struct Description {
 /// A described kind. `Copy` like the built-in kinds, so it refers to its description, which lives as long as the
 /// process: a configuration is read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Described(&'static Description);
+pub struct Described(&'static ParsedDescription);
+
+/// A description with the steps of its pointer.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct ParsedDescription {
+    written: Description,
+    steps: Vec<Step>,
+}
+
+/// A step of the pointer to a pod template.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// To the member of an object with this name.
+    Name(String),
+    /// To all members of an object or list: `*`.
+    Each,
+}
 
 impl Described {
     /// Where the pod template is.
     pub(super) fn pointer(self) -> &'static str {
-        &self.0.pod_template
+        &self.0.written.pod_template
+    }
+
+    /// The same in steps.
+    pub(super) fn steps(self) -> &'static [Step] {
+        &self.0.steps
+    }
+}
+
+impl ParsedDescription {
+    fn of(written: Description) -> Self {
+        let step = |(index, step): (usize, &str)| match step {
+            // The object itself has no members that are chosen among.
+            "*" if index > 0 => Step::Each,
+            name => Step::Name(name.replace("~1", "/").replace("~0", "~")),
+        };
+        let steps = written.pod_template.split('/').skip(1).enumerate().map(step).collect();
+        Self { written, steps }
     }
 }
 
@@ -145,7 +178,7 @@ impl Kinds {
         });
         let all = own.iter().cloned().chain(well_known);
         // Never freed: there are as many as a configuration lists, once per process.
-        Self(all.map(|description| Described(Box::leak(Box::new(description)))).collect())
+        Self(all.map(|written| Described(Box::leak(Box::new(ParsedDescription::of(written))))).collect())
     }
 
     /// Group and kind of every kind.
@@ -155,13 +188,14 @@ impl Kinds {
 
     /// Group and kind of every kind that is not built in.
     pub fn described(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.0.iter().map(|described| (described.0.group.as_str(), described.0.kind.as_str()))
+        let written = self.0.iter().map(|described| &described.0.written);
+        written.map(|description| (description.group.as_str(), description.kind.as_str()))
     }
 
     /// The kind of an object, by group and kind.
     pub fn of(&self, gvk: &GroupVersionKind) -> Option<Kind> {
-        let described = || self.0.iter().find(|one| one.0.group == gvk.group && one.0.kind == gvk.kind);
-        Kind::of(gvk).or_else(|| described().copied().map(Kind::Described))
+        let is_it = |one: &&Described| one.0.written.group == gvk.group && one.0.written.kind == gvk.kind;
+        Kind::of(gvk).or_else(|| self.0.iter().find(is_it).copied().map(Kind::Described))
     }
 }
 
@@ -209,7 +243,7 @@ impl Kind {
     /// The kind in Kubernetes' spelling.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Described(described) => &described.0.kind,
+            Self::Described(described) => &described.0.written.kind,
             Self::Pod => "Pod",
             Self::PodTemplate => "PodTemplate",
             Self::ReplicationController => "ReplicationController",

@@ -522,3 +522,112 @@ fn every_link_of_the_index_has_a_target() {
         );
     }
 }
+
+/// The classes of attack and of wrong answers that the gate was built against, by the section of the threat model and by words of
+/// their rows. A row may say more, and none may go.
+const CLASSES: [(char, &[&str]); 5] = [
+    (
+        'A',
+        &[
+            "a pax `path` record is followed by an empty one",
+            "a GNU long name stands beside a pax `path`",
+            "a global pax header makes Go drop the header before it",
+            "or containerd remove a file of its name",
+            "a GNU header has a `prefix` that Go reads",
+            "a name is not UTF-8",
+            "through a link of a lower layer",
+            "a whiteout or an opaque folder",
+            "fifty links lead to the program",
+            "not compressed by its media type begins like gzip",
+            "marked as an attestation",
+            "has no operating system",
+            "a descriptor says 60 bytes",
+        ],
+    ),
+    (
+        'B',
+        &[
+            "runwasi checks one file and runs another",
+            "the shim's stricter parser fails on the layers",
+            "a text file, or a native program that not every user may execute",
+            "youki cuts the leading `/`",
+            "crun searches the `PATH` of the container",
+            "a runtime that takes no Wasm layers",
+            "WasmEdge runs machine code",
+            "Spin starts `/spin.toml` whatever the entry point names",
+            "a single Wasm layer, around which the Spin shim wraps an application",
+            "a plain variable, one of the image, a Secret or a `.env` file",
+            "`files` of a Spin application hand over what the pod mounts",
+            "triggers of Spin components that are left out",
+            "through a link of the image or of another volume",
+            "a RuntimeClass of another name",
+            "cannot start as it was judged",
+            "a name that ends in `#`",
+        ],
+    ),
+    (
+        'C',
+        &[
+            "`/proc/self/mem` of the shim",
+            "a program that opens no file",
+            "by way of the image's own files",
+            "name a folder of the kernel",
+            "a shim that closes that way",
+            "handed over by way of a link of the image",
+        ],
+    ),
+    (
+        'D',
+        &[
+            "forty thousand links in adverse order",
+            "probes and other reviews wait",
+            "any other input of a parser whose cost grows faster",
+            "many images with large layers at once",
+            "many large pods, so that the clock of a small one runs out",
+            "many pods of one namespace, for whose evaluation",
+            "close its registry for all tenants",
+        ],
+    ),
+    (
+        'E',
+        &[
+            "the answer depends on what the gate remembers",
+            "a `SpinApp` of the older group",
+            "a kind that makes pods is not known",
+            "`explain` and `serve` say different things",
+            "requests that the API server fills in from limits",
+            "a program that was not recognised is admitted",
+            "a DaemonSet of which some nodes get no pod",
+            "a TLS key that cannot be served",
+            "a limit that is none, or one of the pod under the floor",
+            "a file of grants with more documents",
+            "an image pattern of a grant that never matches",
+            "one image under several names",
+            "an earlier ephemeral container",
+            "pinning is off for a registry",
+            "secrets of a `SpinApp` in the decision log",
+            "a RuntimeClass is gone",
+            "several LimitRanges",
+        ],
+    ),
+];
+
+#[test]
+fn every_class_of_attack_has_its_row_with_what_shows_that_it_is_closed() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    for (section, classes) in CLASSES {
+        let (_, text) = page.split_once(&format!("\n## {section}. ")).unwrap();
+        let text = text.split("\n## ").next().unwrap();
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+        for class in classes {
+            let found: Vec<&&str> =
+                rows.iter().filter(|row| row.split('|').nth(1).unwrap().contains(class)).collect();
+            let [row] = found.as_slice() else { panic!("{section}: {} rows of `{class}`", found.len()) };
+            let shown = row.split('|').nth(3).unwrap();
+            let tests = tests_named(shown);
+            let cases = paths(shown).into_iter().filter(|path| path.starts_with("tests/cases/")).count();
+            assert!(tests.len() + cases > 0, "nothing shows that this is closed: {row}");
+            check_tests(tests);
+        }
+    }
+}

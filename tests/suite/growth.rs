@@ -190,7 +190,8 @@ fn toml_component(count: usize, more: &str) -> Vec<u8> {
 }
 
 fn applications() -> Vec<Growth> {
-    let (read, few) = ((|bytes| spin::parse(bytes).is_ok()) as Reads, 100);
+    // Eight times as many components are as many as are read.
+    let (read, few) = ((|bytes| spin::parse(bytes).is_ok()) as Reads, 16);
     let read_toml = |bytes: &[u8]| spin_toml::parse(bytes).is_ok();
     vec![
         Growth {

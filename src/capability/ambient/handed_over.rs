@@ -92,10 +92,12 @@ pub(super) fn kernel(host: &RuntimeHost<'_>, opened: &str, how: &str, writes: bo
     }
     let mut entries = Vec::new();
     for (tree, access) in KERNEL {
-        let reached = match () {
-            () if path::covers(opened, tree) => tree,
-            () if path::covers(tree, opened) => opened,
-            () => continue,
+        let reached = if path::covers(opened, tree) {
+            tree
+        } else if path::covers(tree, opened) {
+            opened
+        } else {
+            continue;
         };
         let why = format!("{how}; {tree} is the kernel's, and not of the image");
         let access = if writes { access } else { Access::ReadOnly };
@@ -191,7 +193,7 @@ fn http(host: &RuntimeHost<'_>, server: HttpServer) -> [Entry; 2] {
 /// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be determined
 /// is `None`, any; also when an `envFrom` may set the variable.
 pub(super) fn listening(host: &RuntimeHost<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
-    let set = host.pod.may_set(variable).is_some() || host.facts.env.iter().any(|name| name == variable);
+    let set = host.pod.may_set(variable).is_some() || host.is_set_by_image(variable);
     if !set {
         return (Some(default), format!("listens on port {default}"));
     }

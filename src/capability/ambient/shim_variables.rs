@@ -26,7 +26,7 @@ pub(super) fn proxies(host: &RuntimeHost<'_>) -> Vec<Entry> {
 fn sent_to(host: &RuntimeHost<'_>, name: &str, what: &str) -> Option<Entry> {
     let evidence = match host.pod.may_set(name) {
         Some(variable) => variable.evidence,
-        None if host.facts.env.iter().any(|set| set == name) => vec![format!("env {name} of the image")],
+        None if host.is_set_by_image(name) => vec![format!("env {name} of the image")],
         None => return None,
     };
     let pattern = match host.pod.literal(name) {

@@ -12,7 +12,7 @@ use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, Wr
 use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
 use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
-use crate::image::outbound::{OutboundHost, Reach, hosts};
+use crate::image::outbound::{OutboundHost, OutboundReach, hosts};
 use crate::runtime::spin::handed;
 use crate::text;
 
@@ -66,8 +66,8 @@ pub(super) fn component(host: &RuntimeHost<'_>, component: &SpinComponent) -> Ve
     entries.extend(component.env.iter().map(own));
     entries.extend(files(host, component, &at));
     entries.extend(stores(host, component, &at));
-    let dotenv = dotenv(host);
-    entries.extend(component.variables.iter().map(|name| variable(host, name, dotenv.as_ref(), &at)));
+    let dotenv = host.dotenv.get_or_init(|| dotenv(host)).as_ref();
+    entries.extend(component.variables.iter().map(|name| variable(host, name, dotenv, &at)));
     let mut hosts: Vec<&OutboundHost> = component.allowed_outbound_hosts.iter().collect();
     hosts.sort_by_key(|host| host.as_str());
     hosts.dedup();
@@ -152,6 +152,10 @@ fn opened(host: &RuntimeHost<'_>, source: Option<&str>, place: &str, how: &str) 
 
 /// Where a runtime configuration comes from. It can rebind stores, databases, models and variables to remote providers.
 fn reconfigured(host: &RuntimeHost<'_>) -> Option<&'static str> {
+    *host.reconfigured.get_or_init(|| find_configuration(host))
+}
+
+fn find_configuration(host: &RuntimeHost<'_>) -> Option<&'static str> {
     let is_mounted = |place: &str| host.pod.mounts_at(place);
     if is_mounted(RUNTIME_CONFIG) || is_mounted("/") || led_to_volume(host, RUNTIME_CONFIG) {
         return Some("is mounted");
@@ -203,7 +207,7 @@ fn variable(host: &RuntimeHost<'_>, name: &str, dotenv: Option<&Entry>, at: &str
         entry.secret |= source.secret;
         entry.evidence.extend(source.evidence);
     }
-    for env in names.iter().filter(|env| host.facts.env.contains(env)) {
+    for env in names.iter().filter(|env| host.is_set_by_image(env)) {
         entry = entry.seen_in(format!("env {env} of the image"));
     }
     entry.mark_own(own)
@@ -234,11 +238,11 @@ fn dotenv(host: &RuntimeHost<'_>) -> Option<Entry> {
 fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
     let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written.as_str()));
     match written.reach() {
-        Reach::Hosts(patterns) => of_patterns(patterns, &evidence),
-        Reach::Unreadable(widest) => {
+        OutboundReach::Hosts(patterns) => of_patterns(patterns, &evidence),
+        OutboundReach::Unreadable(widest) => {
             of_pattern(widest, &format!("{evidence} is no host pattern: taken for any host"))
         }
-        Reach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
+        OutboundReach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
     }
 }
 
@@ -290,10 +294,9 @@ fn resolve(host: &RuntimeHost<'_>, written: &str) -> Option<Resolved> {
     let pod = &host.pod;
     let mut variables = Vec::new();
     // The first that may be set wins, also one that the image sets, whose values are not stored.
-    let of_image = |env: &String| host.facts.env.contains(env);
     let value = |name: &str| {
         let mut names = handed::variables(name).into_iter();
-        let set = names.find(|env| pod.may_set(env).is_some() || of_image(env))?;
+        let set = names.find(|env| pod.may_set(env).is_some() || host.is_set_by_image(env))?;
         let value = pod.literal(&set);
         variables.push(set);
         value

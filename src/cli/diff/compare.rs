@@ -9,7 +9,7 @@ use crate::image::{ImageKind, Shape};
 
 /// The compared facts about a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Program {
+pub struct ComparedProgram {
     /// Image reference or file.
     pub image: String,
     /// Digest of the image; `None` for a file and for an image that was not read.
@@ -132,13 +132,16 @@ impl Difference {
 }
 
 /// Compares the programs of two sides by their names. If each side has one program, they are compared whatever their names.
-pub fn compare(old: &BTreeMap<String, Program>, new: &BTreeMap<String, Program>) -> Vec<Difference> {
+pub fn compare(
+    old: &BTreeMap<String, ComparedProgram>,
+    new: &BTreeMap<String, ComparedProgram>,
+) -> Vec<Difference> {
     if let (1, 1, Some(before), Some((name, after))) =
         (old.len(), new.len(), old.values().next(), new.iter().next())
     {
         return vec![difference(name, Presence::Kept, before, after)];
     }
-    let none = Program::default();
+    let none = ComparedProgram::default();
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let of = |name: &String| match (old.get(name), new.get(name)) {
         (Some(before), Some(after)) => difference(name, Presence::Kept, before, after),
@@ -148,7 +151,7 @@ pub fn compare(old: &BTreeMap<String, Program>, new: &BTreeMap<String, Program>)
     names.into_iter().map(of).collect()
 }
 
-fn difference(name: &str, presence: Presence, old: &Program, new: &Program) -> Difference {
+fn difference(name: &str, presence: Presence, old: &ComparedProgram, new: &ComparedProgram) -> Difference {
     Difference {
         name: name.to_string(),
         presence,
@@ -207,12 +210,12 @@ mod tests {
     use super::*;
     use crate::capability::{Access, Capability};
 
-    fn side(programs: &[(&str, Program)]) -> BTreeMap<String, Program> {
+    fn side(programs: &[(&str, ComparedProgram)]) -> BTreeMap<String, ComparedProgram> {
         programs.iter().map(|(name, program)| ((*name).to_string(), program.clone())).collect()
     }
 
-    fn able(capabilities: Vec<Entry>) -> Program {
-        Program { capabilities, ..Program::default() }
+    fn able(capabilities: Vec<Entry>) -> ComparedProgram {
+        ComparedProgram { capabilities, ..ComparedProgram::default() }
     }
 
     fn entry(capability: Capability) -> Entry {
@@ -272,10 +275,10 @@ mod tests {
 
     #[test]
     fn a_new_denial_or_interpreter_counts_as_added_and_a_new_import_alone_does_not() {
-        let of = |change: fn(&mut Program)| {
-            let mut new = Program::default();
+        let of = |change: fn(&mut ComparedProgram)| {
+            let mut new = ComparedProgram::default();
             change(&mut new);
-            compare(&side(&[("a", Program::default())]), &side(&[("a", new)])).remove(0)
+            compare(&side(&[("a", ComparedProgram::default())]), &side(&[("a", new)])).remove(0)
         };
         assert!(of(|p| p.denials = ["needs-grant (fs)".to_string()].into()).adds());
         assert!(of(|p| p.interpreters = ["CPython".to_string()].into()).adds());

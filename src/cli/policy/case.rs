@@ -56,7 +56,7 @@ pub struct Expected {
 }
 
 /// What a case is about.
-pub enum Subject {
+pub enum CaseSubject {
     /// The document that the rules read.
     Input(Value),
     /// A manifest.
@@ -65,10 +65,10 @@ pub enum Subject {
 
 impl Case {
     /// What it is about, read from its file if it names one.
-    pub fn subject(&self) -> Result<Subject, Error> {
+    pub fn subject(&self) -> Result<CaseSubject, Error> {
         match (&self.input, &self.manifest) {
-            (Some(input), None) => self.document(input).map(Subject::Input),
-            (None, Some(manifest)) => self.document(manifest).map(Subject::Manifest),
+            (Some(input), None) => self.document(input).map(CaseSubject::Input),
+            (None, Some(manifest)) => self.document(manifest).map(CaseSubject::Manifest),
             _ => {
                 Err(self
                     .wrong(&format!("case `{}` needs either `input` or `manifest`, and not both", self.name)))

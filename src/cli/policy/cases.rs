@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::case::{Case, Subject};
+use super::case::{Case, CaseSubject};
 use crate::admission::State;
 use crate::cli::args::CaseOptions;
 use crate::cli::manifest::Manifest;
@@ -14,7 +14,7 @@ use crate::lookup::Inspector;
 /// What the rules read in each case, or why they read nothing.
 pub async fn inputs(options: &CaseOptions, cases: &[Case]) -> Result<Vec<Result<Value, String>>, Error> {
     let subjects = cases.iter().map(Case::subject).collect::<Result<Vec<_>, _>>()?;
-    let gate = if subjects.iter().any(|subject| matches!(subject, Subject::Manifest(_))) {
+    let gate = if subjects.iter().any(|subject| matches!(subject, CaseSubject::Manifest(_))) {
         Some(Gate::new(options).await?)
     } else {
         None
@@ -22,8 +22,8 @@ pub async fn inputs(options: &CaseOptions, cases: &[Case]) -> Result<Vec<Result<
     let mut inputs = Vec::new();
     for (case, subject) in cases.iter().zip(subjects) {
         inputs.push(match (subject, &gate) {
-            (Subject::Manifest(object), Some(gate)) => gate.input(options, case, object).await?,
-            (Subject::Input(input) | Subject::Manifest(input), _) => Ok(input),
+            (CaseSubject::Manifest(object), Some(gate)) => gate.input(options, case, object).await?,
+            (CaseSubject::Input(input) | CaseSubject::Manifest(input), _) => Ok(input),
         });
     }
     Ok(inputs)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::opa::{Finding, Opa};
+use super::opa::{Opa, OpaProblem};
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyCheckOptions};
 use crate::cli::{Error, Exit, inspect, print};
@@ -14,7 +14,7 @@ use crate::text;
 /// What is wrong.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Report {
-    problems: Vec<Finding>,
+    problems: Vec<OpaProblem>,
 }
 
 /// Checks types, strictness, format and functions, and loads the compiled rules.
@@ -48,22 +48,22 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
 }
 
 /// Why the gate would not load them, if it would not.
-async fn unusable(opa: &Opa, options: &PolicyCheckOptions) -> Result<Option<Finding>, Error> {
+async fn unusable(opa: &Opa, options: &PolicyCheckOptions) -> Result<Option<OpaProblem>, Error> {
     let rules = options.sources.rules.display().to_string();
     let loading = (&Engine::for_command()?, Limits::default());
     match trial::compiled(opa, &options.sources, "", loading).await {
         Ok(_) => Ok(None),
         Err(Error::LoadPolicies(error)) => {
-            Ok(Some(Finding::of_file(&rules, "gate_load", text::chain(&error))))
+            Ok(Some(OpaProblem::of_file(&rules, "gate_load", text::chain(&error))))
         }
-        Err(Error::RunOpa { message, .. }) => Ok(Some(Finding::of_file(&rules, "opa_build", message))),
+        Err(Error::RunOpa { message, .. }) => Ok(Some(OpaProblem::of_file(&rules, "opa_build", message))),
         Err(error) => Err(error),
     }
 }
 
 fn text(report: &Report) -> String {
     let mut out = String::new();
-    for Finding { file, row, column, message, .. } in &report.problems {
+    for OpaProblem { file, row, column, message, .. } in &report.problems {
         let place = if *row == 0 { String::new() } else { format!(":{row}:{column}") };
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", text::lines(&format!("{file}{place}: {message}")).replace('\n', "\n  "));

@@ -38,7 +38,7 @@ impl Drop for Folder {
 
 /// Something that `opa` objects to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Finding {
+pub struct OpaProblem {
     /// The file; empty where it is not known.
     pub file: String,
     /// Line, from 1; 0 where it is not known.
@@ -51,7 +51,7 @@ pub struct Finding {
     pub message: String,
 }
 
-impl Finding {
+impl OpaProblem {
     /// A problem of a whole file.
     pub fn of_file(file: &str, code: &str, message: String) -> Self {
         Self { file: file.into(), row: 0, column: 0, code: code.into(), message }
@@ -82,7 +82,7 @@ struct Location {
     col: u64,
 }
 
-impl From<RegoError> for Finding {
+impl From<RegoError> for OpaProblem {
     fn from(error: RegoError) -> Self {
         let RegoError { mut message, code, location, details } = error;
         if let Some(reason) = refused(&message) {
@@ -138,7 +138,7 @@ impl Opa {
 
     /// Types and strict mode over everything, tests included; with `in_gate` also whether what is called runs in the gate,
     /// for all but the tests.
-    pub fn check(&self, rules: &Path, ignored: &[String], in_gate: bool) -> Result<Vec<Finding>, Error> {
+    pub fn check(&self, rules: &Path, ignored: &[String], in_gate: bool) -> Result<Vec<OpaProblem>, Error> {
         let mut arguments = words(&["check", "--strict", "--format", "json", "--bundle"]);
         arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
         if in_gate {
@@ -151,17 +151,17 @@ impl Opa {
             return Ok(Vec::new());
         }
         let errors = errors(&output).ok_or_else(|| failed(&arguments, &output))?;
-        Ok(errors.into_iter().map(Finding::from).collect())
+        Ok(errors.into_iter().map(OpaProblem::from).collect())
     }
 
     /// The files that `opa fmt` would change.
-    pub fn unformatted(&self, rules: &Path) -> Result<Vec<Finding>, Error> {
+    pub fn unformatted(&self, rules: &Path) -> Result<Vec<OpaProblem>, Error> {
         let mut arguments = words(&["fmt", "--list"]);
         arguments.push(rules.into());
         let printed = self.printed(&arguments)?;
         let finding = |file: &str| {
             let message = format!("it is not formatted, run `opa fmt --write {file}`");
-            Finding::of_file(file, "opa_fmt", message)
+            OpaProblem::of_file(file, "opa_fmt", message)
         };
         Ok(String::from_utf8_lossy(&printed).lines().map(finding).collect())
     }
@@ -325,12 +325,12 @@ mod tests {
         let text = r#"{"errors": [{"message": "undefined function http.send", "code": "rego_type_error",
             "location": {"file": "a.rego", "row": 4, "col": 2}}]}"#;
         let errors: Errors = serde_json::from_str(text).unwrap();
-        let found: Vec<_> = errors.errors.into_iter().map(Finding::from).collect();
+        let found: Vec<_> = errors.errors.into_iter().map(OpaProblem::from).collect();
         let message =
             "undefined function http.send: it does not run in the gate (it would touch the network)";
         assert_eq!(
             found,
-            [Finding {
+            [OpaProblem {
                 file: "a.rego".into(),
                 row: 4,
                 column: 2,

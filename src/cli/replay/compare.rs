@@ -25,11 +25,11 @@ pub struct Compared {
     /// The same by those of now.
     pub would_be: &'static str,
     /// Violations that the record does not have.
-    pub added: Vec<Finding>,
+    pub added: Vec<ComparedViolation>,
     /// Violations that are not found any more.
-    pub gone: Vec<Finding>,
+    pub gone: Vec<ComparedViolation>,
     /// Violations that only say something else.
-    pub reworded: Vec<Finding>,
+    pub reworded: Vec<ComparedViolation>,
     /// Whether it was seen that the verdict depends on a masked value.
     pub undecidable: bool,
     /// Pointers into the rules' input to masked values that a bundle reads.
@@ -38,7 +38,7 @@ pub struct Compared {
 
 /// A violation of one side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct ComparedViolation {
     /// Name of the rule.
     pub rule: String,
     /// Container that it is about.
@@ -127,9 +127,9 @@ fn word(found: &[RecordedFinding]) -> &'static str {
     }
 }
 
-fn finding(found: RecordedFinding) -> Finding {
+fn finding(found: RecordedFinding) -> ComparedViolation {
     let RecordedFinding { rule, container, capability, action, message, .. } = found;
-    Finding { rule, container, capability, action, message }
+    ComparedViolation { rule, container, capability, action, message }
 }
 
 #[cfg(test)]
@@ -157,8 +157,9 @@ mod tests {
         let after =
             vec![finding("a", "deny", "one"), finding("b", "warn", "other"), finding("c", "warn", "three")];
         let found = compared(before, after);
-        let rules =
-            |list: &[Finding]| list.iter().map(|one| (one.rule.clone(), one.action)).collect::<Vec<_>>();
+        let rules = |list: &[ComparedViolation]| {
+            list.iter().map(|one| (one.rule.clone(), one.action)).collect::<Vec<_>>()
+        };
         assert_eq!((found.was, found.would_be, found.is_changed()), ("deny", "deny", true));
         assert_eq!(rules(&found.gone), [("c".to_string(), EnforcementAction::Deny)]);
         assert_eq!(rules(&found.added), [("c".to_string(), EnforcementAction::Warn)]);

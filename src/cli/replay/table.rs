@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::Style;
 
 use super::Report;
-use super::compare::{Compared, Finding};
+use super::compare::{Compared, ComparedViolation};
 use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
 use crate::text;
 
@@ -74,7 +74,7 @@ fn cells(one: &Compared) -> [String; 4] {
     ]
 }
 
-fn told(found: &Finding) -> String {
+fn told(found: &ComparedViolation) -> String {
     let container = found.container.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let message = found.message.lines().next().unwrap_or_default();
     format!("[{}: {}]{container} {message}", found.rule, found.action.as_str())

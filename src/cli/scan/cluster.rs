@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, sleep};
 
-use super::collect::{Collector, Found};
-use super::model::Place;
+use super::collect::{Collector, FoundObject};
+use super::model::ManifestPlace;
 use crate::admission::State;
 use crate::cli::Error;
 use crate::review::GroupVersionKind;
@@ -127,7 +127,7 @@ async fn list(client: &Client, mut pages: Pages, collector: &mut Collector) -> R
         let found = |object: Value| {
             let name =
                 object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            Found { object, kind: kind.clone(), name, place: Place::default() }
+            FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() }
         };
         collector.take(objects.into_iter().map(found).collect()).await;
     }
@@ -139,5 +139,5 @@ fn note(collector: &mut Collector, error: &watch::Error) {
         watch::Error::ListKind { name, message } => (name.clone(), message.clone()),
         other => ("the cluster".to_owned(), other.to_string()),
     };
-    collector.note(what, reason, Place::default());
+    collector.note(what, reason, ManifestPlace::default());
 }

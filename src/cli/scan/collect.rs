@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::filter::Filter;
 use super::identity::{Identities, Identity};
-use super::judge::{Judge, Subject};
+use super::judge::{Judge, JudgedObject};
 use super::model::{
-    GrantUse, Judged, JudgedSpec, NotJudged, Place, Scan, Summary, What, Workload, word, workload,
+    GrantUse, Judged, JudgedSpec, ManifestPlace, NotJudged, Scan, Summary, What, Workload, word, workload,
 };
 use super::owner::{Chains, Controller, Reference, controller, reference};
 use super::progress::Progress;
@@ -27,7 +27,7 @@ const NO_NAMESPACE: &str = "default";
 
 /// An object of the source.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundObject {
     /// The object.
     pub object: Value,
     /// Its kind.
@@ -35,7 +35,7 @@ pub struct Found {
     /// Its name as it is written; empty when the API server will generate it.
     pub name: String,
     /// Where it is written.
-    pub place: Place,
+    pub place: ManifestPlace,
 }
 
 /// Everything that was found so far.
@@ -71,12 +71,12 @@ struct Group {
 struct Copied {
     what: String,
     from: Controller,
-    place: Place,
+    place: ManifestPlace,
 }
 
 /// An object of the present batch that is judged or was judged before.
 struct Accepted {
-    found: Found,
+    found: FoundObject,
     namespace: String,
     identity: Identity,
     controller: Option<Controller>,
@@ -110,7 +110,7 @@ impl Collector {
     }
 
     /// Judges what is new among these objects, and gathers all of them.
-    pub async fn take(&mut self, batch: Vec<Found>) {
+    pub async fn take(&mut self, batch: Vec<FoundObject>) {
         let accepted: Vec<Accepted> = batch.into_iter().filter_map(|found| self.accept(found)).collect();
         let mut seen = HashSet::new();
         let fresh: Vec<&Accepted> = accepted
@@ -119,8 +119,8 @@ impl Collector {
             .collect();
         let (judge, filter, progress) = (&self.judge, &self.filter, &self.progress);
         let verdicts = stream::iter(fresh).map(|one| async move {
-            let Found { object, kind, name, .. } = &one.found;
-            let subject = Subject { object, kind, namespace: &one.namespace, name };
+            let FoundObject { object, kind, name, .. } = &one.found;
+            let subject = JudgedObject { object, kind, namespace: &one.namespace, name };
             let verdict = judge.judge(&subject).await;
             progress.judged();
             (one.identity, filter.narrowed(verdict).map(Arc::new))
@@ -133,7 +133,7 @@ impl Collector {
     }
 
     /// Notes something that could not be judged.
-    pub fn note(&mut self, what: String, reason: String, place: Place) {
+    pub fn note(&mut self, what: String, reason: String, place: ManifestPlace) {
         self.not_judged.push(NotJudged { what, reason, place });
     }
 
@@ -143,7 +143,7 @@ impl Collector {
     }
 
     /// The object, if it is to be judged; else it is counted or noted.
-    fn accept(&mut self, found: Found) -> Option<Accepted> {
+    fn accept(&mut self, found: FoundObject) -> Option<Accepted> {
         let namespace = match found.object.pointer("/metadata/namespace").and_then(Value::as_str) {
             Some(own) if !own.is_empty() => own.to_owned(),
             _ => self.namespace.clone(),
@@ -176,7 +176,7 @@ impl Collector {
     }
 
     /// Notes the templates of an object besides its first, which is the one that is judged.
-    fn note_further(&mut self, found: &Found, kind: Kind, namespace: &str) {
+    fn note_further(&mut self, found: &FoundObject, kind: Kind, namespace: &str) {
         let further = further_templates(&found.object, kind);
         if further > 0 {
             let what = title(&reference(&found.object, &found.kind, namespace));
@@ -197,7 +197,7 @@ impl Collector {
     }
 
     /// An object of a kind that the gate does not know: harmless, unless it has containers.
-    fn unknown(&mut self, found: Found, namespace: &str) {
+    fn unknown(&mut self, found: FoundObject, namespace: &str) {
         let Some(at) = containers_in(&found.object) else {
             return self.count_other(&found.kind.kind);
         };

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::collect::{Collector, Found};
-use super::model::Place;
+use super::collect::{Collector, FoundObject};
+use super::model::ManifestPlace;
 use super::place;
 use crate::cli::Error;
 use crate::cli::manifest::{self, Manifest, Placed};
@@ -25,20 +25,20 @@ pub async fn read(paths: &[PathBuf], collector: &mut Collector) -> Result<usize,
             Err(error) if paths.contains(&file) => return Err(error),
             Err(error) => {
                 documents += 1;
-                note(collector, &error, Place { line: 1, ..nowhere(&file) });
+                note(collector, &error, ManifestPlace { line: 1, ..nowhere(&file) });
             }
         }
     }
     Ok(documents)
 }
 
-fn nowhere(file: &Path) -> Place {
+fn nowhere(file: &Path) -> ManifestPlace {
     let named = file != Path::new("-");
-    Place { file: named.then(|| file.display().to_string()), ..Place::default() }
+    ManifestPlace { file: named.then(|| file.display().to_string()), ..ManifestPlace::default() }
 }
 
 /// The objects of a file with their places. What is no object is counted or noted.
-fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<Found> {
+fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<FoundObject> {
     let lines: Vec<&str> = placed.text.lines().collect();
     let mut begins: Vec<usize> = placed.documents.iter().map(|(line, _)| *line).skip(1).collect();
     begins.push(lines.len().saturating_add(1));
@@ -54,7 +54,7 @@ fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<Found> {
             }
             Err(Error::NoKind { .. }) => collector.count_other(NO_OBJECT),
             Err(error) => {
-                let place = Place { line: begin, ..nowhere(file) };
+                let place = ManifestPlace { line: begin, ..nowhere(file) };
                 note(collector, &hinted(error, &placed.text), place);
             }
         }
@@ -62,9 +62,9 @@ fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<Found> {
     found
 }
 
-fn object(manifest: Manifest, place: Place) -> Found {
+fn object(manifest: Manifest, place: ManifestPlace) -> FoundObject {
     let (kind, name) = (manifest.kind(), manifest.name().to_owned());
-    Found { object: manifest.object, kind, name, place }
+    FoundObject { object: manifest.object, kind, name, place }
 }
 
 /// The error, with what to do about the source of a chart.
@@ -80,7 +80,7 @@ fn hinted(error: Error, text: &str) -> Error {
     }
 }
 
-fn note(collector: &mut Collector, error: &Error, place: Place) {
+fn note(collector: &mut Collector, error: &Error, place: ManifestPlace) {
     let (what, reason) = match error {
         Error::ReadManifest { path, message } => (path.clone(), message.clone()),
         other => (String::from("a file"), other.to_string()),

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::model::{JudgedSpec, Program};
+use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
 use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
 use crate::cli::suggest;
@@ -32,7 +32,7 @@ pub struct Judge {
 
 /// An object that is judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct JudgedObject<'a> {
     /// The object.
     pub object: &'a Value,
     /// Its kind.
@@ -46,8 +46,8 @@ pub struct Subject<'a> {
 impl Judge {
     /// The verdict on an object. One that an API server has made (it has a uid) is judged as it is. A new one is judged as
     /// the mutating webhook would change it, as in `explain`.
-    pub async fn judge(&self, subject: &Subject<'_>) -> JudgedSpec {
-        let Subject { object, kind, namespace, name } = *subject;
+    pub async fn judge(&self, subject: &JudgedObject<'_>) -> JudgedSpec {
+        let JudgedObject { object, kind, namespace, name } = *subject;
         let new = NewObject { object, kind, namespace, name };
         let exists = object.pointer("/metadata/uid").is_some();
         let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, false);
@@ -102,10 +102,10 @@ fn not_judged(reason: String) -> JudgedSpec {
     }
 }
 
-fn program(container: report::Container) -> Program {
-    let report::Found { name, role, image, class, digest, kind, reason, .. } = container.found;
+fn program(container: report::Container) -> ScannedProgram {
+    let report::ImageReport { name, role, image, class, digest, kind, reason, .. } = container.found;
     let effective = container.capabilities.map(|capabilities| capabilities.effective).unwrap_or_default();
-    Program {
+    ScannedProgram {
         name,
         role,
         image,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use super::model::{Place, Scan, Workload, is_open};
+use super::model::{ManifestPlace, Scan, Workload, is_open};
 use crate::cli::Error;
 use crate::cli::report::ExplainOutcome;
 use crate::judge::JudgedViolation;
@@ -27,7 +27,7 @@ enum Ended {
 struct Case {
     suite: String,
     name: String,
-    place: Option<Place>,
+    place: Option<ManifestPlace>,
     ended: Ended,
 }
 
@@ -130,7 +130,7 @@ fn test_case(writer: &mut Writer<Vec<u8>>, case: &Case) -> Written {
     start.push_attribute(("name", text::visible(&case.name).as_ref()));
     start.push_attribute(("classname", format!("wasmgate.{}", text::visible(&case.suite)).as_str()));
     start.push_attribute(("time", "0"));
-    if let Some(Place { file: Some(file), line, .. }) = &case.place {
+    if let Some(ManifestPlace { file: Some(file), line, .. }) = &case.place {
         start.push_attribute(("file", text::visible(file).as_ref()));
         start.push_attribute(("line", line.to_string().as_str()));
     }

@@ -81,8 +81,8 @@ pub struct Judged {
     /// Name of one of the pods; that of the object for a template.
     pub example: String,
     /// Where it is written.
-    #[serde(skip_serializing_if = "Place::is_nowhere")]
-    pub place: Place,
+    #[serde(skip_serializing_if = "ManifestPlace::is_nowhere")]
+    pub place: ManifestPlace,
     /// What was found.
     #[serde(flatten)]
     pub spec: Arc<JudgedSpec>,
@@ -100,7 +100,7 @@ pub enum What {
 
 /// Where an object is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct ManifestPlace {
     /// The file as it was named; absent for an object of a cluster and on standard input.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -111,7 +111,7 @@ pub struct Place {
     pub images: BTreeMap<String, usize>,
 }
 
-impl Place {
+impl ManifestPlace {
     fn is_nowhere(&self) -> bool {
         self.line == 0
     }
@@ -127,7 +127,7 @@ pub struct JudgedSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The containers and image volumes.
-    pub containers: Vec<Program>,
+    pub containers: Vec<ScannedProgram>,
     /// What the rules found.
     pub violations: Vec<JudgedViolation>,
     /// WasiGrants in YAML that would cover what no grant covers.
@@ -140,7 +140,7 @@ pub struct JudgedSpec {
 /// A container or image volume.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Program {
+pub struct ScannedProgram {
     /// Its name.
     pub name: String,
     /// The list of the pod spec that contains it.
@@ -170,8 +170,8 @@ pub struct NotJudged {
     /// Why.
     pub reason: String,
     /// Where it is written.
-    #[serde(skip_serializing_if = "Place::is_nowhere")]
-    pub place: Place,
+    #[serde(skip_serializing_if = "ManifestPlace::is_nowhere")]
+    pub place: ManifestPlace,
 }
 
 /// A grant and its use.
@@ -201,7 +201,7 @@ pub struct FoundViolation<'a> {
     /// How many of the pods have it.
     pub pods: usize,
     /// Where it is written: the line of the container's image where that is known.
-    pub place: Place,
+    pub place: ManifestPlace,
 }
 
 impl Workload {
@@ -221,7 +221,7 @@ impl Workload {
     }
 
     /// Where it is written first.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&ManifestPlace> {
         self.judged.iter().map(|judged| &judged.place).find(|place| place.line > 0)
     }
 
@@ -263,14 +263,14 @@ impl Workload {
 }
 
 impl Judged {
-    fn place_of(&self, container: Option<&str>) -> Place {
+    fn place_of(&self, container: Option<&str>) -> ManifestPlace {
         let image = container.and_then(|name| self.spec.containers.iter().find(|c| c.name == name));
         let line = image.and_then(|program| self.place.images.get(&program.written()).copied());
-        Place { line: line.unwrap_or(self.place.line), ..self.place.clone() }
+        ManifestPlace { line: line.unwrap_or(self.place.line), ..self.place.clone() }
     }
 }
 
-impl Program {
+impl ScannedProgram {
     /// The image as the manifest has it: a template is judged with the digest that its pods will get.
     fn written(&self) -> String {
         let pinned = self.digest.as_ref().map(|digest| format!("@{digest}"));
@@ -308,13 +308,16 @@ pub const fn is_open(outcome: ExplainOutcome) -> bool {
             | ExplainOutcome::Unrecognised
             | ExplainOutcome::NotJudged
             | ExplainOutcome::CompletedByOthers
+            | ExplainOutcome::Unreadable
     )
 }
 
 /// The word for an outcome, as in JSON.
 pub const fn word(outcome: ExplainOutcome) -> &'static str {
     match outcome {
-        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => "not-judged",
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers | ExplainOutcome::Unreadable => {
+            "not-judged"
+        }
         ExplainOutcome::NotWasm => "not-wasm",
         ExplainOutcome::Exempt => "exempt",
         ExplainOutcome::Skipped => "skipped",
@@ -330,7 +333,7 @@ pub const fn word(outcome: ExplainOutcome) -> &'static str {
 pub const fn rank(outcome: ExplainOutcome) -> u8 {
     match outcome {
         ExplainOutcome::Denied => 0,
-        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => 1,
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers | ExplainOutcome::Unreadable => 1,
         ExplainOutcome::Unread => 2,
         ExplainOutcome::Unrecognised => 3,
         ExplainOutcome::Warned => 4,

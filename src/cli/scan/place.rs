@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::model::Place;
+use super::model::ManifestPlace;
 
 /// Most images of one object whose line is looked for.
 const MOST_IMAGES: usize = 64;
 
 /// The place of an object that begins on line `begin` (from 1), in a text whose next object begins on line `end`.
-pub fn of(file: Option<&str>, lines: &[&str], begin: usize, end: usize, object: &Value) -> Place {
+pub fn of(file: Option<&str>, lines: &[&str], begin: usize, end: usize, object: &Value) -> ManifestPlace {
     let mut wanted = Vec::new();
     collect(object, &mut wanted);
     let mut images = BTreeMap::new();
@@ -22,7 +22,7 @@ pub fn of(file: Option<&str>, lines: &[&str], begin: usize, end: usize, object: 
             }
         }
     }
-    Place { file: file.map(str::to_owned), line: begin, images }
+    ManifestPlace { file: file.map(str::to_owned), line: begin, images }
 }
 
 /// The images that an object names, in its order, at any depth.

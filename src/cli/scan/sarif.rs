@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::model::{FoundViolation, Place, Scan, Workload};
+use super::model::{FoundViolation, ManifestPlace, Scan, Workload};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::text;
@@ -99,7 +99,7 @@ fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
     Value::Object(result)
 }
 
-fn of_unknown(what: &str, reason: &str, place: &Place) -> Value {
+fn of_unknown(what: &str, reason: &str, place: &ManifestPlace) -> Value {
     let mut result = result(NOT_JUDGED, "warning", reason, what, place);
     result.insert(
         "partialFingerprints".into(),
@@ -108,7 +108,7 @@ fn of_unknown(what: &str, reason: &str, place: &Place) -> Value {
     Value::Object(result)
 }
 
-fn result(rule: &str, level: &str, message: &str, name: &str, place: &Place) -> Map<String, Value> {
+fn result(rule: &str, level: &str, message: &str, name: &str, place: &ManifestPlace) -> Map<String, Value> {
     let name = text::visible(name);
     // Section 3.28: an object of a cluster has no file, but a name.
     let mut location = json!({"logicalLocations": [{"fullyQualifiedName": name, "kind": "resource"}]});

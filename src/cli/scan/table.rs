@@ -52,7 +52,9 @@ fn row(workload: &Workload) -> Row {
 const fn outcome(outcome: ExplainOutcome) -> &'static str {
     match outcome {
         ExplainOutcome::NotWasm => "no Wasm",
-        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => "not judged",
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers | ExplainOutcome::Unreadable => {
+            "not judged"
+        }
         other => word(other),
     }
 }

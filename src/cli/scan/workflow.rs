@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::model::{Place, Scan};
+use super::model::{ManifestPlace, Scan};
 use super::table::summary;
 use crate::policy::EnforcementAction;
 use crate::text;
@@ -36,7 +36,7 @@ pub fn commands(scan: &Scan) -> String {
     out
 }
 
-fn command(level: &str, place: &Place, title: &str, message: &str) -> String {
+fn command(level: &str, place: &ManifestPlace, title: &str, message: &str) -> String {
     let file =
         place.file.as_deref().map(|file| format!("file={},line={},", property(file), place.line.max(1)));
     format!("::{level} {}title={}::{}\n", file.unwrap_or_default(), property(title), data(message))
@@ -62,11 +62,11 @@ mod tests {
 
     #[test]
     fn no_text_ends_its_command_or_its_property() {
-        let place = Place { file: Some("a,b:c%.yaml".into()), line: 3, ..Place::default() };
+        let place = ManifestPlace { file: Some("a,b:c%.yaml".into()), line: 3, ..ManifestPlace::default() };
         assert_eq!(
             command("error", &place, "t::x\n", "one\r\n::set-env name=A::b 100%"),
             "::error file=a%2Cb%3Ac%25.yaml,line=3,title=t%3A%3Ax\\n::one %0A::set-env name=A::b 100%25\n"
         );
-        assert_eq!(command("notice", &Place::default(), "t", "m"), "::notice title=t::m\n");
+        assert_eq!(command("notice", &ManifestPlace::default(), "t", "m"), "::notice title=t::m\n");
     }
 }

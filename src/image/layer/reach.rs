@@ -7,7 +7,8 @@ use super::super::archive::{Fault, refused};
 use super::super::names::{is_of_programs, is_plug_in, is_wasm_name};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
-use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
+use super::{Content, Files, Node, Tree};
+use crate::image::{FileClass, ModuleFacts};
 
 /// Most names of Wasm files: with hard links, one file can have many.
 const MAX_MODULE_NAMES: usize = 128;
@@ -126,7 +127,7 @@ impl<'a> Names<'a> {
     /// Adds the links. Those that lead to a kept file, to a folder above one, or to another such link, must lead there on
     /// every node; each is visited once, when its target is reached.
     fn keep_links(self, kept: &mut BTreeMap<&'a str, FileClass>, steps: &mut Steps) -> Result<(), Fault> {
-        let mut reach = Reach::default();
+        let mut reach = ReachedPaths::default();
         for name in kept.keys() {
             reach.add(name);
         }
@@ -170,7 +171,7 @@ impl<'a> Names<'a> {
 
     /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
     /// `missing` exists, which a mount may add, and `app/` leads to no file.
-    fn follow(self, name: &str, target: &str) -> Way {
+    fn follow(self, name: &str, target: &str) -> LinkEnd {
         let (mut steps, mut hops, mut passed) = (of_path(name), 1, Vec::<String>::new());
         // The folders above the link are none themselves: nothing is written through a link.
         let end = path::resolve_link(path::MOUNT_HOPS, name, target, |at| {
@@ -189,12 +190,12 @@ impl<'a> Names<'a> {
         let folder = target.ends_with('/') || target.ends_with("/.");
         let is_end = |at: &String| end.as_ref() == Some(at) && !folder;
         let missing = passed.into_iter().find(|at| !is_end(at));
-        Way { end, missing, steps, hops }
+        LinkEnd { end, missing, steps, hops }
     }
 }
 
 /// Where a link leads.
-struct Way {
+struct LinkEnd {
     /// `None` for a loop, for so many links that no mount follows them either, and for a path longer than any of an image.
     end: Option<String>,
     /// The first part of the path that is not a folder.
@@ -241,13 +242,13 @@ impl Searched {
 /// Paths that lead to a kept file, and the links whose targets are not among them yet. All paths are those of nodes: one of
 /// its own for every link would take many times the memory of the tree.
 #[derive(Default)]
-struct Reach<'a> {
+struct ReachedPaths<'a> {
     places: HashSet<&'a str>,
     waiting: HashMap<&'a str, Vec<Link<'a>>>,
     found: Vec<Link<'a>>,
 }
 
-impl<'a> Reach<'a> {
+impl<'a> ReachedPaths<'a> {
     /// Adds a link that leads to a path, which may be reached already.
     fn wait(&mut self, end: &'a str, link: Link<'a>) {
         if self.places.contains(end) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{At, Dependencies, check_ids, hosts, template_variables};
+use super::{At, Dependencies, check_components, hosts, template_variables, trigger_type};
 use crate::image::malformed::Malformed;
 use crate::image::outbound::OutboundHost;
 use crate::image::path;
@@ -48,7 +48,7 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let root: Value = toml::from_str(text).map_err(|error| Malformed::new(error.message().to_string()))?;
     let root = At { value: &root, path: String::new() };
     let app = if is_version_1(&root)? { version_1(&root) } else { version_2(&root) }?;
-    check_ids(&app.components)?;
+    check_components(&app.components)?;
     Ok(app)
 }
 
@@ -76,7 +76,7 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
         }
         components.push(component);
     }
-    let trigger = root.need("trigger")?.need("type")?.text()?;
+    let trigger = trigger_type(&root.need("trigger")?.need("type")?.text()?, &BTreeSet::new())?;
     triggered_by(&trigger, None, &mut components);
     Ok(SpinApp { name: root.need("name")?.text()?, triggers: BTreeSet::from([trigger]), components })
 }
@@ -88,7 +88,7 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
     }
     let mut triggers = BTreeSet::new();
     for (kind, value) in entries(root, "trigger")? {
-        triggers.insert(kind.clone());
+        triggers.insert(trigger_type(kind, &triggers)?);
         for trigger in (At { value, path: format!("trigger.{kind}") }).list()? {
             check_trigger(&trigger)?;
             // A component may be written inline instead of by name.
@@ -248,6 +248,25 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         parse(text.as_bytes()).unwrap_err().0
+    }
+
+    #[test]
+    fn a_manifest_has_no_more_of_anything_than_is_judged() {
+        let components = |count: usize| {
+            let one = |n: usize| format!("[component.c{n}]\nsource = \"a.wasm\"\n");
+            (0..count).map(one).collect::<Vec<_>>().concat()
+        };
+        let triggers =
+            |count: usize| (0..count).map(|n| format!("[[trigger.t{n}]]\n")).collect::<Vec<_>>().concat();
+        let with = |components: &str, triggers: &str| {
+            parse(
+                format!("spin_manifest_version = 2\napplication.name = \"a\"\n{components}{triggers}")
+                    .as_bytes(),
+            )
+        };
+        assert!(with(&components(128), &triggers(16)).is_ok());
+        assert!(with(&components(129), "").unwrap_err().0.contains("129 components"));
+        assert!(with("", &triggers(17)).unwrap_err().0.contains("16 types"));
     }
 
     #[test]

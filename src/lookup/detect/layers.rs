@@ -11,7 +11,7 @@ use crate::image::descriptor::Descriptor;
 use crate::image::magic::{Magic, magic};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, ImageManifest};
-use crate::image::rootfs::{MAX_USES, described};
+use crate::image::rootfs::described;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
 use crate::registry::source::Source;
 
@@ -126,9 +126,11 @@ impl<S: Source> Look<'_, S> {
                 }
             }
         }
-        if uses > MAX_USES {
-            let malformed =
-                Malformed::new(format!("its components name {uses} modules; at most {MAX_USES} are read"));
+        if uses > spin::MAX_USES {
+            let malformed = Malformed::new(format!(
+                "its components name {uses} modules; at most {} are read",
+                spin::MAX_USES
+            ));
             return Err(self.error("the locked app", malformed));
         }
         Ok(())

@@ -104,10 +104,10 @@ fn told(
 }
 
 /// Where a container stands: its list and its position there.
-type Place = (&'static str, usize);
+type ContainerPosition = (&'static str, usize);
 
 /// What every container of the pod has of one resource, in the order in which they start.
-fn shares(spec: &Object, resource: Resource) -> Result<Vec<(Place, PodShare)>, Error> {
+fn shares(spec: &Object, resource: Resource) -> Result<Vec<(ContainerPosition, PodShare)>, Error> {
     let mut found = Vec::new();
     for (list, init) in [(Role::InitContainer.list(), true), (Role::Container.list(), false)] {
         let items = match spec.get(list) {

@@ -137,8 +137,9 @@ fn image(row: &Row, native: &[u8], wasm_mode: u32) -> Image {
 
 fn pod(site: &Site, name: &str, row: &Row, setting: &Setting) -> Value {
     let command: Vec<&str> = row.command.split_whitespace().collect();
+    let annotations: BTreeMap<_, _> = setting.annotations.iter().copied().collect();
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": UNSEEN,
-            "annotations": BTreeMap::from_iter(setting.annotations.iter().copied())},
+            "annotations": annotations},
         "spec": {"runtimeClassName": setting.class, "nodeName": site.node.name, "restartPolicy": "Never",
             "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "app", "image": site.registry.image(&format!("{name}:1")),

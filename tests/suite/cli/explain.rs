@@ -215,11 +215,43 @@ fn a_wrong_manifest_is_reported_with_its_place() {
     run(&["explain", "-f", path]).fails(&["bad.yaml", "line 6"]);
     std::fs::write(&bad, format!("{POD}---\n- 1\n")).unwrap();
     run(&["explain", "-f", path]).fails(&["bad.yaml, document 2", "no `kind`"]);
-    std::fs::write(&bad, format!("{POD}---\n{}", POD.replace("'samples.example/web:1'", "7"))).unwrap();
-    run(&["explain", "-f", path]).fails(&["Pod `one`", "bad.yaml, document 2", "image"]);
     run(&["explain", "-f", "/no/such/file.yaml"]).fails(&["/no/such/file.yaml"]);
     std::fs::remove_file(&bad).unwrap();
     run(&["explain", "-f", folder.path().to_str().unwrap()]).fails(&["found no Kubernetes objects"]);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_hides_no_other() {
+    let broken = POD.replace("'samples.example/web:1'", "7").replace("name: one", "name: two");
+    let denied = "{apiVersion: v1, kind: Pod, metadata: {name: three}, spec: {hostNetwork: true, containers: [{name: a, image: \
+                  \"samples.example/hello:1\"}]}}";
+    let text = format!("{POD}---\n{broken}---\n{denied}\n");
+    let said = explain_text(&text, &["-n", "shop"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    said.has(&[
+        "Pod shop/one  no Wasm: left alone",
+        "Pod shop/two  could not be read: left alone  standard input, document 2",
+        "[error] ",
+        "Pod shop/three  denied",
+        "3 objects: 1 no Wasm: left alone, 1 could not be read: left alone, 1 denied",
+    ]);
+    let line = "wasmgate: could not explain Pod `two` (standard input, document 2): ";
+    assert_eq!(
+        said.err.lines().filter(|l| l.starts_with(line) && l.contains("image")).count(),
+        1,
+        "{said:?}"
+    );
+    let json = explain_text(&text, &["-n", "shop", "-o", "json"]);
+    assert_eq!(json.code, 2, "{json:?}");
+    let objects = json.json()["objects"].clone();
+    assert_eq!(objects[1]["outcome"], "unreadable");
+    let error = objects[1]["error"].as_str().unwrap();
+    assert_eq!(objects[1]["warnings"], json!([format!("wasmgate left this object alone: {error}")]));
+    assert_eq!((&objects[0].get("error"), &objects[2]["outcome"]), (&None, &json!("denied")));
+    // Under a Wasm runtime the validating webhook refuses what it cannot read.
+    let said = explain_text(&broken.replace("spec: {", "spec: {runtimeClassName: wasmtime, "), &[]);
+    assert_eq!(said.code, 2, "{said:?}");
+    said.has(&["verdict denied", "[error] "]);
 }
 
 #[test]

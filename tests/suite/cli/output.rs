@@ -108,6 +108,7 @@ fn explained() -> Vec<Value> {
         pod("kube-system", "a", "samples.example/hello"),
         pod("shop", "kubernetes.io/config.mirror", "samples.example/hello"),
         "{apiVersion: v1, kind: Service, metadata: {name: s}}".to_string(),
+        pod("shop", "a", "samples.example/hello").replace("name: a,", "name: 7,"),
     ];
     let said = pipe(&[&["explain", "-f", "-"], &fixed[..]].concat(), &others.join("\n---\n"));
     objects.extend(said.json()["objects"].as_array().unwrap().iter().cloned());

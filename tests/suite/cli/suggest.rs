@@ -179,6 +179,21 @@ fn without_an_image_or_with_a_manifest_in_its_place_the_message_names_the_flag()
         .fails(&["`some/file.yaml` as an image: it names a file; write `-f some/file.yaml`"]);
 }
 
+#[test]
+fn an_object_that_cannot_be_read_keeps_no_other_from_its_grant() {
+    let broken = web("").replace("\"images.test/http:v1\"", "7").replace("name: web, n", "name: broken, n");
+    let text = format!("{broken}---\n{}", web(""));
+    let images = format!("{}={}", images::HOST, images::folder().display());
+    let said = pipe(&["suggest", "-f", "-", "--image-layouts", &images], &text);
+    assert_eq!(said.code, 2, "{said:?}");
+    said.has(&[
+        "# Pod shop/broken: could not be read, so what it needs is not known\n# error: could not explain Pod `broken`",
+        "# Pod shop/web: this grant would admit it\n",
+        "kind: WasiGrant",
+    ]);
+    assert!(said.err.contains("Pod shop/broken: could not explain Pod `broken`"), "{}", said.err);
+}
+
 fn policy_for(grants: &str, workload: &str) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {name: g, namespace: shop}\n";

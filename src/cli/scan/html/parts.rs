@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::capability::Entry;
 use crate::cli::render::capability;
-use crate::cli::scan::model::{Judged, Program, Scan, What, Workload, word};
+use crate::cli::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::text;
@@ -123,7 +123,7 @@ fn violation(judged: &JudgedViolation) -> String {
 }
 
 /// A table of the containers and of what each can do.
-fn programs(programs: &[Program], namespace: &str, until: &Until<'_>) -> String {
+fn programs(programs: &[ScannedProgram], namespace: &str, until: &Until<'_>) -> String {
     let mut out = String::new();
     for program in programs {
         let kind = program.kind.map_or_else(|| program.class.as_str(), crate::image::ImageKind::as_str);

@@ -1,4 +1,4 @@
-//! Slots and memory that look-ups share. The pods of one namespace never hold more than half of either.
+//! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
