@@ -218,6 +218,15 @@ fn working_directories() -> Vec<Row> {
         Row {
             working_dir: "/work",
             ..row(
+                "youki cuts one slash and no more",
+                scratch("/app.wasm /work/app.wasm"),
+                "//app.wasm",
+                ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/app.wasm", "/app.wasm"],
+            )
+        },
+        Row {
+            working_dir: "/work",
+            ..row(
                 "a native program, and a module where youki looks if it is asked for Wasm",
                 scratch("/app.wasm! /work/app.wasm"),
                 "/app.wasm",
@@ -977,6 +986,23 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     }
 }
 
+/// `wasi-common:src/lib.rs`, `add_to_linker`.
+#[test]
+fn youki_links_the_first_snapshot_of_wasi_too() {
+    let mut image = scratch("/app.wasm");
+    let command = ["/app.wasm".to_string()];
+    for (feature, expected) in [
+        (Feature::WasiUnstable, "/app.wasm"),
+        (Feature::SharedMemory, "/app.wasm+"),
+        (Feature::WasiThreads, "/app.wasm+"),
+        (Feature::WasiNn, "/app.wasm+"),
+    ] {
+        image.modules[0].features = [feature].into();
+        let start = Start { command: &command, ..Start::default() };
+        assert_eq!(started(Family::YoukiWasmtime, &image, &start), expected, "{feature:?}");
+    }
+}
+
 /// A build of crun may have handlers besides the one that the profile describes.
 #[test]
 fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
@@ -1066,19 +1092,25 @@ fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
 }
 
 /// The rows as the tests on a real node read them, which start the same images (`tests/live/node`): what is in each, and
-/// what runwasi's wasmtime shim is said to start of it. `WASMGATE_WRITE_SAMPLES=1` writes the file.
+/// what each runtime that is on such a node is said to start of it. `WASMGATE_WRITE_SAMPLES=1` writes the file.
 #[test]
 fn the_rows_that_a_real_node_runs_are_these() {
+    let of = |row: &Row, family: Family| {
+        FAMILIES.iter().position(|known| *known == family).map(|place| row.starts[place])
+    };
     let rows: Vec<serde_json::Value> = rows()
         .map(|row| {
+            let starts =
+                [Family::RunwasiWasmtime, Family::YoukiWasmtime].map(|family| (family, of(&row, family)));
+            let starts: std::collections::BTreeMap<_, _> = starts.into();
             let files: Vec<String> = row.image.files.iter().map(written).collect();
             serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),
                 "indexed": row.image.digest != row.image.manifest_digest, "files": files, "command": row.command,
-                "workingDir": row.working_dir, "mount": row.mount, "starts": row.starts[0]})
+                "workingDir": row.working_dir, "mount": row.mount, "starts": starts})
         })
         .collect();
     let text = serde_json::to_string_pretty(&rows).unwrap() + "\n";
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden-runwasi-wasmtime.json");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden.json");
     if std::env::var_os("WASMGATE_WRITE_SAMPLES").is_some() {
         std::fs::write(file, &text).unwrap();
     }
