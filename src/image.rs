@@ -43,36 +43,6 @@ impl ImageKind {
     }
 }
 
-/// How the program is packed, by the names that the tools themselves use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shape {
-    /// CNCF Wasm OCI artifact: config `application/vnd.wasm.config.v0+json`, one `application/wasm` layer (wkg).
-    WasmArtifact,
-    /// runwasi's "OCI wasm image": OCI image config and `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
-    RunwasiLayers,
-    /// `spin registry push`: content layers and a locked app.
-    SpinArtifact,
-    /// A Spin app from before Spin 2, whose locked app is the config: no shim starts it.
-    SpinLegacy,
-    /// A root file system with `/spin.toml`, started by the command `/`.
-    SpinRootfs,
-    /// A root file system with `/slightfile.toml` and `/app.wasm`, for the retired slight shim.
-    SlightRootfs,
-    /// A root file system with `/.wws.toml`, for the retired Wasm Workers Server shim.
-    WwsRootfs,
-    /// A root file system whose manifest asks crun or youki for their Wasm handlers by annotation.
-    CrunRootfs,
-    /// A root file system whose config platform is `wasi/wasm`, `wasip1/wasm` or the like (buildx).
-    WasmRootfs,
-    /// A root file system for a Linux platform whose program is a Wasm file (`FROM scratch`).
-    ScratchRootfs,
-    /// An ordinary container image.
-    LinuxRootfs,
-    /// Anything else.
-    Other,
-}
-
 /// How the module is stored, which decides who compiles it. The memory floor differs by a factor of seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -447,6 +417,7 @@ pub mod prefix;
 pub mod program;
 pub mod reference;
 pub mod rootfs;
+mod shape;
 pub mod spin;
 pub mod steps;
 
@@ -457,3 +428,4 @@ pub use evidence::Evidence;
 pub use interpreter::{Interpreter, InterpreterKind};
 pub use outbound::OutboundHost;
 pub use program::program;
+pub use shape::Shape;

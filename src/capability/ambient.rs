@@ -94,12 +94,12 @@ impl<'a> RuntimeHost<'a> {
         })
     }
 
-    /// Where the Spin shim sends telemetry, whatever the program can call. A runtime that is not described may be that shim.
+    /// Where the runtime itself sends telemetry, whatever the program can call.
     pub fn telemetry(&self) -> Vec<Entry> {
-        let spin = matches!(self.family(), Family::Spin | Family::Everything);
+        let sends = self.family().runtime().sends_telemetry();
         let runs = |kind: &ImageKind| matches!(kind, ImageKind::SpinApp | ImageKind::HttpComponent);
         match self.program {
-            Program::Wasm { kind, .. } if spin && runs(kind) => shim_variables::telemetry(self),
+            Program::Wasm { kind, .. } if sends && runs(kind) => shim_variables::telemetry(self),
             _ => Vec::new(),
         }
     }

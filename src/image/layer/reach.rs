@@ -152,7 +152,7 @@ impl<'a> Names<'a> {
             if missing {
                 let missing = self.follow(name, target).missing.unwrap_or_default();
                 return Err(refused(format!(
-                    "the link `{name}` leads through `{missing}`, which is no folder of the image, and back; make it lead to \
+                    "the link `{name}` leads through `{missing}`, which is not a folder of the image, and back; make it lead to \
                      its target directly"
                 )));
             }
@@ -208,7 +208,7 @@ struct LinkEnd {
 struct Link<'a> {
     name: &'a str,
     target: &'a str,
-    /// Whether it leads through something that is no folder.
+    /// Whether it leads through something that is not a folder.
     missing: bool,
 }
 
