@@ -12,11 +12,12 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use super::required::{Unit, spin_app};
+use super::required::{Unit, is_started, spin_app};
 use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
 use crate::image::{ImageFacts, ImageKind, Program, SpinComponent};
 use crate::inspection::Container;
+use crate::runtime::spin::handed;
 use crate::runtime::{Family, Handover, Profile};
 use crate::workload::Workload;
 
@@ -140,6 +141,14 @@ impl<'a> RuntimeHost<'a> {
             Program::Wasm { kind, .. } if spin && runs(kind) => shim_variables::telemetry(self),
             _ => Vec::new(),
         }
+    }
+
+    /// Where the Spin shim asks for messages of queues, if the pod or the image may lead it elsewhere than to AWS.
+    pub fn queues(&self) -> Vec<Entry> {
+        let spin = matches!(self.family(), Family::Spin | Family::Everything);
+        let app = spin_app(self.facts, self.program).filter(|_| spin);
+        let asks = app.is_some_and(|app| is_started(app, handed::QUEUES, |component| self.keeps(component)));
+        if asks { shim_variables::queues(self) } else { Vec::new() }
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.
