@@ -96,15 +96,6 @@ pub struct Claim {
     pub found: String,
 }
 
-/// One observation, from which the kind follows.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Where it was seen, such as `manifest.config.mediaType` or `layer sha256:… bytes 0..8`.
-    pub seen: String,
-    /// What was found there.
-    pub value: String,
-}
-
 /// The outer format of a Wasm binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -435,6 +426,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod entry;
 pub mod error;
+mod evidence;
 mod facts;
 mod files;
 pub mod host;
@@ -461,6 +453,7 @@ pub mod steps;
 pub use by_name::ByName;
 pub use digest::Digest;
 pub use error::Error;
+pub use evidence::Evidence;
 pub use interpreter::{Interpreter, InterpreterKind};
 pub use outbound::OutboundHost;
 pub use program::program;

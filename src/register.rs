@@ -8,31 +8,19 @@ pub mod files;
 pub mod leader;
 pub mod lease;
 pub mod options;
+mod registration;
 pub mod secret;
 pub mod writer;
 
 pub use events::Sender;
 pub use leader::Leadership;
 pub use options::{CertificatePlan, Certificates, EventLimits, LeaseOptions, Webhooks};
+pub use registration::Registration;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
-use tokio::sync::{Mutex, Notify, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-
-use crate::audit::Metrics;
 use crate::certs;
 use crate::text;
-use leader::Elector;
-use secret::SecretFollower;
-use writer::Writer;
 
 /// Field manager of the gate in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "wasmgate-certificates";
@@ -124,65 +112,4 @@ fn labels() -> BTreeMap<String, String> {
     [("app.kubernetes.io/name", "wasmgate"), ("app.kubernetes.io/managed-by", "wasmgate")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
-}
-
-/// Manages certificates in the background until it is closed.
-#[derive(Debug)]
-pub struct Registration {
-    tasks: JoinSet<()>,
-    elector: Arc<Mutex<Elector>>,
-    state: watch::Receiver<Result<(), String>>,
-    plan: CertificatePlan,
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-impl Registration {
-    /// Starts the background tasks. `me` is the name of this replica, which need not be unique.
-    pub fn start(client: &Client, plan: CertificatePlan, me: &str, metrics: &Arc<Metrics>) -> Self {
-        let namespace = &plan.namespace;
-        let identity = format!("{me}_{}", uuid::Uuid::new_v4());
-        let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let elector =
-            Elector::new(leases, plan.lease_name.clone(), identity, plan.timing, Arc::clone(metrics));
-        let leadership = elector.leadership();
-        let elector = Arc::new(Mutex::new(elector));
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let changed = Arc::new(Notify::new());
-        let follower = SecretFollower::new(secrets.clone(), &plan, Arc::clone(&changed));
-        let (cert, key, state) = (follower.cert(), follower.key(), follower.state());
-        let writer = Writer::new(client, secrets, &plan, leadership, Arc::clone(metrics), changed);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Elector::run(Arc::clone(&elector)));
-        tasks.spawn(follower.run());
-        for watcher in writer.watchers() {
-            tasks.spawn(watcher);
-        }
-        tasks.spawn(writer.run());
-        Self { tasks, elector, state, plan, cert, key }
-    }
-
-    /// Waits until there is a certificate to serve: its chain and its key.
-    pub async fn certificate(&mut self) -> Result<(PathBuf, PathBuf), Error> {
-        let bound = self.plan.start_timeout;
-        let arrived =
-            timeout(bound, self.state.wait_for(Result::is_ok)).await.is_ok_and(|state| state.is_ok());
-        if arrived {
-            return Ok((self.cert.clone(), self.key.clone()));
-        }
-        let problem = self.state.borrow().clone().err().unwrap_or_default();
-        let (namespace, secret) = (self.plan.namespace.clone(), self.plan.secret.clone());
-        Err(Error::AwaitCertificate { namespace, secret, seconds: bound.as_secs(), problem })
-    }
-
-    /// How often the server should check the files to serve a new certificate well within the overlap.
-    pub fn reload_every(&self) -> Duration {
-        (self.plan.rotation.overlap / 8).min(Duration::from_secs(5))
-    }
-
-    /// Stops all writes and then releases the Lease.
-    pub async fn close(mut self) {
-        self.tasks.shutdown().await;
-        self.elector.lock().await.release().await;
-    }
 }

@@ -7,9 +7,11 @@
 mod connection;
 mod probes;
 mod routes;
+mod serving;
 mod shutdown;
 mod tls;
 
+pub use serving::Server;
 pub use shutdown::{Signals, Trigger};
 
 use std::future::Future;
@@ -19,21 +21,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::Handle;
-use axum_server::accept::DefaultAcceptor;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use bytes::Bytes;
-use hyper_util::rt::TokioTimer;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 
 use crate::certs;
 use crate::review::Webhook;
-
-use connection::Bounded;
-use shutdown::Phase;
 
 /// An event of the server that the gate may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,6 +147,9 @@ impl ServerOptions {
             drain: Duration::from_secs(20),
         }
     }
+    fn semaphore(permits: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)))
+    }
 }
 
 /// Why the server could not start or did not shut down cleanly.
@@ -211,148 +206,5 @@ fn advice(error: &io::Error) -> String {
             "this machine has no such address; choose one of its own or `0.0.0.0`".to_owned()
         }
         _ => format!("{error}; choose another address"),
-    }
-}
-
-/// A server with bound sockets and a loaded certificate, which does not serve yet.
-#[derive(Debug)]
-pub struct Server {
-    options: ServerOptions,
-    tls: RustlsConfig,
-    main: TcpListener,
-    side: TcpListener,
-    address: SocketAddr,
-    probes: SocketAddr,
-}
-
-/// The running listeners; dropping it stops them.
-type Listeners = JoinSet<io::Result<()>>;
-
-impl Server {
-    /// Loads the certificate and binds both addresses, so that errors show before the gate reports that it is ready.
-    pub async fn bind(options: ServerOptions) -> Result<Self, Error> {
-        let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
-        let (main, address) = listen(options.address).await?;
-        let (side, probes) = listen(options.probes).await?;
-        Ok(Self { options, tls, main, side, address, probes })
-    }
-
-    /// The bound address of the webhooks; with the actual port if port 0 was requested.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The bound address of probes and metrics.
-    pub const fn probes_address(&self) -> SocketAddr {
-        self.probes
-    }
-
-    /// Serves until the first signal, then reports that it is not ready, pauses, drains and returns. On a second signal
-    /// it returns [`Error::Abort`] at once.
-    pub async fn run<G: AdmissionHandler>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
-        let phase = Phase::default();
-        let main = Handle::new();
-        let (pause, drain) = (self.options.pause, self.options.drain);
-        let mut listeners = self.spawn(&gate, &phase, &main);
-        tokio::select! {
-            () = signals.next() => {}
-            ended = listeners.join_next() => return Err(Error::Serve(unexpected(ended))),
-        }
-        phase.end_readiness();
-        tracing::info!(pause_ms = pause.as_millis(), "shutting down: not ready any more");
-        tokio::select! {
-            () = wind_down(&main, &mut listeners, &phase, pause, drain) => {}
-            () = signals.next() => {
-                phase.close();
-                main.shutdown();
-                return Err(Error::Abort);
-            }
-        }
-        tracing::info!("shut down");
-        Ok(())
-    }
-
-    fn spawn<G: AdmissionHandler>(
-        self,
-        gate: &Arc<G>,
-        phase: &Phase,
-        main: &Handle<SocketAddr>,
-    ) -> Listeners {
-        let mut listeners = JoinSet::new();
-        let options = Arc::new(self.options);
-        let certificate = tls::Follow::new(&options, self.tls.clone());
-        let router = routes::router(gate.clone(), options.clone());
-        let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
-        let acceptor = Bounded::new(secure, &options, phase, gate.clone());
-        let mut server =
-            axum_server::Server::from_listener(self.main).acceptor(acceptor).handle(main.clone());
-        limit_http(&mut server, &options);
-        listeners.spawn(server.serve(router.into_make_service()));
-
-        let router = probes::router(gate.clone(), phase.clone(), certificate.problem());
-        let acceptor = Bounded::new(DefaultAcceptor::new(), &options, &Phase::default(), gate.clone());
-        let mut server = axum_server::Server::from_listener(self.side).acceptor(acceptor);
-        limit_http(&mut server, &options);
-        listeners.spawn(server.serve(router.into_make_service()));
-
-        listeners.spawn(certificate.run(gate.clone()));
-        listeners
-    }
-}
-
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let failed = |source| Error::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
-}
-
-fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &ServerOptions) {
-    let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.idle());
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
-}
-
-impl ServerOptions {
-    /// The idle timeout, but long enough that it does not close a connection while a review is being answered.
-    fn idle(&self) -> Duration {
-        self.idle_timeout.max(self.body_timeout.max(self.budget) + routes::GRACE * 2)
-    }
-
-    fn semaphore(permits: usize) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)))
-    }
-}
-
-/// Pauses, closes the webhook listener, and waits for the requests in flight. Probes work until the caller drops the
-/// listeners.
-async fn wind_down(
-    main: &Handle<SocketAddr>,
-    listeners: &mut Listeners,
-    phase: &Phase,
-    pause: Duration,
-    drain: Duration,
-) {
-    sleep(pause).await;
-    // A connection in its handshake carries no request.
-    phase.close();
-    let started = Instant::now();
-    tracing::info!(connections = main.connection_count(), "draining");
-    main.graceful_shutdown(Some(drain));
-    // Only the webhook listener ends.
-    let _ = listeners.join_next().await;
-    if started.elapsed() >= drain {
-        tracing::warn!(
-            drain_ms = drain.as_millis(),
-            "requests were still in flight after the drain and were cut off"
-        );
-    }
-}
-
-fn unexpected(ended: Option<Result<io::Result<()>, tokio::task::JoinError>>) -> io::Error {
-    match ended {
-        Some(Ok(Err(error))) => error,
-        Some(Err(error)) => io::Error::other(error),
-        Some(Ok(Ok(()))) | None => io::Error::other("it returned"),
     }
 }

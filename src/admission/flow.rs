@@ -1,6 +1,7 @@
 //! One review from request body to response body: parse, examine, decide, record.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::value::to_raw_value;
@@ -14,9 +15,16 @@ use crate::judge::PolicyInput;
 use crate::review::Webhook;
 use crate::review::{self, Review};
 
+impl Gate {
+    /// Answers the review in `body` within `budget`; returns the body of the response.
+    pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
+        answer(self, webhook, body, Clock::start(budget)).await
+    }
+}
+
 /// Answers one review and records the decision. The time limit is enforced here and not only by the server, so that a
 /// review that is late leaves a record too.
-pub async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
+async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
     let state = gate.state();
     let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
         Ok(review) => {

@@ -8,13 +8,10 @@ use uuid::Uuid;
 use super::decision::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
-use crate::audit::{
-    self, Admission, ImageLookups, ImageSummary, Input, Record, RecordedError, RecordedViolation,
-};
+use crate::audit::{self, Admission, ImageSummary, Input, Record, RecordedError, RecordedViolation};
 use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;
-use crate::lookup::Inspector;
 use crate::policy::{EnforcementAction, Violation};
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
@@ -153,17 +150,5 @@ fn image(container: &Container) -> ImageSummary {
             Program::Wasm { kind, .. } => kind.as_str(),
             _ => facts.kind.as_str(),
         }),
-    }
-}
-
-/// The inspector's totals, for the metrics.
-pub fn lookups(inspector: &Inspector) -> ImageLookups {
-    let stats = inspector.stats();
-    ImageLookups {
-        hit: stats.hits,
-        disk: stats.disk_hits,
-        miss: stats.misses,
-        stale: stats.stale,
-        failure: stats.failures,
     }
 }

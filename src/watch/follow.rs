@@ -16,9 +16,10 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::WatchOptions;
 use super::health::{Health, is_undefined};
 use super::resource::{Items, Key, Store, keep, key};
-use super::{Shared, WatchOptions};
+use super::shared::Shared;
 
 /// Follows the objects of one kind.
 pub(super) struct Follower {

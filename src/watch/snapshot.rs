@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Watched;
 use super::resource::{Item, Items, Key};
-use super::{Shared, Watched};
+use super::shared::Shared;
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants, WasiException, WasiGrant};
 

@@ -7,7 +7,8 @@ use super::super::archive::{Fault, refused};
 use super::super::names::{is_of_programs, is_plug_in, is_wasm_name};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
-use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
+use super::{Content, Files, Node, Tree};
+use crate::image::{FileClass, ModuleFacts};
 
 /// Most names of Wasm files: with hard links, one file can have many.
 const MAX_MODULE_NAMES: usize = 128;

@@ -1,12 +1,14 @@
 //! Layers that all nodes read alike, and layers that are refused because nodes would not.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use tar::{Builder, EntryType, Header};
 
 use super::super::archive::tests::{Blocks, named};
 use super::*;
+use crate::image::FileClass;
 use crate::text;
 
 /// A tar layer, built entry by entry. Names are written raw, so that hostile ones can be built.

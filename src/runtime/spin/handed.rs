@@ -1,6 +1,8 @@
 //! What the Spin shim hands over beside the lists of the application's manifest, by the shim's own code. `capability` joins it with the
 //! mounts and variables of the pod, which this module does not know, and makes entries of it.
 
+use std::collections::HashSet;
+
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
@@ -50,10 +52,10 @@ pub const PROFILE_VARIABLES: [&str; 3] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENT
 /// Where it looks without them.
 pub const PROFILE_FOLDERS: [&str; 2] = ["/root/.aws", "/.aws"];
 
-/// Whether the list in [`crate::image::names::SPIN_RETAINED`] keeps a component. The shim compares the names as written, and an
-/// empty list keeps all.
-pub fn retains(list: &str, id: &str) -> bool {
-    list.trim().is_empty() || list.split(',').any(|kept| kept == id)
+/// The components that the list in [`crate::image::names::SPIN_RETAINED`] keeps. The shim compares the names as written, and an
+/// empty list keeps all, which is `None`.
+pub fn retained(list: &str) -> Option<HashSet<&str>> {
+    (!list.trim().is_empty()).then(|| list.split(',').collect())
 }
 
 /// The container's variables that set an application variable, the winning one first: the shim copies the variable with
@@ -104,7 +106,7 @@ mod tests {
         for (list, kept) in
             [("web", true), ("api,web", true), ("", true), (" ", true), ("api", false), ("api, web", false)]
         {
-            assert_eq!(retains(list, "web"), kept, "{list:?}");
+            assert_eq!(retained(list).is_none_or(|names| names.contains("web")), kept, "{list:?}");
         }
     }
 

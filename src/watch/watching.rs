@@ -1,0 +1,149 @@
+//! The watches of one cluster, and the task that builds a snapshot after each burst of changes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::Client;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::follow;
+use super::health::{Health, WatchHealth};
+use super::options::WatchOptions;
+use super::resource::Watched;
+use super::secrets::{Account, ApiPullSecrets};
+use super::shared::{Kept, Shared};
+use super::snapshot::{Base, Builder, Snapshot};
+
+/// The watches of one cluster. Dropping it stops them.
+pub struct Watching {
+    client: Client,
+    options: WatchOptions,
+    pub(super) shared: Arc<Shared>,
+    pull_secrets: Arc<ApiPullSecrets>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watching").field("reports", &self.reports()).finish_non_exhaustive()
+    }
+}
+
+impl Watching {
+    /// Prepares the watches; they send no request before [`Self::start`]. Must be called within the Tokio runtime.
+    pub fn new(client: Client, options: WatchOptions) -> Self {
+        Self::with_account(client, options, Account::default())
+    }
+
+    /// The same for a gate with this ServiceAccount, which messages about missing rights name.
+    pub fn with_account(client: Client, options: WatchOptions, account: Account) -> Self {
+        let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
+        let shared = Shared {
+            kinds: Watched::ALL.into_iter().map(kept).collect(),
+            changed: Mutex::default(),
+            wake: Notify::new(),
+            published: AtomicBool::new(false),
+            rebuilds: AtomicU64::new(0),
+        };
+        let accounts = shared.kept(Watched::ServiceAccounts).map(|kept| Arc::clone(&kept.store));
+        let pull_secrets =
+            ApiPullSecrets::new(client.clone(), accounts.unwrap_or_default(), account, options.secrets);
+        Self {
+            client,
+            options,
+            shared: Arc::new(shared),
+            pull_secrets: Arc::new(pull_secrets),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Starts the watches and calls `publish` with every snapshot. `base` holds the grants and exceptions of a directory.
+    pub fn start(&self, base: Base, publish: impl Fn(Snapshot) + Send + Sync + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for kept in &self.shared.kinds {
+            let follower = follow::Follower {
+                store: Arc::clone(&kept.store),
+                health: Arc::clone(&kept.health),
+                shared: Arc::clone(&self.shared),
+                options: self.options,
+            };
+            tasks.push(tokio::spawn(follower.run(self.client.clone())).abort_handle());
+        }
+        let building = build(Arc::clone(&self.shared), self.options, base, publish);
+        tasks.push(tokio::spawn(building).abort_handle());
+    }
+
+    /// The source of pods' pull secrets.
+    pub fn pull_secrets(&self) -> Arc<ApiPullSecrets> {
+        Arc::clone(&self.pull_secrets)
+    }
+
+    /// Whether the first snapshot was published; else which watch is missing and why. A watch that is lost later does not
+    /// change that, since the last snapshot stays in use.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.shared.published.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let kinds = self.shared.kinds.iter();
+        let missing: Vec<_> = kinds.filter_map(|kept| kept.health.missing()).collect();
+        if missing.is_empty() {
+            return Err("waiting for the cluster: the first snapshot is being built".into());
+        }
+        Err(format!("waiting for the cluster: {}", missing.join("; ")))
+    }
+
+    /// Health of each watch, in the order of [`Watched::ALL`].
+    pub fn reports(&self) -> Vec<WatchHealth> {
+        self.shared.kinds.iter().map(|kept| kept.health.report()).collect()
+    }
+
+    /// Number of published snapshots.
+    pub fn rebuilds(&self) -> u64 {
+        self.shared.rebuilds.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            task.abort();
+        }
+    }
+}
+
+/// Publishes a snapshot after each burst of changes.
+async fn build(
+    shared: Arc<Shared>,
+    options: WatchOptions,
+    base: Base,
+    publish: impl Fn(Snapshot) + Send + Sync,
+) {
+    let mut builder = Builder::new(base);
+    loop {
+        shared.wake.notified().await;
+        if !shared.all_synced() {
+            continue;
+        }
+        gather(&shared, &options).await;
+        let changes = shared.take_changes();
+        let started = Instant::now();
+        let built = builder.build(&shared, &changes);
+        publish(built);
+        shared.published.store(true, Ordering::Release);
+        let rebuilds = shared.rebuilds.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(rebuilds, ?changes, took = ?started.elapsed(), "published a snapshot of the cluster");
+    }
+}
+
+/// Waits until there are no further changes for a moment, within a time limit.
+async fn gather(shared: &Shared, options: &WatchOptions) {
+    let end = Instant::now() + options.longest_gathering;
+    loop {
+        let quiet = (Instant::now() + options.quiet).min(end);
+        if tokio::time::timeout_at(quiet, shared.wake.notified()).await.is_err() {
+            return;
+        }
+    }
+}
