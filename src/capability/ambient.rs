@@ -11,10 +11,11 @@ mod variables;
 
 use std::borrow::Cow;
 
-use super::required::{Unit, spin_app};
+use super::required::{Unit, is_started, spin_app};
 use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
 use crate::image::{ImageKind, Program, SpinComponent};
+use crate::runtime::spin::handed;
 use crate::runtime::{Family, Handover};
 
 pub(super) use host::RuntimeHost;
@@ -67,7 +68,7 @@ impl<'a> RuntimeHost<'a> {
 
     /// Whether a component of a Spin app is kept.
     pub fn keeps(&self, component: &SpinComponent) -> bool {
-        self.handover() != Handover::SpinManifest || spin::retains(&self.pod, &component.id)
+        self.handover() != Handover::SpinManifest || spin::retains(self, &component.id)
     }
 
     /// Whether every unit is handed the same, so that one computation is enough.
@@ -102,6 +103,14 @@ impl<'a> RuntimeHost<'a> {
             Program::Wasm { kind, .. } if sends && runs(kind) => shim_variables::telemetry(self),
             _ => Vec::new(),
         }
+    }
+
+    /// Where the Spin shim asks for messages of queues, if the pod or the image may lead it elsewhere than to AWS.
+    pub fn queues(&self) -> Vec<Entry> {
+        let spin = matches!(self.family(), Family::Spin | Family::Everything);
+        let app = spin_app(self.facts, self.program).filter(|_| spin);
+        let asks = app.is_some_and(|app| is_started(app, handed::QUEUES, |component| self.keeps(component)));
+        if asks { shim_variables::queues(self) } else { Vec::new() }
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

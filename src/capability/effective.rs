@@ -74,7 +74,7 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
     if !whole.is_empty() {
         add(whole, host.hands_over_to_app());
     }
-    for sent in host.telemetry() {
+    for sent in host.telemetry().into_iter().chain(host.queues()) {
         add(vec![sent.clone()], vec![sent]);
     }
     if host.lacks_http() {

@@ -107,6 +107,13 @@ impl<'a> Owned<'a> {
     }
 }
 
+/// Whether triggers of this type start a component that is kept. Those without a known component count.
+pub(super) fn is_started(app: &SpinApp, trigger: &str, keeps: impl Fn(&SpinComponent) -> bool) -> bool {
+    let mut started =
+        app.components.iter().filter(|component| component.triggers.contains(trigger)).peekable();
+    app.triggers.contains(trigger) && (started.peek().is_none() || started.any(keeps))
+}
+
 /// What the program as a whole does: the triggers that start the kept components of a Spin app, and native code where
 /// Wasm was declared. A trigger without a known component counts.
 pub(super) fn of_app(
@@ -115,12 +122,9 @@ pub(super) fn of_app(
     keeps: impl Fn(&SpinComponent) -> bool,
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let components = || spin_app(facts, program).into_iter().flat_map(|app| &app.components);
-    let starts = |trigger: &&String| {
-        let mut started = components().filter(|component| component.triggers.contains(*trigger)).peekable();
-        started.peek().is_none() || started.any(&keeps)
-    };
-    for trigger in spin_app(facts, program).into_iter().flat_map(|app| &app.triggers).filter(starts) {
+    let app = spin_app(facts, program);
+    let starts = |trigger: &&String| app.is_some_and(|app| is_started(app, trigger, &keeps));
+    for trigger in app.into_iter().flat_map(|app| &app.triggers).filter(starts) {
         let evidence = format!("locked app trigger \"{trigger}\"");
         entries.push(Entry::new(Capability::Trigger, &*evidence).named(trigger));
         if trigger == "http" {

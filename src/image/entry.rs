@@ -114,6 +114,24 @@ pub fn expansion(text: &str) -> Option<usize> {
     text.as_bytes().windows(2).position(|pair| matches!(pair, b"$(" | b"$$"))
 }
 
+/// The names that the kubelet looks for in a text, in order: up to the first `)`, whatever stands before it, and none after `$$`
+/// (`kubernetes:third_party/forked/golang/expansion/expand.go`, `tryReadVariableName`).
+pub fn references(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let (_, after) = rest.split_once('$')?;
+            if let Some(opened) = after.strip_prefix('(') {
+                // Without a `)` there is no other one behind either.
+                let (name, behind) = opened.split_once(')')?;
+                rest = behind;
+                return Some(name);
+            }
+            rest = after.strip_prefix('$').unwrap_or(after);
+        }
+    })
+}
+
 /// Whether the kubelet makes another text of one that a pod writes.
 pub fn is_expanded(text: &str) -> bool {
     expansion(text).is_some()

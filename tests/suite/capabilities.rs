@@ -1435,6 +1435,72 @@ fn telemetry_of_the_spin_shim_is_sent_to_a_host_that_needs_a_grant() {
     assert!(!lines(&other.effective).iter().any(|line| line.starts_with("http.outbound")));
 }
 
+/// An application that only messages of a queue start.
+fn of_queues() -> ImageFacts {
+    let mut image = spin(SpinComponent::default(), vec![]);
+    let app = image.spin.as_mut().unwrap();
+    app.triggers = ["sqs".to_string()].into();
+    app.components.iter_mut().for_each(|component| component.triggers.clone_from(&app.triggers));
+    image
+}
+
+#[test]
+fn a_host_of_queues_that_a_variable_names_needs_a_grant() {
+    let asked = |image: ImageFacts, container: &Value| {
+        let program =
+            Program::Wasm { kind: ImageKind::SpinApp, packaging: Packaging::Layers, modules: vec![0, 1] };
+        let known = self::container(Role::Container, image, program);
+        let found = assess(&pod(container, &json!({})), &known, Some(&profile("spin")));
+        to_grant(&found).into_iter().filter(|line| !line.starts_with("trigger")).collect::<Vec<_>>()
+    };
+    let env = |name: &str, value: &str| json!({"env": [{"name": name, "value": value}]});
+    let none = [""; 0];
+    assert_eq!(asked(of_queues(), &env("AWS_REGION", "eu-west-1")), none);
+    for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_CONTAINER_CREDENTIALS_FULL_URI"] {
+        let endpoint = env(name, "http://evil.example:4566/x");
+        assert_eq!(asked(of_queues(), &endpoint), ["http.outbound http://evil.example:4566"], "{name}");
+        let http = asked(spin(SpinComponent::default(), vec![]), &endpoint);
+        assert!(!http.iter().any(|line| line.contains("evil")), "no trigger asks for messages: {http:?}");
+    }
+    let agent = "http://169.254.170.23/v1/credentials";
+    assert_eq!(
+        asked(of_queues(), &env("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent)),
+        none,
+        "of the platform"
+    );
+    let from = json!({"envFrom": [{"prefix": "AWS_", "secretRef": {"name": "s"}}]});
+    assert_eq!(asked(of_queues(), &from), ["http.outbound *://*:*"]);
+}
+
+/// A profile of the AWS SDK names any host, and a program that the shim starts.
+#[test]
+fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_may_be_a_shell_as_native_code()
+ {
+    let asked = |image: &ImageFacts, of_pod: &Value, packaging: Packaging| {
+        let volumes = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}], "automountServiceAccountToken": false});
+        let program = Program::Wasm { kind: ImageKind::SpinApp, packaging, modules: vec![0, 1] };
+        let known = container(Role::Container, image.clone(), program);
+        let found = assess(&pod(of_pod, &volumes), &known, Some(&profile("spin")));
+        let wide = |line: &String| line.starts_with("http.outbound") || line.starts_with("native");
+        to_grant(&found).into_iter().filter(wide).collect::<Vec<_>>()
+    };
+    let (any, native) = ("http.outbound *://*:*", "native.exec");
+    let (layers, files) = (Packaging::Layers, Packaging::RootFilesystem);
+    let image = of_queues();
+    let env = |name: &str| json!({"env": [{"name": name, "value": "/assets/x"}]});
+    for name in ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "HOME"] {
+        assert_eq!(asked(&image, &env(name), layers), [any], "{name}");
+    }
+    let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
+    assert_eq!(asked(&image, &mount("/root/.aws"), layers), [any, native]);
+    assert_eq!(asked(&image, &mount("/data"), layers), [""; 0]);
+    assert_eq!(asked(&image, &json!({}), layers), [""; 0]);
+    assert_eq!(asked(&image, &json!({}), files), [any]);
+    let mut with_shell = image;
+    with_shell.files.push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true }));
+    assert_eq!(asked(&with_shell, &json!({}), files), [any, native]);
+}
+
 /// Spin applies the rules for hosts to the address, and its client then asks the proxy.
 #[test]
 fn a_proxy_of_the_spin_shim_needs_a_grant_where_the_program_sends_requests() {

@@ -1,10 +1,11 @@
 //! Compares the gate with a node: both get the same image, byte for byte, and must see the same program in it, or the
 //! gate must say that it cannot judge it. The node is containerd's own code with a real overlay mount
-//! (`tools/nodeoracle`).
+//! (`tools/nodeoracle`); how the kubelet reads variables is its own code too (`tools/kubeletoracle`).
 mod archive;
 mod compare;
 mod coverage;
 mod document;
+mod expansion;
 mod forms;
 mod gate;
 mod generate;

@@ -22,6 +22,8 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     /// What [`super::spin`] finds out once, and not for each component and variable.
     pub dotenv: OnceCell<Option<Entry>>,
     pub reconfigured: OnceCell<Option<&'static str>>,
+    /// The components that the pod keeps; all of them if there is none.
+    pub retained: OnceCell<Option<HashSet<&'a str>>>,
 }
 
 impl<'a> RuntimeHost<'a> {
@@ -39,6 +41,7 @@ impl<'a> RuntimeHost<'a> {
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
             reconfigured: OnceCell::new(),
+            retained: OnceCell::new(),
         }
     }
 

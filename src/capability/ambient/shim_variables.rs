@@ -3,6 +3,8 @@
 
 use super::RuntimeHost;
 use crate::capability::{Capability, Entry, HostPattern};
+use crate::image::entry::TOKEN_FOLDER;
+use crate::image::{FileClass, Packaging, Program};
 use crate::runtime::spin::handed;
 
 /// Where the shim sends telemetry.
@@ -22,6 +24,48 @@ pub(super) fn proxies(host: &RuntimeHost<'_>) -> Vec<Entry> {
     handed::PROXIES.iter().filter_map(|name| sent_to(host, name, &what)).collect()
 }
 
+/// Where the shim asks for the messages of its `sqs` trigger, and for the credentials to do so.
+pub(super) fn queues(host: &RuntimeHost<'_>) -> Vec<Entry> {
+    let what = format!("{} asks it for the messages of the sqs trigger, or for credentials", host.runtime());
+    let named = handed::QUEUE_HOSTS.iter().filter(|name| !host.pod.literal(name).is_some_and(is_agent));
+    let mut entries: Vec<Entry> = named.filter_map(|name| sent_to(host, name, &what)).collect();
+    if let Some(profiles) = profiles(host) {
+        entries
+            .push(Entry::new(Capability::HttpOutbound, &*profiles).to_host(HostPattern::ANY).seen_in(what));
+        if may_have_shell(host) {
+            let how = "a profile may name a program, which the shim starts by a shell (`credential_process`)";
+            entries.push(Entry::new(Capability::NativeExec, profiles).seen_in(how));
+        }
+    }
+    entries.extend(proxies(host));
+    entries
+}
+
+/// Why the shim may find AWS profiles that the author of the pod or of the image wrote.
+fn profiles(host: &RuntimeHost<'_>) -> Option<String> {
+    let is_set = |name: &&&str| host.pod.may_set(name).is_some() || host.is_set_by_image(name);
+    if let Some(name) = handed::PROFILE_VARIABLES.iter().find(is_set) {
+        return Some(format!("env {name} may lead to a file of AWS profiles"));
+    }
+    let mut mounts = handed::PROFILE_FOLDERS.iter().flat_map(|folder| host.pod.touching(folder));
+    if let Some(mount) = mounts.next() {
+        let mount = mount.evidence.first().map(String::as_str).unwrap_or_default();
+        return Some(format!("{mount} may hold a file of AWS profiles"));
+    }
+    let of_files = matches!(host.program, Program::Wasm { packaging: Packaging::RootFilesystem, .. });
+    of_files.then(|| "the image may hold a file of AWS profiles, such as /root/.aws/config".into())
+}
+
+/// Whether the container may have a shell: one of the image, or in a volume, to which a variable `PATH` may lead.
+fn may_have_shell(host: &RuntimeHost<'_>) -> bool {
+    let is_shell = |(name, class): &(String, FileClass)| {
+        name.ends_with("/sh")
+            && !matches!(class, FileClass::Wasm | FileClass::Other | FileClass::Unreadable { .. })
+    };
+    host.facts.files.iter().any(is_shell)
+        || host.pod.mounts().iter().any(|mount| mount.path.as_deref() != Some(TOKEN_FOLDER))
+}
+
 /// The host in a variable: any, where its value is not written in the pod spec.
 fn sent_to(host: &RuntimeHost<'_>, name: &str, what: &str) -> Option<Entry> {
     let evidence = match host.pod.may_set(name) {
@@ -36,6 +80,12 @@ fn sent_to(host: &RuntimeHost<'_>, name: &str, what: &str) -> Option<Entry> {
     };
     let entry = Entry { evidence, ..Entry::new(Capability::HttpOutbound, "") };
     Some(entry.to_host(pattern).seen_in(what))
+}
+
+/// Whether an address is that of an agent of the node which hands out credentials.
+fn is_agent(address: &str) -> bool {
+    let place = address.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+    place.is_some_and(|place| handed::CREDENTIAL_AGENTS.contains(&place))
 }
 
 /// The host of an address, whose user, password and path are left out. One that does not parse is any.

@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
 
+use crate::image::entry;
+
 /// Which variables `env` and `envFrom` set, and which of them are secrets. Names are compared literally: a `*` in a
 /// name is not a pattern.
 #[derive(Debug, Default)]
@@ -52,11 +54,9 @@ impl<'a> Variables<'a> {
         self.secret.contains(name)
     }
 
-    /// Whether the kubelet may expand a secret variable in a text. The escape `$$(NAME)` is taken for an expansion.
+    /// Whether the kubelet may expand a secret variable in a text.
     pub fn expand_in(&self, text: &str) -> bool {
-        let mut references =
-            text.split("$(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name);
-        references.any(|name| self.is_secret(name) || self.secret_sources.find(name).is_some())
+        entry::references(text).any(|name| self.is_secret(name) || self.secret_sources.find(name).is_some())
     }
 }
 
@@ -135,6 +135,18 @@ mod tests {
         let secrets: Vec<&str> =
             ["EARLY", "A*", "B", "C", "AB"].into_iter().filter(|n| variables.is_secret(n)).collect();
         assert_eq!(secrets, ["A*", "B", "C"]);
+    }
+
+    /// A name may hold any printable character but `=`.
+    #[test]
+    fn a_secret_whose_name_looks_like_a_reference_is_found_and_an_escaped_one_is_not_expanded() {
+        let env = [secret("$(A".into()), secret("B".into())];
+        let variables = Variables::new(&env, &[]);
+        for (text, expands) in
+            [("$($(A)", true), ("x$(B)", true), ("$$(B)", false), ("$$$(B)", true), ("$(B", false)]
+        {
+            assert_eq!(variables.expand_in(text), expands, "{text}");
+        }
     }
 
     proptest! {

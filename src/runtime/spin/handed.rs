@@ -1,6 +1,8 @@
 //! What the Spin shim hands over beside the lists of the application's manifest, by the shim's own code. `capability` joins it with the
 //! mounts and variables of the pod, which this module does not know, and makes entries of it.
 
+use std::collections::HashSet;
+
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
@@ -23,10 +25,37 @@ pub const TELEMETRY: [&str; 4] = [
 pub const PROXIES: [&str; 6] =
     ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
 
-/// Whether the list in [`crate::image::names::SPIN_RETAINED`] keeps a component. The shim compares the names as written, and an
-/// empty list keeps all.
-pub fn retains(list: &str, id: &str) -> bool {
-    list.trim().is_empty() || list.split(',').any(|kept| kept == id)
+/// The trigger that asks the AWS SDK for messages (`spin-trigger-sqs:src/lib.rs`, `run`, with what `aws_config::load_from_env` finds in
+/// the process of the shim).
+pub const QUEUES: &str = "sqs";
+
+/// Each of these variables names a host that the SDK asks for messages or for credentials
+/// (`aws-sdk-rust:sdk/aws-config/src/default_provider/endpoint_url.rs`, `…/src/ecs.rs`, `…/src/imds/client.rs`;
+/// `sdk/aws-runtime/src/env_config.rs`).
+pub const QUEUE_HOSTS: [&str; 7] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+];
+
+/// Agents of a node that hand out credentials, which platforms put into `AWS_CONTAINER_CREDENTIALS_FULL_URI`
+/// (`aws-sdk-rust:sdk/aws-config/src/ecs.rs`).
+pub const CREDENTIAL_AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
+
+/// Variables that lead the SDK to its profiles. A profile names hosts as the variables do, and a program that the SDK starts by `sh`
+/// (`aws-sdk-rust:sdk/aws-config/src/credential_process.rs`).
+pub const PROFILE_VARIABLES: [&str; 3] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "HOME"];
+/// Where it looks without them.
+pub const PROFILE_FOLDERS: [&str; 2] = ["/root/.aws", "/.aws"];
+
+/// The components that the list in [`crate::image::names::SPIN_RETAINED`] keeps. The shim compares the names as written, and an
+/// empty list keeps all, which is `None`.
+pub fn retained(list: &str) -> Option<HashSet<&str>> {
+    (!list.trim().is_empty()).then(|| list.split(',').collect())
 }
 
 /// The container's variables that set an application variable, the winning one first: the shim copies the variable with
@@ -77,7 +106,7 @@ mod tests {
         for (list, kept) in
             [("web", true), ("api,web", true), ("", true), (" ", true), ("api", false), ("api, web", false)]
         {
-            assert_eq!(retains(list, "web"), kept, "{list:?}");
+            assert_eq!(retained(list).is_none_or(|names| names.contains("web")), kept, "{list:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use proptest::prelude::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use super::coverage::{Counts, Outcome, Required};
+use super::coverage::{Counts, Demand, Outcome, Required};
 use super::node::Node;
 
 /// What must not be.
@@ -29,17 +29,22 @@ fn set(name: &str) -> Option<u64> {
 
 /// The cases of a run: a fixed number from a fixed seed, or from the one in `WASMGATE_ORACLE_SEED`;
 /// `WASMGATE_ORACLE_CASES` sets how many images there are, and of the other kinds in proportion.
-fn cases(usual: u32) -> u32 {
+pub fn cases(usual: u32) -> u32 {
     const USUAL: u64 = 2000;
     set("WASMGATE_ORACLE_CASES")
         .map_or(usual, |images| u32::try_from(u64::from(usual) * images / USUAL).unwrap().max(1))
 }
 
-fn runner(cases: u32) -> TestRunner {
+pub fn runner(cases: u32) -> TestRunner {
     let mut seed = [7_u8; 32];
     seed[..8].copy_from_slice(&set("WASMGATE_ORACLE_SEED").unwrap_or_default().to_le_bytes());
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
+}
+
+/// Whether a run has the usual cases, whose counts are the same each time, and more. Other seeds have other counts of what is rare.
+pub fn is_usual(cases: u32, usual: u32) -> bool {
+    cases >= usual && set("WASMGATE_ORACLE_SEED").is_none()
 }
 
 impl<C: Debug> Property<C> {
@@ -66,8 +71,6 @@ impl<C: Debug> Property<C> {
             panic!("{reason}\n{case:#?}\n{} cases before it", counts.cases());
         }
         result.unwrap();
-        // Other seeds have other counts of what is rare.
-        let usual = cases >= self.cases && set("WASMGATE_ORACLE_SEED").is_none();
-        counts.close(if usual { self.required } else { &[] });
+        counts.close(if is_usual(cases, self.cases) { Demand::Whole(self.required) } else { Demand::Shares });
     }
 }
