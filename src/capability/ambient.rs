@@ -34,6 +34,7 @@ pub(super) struct RuntimeHost<'a> {
     /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
     of_image: HashSet<&'a str>,
     /// What [`spin`] finds out once, and not for each component and variable.
+    retained: OnceCell<Option<HashSet<&'a str>>>,
     dotenv: OnceCell<Option<Entry>>,
     reconfigured: OnceCell<Option<&'static str>>,
 }
@@ -51,6 +52,7 @@ impl<'a> RuntimeHost<'a> {
             pod: Pod::new(workload, container).in_image(known.0),
             profile,
             of_image: known.0.env.iter().map(String::as_str).collect(),
+            retained: OnceCell::new(),
             dotenv: OnceCell::new(),
             reconfigured: OnceCell::new(),
         }
@@ -105,7 +107,7 @@ impl<'a> RuntimeHost<'a> {
 
     /// Whether a component of a Spin app is kept.
     pub fn keeps(&self, component: &SpinComponent) -> bool {
-        self.handover() != Handover::SpinManifest || spin::retains(&self.pod, &component.id)
+        self.handover() != Handover::SpinManifest || spin::retains(self, &component.id)
     }
 
     /// Whether every unit is handed the same, so that one computation is enough.

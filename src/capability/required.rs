@@ -113,12 +113,15 @@ pub(super) fn of_app(
     keeps: impl Fn(&SpinComponent) -> bool,
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let components = || spin_app(facts, program).into_iter().flat_map(|app| &app.components);
-    let starts = |trigger: &&String| {
-        let mut started = components().filter(|component| component.triggers.contains(*trigger)).peekable();
-        started.peek().is_none() || started.any(&keeps)
-    };
-    for trigger in spin_app(facts, program).into_iter().flat_map(|app| &app.triggers).filter(starts) {
+    let app = spin_app(facts, program);
+    // Once through the components: the image chooses how many there are, and how many types of triggers.
+    let (mut kept, mut left_out) = (HashSet::new(), HashSet::new());
+    for component in app.into_iter().flat_map(|app| &app.components) {
+        let names = if keeps(component) { &mut kept } else { &mut left_out };
+        names.extend(&component.triggers);
+    }
+    let starts = |trigger: &&String| kept.contains(*trigger) || !left_out.contains(*trigger);
+    for trigger in app.into_iter().flat_map(|app| &app.triggers).filter(starts) {
         let evidence = format!("locked app trigger \"{trigger}\"");
         entries.push(Entry::new(Capability::Trigger, &*evidence).named(trigger));
         if trigger == "http" {

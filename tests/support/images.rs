@@ -207,6 +207,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-ai", app(&answering("fermyon:spin/llm@2.0.0", "infer"), &stores("ai_models"))),
         ("spin-variable", variable_app()),
         ("spin-redis-trigger", triggered_by("redis")),
+        ("spin-timer-trigger", triggered_by("timer")),
         ("spin-two", two_components()),
         ("spin-id", with_id("orders_api.v2")),
         ("spin-id-path", with_id("a/../../.cache")),

@@ -5,9 +5,9 @@
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
+use super::RuntimeHost;
 use super::handed_over::{self, listening};
 use super::shim_variables;
-use super::{Pod, RuntimeHost};
 use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, WrittenHost, path};
 use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
@@ -20,8 +20,9 @@ use crate::text;
 pub const UNRESOLVED: &str = "is not known before start";
 
 /// Whether the app's component is started.
-pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
-    pod.literal(SPIN_RETAINED).is_none_or(|list| handed::retains(list, id))
+pub(super) fn retains(host: &RuntimeHost<'_>, id: &str) -> bool {
+    let names = host.retained.get_or_init(|| host.pod.literal(SPIN_RETAINED).and_then(handed::retained));
+    names.as_ref().is_none_or(|names| names.contains(id))
 }
 
 /// What the shim hands to the application as a whole.

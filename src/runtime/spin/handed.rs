@@ -1,6 +1,8 @@
 //! What the Spin shim hands over beside the lists of the application's manifest, by the shim's own code. `capability` joins it with the
 //! mounts and variables of the pod, which this module does not know, and makes entries of it.
 
+use std::collections::HashSet;
+
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
@@ -23,10 +25,10 @@ pub const TELEMETRY: [&str; 4] = [
 pub const PROXIES: [&str; 6] =
     ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
 
-/// Whether the list in [`crate::image::names::SPIN_RETAINED`] keeps a component. The shim compares the names as written, and an
-/// empty list keeps all.
-pub fn retains(list: &str, id: &str) -> bool {
-    list.trim().is_empty() || list.split(',').any(|kept| kept == id)
+/// The components that the list in [`crate::image::names::SPIN_RETAINED`] keeps, as written; `None` for an empty list, which
+/// counts as keeping all. The pod chooses how many names there are, and the image how many components are looked for among them.
+pub fn retained(list: &str) -> Option<HashSet<&str>> {
+    (!list.trim().is_empty()).then(|| list.split(',').collect())
 }
 
 /// The container's variables that set an application variable, the winning one first: the shim copies the variable with
@@ -38,14 +40,22 @@ pub fn variables(name: &str) -> [String; 2] {
     [upper, prefixed]
 }
 
+/// Most bytes of a host whose templates are replaced: more than a grant may write. A host may name one variable as often as it
+/// likes, and the pod chooses how long its value is.
+const LONGEST_HOST: usize = 4096;
+
 /// A host of `allowed_outbound_hosts` with values in place of its templates; `None` if one of them has no value, or has
-/// no end.
+/// no end, or if it becomes too long.
 pub fn filled<'a>(written: &str, mut value: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
     let (mut text, mut rest) = (String::new(), written);
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, behind) = after.split_once("}}")?;
+        let value = value(name.trim())?;
+        if text.len().saturating_add(before.len()).saturating_add(value.len()) > LONGEST_HOST {
+            return None;
+        }
         text.push_str(before);
-        text.push_str(value(name.trim())?);
+        text.push_str(value);
         rest = behind;
     }
     text.push_str(rest);
@@ -77,7 +87,7 @@ mod tests {
         for (list, kept) in
             [("web", true), ("api,web", true), ("", true), (" ", true), ("api", false), ("api, web", false)]
         {
-            assert_eq!(retains(list, "web"), kept, "{list:?}");
+            assert_eq!(retained(list).is_none_or(|names| names.contains("web")), kept, "{list:?}");
         }
     }
 
@@ -93,6 +103,14 @@ mod tests {
         ] {
             assert_eq!(filled(written, value).as_deref(), text, "{written}");
         }
+    }
+
+    #[test]
+    fn a_host_that_values_make_longer_than_a_grant_can_write_is_not_made() {
+        let (long, short) = ("a".repeat(LONGEST_HOST + 1), "a".repeat(LONGEST_HOST));
+        assert_eq!(filled("{{ a }}", |_| Some(&long)), None);
+        assert_eq!(filled("{{ a }}", |_| Some(&short)), Some(short.clone()));
+        assert_eq!(filled(&"{{ a }}".repeat(5), |_| short.get(..1000)), None);
     }
 
     #[test]
