@@ -176,6 +176,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-quiet", app(&http, &json!({}))),
         ("spin-silent", app(&component("", HTTP), &json!({}))),
         ("spin-template", app(&http, &hosts(&["https://{{ payments_host }}"]))),
+        ("spin-hostname", app(&http, &hosts(&["https://{{ hostname }}"]))),
         ("spin-suffix", app(&http, &hosts(&["https://*.example.com"]))),
         ("spin-port", app(&http, &hosts(&["https://payments.example.com:8443"]))),
         (

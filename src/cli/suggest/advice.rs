@@ -81,8 +81,8 @@ fn unresolved(entries: &[Entry]) -> Vec<String> {
         .filter(|evidence| evidence.contains(UNRESOLVED))
         .map(|evidence| {
             format!(
-                "{evidence}; write the variable's value into `env` of the pod, as a literal, and suggest again to be granted \
-                 that host alone"
+                "{evidence}; write the variable's value into `env` of the pod, as a literal under its own name in capitals \
+                 (`API_HOST` for `api_host`), and suggest again to be granted that host alone"
             )
         })
         .collect();
