@@ -4,6 +4,7 @@
 mod handed_over;
 mod plug_ins;
 mod pod;
+mod resolution;
 mod shim_variables;
 mod spin;
 mod variables;
@@ -22,6 +23,8 @@ use crate::workload::Workload;
 
 pub(super) use plug_ins::plug_ins;
 pub(super) use pod::Pod;
+pub use resolution::REDIRECTED;
+use resolution::{Resolution, resolved};
 pub use spin::UNRESOLVED;
 
 /// The facts, pod and runtime that decide what an image is handed.
@@ -37,6 +40,8 @@ pub(super) struct RuntimeHost<'a> {
     retained: OnceCell<Option<HashSet<&'a str>>>,
     dotenv: OnceCell<Option<Entry>>,
     reconfigured: OnceCell<Option<&'static str>>,
+    /// How names of hosts resolve, found out for the first of them.
+    resolution: OnceCell<Resolution>,
 }
 
 impl<'a> RuntimeHost<'a> {
@@ -55,6 +60,7 @@ impl<'a> RuntimeHost<'a> {
             retained: OnceCell::new(),
             dotenv: OnceCell::new(),
             reconfigured: OnceCell::new(),
+            resolution: OnceCell::new(),
         }
     }
 
@@ -117,12 +123,13 @@ impl<'a> RuntimeHost<'a> {
 
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
-        merge(match (self.handover(), unit.component) {
+        let handed = match (self.handover(), unit.component) {
             (Handover::Only(given), _) => handed_over::of(self, &given),
             (Handover::SpinManifest, Some(component)) => spin::component(self, component),
             (Handover::SpinLayer, _) => spin::layer(self),
             (Handover::SpinManifest, None) | (Handover::Everything, _) => self.everything(),
-        })
+        };
+        merge(handed.into_iter().map(|entry| resolved(self, entry)))
     }
 
     /// What the program as a whole is handed beside its units: a Spin app's triggers, and plug-ins loaded beside it.
@@ -138,10 +145,11 @@ impl<'a> RuntimeHost<'a> {
     pub fn telemetry(&self) -> Vec<Entry> {
         let spin = matches!(self.family(), Family::Spin | Family::Everything);
         let runs = |kind: &ImageKind| matches!(kind, ImageKind::SpinApp | ImageKind::HttpComponent);
-        match self.program {
+        let sent = match self.program {
             Program::Wasm { kind, .. } if spin && runs(kind) => shim_variables::telemetry(self),
             _ => Vec::new(),
-        }
+        };
+        sent.into_iter().map(|entry| resolved(self, entry)).collect()
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

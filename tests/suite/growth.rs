@@ -855,34 +855,44 @@ fn the_places_of_as_many_mounts_as_are_followed_take_a_bounded_amount_of_memory(
     assert!((OF_MOUNTS / 8..OF_MOUNTS).contains(&largest), "{largest}");
 }
 
-/// Variables of a container, the application that the image holds, and the image's own variables.
-type Judged = (Value, SpinApp, Vec<String>);
+/// Variables of a container, the application that the image holds, the image's own variables, and the aliases of the pod.
+type Judged = (Value, SpinApp, Vec<String>, Value);
 
 /// So many of each.
 type Brought = fn(usize) -> Judged;
 
 /// Of what an application, its image and its pod each bring many, so that one could be gone through for each of the other.
-const JUDGED: [(&str, Brought); 4] = [
+const JUDGED: [(&str, Brought); 5] = [
     ("hosts with templates, and variables of the image", |n| {
         let hosts = (0..n).map(|v| format!("https://{{{{ v{v} }}}}").into()).collect();
-        (json!([]), app_of(vec![SpinComponent { allowed_outbound_hosts: hosts, ..component_of(0) }]), {
-            (0..n).map(|v| format!("V{v}")).collect()
-        })
+        (
+            json!([]),
+            app_of(vec![SpinComponent { allowed_outbound_hosts: hosts, ..component_of(0) }]),
+            { (0..n).map(|v| format!("V{v}")).collect() },
+            json!([]),
+        )
     }),
     ("components, and names of those that are kept", |n| {
         let names = list(10 * n, "c#");
         let kept = json!([{"name": "SPIN_COMPONENTS_TO_RETAIN", "value": names}]);
-        (kept, app_of((0..n).map(component_of).collect()), Vec::new())
+        (kept, app_of((0..n).map(component_of).collect()), Vec::new(), json!([]))
     }),
     ("templates of a host, and the value of their variable", |n| {
         let host = "{{ v }}".repeat(n).into();
         let component = SpinComponent { allowed_outbound_hosts: vec![host], ..component_of(0) };
-        (json!([{"name": "V", "value": "v".repeat(10 * n)}]), app_of(vec![component]), Vec::new())
+        (json!([{"name": "V", "value": "v".repeat(10 * n)}]), app_of(vec![component]), Vec::new(), json!([]))
+    }),
+    ("hosts, and aliases of the pod", |n| {
+        let hosts = (0..n).map(|v| format!("https://*.h{v}.example").into()).collect();
+        let component = SpinComponent { allowed_outbound_hosts: hosts, ..component_of(0) };
+        let names: Vec<_> = (0..n).map(|v| format!("a.h{v}.example")).collect();
+        let aliases = json!([{"ip": "10.0.0.1", "hostnames": names}]);
+        (json!([]), app_of(vec![component]), Vec::new(), aliases)
     }),
     ("variables of an application, and variables of the pod", |n| {
         let variables = (0..n).map(|v| format!("v{v}")).collect();
         let env = (0..n).map(|v| json!({"name": format!("V{v}"), "value": "x"})).collect();
-        (env, app_of(vec![SpinComponent { variables, ..component_of(0) }]), Vec::new())
+        (env, app_of(vec![SpinComponent { variables, ..component_of(0) }]), Vec::new(), json!([]))
     }),
 ];
 
@@ -895,8 +905,8 @@ fn app_of(components: Vec<SpinComponent>) -> SpinApp {
 }
 
 /// What is judged of such a pod takes.
-fn judged((env, app, of_image): Judged) -> AllocationInfo {
-    let spec = json!({"containers": [{"name": "c", "image": "a", "env": env}]});
+fn judged((env, app, of_image, aliases): Judged) -> AllocationInfo {
+    let spec = json!({"containers": [{"name": "c", "image": "a", "env": env}], "hostAliases": aliases});
     let pod = workload::read(&json!({"metadata": {}, "spec": spec}).to_string(), Kind::Pod, "shop").unwrap();
     let digest: Digest = DIGEST.parse().unwrap();
     let module = ModuleFacts::blank("/app.wasm", WasmFormat::Component);

@@ -120,6 +120,11 @@ impl<'a> Pod<'a> {
         around().filter(move |(_, parts)| Some(**parts) == latest).map(|(mount, _)| mount)
     }
 
+    /// The spec of the pod.
+    pub const fn spec(&self) -> &'a PodSpec {
+        self.spec
+    }
+
     /// The RuntimeClass that the pod names.
     pub fn runtime_class(&self) -> Option<&'a str> {
         self.spec.runtime_class_name.as_deref()

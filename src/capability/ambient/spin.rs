@@ -309,7 +309,8 @@ fn resolve(host: &RuntimeHost<'_>, written: &str) -> Result<Resolved, String> {
         let [plain, prefixed] = handed::variables(name);
         let value = host.pod.literal(&plain);
         if value.is_none() && host.pod.sets(&prefixed) {
-            prefixed_alone = Some(format!(", as an env {plain} that the pod does not write wins over {prefixed}"));
+            prefixed_alone =
+                Some(format!(", as an env {plain} that the pod does not write wins over {prefixed}"));
         }
         variables.push(plain);
         value
