@@ -77,18 +77,19 @@ async fn programs_at(
     work.await.unwrap_or_else(|_| late(&facts))
 }
 
-/// Does work in proportion to a pod and its images. Where that is much, other tasks of this thread go on elsewhere meanwhile.
-/// The review that waits for a place here is given up when its time ends (`flow`), and its place in the line with it.
+/// Does work in proportion to a pod and its images. Other tasks of this thread go on elsewhere meanwhile, however little the work
+/// seems to be: what is counted wrong costs its own review time, and no other. Much work waits for a place. The review that waits
+/// is given up when its time ends (`flow`), and its place in the line with it.
 pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
     let known = inspection.containers.iter().map(|container| match &container.lookup {
         LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
         LookupResult::Unread { .. } => None,
     });
-    let threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if !threads || weight(workload, &known.collect::<Vec<_>>()) <= LIGHT {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
         return work();
     }
-    let _place = place_of(&PLACES, workload).await;
+    let is_light = weight(workload, &known.collect::<Vec<_>>()) <= LIGHT;
+    let _place = if is_light { None } else { place_of(&PLACES, workload).await };
     tokio::task::block_in_place(work)
 }
 
@@ -269,6 +270,21 @@ mod tests {
         assert!(started.len() == 20 && started.iter().all(|starts| *starts == expected[0]), "{started:?}");
         let late = programs(&heavy, FAMILY, facts, Duration::ZERO).await;
         assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
+    }
+
+    /// On the only thread: what is counted as little may be much.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_that_is_counted_as_little_holds_up_no_other_task_either() {
+        let review = async {
+            let (tell, told) = std::sync::mpsc::channel();
+            let other = tokio::spawn(async move { tell.send(()) });
+            let light = with_mounts("shop", 1, 1);
+            let nothing_known = Inspection { containers: Vec::new() };
+            let went_on =
+                beside(&light, &nothing_known, move || told.recv_timeout(Duration::from_secs(20)).is_ok());
+            (went_on.await, other.await.is_ok())
+        };
+        assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
     }
 
     /// A namespace with many heavy pods.

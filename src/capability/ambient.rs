@@ -5,6 +5,7 @@ mod handed_over;
 mod host;
 mod plug_ins;
 mod pod;
+mod resolution;
 mod shim_variables;
 mod spin;
 mod variables;
@@ -21,6 +22,8 @@ use crate::runtime::{Family, Handover};
 pub(super) use host::RuntimeHost;
 pub(super) use plug_ins::plug_ins;
 pub(super) use pod::Pod;
+pub use resolution::REDIRECTED;
+use resolution::resolved;
 pub use spin::UNRESOLVED;
 
 impl<'a> RuntimeHost<'a> {
@@ -78,12 +81,13 @@ impl<'a> RuntimeHost<'a> {
 
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
-        merge(match (self.handover(), unit.component) {
+        let handed = match (self.handover(), unit.component) {
             (Handover::Only(given), _) => handed_over::of(self, &given),
             (Handover::SpinManifest, Some(component)) => spin::component(self, component),
             (Handover::SpinLayer, _) => spin::layer(self),
             (Handover::SpinManifest, None) | (Handover::Everything, _) => self.everything(),
-        })
+        };
+        merge(handed.into_iter().map(|entry| resolved(self, entry)))
     }
 
     /// What the program as a whole is handed beside its units: a Spin app's triggers, and plug-ins loaded beside it.
@@ -99,10 +103,11 @@ impl<'a> RuntimeHost<'a> {
     pub fn telemetry(&self) -> Vec<Entry> {
         let sends = self.family().runtime().sends_telemetry();
         let runs = |kind: &ImageKind| matches!(kind, ImageKind::SpinApp | ImageKind::HttpComponent);
-        match self.program {
+        let sent = match self.program {
             Program::Wasm { kind, .. } if sends && runs(kind) => shim_variables::telemetry(self),
             _ => Vec::new(),
-        }
+        };
+        sent.into_iter().map(|entry| resolved(self, entry)).collect()
     }
 
     /// Where the Spin shim asks for messages of queues, if the pod or the image may lead it elsewhere than to AWS.
@@ -110,7 +115,8 @@ impl<'a> RuntimeHost<'a> {
         let spin = matches!(self.family(), Family::Spin | Family::Everything);
         let app = spin_app(self.facts, self.program).filter(|_| spin);
         let asks = app.is_some_and(|app| is_started(app, handed::QUEUES, |component| self.keeps(component)));
-        if asks { shim_variables::queues(self) } else { Vec::new() }
+        let sent = if asks { shim_variables::queues(self) } else { Vec::new() };
+        sent.into_iter().map(|entry| resolved(self, entry)).collect()
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

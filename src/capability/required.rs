@@ -123,7 +123,13 @@ pub(super) fn of_app(
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
     let app = spin_app(facts, program);
-    let starts = |trigger: &&String| app.is_some_and(|app| is_started(app, trigger, &keeps));
+    // Once through the components: the image chooses how many there are, and how many types of triggers.
+    let (mut kept, mut left_out) = (HashSet::new(), HashSet::new());
+    for component in app.into_iter().flat_map(|app| &app.components) {
+        let names = if keeps(component) { &mut kept } else { &mut left_out };
+        names.extend(&component.triggers);
+    }
+    let starts = |trigger: &&String| kept.contains(*trigger) || !left_out.contains(*trigger);
     for trigger in app.into_iter().flat_map(|app| &app.triggers).filter(starts) {
         let evidence = format!("locked app trigger \"{trigger}\"");
         entries.push(Entry::new(Capability::Trigger, &*evidence).named(trigger));

@@ -111,6 +111,23 @@ impl HostPattern {
         self
     }
 
+    /// The same scheme and ports at any host.
+    #[must_use]
+    pub fn with_any_host(mut self) -> Self {
+        self.host = Host::Any;
+        self
+    }
+
+    /// The name that is looked up to reach it, beginning with a dot where that stands for all names below; `None` for addresses, for
+    /// any host and for what is reached without a look-up.
+    pub fn name(&self) -> Option<&str> {
+        match &self.host {
+            _ if self.is_internal() => None,
+            Host::Name(name) | Host::Suffix(name) => Some(name),
+            Host::Any | Host::Net(_) | Host::ToSelf => None,
+        }
+    }
+
     /// The component id that a Spin application reaches through it by service chaining: `http://<id>.spin.internal`,
     /// `*` if it reaches all of them.
     pub fn chained_component(&self) -> Option<&str> {

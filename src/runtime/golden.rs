@@ -964,6 +964,29 @@ fn a_look_up_keeps_what_every_runtime_loads_as_native_code() {
     }
 }
 
+#[test]
+fn spin_refuses_triggers_that_it_lacks() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
+    let app = image.spin.as_mut().unwrap();
+    app.triggers = ["http", "mqtt", "timer"].map(String::from).into();
+    app.components[0].triggers = ["http".to_string()].into();
+    let timed = SpinComponent { triggers: ["timer".to_string()].into(), ..app.components[0].clone() };
+    app.components.push(SpinComponent { id: "timed".into(), ..timed });
+    let kept = |retained| {
+        let command = ["/".to_string()];
+        let start = Start { command: &command, retained, ..Start::default() };
+        match Family::Spin.start(&image, &start) {
+            Program::Unknown { reason } => reason,
+            _ => started(Family::Spin, &image, &start),
+        }
+    };
+    let lacks = "a trigger of the type `timer`";
+    assert!(kept(Variable::Unset).contains(lacks), "{}", kept(Variable::Unset));
+    assert!(kept(Variable::Literal("web,timed")).contains(lacks));
+    assert_eq!(kept(Variable::Literal("web")), "spin app", "its trigger is left out");
+    assert_eq!(kept(Variable::Elsewhere), "spin app", "what is left out is not known");
+}
+
 /// runwasi's check before the start assembles text (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`, `can_handle`), and
 /// its engines take binaries alone (`runwasi:crates/containerd-shim-{wasmtime,wasmer,wamr}/src/instance.rs`).
 #[test]

@@ -12,7 +12,7 @@ use super::handover::Handover;
 use super::runwasi::{self, Source};
 use crate::image::entry::{Variable, View};
 use crate::image::names::{SPIN_RETAINED, SPIN_TOML};
-use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, program};
 use crate::quantity::Quantity;
 
 /// This family's entry in the table of runtimes.
@@ -148,10 +148,31 @@ fn missed(argument: &str) -> Choice {
 /// a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
 /// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
 fn kept(view: &View<'_>, choice: Choice) -> Choice {
-    let (Variable::Literal(list), Some(app)) = (view.start.retained, &view.facts.spin) else { return choice };
+    let Some(app) = &view.facts.spin else { return choice };
     if !matches!(&choice, Choice::Starts(Program::Wasm { kind: ImageKind::SpinApp, .. })) {
         return choice;
     }
+    match view.start.retained {
+        Variable::Unset => supported(app.triggers.iter(), choice),
+        Variable::Literal(list) => narrowed(app, list, choice),
+        // What is kept is not known.
+        Variable::Elsewhere => choice,
+    }
+}
+
+/// The shim starts no application with a trigger that it lacks (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`,
+/// `get_supported_triggers`).
+fn supported<'a>(mut triggers: impl Iterator<Item = &'a String>, choice: Choice) -> Choice {
+    match triggers.find(|trigger| !handed::TRIGGERS.contains(&trigger.as_str())) {
+        Some(trigger) => Choice::Nothing(format!(
+            "the application has a trigger of the type `{trigger}`, and the Spin shim starts it only with triggers of the types {}",
+            handed::TRIGGERS.join(", ")
+        )),
+        None => choice,
+    }
+}
+
+fn narrowed(app: &SpinApp, list: &str, choice: Choice) -> Choice {
     // The pod chooses how many names there are, and the image how many components.
     let names: HashSet<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
     let ids: HashSet<&str> = app.components.iter().map(|component| component.id.as_str()).collect();
@@ -160,8 +181,8 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
             "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
         ));
     }
-    let kept = app.components.iter().filter(|component| names.contains(&component.id.as_str()));
-    let mut chains = kept.flat_map(|component| {
+    let kept = || app.components.iter().filter(|component| names.contains(&component.id.as_str()));
+    let mut chains = kept().flat_map(|component| {
         component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, host.chained()?)))
     });
     match chains.find(|(_, target)| !names.contains(target)) {
@@ -169,6 +190,6 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
             "component `{}` may call `{target}`, which `{SPIN_RETAINED}` leaves out, so the shim does not start the application",
             component.id
         )),
-        None => choice,
+        None => supported(kept().flat_map(|component| &component.triggers), choice),
     }
 }

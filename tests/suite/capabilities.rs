@@ -1200,15 +1200,14 @@ fn a_template_is_any_host_unless_the_pod_writes_its_value_out() {
         beyond_start(&on("spin", &workload, spin(api, outgoing())))
     };
     let any = ["http.outbound https://*:*", "service-chaining *"];
-    let literal = json!([{"name": "SPIN_VARIABLE_API_HOST", "value": "a.example.com"}]);
+    let literal = json!([{"name": "API_HOST", "value": "a.example.com"}]);
     assert_eq!(with(json!([]), json!([])), any);
     assert_eq!(with(literal.clone(), json!([])), ["http.outbound https://a.example.com"]);
     let plain = json!([{"name": "API_HOST", "value": "b.example.com:8443"}]);
     assert_eq!(with(plain, json!([])), ["http.outbound https://b.example.com:8443"]);
-    let secret =
-        json!([{"name": "SPIN_VARIABLE_API_HOST", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    let secret = json!([{"name": "API_HOST", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
     assert_eq!(with(secret, json!([])), any);
-    let evil = json!([{"name": "SPIN_VARIABLE_API_HOST", "value": "a/../b"}]);
+    let evil = json!([{"name": "API_HOST", "value": "a/../b"}]);
     assert_eq!(with(evil, json!([])), any);
     for path in ["/runtime-config.toml", "/"] {
         let config = json!([{"name": "rc", "mountPath": path, "subPath": "c"}]);
@@ -1289,7 +1288,7 @@ fn a_mounted_runtime_config_is_noted_on_the_stores() {
 fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
     let api =
         SpinComponent { key_value_stores: strings(&["default"]), ..with_hosts(&["https://{{ api_host }}"]) };
-    let env = json!({"env": [{"name": "SPIN_VARIABLE_API_HOST", "value": "a.example.com"}]});
+    let env = json!({"env": [{"name": "API_HOST", "value": "a.example.com"}]});
     let mut imports = outgoing();
     imports.push(import("wasi:keyvalue/store@0.2.0-draft2", &["open"]));
     let mut image = spin(api, imports);
@@ -1371,11 +1370,111 @@ fn the_plain_variable_wins_over_the_prefixed_one_and_the_images_own_counts() {
         !both.iter().any(|line| line.contains("prefixed")),
         "the shim copies the plain one over it: {both:?}"
     );
-    let one = host(json!([prefixed.clone()]), &[]);
-    assert!(one.contains(&"http.outbound https://prefixed.example.com".to_string()), "{one:?}");
     // The image sets the plain one, whose value is not kept, so any host is possible.
     let own = host(json!([prefixed]), &["HOST"]);
     assert!(own.contains(&"http.outbound https://*:*".to_string()), "{own:?}");
+}
+
+/// The kubelet and the container runtime give every container variables, the shim's process has others, and the shim copies each over
+/// the prefixed one.
+#[test]
+fn a_prefixed_variable_alone_does_not_say_which_host_is_reached() {
+    let any = ["http.outbound https://*:*", "service-chaining *"];
+    let links = json!({"enableServiceLinks": true, "hostname": "evil"});
+    for name in ["kubernetes_service_host", "hostname", "db_service_host", "namespace", "payments"] {
+        let host = format!("https://{{{{ {name} }}}}");
+        let with = |variable: &str| {
+            let env = json!({"env": [{"name": variable, "value": "good.example"}]});
+            on("spin", &pod(&env, &links), spin(with_hosts(&[&host]), outgoing()))
+        };
+        let prefixed = with(&format!("SPIN_VARIABLE_{}", name.to_ascii_uppercase()));
+        assert_eq!(beyond_start(&prefixed), any, "{name}");
+        let why = format!("an env {} that the pod does not write wins", name.to_ascii_uppercase());
+        assert!(evidence(&prefixed.effective, any[0]).iter().any(|text| text.contains(&why)), "{name}");
+        let plain = with(&name.to_ascii_uppercase());
+        assert_eq!(beyond_start(&plain), ["http.outbound https://good.example"], "{name}");
+    }
+}
+
+#[test]
+fn a_variable_of_an_application_that_every_container_gets_is_shown_as_that() {
+    let api = SpinComponent { variables: strings(&["hostname", "mode"]), ..SpinComponent::default() };
+    let get = vec![import("spin:variables/variables@3.0.0", &["get"])];
+    let found = on("spin", &plain_pod(), spin(api, get));
+    let of = |name: &str| evidence(&found.effective, &format!("config {name} own")).join(", ");
+    assert!(of("hostname").contains("set by the container runtime"), "{}", of("hostname"));
+    assert!(!of("mode").contains("set by"), "{}", of("mode"));
+}
+
+fn reached_by(container: &Value, spec: &Value, hosts: &[&str]) -> Vec<String> {
+    beyond_start(&on("spin", &pod(container, spec), spin(with_hosts(hosts), outgoing())))
+}
+
+/// The runtime compares the name, and the container's resolver says where it leads.
+#[test]
+fn a_host_whose_name_the_pod_leads_elsewhere_is_any_host() {
+    let hosts = ["http://payments.example:8080"];
+    let (named, any) = (["http.outbound http://payments.example:8080"], ["http.outbound http://*:8080"]);
+    let alias = |name: &str| json!({"hostAliases": [{"ip": "169.254.169.254", "hostnames": ["x", name]}]});
+    let dns = |config: Value| json!({"dnsConfig": config});
+    let volume = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+    let mount = |at: &str| json!({"volumeMounts": [{"name": "v", "mountPath": at, "subPath": "x"}]});
+    let env = |name: &str| json!({"env": [{"name": name, "value": "x"}]});
+    let none = json!({});
+    for (container, spec, expected) in [
+        (&none, &alias("PAYMENTS.example"), any),
+        (&none, &alias("payments.example."), any),
+        (&none, &alias("example"), named),
+        (&none, &alias("a.payments.example"), named),
+        (&none, &json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["6.6.6.6"]}}), any),
+        (&none, &dns(json!({"nameservers": ["6.6.6.6"]})), any),
+        (&none, &dns(json!({"searches": ["evil.example"]})), any),
+        (&none, &dns(json!({"options": [{"name": "ndots", "value": "1"}]})), named),
+        (&none, &json!({"dnsPolicy": "Default"}), named),
+        (&none, &json!({"hostname": "web"}), named),
+        (&none, &json!({"hostnameOverride": "payments.example"}), any),
+        (&mount("/etc/hosts"), &volume, any),
+        (&mount("/etc/../etc/resolv.conf"), &volume, any),
+        (&mount("/etc/nsswitch.conf"), &volume, any),
+        (&mount("/etc"), &volume, any),
+        (&mount("/"), &volume, any),
+        (&mount("/etc/ssl"), &volume, named),
+        (&mount("/data"), &volume, named),
+        (&json!({"terminationMessagePath": "/etc/hosts"}), &none, any),
+        (&env("LOCALDOMAIN"), &none, any),
+        (&env("HOSTALIASES"), &none, any),
+        (&env("DOMAIN"), &none, named),
+        (&none, &none, named),
+    ] {
+        assert_eq!(reached_by(container, spec, &hosts), expected, "{container} {spec}");
+    }
+    let found = on("spin", &pod(&none, &alias("payments.example")), spin(with_hosts(&hosts), outgoing()));
+    let seen = evidence(&found.effective, any[0]).join(", ");
+    let says = "counts as any host, as hostAliases of the pod gives it an address: leave that out, or grant http://*:8080";
+    assert!(seen.contains(says), "{seen}");
+}
+
+#[test]
+fn only_hosts_that_are_looked_up_by_name_are_led_elsewhere() {
+    let aliases = json!({"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a.b.example"]}]});
+    let elsewhere = json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["6.6.6.6"]}});
+    for (host, spec, expected) in [
+        ("https://*.b.example", &aliases, &["http.outbound https://*"][..]),
+        ("https://*.example", &aliases, &["http.outbound https://*"]),
+        ("https://*.c.example", &aliases, &["http.outbound https://*.c.example"]),
+        ("https://10.0.0.1", &elsewhere, &["http.outbound https://10.0.0.1"]),
+        ("https://10.0.0.0/8", &elsewhere, &["http.outbound https://10.0.0.0/8"]),
+        ("http://web.spin.internal", &elsewhere, &["service-chaining web"]),
+        ("http://self", &elsewhere, &["service-chaining self"]),
+    ] {
+        assert_eq!(reached_by(&json!({}), spec, &[host]), expected, "{host}");
+    }
+    let tcp = vec![import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"])];
+    let found = on("spin", &pod(&json!({}), &elsewhere), spin(with_hosts(&["tcp://db:5432"]), tcp));
+    assert_eq!(beyond_start(&found), ["net.tcp.connect tcp://*:5432"]);
+    let env = json!({"env": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}]});
+    let found = on("spin", &pod(&env, &elsewhere), spin(SpinComponent::default(), vec![]));
+    assert!(to_grant(&found).contains(&"http.outbound http://*:4318".to_string()), "{:?}", to_grant(&found));
 }
 
 #[test]

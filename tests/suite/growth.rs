@@ -25,7 +25,8 @@ use wasmgate::image::mounts::Mount;
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
 use wasmgate::image::{
-    Depth, Digest, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, WasmFormat, module,
+    Depth, Digest, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, SpinApp, SpinComponent,
+    WasmFormat, module,
 };
 use wasmgate::inspection::{Container, LookupResult};
 use wasmgate::lookup::SizeLimits;
@@ -35,6 +36,7 @@ use wasmgate::quantity::Quantity;
 use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::{Login, foreign};
 use wasmgate::review;
+use wasmgate::runtime::Runtimes;
 use wasmgate::sources::{Algorithm, KeyOptions, Signers};
 use wasmgate::workload::{self, Kind, Role, managed};
 
@@ -851,6 +853,89 @@ fn the_places_of_as_many_mounts_as_are_followed_take_a_bounded_amount_of_memory(
         println!("mounts that lead to {length} bytes: {} and {}", seen.bytes_max, handed.bytes_max);
     }
     assert!((OF_MOUNTS / 8..OF_MOUNTS).contains(&largest), "{largest}");
+}
+
+/// Variables of a container, the application that the image holds, the image's own variables, and the aliases of the pod.
+type Judged = (Value, SpinApp, Vec<String>, Value);
+
+/// So many of each.
+type Brought = fn(usize) -> Judged;
+
+/// Of what an application, its image and its pod each bring many, so that one could be gone through for each of the other.
+const JUDGED: [(&str, Brought); 5] = [
+    ("hosts with templates, and variables of the image", |n| {
+        let hosts = (0..n).map(|v| format!("https://{{{{ v{v} }}}}").into()).collect();
+        (
+            json!([]),
+            app_of(vec![SpinComponent { allowed_outbound_hosts: hosts, ..component_of(0) }]),
+            { (0..n).map(|v| format!("V{v}")).collect() },
+            json!([]),
+        )
+    }),
+    ("components, and names of those that are kept", |n| {
+        let names = list(10 * n, "c#");
+        let kept = json!([{"name": "SPIN_COMPONENTS_TO_RETAIN", "value": names}]);
+        (kept, app_of((0..n).map(component_of).collect()), Vec::new(), json!([]))
+    }),
+    ("templates of a host, and the value of their variable", |n| {
+        let host = "{{ v }}".repeat(n).into();
+        let component = SpinComponent { allowed_outbound_hosts: vec![host], ..component_of(0) };
+        (json!([{"name": "V", "value": "v".repeat(10 * n)}]), app_of(vec![component]), Vec::new(), json!([]))
+    }),
+    ("hosts, and aliases of the pod", |n| {
+        let hosts = (0..n).map(|v| format!("https://*.h{v}.example").into()).collect();
+        let component = SpinComponent { allowed_outbound_hosts: hosts, ..component_of(0) };
+        let names: Vec<_> = (0..n).map(|v| format!("a.h{v}.example")).collect();
+        let aliases = json!([{"ip": "10.0.0.1", "hostnames": names}]);
+        (json!([]), app_of(vec![component]), Vec::new(), aliases)
+    }),
+    ("variables of an application, and variables of the pod", |n| {
+        let variables = (0..n).map(|v| format!("v{v}")).collect();
+        let env = (0..n).map(|v| json!({"name": format!("V{v}"), "value": "x"})).collect();
+        (env, app_of(vec![SpinComponent { variables, ..component_of(0) }]), Vec::new(), json!([]))
+    }),
+];
+
+fn component_of(number: usize) -> SpinComponent {
+    SpinComponent { id: format!("c{number}"), ..SpinComponent::default() }
+}
+
+fn app_of(components: Vec<SpinComponent>) -> SpinApp {
+    SpinApp { name: "shop".into(), triggers: ["http".to_string()].into(), components }
+}
+
+/// What is judged of such a pod takes.
+fn judged((env, app, of_image, aliases): Judged) -> AllocationInfo {
+    let spec = json!({"containers": [{"name": "c", "image": "a", "env": env}], "hostAliases": aliases});
+    let pod = workload::read(&json!({"metadata": {}, "spec": spec}).to_string(), Kind::Pod, "shop").unwrap();
+    let digest: Digest = DIGEST.parse().unwrap();
+    let module = ModuleFacts::blank("/app.wasm", WasmFormat::Component);
+    let facts = ImageFacts {
+        spin: Some(app),
+        env: of_image,
+        modules: vec![module],
+        ..ImageFacts::blank(&digest, &digest)
+    };
+    let program =
+        Program::Wasm { kind: ImageKind::SpinApp, packaging: Packaging::RootFilesystem, modules: vec![0] };
+    let lookup = LookupResult::Known { facts: Arc::new(facts), program };
+    let container =
+        Container { role: Role::Container, index: 0, name: "c".into(), image: "a".into(), lookup };
+    let spin = Runtimes::default().profiles.into_iter().find(|profile| profile.name == "spin").unwrap();
+    measure(|| drop(assess(&pod, &container, Some(&spin))))
+}
+
+#[test]
+fn what_an_application_asks_for_is_judged_in_proportion_to_what_its_image_and_its_pod_bring() {
+    let mut slow = Vec::new();
+    for (what, of) in JUDGED {
+        let (small, large) = (judged(of(60)), judged(of(60 * TIMES)));
+        println!("{what}: {} and {} bytes", small.bytes_total, large.bytes_total);
+        if large.bytes_total > MOST_TIMES * small.bytes_total {
+            slow.push(what);
+        }
+    }
+    assert!(slow.is_empty(), "{slow:?}");
 }
 
 /// Aliases multiply what a short text stands for.

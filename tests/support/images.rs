@@ -176,6 +176,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-quiet", app(&http, &json!({}))),
         ("spin-silent", app(&component("", HTTP), &json!({}))),
         ("spin-template", app(&http, &hosts(&["https://{{ payments_host }}"]))),
+        ("spin-hostname", app(&http, &hosts(&["https://{{ hostname }}"]))),
         ("spin-suffix", app(&http, &hosts(&["https://*.example.com"]))),
         ("spin-port", app(&http, &hosts(&["https://payments.example.com:8443"]))),
         (
@@ -207,6 +208,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-ai", app(&answering("fermyon:spin/llm@2.0.0", "infer"), &stores("ai_models"))),
         ("spin-variable", variable_app()),
         ("spin-redis-trigger", triggered_by("redis")),
+        ("spin-timer-trigger", triggered_by("timer")),
         ("spin-two", two_components()),
         ("spin-id", with_id("orders_api.v2")),
         ("spin-id-path", with_id("a/../../.cache")),

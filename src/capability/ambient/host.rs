@@ -1,7 +1,7 @@
 //! Where an image runs.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::pod::Pod;
 use crate::capability::Entry;
@@ -24,6 +24,19 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     pub reconfigured: OnceCell<Option<&'static str>>,
     /// The components that the pod keeps; all of them if there is none.
     pub retained: OnceCell<Option<HashSet<&'a str>>>,
+    /// How names of hosts resolve, found out for the first of them.
+    pub resolution: OnceCell<Resolution>,
+}
+
+/// What resolves otherwise than in a pod that says nothing about it ([`super::resolution`]).
+#[derive(Debug)]
+pub(in crate::capability) struct Resolution {
+    /// Why every name may.
+    pub every: Option<String>,
+    /// Whether every name may that does not end with a dot.
+    pub searched: bool,
+    /// The names to which the pod gives an address, each from its end, and the field that does.
+    pub given: BTreeMap<String, &'static str>,
 }
 
 impl<'a> RuntimeHost<'a> {
@@ -42,6 +55,7 @@ impl<'a> RuntimeHost<'a> {
             dotenv: OnceCell::new(),
             reconfigured: OnceCell::new(),
             retained: OnceCell::new(),
+            resolution: OnceCell::new(),
         }
     }
 

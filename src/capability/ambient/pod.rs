@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::variables::Variables;
-use crate::capability::{Access, Capability, Entry, path};
+use crate::capability::{Access, Capability, Entry, glob, path};
 use crate::image::entry::{self, Leads, TOKEN_FOLDER};
 use crate::image::mounts::Mounts;
 use crate::image::{self, ImageFacts};
@@ -118,6 +118,11 @@ impl<'a> Pod<'a> {
         let around = move || self.mounts.iter().zip(&self.parts).filter(move |(mount, _)| covers(mount));
         let latest = around().map(|(_, parts)| *parts).max();
         around().filter(move |(_, parts)| Some(**parts) == latest).map(|(mount, _)| mount)
+    }
+
+    /// The spec of the pod.
+    pub const fn spec(&self) -> &'a PodSpec {
+        self.spec
     }
 
     /// The RuntimeClass that the pod names.
@@ -260,6 +265,12 @@ impl<'a> Pod<'a> {
                 .extend(["*_SERVICE_HOST", "*_SERVICE_PORT*", "*_PORT", "*_PORT_*"].map(|name| (name, link)));
         }
         variables
+    }
+
+    /// What gives every container a variable of this name; `None` if the pod writes its own, or nothing is known to.
+    pub fn platform_variable(&self, name: &str) -> Option<&'static str> {
+        let known = self.platform_variables().into_iter().find(|(pattern, _)| glob::covers(pattern, name));
+        known.filter(|_| !self.sets(name)).map(|(_, evidence)| evidence)
     }
 
     /// The value of a variable that the spec writes out; `None` if the variable is absent, comes from elsewhere, or

@@ -21,7 +21,7 @@ pub const UNRESOLVED: &str = "is not known before start";
 
 /// Whether the app's component is started.
 pub(super) fn retains(host: &RuntimeHost<'_>, id: &str) -> bool {
-    let names = host.retained.get_or_init(|| handed::retained(host.pod.literal(SPIN_RETAINED)?));
+    let names = host.retained.get_or_init(|| host.pod.literal(SPIN_RETAINED).and_then(handed::retained));
     names.as_ref().is_none_or(|names| names.contains(id))
 }
 
@@ -208,6 +208,10 @@ fn variable(host: &RuntimeHost<'_>, name: &str, dotenv: Option<&Entry>, at: &str
         entry.secret |= source.secret;
         entry.evidence.extend(source.evidence);
     }
+    // These reveal no secret, and are granted like the image's own.
+    if let Some(evidence) = names.first().and_then(|plain| host.pod.platform_variable(plain)) {
+        entry = entry.seen_in(evidence);
+    }
     for env in names.iter().filter(|env| host.is_set_by_image(env)) {
         entry = entry.seen_in(format!("env {env} of the image"));
     }
@@ -253,8 +257,11 @@ fn of_template(
     (written, widest): (&str, &WrittenHost),
     evidence: &str,
 ) -> Vec<Entry> {
-    let Some(Resolved { text, variables }) = resolve(host, written) else {
-        return of_pattern(widest, &format!("{evidence} {UNRESOLVED}: taken for any host"));
+    let (text, variables) = match resolve(host, written) {
+        Ok(Resolved { text, variables }) => (text, variables),
+        Err(why) => {
+            return of_pattern(widest, &format!("{evidence} {UNRESOLVED}{why}: taken for any host"));
+        }
     };
     let set_by = variables.iter().map(|name| format!("env {name}")).collect::<Vec<_>>().join(", ");
     if let Some(patterns) = hosts(&text) {
@@ -286,24 +293,30 @@ struct Resolved {
     variables: Vec<String>,
 }
 
-/// The host with the pod's literals in place of its templates; `None` if one of them is not written in the pod spec, or
-/// a mounted runtime configuration may override it.
-fn resolve(host: &RuntimeHost<'_>, written: &str) -> Option<Resolved> {
+/// The host with the pod's literals in place of its templates; else why it is not known, where more can be said than that the
+/// pod spec does not write it, or that a mounted runtime configuration may override it.
+///
+/// Only the plain variable counts, since the shim copies it over the prefixed one. Where the pod does not write it, the image may
+/// set it, or the kubelet or the container runtime (`HOSTNAME`, service links), or it is one of the shim's own process, which keeps
+/// those that containerd has (`containerd-shim-wasm:src/sys/unix/container/executor.rs`, `setup_envs`).
+fn resolve(host: &RuntimeHost<'_>, written: &str) -> Result<Resolved, String> {
+    let unknown = String::new;
     if reconfigured(host).is_some() {
-        return None;
+        return Err(unknown());
     }
-    let pod = &host.pod;
-    let mut variables = Vec::new();
-    // The first that may be set wins, also one that the image sets, whose values are not stored.
+    let (mut variables, mut prefixed_alone) = (Vec::new(), None);
     let value = |name: &str| {
-        let mut names = handed::variables(name).into_iter();
-        let set = names.find(|env| pod.may_set(env).is_some() || host.is_set_by_image(env))?;
-        let value = pod.literal(&set);
-        variables.push(set);
+        let [plain, prefixed] = handed::variables(name);
+        let value = host.pod.literal(&plain);
+        if value.is_none() && host.pod.sets(&prefixed) {
+            prefixed_alone =
+                Some(format!(", as an env {plain} that the pod does not write wins over {prefixed}"));
+        }
+        variables.push(plain);
         value
     };
-    let text = handed::filled(written, value)?;
-    Some(Resolved { text, variables })
+    let text = handed::filled(written, value);
+    text.map(|text| Resolved { text, variables }).ok_or_else(|| prefixed_alone.unwrap_or_else(unknown))
 }
 
 fn of_patterns(patterns: &[WrittenHost], evidence: &str) -> Vec<Entry> {

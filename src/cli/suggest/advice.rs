@@ -1,8 +1,10 @@
 //! Advice about what cannot be known from the image and the manifest.
 
+use std::collections::BTreeSet;
+
 use super::Open;
 use crate::admission::Examined;
-use crate::capability::ambient::UNRESOLVED;
+use crate::capability::ambient::{REDIRECTED, UNRESOLVED};
 use crate::capability::{Capability, Entry, HostPattern, interpreter};
 use crate::cli::report::JudgedFacts;
 use crate::image::{Interpreter, ModuleFacts, Program};
@@ -14,6 +16,7 @@ pub(super) fn of(examined: &Examined<JudgedFacts>, kept: &JudgedFacts, open: &[O
         let about = |text: String| format!("container `{}`: {text}", one.container);
         advice.extend(interpreters(examined, one).into_iter().map(about));
         advice.extend(unresolved(&one.entries).into_iter().map(about));
+        advice.extend(redirected(&one.entries).into_iter().map(about));
         advice.extend(any_host(&one.entries).map(about));
         advice.extend(unread(&one.entries).map(about));
         advice.extend(patterns(&one.entries).into_iter().map(about));
@@ -81,8 +84,8 @@ fn unresolved(entries: &[Entry]) -> Vec<String> {
         .filter(|evidence| evidence.contains(UNRESOLVED))
         .map(|evidence| {
             format!(
-                "{evidence}; write the variable's value into `env` of the pod, as a literal, and suggest again to be granted \
-                 that host alone"
+                "{evidence}; write the variable's value into `env` of the pod, as a literal under its own name in capitals \
+                 (`API_HOST` for `api_host`), and suggest again to be granted that host alone"
             )
         })
         .collect();
@@ -91,11 +94,17 @@ fn unresolved(entries: &[Entry]) -> Vec<String> {
     found
 }
 
+/// Advice about hosts whose names the pod itself leads elsewhere, with the evidence as it is: that says what to leave out.
+fn redirected(entries: &[Entry]) -> BTreeSet<String> {
+    let evidence = entries.iter().flat_map(|entry| &entry.evidence);
+    evidence.filter(|evidence| evidence.contains(REDIRECTED)).cloned().collect()
+}
+
 /// Advice about sockets and requests on a runtime that does not restrict hosts.
 fn any_host(entries: &[Entry]) -> Option<String> {
     let wide = |entry: &&Entry| {
         entry.host.as_ref().is_some_and(|host| *host.pattern() == HostPattern::ANY)
-            && !entry.evidence.iter().any(|e| e.contains(UNRESOLVED))
+            && !entry.evidence.iter().any(|e| e.contains(UNRESOLVED) || e.contains(REDIRECTED))
     };
     let mut names: Vec<&str> = entries.iter().filter(wide).map(|entry| entry.capability.as_str()).collect();
     names.dedup();

@@ -52,8 +52,8 @@ pub const PROFILE_VARIABLES: [&str; 3] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENT
 /// Where it looks without them.
 pub const PROFILE_FOLDERS: [&str; 2] = ["/root/.aws", "/.aws"];
 
-/// The components that the list in [`crate::image::names::SPIN_RETAINED`] keeps. The shim compares the names as written, and an
-/// empty list keeps all, which is `None`.
+/// The components that the list in [`crate::image::names::SPIN_RETAINED`] keeps, as written; `None` for an empty list, which
+/// counts as keeping all. The pod chooses how many names there are, and the image how many components are looked for among them.
 pub fn retained(list: &str) -> Option<HashSet<&str>> {
     (!list.trim().is_empty()).then(|| list.split(',').collect())
 }
@@ -67,14 +67,22 @@ pub fn variables(name: &str) -> [String; 2] {
     [upper, prefixed]
 }
 
+/// Most bytes of a host whose templates are replaced: more than a grant may write. A host may name one variable as often as it
+/// likes, and the pod chooses how long its value is.
+const LONGEST_HOST: usize = 4096;
+
 /// A host of `allowed_outbound_hosts` with values in place of its templates; `None` if one of them has no value, or has
-/// no end.
+/// no end, or if it becomes too long.
 pub fn filled<'a>(written: &str, mut value: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
     let (mut text, mut rest) = (String::new(), written);
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, behind) = after.split_once("}}")?;
+        let value = value(name.trim())?;
+        if text.len().saturating_add(before.len()).saturating_add(value.len()) > LONGEST_HOST {
+            return None;
+        }
         text.push_str(before);
-        text.push_str(value(name.trim())?);
+        text.push_str(value);
         rest = behind;
     }
     text.push_str(rest);
@@ -122,6 +130,14 @@ mod tests {
         ] {
             assert_eq!(filled(written, value).as_deref(), text, "{written}");
         }
+    }
+
+    #[test]
+    fn a_host_that_values_make_longer_than_a_grant_can_write_is_not_made() {
+        let (long, short) = ("a".repeat(LONGEST_HOST + 1), "a".repeat(LONGEST_HOST));
+        assert_eq!(filled("{{ a }}", |_| Some(&long)), None);
+        assert_eq!(filled("{{ a }}", |_| Some(&short)), Some(short.clone()));
+        assert_eq!(filled(&"{{ a }}".repeat(5), |_| short.get(..1000)), None);
     }
 
     #[test]

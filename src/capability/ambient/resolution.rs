@@ -1,0 +1,108 @@
+//! What a pod changes about how names of hosts resolve in one of its containers. A runtime compares a host by its name with what is
+//! allowed, and then asks the resolver of the container. So a name that the pod leads elsewhere stands for any host.
+
+use std::ops::Bound;
+
+use super::host::{Resolution, RuntimeHost};
+use crate::capability::{Entry, path};
+use crate::image::entry::Leads;
+
+/// What the evidence says of a host whose name the pod leads elsewhere.
+pub const REDIRECTED: &str = "counts as any host";
+
+/// Files that a resolver reads (hosts(5), resolv.conf(5), nsswitch.conf(5), host.conf(5)). The kubelet and the container runtime
+/// write the first two over those of the image, unless the pod mounts its own.
+const FILES: [&str; 4] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf"];
+
+/// Variables by which a resolver changes names, or reads another file (hostname(7), resolv.conf(5), host.conf(5)). The Spin shim
+/// sets those of the container in its own process.
+const VARIABLES: [&str; 3] = ["HOSTALIASES", "LOCALDOMAIN", "RESOLV_HOST_CONF"];
+
+impl Resolution {
+    pub fn new(host: &RuntimeHost<'_>) -> Self {
+        let spec = host.pod.spec();
+        let aliases = spec.host_aliases.iter().flatten().flat_map(|alias| alias.hostnames.iter().flatten());
+        let own = [("hostname", &spec.hostname), ("hostnameOverride", &spec.hostname_override)];
+        let own = own.into_iter().filter_map(|(field, name)| Some((name.as_ref()?, field)));
+        let given = aliases.map(|name| (name, "hostAliases")).chain(own);
+        let searches = spec.dns_config.iter().flat_map(|config| config.searches.iter().flatten());
+        Self {
+            every: servers(host).or_else(|| variable(host)).or_else(|| file(host)),
+            searched: searches.count() > 0,
+            given: given.map(|(name, field)| (backwards(name), field)).collect(),
+        }
+    }
+
+    /// Why this name may lead elsewhere, or one below it where it begins with a dot; `None` if it does not.
+    fn redirects(&self, name: &str) -> Option<String> {
+        if let Some(why) = &self.every {
+            return Some(why.clone());
+        }
+        if self.searched && !name.ends_with('.') {
+            return Some("dnsConfig.searches of the pod is tried with it".to_string());
+        }
+        let ending = backwards(name);
+        // The names with this ending come next to each other.
+        let mut from = self.given.range::<str, _>((Bound::Included(ending.as_str()), Bound::Unbounded));
+        let (given, field) = from.next()?;
+        let is_given = *given == ending || (name.starts_with('.') && given.starts_with(&ending));
+        is_given.then(|| format!("{field} of the pod gives it an address"))
+    }
+}
+
+/// The entry, with any host in the place of one whose name the pod leads elsewhere. Its scheme and port stay.
+pub(super) fn resolved(host: &RuntimeHost<'_>, entry: Entry) -> Entry {
+    let Some(written) = &entry.host else { return entry };
+    let Some(name) = written.pattern().name() else { return entry };
+    let resolution = host.resolution.get_or_init(|| Resolution::new(host));
+    let Some(why) = resolution.redirects(name) else { return entry };
+    let any = written.pattern().clone().with_any_host();
+    let note = format!("{} {REDIRECTED}, as {why}: leave that out, or grant {any}", written.as_str());
+    entry.to_host(any).seen_in(note)
+}
+
+/// The name as resolvers compare it, from its end.
+fn backwards(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase().chars().rev().collect()
+}
+
+/// Name servers of the pod's own. A resolver asks all of its servers.
+fn servers(host: &RuntimeHost<'_>) -> Option<String> {
+    let spec = host.pod.spec();
+    if spec.dns_policy.as_deref() == Some("None") {
+        return Some("dnsPolicy of the pod is None".to_string());
+    }
+    let servers = spec.dns_config.iter().flat_map(|config| config.nameservers.iter().flatten());
+    (servers.count() > 0).then(|| "dnsConfig.nameservers of the pod may answer for it".to_string())
+}
+
+/// A variable that the pod or the image sets by its name.
+fn variable(host: &RuntimeHost<'_>) -> Option<String> {
+    let set = |name: &&str| host.pod.sets(name) || host.is_set_by_image(name);
+    VARIABLES.into_iter().find(set).map(|name| format!("env {name} changes how it resolves"))
+}
+
+/// A mount that may hold one of the resolver's files.
+fn file(host: &RuntimeHost<'_>) -> Option<String> {
+    let log = host.pod.termination_log();
+    if let Some(file) = FILES.into_iter().find(|file| *file == log) {
+        return Some(format!("terminationMessagePath of the container is {file}"));
+    }
+    FILES.into_iter().find_map(|file| held(host, file))
+}
+
+fn held(host: &RuntimeHost<'_>, file: &str) -> Option<String> {
+    let (place, is_known) = match host.leads(file) {
+        Leads::To(place) => (place, true),
+        Leads::Anywhere => (file.to_string(), false),
+    };
+    let covers = |tree: &str| path::covers(tree, file) || path::covers(tree, &place);
+    let mount = host.pod.mounts().iter().find(|mount| mount.path.as_deref().is_some_and(covers));
+    match mount {
+        Some(mount) => {
+            let mount = mount.evidence.first().map_or("a mount", String::as_str);
+            Some(format!("{mount} may hold {file}"))
+        }
+        None => (!is_known).then(|| format!("{file} may be in a volume")),
+    }
+}
