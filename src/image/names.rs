@@ -14,7 +14,7 @@ pub const SPIN_RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
 /// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
 pub const SLIGHTFILE: &str = "/slightfile.toml";
 /// The program of slight.
-pub(super) const SLIGHT_PROGRAM: &str = "/app.wasm";
+pub const SLIGHT_PROGRAM: &str = "/app.wasm";
 /// Manifest of Wasm Workers Server (`containerd-wasm-shims:containerd-shim-wws/src/engine.rs`).
 pub const WWS_TOML: &str = "/.wws.toml";
 /// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).

@@ -317,6 +317,10 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .build(),
         ),
         (
+            "beside-slight",
+            rootfs("linux/amd64", "/good.wasm", &[("app.wasm", &printing), ("good.wasm", &printing)]),
+        ),
+        (
             "plugin-file",
             rootfs(
                 "linux/amd64",
