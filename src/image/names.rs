@@ -47,6 +47,14 @@ pub fn is_plug_in(name: &str) -> bool {
     has_ending(name, ".so") && is_of_plug_ins(path::split(name).0)
 }
 
+/// Whether glibc may load a file as native code when it resolves the name of a host: a module of its name service, whatever
+/// `/etc/nsswitch.conf` says of it (`glibc:nss/nss_module.c`, `module_load`), or the list of libraries, in which each may be any
+/// file (`glibc:elf/dl-cache.c`, `_dl_load_cache_lookup`).
+pub fn is_of_resolver(name: &str) -> bool {
+    let base = path::split(name).1;
+    base == "ld.so.cache" || (base.starts_with("libnss_") && base.contains(".so"))
+}
+
 /// Whether a path is a folder of WasmEdge's plug-ins, or below one.
 pub fn is_of_plug_ins(folder: &str) -> bool {
     folder.split('/').any(|part| matches!(part, "wasmedge" | "plugin"))

@@ -126,6 +126,11 @@ impl Family {
         folders.flatten().copied().collect()
     }
 
+    /// Whether resolving the name of a host may load native code from the files of a container.
+    pub fn resolves_by_glibc(self) -> bool {
+        self.runtime().native_ways().contains(&NativeWay::Resolver)
+    }
+
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
@@ -176,7 +181,7 @@ fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -
             let module = facts.modules_at(modules).find(|module| module.features.contains(feature))?;
             Some(Program::Native { source: module.source.clone(), magic: format!("section {name}") })
         }
-        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } => None,
+        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } | NativeWay::Resolver => None,
     });
     found.unwrap_or(program)
 }

@@ -800,6 +800,49 @@ fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
     }
 }
 
+/// glibc loads a module of its name service by the container's files, in the process that runs the program.
+#[test]
+fn what_glibc_would_load_to_resolve_a_name_counts_as_a_plug_in_where_glibc_resolves() {
+    let elf = || FileClass::Native { magic: "ELF".into(), runs: false };
+    let loads = |family: Family, calls: &[&str], files: Vec<(&str, FileClass)>, mounts: Value| {
+        let mut image = facts(ImageKind::Module, vec![core(calls)]);
+        image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        let workload = pod(&json!({"volumeMounts": mounts}), &spec);
+        let program = wasm(&image);
+        let described = Profile { ambient: family, ..profile("wasmtime") };
+        let found = assess(&workload, &container(Role::Container, image, program), Some(&described));
+        to_grant(&found).into_iter().filter(|entry| entry.starts_with("native.plugin")).collect::<Vec<_>>()
+    };
+    let resolves = ["sock_getaddrinfo"];
+    let glibc = [Family::RunwasiWasmedge, Family::CrunWasmedge, Family::CrunWamr, Family::Everything];
+    for family in glibc {
+        for name in ["/lib/x86_64-linux-gnu/libnss_evil.so.2", "/opt/libnss_x.so", "/etc/ld.so.cache"] {
+            let found = loads(family, &resolves, vec![(name, elf())], json!([]));
+            assert_eq!(found, [format!("native.plugin {name}")], "{family:?}");
+            assert_eq!(loads(family, &["fd_write"], vec![(name, elf())], json!([])), [""; 0], "{family:?}");
+        }
+        let at = |path: &str| json!([{"name": "v", "mountPath": path}]);
+        for path in ["/usr/lib64", "/lib/x86_64-linux-gnu/x", "/usr", "/etc", "/etc/ld.so.cache"] {
+            let found = loads(family, &resolves, vec![], at(path));
+            assert_eq!(found, [format!("native.plugin {path}")], "{family:?}");
+        }
+        let link = FileClass::Link { target: "/data".into() };
+        let found = loads(family, &resolves, vec![("/usr/lib", link)], at("/data"));
+        assert_eq!(found, ["native.plugin /data"], "{family:?}");
+        assert_eq!(
+            loads(family, &resolves, vec![("/lib/libc.so.6", elf())], at("/data")),
+            [""; 0],
+            "{family:?}"
+        );
+    }
+    for family in [Family::RunwasiWasmtime, Family::CrunWasmtime, Family::YoukiWasmtime] {
+        let found = loads(family, &resolves, vec![("/lib/libnss_evil.so.2", elf())], json!([]));
+        assert_eq!(found, [""; 0], "{family:?}");
+    }
+}
+
 /// WasmEdge gives some calls a second version.
 #[test]
 fn a_second_version_of_a_call_opens_files_as_the_first_does() {
