@@ -176,7 +176,7 @@ pub enum Error {
         /// The new side.
         new: String,
     },
-    /// What is to be checked, tested or built is no folder of rules.
+    /// What is to be checked, tested or built is not a folder of rules.
     #[error("found no folder of rules at `{}`; name the folder that holds the Rego files", path.display())]
     FindRules {
         /// What was named.

@@ -43,36 +43,6 @@ impl ImageKind {
     }
 }
 
-/// How the program is packed, by the names that the tools themselves use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shape {
-    /// CNCF Wasm OCI artifact: config `application/vnd.wasm.config.v0+json`, one `application/wasm` layer (wkg).
-    WasmArtifact,
-    /// runwasi's "OCI wasm image": OCI image config and `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
-    RunwasiLayers,
-    /// `spin registry push`: content layers and a locked app.
-    SpinArtifact,
-    /// A Spin app from before Spin 2, whose locked app is the config: no shim starts it.
-    SpinLegacy,
-    /// A root file system with `/spin.toml`, started by the command `/`.
-    SpinRootfs,
-    /// A root file system with `/slightfile.toml` and `/app.wasm`, for the retired slight shim.
-    SlightRootfs,
-    /// A root file system with `/.wws.toml`, for the retired Wasm Workers Server shim.
-    WwsRootfs,
-    /// A root file system whose manifest asks crun or youki for their Wasm handlers by annotation.
-    CrunRootfs,
-    /// A root file system whose config platform is `wasi/wasm`, `wasip1/wasm` or the like (buildx).
-    WasmRootfs,
-    /// A root file system for a Linux platform whose program is a Wasm file (`FROM scratch`).
-    ScratchRootfs,
-    /// An ordinary container image.
-    LinuxRootfs,
-    /// Anything else.
-    Other,
-}
-
 /// How the module is stored, which decides who compiles it. The memory floor differs by a factor of seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -94,15 +64,6 @@ pub struct Claim {
     pub claimed: String,
     /// What only the bytes have; empty when the config states more than they have.
     pub found: String,
-}
-
-/// One observation, from which the kind follows.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Where it was seen, such as `manifest.config.mediaType` or `layer sha256:… bytes 0..8`.
-    pub seen: String,
-    /// What was found there.
-    pub value: String,
 }
 
 /// The outer format of a Wasm binary.
@@ -435,6 +396,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod entry;
 pub mod error;
+mod evidence;
 mod facts;
 mod files;
 pub mod host;
@@ -455,12 +417,15 @@ pub mod prefix;
 pub mod program;
 pub mod reference;
 pub mod rootfs;
+mod shape;
 pub mod spin;
 pub mod steps;
 
 pub use by_name::ByName;
 pub use digest::Digest;
 pub use error::Error;
+pub use evidence::Evidence;
 pub use interpreter::{Interpreter, InterpreterKind};
 pub use outbound::OutboundHost;
 pub use program::program;
+pub use shape::Shape;

@@ -8,5 +8,5 @@ pub mod verdict;
 
 pub use enforcement::{Enforcement, EnforcementLabels, EnforcementSettings};
 pub use hardening::{HardeningCase, REFUSE_FILES, surplus};
-pub use input::{Case, ClassFor, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
+pub use input::{ClassFor, InputParts, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
 pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

@@ -4,7 +4,6 @@
 //! registry's first refusal which authentication the registry wants, remembers that, and keeps tokens until they
 //! expire.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +17,12 @@ use crate::registry::source::{FetchedManifest, Source};
 use auth::Auth;
 use breaker::Breakers;
 use guard::Guard;
+use inner::Inner;
 use keyring::Keyring;
 use message::{Answer, AuthContext, FetchFailure};
 use request::AuthenticatedRequest;
 use resolver::{Resolver, System};
-use site::{Mirror, Requested, Site};
+use site::{Requested, Site};
 use transport::{BodyFailure, Transport};
 
 mod auth;
@@ -36,6 +36,7 @@ pub mod error;
 pub mod foreign;
 pub mod guard;
 mod helper;
+mod inner;
 mod keyring;
 pub mod layout;
 mod message;
@@ -70,15 +71,6 @@ pub struct Registry {
     inner: Arc<Inner>,
     /// Credentials of the pod that the image is looked up for; tried before the platform's own.
     asker: PullIdentity,
-}
-
-struct Inner {
-    guard: Arc<Guard>,
-    transport: Transport,
-    keyring: Keyring,
-    auth: Auth,
-    breakers: Arc<Breakers>,
-    mirrors: BTreeMap<String, Vec<Mirror>>,
 }
 
 impl fmt::Debug for Registry {
@@ -230,12 +222,6 @@ impl Registry {
     }
 }
 
-impl Inner {
-    fn sites(&self, reference: &Reference) -> Vec<Site> {
-        site::sites(&self.guard, &self.mirrors, reference)
-    }
-}
-
 impl Source for Registry {
     type Error = Error;
 
@@ -293,6 +279,8 @@ fn blob_error(reference: &Reference, descriptor: &Descriptor, message: String) -
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::registry::guard::GuardOptions;
 

@@ -140,6 +140,7 @@ const ROOMS: &[Room] = &[
     room(
         "admission",
         &[
+            "quantity",
             "review",
             "workload",
             "image",
@@ -161,6 +162,7 @@ const ROOMS: &[Room] = &[
     room(
         "cli",
         &[
+            "quantity",
             "review",
             "workload",
             "image",

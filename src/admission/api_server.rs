@@ -192,7 +192,9 @@ fn request_from_limit(container: &mut Object) {
         return;
     }
     let Some(requests) = made(resources, "requests") else { return };
-    for (resource, limit) in limits {
+    // What is not a quantity is told of where it was written.
+    let is_quantity = |limit: &Value| crate::quantity::Quantity::from_json(limit).is_ok();
+    for (resource, limit) in limits.into_iter().filter(|(_, limit)| is_quantity(limit)) {
         set(requests, &resource, limit);
     }
 }

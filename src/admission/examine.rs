@@ -20,7 +20,7 @@ use crate::image::entry::needs_layers;
 use crate::image::{Depth, ImageFacts, Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
-use crate::judge::{self, Case, ExemptionContext, PolicyInput, RequestFacts, Verdict};
+use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::{self, Inspector, LookupBudget};
 use crate::plan::{self, Plan, placement};
 use crate::policy::Evaluation;
@@ -357,7 +357,7 @@ pub async fn judge<K>(
     let state = asked.state;
     let request = request_facts(asked.review);
     let unchanged = unchanged_ephemeral(asked.review, workload);
-    let case = Case {
+    let case = InputParts {
         request: &request,
         object,
         workload,

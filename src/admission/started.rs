@@ -41,13 +41,12 @@ pub(super) fn started(
     if is_open { exchanged() } else { program }
 }
 
-/// Whether the runtime reads the program after the container's root became its own: from files, or where Spin's shim unpacked the
-/// layers. Other layers are read outside of it.
-const fn is_read_inside(family: Option<Family>, program: &Program) -> bool {
+/// Whether the runtime reads the program after the container's root became its own: from files, or where it unpacked the layers.
+fn is_read_inside(family: Option<Family>, program: &Program) -> bool {
     match program {
         Program::Wasm { packaging: Packaging::RootFilesystem, .. } => true,
         Program::Wasm { packaging: Packaging::Layers, .. } => {
-            matches!(family, None | Some(Family::Spin | Family::Everything))
+            family.unwrap_or(Family::Everything).runtime().reads_layers_inside()
         }
         Program::Linux | Program::Native { .. } | Program::Unknown { .. } => false,
     }

@@ -2,6 +2,7 @@
 //! family decides which ([`crate::runtime::Runtime::hands_over`]); this module turns them into entries.
 
 mod handed_over;
+mod host;
 mod plug_ins;
 mod pod;
 mod shim_variables;
@@ -9,58 +10,19 @@ mod spin;
 mod variables;
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::collections::HashSet;
 
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
-use crate::image::{ImageFacts, ImageKind, Program, SpinComponent};
-use crate::inspection::Container;
-use crate::runtime::{Family, Handover, Profile};
-use crate::workload::Workload;
+use crate::image::{ImageKind, Program, SpinComponent};
+use crate::runtime::{Family, Handover};
 
+pub(super) use host::RuntimeHost;
 pub(super) use plug_ins::{of_resolver, plug_ins};
 pub(super) use pod::Pod;
 pub use spin::UNRESOLVED;
 
-/// The facts, pod and runtime that decide what an image is handed.
-#[derive(Debug)]
-pub(super) struct RuntimeHost<'a> {
-    pub facts: &'a ImageFacts,
-    pub program: &'a Program,
-    pub pod: Pod<'a>,
-    pub profile: Option<&'a Profile>,
-    /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
-    of_image: HashSet<&'a str>,
-    /// What [`spin`] finds out once, and not for each component and variable.
-    dotenv: OnceCell<Option<Entry>>,
-    reconfigured: OnceCell<Option<&'static str>>,
-}
-
 impl<'a> RuntimeHost<'a> {
-    pub fn new(
-        workload: &'a Workload,
-        container: &Container,
-        known: (&'a ImageFacts, &'a Program),
-        profile: Option<&'a Profile>,
-    ) -> Self {
-        Self {
-            facts: known.0,
-            program: known.1,
-            pod: Pod::new(workload, container).in_image(known.0),
-            profile,
-            of_image: known.0.env.iter().map(String::as_str).collect(),
-            dotenv: OnceCell::new(),
-            reconfigured: OnceCell::new(),
-        }
-    }
-
-    /// Whether the image itself sets a variable.
-    pub fn is_set_by_image(&self, name: &str) -> bool {
-        self.of_image.contains(name)
-    }
-
     /// The container's working directory, as it is written.
     pub fn working_directory(&self) -> &'a str {
         self.pod.working_dir().unwrap_or(&self.facts.working_dir)
@@ -132,12 +94,12 @@ impl<'a> RuntimeHost<'a> {
         })
     }
 
-    /// Where the Spin shim sends telemetry, whatever the program can call. A runtime that is not described may be that shim.
+    /// Where the runtime itself sends telemetry, whatever the program can call.
     pub fn telemetry(&self) -> Vec<Entry> {
-        let spin = matches!(self.family(), Family::Spin | Family::Everything);
+        let sends = self.family().runtime().sends_telemetry();
         let runs = |kind: &ImageKind| matches!(kind, ImageKind::SpinApp | ImageKind::HttpComponent);
         match self.program {
-            Program::Wasm { kind, .. } if spin && runs(kind) => shim_variables::telemetry(self),
+            Program::Wasm { kind, .. } if sends && runs(kind) => shim_variables::telemetry(self),
             _ => Vec::new(),
         }
     }

@@ -126,10 +126,37 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<E
 /// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment
 /// and can print, and works without either.
 const fn is_quiet(capability: Capability) -> bool {
-    matches!(
-        capability,
-        Capability::Stdio | Capability::Clock | Capability::Random | Capability::Args | Capability::Env
-    )
+    match capability {
+        Capability::Stdio | Capability::Clock | Capability::Random | Capability::Args | Capability::Env => {
+            true
+        }
+        Capability::Fs
+        | Capability::NetTcpConnect
+        | Capability::NetUdp
+        | Capability::NetDns
+        | Capability::NetListen
+        | Capability::HttpOutbound
+        | Capability::HttpInbound
+        | Capability::DbRedis
+        | Capability::DbMysql
+        | Capability::DbPostgres
+        | Capability::Mqtt
+        | Capability::Keyvalue
+        | Capability::Sqlite
+        | Capability::Blobstore
+        | Capability::Messaging
+        | Capability::Config
+        | Capability::Ai
+        | Capability::Nn
+        | Capability::Trigger
+        | Capability::ServiceChaining
+        | Capability::Threads
+        | Capability::Tls
+        | Capability::Telemetry
+        | Capability::NativeExec
+        | Capability::NativePlugin
+        | Capability::UnknownImport => false,
+    }
 }
 
 /// Some runtime may link an import that is not in the taxonomy, and an older shim (before containerd-shim-wasm 1.0.1)

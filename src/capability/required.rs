@@ -2,12 +2,14 @@
 //! image config: what a config claims about imports is only the word of the person who pushed it.
 
 mod component;
+mod need;
 mod preview1;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Access, Capability, Entry, MAX_EVIDENCE, merge};
+use super::{Capability, Entry, MAX_EVIDENCE, merge};
 use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, WasmFormat};
+use need::Need;
 
 /// What a container's program can call, over all its modules, sorted.
 pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
@@ -160,24 +162,6 @@ pub(super) fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bo
 fn is_http_handler(export: &str) -> bool {
     let name = export.split('@').next().unwrap_or_default();
     matches!(name, "wasi:http/incoming-handler" | "wasi:http/handler")
-}
-
-/// One capability that an import needs, and the functions that show it; no functions if the interface alone shows it.
-#[derive(Debug)]
-struct Need<'a> {
-    capability: Capability,
-    name: Option<String>,
-    access: Option<Access>,
-    /// Whether it can open files, beyond listing and changing them.
-    opens: bool,
-    interface: &'a str,
-    functions: Vec<&'a str>,
-}
-
-impl<'a> Need<'a> {
-    const fn new(capability: Capability, interface: &'a str, functions: Vec<&'a str>) -> Self {
-        Self { capability, name: None, access: None, opens: false, interface, functions }
-    }
 }
 
 /// The import as a person would search for it: `import wasi_snapshot_preview1.path_open`,

@@ -366,7 +366,7 @@ pub struct ScanOptions {
     /// Also list workloads that the gate leaves alone
     #[arg(long)]
     pub all: bool,
-    /// Judge every pod on its own, and not once those of one template that differ in nothing that the built-in rules read
+    /// Judge every pod on its own; by default, pods of one template that differ only in fields which the built-in rules ignore are judged once
     #[arg(long)]
     pub every_pod: bool,
     /// Form of the output

@@ -13,7 +13,7 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, REFUSE_FILES, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
-use crate::sources::{BundleSource, BundleStore, Follower, Origin, Terms};
+use crate::sources::{BundleSource, BundleStore, Follower, Terms};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -249,7 +249,7 @@ pub fn followers(settings: &Settings, engine: &Engine) -> Result<Vec<Follower>, 
 
 /// What fetches one of them.
 pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> Result<Follower, Error> {
-    let is_in_registry = matches!(source.origin(), Ok(Origin::Oci(_)));
+    let is_in_registry = source.origin().is_ok_and(|origin| origin.is_registry());
     let registry = is_in_registry.then(|| lookup::registry(&settings.file.images)).transpose()?;
     let terms = Terms {
         engine: engine.clone(),

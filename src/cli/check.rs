@@ -5,7 +5,7 @@ mod document;
 mod policies;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -19,7 +19,7 @@ use super::{Error, Exit, build, inspect, print};
 use crate::cluster;
 use crate::config::{self, Settings};
 use crate::grant::load::{self, Checked, Located, Places};
-use crate::sources::{BundleSource, Origin};
+use crate::sources::BundleSource;
 use crate::text;
 use crate::workload::Kinds;
 
@@ -100,10 +100,7 @@ fn has_flags(options: &GateOptions) -> bool {
 fn in_flags(options: &GateOptions) -> impl Iterator<Item = PathBuf> {
     let GateOptions { images, grants, cluster, bundles, .. } = options;
     let config = &images.config;
-    let on_disk = |place: &String| match BundleSource::of(place).origin() {
-        Ok(Origin::Path(path)) => Some(path),
-        _ => None,
-    };
+    let on_disk = |place: &String| BundleSource::of(place).origin().ok()?.path().map(Path::to_path_buf);
     let paths = config.iter().chain(grants).chain(cluster).cloned();
     paths.chain(bundles.iter().filter_map(on_disk).collect::<Vec<_>>())
 }

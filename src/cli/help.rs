@@ -22,8 +22,8 @@ Examples:
   wasmgate suggest --network-policy -f deployment.yaml --grants grants/ > policy.yaml
 IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
 gives an image on disk a name.
-`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
-it cannot express, and then exits 1.
+`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; it cannot express \
+grants by host name, and exits 1 if there are any.
 Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 an \
 object could not be read, or the command failed; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 
@@ -34,9 +34,10 @@ Examples:
   wasmgate check grants/orders.yaml config.yaml
 FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
 a pod spec.
-All wrong fields are reported. Where a list, or `runtimes` or `enforcement` of a configuration, cannot be parsed, the first \
-problem in it is. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
-folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
+All wrong fields are reported. In a list, and in `runtimes` and `enforcement` of a configuration, only the first syntax error is \
+reported, and of a file that is not YAML the first one. Of a workload the kind, the pod template and the quantities are checked, \
+not its other fields: the API server does that (`kubectl apply --dry-run=server`). Of a configuration among FILES the fields are \
+checked, and not the folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
 with `explain --bundle`.
 Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
 that can be checked.";
@@ -136,22 +137,22 @@ known to be added, but an image could not be read.";
 
 pub(super) const REPLAY_HELP: &str = "\
 Examples:
-  wasmgate replay decisions.log -c gate.yaml                                   # nothing would change
-  wasmgate replay decisions.log -c gate.yaml --bundle platform=new.tar.gz      # with a new bundle
+  wasmgate replay decisions.log -c gate.yaml
+  wasmgate replay decisions.log -c gate.yaml --bundle platform=new.tar.gz
   kubectl logs -n wasmgate-system deploy/wasmgate | wasmgate replay - -c gate.yaml -o json
 Judges the decisions of a log that `decisionLog.policyInput: true` wrote once more, with the bundles, enforcement actions and \
-exceptions that are given now. --bundle [NAME=]PLACE takes the place of the bundle of its name, or is added. No registry and no \
-cluster is asked. Values are masked in a log: where the verdict depends on one, that is said.
+exceptions that are given now. --bundle [NAME=]PLACE takes the place of the bundle of its name, or is added. No cluster is \
+asked, and a registry only for a bundle of `oci://`. Values are masked in a log: where the verdict depends on one, that is said.
 Exit codes: 0 no decision would change; 1 one would; 2 the command failed, or there was nothing to replay; 3 no decision is known \
 to change, but one depends on a masked value.";
 
 pub(super) const SCAN_HELP: &str = "\
 Examples:
-  wasmgate scan                                        # the cluster of the current context
-  wasmgate scan -n shop --capability net.tcp.connect   # what of a namespace can open connections
+  wasmgate scan
+  wasmgate scan -n shop --capability net.tcp.connect
   helm template . | wasmgate scan -f - -o github
   wasmgate scan -o html > report.html
-Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
+Reads the cluster of the current context, or files with -f. Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
 be made of it. docs/scan.md lists the rights and the outputs.
 Exit codes: 0 nothing would be denied; 1 a pod, or the pods of a template, would be denied; 2 the command failed; 3 nothing \
 would be denied, but something could not be judged, such as an image that could not be read. With --rule or --capability only \

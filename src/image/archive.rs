@@ -9,38 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use super::malformed::Malformed;
 use extended::Extended;
 use header::{Announced, BLOCK, Header};
 
 pub use compression::Compression;
+pub use fault::Fault;
+pub(super) use fault::{refused, unreadable};
 pub use header::Kind;
 
 mod compression;
 mod extended;
+mod fault;
 mod header;
 
 /// Most bytes of one extended header or long name (Go `archive/tar`, `maxSpecialFileSize`).
 const MAX_EXTENDED: u64 = 1 << 20;
-
-/// Why a layer could not be read to the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It unpacks to more than the limit.
-    TooLarge,
-    /// It is not a layer archive, or not within the accepted subset.
-    Malformed(Malformed),
-}
-
-impl From<Malformed> for Fault {
-    fn from(malformed: Malformed) -> Self {
-        Self::Malformed(malformed)
-    }
-}
-
-pub(super) fn refused(message: impl Into<String>) -> Fault {
-    Fault::Malformed(Malformed::new(message))
-}
 
 /// The bytes that may still be unpacked, and a flag to stop from outside.
 #[derive(Debug)]
@@ -242,10 +225,6 @@ fn skip(input: &mut dyn Read, count: u64) -> Result<(), Fault> {
 
 fn padding(size: u64) -> u64 {
     (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
-}
-
-pub(super) fn unreadable(error: &io::Error) -> Fault {
-    refused(format!("it cannot be unpacked: {error}"))
 }
 
 fn cut_off() -> Fault {

@@ -247,7 +247,7 @@ impl<'a> View<'a> {
         hiding
     }
 
-    /// What is known to be on the way of a path and is no folder: a file, or something that differs between platforms.
+    /// What is known to be on the way of a path and is not a folder: a file, or something that differs between platforms.
     pub fn blocked(&self, place: &str) -> Option<String> {
         let mut blocked = None;
         let end = path::resolve(place, true, |at| {

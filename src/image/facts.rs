@@ -39,7 +39,7 @@ impl ImageFacts {
 
     /// Whether a deeper look-up finds nothing more: the files were read already, or there are none.
     pub fn is_whole(&self) -> bool {
-        self.scanned || self.shape != Shape::LinuxRootfs
+        self.scanned || !self.shape.is_ordinary()
     }
 
     /// Whether the image may be meant for a Wasm runtime: it is packed as Wasm, or its files were read, which an ordinary
@@ -52,7 +52,16 @@ impl ImageFacts {
                 let names = |word| evidence.value.contains(word);
                 evidence.seen.ends_with("ediaType") && (names("wasm") || names("spin"))
             }),
-            _ => true,
+            Shape::WasmArtifact
+            | Shape::RunwasiLayers
+            | Shape::SpinArtifact
+            | Shape::SpinLegacy
+            | Shape::SpinRootfs
+            | Shape::SlightRootfs
+            | Shape::WwsRootfs
+            | Shape::CrunRootfs
+            | Shape::WasmRootfs
+            | Shape::ScratchRootfs => true,
         }
     }
 

@@ -36,6 +36,14 @@ const MAX_NAMES: usize = 1 << 20;
 /// work would grow with the square of the depth.
 const MAX_NESTED: usize = 100;
 
+/// Custom sections with machine code that some runtime maps and runs (`NativeWay::Section` of its file below `runtime`).
+const MACHINE_CODE: &[(&str, Feature)] = &[("wasmedge", Feature::WasmedgeMachineCode)];
+
+/// What a custom section of this name carries for the runtime that runs it.
+pub fn machine_code(section: &str) -> Option<Feature> {
+    MACHINE_CODE.iter().find(|(name, _)| *name == section).map(|(_, feature)| *feature)
+}
+
 /// Reads a binary. `source` says where it came from: a layer digest or a path.
 pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read_until(bytes, source, &AtomicBool::new(false))
@@ -170,9 +178,7 @@ impl Walk {
                 }
             }
             Payload::CustomSection(section) => {
-                if section.name() == "wasmedge" {
-                    self.features.insert(Feature::WasmedgeMachineCode);
-                }
+                self.features.extend(machine_code(section.name()));
                 self.signs.custom(section);
             }
             other => return self.component_section(other),

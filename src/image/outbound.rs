@@ -20,7 +20,7 @@ pub enum OutboundReach {
     Hosts(Vec<WrittenHost>),
     /// What the values of its `{{ templates }}` make of it, and nothing beyond this pattern.
     Template(WrittenHost),
-    /// Nothing beyond this pattern. It is no host pattern: Spin refuses it today, but a later version may accept it.
+    /// Nothing beyond this pattern. It is not a host pattern: Spin refuses it today, but a later version may accept it.
     Unreadable(WrittenHost),
 }
 

@@ -92,7 +92,7 @@ fn wasm(kind: ImageKind, packaging: Packaging, modules: Vec<usize>) -> Program {
 
 fn rootfs(view: &View<'_>) -> Program {
     let facts = view.facts;
-    let ordinary = facts.shape == Shape::LinuxRootfs;
+    let ordinary = facts.shape.is_ordinary();
     let Some(argument) = view.first_argument() else {
         let reason = "neither the pod nor the image names a program; set `command`";
         let application = application(view);
@@ -221,7 +221,7 @@ fn is_application(view: &View<'_>) -> bool {
 
 /// A native program: an ordinary one in an ordinary image, or native code in an image that is packed as Wasm.
 pub fn native(facts: &ImageFacts, source: &str, magic: &str) -> Program {
-    if facts.shape == Shape::LinuxRootfs {
+    if facts.shape.is_ordinary() {
         return Program::Linux;
     }
     Program::Native { source: source.to_string(), magic: magic.to_string() }

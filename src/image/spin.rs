@@ -237,7 +237,7 @@ fn digest_of(content: &At<'_>) -> Result<String, Malformed> {
     let text = at.text()?;
     match text.parse::<Digest>() {
         Ok(_) => Ok(text),
-        Err(malformed) => Err(at.wrong(&format!("is no digest of a layer: {malformed}"))),
+        Err(malformed) => Err(at.wrong(&format!("is not a digest of a layer: {malformed}"))),
     }
 }
 
@@ -515,13 +515,13 @@ mod tests {
         }
         for digest in ["../../../secret/token", "/secret/token", "sha256:../x", "sha256:", ""] {
             let error = with("a", "x", digest).unwrap_err();
-            assert!(error.0.contains("`components[0].files[0].digest` is no digest"), "{digest}: {error}");
+            assert!(error.0.contains("`components[0].files[0].digest` is not a digest"), "{digest}: {error}");
             let module = json!({"digest": digest});
             let dependency = json!({"a:b/c": {"source": module}});
             let error = read(&app(&json!([{"id": "a", "source": source("d"), "dependencies": dependency}])));
-            assert!(error.unwrap_err().0.contains("source.digest` is no digest"), "{digest}");
+            assert!(error.unwrap_err().0.contains("source.digest` is not a digest"), "{digest}");
             let error = read(&app(&json!([{"id": "a", "source": module}]))).unwrap_err();
-            assert!(error.0.contains("`components[0].source.digest` is no digest"), "{digest}: {error}");
+            assert!(error.0.contains("`components[0].source.digest` is not a digest"), "{digest}: {error}");
         }
         let error = read(&app(&json!([{"id": "a", "source": source("d"), "files": [{"path": "x"}]}])));
         assert!(error.unwrap_err().0.contains("`components[0].files[0].digest` is missing"));

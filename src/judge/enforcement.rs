@@ -29,7 +29,7 @@ pub enum Version {
 }
 
 /// Rules that were added to the baseline after its first version, and the version that added them. None so far.
-const JOINED: &[(&str, Version)] = &[];
+pub const JOINED: &[(&str, Version)] = &[];
 
 /// Enforcement actions from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

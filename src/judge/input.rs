@@ -30,7 +30,7 @@ use spec::Spec;
 
 /// Everything that one verdict depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct Case<'a> {
+pub struct InputParts<'a> {
     /// The request.
     pub request: &'a RequestFacts<'a>,
     /// The object as it will be stored.
@@ -58,7 +58,7 @@ pub struct Case<'a> {
 }
 
 /// Builds the input document.
-pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
+pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
     let profile = class.and_then(|name| case.cluster.profile_of(case.runtimes, name));
     let mut grants = Vec::new();
@@ -76,14 +76,14 @@ pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
     }
 }
 
-fn namespace_labels<'a>(case: &Case<'a>) -> Cow<'a, BTreeMap<String, String>> {
+fn namespace_labels<'a>(case: &InputParts<'a>) -> Cow<'a, BTreeMap<String, String>> {
     case.cluster
         .namespaces
         .get(&case.workload.namespace)
         .map_or_else(|| Cow::Owned(BTreeMap::new()), Cow::Borrowed)
 }
 
-fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
+fn workload_facts<'a>(case: &InputParts<'a>) -> WorkloadFacts<'a> {
     let Workload { kind, name, namespace, labels, annotations, spec, .. } = case.workload;
     WorkloadFacts {
         kind: kind.as_str(),
@@ -129,7 +129,7 @@ pub fn suspicion(
 }
 
 fn runtime_facts<'a>(
-    case: &Case<'a>,
+    case: &InputParts<'a>,
     class: Option<&'a str>,
     profile: Option<&'a Profile>,
 ) -> RuntimeFacts<'a> {
@@ -150,7 +150,7 @@ fn runtime_facts<'a>(
 }
 
 fn container_facts<'a>(
-    case: &Case<'a>,
+    case: &InputParts<'a>,
     profile: Option<&Profile>,
     container: &'a Container,
     grants: &mut Vec<Arc<WasiGrant>>,
@@ -193,7 +193,7 @@ fn container_facts<'a>(
 /// What a container can call and is handed, and apart from it what it can really do, each with the grants that cover it. These
 /// are added to those of the document.
 fn covered(
-    case: &Case<'_>,
+    case: &InputParts<'_>,
     profile: Option<&Profile>,
     container: &Container,
     grants: &mut Vec<Arc<WasiGrant>>,
@@ -232,7 +232,7 @@ const fn names_command(facts: &ImageFacts, spec: Spec<'_>) -> bool {
 }
 
 /// Adds to each entry that no grant covers the grant that would, and expired grants that did.
-fn with_remedies(case: &Case<'_>, subject: &Subject<'_>, entries: Vec<Entry>) -> Vec<Effective> {
+fn with_remedies(case: &InputParts<'_>, subject: &Subject<'_>, entries: Vec<Entry>) -> Vec<Effective> {
     let uncovered = entries.iter().any(|entry| entry.covered_by.is_empty());
     let expired = if uncovered { case.grants.expired_matching(subject, case.now) } else { Vec::new() };
     let with_remedy = |entry: Entry| {
@@ -297,7 +297,12 @@ fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Interpreter
 }
 
 /// Sizes of the spec, and the limits of the pod's profile.
-fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
+fn resources(
+    case: &InputParts<'_>,
+    spec: Spec<'_>,
+    container: &Container,
+    profile: Option<&Profile>,
+) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
     let of_pod = spec::pod_memory_limit(&case.workload.spec);
     let known = container.known();

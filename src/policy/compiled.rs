@@ -41,7 +41,7 @@ pub struct CompiledFolder {
 
 /// Where a module came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Obtained {
     /// The folder had it.
     Disk,
     /// It was compiled, and is in the folder now.
@@ -81,22 +81,22 @@ impl CompiledFolder {
         config: &Config,
         plain: &wasmtime::Engine,
         wasm: &[u8],
-    ) -> wasmtime::Result<(Module, Origin)> {
+    ) -> wasmtime::Result<(Module, Obtained)> {
         let entry = ModuleFolder { folder: self.folder.join(key(plain, wasm)) };
         if !entry.is_whole(self.user) {
             entry.remove();
         }
         let Some((engine, cache)) = entry.engine(config) else {
-            return Ok((Module::new(plain, wasm)?, Origin::NotKept));
+            return Ok((Module::new(plain, wasm)?, Obtained::NotKept));
         };
         let module = Module::new(&engine, wasm)?;
         if cache.cache_hits() > 0 {
             entry.mark_used();
-            return Ok((module, Origin::Disk));
+            return Ok((module, Obtained::Disk));
         }
         let is_kept = cache.cache_misses() > 0 && entry.seal().is_ok();
         self.shrink();
-        Ok((module, if is_kept { Origin::Kept } else { Origin::NotKept }))
+        Ok((module, if is_kept { Obtained::Kept } else { Obtained::NotKept }))
     }
 
     /// Removes what was used longest ago, until the rest is within the bounds.
@@ -246,7 +246,7 @@ mod tests {
         wat::parse_str(text).unwrap()
     }
 
-    fn obtain(folder: &CompiledFolder, number: i32) -> Origin {
+    fn obtain(folder: &CompiledFolder, number: i32) -> Obtained {
         let engine = Engine::new().unwrap();
         let (module, origin) = folder.module(&engine.config, &engine.wasm, &wasm(number)).unwrap();
         let mut store = wasmtime::Store::new(module.engine(), ());
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn a_module_is_compiled_once_and_each_setting_has_its_own() {
         let (_home, folder) = opened();
-        assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Origin::Kept, Origin::Disk]);
-        assert_eq!(obtain(&folder, 8), Origin::Kept, "another module");
+        assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Obtained::Kept, Obtained::Disk]);
+        assert_eq!(obtain(&folder, 8), Obtained::Kept, "another module");
         let (speed, command) = (Engine::new().unwrap(), Engine::for_command().unwrap());
         assert_ne!(key(&speed.wasm, &wasm(7)), key(&command.wasm, &wasm(7)));
     }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_damaged_module_is_compiled_anew() {
         let (_home, folder) = opened();
-        assert_eq!(obtain(&folder, 7), Origin::Kept);
+        assert_eq!(obtain(&folder, 7), Obtained::Kept);
         let entry = entries(&folder).remove(0);
         let module = entry.module().unwrap();
         let whole = fs::read(&module).unwrap();
@@ -293,24 +293,24 @@ mod tests {
         for damaged in [flipped(0), flipped(last / 2), flipped(last), half, Vec::new(), vec![0; whole.len()]]
         {
             fs::write(&module, damaged).unwrap();
-            assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Origin::Kept, Origin::Disk]);
+            assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Obtained::Kept, Obtained::Disk]);
         }
         for damaged in ["", "0000", &"0".repeat(1_000)] {
             fs::write(entry.folder.join(DIGEST), damaged).unwrap();
-            assert_eq!(obtain(&folder, 7), Origin::Kept);
+            assert_eq!(obtain(&folder, 7), Obtained::Kept);
         }
         fs::remove_file(entry.folder.join(DIGEST)).unwrap();
-        assert_eq!(obtain(&folder, 7), Origin::Kept, "a crash left no digest");
+        assert_eq!(obtain(&folder, 7), Obtained::Kept, "a crash left no digest");
     }
 
     #[test]
     fn what_a_crash_left_is_no_obstacle() {
         let (_home, folder) = opened();
-        assert_eq!(obtain(&folder, 7), Origin::Kept);
+        assert_eq!(obtain(&folder, 7), Obtained::Kept);
         let entry = entries(&folder).remove(0);
         let module = entry.module().unwrap();
         fs::rename(&module, module.with_extension("wip-atomic-write-mod")).unwrap();
-        assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Origin::Kept, Origin::Disk]);
+        assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Obtained::Kept, Obtained::Disk]);
     }
 
     #[test]
@@ -319,8 +319,8 @@ mod tests {
         let engine = Engine::new().unwrap();
         // In the way of the entry's folder, also for the superuser.
         fs::write(folder.folder.join(key(&engine.wasm, &wasm(7))), "").unwrap();
-        assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Origin::NotKept, Origin::NotKept]);
-        assert_eq!(obtain(&folder, 8), Origin::Kept);
+        assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Obtained::NotKept, Obtained::NotKept]);
+        assert_eq!(obtain(&folder, 8), Obtained::Kept);
     }
 
     #[test]
@@ -330,24 +330,24 @@ mod tests {
             let file = File::open(entry.folder.join(DIGEST)).unwrap();
             file.set_modified(SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
         };
-        assert_eq!(obtain(&folder, 1), Origin::Kept);
+        assert_eq!(obtain(&folder, 1), Obtained::Kept);
         let old = entries(&folder).remove(0);
         age(&old, 200);
         // Sparse, so that the test writes little.
         let large = File::options().write(true).open(old.module().unwrap()).unwrap();
         large.set_len(MAX_BYTES).unwrap();
-        assert_eq!(obtain(&folder, 2), Origin::Kept);
+        assert_eq!(obtain(&folder, 2), Obtained::Kept);
         assert!(!old.folder.exists(), "with it there are too many bytes");
         let first = entries(&folder).remove(0);
         age(&first, 100);
         for place in 0..MAX_ENTRIES {
             fs::create_dir(folder.folder.join(format!("{place:064x}"))).unwrap();
         }
-        assert_eq!(obtain(&folder, 2), Origin::Disk, "it marks what it uses");
-        assert_eq!(obtain(&folder, 3), Origin::Kept);
+        assert_eq!(obtain(&folder, 2), Obtained::Disk, "it marks what it uses");
+        assert_eq!(obtain(&folder, 3), Obtained::Kept);
         assert_eq!(entries(&folder).len(), MAX_ENTRIES);
         fs::write(folder.folder.join("note"), "not a module").unwrap();
-        assert_eq!([obtain(&folder, 3), obtain(&folder, 4)], [Origin::Disk, Origin::Kept]);
+        assert_eq!([obtain(&folder, 3), obtain(&folder, 4)], [Obtained::Disk, Obtained::Kept]);
         assert!(folder.folder.join("note").exists(), "what is not its own is left alone");
     }
 
@@ -369,9 +369,9 @@ mod tests {
     #[test]
     fn what_belongs_to_another_user_is_refused() {
         let (home, folder) = opened();
-        assert_eq!(obtain(&folder, 7), Origin::Kept);
+        assert_eq!(obtain(&folder, 7), Obtained::Kept);
         let other = CompiledFolder { user: folder.user + 1, ..folder.clone() };
-        assert_eq!(obtain(&other, 7), Origin::Kept, "a module of another user is not run");
+        assert_eq!(obtain(&other, 7), Obtained::Kept, "a module of another user is not run");
         // Only the superuser can give a folder away; everyone else has one of the superuser at hand.
         let theirs = if folder.user == 0 {
             chown(home.path().join("new/compiled"), Some(1), None).unwrap();

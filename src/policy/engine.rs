@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{Config, Module, OptLevel};
 
 use super::Error;
-use super::compiled::{CompiledFolder, Origin};
+use super::compiled::{CompiledFolder, Obtained};
 use super::lanes::Lanes;
 
 /// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
@@ -120,9 +120,9 @@ impl Engine {
         let Some(compiled) = &self.compiled else { return Module::new(&self.wasm, wasm) };
         let (module, origin) = compiled.module(&self.config, &self.wasm, wasm)?;
         match origin {
-            Origin::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
-            Origin::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),
-            Origin::NotKept => tracing::warn!(bundle, "the compiled policy cannot be kept on disk"),
+            Obtained::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
+            Obtained::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),
+            Obtained::NotKept => tracing::warn!(bundle, "the compiled policy cannot be kept on disk"),
         }
         Ok(module)
     }

@@ -141,7 +141,7 @@ impl Signers {
 
 /// What is known of the origin of a bundle that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum SignatureState {
     /// It is not signed, and need not be.
     Unsigned,
     /// It is signed, and there is no key that verifies it.
@@ -218,7 +218,12 @@ impl Trust {
     }
 
     /// Refuses a bundle whose signature is missing or wrong, by another key than those of `signers`, or for another bundle.
-    pub fn verify(&self, bundle: &str, signers: &Signers, contents: &Contents) -> Result<Origin, Error> {
+    pub fn verify(
+        &self,
+        bundle: &str,
+        signers: &Signers,
+        contents: &Contents,
+    ) -> Result<SignatureState, Error> {
         let refused = |reason: String| Error::VerifyBundle { bundle: bundle.into(), reason };
         match contents.file(SIGNATURES) {
             None if self.requires() || signers.are_named() => {
@@ -226,9 +231,9 @@ impl Trust {
                               and name no `keys` and no `scope` for it";
                 Err(refused(reason.into()))
             }
-            None => Ok(Origin::Unsigned),
+            None => Ok(SignatureState::Unsigned),
             Some(_) if self.keys.is_empty() && self.required == Some(false) && !signers.are_named() => {
-                Ok(Origin::Unverified)
+                Ok(SignatureState::Unverified)
             }
             Some(_) if self.keys.is_empty() => {
                 let reason = "it is signed, and there is no key to verify it with; name one in `policies.keys`, or set \
@@ -244,7 +249,7 @@ impl Trust {
                         "its signed `.manifest` names it `{}`; see whether it was meant for another place, or give the place this `name`",
                         shown(&own)
                     ))),
-                    own => Ok(Origin::Signed {
+                    own => Ok(SignatureState::Signed {
                         is_bound: own.is_some() || signers.are_named() || !key.scope.is_empty(),
                     }),
                 }
@@ -498,7 +503,7 @@ mod tests {
         Trust { keys: ["a", "b"].map(|id| (id.to_string(), key())).into(), required: Some(false) }
     }
 
-    fn verdict(signers: &Signers, contents: &Contents) -> Result<Origin, String> {
+    fn verdict(signers: &Signers, contents: &Contents) -> Result<SignatureState, String> {
         trust().verify("rules", signers, contents).map_err(|error| error.to_string())
     }
 
@@ -506,7 +511,8 @@ mod tests {
     fn a_bundle_is_taken_from_its_own_signers_alone() {
         let by_a = signed("\"keyid\": \"a\",", "{}");
         let only = |id: &str| Signers { keys: vec![id.into()], ..Signers::default() };
-        let (bound, unbound) = (Origin::Signed { is_bound: true }, Origin::Signed { is_bound: false });
+        let (bound, unbound) =
+            (SignatureState::Signed { is_bound: true }, SignatureState::Signed { is_bound: false });
         assert_eq!(verdict(&Signers::default(), &by_a), Ok(unbound));
         assert_eq!(verdict(&only("a"), &by_a), Ok(bound));
         assert!(verdict(&only("b"), &by_a).unwrap_err().contains("not among the `keys` of this bundle"));
@@ -516,7 +522,7 @@ mod tests {
         assert!(verdict(&wants("other"), &scoped).unwrap_err().contains("signed for the scope `rules`"));
         assert!(verdict(&wants("rules"), &by_a).unwrap_err().contains("signed for the scope ``"));
         let unsigned: Contents = [(".manifest", b"{}".as_slice())].into_iter().collect();
-        assert_eq!(verdict(&Signers::default(), &unsigned), Ok(Origin::Unsigned));
+        assert_eq!(verdict(&Signers::default(), &unsigned), Ok(SignatureState::Unsigned));
         assert!(verdict(&only("a"), &unsigned).unwrap_err().contains("it is not signed"));
     }
 
@@ -526,11 +532,14 @@ mod tests {
             let manifest = format!("{{\"metadata\": {{\"wasmgate\": {{\"name\": \"{name}\"}}}}}}");
             signed("\"keyid\": \"a\",", &manifest)
         };
-        assert_eq!(verdict(&Signers::default(), &named("rules")), Ok(Origin::Signed { is_bound: true }));
+        assert_eq!(
+            verdict(&Signers::default(), &named("rules")),
+            Ok(SignatureState::Signed { is_bound: true })
+        );
         let other = verdict(&Signers::default(), &named("network")).unwrap_err();
         assert!(other.contains("its signed `.manifest` names it `network`"), "{other}");
         let shadow = Signers { may_be_another: true, ..Signers::default() };
-        assert_eq!(verdict(&shadow, &named("network")), Ok(Origin::Signed { is_bound: true }));
+        assert_eq!(verdict(&shadow, &named("network")), Ok(SignatureState::Signed { is_bound: true }));
     }
 
     #[test]

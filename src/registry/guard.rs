@@ -180,7 +180,7 @@ impl Guard {
             HostKind::Name => Ok(Some(endpoint)),
             HostKind::Address(address) => self.check_address(reference, IpAddr::V4(address)).map(|()| None),
             HostKind::Neither => {
-                Err(refuse(reference, "its host ends in a number and is no IPv4 address".into()))
+                Err(refuse(reference, "its host ends in a number and is not an IPv4 address".into()))
             }
         }
     }

@@ -5,14 +5,15 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 use reqwest::{Response, StatusCode, Url};
 
+use super::Login;
 use super::auth::{self, TokenKey};
 use super::breaker::Permit;
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
+use super::inner::Inner;
 use super::message::{self, AuthContext, FetchFailure};
 use super::site::Site;
 use super::transport::{self, BodyFailure, Failure, HttpRequest};
-use super::{Inner, Login};
 use crate::text;
 
 /// Most credentials that are tried for one request. The kubelet tries all, but a pod may name any number of Secrets.

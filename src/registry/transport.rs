@@ -211,7 +211,7 @@ fn client(
         Some(proxy) => {
             // The URL may hold a password, so it is not repeated.
             let wrong = |what: String| FetchFailure::SetUp(format!("`proxy` `url`: {what}"));
-            let url = Url::parse(&proxy.url).map_err(|error| wrong(format!("it is no URL: {error}")))?;
+            let url = Url::parse(&proxy.url).map_err(|error| wrong(format!("it is not a URL: {error}")))?;
             resolver.proxy = url.host_str().map(String::from);
             let except = NoProxy::from_string(&proxy.except.join(","));
             let proxy = Proxy::all(url).map_err(|error| wrong(error.to_string()))?;

@@ -71,6 +71,17 @@ pub trait Runtime: Debug + Sync {
         Vec::new()
     }
 
+    /// Whether it reads Wasm layers after the container's root became its own, so that another process can exchange them until
+    /// then. runwasi's shims have read them before the container exists.
+    fn reads_layers_inside(&self) -> bool {
+        false
+    }
+
+    /// Whether variables of the container make the runtime itself send telemetry for HTTP components and Spin applications.
+    fn sends_telemetry(&self) -> bool {
+        false
+    }
+
     /// Whether it is a shim on runwasi's library, which decides how the shim's tasks answer containerd.
     fn is_built_on_runwasi(&self) -> bool {
         false

@@ -90,6 +90,14 @@ impl Runtime for Everything {
         ways
     }
 
+    fn reads_layers_inside(&self) -> bool {
+        true
+    }
+
+    fn sends_telemetry(&self) -> bool {
+        true
+    }
+
     fn may_exec_wasm(&self) -> bool {
         true
     }

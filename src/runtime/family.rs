@@ -208,7 +208,7 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
     let folder = view.working_dir();
     let file = view.blocked(folder).filter(|_| path::goes_up(folder))?;
     Some(format!(
-        "the working directory `{}` leads up from `{}`, which is no folder on every node; write it without `..`",
+        "the working directory `{}` leads up from `{}`, which is not a folder on every node; write it without `..`",
         text::quoted(folder, 200),
         text::quoted(&file, 200)
     ))

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::Family;
+use super::answers::NativeWay;
 use super::choice::Choice;
 use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
+use crate::image::module::machine_code;
 use crate::image::mounts::{Links, Mount};
+use crate::image::names::{is_of_plug_ins, is_of_resolver};
 use crate::image::outbound::OutboundHost;
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
@@ -220,6 +223,15 @@ fn working_directories() -> Vec<Row> {
                 scratch("/app.wasm /work/app.wasm"),
                 "/app.wasm",
                 ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/work/app.wasm", "?"],
+            )
+        },
+        Row {
+            working_dir: "/work",
+            ..row(
+                "youki cuts one slash and no more",
+                scratch("/app.wasm /work/app.wasm"),
+                "//app.wasm",
+                ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/app.wasm", "/app.wasm"],
             )
         },
         Row {
@@ -971,6 +983,27 @@ fn spin_refuses_components_that_it_would_not_start() {
     assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
 }
 
+#[test]
+fn a_look_up_keeps_what_every_runtime_loads_as_native_code() {
+    for family in Family::DESCRIBED {
+        for way in family.runtime().native_ways() {
+            match way {
+                NativeWay::Section { feature, name } => {
+                    assert_eq!(machine_code(name), Some(feature), "{family:?}");
+                }
+                NativeWay::PlugInFolders { usual } => {
+                    assert!(usual.iter().all(|folder| is_of_plug_ins(folder)), "{family:?}: {usual:?}");
+                }
+                NativeWay::Resolver => {
+                    let loaded = ["/usr/lib64/libnss_x.so.2", "/etc/ld.so.cache"];
+                    assert!(loaded.iter().all(|file| is_of_resolver(file)), "{family:?}");
+                }
+                NativeWay::PlugIns(_) => {}
+            }
+        }
+    }
+}
+
 /// runwasi's check before the start assembles text (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`, `can_handle`), and
 /// its engines take binaries alone (`runwasi:crates/containerd-shim-{wasmtime,wasmer,wamr}/src/instance.rs`).
 #[test]
@@ -990,6 +1023,23 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     }
     for family in [Family::CrunWasmer, Family::YoukiWasmtime] {
         assert_eq!(started(family), "/app.wat", "{family:?}");
+    }
+}
+
+/// `wasi-common:src/lib.rs`, `add_to_linker`.
+#[test]
+fn youki_links_the_first_snapshot_of_wasi_too() {
+    let mut image = scratch("/app.wasm");
+    let command = ["/app.wasm".to_string()];
+    for (feature, expected) in [
+        (Feature::WasiUnstable, "/app.wasm"),
+        (Feature::SharedMemory, "/app.wasm+"),
+        (Feature::WasiThreads, "/app.wasm+"),
+        (Feature::WasiNn, "/app.wasm+"),
+    ] {
+        image.modules[0].features = [feature].into();
+        let start = Start { command: &command, ..Start::default() };
+        assert_eq!(started(Family::YoukiWasmtime, &image, &start), expected, "{feature:?}");
     }
 }
 
@@ -1082,19 +1132,25 @@ fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
 }
 
 /// The rows as the tests on a real node read them, which start the same images (`tests/live/node`): what is in each, and
-/// what runwasi's wasmtime shim is said to start of it. `WASMGATE_WRITE_SAMPLES=1` writes the file.
+/// what each runtime that is on such a node is said to start of it. `WASMGATE_WRITE_SAMPLES=1` writes the file.
 #[test]
 fn the_rows_that_a_real_node_runs_are_these() {
+    let of = |row: &Row, family: Family| {
+        FAMILIES.iter().position(|known| *known == family).map(|place| row.starts[place])
+    };
     let rows: Vec<serde_json::Value> = rows()
         .map(|row| {
+            let starts =
+                [Family::RunwasiWasmtime, Family::YoukiWasmtime].map(|family| (family, of(&row, family)));
+            let starts: std::collections::BTreeMap<_, _> = starts.into();
             let files: Vec<String> = row.image.files.iter().map(written).collect();
             serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),
                 "indexed": row.image.digest != row.image.manifest_digest, "files": files, "command": row.command,
-                "workingDir": row.working_dir, "mount": row.mount, "starts": row.starts[0]})
+                "workingDir": row.working_dir, "mount": row.mount, "starts": starts})
         })
         .collect();
     let text = serde_json::to_string_pretty(&rows).unwrap() + "\n";
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden-runwasi-wasmtime.json");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden.json");
     if std::env::var_os("WASMGATE_WRITE_SAMPLES").is_some() {
         std::fs::write(file, &text).unwrap();
     }
@@ -1159,7 +1215,7 @@ fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
     assert_eq!(self::started(Family::CrunWasmtime, &only, &start), "?");
     for folder in ["/web.wasm", "/web.wasm/"] {
         let program = started(&image, Family::RunwasiWasmtime, Some(folder));
-        assert!(matches!(program, Program::Unknown { .. }), "{folder} is no folder: {program:?}");
+        assert!(matches!(program, Program::Unknown { .. }), "{folder} is not a folder: {program:?}");
     }
     for folder in ["", "/", "/..", "/./"] {
         let program = started(&image, Family::CrunWasmtime, Some(folder));

@@ -49,6 +49,16 @@ impl Runtime for Spin {
         }
     }
 
+    /// The shim unpacks them into the container's root (`containerd-shim-spin:containerd-shim-spin/src/source.rs`,
+    /// `Source::to_locked_app`).
+    fn reads_layers_inside(&self) -> bool {
+        true
+    }
+
+    fn sends_telemetry(&self) -> bool {
+        true
+    }
+
     fn compiler(&self, packaging: Packaging) -> Compiler {
         match packaging {
             Packaging::Layers => Compiler::Shim,

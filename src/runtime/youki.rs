@@ -23,9 +23,10 @@ impl Runtime for YoukiWasmtime {
         packaging == Packaging::RootFilesystem && kind == ImageKind::Module
     }
 
-    /// wasmtime's `Module::from_file` assembles text.
+    /// wasmtime's `Module::from_file` assembles text, and the linker gets both snapshots of WASI
+    /// (`wasmtime:crates/wasi-common/src/lib.rs`, `add_to_linker`; version 46).
     fn provides(&self, feature: Feature) -> bool {
-        feature == Feature::Text
+        matches!(feature, Feature::Text | Feature::WasiUnstable)
     }
 
     /// Standard input and output, variables and arguments, and nothing else.

@@ -1,7 +1,7 @@
 //! How a source of a bundle is written in the configuration.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
@@ -108,6 +108,24 @@ pub enum Origin {
     Oci(Reference),
 }
 
+impl Origin {
+    /// The file or folder, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Http(_) | Self::Oci(_) => None,
+        }
+    }
+
+    /// Whether a registry is asked, with what the configuration says about `images`.
+    pub const fn is_registry(&self) -> bool {
+        match self {
+            Self::Oci(_) => true,
+            Self::Path(_) | Self::Http(_) => false,
+        }
+    }
+}
+
 /// A field of a source that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
@@ -150,7 +168,7 @@ impl BundleSource {
             let path = PathBuf::from(&self.from);
             return if self.from.is_empty() { Err(wrong(empty.into())) } else { Ok(Origin::Path(path)) };
         }
-        let url = Url::parse(&self.from).map_err(|error| wrong(format!("it is no URL: {error}")))?;
+        let url = Url::parse(&self.from).map_err(|error| wrong(format!("it is not a URL: {error}")))?;
         match url.scheme() {
             _ if !url.username().is_empty() || url.password().is_some() => {
                 Err(wrong("a URL is no place for a password; name the file of a token in `tokenFile`".into()))
@@ -200,7 +218,7 @@ impl BundleSource {
                 let _ = url.set_password(None);
                 url.into()
             }
-            // Where a password ends in what is no URL is not known.
+            // Where a password ends in what is not a URL is not known.
             Err(_) if self.from.contains("://") && self.from.contains('@') => {
                 let scheme = self.from.split("://").next().unwrap_or_default();
                 format!("{scheme}://…")

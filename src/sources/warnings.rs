@@ -1,18 +1,18 @@
 //! What does not protect a bundle although one may think so.
 
 use crate::policy::Bundle;
-use crate::policy::signature::Origin;
+use crate::policy::signature::SignatureState;
 
 /// The sentences about a bundle of this origin, for the status, the log and `check`.
-pub(super) fn of(origin: Origin, bundle: &Bundle) -> Vec<String> {
+pub(super) fn of(origin: SignatureState, bundle: &Bundle) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |warning: &str| warnings.push(warning.to_string());
     match origin {
-        Origin::Unsigned => {}
-        Origin::Unverified => {
+        SignatureState::Unsigned => {}
+        SignatureState::Unverified => {
             warn("it is signed, and nothing verifies it: there is no key in `policies.keys`");
         }
-        Origin::Signed { is_bound } => {
+        SignatureState::Signed { is_bound } => {
             if !is_bound {
                 warn(
                     "its signature is bound to nothing: every bundle that its key has signed would be taken in its place; name \

@@ -1,10 +1,12 @@
 //! Pods that really run: a module is pushed, an ordinary manifest is applied, and what the gate wrote is what a kubelet,
-//! containerd and runwasi's wasmtime shim run. They need root on Linux and parts that take minutes to build, so they are
+//! containerd and runwasi's wasmtime shim, or youki, run. They need root on Linux and parts that take minutes to build, so they are
 //! left out unless they are asked for: `make test-node`.
 
 mod capabilities;
 mod golden;
 mod install;
+mod needs;
+mod youki;
 
 use serde_json::{Value, json};
 
@@ -12,7 +14,7 @@ use crate::support::control_plane::{ControlPlane, Options, Said};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
 use crate::support::node::Node;
 use crate::support::oci::{Image, ImageBuilder, fixtures};
-use crate::support::probes::greeter;
+use crate::support::probes::{YOUKI_PROFILE, greeter};
 use crate::support::process::{ask_patiently, root};
 use crate::support::registry::Registry;
 use crate::support::shared::Shared;
@@ -31,14 +33,14 @@ struct Site {
 static SITE: Shared<Site> = Shared::new(Site::start);
 
 fn setup() -> Setup {
-    let configuration = "runtimes:\n  placement: {module: wasmtime, component: wasmtime, http-component: wasmtime}\n  \
-         profiles:\n    - name: wasmtime\n      runtimeClass: wasmtime\n      runs: [module, component, http-component]\n      \
+    let wasmtime = "    - name: wasmtime\n      runtimeClass: wasmtime\n      runs: [module, component, http-component]\n      \
          ambient: runwasi-wasmtime\n      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n      \
-         hardening: {enableServiceLinks: fill}\n"
-        .to_string();
-    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
-        "handler": "wasmtime"});
-    Setup { configuration, objects: vec![class], ..Setup::default() }
+         hardening: {enableServiceLinks: fill}\n";
+    let placement = "{module: wasmtime, component: wasmtime, http-component: wasmtime}";
+    let configuration =
+        format!("runtimes:\n  placement: {placement}\n  profiles:\n{wasmtime}{YOUKI_PROFILE}");
+    let class = |name: &str| json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name});
+    Setup { configuration, objects: vec![class("wasmtime"), class("youki")], ..Setup::default() }
 }
 
 impl Site {

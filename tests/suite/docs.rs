@@ -438,6 +438,79 @@ fn every_file_of_a_recipe_has_the_name_that_the_recipe_says_to_look_for() {
     }
 }
 
+/// The files below a folder of the repository with this ending, as paths from its root.
+fn files_below(folder: &str, ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files_below(&path, ending));
+        } else if path.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The code of a source without its comments and unit tests.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether code names a variant of an enum.
+fn names_variant(code: &str, name: &str) -> bool {
+    let variant = |at: usize| {
+        code[at + name.len()..].strip_prefix("::").is_some_and(|rest| rest.starts_with(char::is_uppercase))
+    };
+    let whole = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    code.match_indices(name).any(|(at, _)| whole(at) && variant(at))
+}
+
+#[test]
+fn a_recipe_names_every_file_that_knows_single_members_of_what_it_adds_to() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let recipes = map.split("\n## Recipes\n").nth(1).unwrap();
+    let mut missing = Vec::new();
+    for (recipe, name) in [
+        ("An image shape", "Shape"),
+        ("A capability", "Capability"),
+        ("A runtime", "Family"),
+        ("A source of policies", "Origin"),
+        ("An audit sink", "DecisionLogOutput"),
+    ] {
+        let steps = recipes.split(&format!("**{recipe}**")).nth(1).unwrap().split("\n**").next().unwrap();
+        let sources = files_below("src", ".rs");
+        let of_tests = |path: &str| path.ends_with("/golden.rs") || path.ends_with("/tests.rs");
+        // The recipe says that a file below this folder is added, and which others there have to know it.
+        let of_runtimes = |path: &str| name != "Family" && path.starts_with("src/runtime/");
+        let mut found = 0;
+        for path in sources.iter().filter(|path| !of_tests(path) && !of_runtimes(path)) {
+            if names_variant(&code(&fs::read_to_string(root().join(path)).unwrap()), name) {
+                found += 1;
+                if !steps.contains(&format!("`{path}`")) {
+                    missing.push(format!(
+                        "{path} names variants of `{name}`, and \"{recipe}\" does not name it"
+                    ));
+                }
+            }
+        }
+        assert!(found > 0, "no source names a variant of `{name}`");
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn a_named_variant_is_told_from_a_function_a_longer_name_and_a_comment() {
+    assert!(names_variant(&code("let a = Shape::Other;"), "Shape"));
+    for other in
+        ["Shape::of(x)", "MyShape::Other", "// Shape::Other", "#[cfg(test)]\nmod tests { Shape::Other }"]
+    {
+        assert!(!names_variant(&code(other), "Shape"), "{other}");
+    }
+}
+
 #[test]
 fn the_name_that_a_recipe_says_to_look_for_is_read_with_its_file() {
     let text =

@@ -1216,7 +1216,7 @@ async fn needs_beyond_wasi_decide_which_runtimes_can_start_a_module() {
         (
             r#"(import "wasi_unstable" "fd_write" (func))"#.into(),
             vec![Feature::WasiUnstable],
-            vec![RunwasiWasmer, RunwasiWamr, CrunWasmer, CrunWamr],
+            vec![RunwasiWasmer, RunwasiWamr, CrunWasmer, CrunWamr, YoukiWasmtime],
         ),
         (r#"(import "wasix_32v1" "sock_open" (func))"#.into(), vec![Feature::Wasix], vec![RunwasiWasmer]),
         (

@@ -12,7 +12,7 @@ use wasmgate::image::ImageFacts;
 use wasmgate::image::prefix::Unpinned;
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::judge::input::UserFacts;
-use wasmgate::judge::{Case, PolicyOptions, RequestFacts, prepare};
+use wasmgate::judge::{InputParts, PolicyOptions, RequestFacts, prepare};
 use wasmgate::registry;
 use wasmgate::review::GroupVersionKind;
 use wasmgate::runtime::Runtimes;
@@ -104,7 +104,7 @@ pub fn input_under(
     let class_for =
         runtimes.placement.keys().filter_map(|kind| Some((kind.as_str(), class(*kind)?))).collect();
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
-    let case = Case {
+    let case = InputParts {
         request: &request,
         object: &object,
         workload: &workload,

@@ -34,7 +34,7 @@ pub enum Form {
 }
 
 impl Form {
-    pub const ALL: [Self; 3] = [Self::Module, Self::Component, Self::Http];
+    const ALL: [Self; 3] = [Self::Module, Self::Component, Self::Http];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,6 +42,55 @@ impl Form {
             Self::Component => "component",
             Self::Http => "http",
         }
+    }
+}
+
+/// A runtime under which the probes run, with a table of its own in the page.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its RuntimeClass, and its handler on the node.
+    pub class: &'static str,
+    /// What it runs.
+    forms: &'static [(Form, &'static str)],
+    /// Whether pods have to name the class and ask for Wasm, and images have to be files.
+    youki: bool,
+    /// The lines of the page around its table.
+    marks: (&'static str, &'static str),
+}
+
+/// runwasi's wasmtime shim, where the gate places what says nothing.
+pub const SHIM: Target = Target {
+    class: "wasmtime",
+    forms: &[(Form::Module, "module"), (Form::Component, "component"), (Form::Http, "HTTP component")],
+    youki: false,
+    marks: ("<!-- probes -->\n", "<!-- end of the probes -->\n"),
+};
+
+/// youki with wasmtime.
+pub const YOUKI: Target = Target {
+    class: "youki",
+    forms: &[(Form::Module, "module")],
+    youki: true,
+    marks: ("<!-- probes of youki -->\n", "<!-- end of the probes of youki -->\n"),
+};
+
+/// The profile of [`YOUKI`], as an item of `runtimes.profiles`.
+pub const YOUKI_PROFILE: &str = "    - name: youki\n      runtimeClass: youki\n      runs: [module]\n      ambient: youki-wasmtime\n      \
+     nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n";
+
+impl Target {
+    /// Names the class, and asks for Wasm, where a pod has to.
+    pub fn ask(&self, pod: &mut Value) {
+        if self.youki {
+            pod["spec"]["runtimeClassName"] = json!(self.class);
+            pod["metadata"]["annotations"]["run.oci.handler"] = json!("wasm");
+        }
+    }
+
+    /// Every probe in every form in which this runtime can be asked to run it.
+    pub fn tried(&self) -> impl Iterator<Item = (&'static Probe, Form)> {
+        let runs = |form: &Form| self.forms.iter().any(|(known, _)| known == form);
+        PROBES.iter().flat_map(move |probe| probe.forms().filter(runs).map(move |form| (probe, form)))
     }
 }
 
@@ -164,8 +213,8 @@ impl Probe {
     }
 
     /// The image: a Wasm layer, or a file beside the one that is opened.
-    pub fn image(&self, program: &[u8], platform: &str) -> Image {
-        if self.name != "file" {
+    pub fn image(&self, target: &Target, program: &[u8], platform: &str) -> Image {
+        if self.name != "file" && !target.youki {
             return ImageBuilder::wasm_artifact(program).build();
         }
         let mut image = ImageBuilder::rootfs(platform, &["/app.wasm"]);
@@ -185,8 +234,10 @@ impl Probe {
     }
 
     /// The pod that starts it, with what it tries to reach, and nothing else.
-    pub fn pod(&self, name: &str, image: &str) -> Value {
-        let mut container = json!({"name": "app", "image": image, "args": ["probe", "argument"]});
+    pub fn pod(&self, target: &Target, name: &str, image: &str) -> Value {
+        // The layer image names no entry point, so that the first argument is the program's own name.
+        let arguments = if target.youki { json!(["argument"]) } else { json!(["probe", "argument"]) };
+        let mut container = json!({"name": "app", "image": image, "args": arguments});
         let mut spec = json!({"automountServiceAccountToken": self.name == "token", "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1});
         match self.name {
@@ -199,7 +250,9 @@ impl Probe {
             _ => {}
         }
         spec["containers"] = json!([container]);
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
+        target.ask(&mut pod);
+        pod
     }
 }
 
@@ -319,34 +372,41 @@ pub fn explained(folder: &Path, pods: &[Value], flags: &[String]) -> Vec<Value> 
     objects
 }
 
-/// The page with the table, and the lines around it.
+/// The page with the tables.
 pub const PAGE: &str = "docs/runtimes.md";
-const BEGIN: &str = "<!-- probes -->\n";
-const END: &str = "<!-- end of the probes -->\n";
 
-/// The table for these cells, one list for each probe.
-pub fn table(cells: &[Vec<Cell>]) -> String {
-    let mut text =
-        "| a program that | capability | module | component | HTTP component |\n|---|---|---|---|---|\n"
-            .to_string();
-    for (probe, cells) in PROBES.iter().zip(cells) {
-        let cells = cells.iter().map(|cell| cell.text()).collect::<Vec<_>>().join(" | ");
-        writeln!(text, "| {} | `{}` | {cells} |", probe.does, probe.needs.0).unwrap();
+impl Target {
+    /// The table for the cells of what was [`tried`](Self::tried), in its order. A probe that no form can try is left out.
+    pub fn table(&self, cells: &[Cell]) -> String {
+        let (names, lines): (Vec<_>, Vec<_>) = self.forms.iter().map(|(_, name)| (*name, "---")).unzip();
+        let mut text = format!("| a program that | capability | {} |\n", names.join(" | "));
+        writeln!(text, "|---|---|{}|", lines.join("|")).unwrap();
+        for probe in PROBES {
+            let cell = |form: Form| {
+                let place = self.tried().position(|(tried, other)| tried.name == probe.name && other == form);
+                place.map_or(Cell::Absent, |place| cells[place])
+            };
+            let cells: Vec<Cell> = self.forms.iter().map(|(form, _)| cell(*form)).collect();
+            if cells.iter().any(|cell| *cell != Cell::Absent) {
+                let cells = cells.iter().map(|cell| cell.text()).collect::<Vec<_>>().join(" | ");
+                writeln!(text, "| {} | `{}` | {cells} |", probe.does, probe.needs.0).unwrap();
+            }
+        }
+        text
     }
-    text
-}
 
-/// The table of a page, with what is before and behind it.
-pub fn cut(page: &str) -> (&str, &str, &str) {
-    let (before, rest) = page.split_once(BEGIN).expect("the mark before the table");
-    let (table, after) = rest.split_once(END).expect("the mark behind the table");
-    (before, table, after)
-}
+    /// Its table of a page, with what is before and behind it.
+    pub fn cut<'a>(&self, page: &'a str) -> (&'a str, &'a str, &'a str) {
+        let (before, rest) = page.split_once(self.marks.0).expect("the mark before the table");
+        let (table, after) = rest.split_once(self.marks.1).expect("the mark behind the table");
+        (before, table, after)
+    }
 
-/// The page with another table.
-pub fn with_table(page: &str, table: &str) -> String {
-    let (before, _, after) = cut(page);
-    format!("{before}{BEGIN}{table}{END}{after}")
+    /// The page with another table.
+    pub fn with_table(&self, page: &str, table: &str) -> String {
+        let (before, _, after) = self.cut(page);
+        format!("{before}{}{table}{}{after}", self.marks.0, self.marks.1)
+    }
 }
 
 // === The shells: `$line` calls `$probe`, which returns 0 where it could do it, and otherwise what it was told. ===

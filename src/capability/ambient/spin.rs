@@ -240,7 +240,7 @@ fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Ent
     match written.reach() {
         OutboundReach::Hosts(patterns) => of_patterns(patterns, &evidence),
         OutboundReach::Unreadable(widest) => {
-            of_pattern(widest, &format!("{evidence} is no host pattern: taken for any host"))
+            of_pattern(widest, &format!("{evidence} is not a host pattern: taken for any host"))
         }
         OutboundReach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
     }
@@ -260,7 +260,7 @@ fn of_template(
         return of_patterns(&patterns, &format!("{evidence} is set by {set_by} of the pod"));
     }
     let note =
-        format!("{evidence}: what {set_by} of the pod makes of it is no host pattern: taken for any host");
+        format!("{evidence}: what {set_by} of the pod makes of it is not a host pattern: taken for any host");
     of_pattern(widest, &note)
 }
 

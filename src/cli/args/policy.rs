@@ -18,7 +18,7 @@ pub enum PolicyCommand {
     /// Write a rule to begin with, its test and its cases
     #[command(after_help = POLICY_NEW_HELP)]
     New(PolicyNewOptions),
-    /// Say what is wrong with rules, before anything ships
+    /// Check the rules of a bundle
     #[command(after_help = POLICY_CHECK_HELP)]
     Check(PolicyCheckOptions),
     /// Run the tests of rules, and cases on the compiled rules
@@ -129,7 +129,7 @@ pub struct PolicyNewOptions {
     /// Name of the rule, as violations and the configuration have it
     #[arg(value_name = "NAME", value_parser = rule_name)]
     pub rule: String,
-    /// Folder to write to; made if it is not there
+    /// Folder to write to; created if missing
     #[arg(long = "into", value_name = "RULES", default_value = "rules")]
     pub folder: PathBuf,
     /// Form of the output

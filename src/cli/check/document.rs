@@ -10,6 +10,7 @@ use crate::cli::{Error, build};
 use crate::config::{self, file};
 use crate::grant::load::{self, Located};
 use crate::image::reference::Reference;
+use crate::quantity::{NotAQuantity, Quantity};
 use crate::review::GroupVersionKind;
 use crate::text;
 use crate::workload::{self, ImageUse, Kind, Kinds, Role};
@@ -63,11 +64,12 @@ fn configuration(manifest: &Manifest, options: &GateOptions, report: &mut Report
     }
 }
 
-/// Checks that the pod spec can be read and that its images have possible names; `explain` shows the verdict.
+/// Checks that the pod spec can be read, that its images have possible names, and that its sizes are quantities; `explain` shows
+/// the verdict.
 fn workload(manifest: &Manifest, kind: Kind, report: &mut Report) {
     let mut problems = Vec::new();
     for (_, object) in workload::one_by_one(&manifest.object, kind) {
-        match images(&object, kind) {
+        match images_and_sizes(&object, kind) {
             Ok(found) => problems.extend(found),
             Err(error) => return report.failed(&manifest.origin, &error),
         }
@@ -78,8 +80,8 @@ fn workload(manifest: &Manifest, kind: Kind, report: &mut Report) {
         .extend(problems.into_iter().map(|problem| Problem { origin: manifest.origin.clone(), ..problem }));
 }
 
-/// The problems of the images' names, without their origin.
-fn images(object: &Value, kind: Kind) -> Result<Vec<Problem>, Error> {
+/// The problems of the images' names and of sizes, without their origin.
+fn images_and_sizes(object: &Value, kind: Kind) -> Result<Vec<Problem>, Error> {
     let failed =
         |source: workload::Error| Error::Explain { object: kind.as_str().to_string(), source: source.into() };
     let raw = serde_json::value::to_raw_value(object).map_err(|e| Error::Format(e.to_string()))?;
@@ -94,16 +96,54 @@ fn images(object: &Value, kind: Kind) -> Result<Vec<Problem>, Error> {
             ..Problem::new("", error.to_string())
         })
     };
-    Ok(workload.images().iter().filter_map(problem).collect())
+    let object: Value = serde_json::from_str(judged.get()).map_err(|e| Error::Format(e.to_string()))?;
+    let spec = object.pointer(&format!("{}/spec", kind.template_pointer())).unwrap_or(&Value::Null);
+    let mut problems: Vec<Problem> = workload.images().iter().filter_map(problem).collect();
+    problems.extend(sizes(spec, &spec_field(kind)));
+    Ok(problems)
 }
 
-/// Path of the field with an image's name. The pod template of a kind of others may be anywhere, so only its part is named.
-fn field_of(image: &ImageUse<'_>, kind: Kind) -> String {
+/// The problems of the sizes of a pod spec and of its containers.
+fn sizes(spec: &Value, field: &str) -> Vec<Problem> {
+    let of = |owner: &Value, field: &str| of_resources(&owner["resources"], &format!("{field}.resources"));
+    let mut problems = of(spec, field);
+    for list in ["initContainers", "containers"] {
+        for (number, container) in spec[list].as_array().into_iter().flatten().enumerate() {
+            problems.extend(of(container, &format!("{field}.{list}[{number}]")));
+        }
+    }
+    problems
+}
+
+fn of_resources(resources: &Value, field: &str) -> Vec<Problem> {
+    let of_side = |side: &'static str| {
+        let amounts = resources[side].as_object().into_iter().flatten();
+        amounts.filter_map(move |(resource, amount)| of_amount(amount, &format!("{field}.{side}.{resource}")))
+    };
+    ["requests", "limits"].into_iter().flat_map(of_side).collect()
+}
+
+fn of_amount(amount: &Value, field: &str) -> Option<Problem> {
+    let NotAQuantity { value } = Quantity::from_json(amount).err()?;
+    Some(Problem {
+        field: Some(text::visible(field).into_owned()),
+        value: Some(text::quoted(&value, 64)),
+        ..Problem::new("", "not a quantity; write one such as `50m` or `32Mi`".to_string())
+    })
+}
+
+/// Path of the pod spec. The pod template of a kind of others may be anywhere, so only its part is named.
+fn spec_field(kind: Kind) -> String {
     let template = match kind {
         Kind::SpinApp | Kind::Described(_) => String::new(),
         other => other.template_pointer().trim_start_matches('/').replace('/', "."),
     };
-    let spec = if template.is_empty() { "spec".to_string() } else { format!("{template}.spec") };
+    if template.is_empty() { "spec".to_string() } else { format!("{template}.spec") }
+}
+
+/// Path of the field with an image's name.
+fn field_of(image: &ImageUse<'_>, kind: Kind) -> String {
+    let spec = spec_field(kind);
     let reference = if image.role == Role::ImageVolume { ".reference" } else { "" };
     format!("{spec}.{}[{}].image{reference}", image.role.list(), image.index)
 }

@@ -1,4 +1,4 @@
-//! `wasmgate policy check`: what is wrong with rules, before anything ships.
+//! `wasmgate policy check`: what is wrong with the rules of a bundle.
 
 use std::fmt::Write as _;
 

@@ -21,7 +21,6 @@ use crate::config::{File, Settings};
 use crate::lookup::Inspector;
 use crate::policy::PolicySet;
 use crate::server::Check;
-use crate::sources::Origin;
 use crate::text;
 
 /// Time between two looks at the file. A mounted `ConfigMap` changes by a link above it, of which the kernel tells nothing.
@@ -272,8 +271,9 @@ fn fingerprint(path: &Path) -> String {
 
 /// Whether bundles, and how they are fetched and run, are the same. What rules read as `options` is none of them.
 fn same_bundles(former: &File, file: &File) -> bool {
-    let from_registry =
-        |file: &File| file.policies.bundles.iter().any(|one| matches!(one.origin(), Ok(Origin::Oci(_))));
+    let from_registry = |file: &File| {
+        file.policies.bundles.iter().any(|one| one.origin().is_ok_and(|origin| origin.is_registry()))
+    };
     let mut policies = file.policies.clone();
     policies.options.clone_from(&former.policies.options);
     policies == former.policies && (file.images == former.images || !from_registry(file))

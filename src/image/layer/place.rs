@@ -105,7 +105,7 @@ impl Tree {
                 }
                 Some(_) => {
                     return Err(refused(format!(
-                        "`{path}` lies under `{folder}`, which is no folder; remove that file in the build"
+                        "`{path}` lies under `{folder}`, which is not a folder; remove that file in the build"
                     )));
                 }
                 None if path::split(folder).1.starts_with(WHITEOUT) => {
@@ -125,7 +125,7 @@ impl Tree {
         let Some(name) = base.strip_prefix(WHITEOUT) else { return Ok(false) };
         if entry.kind != Kind::File || entry.size > 0 {
             return Err(refused(format!(
-                "`{path}` has the name of a whiteout and is no empty file; rename it"
+                "`{path}` has the name of a whiteout and is not an empty file; rename it"
             )));
         }
         if self.layer == 1 {
@@ -238,7 +238,7 @@ impl Tree {
                 "the hard link `{name}` has another mode than `{target}`, which is the same file; pack it again"
             ))),
             None => Err(refused(format!(
-                "the hard link `{name}` leads to `{target}`, which is no file that its layer brings before it; pack the \
+                "the hard link `{name}` leads to `{target}`, which is not a file that its layer brings before it; pack the \
                  file itself"
             ))),
         }

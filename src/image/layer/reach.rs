@@ -7,7 +7,8 @@ use super::super::archive::{Fault, refused};
 use super::super::names::{is_of_programs, is_of_resolver, is_plug_in, is_wasm_name};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
-use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
+use super::{Content, Files, Node, Tree};
+use crate::image::{FileClass, ModuleFacts};
 
 /// Most names of Wasm files: with hard links, one file can have many.
 const MAX_MODULE_NAMES: usize = 128;
@@ -154,7 +155,7 @@ impl<'a> Names<'a> {
             if missing {
                 let missing = self.follow(name, target).missing.unwrap_or_default();
                 return Err(refused(format!(
-                    "the link `{name}` leads through `{missing}`, which is no folder of the image, and back; make it lead to \
+                    "the link `{name}` leads through `{missing}`, which is not a folder of the image, and back; make it lead to \
                      its target directly"
                 )));
             }
@@ -210,7 +211,7 @@ struct LinkEnd {
 struct Link<'a> {
     name: &'a str,
     target: &'a str,
-    /// Whether it leads through something that is no folder.
+    /// Whether it leads through something that is not a folder.
     missing: bool,
 }
 

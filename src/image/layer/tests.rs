@@ -1,12 +1,14 @@
 //! Layers that all nodes read alike, and layers that are refused because nodes would not.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use tar::{Builder, EntryType, Header};
 
 use super::super::archive::tests::{Blocks, named};
 use super::*;
+use crate::image::FileClass;
 use crate::text;
 
 /// A tar layer, built entry by entry. Names are written raw, so that hostile ones can be built.
@@ -346,10 +348,10 @@ fn what_a_layer_removes_and_brings_is_refused() {
 #[test]
 fn what_lies_under_a_file_or_is_two_things_is_refused() {
     for (layers, expected) in [
-        (vec![Layer::new().file("f", b"").file("f/app.wasm", b"")], "under `/f`, which is no folder"),
+        (vec![Layer::new().file("f", b"").file("f/app.wasm", b"")], "under `/f`, which is not a folder"),
         (
             vec![Layer::new().file("f", b""), Layer::new().file("f/app.wasm", b"")],
-            "under `/f`, which is no folder",
+            "under `/f`, which is not a folder",
         ),
         (vec![Layer::new().folder("f").file("f", b"")], "`/f` twice, as different things"),
         (vec![Layer::new().file("f/a", b"").symlink("f", "a")], "`/f` twice, as different things"),
@@ -633,7 +635,7 @@ proptest! {
         let bytes = layer.bytes();
         let _ = tree.apply(&*bytes, Compression::Plain);
         let _ = tree.apply(&*bytes, Compression::Plain);
-        // A link through what is no folder is refused.
+        // A link through what is not a folder is refused.
         for (name, _) in tree.files().map(|files| files.entries).unwrap_or_default() {
             prop_assert_eq!(text::clean_path(&name), name);
         }

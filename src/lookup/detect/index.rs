@@ -11,7 +11,7 @@ use crate::image::manifest::{self, Document, ImageManifest};
 use crate::image::names::APPLICATION_FILES;
 use crate::image::path;
 use crate::image::platform::is_wasm;
-use crate::image::{Depth, Digest, FileClass, ImageFacts, Shape, leads};
+use crate::image::{Depth, Digest, FileClass, ImageFacts, leads};
 use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
@@ -54,9 +54,8 @@ impl<S: Source> Look<'_, S> {
         }
         let facts = self.image(facts, &chosen).await?;
         // An ordinary image under an ordinary runtime runs no Wasm on any platform.
-        let ordinary = facts.shape == Shape::LinuxRootfs && !facts.scanned;
-        let startable = !matches!(facts.shape, Shape::Other | Shape::SpinLegacy);
-        if startable && (self.depth == Depth::Layers || !ordinary) {
+        let ordinary = facts.shape.is_ordinary() && !facts.scanned;
+        if facts.shape.is_startable() && (self.depth == Depth::Layers || !ordinary) {
             return self.same_everywhere(facts, entries, &choice.entry).await;
         }
         Ok(facts)
@@ -124,7 +123,7 @@ impl<S: Source> Look<'_, S> {
         // On a blocking thread, because there may be hundreds of thousands of files.
         let compare = move || {
             let same = same_program(&facts, &other) && *own == *own_files(&other);
-            if same && facts.shape == Shape::LinuxRootfs {
+            if same && facts.shape.is_ordinary() {
                 facts.keep_common_files(&other);
             }
             (facts, same)
@@ -185,12 +184,12 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         && (search_path, volumes) == (&other.search_path, &other.volumes)
         && names(env) == names(&other.env)
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
-        && (*shape == Shape::LinuxRootfs || program_folders == &other.program_folders)
+        && (shape.is_ordinary() || program_folders == &other.program_folders)
 }
 
 /// The files that every platform has to have alike: native programs and links differ between those of every ordinary image.
 fn own_files(facts: &ImageFacts) -> Vec<(String, FileClass)> {
-    let all = facts.shape != Shape::LinuxRootfs;
+    let all = !facts.shape.is_ordinary();
     facts.files.iter().filter(|file| all || !is_of_platform(file)).cloned().collect()
 }
 

@@ -119,7 +119,7 @@ impl<S: Source> Look<'_, S> {
                 uses += 1;
                 if !held.contains(digest.as_str()) {
                     let malformed = Malformed::new(format!(
-                        "component `{}` names the module `{digest}`, which is no layer of the image",
+                        "component `{}` names the module `{digest}`, which is not a layer of the image",
                         component.id
                     ));
                     return Err(self.error("the locked app", malformed));

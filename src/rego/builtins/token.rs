@@ -46,7 +46,7 @@ pub(super) fn decode(_: &mut Call, operands: Operands<'_>) -> Outcome {
         let nested = match head.get("cty") {
             None => false,
             Some(Value::String(kind)) => kind == "JWT",
-            Some(_) => return Failure::error("the content type of the JWT is no string"),
+            Some(_) => return Failure::error("the content type of the JWT is not a string"),
         };
         if !nested {
             let signature = Value::String(hex(&base64url(signature)?));

@@ -1,4 +1,4 @@
-//! What the wasmtime shim hands over, and what the gate says of it, by programs that try each thing; and what hardening
+//! What the wasmtime shim and youki hand over, and what the gate says of it, by programs that try each thing; and what hardening
 //! takes from pods, by the same programs.
 
 use std::fs;
@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use super::{SITE, Site, platform};
 use crate::support::node::ADDRESS;
-use crate::support::probes::{
-    Cell, Form, LINKS, PAGE, PROBES, Peer, Probe, SAID, cut, explained, named, table, with_table,
-};
+use crate::support::probes::{Cell, Form, LINKS, PAGE, Peer, Probe, SAID, SHIM, Target, explained, named};
 use crate::support::process::{ask_patiently, root};
 
 /// One probe in one form, and what `explain` says of its pod.
@@ -29,10 +27,11 @@ fn peer(site: &Site) -> Peer {
 }
 
 /// Pushes a probe, and returns its pod.
-fn pod_of(site: &Site, probe: &Probe, form: Form, namespace: &str) -> Value {
+fn pod_of(site: &Site, target: &Target, probe: &Probe, form: Form, namespace: &str) -> Value {
     let name = format!("{}-{}", probe.name, form.name());
-    site.push(&name, &probe.image(&probe.build(form, peer(site)), platform()));
-    let mut pod = probe.pod(&name, &site.registry.image(&format!("{name}:1")));
+    let tag = format!("{}-{name}", target.class);
+    site.push(&tag, &probe.image(target, &probe.build(form, peer(site)), platform()));
+    let mut pod = probe.pod(target, &name, &site.registry.image(&format!("{tag}:1")));
     pod["metadata"]["namespace"] = json!(namespace);
     if form == Form::Http {
         // As `said_at_the_end` says, a start may miss the layers.
@@ -41,22 +40,20 @@ fn pod_of(site: &Site, probe: &Probe, form: Form, namespace: &str) -> Value {
     pod
 }
 
-fn trials(site: &Site, namespace: &str) -> Vec<Trial> {
-    let tried = PROBES.iter().flat_map(|probe| probe.forms().map(move |form| (probe, form)));
-    let pods: Vec<_> =
-        tried.map(|(probe, form)| (probe, form, pod_of(site, probe, form, namespace))).collect();
+fn trials(site: &Site, target: &Target, namespace: &str) -> Vec<Trial> {
+    let pods: Vec<Value> =
+        target.tried().map(|(probe, form)| pod_of(site, target, probe, form, namespace)).collect();
     let folder = site.plane.home().path();
     let flags = [
         format!("--config={}", folder.join("gate/gate.yaml").display()),
         format!("--insecure-registry={}", site.registry.host),
     ];
-    let objects: Vec<Value> = pods.iter().map(|(_, _, pod)| pod.clone()).collect();
-    let said = explained(folder, &objects, &flags);
-    let trial = |((probe, form, pod), said): ((_, _, Value), Value)| {
+    let said = explained(folder, &pods, &flags);
+    let trial = |(((probe, form), pod), said): (((_, _), Value), Value)| {
         let name = pod["metadata"]["name"].as_str().unwrap().to_string();
         Trial { probe, form, name, pod, said }
     };
-    pods.into_iter().zip(said).map(trial).collect()
+    target.tried().zip(pods).zip(said).map(trial).collect()
 }
 
 impl Trial {
@@ -119,9 +116,14 @@ fn answer(site: &Site, namespace: &str, name: &str) -> String {
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn programs_can_do_on_the_shim_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
+    outcomes_agree(&SHIM);
+}
+
+/// Tries every probe under a runtime, with the grants that the gate suggests, and holds the gate and the page to it.
+pub(super) fn outcomes_agree(target: &Target) {
     let site = SITE.get();
-    let namespace = site.plane.namespace("probes", &json!({}));
-    let trials = trials(&site, &namespace);
+    let namespace = site.plane.namespace(&format!("probes-{}", target.class), &json!({}));
+    let trials = trials(&site, target, &namespace);
     for trial in &trials {
         trial.is_refused_as_explained(&site);
     }
@@ -130,7 +132,10 @@ fn programs_can_do_on_the_shim_what_the_gate_says_and_nothing_else_and_the_page_
         .filter_map(|trial| trial.said["suggestedGrant"].as_str())
         .map(|grant| format!("---\n{grant}"))
         .collect();
-    site.plane.kubectl_with(&site.plane.kubeconfig(), &["apply", "--filename=-"], &grants.concat()).ok();
+    if !grants.is_empty() {
+        let (by, grants) = (site.plane.kubeconfig(), grants.concat());
+        site.plane.kubectl_with(&by, &["apply", "--filename=-"], &grants).ok();
+    }
     for trial in &trials {
         trial.start(&site);
     }
@@ -151,25 +156,19 @@ fn programs_can_do_on_the_shim_what_the_gate_says_and_nothing_else_and_the_page_
         })
         .collect();
     assert_eq!(wrong, Vec::<String>::new());
-    let of = |probe: &Probe, form: Form| {
-        let place = trials.iter().position(|trial| trial.probe.name == probe.name && trial.form == form);
-        place.map_or(Cell::Absent, |place| cells[place])
-    };
-    let rows: Vec<Vec<Cell>> =
-        PROBES.iter().map(|probe| Form::ALL.map(|form| of(probe, form)).to_vec()).collect();
-    compare(&table(&rows));
+    compare(target, &target.table(&cells));
     site.plane.kubectl(&["delete", "pods", "--all", "--wait=false", "--namespace", &namespace]).ok();
 }
 
 /// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
-fn compare(table: &str) {
+fn compare(target: &Target, table: &str) {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).unwrap();
     if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
-        fs::write(&path, with_table(&page, table)).unwrap();
+        fs::write(&path, target.with_table(&page, table)).unwrap();
         return;
     }
-    assert_eq!(table, cut(&page).1);
+    assert_eq!(table, target.cut(&page).1);
 }
 
 // === Hardening ===
@@ -210,7 +209,7 @@ const DONE: &str = "probe 00\n";
 fn a_token_that_hardening_takes_cannot_be_read_and_one_that_is_granted_can() {
     let site = SITE.get();
     let namespace = site.plane.namespace("token", &json!({}));
-    let mut pod = pod_of(&site, named("token"), Form::Module, &namespace);
+    let mut pod = pod_of(&site, &SHIM, named("token"), Form::Module, &namespace);
     pod["spec"].as_object_mut().unwrap().remove("automountServiceAccountToken");
     let mounts = |pod: &Value| pod["spec"]["automountServiceAccountToken"] != false;
     grant(&site, &namespace, &json!([{"name": "native.exec"}]));
@@ -226,7 +225,7 @@ fn a_token_that_hardening_takes_cannot_be_read_and_one_that_is_granted_can() {
 fn a_mount_that_hardening_makes_read_only_takes_no_writes() {
     let site = SITE.get();
     let namespace = site.plane.namespace("mount", &json!({}));
-    let pod = pod_of(&site, named("mount"), Form::Module, &namespace);
+    let pod = pod_of(&site, &SHIM, named("mount"), Form::Module, &namespace);
     let read_only = |pod: &Value| pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] == true;
     let data =
         |access: &str| json!([{"name": "native.exec"}, {"name": "fs", "paths": ["/data"], "access": access}]);
@@ -245,7 +244,7 @@ fn where_hardening_switches_service_links_off_no_variable_names_a_service() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe", "namespace": namespace},
         "spec": {"ports": [{"port": 80}]}});
     site.apply(&service).ok();
-    let pod = pod_of(&site, &LINKS, Form::Module, &namespace);
+    let pod = pod_of(&site, &SHIM, &LINKS, Form::Module, &namespace);
     let off = |pod: &Value| pod["spec"]["enableServiceLinks"] == false;
     // `99`: no variable begins so.
     assert_eq!(ran(&site, &namespace, pod.clone(), "taken", off), "probe 99\n");

@@ -1,5 +1,7 @@
-//! The golden rows of `src/runtime/golden.rs` on the real shim: the same images and pods, and what really starts of them.
-//! The gate does not see these pods; what it says of them is in the rows.
+//! The golden rows of `src/runtime/golden.rs` on the runtimes of a real node: the same images and pods, and what really starts
+//! of them. The gate does not see these pods; what it says of them is in the rows.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use crate::support::oci::{Image, ImageBuilder, fixtures};
 use crate::support::process::ask_patiently;
 
 /// No webhook is asked about pods of this namespace.
-const UNSEEN: &str = "kube-system";
+pub(super) const UNSEEN: &str = "kube-system";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,15 +23,39 @@ struct Row {
     command: String,
     working_dir: String,
     mount: String,
-    starts: String,
+    /// What the gate says, by the runtime's name in a profile.
+    starts: BTreeMap<String, String>,
 }
 
+/// How the rows are put to a runtime.
+pub(super) struct Setting {
+    /// Part of the pods' and the images' names.
+    pub name: &'static str,
+    /// The runtime's name in a profile, and the handler on the node.
+    pub ambient: &'static str,
+    pub class: &'static str,
+    pub annotations: &'static [(&'static str, &'static str)],
+    /// The mode bits of Wasm files.
+    pub mode: u32,
+    /// Whether what was seen is what the gate says.
+    pub agrees: fn(&str, &str) -> bool,
+}
+
+const SHIM: Setting = Setting {
+    name: "golden",
+    ambient: "runwasi-wasmtime",
+    class: "wasmtime",
+    annotations: &[],
+    mode: 0o755,
+    agrees,
+};
+
 fn rows() -> Vec<Row> {
-    serde_json::from_str(include_str!("../../fixtures/golden-runwasi-wasmtime.json")).unwrap()
+    serde_json::from_str(include_str!("../../fixtures/golden.json")).unwrap()
 }
 
 /// A module that says where it was, and ends.
-fn module(place: &str) -> Vec<u8> {
+pub(super) fn module(place: &str) -> Vec<u8> {
     let line = format!("started {place}");
     let length = line.len() + 1;
     fixtures::wat(&format!(
@@ -62,7 +88,7 @@ int main(void) {
 }
 
 /// A layer of the files of a row, in the form that the row writes them.
-fn layer(files: &[String], native: &[u8]) -> Vec<u8> {
+fn layer(files: &[String], native: &[u8], wasm_mode: u32) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for file in files {
         let mut header = tar::Header::new_gnu();
@@ -78,7 +104,7 @@ fn layer(files: &[String], native: &[u8]) -> Vec<u8> {
             Some('!') => (0o755, native.to_vec()),
             Some('~') => (0o744, native.to_vec()),
             Some('?') => (0o755, b"text\n".to_vec()),
-            _ => (0o755, module(path)),
+            _ => (wasm_mode, module(path)),
         };
         header.set_mode(mode);
         header.set_size(bytes.len() as u64);
@@ -87,7 +113,7 @@ fn layer(files: &[String], native: &[u8]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-fn image(row: &Row, native: &[u8]) -> Image {
+fn image(row: &Row, native: &[u8], wasm_mode: u32) -> Image {
     let layered = module("layers");
     let image = match row.shape.as_str() {
         "WasmArtifact" => ImageBuilder::wasm_artifact(&layered).build(),
@@ -99,17 +125,22 @@ fn image(row: &Row, native: &[u8]) -> Image {
         "Other" => ImageBuilder::new("application/vnd.example.config", json!({})).build(),
         _ => {
             let mut image = ImageBuilder::rootfs(platform(), &[]);
-            image.layer("application/vnd.oci.image.layer.v1.tar", layer(&row.files, native));
+            image.layer("application/vnd.oci.image.layer.v1.tar", layer(&row.files, native, wasm_mode));
+            // What containerd gives a container whose image has none, and youki starts nothing native without.
+            let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+            image.set("Env", json!([path]));
             image.build()
         }
     };
     if row.indexed { Image::index(&[("wasip1/wasm", &image)]) } else { image }
 }
 
-fn pod(site: &Site, name: &str, row: &Row) -> Value {
+fn pod(site: &Site, name: &str, row: &Row, setting: &Setting) -> Value {
     let command: Vec<&str> = row.command.split_whitespace().collect();
-    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": UNSEEN},
-        "spec": {"runtimeClassName": "wasmtime", "nodeName": site.node.name, "restartPolicy": "Never",
+    let annotations: BTreeMap<_, _> = setting.annotations.iter().copied().collect();
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": UNSEEN,
+            "annotations": annotations},
+        "spec": {"runtimeClassName": setting.class, "nodeName": site.node.name, "restartPolicy": "Never",
             "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "app", "image": site.registry.image(&format!("{name}:1")),
                 "workingDir": row.working_dir, "volumeMounts": [{"name": "v", "mountPath": row.mount}]}],
@@ -121,7 +152,7 @@ fn pod(site: &Site, name: &str, row: &Row) -> Value {
 }
 
 /// What the container said, or why it never ran, once it is clear.
-fn outcome(site: &Site, name: &str) -> Option<String> {
+pub(super) fn outcome(site: &Site, name: &str) -> Option<String> {
     let pod = site.plane.get(&["pod", name, "--namespace", UNSEEN]);
     let state = &pod["status"]["containerStatuses"][0]["state"];
     if state["terminated"].is_object() {
@@ -147,26 +178,34 @@ fn agrees(said: &str, seen: &str) -> bool {
     }
 }
 
+/// Starts every row under a runtime; returns what the gate says, what was seen, the command and why, by row, and asserts
+/// that they agree.
+pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
+    let native = native();
+    let rows = rows();
+    let name = |number: usize| format!("{}-{number}", setting.name);
+    for (number, row) in rows.iter().enumerate() {
+        site.push(&name(number), &image(row, &native, setting.mode));
+        site.apply(&pod(site, &name(number), row, setting)).ok();
+    }
+    let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+    for (number, row) in rows.iter().enumerate() {
+        let seen = ask_patiently(|| outcome(site, &name(number)));
+        let seen = seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)));
+        let said = &row.starts[setting.ambient];
+        let line = format!("{said:<28} {seen:<28} {}: {}", row.command, row.why);
+        println!("{line}");
+        if !(setting.agrees)(said, &seen) {
+            wrong.push(line.clone());
+        }
+        lines.push(line);
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "said, seen, command and why of the rows that differ");
+    lines
+}
+
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn the_shim_starts_of_every_golden_row_what_the_gate_says_that_it_starts() {
-    let site = SITE.get();
-    let native = native();
-    let rows = rows();
-    let name = |number: usize| format!("golden-{number}");
-    for (number, row) in rows.iter().enumerate() {
-        site.push(&name(number), &image(row, &native));
-        site.apply(&pod(&site, &name(number), row)).ok();
-    }
-    let mut wrong = Vec::new();
-    for (number, row) in rows.iter().enumerate() {
-        let seen = ask_patiently(|| outcome(&site, &name(number)));
-        let seen = seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)));
-        let line = format!("{:<28} {:<28} {}: {}", row.starts, seen, row.command, row.why);
-        println!("{line}");
-        if !agrees(&row.starts, &seen) {
-            wrong.push(line);
-        }
-    }
-    assert_eq!(wrong, Vec::<String>::new(), "said, seen, command and why of the rows that differ");
+    rows_agree(&SITE.get(), &SHIM);
 }

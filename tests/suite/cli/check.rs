@@ -178,6 +178,22 @@ fn an_image_with_an_impossible_name_is_a_problem() {
 }
 
 #[test]
+fn a_size_that_is_not_a_quantity_is_a_problem_where_it_is_written() {
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {spec: {containers: \
+                      [{name: a, image: \"samples.example/hello:1\", resources: {limits: {memory: 32Mx, cpu: 1}}}]}}}\n";
+    let field = "spec.template.spec.containers[0].resources.limits.memory";
+    let said = pipe(&["check", "-"], deployment);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[field, "32Mx", "not a quantity; write one such as `50m` or `32Mi`"]);
+    let layouts = format!("samples.example={}", samples("images").display());
+    let explained = pipe(&["explain", "-f", "-", "--image-layouts", &layouts], deployment);
+    assert_eq!(explained.code, 2, "{explained:?}");
+    // Not of the request that the API server would copy from it.
+    let said = format!("{}{}", explained.out, explained.err);
+    assert!(said.contains("resources.limits.memory` is `32Mx`"), "{said}");
+}
+
+#[test]
 fn a_document_that_is_no_object_has_its_place_and_does_not_hide_the_others() {
     let text = format!("a: 1\n{}", granted("WasiGrant", "g", "capabilities: [{name: fs, paths: [x]}]"));
     let json = pipe(&["check", "-", "-o", "json"], &text).json();

@@ -1,4 +1,4 @@
-//! `policy`: what authors of rules are told before anything ships, on the real `opa` and the gate's engine.
+//! `policy`: what authors of rules are told, on the real `opa` and the gate's engine.
 
 use std::fs;
 use std::path::Path;

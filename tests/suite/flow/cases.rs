@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 use wasmgate::admission::{Clock, ReviewContext, State, examine};
+use wasmgate::judge::enforcement::JOINED;
 use wasmgate::judge::{PolicyInput, Verdict};
 use wasmgate::lookup::Inspector;
 use wasmgate::policy::{EnforcementAction, Violation};
@@ -261,6 +262,40 @@ fn rules_of_the_baseline() -> BTreeSet<String> {
     let folders = std::fs::read_dir(root().join("policies/wasmgate/rules")).unwrap();
     let names = folders.map(|folder| folder.unwrap().file_name().to_str().unwrap().replace('_', "-"));
     names.filter(|rule| rule != "unknown-input").collect()
+}
+
+/// The rules of the baseline's first version. A later one joins `JOINED` instead, or it would refuse pods in namespaces that
+/// are pinned to an earlier version.
+const FIRST_RULES: [&str; 22] = [
+    "ambient-wider-than-grant",
+    "capability-not-provided",
+    "command-missing",
+    "config-mismatch",
+    "exec-probe-on-wasm-shim",
+    "grant-expired",
+    "host-namespace",
+    "host-process-in-reach",
+    "image-not-pullable",
+    "mixed-pod",
+    "native-code",
+    "needs-grant",
+    "not-inspected",
+    "over-cap",
+    "plugin-env",
+    "resize-ignored",
+    "runtime-mismatch",
+    "secret-in-reach",
+    "start-outlasts-probe",
+    "tag-not-pinned",
+    "under-floor",
+    "unknown-import",
+];
+
+#[test]
+fn a_rule_that_is_not_of_the_first_baseline_says_which_version_added_it() {
+    let joined = JOINED.iter().map(|(rule, _)| (*rule).to_string());
+    let known: BTreeSet<String> = FIRST_RULES.into_iter().map(String::from).chain(joined).collect();
+    assert_eq!(known, rules_of_the_baseline());
 }
 
 #[test]

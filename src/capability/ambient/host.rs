@@ -1,0 +1,49 @@
+//! Where an image runs.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+
+use super::pod::Pod;
+use crate::capability::Entry;
+use crate::image::{ImageFacts, Program};
+use crate::inspection::Container;
+use crate::runtime::Profile;
+use crate::workload::Workload;
+
+/// The facts, pod and runtime that decide what an image is handed.
+#[derive(Debug)]
+pub(in crate::capability) struct RuntimeHost<'a> {
+    pub facts: &'a ImageFacts,
+    pub program: &'a Program,
+    pub pod: Pod<'a>,
+    pub profile: Option<&'a Profile>,
+    /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
+    of_image: HashSet<&'a str>,
+    /// What [`super::spin`] finds out once, and not for each component and variable.
+    pub dotenv: OnceCell<Option<Entry>>,
+    pub reconfigured: OnceCell<Option<&'static str>>,
+}
+
+impl<'a> RuntimeHost<'a> {
+    pub fn new(
+        workload: &'a Workload,
+        container: &Container,
+        known: (&'a ImageFacts, &'a Program),
+        profile: Option<&'a Profile>,
+    ) -> Self {
+        Self {
+            facts: known.0,
+            program: known.1,
+            pod: Pod::new(workload, container).in_image(known.0),
+            profile,
+            of_image: known.0.env.iter().map(String::as_str).collect(),
+            dotenv: OnceCell::new(),
+            reconfigured: OnceCell::new(),
+        }
+    }
+
+    /// Whether the image itself sets a variable.
+    pub fn is_set_by_image(&self, name: &str) -> bool {
+        self.of_image.contains(name)
+    }
+}
