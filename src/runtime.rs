@@ -11,6 +11,7 @@ pub mod family;
 mod golden;
 pub mod handover;
 pub mod hardening;
+mod retired;
 mod runwasi;
 mod runwasi_wamr;
 mod runwasi_wasmedge;
@@ -166,7 +167,7 @@ impl Default for Runtimes {
             (ImageKind::SpinApp, "spin"),
         ];
         Self {
-            profiles: vec![wasmtime(), spin(), wasmedge(), other()],
+            profiles: vec![wasmtime(), spin(), wasmedge(), other(), retired()],
             placement: placement.into_iter().map(|(kind, name)| (kind, name.to_string())).collect(),
         }
     }
@@ -200,17 +201,13 @@ fn wasmedge() -> Profile {
 /// documented, and `crun` may have any of its handlers. A platform that knows better writes a profile of its own, such
 /// as `ambient: crun-wasmtime`.
 fn other() -> Profile {
-    let aliases = [
-        "wamr",
-        "crun-wasm",
-        "lunatic",
-        "slight",
-        "wws",
-        "wasmtime-slight",
-        "wasmtime-wws",
-        "wasmtime-lunatic",
-    ];
+    let aliases = ["wamr", "crun-wasm", "lunatic", "wasmtime-lunatic"];
     built_in("other", "wasmer", &aliases, &[ImageKind::Module], Family::Everything)
+}
+
+/// The shims that start what the command of a container does not name, so that every pod under them is refused.
+fn retired() -> Profile {
+    built_in("retired", "slight", &["wws", "wasmtime-slight", "wasmtime-wws"], &[], Family::Retired)
 }
 
 fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambient: Family) -> Profile {

@@ -20,7 +20,7 @@ use crate::runtime::spin::handed;
 use crate::runtime::{Family, Handover};
 
 pub(super) use host::RuntimeHost;
-pub(super) use plug_ins::plug_ins;
+pub(super) use plug_ins::{of_resolver, plug_ins};
 pub(super) use pod::Pod;
 pub use resolution::REDIRECTED;
 use resolution::resolved;
@@ -128,7 +128,12 @@ impl<'a> RuntimeHost<'a> {
     }
 
     fn loads_plug_ins(&self) -> bool {
-        !self.plugin_variables().is_empty()
+        !self.plugin_variables().is_empty() || self.resolves_by_glibc()
+    }
+
+    /// Whether the runtime resolves names by libraries of the container.
+    fn resolves_by_glibc(&self) -> bool {
+        self.family().resolves_by_glibc()
     }
 
     /// The variables that load native plug-ins, those of any runtime for a program that is handed everything.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ambient::{RuntimeHost, plug_ins};
+use super::ambient::{RuntimeHost, of_resolver, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -47,7 +47,7 @@ fn unnameable(reason: &str) -> Capabilities {
 
 fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabilities {
     let mut all = Capabilities::default();
-    let mut add = |requires: Vec<Entry>, ambient: Vec<Entry>| {
+    let add = |all: &mut Capabilities, requires: Vec<Entry>, ambient: Vec<Entry>| {
         let (effective, missing) = meet(&requires, &ambient, host);
         all.requires.extend(requires);
         all.ambient.extend(ambient);
@@ -59,23 +59,24 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
     if let Some(first) = started.first().filter(|_| host.treats_units_alike()) {
         // Once for all of them: each would list every mount and variable of the pod.
         let ambient = host.hands_over(first);
-        add(merge(started.iter().flat_map(|unit| can_call(unit, &ambient))), ambient);
+        add(&mut all, merge(started.iter().flat_map(|unit| can_call(unit, &ambient))), ambient);
     } else {
         for unit in started {
             let ambient = host.hands_over(unit);
-            add(can_call(unit, &ambient), ambient);
+            add(&mut all, can_call(unit, &ambient), ambient);
         }
+    }
+    for sent in host.telemetry().into_iter().chain(host.queues()) {
+        add(&mut all, vec![sent.clone()], vec![sent]);
     }
     let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
         .into_iter()
         .chain(host.starts_layer())
         .chain(plug_ins(host))
+        .chain(of_resolver(host, &all.effective))
         .collect();
     if !whole.is_empty() {
-        add(whole, host.hands_over_to_app());
-    }
-    for sent in host.telemetry().into_iter().chain(host.queues()) {
-        add(vec![sent.clone()], vec![sent]);
+        add(&mut all, whole, host.hands_over_to_app());
     }
     if host.lacks_http() {
         all.missing.extend(unlinked_http(&units, &all.missing, host));

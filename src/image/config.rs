@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::malformed::{Malformed, Rest, no_lookalikes, short};
+use super::spin::LOCKED_APP_LABEL;
 use super::{Claim, Digest, ModuleFacts, WasmFormat, platform};
 
 /// The fields of an image config that detection needs.
@@ -91,6 +92,24 @@ impl Config {
     /// `os/architecture` in lower case; empty when it states neither.
     pub fn platform(&self) -> String {
         platform::named(&self.os, &self.architecture)
+    }
+
+    /// Whether it is the config of an image with this Wasm layer, and of none with another one. Nodes know an image by the digest
+    /// of its config (`containerd:internal/cri/store/image/image.go`, `getImage`), and a shim takes the Wasm layers of whichever
+    /// manifest with this config the node has under the first name. So the tools write the layer's digest into it, each in a place
+    /// of its own. All that is in these places must be of this layer; what stands elsewhere says nothing.
+    pub fn is_of_layer(&self, layer: &Digest) -> bool {
+        let digest = layer.as_str();
+        let hashed = Digest::of(layer.encoded().as_bytes());
+        let written = self.claimed.layer_digests.iter().chain([&self.rootfs.diff_ids]).flatten();
+        let of_spin = self.labels.get(LOCKED_APP_LABEL);
+        // Only what is a digest can be another layer's.
+        let plain = written.chain(of_spin).filter(|text| text.parse::<Digest>().is_ok());
+        let of_runwasi = self.labels.get(LAYERS_LABEL);
+        let named = plain.map(|named| named == digest);
+        let hashes = of_runwasi.map(|named| named == digest || named == hashed.encoded());
+        let mut places = named.chain(hashes).peekable();
+        places.peek().is_some() && places.all(|is_this| is_this)
     }
 
     /// The false statements of a Wasm artifact's config about its module. None for a WIT package, whose exports are
@@ -191,16 +210,10 @@ struct Inner {
     rest: Rest,
 }
 
-/// Whether a config is that of this layer alone. Nodes know an image by the digest of its config
-/// (`containerd:internal/cri/store/image/image.go`, `getImage`), and a shim takes the Wasm layers of whichever manifest with this
-/// config the node has under the first name. So the tools write the layer's digest into it: wkg as `layerDigests`, Spin as a
-/// label (`spin:crates/oci/src/client.rs`), oci-tar-builder as a label with the SHA-256 of its digits
-/// (`runwasi:crates/oci-tar-builder/src/bin.rs`), and others in `rootfs.diff_ids`. Any place will do.
-pub fn is_of_layer(bytes: &[u8], layer: &Digest) -> bool {
-    let hashed = Digest::of(layer.encoded().as_bytes());
-    std::str::from_utf8(bytes)
-        .is_ok_and(|text| text.contains(layer.encoded()) || text.contains(hashed.encoded()))
-}
+/// The label of oci-tar-builder: the SHA-256 of the digits of the digests of all layers, one after the other
+/// (`runwasi:crates/oci-tar-builder/src/bin.rs`). wkg writes `layerDigests` (`oci-wasm:src/config.rs`), Spin a label of its own
+/// (`spin:crates/oci/src/client.rs`), and others `rootfs.diff_ids`.
+const LAYERS_LABEL: &str = "containerd.runwasi.layers";
 
 /// Most variables of an image: each is judged for every container that starts the image. Images have a few dozen.
 const MAX_VARIABLES: usize = 4096;
@@ -316,18 +329,42 @@ mod tests {
     fn a_config_is_of_the_layer_that_it_names_as_the_tools_do() {
         let (layer, other) = (Digest::of(b"a module"), Digest::of(b"another"));
         let hashed = Digest::of(layer.encoded().as_bytes()).encoded().to_string();
+        let is_of = |config: &str, layer: &Digest| parse(config.as_bytes()).unwrap().is_of_layer(layer);
         for config in [
             format!(r#"{{"layerDigests":["{layer}"]}}"#),
+            format!(r#"{{"layerDigests":["{layer}"],"rootfs":{{"diff_ids":["{layer}"]}}}}"#),
             format!(r#"{{"config":{{"Labels":{{"containerd.runwasi.layers":"{hashed}"}}}}}}"#),
-            format!(r#"{{"config":{{"Labels":{{"com.fermyon.spin.lockedAppDigest":"{layer}"}}}}}}"#),
+            format!(
+                r#"{{"config":{{"Labels":{{"com.fermyon.spin.lockedAppDigest":"{layer}","a":"{other}"}}}}}}"#
+            ),
             format!(r#"{{"rootfs":{{"diff_ids":["{layer}"]}}}}"#),
         ] {
-            assert!(
-                is_of_layer(config.as_bytes(), &layer) && !is_of_layer(config.as_bytes(), &other),
-                "{config}"
-            );
+            assert!(is_of(&config, &layer) && !is_of(&config, &other), "{config}");
         }
-        assert!(!is_of_layer(br#"{"architecture":"wasm","config":{"Entrypoint":["app.wasm"]}}"#, &layer));
+        assert!(!is_of(r#"{"architecture":"wasm","config":{"Entrypoint":["app.wasm"]}}"#, &layer));
+    }
+
+    /// Else both manifests of the two layers would be judged, and a node has one image for them.
+    #[test]
+    fn a_config_that_names_two_layers_or_one_in_free_text_is_of_neither() {
+        let (layer, other) = (Digest::of(b"a module"), Digest::of(b"another"));
+        let hashed = Digest::of(other.encoded().as_bytes()).encoded().to_string();
+        for config in [
+            format!(r#"{{"config":{{"Labels":{{"a":"{layer}","b":"{other}"}}}}}}"#),
+            format!(r#"{{"history":[{{"comment":"{layer}"}}],"author":"{other}"}}"#),
+            format!(r#"{{"layerDigests":["{layer}","{other}"]}}"#),
+            format!(r#"{{"layerDigests":["{layer}"],"rootfs":{{"diff_ids":["{other}"]}}}}"#),
+            format!(r#"{{"rootfs":{{"diff_ids":["{layer}","{other}"]}}}}"#),
+            format!(
+                r#"{{"layerDigests":["{layer}"],"config":{{"Labels":{{"containerd.runwasi.layers":"{hashed}"}}}}}}"#
+            ),
+            format!(
+                r#"{{"rootfs":{{"diff_ids":["{layer}"]}},"config":{{"Labels":{{"com.fermyon.spin.lockedAppDigest":"{other}"}}}}}}"#
+            ),
+        ] {
+            let config = parse(config.as_bytes()).unwrap();
+            assert!(!config.is_of_layer(&layer) && !config.is_of_layer(&other), "{config:?}");
+        }
     }
 
     #[test]

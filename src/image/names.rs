@@ -14,7 +14,7 @@ pub const SPIN_RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
 /// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
 pub const SLIGHTFILE: &str = "/slightfile.toml";
 /// The program of slight.
-pub(super) const SLIGHT_PROGRAM: &str = "/app.wasm";
+pub const SLIGHT_PROGRAM: &str = "/app.wasm";
 /// Manifest of Wasm Workers Server (`containerd-wasm-shims:containerd-shim-wws/src/engine.rs`).
 pub const WWS_TOML: &str = "/.wws.toml";
 /// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).
@@ -45,6 +45,14 @@ pub(super) fn is_application_file(name: &str) -> bool {
 /// depends on the node (`WasmEdge:lib/plugin/plugin.cpp`, `Plugin::load`).
 pub fn is_plug_in(name: &str) -> bool {
     has_ending(name, ".so") && is_of_plug_ins(path::split(name).0)
+}
+
+/// Whether glibc may load a file as native code when it resolves the name of a host: a module of its name service, whatever
+/// `/etc/nsswitch.conf` says of it (`glibc:nss/nss_module.c`, `module_load`), or the list of libraries, in which each may be any
+/// file (`glibc:elf/dl-cache.c`, `_dl_load_cache_lookup`).
+pub fn is_of_resolver(name: &str) -> bool {
+    let base = path::split(name).1;
+    base == "ld.so.cache" || (base.starts_with("libnss_") && base.contains(".so"))
 }
 
 /// Whether a path is a folder of WasmEdge's plug-ins, or below one.

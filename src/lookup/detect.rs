@@ -21,7 +21,7 @@ mod layers;
 mod rootfs;
 
 /// Why an image does not start whose config may be that of any other Wasm layer.
-const OF_NO_LAYER: &str = "its config does not name its Wasm layer, so a node may start that of another image with the same \
+const OF_NO_LAYER: &str = "its config does not name its Wasm layer alone, so a node may start that of another image with the same \
     config; push it with `wkg` or `spin registry push`, which name it";
 
 /// How large all layers of an image together may be, as a multiple of the limit of one layer.
@@ -197,7 +197,7 @@ impl<S: Source> Look<'_, S> {
                 "its config says the architecture `{}`; the shims take Wasm layers only where it is `wasm`",
                 config.architecture
             ))),
-            _ if !manifest::leading_layer(manifest).is_some_and(|layer| config::is_of_layer(&bytes, &layer.digest)) => {
+            _ if !manifest::leading_layer(manifest).is_some_and(|layer| config.is_of_layer(&layer.digest)) => {
                 Ok(facts.not_startable(OF_NO_LAYER))
             }
             ManifestKind::SpinArtifact => self.spin(facts, manifest, &config).await,

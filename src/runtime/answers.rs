@@ -37,6 +37,9 @@ pub enum NativeWay {
         /// Where the folder is on nodes of the usual setups.
         usual: &'static [&'static str],
     },
+    /// The runtime's C library is glibc, and resolves the names of hosts in the container's root: it loads modules of its name
+    /// service from there.
+    Resolver,
 }
 
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's

@@ -92,8 +92,11 @@ impl Runtime for Crun {
         Compiler::Container
     }
 
+    /// crun loads the engine in the process whose root is the container's already, and distributions build it with glibc
+    /// (`crun:src/libcrun/container.c`, `container_init`).
     fn native_ways(&self) -> Vec<NativeWay> {
-        self.native_ways.into()
+        let resolver: &[NativeWay] = if self.handed.network { &[NativeWay::Resolver] } else { &[] };
+        [self.native_ways, resolver].concat()
     }
 
     fn compiles_with_wasmtime(&self) -> bool {

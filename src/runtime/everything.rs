@@ -4,7 +4,7 @@
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
-use super::runwasi;
+use super::{retired, runwasi};
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
@@ -52,7 +52,12 @@ impl Runtime for Everything {
                 },
             }
         }
-        found.map_or(Choice::Nothing(nothing), Choice::Starts)
+        match retired::starts_another(view, found.as_ref()) {
+            Some(reason) => {
+                Choice::unknown(format!("{reason}; describe the class by a profile (`runtimes.profiles`)"))
+            }
+            None => found.map_or(Choice::Nothing(nothing), Choice::Starts),
+        }
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {

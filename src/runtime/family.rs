@@ -9,6 +9,7 @@ use super::answers::{NativeWay, Runtime};
 use super::choice::Choice;
 use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
 use super::everything::Everything;
+use super::retired::{self, Retired};
 use super::runwasi_wamr::RunwasiWamr;
 use super::runwasi_wasmedge::RunwasiWasmedge;
 use super::runwasi_wasmer::RunwasiWasmer;
@@ -29,6 +30,8 @@ macro_rules! families {
         #[serde(rename_all = "kebab-case")]
         pub enum Family {
             $($(#[$meaning])* $name,)*
+            /// A shim that is no longer maintained and starts what the command does not name: nothing is known to start.
+            Retired,
             /// A runtime that no profile describes: it is assumed to start whatever any of the others would, and to
             /// hand over everything.
             Everything,
@@ -47,6 +50,7 @@ macro_rules! families {
             pub fn runtime(self) -> &'static dyn Runtime {
                 match self {
                     $(Self::$name => &$runtime,)*
+                    Self::Retired => &Retired,
                     Self::Everything => &EVERYTHING,
                 }
             }
@@ -107,7 +111,7 @@ impl Family {
         let ways = self.runtime().native_ways();
         let variables = ways.into_iter().filter_map(|way| match way {
             NativeWay::PlugIns(variables) => Some(variables),
-            NativeWay::Section { .. } | NativeWay::PlugInFolders { .. } => None,
+            _ => None,
         });
         variables.flatten().copied().collect()
     }
@@ -117,9 +121,14 @@ impl Family {
         let ways = self.runtime().native_ways();
         let folders = ways.into_iter().filter_map(|way| match way {
             NativeWay::PlugInFolders { usual } => Some(usual),
-            NativeWay::Section { .. } | NativeWay::PlugIns(_) => None,
+            _ => None,
         });
         folders.flatten().copied().collect()
+    }
+
+    /// Whether resolving the name of a host may load native code from the files of a container.
+    pub fn resolves_by_glibc(self) -> bool {
+        self.runtime().native_ways().contains(&NativeWay::Resolver)
     }
 
     /// Whether it can start a program, judged by the program and its packaging.
@@ -143,7 +152,9 @@ pub fn start_undescribed(facts: &ImageFacts, start: &Start<'_>) -> Program {
         return meant;
     }
     if matches!(meant, Program::Wasm { .. }) {
-        let open = needs_folders(&view).or_else(|| view.lost().map(Lost::reason));
+        let open = needs_folders(&view)
+            .or_else(|| view.lost().map(Lost::reason))
+            .or_else(|| retired::starts_another(&view, Some(&meant)));
         let native = &Family::Everything.runtime().native_ways();
         return open.map_or_else(|| with_machine_code(facts, native, meant), program::unknown);
     }
@@ -170,7 +181,7 @@ fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -
             let module = facts.modules_at(modules).find(|module| module.features.contains(feature))?;
             Some(Program::Native { source: module.source.clone(), magic: format!("section {name}") })
         }
-        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } => None,
+        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } | NativeWay::Resolver => None,
     });
     found.unwrap_or(program)
 }

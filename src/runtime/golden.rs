@@ -9,7 +9,7 @@ use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
 use crate::image::module::machine_code;
 use crate::image::mounts::{Links, Mount};
-use crate::image::names::is_of_plug_ins;
+use crate::image::names::{is_of_plug_ins, is_of_resolver};
 use crate::image::outbound::OutboundHost;
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
@@ -33,7 +33,11 @@ const fn column(family: Family) -> Family {
         Family::CrunWasmedge | Family::CrunWasmtime | Family::CrunWasmer | Family::CrunWamr => {
             Family::CrunWasmtime
         }
-        Family::RunwasiWasmedge | Family::Spin | Family::YoukiWasmtime | Family::Everything => family,
+        Family::RunwasiWasmedge
+        | Family::Spin
+        | Family::YoukiWasmtime
+        | Family::Retired
+        | Family::Everything => family,
     }
 }
 
@@ -169,6 +173,12 @@ fn paths() -> Vec<Row> {
             scratch("/app.wasm /bin/sh!"),
             "/bin/sh",
             ["native /bin/sh"; 6],
+        ),
+        row(
+            "a module beside the one that slight starts whatever the command names",
+            scratch("/app.wasm /good.wasm"),
+            "/good.wasm",
+            ["/good.wasm", "/good.wasm", "/good.wasm+", "/good.wasm", "/good.wasm", "?"],
         ),
         row("nothing that is named", linux(""), "", ["?"; 6]),
         row("a variable", scratch("/app.wasm"), "$(APP)", ["?"; 6]),
@@ -459,6 +469,32 @@ fn under_a_class_without_a_profile_machine_code_of_wasmedge_is_native() {
     let command = ["/app.wasm".to_string()];
     let found = start_undescribed(&image, &Start { command: &command, ..Start::default() });
     assert!(matches!(&found, Program::Native { source, .. } if source == "/app.wasm"), "{found:?}");
+}
+
+/// slight starts `/app.wasm`, and Wasm Workers Server every worker of the image.
+#[test]
+fn under_a_retired_shim_nothing_is_known_to_start_and_every_other_image_differs_from_it() {
+    for row in rows() {
+        let found = with_start(&row, |start| Family::Retired.start(&row.image, start));
+        assert!(matches!(found, Program::Unknown { .. }), "{}: {found:?}", row.why);
+        assert!(!super::runnable_by(&row.image, &found).contains(&Family::Retired));
+    }
+    let started = |image: &ImageFacts, command: &str, mount: &'static str| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, mounts: &[mount.into()], ..Start::default() };
+        let [every, judged] = [Family::Everything.start(image, &start), start_undescribed(image, &start)];
+        let is_known = |program: &Program| !matches!(program, Program::Unknown { .. });
+        assert_eq!(is_known(&every), is_known(&judged), "{every:?} {judged:?}");
+        is_known(&every)
+    };
+    let beside = scratch("/app.wasm /good.wasm");
+    assert!(started(&beside, "/app.wasm", "/data"), "it starts the same");
+    assert!(!started(&beside, "/good.wasm", "/data"));
+    assert!(started(&scratch("/good.wasm"), "/good.wasm", "/data"));
+    assert!(!started(&scratch("/good.wasm"), "/good.wasm", "/app.wasm"), "a volume brings it");
+    assert!(started(&scratch("/app.wasm->/good.wasm /good.wasm"), "/good.wasm", "/data"), "one file");
+    assert!(!started(&scratch("/.wws.toml? /good.wasm"), "/good.wasm", "/data"));
+    assert!(started(&linux("/app.wasm /bin/sh!"), "/bin/sh", "/data"), "Linux programs start first");
 }
 
 #[test]
@@ -957,6 +993,10 @@ fn a_look_up_keeps_what_every_runtime_loads_as_native_code() {
                 }
                 NativeWay::PlugInFolders { usual } => {
                     assert!(usual.iter().all(|folder| is_of_plug_ins(folder)), "{family:?}: {usual:?}");
+                }
+                NativeWay::Resolver => {
+                    let loaded = ["/usr/lib64/libnss_x.so.2", "/etc/ld.so.cache"];
+                    assert!(loaded.iter().all(|file| is_of_resolver(file)), "{family:?}");
                 }
                 NativeWay::PlugIns(_) => {}
             }

@@ -36,9 +36,10 @@ impl Runtime for RunwasiWasmedge {
 
     /// The shim also loads the plug-ins of the default folders, after the root was changed to the container's
     /// (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`, `PluginManager::load`). crun does so only where a
-    /// variable names one.
+    /// variable names one. A build with plug-ins is one with glibc (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`,
+    /// `not(target_env = "musl")`).
     fn native_ways(&self) -> Vec<NativeWay> {
-        [NATIVE_WAYS, &[NativeWay::PlugInFolders { usual: PLUG_IN_FOLDERS }]].concat()
+        [NATIVE_WAYS, &[NativeWay::PlugInFolders { usual: PLUG_IN_FOLDERS }, NativeWay::Resolver]].concat()
     }
 
     fn is_built_on_runwasi(&self) -> bool {

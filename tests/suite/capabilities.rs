@@ -165,12 +165,17 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
     let of = |module: &str, functions: &[&str]| {
         requires(self::module(WasmFormat::Module, vec![import(module, functions)], &[]))
     };
-    let cases: [(&str, &[&str], &[&str]); 14] = [
+    let cases: [(&str, &[&str], &[&str]); 18] = [
         (PREVIEW1, &["fd_readdir", "path_filestat_get"], &["fs ro"]),
         (PREVIEW1, &["fd_readdir", "path_unlink_file"], &["fs rw"]),
         ("wasi_unstable", &["path_open"], &["fs rw"]),
-        (PREVIEW1, &["sock_open", "sock_connect", "sock_send"], &["net.tcp.connect"]),
-        (PREVIEW1, &["sock_open", "sock_bind_v2", "sock_recv_from_v2"], &["net.udp", "net.listen"]),
+        (PREVIEW1, &["path_open_v2"], &["fs rw"]),
+        // The kind of a socket is known only when it is opened, and a path may be the address of one.
+        (PREVIEW1, &["sock_open", "sock_connect", "sock_send"], &["fs rw", "net.tcp.connect", "net.udp"]),
+        (PREVIEW1, &["sock_open_v2", "sock_connect_v2"], &["fs rw", "net.tcp.connect", "net.udp"]),
+        (PREVIEW1, &["sock_open", "sock_bind_v2", "sock_recv_from_v2"], &["fs rw", "net.udp", "net.listen"]),
+        (PREVIEW1, &["sock_open", "sock_send_to"], &["fs rw", "net.udp"]),
+        (PREVIEW1, &["sock_open", "sock_listen"], &["net.listen"]),
         (PREVIEW1, &["sock_getaddrinfo"], &["net.dns"]),
         (PREVIEW1, &["sock_recv"], &["net.listen"]),
         (PREVIEW1, &["poll_oneoff", "sched_yield"], &[]),
@@ -795,6 +800,63 @@ fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
     }
 }
 
+/// glibc loads a module of its name service by the container's files, in the process that runs the program.
+#[test]
+fn what_glibc_would_load_to_resolve_a_name_counts_as_a_plug_in_where_glibc_resolves() {
+    let elf = || FileClass::Native { magic: "ELF".into(), runs: false };
+    let loads = |family: Family, calls: &[&str], files: Vec<(&str, FileClass)>, mounts: Value| {
+        let mut image = facts(ImageKind::Module, vec![core(calls)]);
+        image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        let workload = pod(&json!({"volumeMounts": mounts}), &spec);
+        let program = wasm(&image);
+        let described = Profile { ambient: family, ..profile("wasmtime") };
+        let found = assess(&workload, &container(Role::Container, image, program), Some(&described));
+        to_grant(&found).into_iter().filter(|entry| entry.starts_with("native.plugin")).collect::<Vec<_>>()
+    };
+    let resolves = ["sock_getaddrinfo"];
+    let glibc = [Family::RunwasiWasmedge, Family::CrunWasmedge, Family::CrunWamr, Family::Everything];
+    for family in glibc {
+        for name in ["/lib/x86_64-linux-gnu/libnss_evil.so.2", "/opt/libnss_x.so", "/etc/ld.so.cache"] {
+            let found = loads(family, &resolves, vec![(name, elf())], json!([]));
+            assert_eq!(found, [format!("native.plugin {name}")], "{family:?}");
+            assert_eq!(loads(family, &["fd_write"], vec![(name, elf())], json!([])), [""; 0], "{family:?}");
+        }
+        let at = |path: &str| json!([{"name": "v", "mountPath": path}]);
+        for path in ["/usr/lib64", "/lib/x86_64-linux-gnu/x", "/usr", "/etc", "/etc/ld.so.cache"] {
+            let found = loads(family, &resolves, vec![], at(path));
+            assert_eq!(found, [format!("native.plugin {path}")], "{family:?}");
+        }
+        let link = FileClass::Link { target: "/data".into() };
+        let found = loads(family, &resolves, vec![("/usr/lib", link)], at("/data"));
+        assert_eq!(found, ["native.plugin /data"], "{family:?}");
+        assert_eq!(
+            loads(family, &resolves, vec![("/lib/libc.so.6", elf())], at("/data")),
+            [""; 0],
+            "{family:?}"
+        );
+    }
+    for family in [Family::RunwasiWasmtime, Family::CrunWasmtime, Family::YoukiWasmtime] {
+        let found = loads(family, &resolves, vec![("/lib/libnss_evil.so.2", elf())], json!([]));
+        assert_eq!(found, [""; 0], "{family:?}");
+    }
+}
+
+/// WasmEdge gives some calls a second version.
+#[test]
+fn a_second_version_of_a_call_opens_files_as_the_first_does() {
+    let opens = |call: &str| {
+        let image = facts(ImageKind::Module, vec![core(&[call])]);
+        on("wasmtime", &plain_pod(), image)
+            .effective
+            .iter()
+            .any(|entry| entry.capability == Capability::NativeExec)
+    };
+    assert!(opens("path_open") && opens("path_open_v2"));
+    assert!(!opens("path_unlink_file"));
+}
+
 /// A module that tries everything that preview 1 and WasmEdge have, on a runtime of this family.
 fn on_ambient(ambient: Family, workload: &Workload) -> Capabilities {
     let calls =
@@ -818,15 +880,19 @@ fn pod_in(directory: &str) -> Workload {
 
 #[test]
 fn each_runtime_hands_over_what_its_sources_say() {
-    let network = ["net.tcp.connect *://*:*", "net.listen"];
+    let network = ["net.tcp.connect *://*:*", "net.udp *://*:*", "net.listen"];
     let files = ["fs /data rw", "fs /logs ro"];
     for (ambient, granted, missing) in [
         (Family::RunwasiWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[][..]),
         (Family::CrunWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[]),
         (Family::CrunWamr, [&["env A"], &files[..], &network[..]].concat(), &[]),
-        (Family::CrunWasmtime, [&["env A"], &files[..]].concat(), &["net.tcp.connect", "net.listen"]),
-        (Family::YoukiWasmtime, vec!["env A"], &["fs rw", "net.tcp.connect", "net.listen"]),
-        (Family::CrunWasmer, vec![], &["fs rw", "net.tcp.connect", "net.listen"]),
+        (
+            Family::CrunWasmtime,
+            [&["env A"], &files[..]].concat(),
+            &["net.tcp.connect", "net.udp", "net.listen"],
+        ),
+        (Family::YoukiWasmtime, vec!["env A"], &["fs rw", "net.tcp.connect", "net.udp", "net.listen"]),
+        (Family::CrunWasmer, vec![], &["fs rw", "net.tcp.connect", "net.udp", "net.listen"]),
     ] {
         let found = on_ambient(ambient, &pod_in("/"));
         assert_eq!(to_grant(&found), granted, "{ambient:?}");

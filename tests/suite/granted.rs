@@ -528,7 +528,7 @@ impl Scene {
                 };
                 (self.image.kind == ImageKind::SpinApp).then(|| sources.flat_map(both).collect())
             }
-            Family::Everything => None,
+            Family::Retired | Family::Everything => None,
         }
     }
 

@@ -159,7 +159,7 @@ async fn of_two_manifests_with_one_config_none_is_judged_that_the_config_does_no
         let image = builder.set_config(field, nameless).build();
         let found = facts(&image).await;
         assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::Other));
-        assert!(conclusion(&found).contains("does not name its Wasm layer"), "{}", conclusion(&found));
+        assert!(conclusion(&found).contains("does not name its Wasm layer alone"), "{}", conclusion(&found));
     }
     let config = json!({"architecture": "wasm", "os": "wasip1", "layerDigests": [oci::digest(&module)]});
     let image = |layer: &[u8]| {
@@ -169,6 +169,11 @@ async fn of_two_manifests_with_one_config_none_is_judged_that_the_config_does_no
     assert_eq!(good.config, evil.config);
     assert_eq!(facts(&good).await.kind, ImageKind::Module);
     assert_eq!(facts(&evil).await.kind, ImageKind::Unknown);
+    let labels = json!({"Labels": {"a": oci::digest(&module), "b": oci::digest(&other)}});
+    for layer in [&module, &other] {
+        let both = ImageBuilder::runwasi(layer, "app.wasm").set_config("config", labels.clone()).build();
+        assert_eq!(facts(&both).await.kind, ImageKind::Unknown, "one that names two is that of neither");
+    }
 }
 
 #[tokio::test]

@@ -319,6 +319,22 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .build(),
         ),
         (
+            "resolver",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[
+                    ("app.wasm", &calling("wasi_snapshot_preview1", &[("sock_getaddrinfo", 8)])),
+                    ("etc/nsswitch.conf", b"hosts: native dns"),
+                    ("usr/lib64/libnss_native.so.2", ELF),
+                ],
+            ),
+        ),
+        (
+            "beside-slight",
+            rootfs("linux/amd64", "/good.wasm", &[("app.wasm", &printing), ("good.wasm", &printing)]),
+        ),
+        (
             "plugin-file",
             rootfs(
                 "linux/amd64",

@@ -1,4 +1,5 @@
-//! Native plug-ins that a runtime loads into its own process, because a variable names them or because they are in its folder.
+//! Native code that a runtime loads into its own process, because a variable names it, because it is in a folder of plug-ins, or
+//! because the C library resolves names by it.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +7,19 @@ use super::RuntimeHost;
 use crate::capability::{Capability, Entry, MAX_ENTRIES, path};
 use crate::image::FileClass;
 use crate::image::entry::Leads;
-use crate::image::names::{is_of_plug_ins, is_plug_in};
+use crate::image::names::{is_of_plug_ins, is_of_resolver, is_plug_in};
 
 /// What the runtime loads beside the program.
 pub(super) fn loaded(host: &RuntimeHost<'_>) -> Entry {
-    let variables = host.plugin_variables().join(", ");
-    let folders =
-        if host.plugin_folders().is_empty() { "" } else { ", and those of a folder beside its shim" };
-    let why =
-        format!("{} loads the plug-ins that these variables name: {variables}{folders}", host.runtime());
-    Entry::new(Capability::NativePlugin, why)
+    let variables = host.plugin_variables();
+    let ways = [
+        (!variables.is_empty())
+            .then(|| format!("the plug-ins that these variables name: {}", variables.join(", "))),
+        (!host.plugin_folders().is_empty()).then(|| "those of a folder beside its shim".to_string()),
+        host.resolves_by_glibc().then(|| "modules of glibc's name service".to_string()),
+    ];
+    let ways: Vec<String> = ways.into_iter().flatten().collect();
+    Entry::new(Capability::NativePlugin, format!("{} loads {}", host.runtime(), ways.join(", and ")))
 }
 
 /// The plug-ins that are, or may be, loaded.
@@ -24,9 +28,66 @@ pub(in crate::capability) fn plug_ins(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let folders = host.plugin_folders();
     if !folders.is_empty() {
         found.extend(of_image(host));
-        found.extend(of_mounts(host, &folders));
+        found.extend(mounts_at(host, &folders, is_of_plug_ins));
     }
     found
+}
+
+/// Folders in which glibc looks for libraries, and the list of those that are elsewhere (`glibc:elf/dl-load.c`,
+/// `system_dirs`, with the folders of Debian's multiarch).
+const LIBRARIES: &[&str] = &[
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libx32",
+    "/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/lib64/glibc-hwcaps",
+    "/usr/lib64/glibc-hwcaps",
+    "/lib/x86_64-linux-gnu/glibc-hwcaps",
+    "/usr/lib/x86_64-linux-gnu/glibc-hwcaps",
+    "/etc/ld.so.cache",
+];
+
+/// Native code that is, or may be, loaded when a program resolves the name of a host, as calls of `effective` do. Which modules
+/// glibc loads, `/etc/nsswitch.conf` says; each has to be in a folder of libraries, or in the list of them.
+pub(in crate::capability) fn of_resolver(host: &RuntimeHost<'_>, effective: &[Entry]) -> Vec<Entry> {
+    if !host.resolves_by_glibc() || !effective.iter().any(|entry| may_resolve(entry.capability)) {
+        return Vec::new();
+    }
+    let files = host.facts.files.iter().filter(|(name, _)| is_of_resolver(name)).take(MAX_ENTRIES + 1);
+    let to_entry = |(name, _): &(String, FileClass)| {
+        let why = format!("file {name} of the image, by which glibc resolves names");
+        Entry::new(Capability::NativePlugin, why).named(name)
+    };
+    files
+        .map(to_entry)
+        .chain(mounts_at(host, LIBRARIES, |at| is_of_resolver(at) || is_of_libraries(at)))
+        .collect()
+}
+
+/// Whether a call may resolve the name of a host. What an import does that is not known, is not known either.
+const fn may_resolve(capability: Capability) -> bool {
+    matches!(
+        capability,
+        Capability::NetDns
+            | Capability::HttpOutbound
+            | Capability::DbRedis
+            | Capability::DbMysql
+            | Capability::DbPostgres
+            | Capability::Mqtt
+            | Capability::UnknownImport
+    )
+}
+
+fn is_of_libraries(path: &str) -> bool {
+    LIBRARIES.iter().any(|folder| path::covers(folder, path))
 }
 
 /// Variables of the container that name a plug-in. A whole ConfigMap or Secret may set each of them that begins with its
@@ -70,9 +131,9 @@ fn path_ends_in_folder(name: &str) -> bool {
     is_of_plug_ins(name.rsplit('/').next().unwrap_or_default())
 }
 
-/// Volumes that may bring a plug-in: below a folder of plug-ins, or at or above one of the usual ones, wherever the links
-/// of the image lead it.
-fn of_mounts(host: &RuntimeHost<'_>, folders: &[&str]) -> Vec<Entry> {
+/// Volumes that may bring native code: in a place for it, or at or above one of the usual ones, wherever the links of the image
+/// lead it.
+fn mounts_at(host: &RuntimeHost<'_>, folders: &[&str], is_place: impl Fn(&str) -> bool) -> Vec<Entry> {
     let mut places = BTreeSet::new();
     let mut anywhere = false;
     for folder in folders {
@@ -85,7 +146,7 @@ fn of_mounts(host: &RuntimeHost<'_>, folders: &[&str]) -> Vec<Entry> {
     }
     let loads = |mount: &&Entry| {
         let at = mount.path.as_deref().unwrap_or("/");
-        anywhere || is_of_plug_ins(at) || places.iter().any(|place| path::covers(at, place))
+        anywhere || is_place(at) || places.iter().any(|place| path::covers(at, place))
     };
     let to_entry = |mount: &Entry| {
         let evidence = mount.evidence.clone();

@@ -15,12 +15,37 @@ enum Purpose {
     Needs(Capability),
     /// Files; `true` if it can change something.
     Files(bool),
+    /// Takes the address of a socket. The caller chooses its kind when it opens the socket: for streams, for datagrams, or the
+    /// path of a Unix socket, which is looked up in all files of the container and not among the opened folders alone
+    /// (`WasmEdge:lib/host/wasi/inode-linux.cpp`, `sockOpen`, `sockConnect`).
+    Address(Capability),
     /// Works on an open socket.
     OpenSocket,
     /// Makes a socket that does nothing yet.
     NewSocket,
     /// Not in the table.
     Unknown,
+}
+
+impl Purpose {
+    /// The capabilities that it needs, files aside.
+    fn capabilities(self) -> Vec<Capability> {
+        match self {
+            Self::Needs(capability) => vec![capability],
+            Self::Address(Capability::NetUdp) => vec![Capability::NetUdp],
+            Self::Address(capability) => vec![capability, Capability::NetUdp],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it reaches files, and can change something.
+    const fn files(self) -> Option<bool> {
+        match self {
+            Self::Files(writes) => Some(writes),
+            Self::Address(_) => Some(true),
+            _ => None,
+        }
+    }
 }
 
 /// What the imports of a core module need.
@@ -78,17 +103,17 @@ fn preview1(import: &Import) -> Vec<Need<'_>> {
     let with = |wanted: &dyn Fn(Purpose) -> bool| -> Vec<&str> {
         purposes.iter().filter(|(_, p)| wanted(*p)).map(|(f, _)| *f).collect()
     };
-    let capabilities: BTreeSet<Capability> = purposes
+    let capabilities: BTreeSet<Capability> =
+        purposes.iter().flat_map(|(_, purpose)| purpose.capabilities()).collect();
+    let mut needs: Vec<Need<'_>> = capabilities
         .iter()
-        .filter_map(|(_, p)| if let Purpose::Needs(capability) = p { Some(*capability) } else { None })
+        .map(|c| Need::new(*c, interface, with(&|purpose| purpose.capabilities().contains(c))))
         .collect();
-    let mut needs: Vec<Need<'_>> =
-        capabilities.iter().map(|c| Need::new(*c, interface, with(&|p| p == Purpose::Needs(*c)))).collect();
-    let files = with(&|p| matches!(p, Purpose::Files(_)));
+    let files = with(&|purpose| purpose.files().is_some());
     if !files.is_empty() {
-        let writes = purposes.iter().any(|(_, p)| *p == Purpose::Files(true));
+        let writes = purposes.iter().any(|(_, purpose)| purpose.files() == Some(true));
         let access = if writes { Access::ReadWrite } else { Access::ReadOnly };
-        let opens = files.contains(&"path_open");
+        let opens = files.iter().any(|function| first_version(function) == "path_open");
         needs.push(Need { access: Some(access), opens, ..Need::new(Capability::Fs, interface, files) });
     }
     needs.extend(idle_sockets(
@@ -120,11 +145,16 @@ fn idle_sockets<'a>(
     (!explained && !functions.is_empty()).then(|| Need::new(taken_for, interface, functions))
 }
 
+/// The name of a function without the version that WasmEdge adds to some.
+fn first_version(function: &str) -> &str {
+    function.strip_suffix("_v2").unwrap_or(function)
+}
+
 /// The functions of preview 1 (`WASI:legacy/preview1/docs.md`) and WasmEdge's sockets, which are in the same module,
 /// some with a second version `…_v2` (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
 fn purpose(function: &str) -> Purpose {
     use Capability::{Args, Clock, Env, NetDns, NetListen, NetTcpConnect, NetUdp, Random, Stdio};
-    match function.strip_suffix("_v2").unwrap_or(function) {
+    match first_version(function) {
         "args_get" | "args_sizes_get" => Purpose::Needs(Args),
         "environ_get" | "environ_sizes_get" => Purpose::Needs(Env),
         "clock_res_get" | "clock_time_get" => Purpose::Needs(Clock),
@@ -163,9 +193,11 @@ fn purpose(function: &str) -> Purpose {
         | "fd_allocate"
         | "fd_filestat_set_size"
         | "fd_filestat_set_times" => Purpose::Files(true),
-        "sock_accept" | "sock_bind" | "sock_listen" => Purpose::Needs(NetListen),
-        "sock_connect" => Purpose::Needs(NetTcpConnect),
-        "sock_send_to" | "sock_recv_from" => Purpose::Needs(NetUdp),
+        "sock_accept" | "sock_listen" => Purpose::Needs(NetListen),
+        "sock_bind" => Purpose::Address(NetListen),
+        "sock_connect" => Purpose::Address(NetTcpConnect),
+        "sock_send_to" => Purpose::Address(NetUdp),
+        "sock_recv_from" => Purpose::Needs(NetUdp),
         "sock_getaddrinfo" => Purpose::Needs(NetDns),
         "sock_recv" | "sock_send" | "sock_shutdown" | "sock_getsockopt" | "sock_setsockopt"
         | "sock_getlocaladdr" | "sock_getpeeraddr" => Purpose::OpenSocket,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
-use super::super::names::{is_of_programs, is_plug_in, is_wasm_name};
+use super::super::names::{is_of_programs, is_of_resolver, is_plug_in, is_wasm_name};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
 use super::{Content, Files, Node, Tree};
@@ -103,11 +103,14 @@ impl<'a> Names<'a> {
             // container's user may, who may be its owner. A file that no user may execute matters if a search may find it
             // first.
             Content::Native(magic) => {
-                let kept = node.mode & 0o111 != 0 || asked || searched.holds(name) || is_plug_in(name);
+                let loaded = is_plug_in(name) || is_of_resolver(name);
+                let kept = node.mode & 0o111 != 0 || asked || searched.holds(name) || loaded;
                 let runs = node.mode & 0o001 != 0;
                 kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
             }
-            Content::Other | Content::Special if asked || searched.holds(name) => Some(FileClass::Other),
+            Content::Other | Content::Special if asked || searched.holds(name) || is_of_resolver(name) => {
+                Some(FileClass::Other)
+            }
             Content::Text(_) => Some(FileClass::Other),
             _ => None,
         }
