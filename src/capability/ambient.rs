@@ -21,7 +21,6 @@ use crate::runtime::{Family, Handover};
 
 pub(super) use host::RuntimeHost;
 pub(super) use plug_ins::{of_resolver, plug_ins};
-pub(super) use pod::Pod;
 pub use resolution::REDIRECTED;
 use resolution::resolved;
 pub use spin::UNRESOLVED;

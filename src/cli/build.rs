@@ -13,7 +13,7 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, REFUSE_FILES, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
-use crate::sources::{BundleSource, BundleStore, Follower, Terms};
+use crate::sources::{BundleSource, BundleStore, Follower, InForce, Terms};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -236,19 +236,25 @@ pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone
 async fn policies(engine: &Engine, settings: &Settings) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let mut bundles = Vec::from_iter(policies.baseline.then(Bundle::embedded).transpose()?);
-    for follower in followers(settings, engine)? {
+    for follower in followers(settings, engine, &InForce::default())? {
         bundles.push(follower.once().await?);
     }
     compiled(engine, settings, bundles).await
 }
 
 /// What fetches the bundles of the configuration.
-pub fn followers(settings: &Settings, engine: &Engine) -> Result<Vec<Follower>, Error> {
-    settings.file.policies.bundles.iter().map(|source| follower(settings, source, engine)).collect()
+pub fn followers(settings: &Settings, engine: &Engine, in_force: &InForce) -> Result<Vec<Follower>, Error> {
+    let bundles = settings.file.policies.bundles.iter();
+    bundles.map(|source| follower(settings, source, engine, in_force)).collect()
 }
 
 /// What fetches one of them.
-pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> Result<Follower, Error> {
+pub fn follower(
+    settings: &Settings,
+    source: &BundleSource,
+    engine: &Engine,
+    in_force: &InForce,
+) -> Result<Follower, Error> {
     let is_in_registry = source.origin().is_ok_and(|origin| origin.is_registry());
     let registry = is_in_registry.then(|| lookup::registry(&settings.file.images)).transpose()?;
     let terms = Terms {
@@ -256,6 +262,7 @@ pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> 
         limits: limits(settings),
         trust: Trust::new(&settings.file.policies.keys, settings.file.policies.require_signed)?.into(),
         kept: settings.file.policies.store.as_ref().map(BundleStore::new),
+        in_force: in_force.clone(),
     };
     Ok(Follower::new(source.clone(), terms, registry.as_ref())?)
 }

@@ -144,7 +144,7 @@ Judges the decisions of a log that `decisionLog.policyInput: true` wrote once mo
 exceptions that are given now. --bundle [NAME=]PLACE takes the place of the bundle of its name, or is added. No cluster is \
 asked, and a registry only for a bundle of `oci://`. Values are masked in a log: where the verdict depends on one, that is said.
 Exit codes: 0 no decision would change; 1 one would; 2 the command failed, or there was nothing to replay; 3 no decision is known \
-to change, but one depends on a masked value.";
+to change, but one depends on a masked value, or may.";
 
 pub(super) const SCAN_HELP: &str = "\
 Examples:

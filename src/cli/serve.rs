@@ -29,6 +29,7 @@ use crate::certs;
 use crate::config::Settings;
 use crate::register::{self, Registration};
 use crate::server::{self, Server, Signals};
+use crate::sources::InForce;
 use crate::watch;
 
 /// Longest time to write the last records at shutdown.
@@ -48,7 +49,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
     let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
-    let (policies, supply) = supply::start(&settings).await?;
+    let in_force = InForce::default();
+    let (policies, supply) = supply::start(&settings, &in_force).await?;
     let state = cluster::before_the_first_snapshot(
         build::state_with(&settings, policies.into())?,
         watching.is_some(),
@@ -63,7 +65,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let expiry =
         tokio::spawn(watch_expiry(Arc::clone(&gate), certificate.clone(), cert.clone(), key.clone()));
     let reload_every = registration.as_ref().map(Registration::reload_every);
-    let bundles = supply.follow(&gate);
+    let bundles = supply.follow(&gate, in_force);
     let (is_watched, of) = (watching.is_some(), settings.clone());
     let reloader = Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, read);
     let configuration = reloader.configuration();

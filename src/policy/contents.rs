@@ -71,6 +71,10 @@ impl Contents {
             let failed = |source| Error::ReadBundle { path: file.clone(), source };
             acceptable(name, &relative)?;
             let (what, limit) = bound(&relative);
+            // Reading a pipe would wait for a writer.
+            if !file.metadata().map_err(failed)?.is_file() {
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+            }
             let bytes = read_bounded(File::open(&file).map_err(failed)?, left.min(limit)).map_err(failed)?;
             let bytes = bytes.ok_or_else(|| {
                 let all = ("contents", MAX_UNPACKED_BYTES);

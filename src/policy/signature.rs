@@ -332,6 +332,12 @@ impl Key {
 /// The key in the form in which it verifies.
 fn usable(algorithm: Algorithm, file: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     if matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
+        // Everyone may have a public key, and could sign with it.
+        if pem::parse(&*file).is_ok() {
+            return Err(
+                "it is a key in PEM, and not a secret; write the algorithm of that key, such as RS256",
+            );
+        }
         return if file.is_empty() { Err("it is empty") } else { Ok(file) };
     }
     let expected = "expected a `PUBLIC KEY` or a `CERTIFICATE` in PEM";

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::fetch::Fetcher;
 use super::fetched::Fetched;
+use super::in_force::InForce;
 use super::kept::{Order, Record, no_roll_back};
 use super::options::BundleSource;
 use super::{BundleStatus, BundleStore, Error, Statuses, blocking, warnings};
@@ -39,6 +40,8 @@ pub struct Terms {
     pub trust: Arc<Trust>,
     /// Where the last good bundles are kept.
     pub kept: Option<BundleStore>,
+    /// What was in force before, in this process.
+    pub in_force: InForce,
 }
 
 /// Keeps one bundle up to date.
@@ -142,7 +145,7 @@ impl Follower {
     /// The first bundle: what the source has, or else what was kept. The error is the source's. It is neither in force nor kept
     /// before [`Follower::begin`].
     pub async fn start(&mut self) -> Result<Loaded, Error> {
-        self.newest = self.recalled_newest().await?;
+        self.newest = self.newest_known().await?;
         let kept = self.kept().await;
         let version = kept.as_ref().map(|(record, _)| record.version.clone()).unwrap_or_default();
         let known = self.fetcher.known(&version).to_owned();
@@ -201,7 +204,7 @@ impl Follower {
         status.error = error.as_ref().map(said);
         status.failures = u64::from(error.is_some());
         if let Some(error) = &status.error {
-            tracing::warn!(bundle = self.name, error, "using the policy bundle that was kept on disk");
+            tracing::warn!(bundle = self.name, error, "using the policy bundle that was kept");
         } else {
             status.checked = Some(Timestamp::now());
         }
@@ -279,7 +282,7 @@ impl Follower {
                 self.version.clone_from(&version);
                 self.failed = Some(Instant::now());
                 // Another process that shares the folder may have had a higher one.
-                self.newest = self.newest.max(self.recalled_newest().await?);
+                self.newest = self.newest.max(self.newest_known().await?);
                 let ready = self.open(contents, version).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
                 swap(&ready.loaded).map_err(refused)?;
@@ -359,6 +362,16 @@ impl Follower {
         .await
     }
 
+    /// The bundle to begin with, if there is one.
+    pub fn first(&self) -> Option<&Loaded> {
+        self.first.as_ref().map(|first| &first.ready.loaded)
+    }
+
+    /// Whether a bundle with a lower sequence is taken.
+    pub const fn allows_rollback(&self) -> bool {
+        self.source.allow_rollback
+    }
+
     /// Remembers a bundle that has come into force.
     async fn in_force(&mut self, ready: Ready, statuses: &Statuses) {
         let Ready { loaded, mut record, contents, .. } = ready;
@@ -366,6 +379,9 @@ impl Follower {
         self.newest = if self.source.allow_rollback { sequence } else { self.newest.max(sequence) };
         self.version.clone_from(&record.version);
         record.newest = self.newest;
+        if self.terms.kept.is_none() {
+            return self.terms.in_force.keep(record, contents);
+        }
         let order = if self.source.allow_rollback { Order::Any } else { Order::Forward(sequence) };
         self.unkept = Some((Arc::new(Unkept { record, contents, order }), Instant::now()));
         self.keep(statuses).await;
@@ -393,6 +409,11 @@ impl Follower {
         }
     }
 
+    /// The highest sequence that was in force, in this process or before it.
+    async fn newest_known(&self) -> Result<Option<u64>, Error> {
+        Ok(self.recalled_newest().await?.max(self.terms.in_force.newest(&self.name)))
+    }
+
     /// The highest sequence that was in force before this process. That it cannot be read does not mean that there was none.
     async fn recalled_newest(&self) -> Result<Option<u64>, Error> {
         let Some(kept) = self.terms.kept.clone() else { return Ok(None) };
@@ -409,7 +430,8 @@ impl Follower {
     }
 
     async fn kept(&self) -> Option<(Record, Contents)> {
-        let (kept, name, from) = (self.terms.kept.clone()?, self.name.clone(), self.source.shown());
+        let (name, from) = (self.name.clone(), self.source.shown());
+        let Some(kept) = self.terms.kept.clone() else { return self.terms.in_force.recall(&name, &from) };
         spawn_blocking(move || kept.recall(&name, &from)).await.ok().flatten()
     }
 
@@ -458,7 +480,12 @@ mod tests {
 
     fn follower(source: BundleSource, kept: Option<BundleStore>) -> Follower {
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
-        Follower::new(source, Terms { engine, limits, trust: Arc::default(), kept }, None).unwrap()
+        Follower::new(
+            source,
+            Terms { engine, limits, trust: Arc::default(), kept, in_force: InForce::default() },
+            None,
+        )
+        .unwrap()
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ pub struct BundleStatus {
     pub revision: String,
     /// Since when it is in force.
     pub since: Timestamp,
-    /// Whether what is in force was kept on disk by an earlier process, because the source could not be used at the start.
+    /// Whether what is in force was kept, on disk or in memory, because the source could not be used when it was asked first.
     pub is_kept: bool,
     /// When the source was last asked with success.
     pub checked: Option<Timestamp>,

@@ -23,7 +23,8 @@ use wasmgate::lookup::LookupOptions;
 use wasmgate::policy::{Contents, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
-    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, KeyOptions, Signers, Statuses, Terms,
+    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, InForce, KeyOptions, Signers,
+    Statuses, Terms,
 };
 
 use crate::support::opa;
@@ -72,6 +73,7 @@ fn trusting(kept: Option<&Path>, trust: Trust) -> Terms {
         limits: Limits::default(),
         trust: trust.into(),
         kept: kept.map(BundleStore::new),
+        in_force: InForce::default(),
     }
 }
 

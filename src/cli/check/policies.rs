@@ -7,6 +7,7 @@ use crate::cli::{Error, build};
 use crate::config::Settings;
 use crate::grant::WasiException;
 use crate::policy::{Bundle, Engine, PolicySet};
+use crate::sources::InForce;
 
 /// The rules of the bundles that could be loaded.
 pub(super) struct Rules {
@@ -71,7 +72,7 @@ async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, 
     // A place that is wrong was reported with the configuration.
     let right = policies.bundles.iter().filter(|source| source.check().is_empty());
     for source in right {
-        let bundle = match build::follower(settings, source, &engine) {
+        let bundle = match build::follower(settings, source, &engine, &InForce::default()) {
             Ok(follower) => follower.once_with_warnings().await.map_err(Error::from),
             Err(error) => Err(error),
         };

@@ -133,6 +133,8 @@ pub struct Reloader {
     is_watched: bool,
     /// What is in force.
     settings: Settings,
+    /// What the files of the keys were when they were read.
+    keys: String,
     /// What the file was when it was read last.
     read: String,
 }
@@ -140,6 +142,7 @@ pub struct Reloader {
 /// What is needed for another configuration, before any of it is in force.
 struct Prepared {
     settings: Settings,
+    keys: String,
     restart: Vec<String>,
     inspector: Option<Inspector>,
     policies: Option<(PolicySet, Supply)>,
@@ -157,7 +160,8 @@ impl Reloader {
         read: String,
     ) -> Self {
         let configuration = Arc::new(Configuration::new(options.gate.images.config.as_deref()));
-        Self { options, gate, bundles, configuration, is_watched, settings, read }
+        let keys = of_keys(&settings);
+        Self { options, gate, bundles, configuration, is_watched, settings, keys, read }
     }
 
     /// How the configuration is.
@@ -168,13 +172,14 @@ impl Reloader {
     /// Reads the configuration again whenever there is a reason to, for ever.
     pub async fn run(mut self) {
         let mut hangups = signal(SignalKind::hangup()).ok();
+        self.read += &self.keys;
         let (mut seen, mut failed) = (self.read.clone(), None::<Instant>);
         loop {
             let is_asked = tokio::select! {
                 () = hangup(hangups.as_mut()) => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            let now = version(&self.options);
+            let now = version(&self.options) + &of_keys(&self.settings);
             // Files are not written at once.
             let is_at_rest = std::mem::replace(&mut seen, now.clone()) == now;
             let is_due = failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
@@ -198,12 +203,15 @@ impl Reloader {
 
     /// Reads the configuration and puts it in force. Returns the fields that need a restart.
     async fn reload(&mut self) -> Result<Vec<String>, Error> {
-        let Prepared { settings, restart, inspector, policies, change } = self.prepare().await?;
+        let Prepared { settings, keys, restart, inspector, policies, change } = self.prepare().await?;
         let turn = self.bundles.turn();
         let (set, supply) =
             policies.map_or((None, None), |(set, supply)| (Some(Arc::new(set)), Some(supply)));
         let set = set.unwrap_or_else(|| Arc::clone(&self.gate.state().policies));
         build::check_rules(&settings.file.enforcement, &set)?;
+        if let Some(supply) = &supply {
+            self.bundles.check_order(supply, &turn)?;
+        }
         self.gate.update(|state| {
             let mut next = change(state.clone());
             next.policies = Arc::clone(&set);
@@ -215,7 +223,7 @@ impl Reloader {
         if let Some(supply) = supply {
             self.bundles.begin(supply, &self.gate, turn);
         }
-        self.settings = settings;
+        (self.settings, self.keys) = (settings, keys);
         Ok(restart)
     }
 
@@ -229,7 +237,13 @@ impl Reloader {
         } else {
             Some(self.gate.inspector().reconfigured(file.images.clone())?)
         };
-        let policies = if same_bundles(former, file) { None } else { Some(supply::start(&settings).await?) };
+        // Before they are read: a later change is then seen as one.
+        let keys = of_keys(&settings);
+        let policies = if same_bundles(former, file) && keys == self.keys {
+            None
+        } else {
+            Some(supply::start(&settings, self.bundles.in_force()).await?)
+        };
         let of = settings.clone();
         let change = Box::new(move |state: State| {
             let mut state = build::configured(state, &of);
@@ -240,7 +254,7 @@ impl Reloader {
             }
             state
         });
-        Ok(Prepared { settings, restart, inspector, policies, change })
+        Ok(Prepared { settings, keys, restart, inspector, policies, change })
     }
 }
 
@@ -256,6 +270,12 @@ async fn hangup(hangups: Option<&mut Signal>) {
 /// What changes when the file of the configuration does.
 pub fn version(options: &ServeOptions) -> String {
     options.gate.images.config.as_deref().map(fingerprint).unwrap_or_default()
+}
+
+/// What changes when the file of a key that verifies bundles does.
+fn of_keys(settings: &Settings) -> String {
+    let keys = settings.file.policies.keys.iter();
+    keys.fold(String::new(), |all, (id, key)| all + "; " + id + " " + &fingerprint(&key.file))
 }
 
 /// What changes when a file is written or replaced, or a link above it leads elsewhere.

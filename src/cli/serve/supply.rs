@@ -14,17 +14,26 @@ use crate::config::Settings;
 use crate::judge::EnforcementSettings;
 use crate::policy::{Bundle, Loaded, PolicySet};
 use crate::server::Check;
-use crate::sources::{BundleStatus, Follower, Statuses};
+use crate::sources::{BundleStatus, Follower, InForce, Statuses};
 
 /// What keeps the bundles up to date.
 #[derive(Debug)]
 pub struct Supply {
     followers: Vec<Follower>,
     statuses: Arc<Statuses>,
+    firsts: Vec<First>,
 }
 
-/// Loads all bundles: each from its source, or else as it was kept on disk.
-pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
+/// A bundle to begin with.
+#[derive(Debug)]
+struct First {
+    name: String,
+    sequence: Option<u64>,
+    allows_rollback: bool,
+}
+
+/// Loads all bundles: each from its source, or else as it was kept on disk or, where the gate serves already, in memory.
+pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet, Supply), Error> {
     let engine = engine::serving(settings)?;
     let limits = build::limits(settings);
     for (field, warning) in build::warnings(settings) {
@@ -38,7 +47,7 @@ pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
         statuses.set(BundleStatus::new(&name, "the gate itself", &revision, Timestamp::now()));
         loaded.push(baseline);
     }
-    let mut followers = build::followers(settings, &engine)?;
+    let mut followers = build::followers(settings, &engine, in_force)?;
     let started = try_join_all(followers.iter_mut().map(Follower::start_if_needed)).await?;
     loaded.extend(started.into_iter().flatten());
     let enforcement = &settings.file.enforcement;
@@ -46,13 +55,19 @@ pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
     if let Some(warning) = build::idle_hardening(settings, set.rules_in_force()) {
         tracing::warn!(field = "runtimes.profiles[].hardening", "{warning}");
     }
+    let first = |follower: &Follower| {
+        let loaded = follower.first()?;
+        let (name, sequence) = (loaded.name().to_owned(), loaded.sequence());
+        Some(First { name, sequence, allows_rollback: follower.allows_rollback() })
+    };
+    let firsts = followers.iter().filter_map(first).collect();
     // Not before: what is kept on disk has to be what a start can use.
     join_all(followers.iter_mut().map(|follower| follower.begin(&statuses))).await;
     for status in statuses.all() {
         let BundleStatus { name, from, revision, is_kept, .. } = status;
         tracing::info!(bundle = name, revision, from, kept = is_kept, "policy bundle");
     }
-    Ok((set, Supply { followers, statuses }))
+    Ok((set, Supply { followers, statuses, firsts }))
 }
 
 /// The set with every rule that the configuration names. A bundle that lacks one gives way to what was kept of it, if that has
@@ -79,8 +94,8 @@ async fn fitting(
 impl Supply {
     /// Follows the sources for as long as the process runs. A bundle is swapped in one step; reviews that run end on the one that they
     /// began with.
-    pub fn follow(self, gate: &Arc<Gate>) -> Arc<Bundles> {
-        let bundles = Arc::new(Bundles::default());
+    pub fn follow(self, gate: &Arc<Gate>, in_force: InForce) -> Arc<Bundles> {
+        let bundles = Arc::new(Bundles { in_force, ..Bundles::default() });
         let turn = bundles.turn();
         bundles.begin(self, gate, turn);
         bundles
@@ -94,6 +109,8 @@ pub struct Bundles {
     /// What fits beside the bundles and the configuration of a moment does not always fit beside others. Holds how often the
     /// sources were replaced.
     turn: Mutex<u64>,
+    /// Written under `turn`.
+    in_force: InForce,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -106,9 +123,25 @@ impl Bundles {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was in force of each bundle.
+    pub const fn in_force(&self) -> &InForce {
+        &self.in_force
+    }
+
+    /// Refuses what a source had when it was asked, if a newer bundle has come into force since then.
+    pub fn check_order(&self, supply: &Supply, _turn: &Turn<'_>) -> Result<(), Error> {
+        for First { name, sequence, .. } in supply.firsts.iter().filter(|first| !first.allows_rollback) {
+            self.in_force.check(name, *sequence)?;
+        }
+        Ok(())
+    }
+
     /// Follows these sources, and no longer those before them. Their counts go on.
     pub fn begin(self: &Arc<Self>, supply: Supply, gate: &Arc<Gate>, mut turn: Turn<'_>) {
-        let Supply { followers, statuses } = supply;
+        let Supply { followers, statuses, firsts } = supply;
+        for First { name, sequence, allows_rollback } in firsts {
+            self.in_force.set(&name, sequence, allows_rollback);
+        }
         *turn = turn.saturating_add(1);
         let mine = *turn;
         for BundleStatus { name, swaps, failures, .. } in self.statuses.load().all() {
@@ -122,12 +155,18 @@ impl Bundles {
         tasks.drain(..).for_each(|task| task.abort());
         for follower in followers {
             let (bundles, gate) = (Arc::downgrade(self), Arc::clone(gate));
+            let allows_rollback = follower.allows_rollback();
             let swap = move |loaded: &Loaded| {
                 let gone = || "its source was replaced".to_string();
                 let bundles = bundles.upgrade().ok_or_else(gone)?;
                 let turn = bundles.turn();
                 // A task ends where it waits, which may be here.
-                if *turn == mine { swap(&gate, loaded) } else { Err(gone()) }
+                if *turn != mine {
+                    return Err(gone());
+                }
+                swap(&gate, loaded)?;
+                bundles.in_force.set(loaded.name(), loaded.sequence(), allows_rollback);
+                Ok(())
             };
             tasks.push(tokio::spawn(follower.follow(Arc::clone(&statuses), swap)).abort_handle());
         }
@@ -171,7 +210,7 @@ fn check(status: &BundleStatus) -> Check {
     let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
     let failed = error.as_ref().map(|error| {
         let kept =
-            if *is_kept { "what was kept on disk is in force" } else { "the former bundle stays in force" };
+            if *is_kept { "what was kept is in force" } else { "the former bundle stays in force" };
         format!("; {kept}: {error}")
     });
     let failed = failed.unwrap_or_default();
