@@ -614,7 +614,7 @@ mod tests {
         for nonsense in
             ["1.2.3.4.5", "256.0.0.1", "4294967296:5000", "0400.0.0.1", "08.0.0.1", "foo.1", "foo.0x1"]
         {
-            assert!(name(&guard, nonsense).unwrap_err().contains("no IPv4 address"), "{nonsense}");
+            assert!(name(&guard, nonsense).unwrap_err().contains("not an IPv4 address"), "{nonsense}");
         }
     }
 

@@ -25,7 +25,7 @@ impl InForce {
         self.locked().get(name).and_then(|known| known.newest)
     }
 
-    /// Whether a bundle with this sequence may come into force. Says so for the moment only: whoever asks has to hold the right to
+    /// Whether a bundle with this sequence may come into force. Says so for the moment only: the caller has to hold the right to
     /// change what the gate judges by.
     pub fn check(&self, name: &str, sequence: Option<u64>) -> Result<(), Error> {
         no_roll_back(name, self.newest(name), sequence)

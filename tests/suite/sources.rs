@@ -44,13 +44,18 @@ fn bundle(name: &str, more: &str) -> Vec<u8> {
 }
 
 /// The same with what `.manifest` says of the bundle to the gate.
-fn bundle_with(name: &str, metadata: &Value) -> Vec<u8> {
+pub fn bundle_with(name: &str, metadata: &Value) -> Vec<u8> {
+    bundle_of(name, metadata, "true")
+}
+
+/// The same, with a rule that is broken under this condition.
+fn bundle_of(name: &str, metadata: &Value, condition: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join(name);
     fs::create_dir(&rules).unwrap();
     let manifest = json!({"revision": name, "roots": [""], "metadata": {"wasmgate": metadata}});
     fs::write(rules.join(".manifest"), manifest.to_string()).unwrap();
-    let rule = format!("violations contains {{\"rule\": \"r\", \"message\": \"{name}\"}}");
+    let rule = format!("violations contains {{\"rule\": \"r\", \"message\": \"{name}\"}} if {condition}");
     fs::read(opa::build(folder.path(), name, "wasmgate/violations", &rule)).unwrap()
 }
 
@@ -130,7 +135,7 @@ impl Followed {
 }
 
 /// Puts a file in the place of another in one step.
-fn replace(path: &Path, bytes: &[u8]) {
+pub fn replace(path: &Path, bytes: &[u8]) {
     let part = path.with_extension("part");
     fs::write(&part, bytes).unwrap();
     fs::rename(part, path).unwrap();
@@ -190,6 +195,18 @@ async fn a_mounted_config_map_is_followed_when_the_kubelet_swaps_its_link() {
     assert_eq!(rules.says().await, "one");
     write("..2026_11_28", &bundle("two", ""));
     rules.until_it_says("two").await;
+}
+
+#[tokio::test]
+async fn the_cases_of_a_bundle_see_what_a_review_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rules.tar.gz");
+    let cases = json!([{"name": "a pod", "input": {"containers": [1]}, "rules": ["r"]}]);
+    replace(&path, &bundle_of("whole", &json!({"cases": cases}), "input.containers"));
+    drop(follow(BundleSource::of(path.to_str().unwrap()), None).await.unwrap());
+    replace(&path, &bundle_of("omits", &json!({"cases": cases, "omit": ["containers"]}), "input.containers"));
+    let refused = follow(BundleSource::of(path.to_str().unwrap()), None).await.err().unwrap().to_string();
+    assert!(refused.contains("a pod"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -209,8 +209,7 @@ fn check(status: &BundleStatus) -> Check {
         if revision.is_empty() { String::new() } else { format!(", revision {}", shortened(revision)) };
     let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
     let failed = error.as_ref().map(|error| {
-        let kept =
-            if *is_kept { "what was kept is in force" } else { "the former bundle stays in force" };
+        let kept = if *is_kept { "what was kept is in force" } else { "the former bundle stays in force" };
         format!("; {kept}: {error}")
     });
     let failed = failed.unwrap_or_default();

@@ -332,11 +332,11 @@ fn what_a_layer_removes_and_brings_is_refused() {
         (Layer::new().file(".wh.d", b"").file(".wh.d", b""), both),
         (Layer::new().file("app.wasm", &wasm("evil")).file(".wh.app.wasm", b""), "removes `/app.wasm`"),
         (Layer::new().file(".wh.app.wasm", b"").symlink("app.wasm", "d"), "removes `/app.wasm`"),
-        (Layer::new().folder(".wh.d"), "no empty file"),
+        (Layer::new().folder(".wh.d"), "not an empty file"),
         (Layer::new().file(".wh.d/app.wasm", b""), "name of a whiteout"),
         (Layer::new().file(".wh..", b""), "names nothing"),
         (Layer::new().file(".wh..wh.plnk", b""), "only AUFS"),
-        (Layer::new().file(".wh.d", b"x"), "no empty file"),
+        (Layer::new().file(".wh.d", b"x"), "not an empty file"),
     ] {
         let error = why(vec![low(), top]);
         assert!(error.contains(expected), "{expected}: {error}");
@@ -384,9 +384,9 @@ fn hard_links_lead_to_a_file_of_their_own_layer() {
     let low = || Layer::new().file("app.wasm", &wasm("a"));
     let mode = low().entry("b.wasm", EntryType::Link, "app.wasm", 0o644, b"");
     for (layers, expected) in [
-        (vec![low(), Layer::new().hard_link("b.wasm", "app.wasm")], "no file that its layer brings"),
-        (vec![Layer::new().hard_link("b.wasm", "nowhere")], "no file that its layer brings"),
-        (vec![Layer::new().folder("d").hard_link("b.wasm", "d")], "no file that its layer brings"),
+        (vec![low(), Layer::new().hard_link("b.wasm", "app.wasm")], "not a file that its layer brings"),
+        (vec![Layer::new().hard_link("b.wasm", "nowhere")], "not a file that its layer brings"),
+        (vec![Layer::new().folder("d").hard_link("b.wasm", "d")], "not a file that its layer brings"),
         (vec![Layer::new().hard_link("b.wasm", "../b")], "climbs with `..`"),
         (vec![mode], "another mode than `app.wasm`"),
     ] {

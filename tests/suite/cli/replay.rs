@@ -133,6 +133,33 @@ fn what_is_masked_is_named_where_the_verdict_depends_on_it() {
     ]);
 }
 
+/// The two values that a replay tries break a condition on the beginning of a value alike.
+#[test]
+fn a_bundle_that_reads_what_is_masked_leaves_a_decision_open_even_where_nothing_differs() {
+    const LONG: &str = "violations contains {\"rule\": \"level\", \"message\": \"m\"} if \
+                        startswith(input.object.spec.containers[_].env[_].value, \"hunter\")";
+    let log = Log::new();
+    let said = log.replay(&["--bundle", &log.bundle("ours", LONG)]);
+    assert_eq!(said.code, 3, "the pod has such a value: {said:?}");
+    // What was recorded with this rule differs from what is found without the value.
+    let lines = std::fs::read_to_string(log.path()).unwrap();
+    let refused = |line: &str| -> Option<String> {
+        let mut record: serde_json::Value = serde_json::from_str(line).ok()?;
+        let violations = record["result"]["violations"].as_array_mut()?;
+        violations.push(json!({"rule": "level", "message": "m", "action": "deny"}));
+        Some(record.to_string() + "\n")
+    };
+    std::fs::write(log.path(), lines.lines().filter_map(refused).collect::<String>()).unwrap();
+    let said = log.replay(&["--bundle", &log.bundle("ours", LONG), "-o", "json"]);
+    let listed = said.json()["listed"].clone();
+    let masked =
+        listed.as_array().unwrap().iter().filter(|one| !one["masked"].as_array().unwrap().is_empty());
+    assert!(
+        masked.clone().count() > 0 && masked.into_iter().all(|one| one["undecidable"] == true),
+        "{listed}"
+    );
+}
+
 #[test]
 fn a_log_without_what_the_rules_read_is_refused_with_what_to_set() {
     let log = Log::new();

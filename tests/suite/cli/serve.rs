@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{layouts, samples, wasmgate};
+use crate::sources::{bundle_with, replace};
 use crate::support::opa;
 use crate::support::process::{ask_patiently, root, until, wait_for};
 use crate::support::tls::{Client, Http, get, post};
@@ -448,6 +449,88 @@ async fn a_bundle_is_put_in_force_and_taken_away_by_the_configuration() {
     std::fs::rename(built("next"), folder.path().join("moved")).unwrap();
     until("the file to be missed", async || verbose().await.contains("[-]bundle/next: ")).await;
     assert!(!message().await.contains("[late]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_does_not_put_an_older_bundle_in_force_and_does_without_a_source_that_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("ours.tar.gz");
+    let numbered = |name: &str, sequence: u64| bundle_with(name, &json!({"sequence": sequence}));
+    replace(&place, &numbered("two", 2));
+    let with = |more: &str| format!("policies: {{bundles: [{{from: {}}}]{more}}}", place.display());
+    let mounted = Mounted::new(&with(""));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let reloads = async |count: u32| {
+        let line = format!("wasmgate_config_reloads_total {count}\n");
+        get(gate.probes, "/metrics").await.unwrap().text().contains(&line)
+    };
+    assert!(verbose().await.contains(", revision two, in force since "));
+    replace(&place, &numbered("one", 1));
+    until("the older one", async || verbose().await.contains("its sequence 1 is lower than 2")).await;
+    mounted.change(&with(", fuelLimit: 90000000"));
+    until("the reload", async || reloads(1).await).await;
+    let said = verbose().await;
+    assert!(said.contains(", revision two, in force since ") && said.contains("lower than 2"), "{said}");
+    // Everything else of a configuration comes into force without the source.
+    std::fs::remove_file(&place).unwrap();
+    mounted.change(&with(", fuelLimit: 91000000"));
+    until("the reload without the file", async || reloads(2).await).await;
+    assert!(verbose().await.contains(", revision two, in force since "), "{}", verbose().await);
+    replace(&place, &numbered("three", 3));
+    until("the newer one", async || verbose().await.contains(", revision three, in force since ")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_replaced_in_its_file_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, key) = (folder.path().join("signed.tar.gz"), folder.path().join("key"));
+    let signed = |name: &str, secret: &str| {
+        std::fs::write(folder.path().join("signing"), secret).unwrap();
+        let rules = folder.path().join(name);
+        std::fs::create_dir(&rules).unwrap();
+        let rule =
+            format!("package wasmgate\n\nviolations contains {{\"rule\": \"r\", \"message\": \"{name}\"}}\n");
+        std::fs::write(rules.join("r.rego"), rule).unwrap();
+        std::fs::write(rules.join(".manifest"), json!({"revision": name, "roots": [""]}).to_string())
+            .unwrap();
+        opa::run_in(
+            folder.path(),
+            &[
+                "build",
+                "--target",
+                "wasm",
+                "--entrypoint",
+                "wasmgate/violations",
+                "--signing-alg",
+                "HS256",
+                "--signing-key",
+                "signing",
+                "--output",
+                "made.tar.gz",
+                "-b",
+                name,
+            ],
+        );
+        std::fs::read(folder.path().join("made.tar.gz")).unwrap()
+    };
+    std::fs::write(&key, "the first secret").unwrap();
+    replace(&place, &signed("one", "the first secret"));
+    let mounted = Mounted::new(&format!(
+        "policies: {{bundles: [{{from: {}}}], keys: {{default: {{algorithm: HS256, file: {}}}}}}}",
+        place.display(),
+        key.display()
+    ));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    assert!(verbose().await.contains(", revision one, in force since "));
+    replace(&place, &signed("two", "the second secret"));
+    until("it to be refused", async || verbose().await.contains("[-]bundle/signed: ")).await;
+    replace(&key, b"the second secret");
+    until("the new key", async || verbose().await.contains(", revision two, in force since ")).await;
+    replace(&place, &signed("three", "the first secret"));
+    until("the old key to be refused", async || verbose().await.contains("[-]bundle/signed: ")).await;
+    assert!(verbose().await.contains(", revision two, in force since "));
 }
 
 #[tokio::test(flavor = "multi_thread")]
