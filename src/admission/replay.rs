@@ -4,7 +4,7 @@
 //! The record is masked. What a rule would have said of a masked value is not known: the document is judged with two fillings, and
 //! where they lead to different verdicts, the record does not decide it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -155,7 +155,7 @@ pub struct Replayed {
     pub found: Vec<RecordedFinding>,
     /// Pointers to what is masked and read by a bundle that decides: another value might lead to another verdict.
     pub hidden: Vec<String>,
-    /// Whether it was seen that another value leads to another verdict.
+    /// Whether another value leads to another verdict: that was seen, or the same bundles find something else than they did.
     pub is_undecidable: bool,
 }
 
@@ -171,13 +171,26 @@ pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replay
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
     let mut hidden = hidden(state, recorded);
     let found = findings(state, recorded, &facts, input).await;
-    let is_undecidable =
-        !hidden.is_empty() && findings(state, recorded, &facts, &filled(input, &hidden)).await != found;
+    let is_undecidable = !hidden.is_empty()
+        && (is_unlike(state, recorded, &found)
+            || findings(state, recorded, &facts, &filled(input, &hidden)).await != found);
     if !is_undecidable {
         // Every object of an API server has them, and rules have no reason to read them.
         hidden.retain(|pointer| !pointer.ends_with("/managedFields"));
     }
     Ok(Replayed { found, hidden, is_undecidable })
+}
+
+/// Whether the bundles of then find something else now, whatever is done about it. Only what is masked can be the reason.
+fn is_unlike(state: &State, recorded: &RecordedDecision, found: &[RecordedFinding]) -> bool {
+    let revision =
+        |(name, info): (&String, &Value)| Some((name.clone(), info.get("revision")?.as_str()?.to_owned()));
+    let then: Option<BTreeMap<_, _>> = recorded.bundles.iter().map(revision).collect();
+    let names = |found: &[RecordedFinding]| -> BTreeSet<_> {
+        let name = |one: &RecordedFinding| (one.rule.clone(), one.container.clone(), one.capability.clone());
+        found.iter().map(name).collect()
+    };
+    then.is_some_and(|then| then == state.policies.revisions()) && names(&recorded.found()) != names(found)
 }
 
 /// What is masked in the document and read by a bundle that decides, as pointers into the document.

@@ -214,7 +214,7 @@ async fn a_spin_app_that_spin_would_refuse_is_refused_or_unknown() {
     let module = fixtures::http_component();
     let locked = fixtures::locked_app(&[&module], &json!({}));
     let error = refused(&ImageBuilder::spin(&locked, &[&fixtures::command()]).build()).await;
-    assert!(error.contains("no layer of the image"), "{error}");
+    assert!(error.contains("not a layer of the image"), "{error}");
     let mut newer = locked.clone();
     newer["spin_lock_version"] = json!(7);
     let error = refused(&ImageBuilder::spin(&newer, &[&module]).build()).await;

@@ -30,8 +30,7 @@ pub struct Compared {
     pub gone: Vec<ComparedViolation>,
     /// Violations that only say something else.
     pub reworded: Vec<ComparedViolation>,
-    /// Whether the verdict may be another one for a reason that masking hides: it was seen to depend on a masked value, or it differs
-    /// from the record and a bundle reads one.
+    /// Whether the verdict depends on a masked value.
     pub undecidable: bool,
     /// Pointers into the rules' input to masked values that a bundle reads.
     pub masked: Vec<String>,
@@ -79,21 +78,11 @@ impl Compared {
             undecidable: is_undecidable,
             masked: hidden,
         }
-        .with_doubt()
     }
 
-    fn with_doubt(mut self) -> Self {
-        self.undecidable |= self.differs() && !self.masked.is_empty();
-        self
-    }
-
-    fn differs(&self) -> bool {
-        !self.added.is_empty() || !self.gone.is_empty()
-    }
-
-    /// Whether anything but words is otherwise, for sure.
+    /// Whether anything but words is otherwise.
     pub fn is_changed(&self) -> bool {
-        self.differs() && !self.undecidable
+        !self.undecidable && !(self.added.is_empty() && self.gone.is_empty())
     }
 }
 

@@ -236,6 +236,8 @@ fn the_corpus_covers_every_rule_every_kind_and_every_entry_point() {
     for case in &cases {
         assert!(matches!(case.outcome(), "admit" | "warn" | "deny" | "skip"), "{}", case.name);
         assert!(case.why.len() > 20, "{} does not say what it proves", case.name);
+        // It is the name of the case's namespace in a real cluster.
+        assert!(case.namespace().len() <= 63, "{} is too long", case.name);
     }
     let built_in = cases.iter().filter(|case| !case.is_described()).filter_map(Case::kind);
     let kinds: BTreeSet<Kind> = built_in.collect();
