@@ -82,7 +82,7 @@ impl Compared {
 
     /// Whether anything but words is otherwise.
     pub fn is_changed(&self) -> bool {
-        !self.undecidable && !(self.added.is_empty() && self.gone.is_empty())
+        !(self.undecidable || (self.added.is_empty() && self.gone.is_empty()))
     }
 }
 
