@@ -432,7 +432,12 @@ async fn judge_as_pods<K>(
     let mut before: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
     api_server::as_pod(&mut before, kind, namespace, state.cluster());
     let sent = workload::read(&before.to_string(), kind, namespace)?;
-    let mut plan = plan(state, &before, &sent, inspection, asked.clock.now())?;
+    let planned = plan(state, &before, &sent, inspection, asked.clock.now());
+    let in_template = |error| match error {
+        Error::Plan(error) => Error::Plan(error.in_template(&workload::template_field(kind))),
+        other => other,
+    };
+    let mut plan = planned.map_err(in_template)?;
     plan.warnings.extend(unjudged_templates(&before, kind));
     let object = to_raw_value(&plan.object).map_err(Error::WriteObject)?;
     let workload = workload::read(object.get(), kind, namespace)?;

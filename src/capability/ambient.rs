@@ -109,10 +109,10 @@ impl<'a> RuntimeHost<'a> {
         sent.into_iter().map(|entry| resolved(self, entry)).collect()
     }
 
-    /// Where the Spin shim asks for messages of queues, if the pod or the image may lead it elsewhere than to AWS.
+    /// Where the runtime itself asks for messages of queues, if the pod or the image may lead it elsewhere than to AWS.
     pub fn queues(&self) -> Vec<Entry> {
-        let spin = matches!(self.family(), Family::Spin | Family::Everything);
-        let app = spin_app(self.facts, self.program).filter(|_| spin);
+        let asks = self.family().runtime().asks_queues();
+        let app = spin_app(self.facts, self.program).filter(|_| asks);
         let asks = app.is_some_and(|app| is_started(app, handed::QUEUES, |component| self.keeps(component)));
         let sent = if asks { shim_variables::queues(self) } else { Vec::new() };
         sent.into_iter().map(|entry| resolved(self, entry)).collect()

@@ -47,6 +47,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same about a pod template, whose place in its object this is, such as `spec.template`.
+    #[must_use]
+    pub fn in_template(self, place: &str) -> Self {
+        let below = |field: String| if place.is_empty() { field } else { format!("{place}.{field}") };
+        match self {
+            Self::ReadField { field, expected } => Self::ReadField { field: below(field), expected },
+            Self::ReadQuantity { field, value } => Self::ReadQuantity { field: below(field), value },
+            Self::FindContainer { field, expected } => Self::FindContainer { field: below(field), expected },
+        }
+    }
+}
+
 /// The changes and messages so far.
 #[derive(Debug, Default)]
 pub(super) struct Notes {

@@ -77,6 +77,11 @@ pub trait Runtime: Debug + Sync {
         false
     }
 
+    /// Whether the runtime itself asks for messages of queues, where the variables of the container lead it.
+    fn asks_queues(&self) -> bool {
+        false
+    }
+
     /// Whether variables of the container make the runtime itself send telemetry for HTTP components and Spin applications.
     fn sends_telemetry(&self) -> bool {
         false

@@ -98,6 +98,10 @@ impl Runtime for Everything {
         true
     }
 
+    fn asks_queues(&self) -> bool {
+        true
+    }
+
     fn may_exec_wasm(&self) -> bool {
         true
     }

@@ -59,6 +59,10 @@ impl Runtime for Spin {
         true
     }
 
+    fn asks_queues(&self) -> bool {
+        true
+    }
+
     fn compiler(&self, packaging: Packaging) -> Compiler {
         match packaging {
             Packaging::Layers => Compiler::Shim,

@@ -190,6 +190,14 @@ fn assemble((outer, template): Parts, kind: Kind, namespace: &str) -> Result<Wor
     })
 }
 
+/// The field path of a kind's pod template as it is written; empty for a pod, and for a SpinApp, from whose fields it is made.
+pub fn template_field(kind: Kind) -> String {
+    match kind {
+        Kind::SpinApp => String::new(),
+        _ => spec_path(kind).strip_suffix(".spec").unwrap_or_default().to_owned(),
+    }
+}
+
 /// The field path of a kind's pod spec.
 fn spec_path(kind: Kind) -> String {
     match kind {
@@ -208,11 +216,12 @@ fn field_error<T: DeserializeOwned>(object: &str, kind: Kind, error: &serde_json
     }
     let path = wrong_field::<T>(object);
     let problem = error.to_string();
-    // A position in the template, which the user never wrote, would mislead.
+    // A position in the JSON that is read, which the user never wrote, would mislead.
+    let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
     let (field, problem, help) = match own_field(kind, &path.to_string()) {
         Some(field) => {
             let help = format!(".{}", field.split('[').next().unwrap_or_default());
-            (field, problem.split(" at line ").next().unwrap_or_default().to_owned(), help)
+            (field, problem, help)
         }
         None => (path.to_string(), problem, path.help()),
     };

@@ -190,7 +190,7 @@ fn a_size_that_is_not_a_quantity_is_a_problem_where_it_is_written() {
     assert_eq!(explained.code, 2, "{explained:?}");
     // Not of the request that the API server would copy from it.
     let said = format!("{}{}", explained.out, explained.err);
-    assert!(said.contains("resources.limits.memory` is `32Mx`"), "{said}");
+    assert!(said.contains(&format!("`{field}` is `32Mx`")), "{said}");
 }
 
 #[test]
