@@ -13,6 +13,7 @@ mod net;
 mod numbers;
 mod objects;
 mod patch;
+mod paths;
 mod regexes;
 mod semver;
 mod sprintf;
@@ -182,6 +183,8 @@ pub const CORRECTED: &[Correction] = &[
     instead("opa_base64_url_decode", "base64url.decode", encoding::base64url_decode),
     instead("opa_base64_url_encode", "base64url.encode", encoding::base64url_encode),
     instead("builtin_object_union_n", "object.union_n", objects::union_n),
+    instead("builtin_json_filter", "json.filter", paths::filter),
+    instead("builtin_json_remove", "json.remove", paths::remove),
     instead("opa_cidr_contains", "net.cidr_contains", net::contains),
     instead("opa_cidr_intersects", "net.cidr_intersects", net::intersects),
     instead("opa_json_is_valid", "json.is_valid", encoding::json_is_valid),

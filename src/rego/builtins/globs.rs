@@ -1,4 +1,4 @@
-//! `regex.globs_match`: whether a text exists that two patterns of letters, `.`, sets in brackets, `+` and `*` both match
+//! `regex.globs_match`: whether a library finds a text that two patterns of letters, `.`, sets in brackets, `+` and `*` both match
 //! (`github.com/yashtewari/glob-intersection`).
 
 use std::iter::Peekable;
