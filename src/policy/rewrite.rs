@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use wasmparser::{CompositeInnerType, KnownCustom, Name, Parser, Payload, TypeRef, ValType};
 
-use crate::rego::{Builtin, CORRECTED};
+use crate::rego::{Builtin, CORRECTED, OwnCode};
 
 /// Numbers of host functions from here on are not the module's own.
 const OWN_IDS: i32 = 1 << 20;
@@ -108,10 +108,10 @@ impl<'a> Facts<'a> {
         for (id, correction) in (OWN_IDS..).zip(CORRECTED) {
             let Some((place, operands)) = self.function(correction.function) else { continue };
             let host = host_call(id, operands, *self.hosts.get(&operands)?)?;
-            let body = if correction.integers_stay {
-                unless_integers(operands, self.keep(&mut bodies, place)?, &host)
-            } else {
-                host
+            let body = match correction.own_code {
+                OwnCode::Never => host,
+                OwnCode::Integers => unless_integers(operands, self.keep(&mut bodies, place)?, &host),
+                OwnCode::Defined => where_defined(operands, self.keep(&mut bodies, place)?, &host),
             };
             bodies.changed.insert(place, body);
         }
@@ -208,21 +208,34 @@ fn host_call(id: i32, count: usize, host: u32) -> Option<Vec<u8>> {
     (count > 0).then_some(code)
 }
 
-/// Where both operands are integers of 64 bits, the old body; where one is not, the host.
+/// Where the operands are integers of 64 bits, the old body; where one is not, the host.
 fn unless_integers(count: usize, old: u32, host: &[u8]) -> Vec<u8> {
     let mut code = vec![0x00];
-    for operand in [0, 1] {
-        // i32.load16_u
-        code.extend([0x20, operand, 0x2f, 0x00, 0x00]);
+    constant(&mut code, 1);
+    for operand in 0..count {
+        code.push(0x20);
+        unsigned(&mut code, operand);
+        code.extend([0x2f, 0x00, 0x00]); // i32.load16_u
         constant(&mut code, INTEGER);
-        code.push(0x46); // i32.eq
+        code.extend([0x46, 0x71]); // i32.eq, i32.and
     }
-    code.extend([0x71, 0x04, 0x7f]); // i32.and, if (result i32)
+    code.extend([0x04, 0x7f]); // if (result i32)
     operands(&mut code, count);
     call(&mut code, old);
     code.push(0x05); // else
     code.extend(host.iter().skip(1));
     code.push(0x0b);
+    code
+}
+
+/// Where the host has no value, none; elsewhere the old body.
+fn where_defined(count: usize, old: u32, host: &[u8]) -> Vec<u8> {
+    let mut code = host.to_vec();
+    code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
+    constant(&mut code, 0);
+    code.extend([0x0f, 0x0b]); // return, end
+    operands(&mut code, count);
+    call(&mut code, old);
     code
 }
 

@@ -13,6 +13,7 @@ mod net;
 mod numbers;
 mod objects;
 mod patch;
+mod paths;
 mod regexes;
 mod semver;
 mod sprintf;
@@ -122,9 +123,7 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin::new("urlquery.encode_object", encoding::query_encode_object),
     Builtin::new("uuid.parse", identity::parse),
     Builtin::new("uuid.rfc4122", identity::random),
-    Builtin::new("yaml.is_valid", encoding::yaml_is_valid),
     Builtin::new("yaml.marshal", encoding::yaml_marshal),
-    Builtin::new("yaml.unmarshal", encoding::yaml_unmarshal),
 ];
 
 /// A function of OPA's library that is compiled into modules and computes otherwise than OPA's interpreter.
@@ -134,8 +133,19 @@ pub struct Correction {
     pub function: &'static str,
     /// What is computed instead.
     pub builtin: Builtin,
-    /// Whether the module's own code is right where all operands are integers of 64 bits.
-    pub integers_stay: bool,
+    /// Where the module's own code is right.
+    pub own_code: OwnCode,
+}
+
+/// Where the module's own code of a function is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnCode {
+    /// Nowhere.
+    Never,
+    /// Where all operands are integers of 64 bits.
+    Integers,
+    /// Where the host has a value, which is not that of the function. Elsewhere the call is undefined.
+    Defined,
 }
 
 const fn instead(
@@ -143,7 +153,7 @@ const fn instead(
     name: &'static str,
     run: fn(&mut Call, Operands<'_>) -> Outcome,
 ) -> Correction {
-    Correction { function, builtin: Builtin::new(name, run), integers_stay: false }
+    Correction { function, builtin: Builtin::new(name, run), own_code: OwnCode::Never }
 }
 
 const fn arithmetic(
@@ -151,17 +161,30 @@ const fn arithmetic(
     name: &'static str,
     run: fn(&mut Call, Operands<'_>) -> Outcome,
 ) -> Correction {
-    Correction { function, builtin: Builtin::new(name, run), integers_stay: true }
+    Correction { function, builtin: Builtin::new(name, run), own_code: OwnCode::Integers }
+}
+
+const fn checked(
+    function: &'static str,
+    name: &'static str,
+    run: fn(&mut Call, Operands<'_>) -> Outcome,
+) -> Correction {
+    Correction { function, builtin: Builtin::new(name, run), own_code: OwnCode::Defined }
 }
 
 /// The functions whose calls go to the host although the module has code for them.
 pub const CORRECTED: &[Correction] = &[
+    checked("opa_glob_match", "glob.match", globs::check),
+    instead("opa_agg_product", "product", numbers::product),
+    instead("opa_array_slice", "array.slice", objects::slice),
     instead("opa_base64_decode", "base64.decode", encoding::base64_decode),
     instead("opa_base64_encode", "base64.encode", encoding::base64_encode),
     instead("opa_base64_is_valid", "base64.is_valid", encoding::base64_is_valid),
     instead("opa_base64_url_decode", "base64url.decode", encoding::base64url_decode),
     instead("opa_base64_url_encode", "base64url.encode", encoding::base64url_encode),
     instead("builtin_object_union_n", "object.union_n", objects::union_n),
+    instead("builtin_json_filter", "json.filter", paths::filter),
+    instead("builtin_json_remove", "json.remove", paths::remove),
     instead("opa_cidr_contains", "net.cidr_contains", net::contains),
     instead("opa_cidr_intersects", "net.cidr_intersects", net::intersects),
     instead("opa_json_is_valid", "json.is_valid", encoding::json_is_valid),
@@ -180,6 +203,16 @@ pub const CORRECTED: &[Correction] = &[
     instead("opa_strings_indexof", "indexof", strings::indexof),
     instead("opa_strings_replace", "replace", strings::replace),
     instead("opa_strings_replace_n", "strings.replace_n", strings::replace_n),
+    arithmetic("opa_arith_abs", "abs", numbers::abs),
+    arithmetic("opa_arith_ceil", "ceil", numbers::ceil),
+    arithmetic("opa_arith_floor", "floor", numbers::floor),
+    arithmetic("opa_arith_round", "round", numbers::round),
+    arithmetic("opa_bits_and", "bits.and", numbers::bits_and),
+    arithmetic("opa_bits_negate", "bits.negate", numbers::bits_negate),
+    arithmetic("opa_bits_or", "bits.or", numbers::bits_or),
+    arithmetic("opa_bits_shiftleft", "bits.lsh", numbers::shift_left),
+    arithmetic("opa_bits_shiftright", "bits.rsh", numbers::shift_right),
+    arithmetic("opa_bits_xor", "bits.xor", numbers::bits_xor),
     arithmetic("opa_arith_divide", "div", numbers::divide),
     arithmetic("opa_arith_minus", "minus", numbers::minus),
     arithmetic("opa_arith_multiply", "mul", numbers::times),
@@ -222,9 +255,13 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("providers.aws.sign_req", "it would handle secrets"),
     ("rego.parse_module", "there is no Rego compiler in the gate"),
     ("strings.render_template", "Go's templates are not read in the gate, use `$\"…\"` or `sprintf`"),
+    ("yaml.is_valid", YAML),
+    ("yaml.unmarshal", YAML),
 ];
 
 const KEYS: &str = "certificates and keys are not read in the gate";
+const YAML: &str =
+    "YAML is not read in the gate as OPA reads it, where `on` is a text and `0777` an octal number";
 const GRAPHQL: &str = "no pod holds GraphQL";
 
 /// The function of this name that modules may ask for.

@@ -12,6 +12,12 @@ const MAX_COMPILED: usize = 4 << 20;
 /// Times that a part may be repeated.
 const MAX_REPEAT: u32 = 1000;
 
+/// Classes that go by a name between colons.
+const NAMED_CLASSES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "word", "xdigit",
+];
+
 /// Nesting depth of groups. Go takes a thousand.
 const MAX_NESTED: u32 = 200;
 
@@ -33,8 +39,15 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, Failure> {
 
 /// The same pattern in the other grammar.
 fn translate(pattern: &str) -> Result<Translator<'_>, String> {
-    let mut translator =
-        Translator { rest: pattern, out: String::new(), repeatable: Repeatable::No, open: 0, deepest: 0 };
+    let mut translator = Translator {
+        rest: pattern,
+        out: String::new(),
+        repeatable: Repeatable::No,
+        open: 0,
+        deepest: 0,
+        names: 0,
+        repeats: Repeats::default(),
+    };
     while !translator.rest.is_empty() {
         translator.step()?;
     }
@@ -58,6 +71,53 @@ struct Translator<'a> {
     open: u32,
     /// Most groups that were open at once.
     deepest: u32,
+    /// Groups with a name so far.
+    names: u32,
+    repeats: Repeats,
+}
+
+/// How often parts are repeated by all repetitions around them, which Go bounds (`regexp/syntax:repeatIsValid`).
+#[derive(Default)]
+struct Repeats {
+    /// Of the last part.
+    last: u32,
+    /// The most of the parts before it in the same group.
+    most: u32,
+    /// The same of the groups around.
+    around: Vec<u32>,
+}
+
+impl Repeats {
+    fn part(&mut self) {
+        self.most = self.most.max(self.last);
+        self.last = 1;
+    }
+
+    fn open(&mut self) {
+        self.part();
+        self.around.push(self.most);
+        (self.last, self.most) = (1, 1);
+    }
+
+    fn close(&mut self) {
+        self.last = self.last.max(self.most);
+        self.most = self.around.pop().unwrap_or(1);
+    }
+
+    /// Repeats the last part; whether that is within the bound.
+    fn times(&mut self, low: u32, high: Option<u32>) -> bool {
+        self.last = match high.unwrap_or(low) {
+            0 if high.is_some() => 1,
+            times => self.last.saturating_mul(times.max(1)),
+        };
+        self.last <= MAX_REPEAT || low.max(high.unwrap_or(0)) < 2
+    }
+}
+
+/// The name that a pattern gave to a group, by the name that it has here: two groups may have one in Go, and it may begin with a
+/// digit.
+pub(super) fn group_name(name: &str) -> &str {
+    name.trim_start_matches('_').split_once('_').map_or(name, |(_, name)| name)
 }
 
 impl Translator<'_> {
@@ -83,6 +143,7 @@ impl Translator<'_> {
         match letter {
             '\\' => self.escape()?,
             '[' => {
+                self.repeats.part();
                 self.class()?;
                 self.repeatable = Repeatable::Yes;
             }
@@ -93,6 +154,7 @@ impl Translator<'_> {
             }
             ')' => {
                 self.open = self.open.saturating_sub(1);
+                self.repeats.close();
                 self.out.push(')');
                 self.repeatable = Repeatable::Yes;
             }
@@ -104,6 +166,7 @@ impl Translator<'_> {
             }
             // Go repeats an anchor without complaint.
             '^' | '$' | '.' => {
+                self.repeats.part();
                 self.out.push(letter);
                 self.repeatable = Repeatable::Yes;
             }
@@ -113,6 +176,7 @@ impl Translator<'_> {
     }
 
     fn literal(&mut self, letter: char) {
+        self.repeats.part();
         push_literal(&mut self.out, letter);
         self.repeatable = Repeatable::Yes;
     }
@@ -147,18 +211,20 @@ impl Translator<'_> {
         let bound = |text: &str| text.parse().ok().filter(|times: &u32| *times <= MAX_REPEAT);
         let wrong = || format!("invalid repeat count: `{{{inside}}}`");
         let low = bound(least).ok_or_else(wrong)?;
-        if let Some(most) = most.filter(|most| !most.is_empty())
-            && bound(most).ok_or_else(wrong)? < low
-        {
-            return Err(wrong());
-        }
+        let high = match most {
+            None => Some(low),
+            Some("") => None,
+            Some(most) => Some(bound(most).filter(|high| *high >= low).ok_or_else(wrong)?),
+        };
         self.rest = after;
-        self.repeat(&format!("{{{inside}}}"))
+        self.repeat(&format!("{{{inside}}}"))?;
+        if self.repeats.times(low, high) { Ok(()) } else { Err(wrong()) }
     }
 
     fn group(&mut self) -> Result<(), String> {
         self.repeatable = Repeatable::No;
         if !self.eat("?") {
+            self.repeats.open();
             self.out.push('(');
             return Ok(());
         }
@@ -169,9 +235,9 @@ impl Translator<'_> {
                 return Err(format!("invalid named capture: `(?P<{name}>`"));
             }
             self.rest = after;
-            // Go lets a name begin with a digit.
-            let prefix = if name.starts_with(|letter: char| letter.is_ascii_digit()) { "_" } else { "" };
-            let _ = write!(self.out, "(?P<{prefix}{name}>");
+            self.names = self.names.saturating_add(1);
+            self.repeats.open();
+            let _ = write!(self.out, "(?P<_{}_{name}>", self.names);
             return Ok(());
         }
         let end = self.rest.find([':', ')']).ok_or("missing closing )")?;
@@ -184,6 +250,8 @@ impl Translator<'_> {
         let closes = after.starts_with(')');
         if closes {
             self.open = self.open.saturating_sub(1);
+        } else {
+            self.repeats.open();
         }
         if flags.is_empty() && closes {
             return Err("missing argument to repetition operator: `?`".into());
@@ -199,6 +267,7 @@ impl Translator<'_> {
             quoted.chars().for_each(|letter| push_literal(&mut self.out, letter));
             self.rest = after;
             if !quoted.is_empty() {
+                self.repeats.part();
                 self.repeatable = Repeatable::Yes;
             }
             return Ok(());
@@ -206,6 +275,7 @@ impl Translator<'_> {
         if self.eat("E") {
             return Ok(());
         }
+        self.repeats.part();
         self.repeatable = Repeatable::Yes;
         let place = self.rest.chars().next().and_then(|letter| match letter {
             'A' => Some("\\A"),
@@ -329,8 +399,10 @@ impl Translator<'_> {
     fn class_item(&mut self) -> Result<(), String> {
         if self.rest.starts_with("[:")
             && let Some((name, after)) = self.rest.get(2..).and_then(|rest| rest.split_once(":]"))
-            && name.trim_start_matches('^').chars().all(|letter| letter.is_ascii_lowercase())
         {
+            if !NAMED_CLASSES.contains(&name.strip_prefix('^').unwrap_or(name)) {
+                return Err(format!("invalid character class range: `[:{name}:]`"));
+            }
             let _ = write!(self.out, "[:{name}:]");
             self.rest = after;
             return Ok(());
@@ -413,6 +485,11 @@ mod tests {
             (r"^[a-]+$", "a-", true),
             (r"^}]$", "}]", true),
             (r"^\_\-\/$", "_-/", true),
+            ("^(?P<n>a)(?P<n>b)$", "ab", true),
+            ("^(a{500}|b{2}){2,}$", "bbbb", true),
+            ("^((a{2}){0}){1000}$", "", true),
+            ("^(a*){1000}$", "a", true),
+            ("[[:foo]", ":", true),
         ];
         for (pattern, text, matches) in cases {
             assert_eq!(compile(pattern).unwrap().is_match(text.as_bytes()), matches, "{pattern} {text}");
@@ -441,7 +518,11 @@ mod tests {
             "(?P<a.b>c)",
             r"\Z",
             "a|*",
-            "(?P<n>a)(?P<n>b)",
+            "(a{500}){3}",
+            "((a{100}){10}){10}",
+            "(a{501}|b){2,}",
+            "[[:foo:]]",
+            "[[:ALPHA:]]",
         ];
         for pattern in wrong {
             assert!(matches!(compile(pattern), Err(Failure::Error(_))), "{pattern}");

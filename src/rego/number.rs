@@ -7,6 +7,8 @@ use num_bigint::{BigInt, BigUint, Sign};
 
 /// A decimal exponent beyond this is not written out: the digits would fill the memory.
 const MAX_EXPONENT: i64 = 20_000;
+/// Decimal digits that tell any two floats of 64 bits of mantissa apart.
+const MAX_DIGITS: i64 = 24;
 /// Bits of mantissa of `big.Float` by default.
 const MANTISSA_BITS: u64 = 64;
 
@@ -171,6 +173,11 @@ impl Ratio {
         Some(Self { numerator, denominator: other.numerator.magnitude() * &self.denominator })
     }
 
+    /// Bits that both parts have.
+    pub fn bits(&self) -> u64 {
+        self.numerator.bits().saturating_add(self.denominator.bits())
+    }
+
     /// The value, where it is whole.
     pub fn to_integer(&self) -> Option<BigInt> {
         let denominator = BigInt::from(self.denominator.clone());
@@ -199,13 +206,19 @@ impl Ratio {
     /// The nearest value that `big.Float` of 64 bits of mantissa holds, halves to even.
     #[must_use]
     pub fn rounded(&self) -> Self {
+        self.rounded_to(MANTISSA_BITS)
+    }
+
+    /// The nearest value of so many bits of mantissa, halves to even.
+    #[must_use]
+    pub fn rounded_to(&self, bits: u64) -> Self {
         let magnitude = self.numerator.magnitude();
         if self.numerator.sign() == Sign::NoSign {
             return self.clone();
         }
-        // The quotient gets 64 or 65 bits.
+        // The quotient gets so many bits, or one more.
         let have = i128::from(magnitude.bits()) - i128::from(self.denominator.bits());
-        let shift = i128::from(MANTISSA_BITS) - have;
+        let shift = i128::from(bits) - have;
         let mut shift = i64::try_from(shift).unwrap_or_default();
         let quotient = |shift: i64| {
             let up = u64::try_from(shift).unwrap_or_default();
@@ -214,7 +227,7 @@ impl Ratio {
             (&numerator / &denominator, &numerator % &denominator, denominator)
         };
         let mut parts = quotient(shift);
-        if parts.0.bits() > MANTISSA_BITS {
+        if parts.0.bits() > bits {
             shift = shift.saturating_sub(1);
             parts = quotient(shift);
         }
@@ -229,24 +242,38 @@ impl Ratio {
         Self { numerator: numerator << up, denominator: BigUint::from(1_u8) << down }
     }
 
-    /// As OPA writes a `big.Float`: an integer in full, anything else in the fewest digits that are read back as the same,
-    /// and with an exponent where Go's `%g` has one.
+    /// As OPA writes a `big.Float`: in the fewest digits that are read back as the same, which zeros follow in an integer, and with
+    /// an exponent in anything else where Go's `%g` has one.
     pub fn to_number(&self) -> Number {
-        if let Some(integer) = self.to_integer() {
-            return Number::from_big(&integer);
-        }
-        Number::Text(self.shortest().into())
+        self.to_number_of(MANTISSA_BITS)
     }
 
-    fn shortest(&self) -> String {
-        for digits in 1..=24 {
-            let (mantissa, exponent) = self.decimal(digits);
-            let text = format!("{mantissa}e{exponent}");
-            if Self::parse(&text).is_some_and(|read| read.rounded().cmp(self) == Ordering::Equal) {
-                return general(&mantissa, exponent);
+    /// The same of a `big.Float` of so many bits of mantissa.
+    pub fn to_number_of(&self, bits: u64) -> Number {
+        match self.to_integer() {
+            Some(integer) if integer.bits() <= bits => Number::from_big(&integer),
+            Some(_) => {
+                let (mantissa, exponent) = self.fewest(bits);
+                let zeros = usize::try_from(exponent).unwrap_or_default();
+                Number::from_text(&format!("{mantissa}{}", "0".repeat(zeros)))
+            }
+            None => {
+                let (mantissa, exponent) = self.fewest(bits);
+                Number::Text(general(&mantissa, exponent).into())
             }
         }
-        self.to_fixed(24)
+    }
+
+    /// The decimal of the fewest digits that is read back as the same, as an integer and a power of ten.
+    fn fewest(&self, bits: u64) -> (String, i64) {
+        let read_back = |(mantissa, exponent): &(String, i64)| {
+            Self::parse(&format!("{mantissa}e{exponent}"))
+                .is_some_and(|read| read.rounded_to(bits).cmp(self) == Ordering::Equal)
+        };
+        (1..MAX_DIGITS)
+            .map(|digits| self.decimal(digits))
+            .find(read_back)
+            .unwrap_or_else(|| self.decimal(MAX_DIGITS))
     }
 
     /// The nearest decimal of so many digits, as an integer and a power of ten.
@@ -348,6 +375,8 @@ mod tests {
         assert_eq!(divided("10", "4"), "2.5");
         assert_eq!(divided("-1", "8"), "-0.125");
         assert_eq!(divided("1", "100000"), "1e-05");
+        assert_eq!(divided("123456789012345678901234567890", "10"), "12345678901234567890000000000");
+        assert_eq!(divided("1e30", "7"), "142857142857142857140000000000");
         let back = ratio("2").over(&ratio("3")).unwrap().rounded().times(&ratio("3")).rounded();
         assert_eq!(back.to_number().text(), "2");
     }

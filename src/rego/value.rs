@@ -79,9 +79,13 @@ impl Value {
             Self::Array(items) => write_all(text, '[', ']', items, Self::write_json),
             Self::Set(items) => write_all(text, '[', ']', items, Self::write_json),
             Self::Object(members) => {
-                // Other keys than texts become texts, and Go sorts by these.
+                // Other keys than texts become texts in JSON, and Go sorts by these.
+                let key_of = |key: &Self| match key {
+                    Self::String(text) => text.clone(),
+                    other => other.to_json_text(),
+                };
                 let members: BTreeMap<String, &Self> =
-                    members.iter().map(|(key, value)| (key.to_key(), value)).collect();
+                    members.iter().map(|(key, value)| (key_of(key), value)).collect();
                 write_all(text, '{', '}', &members, |(key, value), text| {
                     write_string(text, key);
                     text.push(':');
@@ -258,7 +262,7 @@ mod tests {
         );
         assert_eq!(object.to_rego(), r#"{3: set(), {1, 2}: "<\x7f"}"#);
         assert_eq!(object.to_module_text(), "{3:set(),{1,2}:\"\\u003c\u{7f}\"}");
-        assert_eq!(object.to_json_text(), "{\"3\":[],\"{1, 2}\":\"\\u003c\u{7f}\"}");
+        assert_eq!(object.to_json_text(), "{\"3\":[],\"[1,2]\":\"\\u003c\u{7f}\"}");
         assert_eq!(set.to_json_text(), "[1,2]");
     }
 }

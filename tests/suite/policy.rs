@@ -710,7 +710,6 @@ const CALLS: &[&str] = &[
     r#"urlquery.encode("a b*~")"#,
     r#"urlquery.encode_object({"b": ["2", "1"], "a": "x y"})"#,
     r#"uuid.parse("f47ac10b-58cc-4372-a567-0e02b2c3d479")"#,
-    r#"yaml.unmarshal("a: [1, b]")"#,
     r#"[x | some x in {"c", "a", "b"}]"#,
     r#"[k | some k, _ in {"c": 1, "a": 2, "b": 3}]"#,
     r#"[x | walk({"b": {"d": 1, "c": 2}, "a": 3}, [x, _])]"#,

@@ -1,7 +1,6 @@
-//! `regex.globs_match`: whether a text exists that two patterns of letters, `.`, sets in brackets, `+` and `*` both match
+//! `regex.globs_match`: whether a library finds a text that two patterns of letters, `.`, sets in brackets, `+` and `*` both match
 //! (`github.com/yashtewari/glob-intersection`).
 
-use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::RangeInclusive;
 use std::str::Chars;
@@ -81,46 +80,124 @@ pub(super) fn matches(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (one, other) = (tokens(operands.text(0)?)?, tokens(operands.text(1)?)?);
     // Each pair of places is looked at once.
     call.fits(one.len().saturating_add(1).saturating_mul(other.len().saturating_add(1)).saturating_mul(16))?;
-    let (mut seen, mut open) = (BTreeSet::from([(0, 0)]), vec![(0, 0)]);
-    while let Some((left, right)) = open.pop() {
-        let (a, b) = (one.get(left), other.get(right));
-        if a.is_none() && b.is_none() {
-            return Ok(Value::Bool(true));
-        }
-        for next in steps(a, b, left, right) {
-            if seen.insert(next) {
-                open.push(next);
-            }
-        }
-    }
-    Ok(Value::Bool(false))
+    let meet = trimmed(&one, &other).is_some_and(|(one, other)| intersect(one, other));
+    Ok(Value::Bool(meet))
 }
 
-/// The pairs of places that can come next: what may be left out is passed by, and one letter is matched by both.
-fn steps(a: Option<&Token>, b: Option<&Token>, left: usize, right: usize) -> Vec<(usize, usize)> {
-    let (past_left, past_right) = (left.saturating_add(1), right.saturating_add(1));
-    let mut next = Vec::new();
-    if a.is_some_and(|token| token.optional) {
-        next.push((past_left, right));
-    }
-    if b.is_some_and(|token| token.optional) {
-        next.push((left, past_right));
-    }
-    if let (Some(a), Some(b)) = (a, b)
-        && a.meets(b)
-    {
-        next.push((past_left, past_right));
-        if a.repeats {
-            next.push((left, past_right));
+/// Without the beginnings and ends where both have one letter after another; nothing where these differ. One place stays on
+/// each side.
+fn trimmed<'a>(one: &'a [Token], other: &'a [Token]) -> Option<(&'a [Token], &'a [Token])> {
+    let plain = |(a, b): &(&Token, &Token)| !a.repeats && !b.repeats;
+    let same = |pairs: &[(&Token, &Token)]| pairs.iter().all(|(a, b)| a.meets(b));
+    let begins: Vec<_> = one.iter().zip(other).take_while(plain).collect();
+    let from = begins.len().saturating_sub(1);
+    let (one, other) = (one.get(from..)?, other.get(from..)?);
+    let ends: Vec<_> = one.iter().rev().zip(other.iter().rev()).take_while(plain).collect();
+    let kept = |pattern: &'a [Token]| {
+        pattern.get(..pattern.len().saturating_sub(ends.len().saturating_sub(1))).unwrap_or_default()
+    };
+    (same(&begins) && same(&ends)).then(|| (kept(one), kept(other)))
+}
+
+/// What is known of the rests of both patterns from a pair of places on.
+#[derive(Clone, Copy, Default)]
+struct Rests {
+    /// Whether they meet, by whether the first or the second pattern is asked first what it repeats.
+    meet: [bool; 2],
+    /// Whether the place of the first or of the second pattern swallows what it can of the other, and the rest meets.
+    swallows: [bool; 2],
+}
+
+/// Whether the patterns meet as the library finds it, which is not always as it is: it overlooks texts that a repetition would
+/// have to leave out, and the empty one. Filled from the ends of both.
+fn intersect(one: &[Token], other: &[Token]) -> bool {
+    let mut below = Vec::new();
+    for left in (0..=one.len()).rev() {
+        let mut row = vec![Rests::default(); other.len().saturating_add(1)];
+        for right in (0..=other.len()).rev() {
+            let at = |row: &[Rests], place: usize| row.get(place).copied().unwrap_or_default();
+            let past = right.saturating_add(1);
+            let (down, across, both) = (at(&below, right), at(&row, past), at(&below, past));
+            let rests = rests([one.get(left..), other.get(right..)], down, across, both);
+            if let Some(place) = row.get_mut(right) {
+                *place = rests;
+            }
         }
-        if b.repeats {
-            next.push((past_left, right));
-        }
-        if a.repeats && b.repeats {
-            next.push((left, right));
+        below = row;
+    }
+    below.first().is_some_and(|rests| rests.meet[0])
+}
+
+/// One pair of places, after the pairs where the first pattern is a place further, the second is, and both are.
+fn rests(patterns: [Option<&[Token]>; 2], down: Rests, across: Rests, both: Rests) -> Rests {
+    let [one, other] = patterns.map(Option::unwrap_or_default);
+    let swallows = [
+        swallows(one, other.first(), down.meet[0], across.swallows[0]),
+        swallows(other, one.first(), across.meet[1], down.swallows[1]),
+    ];
+    let (Some(a), Some(b)) = (one.first(), other.first()) else {
+        return Rests { meet: [one.is_empty() && other.is_empty(); 2], swallows };
+    };
+    let plus = |token: &Token, swallowed: bool, passed: bool, whole: bool| {
+        if token.optional { whole } else { a.meets(b) && (swallowed || passed) }
+    };
+    let first = plus(a, across.swallows[0], b.repeats && down.meet[0], swallows[0]);
+    let second = plus(b, down.swallows[1], a.repeats && across.meet[1], swallows[1]);
+    let meet = match (a.repeats, b.repeats) {
+        (false, false) => both.meet.map(|meet| meet && a.meets(b)),
+        (true, false) => [first; 2],
+        (false, true) => [second; 2],
+        (true, true) => [first, second],
+    };
+    Rests { meet, swallows }
+}
+
+/// Whether the first place of a pattern swallows places of the other until its own rest meets what is left.
+fn swallows(pattern: &[Token], other: Option<&Token>, rest_meets: bool, goes_on: bool) -> bool {
+    let [token, rest @ ..] = pattern else { return false };
+    let Some(other) = other else { return rest.is_empty() };
+    let ends_here = rest_meets && rest.first().is_some_and(|next| next.meets(other));
+    ends_here || (token.meets(other) && goes_on)
+}
+
+// === `glob.match` ===
+
+/// Whether OPA reads the pattern of `glob.match` (`github.com/gobwas/glob`): the module also matches by one that it does not.
+pub(super) fn check(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let pattern = operands.text(0)?;
+    let (mut letters, mut open) = (pattern.chars().peekable(), 0_usize);
+    while let Some(letter) = letters.next() {
+        match letter {
+            '{' => open = open.saturating_add(1),
+            '}' => open = open.saturating_sub(1),
+            '[' => class(&mut letters)?,
+            '\\' => {
+                escaped(&mut letters)?;
+            }
+            _ => {}
         }
     }
-    next
+    if open > 0 { Failure::error(format!("unclosed {{ in {pattern:?}")) } else { Ok(Value::Bool(true)) }
+}
+
+/// A class, after its opening bracket: one range, or letters.
+fn class(letters: &mut Letters<'_>) -> Result<(), Failure> {
+    let ends = || Failure::Error("unexpected end of a character class".into());
+    letters.next_if_eq(&'!');
+    let first = letters.next().ok_or_else(ends)?;
+    if letters.next_if_eq(&'-').is_some() {
+        let last = letters.next().ok_or_else(ends)?;
+        return if last >= first && letters.next() == Some(']') { Ok(()) } else { Err(ends()) };
+    }
+    let (mut letter, mut count) = (first, 0_usize);
+    while letter != ']' {
+        if letter == '\\' {
+            escaped(letters)?;
+        }
+        count = count.saturating_add(1);
+        letter = letters.next().ok_or_else(ends)?;
+    }
+    if count > 0 { Ok(()) } else { Err(ends()) }
 }
 
 #[cfg(test)]
@@ -136,18 +213,45 @@ mod tests {
         };
         for (a, b) in [
             ("a.a.", ".b.b"),
-            ("[a-z]+", "[0-9]*x"),
+            ("x*[a-z]+", "[a-z]*x"),
             ("a+", "aaa"),
-            ("", "a*"),
+            ("", ""),
+            ("a*", "a*"),
             ("\\.", "."),
             ("abcd", "[c-z]*a*bcd"),
         ] {
             assert_eq!(meet(a, b), Ok(true), "{a} {b}");
         }
         assert_eq!(meet("a+", "b+"), Ok(false));
-        assert_eq!(meet("a+", ""), Ok(false));
+        for (a, b) in [
+            ("a+", ""),
+            ("a*", "b*"),
+            ("", "a*"),
+            ("a*b*", "b*c*"),
+            ("a+b*", "c*a+"),
+            ("ab", "ac"),
+            ("a.b", "a.c"),
+        ] {
+            assert_eq!(meet(a, b), Ok(false), "{a} {b}");
+        }
         for wrong in ["*", "[a", "]", "[z-a]", "a\\", "[-a]", "a**"] {
             assert!(meet(wrong, "a").is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_glob_that_opa_does_not_read_is_an_error() {
+        let read =
+            |pattern: &str| check(&mut Call::within(1 << 20), Operands(&[Value::text(pattern)])).is_ok();
+        for pattern in
+            ["", "{}", "a}", "a]", "{a,{b,c}}", "[!a]", "[ab-c]", "[{]", "{[}],a}", "a\\{b", "[\\]]", "[]-a]"]
+        {
+            assert!(read(pattern), "{pattern}");
+        }
+        for pattern in
+            ["a{", "{a,b", "{{a}", "a\\", "[a", "[]", "[!]", "[a-]", "[z-a]", "[a-bc]", &"{".repeat(200_000)]
+        {
+            assert!(!read(pattern), "{pattern}");
         }
     }
 }

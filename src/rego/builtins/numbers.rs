@@ -7,6 +7,10 @@ use crate::rego::failure::Failure;
 use crate::rego::number::{Number, Ratio};
 use crate::rego::value::Value;
 
+/// Bits of mantissa of a `float64`, and of a `big.Float` made from one.
+const DOUBLE_BITS: u64 = 53;
+/// Bits of a number that is computed.
+const MAX_BITS: u64 = 1 << 17;
 /// Digits of an exponent in an amount.
 const MAX_EXPONENT_DIGITS: usize = 6;
 
@@ -107,6 +111,108 @@ pub(super) fn divide(_: &mut Call, operands: Operands<'_>) -> Outcome {
     let (a, b) = ratios(operands)?;
     let quotient = a.over(&b).ok_or_else(|| Failure::Error("divide by zero".into()))?;
     computed(&quotient)
+}
+
+/// `big.Float` of an operand without its fraction, and whether it had one.
+fn whole(operands: Operands<'_>, half: i64) -> Result<(BigInt, bool), Failure> {
+    let number = ratio(operands, 0)?;
+    let halves = BigInt::from(if number < Ratio::integer(BigInt::ZERO) { -half } else { half });
+    let added = Ratio::integer(halves).over(&Ratio::integer(BigInt::from(2)));
+    let number = added.map_or(number.clone(), |half| number.plus(&half).rounded());
+    let whole = number.truncated();
+    let exact = Ratio::integer(whole.clone()) == number;
+    Ok((whole, exact))
+}
+
+pub(super) fn round(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::Number(Number::from_big(&whole(operands, 1)?.0)))
+}
+
+/// OPA takes zero for no negative number here: `floor(-0.5)` is 0.
+pub(super) fn floor(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (whole, exact) = whole(operands, 0)?;
+    let less = i32::from(!exact && whole.sign() == Sign::Minus);
+    Ok(Value::Number(Number::from_big(&(whole - less))))
+}
+
+/// And for a positive one here: `ceil(-0.5)` is 1.
+pub(super) fn ceil(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (whole, exact) = whole(operands, 0)?;
+    let more = i32::from(!exact && whole.sign() != Sign::Minus);
+    Ok(Value::Number(Number::from_big(&(whole + more))))
+}
+
+pub(super) fn abs(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let number = ratio(operands, 0)?;
+    let negated = number.times(&Ratio::integer(BigInt::from(-1)));
+    computed(&number.max(negated))
+}
+
+/// Ends the evaluation where a number has more bits: its digits cost time in the square of their number.
+fn in_reason(bits: u64) -> Result<(), Failure> {
+    if bits <= MAX_BITS {
+        return Ok(());
+    }
+    Err(Failure::Halt(format!("a number of more than {MAX_BITS} bits is too large here")))
+}
+
+/// Integers exactly, anything else in floats that have 53 bits of mantissa here.
+pub(super) fn product(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let items = operands.items(0)?;
+    let number = |item: &&Value| Operands(std::slice::from_ref(*item)).number(0).cloned();
+    let numbers = items.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+    let integers: Option<Vec<BigInt>> = numbers.iter().map(Number::to_big).collect();
+    if let Some(integers) = integers {
+        let mut product = BigInt::from(1);
+        for integer in integers {
+            product *= integer;
+            in_reason(product.bits())?;
+        }
+        return Ok(Value::Number(Number::from_big(&product)));
+    }
+    let mut product = Ratio::integer(BigInt::from(1));
+    for number in numbers {
+        let number = number.to_ratio().ok_or_else(|| Failure::Error("illegal value".into()))?;
+        product = product.times(&number.rounded()).rounded_to(DOUBLE_BITS);
+        in_reason(product.bits())?;
+    }
+    Ok(Value::Number(product.to_number_of(DOUBLE_BITS)))
+}
+
+// === Bits (`bits.go`) ===
+
+pub(super) fn bits_and(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::Number(Number::from_big(&(operands.big(0)? & operands.big(1)?))))
+}
+
+pub(super) fn bits_or(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::Number(Number::from_big(&(operands.big(0)? | operands.big(1)?))))
+}
+
+pub(super) fn bits_xor(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::Number(Number::from_big(&(operands.big(0)? ^ operands.big(1)?))))
+}
+
+pub(super) fn bits_negate(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::Number(Number::from_big(&!operands.big(0)?)))
+}
+
+fn shift(operands: Operands<'_>) -> Result<usize, Failure> {
+    let by = operands.big(1)?;
+    if by.sign() == Sign::Minus {
+        return Failure::error("operand 2 must be an unsigned integer number but got a negative integer");
+    }
+    Ok(usize::try_from(by).unwrap_or(usize::MAX))
+}
+
+pub(super) fn shift_left(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (number, by) = (operands.big(0)?, shift(operands)?);
+    in_reason(number.bits().saturating_add(u64::try_from(by).unwrap_or(u64::MAX)))?;
+    Ok(Value::Number(Number::from_big(&(number << by))))
+}
+
+pub(super) fn shift_right(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::Number(Number::from_big(&(operands.big(0)? >> shift(operands)?))))
 }
 
 // === Amounts with units (`parse_bytes.go`, `parse_units.go`) ===
@@ -246,6 +352,34 @@ mod tests {
         assert_eq!(run(range, &[Value::int(3), Value::int(1)]), "[3, 2, 1]");
         assert_eq!(run(range_step, &[Value::int(0), Value::int(7), Value::int(3)]), "[0, 3, 6]");
         assert!(run(range, &[Value::int(0), Value::int(i64::MAX)]).contains("Halt"));
+    }
+
+    /// What `opa eval` 1.22.2 says of the same.
+    #[test]
+    fn whole_numbers_products_and_bits_are_opas() {
+        let number = |text: &str| Value::Number(Number::from_text(text));
+        for (function, text, expected) in [
+            (floor as fn(&mut Call, Operands<'_>) -> Outcome, "-0.5", "0"),
+            (floor, "-1.5", "-2"),
+            (floor, "1e20", "100000000000000000000"),
+            (ceil, "-0.5", "1"),
+            (ceil, "1.1", "2"),
+            (ceil, "123456789012345678901234567890", "123456789012345678899921813504"),
+            (round, "-2.5", "-3"),
+            (round, "2.4", "2"),
+            (abs, "-1.5", "1.5"),
+            (bits_negate, "1e2", "-101"),
+        ] {
+            assert_eq!(run(function, &[number(text)]), expected, "{text}");
+        }
+        let products = Value::Array(vec![number("0.1"), number("3")]);
+        assert_eq!(run(product, &[products]), "0.30000000000000004");
+        assert_eq!(run(product, &[Value::Array(vec![number("1.0"), number("1e2")])]), "100");
+        assert_eq!(run(product, &[Value::Array(Vec::new())]), "1");
+        assert_eq!(run(bits_xor, &[number("1.0"), number("2")]), "3");
+        assert_eq!(run(shift_left, &[number("1.0"), number("100")]), "1267650600228229401496703205376");
+        assert!(run(shift_left, &[number("1"), number("1e9")]).contains("Halt"));
+        assert!(run(shift_right, &[number("1"), number("-1")]).contains("Error"));
     }
 
     #[test]

@@ -184,3 +184,10 @@ pub(super) fn cast_null(_: &mut Call, operands: Operands<'_>) -> Outcome {
 pub(super) fn cast_object(_: &mut Call, operands: Operands<'_>) -> Outcome {
     same(operands, "object")
 }
+
+pub(super) fn slice(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (items, from, to) = (operands.array(0)?, operands.integer(1)?, operands.integer(2)?);
+    let place = |place: i64| usize::try_from(place.max(0)).unwrap_or(usize::MAX);
+    let to = place(to).min(items.len());
+    Ok(Value::Array(items.get(place(from).min(to)..to).unwrap_or_default().to_vec()))
+}

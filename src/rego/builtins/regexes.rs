@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use regex::bytes::Regex;
+use regex::bytes::{Captures, Regex};
 
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
-use crate::rego::expression;
+use crate::rego::expression::{self, group_name};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
@@ -59,7 +59,7 @@ pub(super) fn replace(call: &mut Call, operands: Operands<'_>) -> Outcome {
     for captures in expression.captures_iter(subject.as_bytes()) {
         let Some(whole) = captures.get(0) else { continue };
         replaced.extend_from_slice(subject.as_bytes().get(end..whole.start()).unwrap_or_default());
-        captures.expand(&go_template(template, &expression), &mut replaced);
+        expand(template, &expression, &captures, &mut replaced);
         end = whole.end();
         call.fits(replaced.len())?;
     }
@@ -67,18 +67,48 @@ pub(super) fn replace(call: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(text(&replaced))
 }
 
-/// Names that begin with a digit got another first letter.
-fn go_template(template: &str, expression: &Regex) -> Vec<u8> {
-    let mut changed = template.to_string();
-    for name in expression.capture_names().flatten() {
-        let Some(original) =
-            name.strip_prefix('_').filter(|name| name.starts_with(|l: char| l.is_ascii_digit()))
-        else {
+/// `regexp.Expand`: the groups of a match in the place of their names and numbers.
+fn expand(template: &str, expression: &Regex, captures: &Captures<'_>, out: &mut Vec<u8>) {
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.extend_from_slice(before.as_bytes());
+        if let Some(after) = after.strip_prefix('$') {
+            out.push(b'$');
+            rest = after;
+            continue;
+        }
+        let Some((name, after)) = reference(after) else {
+            out.push(b'$');
+            rest = after;
             continue;
         };
-        changed = changed.replace(&format!("${{{original}}}"), &format!("${{{name}}}"));
+        out.extend_from_slice(group(name, expression, captures));
+        rest = after;
     }
-    changed.into_bytes()
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// The name after a dollar sign, and what follows.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let inside = text.strip_prefix('{').unwrap_or(text);
+    let end = inside.find(|letter: char| letter != '_' && !letter.is_alphanumeric()).unwrap_or(inside.len());
+    let (name, after) = inside.split_at_checked(end).filter(|(name, _)| !name.is_empty())?;
+    if inside.len() == text.len() { Some((name, after)) } else { Some((name, after.strip_prefix('}')?)) }
+}
+
+/// What a group matched. Of several with one name it is the first that took part.
+fn group<'a>(name: &str, expression: &Regex, captures: &Captures<'a>) -> &'a [u8] {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    let found = match name.parse::<usize>() {
+        Ok(number) if is_number => captures.get(number),
+        _ => {
+            let mut named = expression.capture_names().zip(captures.iter());
+            named.find_map(|(known, found)| {
+                found.filter(|_| known.is_some_and(|known| group_name(known) == name))
+            })
+        }
+    };
+    found.map_or(b"", |found| found.as_bytes())
 }
 
 pub(super) fn split(call: &mut Call, operands: Operands<'_>) -> Outcome {
