@@ -253,8 +253,8 @@ pub struct SpinComponent {
 }
 
 impl SpinComponent {
-    /// Number of hosts, variables, stores, databases and models that it is handed.
-    pub const fn handed(&self) -> usize {
+    /// Number of hosts and templates in them, variables, stores, databases and models that it is handed.
+    pub fn handed(&self) -> usize {
         let Self {
             allowed_outbound_hosts,
             key_value_stores,
@@ -265,7 +265,8 @@ impl SpinComponent {
             ..
         } = self;
         let stores = key_value_stores.len() + sqlite_databases.len() + ai_models.len();
-        allowed_outbound_hosts.len() + stores + env.len() + variables.len()
+        let hosts: usize = allowed_outbound_hosts.iter().map(|host| 1 + host.templates()).sum();
+        hosts + stores + env.len() + variables.len()
     }
 
     /// Digests (or paths) of all its modules.

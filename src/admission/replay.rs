@@ -171,13 +171,13 @@ pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replay
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
     let mut hidden = hidden(state, recorded);
     let found = findings(state, recorded, &facts, input).await;
-    let is_undecidable = !hidden.is_empty()
-        && (is_unlike(state, recorded, &found)
-            || findings(state, recorded, &facts, &filled(input, &hidden)).await != found);
-    if !is_undecidable {
+    let is_sensitive =
+        !hidden.is_empty() && findings(state, recorded, &facts, &filled(input, &hidden)).await != found;
+    if !is_sensitive {
         // Every object of an API server has them, and rules have no reason to read them.
         hidden.retain(|pointer| !pointer.ends_with("/managedFields"));
     }
+    let is_undecidable = is_sensitive || (!hidden.is_empty() && is_unlike(state, recorded, &found));
     Ok(Replayed { found, hidden, is_undecidable })
 }
 

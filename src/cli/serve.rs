@@ -43,6 +43,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     log::start(options.log_format);
     let read = reload::version(&options);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
+    // Before they are read, so that a later change is seen as one.
+    let keys = reload::of_keys(&settings);
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
     let client = client(&settings).await?;
@@ -67,7 +69,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let reload_every = registration.as_ref().map(Registration::reload_every);
     let bundles = supply.follow(&gate, in_force);
     let (is_watched, of) = (watching.is_some(), settings.clone());
-    let reloader = Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, read);
+    let reloader =
+        Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, (read, keys));
     let configuration = reloader.configuration();
     let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
     let reloading = tokio::spawn(reloader.run());

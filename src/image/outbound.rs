@@ -40,6 +40,11 @@ impl OutboundHost {
         matches!(self.reach, OutboundReach::Template(_))
     }
 
+    /// Number of templates in it; each is looked up in every container that starts the application.
+    pub fn templates(&self) -> usize {
+        self.written.matches("{{").count()
+    }
+
     /// The component that it names. A host whose name has a template is not known yet, and names none.
     pub fn chained(&self) -> Option<&str> {
         self.chained.as_deref()

@@ -131,7 +131,7 @@ fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
     let handed: usize = components.iter().map(SpinComponent::handed).sum();
     if handed > MAX_HANDED {
         return Err(Malformed::new(format!(
-            "it hands {handed} hosts, variables, stores, databases and models to its components; at most {MAX_HANDED} are read"
+            "it hands {handed} hosts, templates in them, variables, stores, databases and models to its components; at most {MAX_HANDED} are read"
         )));
     }
     check_ids(components)

@@ -404,7 +404,10 @@ impl Follower {
             }
             status.unkept.clone_from(&failed);
         });
-        if failed.is_some() {
+        if failed.is_none() {
+            self.terms.in_force.is_kept_on_disk(&self.name);
+        } else {
+            self.terms.in_force.keep(unkept.record.clone(), unkept.contents.clone());
             self.unkept = Some((unkept, Instant::now()));
         }
     }
@@ -431,7 +434,11 @@ impl Follower {
 
     async fn kept(&self) -> Option<(Record, Contents)> {
         let (name, from) = (self.name.clone(), self.source.shown());
-        let Some(kept) = self.terms.kept.clone() else { return self.terms.in_force.recall(&name, &from) };
+        // What could not be written is newer than what was.
+        if let Some(last) = self.terms.in_force.recall(&name, &from) {
+            return Some(last);
+        }
+        let kept = self.terms.kept.clone()?;
         spawn_blocking(move || kept.recall(&name, &from)).await.ok().flatten()
     }
 

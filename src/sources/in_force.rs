@@ -39,13 +39,20 @@ impl InForce {
         known.newest = if is_newest { sequence } else { known.newest.max(sequence) };
     }
 
-    /// Remembers the last good bundle.
+    /// Remembers the last good bundle, which is not on disk.
     pub(super) fn keep(&self, record: Record, contents: Contents) {
         let name = record.name.clone();
         self.locked().entry(name).or_default().last = Some(Arc::new((record, contents)));
     }
 
-    /// The last good bundle of this name and place.
+    /// Forgets the last good bundle, which is on disk.
+    pub(super) fn is_kept_on_disk(&self, name: &str) {
+        if let Some(known) = self.locked().get_mut(name) {
+            known.last = None;
+        }
+    }
+
+    /// The last good bundle of this name and place, if it is not on disk.
     pub(super) fn recall(&self, name: &str, from: &str) -> Option<(Record, Contents)> {
         let last = self.locked().get(name)?.last.clone().filter(|last| last.0.from == from)?;
         Some((*last).clone())

@@ -150,17 +150,17 @@ struct Prepared {
 }
 
 impl Reloader {
-    /// Keeps what these settings began up to date. `read` is what the file was ([`version`]) before they were read.
+    /// Keeps what these settings began up to date. `read` is what the file was ([`version`]) before they were read, and what the keys
+    /// were ([`of_keys`]) before the bundles were.
     pub fn new(
         options: Box<ServeOptions>,
         settings: Settings,
         gate: Arc<Gate>,
         bundles: Arc<Bundles>,
         is_watched: bool,
-        read: String,
+        (read, keys): (String, String),
     ) -> Self {
         let configuration = Arc::new(Configuration::new(options.gate.images.config.as_deref()));
-        let keys = of_keys(&settings);
         Self { options, gate, bundles, configuration, is_watched, settings, keys, read }
     }
 
@@ -179,7 +179,8 @@ impl Reloader {
                 () = hangup(hangups.as_mut()) => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            let now = version(&self.options) + &of_keys(&self.settings);
+            let version = version(&self.options);
+            let now = version.clone() + &of_keys(&self.settings);
             // Files are not written at once.
             let is_at_rest = std::mem::replace(&mut seen, now.clone()) == now;
             let is_due = failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
@@ -190,6 +191,8 @@ impl Reloader {
             self.read = now;
             failed = match self.reload().await {
                 Ok(restart) => {
+                    // With the keys that it names now.
+                    self.read = version + &self.keys;
                     self.configuration.reloaded(restart);
                     None
                 }
@@ -273,7 +276,7 @@ pub fn version(options: &ServeOptions) -> String {
 }
 
 /// What changes when the file of a key that verifies bundles does.
-fn of_keys(settings: &Settings) -> String {
+pub fn of_keys(settings: &Settings) -> String {
     let keys = settings.file.policies.keys.iter();
     keys.fold(String::new(), |all, (id, key)| all + "; " + id + " " + &fingerprint(&key.file))
 }
