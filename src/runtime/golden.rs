@@ -951,6 +951,16 @@ fn looking_for_a_mount_takes_the_logarithm_of_their_number() {
     assert_eq!(view.hiding("/data/7/x/y").as_deref(), Some("/data/7/x"));
 }
 
+/// What Spin starts of an application with these components, or why it is not known.
+fn with_retained(image: &ImageFacts, retained: Variable<'_>) -> String {
+    let command = ["/".to_string()];
+    let start = Start { command: &command, retained, ..Start::default() };
+    match Family::Spin.start(image, &start) {
+        Program::Unknown { reason } => reason,
+        _ => started(Family::Spin, image, &start),
+    }
+}
+
 #[test]
 fn spin_refuses_components_that_it_would_not_start() {
     let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
@@ -962,14 +972,7 @@ fn spin_refuses_components_that_it_would_not_start() {
     let app = image.spin.as_mut().unwrap();
     app.components.push(component("front", &["http://web.spin.internal", "http://{{ x }}.spin.internal"]));
     app.components.push(component("all", &["http://*.spin.internal"]));
-    let kept = |retained| {
-        let command = ["/".to_string()];
-        let start = Start { command: &command, retained, ..Start::default() };
-        match Family::Spin.start(&image, &start) {
-            Program::Unknown { reason } => reason,
-            _ => started(Family::Spin, &image, &start),
-        }
-    };
+    let kept = |retained| with_retained(&image, retained);
     assert_eq!(kept(Variable::Unset), "spin app");
     assert_eq!(kept(Variable::Elsewhere), "spin app");
     assert_eq!(kept(Variable::Literal("web")), "spin app");
@@ -1012,14 +1015,7 @@ fn spin_refuses_triggers_that_it_lacks() {
     app.components[0].triggers = ["http".to_string()].into();
     let timed = SpinComponent { triggers: ["timer".to_string()].into(), ..app.components[0].clone() };
     app.components.push(SpinComponent { id: "timed".into(), ..timed });
-    let kept = |retained| {
-        let command = ["/".to_string()];
-        let start = Start { command: &command, retained, ..Start::default() };
-        match Family::Spin.start(&image, &start) {
-            Program::Unknown { reason } => reason,
-            _ => started(Family::Spin, &image, &start),
-        }
-    };
+    let kept = |retained| with_retained(&image, retained);
     let lacks = "a trigger of the type `timer`";
     assert!(kept(Variable::Unset).contains(lacks), "{}", kept(Variable::Unset));
     assert!(kept(Variable::Literal("web,timed")).contains(lacks));

@@ -135,8 +135,8 @@ fn of_amount(amount: &Value, field: &str) -> Option<Problem> {
 /// Path of the pod spec. The pod template of a kind of others may be anywhere, so only its part is named.
 fn spec_field(kind: Kind) -> String {
     let template = match kind {
-        Kind::SpinApp | Kind::Described(_) => String::new(),
-        other => other.template_pointer().trim_start_matches('/').replace('/', "."),
+        Kind::Described(_) => String::new(),
+        other => workload::template_field(other),
     };
     if template.is_empty() { "spec".to_string() } else { format!("{template}.spec") }
 }
