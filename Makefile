@@ -83,6 +83,13 @@ image: ## Build the gate's OCI image without Docker: make image PUSH=registry.ex
 bench: ## Measure a review and its stages
 	$(CARGO) bench --locked $(ARGS)
 
+.PHONY: bench-serve
+bench-serve: ## Measure the serving gate beside a floor and OPA: make bench-serve ARGS='reviews half --rounds 9'
+	$(CARGO) build --locked --release --package wasmgate --package wasmgate-floor
+	paths=$$(tools/build --path opa oha); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	benches/serve $(ARGS)
+
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt

@@ -6,11 +6,13 @@ pub mod compiled;
 pub mod contents;
 pub mod engine;
 mod error;
+pub mod evaluation;
 mod guest;
 mod host;
 mod input;
 mod instance;
 mod lanes;
+pub mod limits;
 mod locations;
 mod memory;
 mod outcome;
@@ -19,14 +21,18 @@ mod rewrite;
 pub mod set;
 pub mod signature;
 mod store;
+mod verdicts;
 
 pub use bundle::Bundle;
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
-pub use engine::{Engine, Limits};
+pub use engine::Engine;
 pub use error::Error;
-pub use set::{BundleFailure, Evaluation, Loaded, PolicySet};
+pub use evaluation::{BundleFailure, Evaluation};
+pub use limits::Limits;
+pub use set::{Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
+pub use verdicts::VerdictCounts;
 
 use serde::{Deserialize, Serialize};
 

@@ -20,6 +20,20 @@ problems contains $"{file}: reads `input.{ref[1].value}`, which the manifest say
 	ref[1].value in input.inspected.manifest.metadata.wasmgate.omit
 }
 
+problems contains $"{file}: reads `input.{key}.{ref[2].value}`, which the manifest says no rule reads" if {
+	some [file, ref] in reads
+	some [key, property] in omitted_properties
+	ref[1].value == key
+	ref[2].value == property
+}
+
+problems contains $"{file}: reads the whole `input.{key}`, not all of which rules may read: name the property" if {
+	some [file, ref] in reads
+	some [key, _] in omitted_properties
+	ref[1].value == key
+	not ref[2].type == "string"
+}
+
 problems contains $"{annotation.location.file}: METADATA of a rule lacks `{concat(".", field)}`" if {
 	some annotation in violation_annotations
 	some field in [["title"], ["description"], ["custom", "remedy"], ["custom", "severity"]]
@@ -48,6 +62,11 @@ reads contains [file, term.value] if {
 	walk(module, [_, term])
 	term.type == "ref"
 	term.value[0] == {"type": "var", "value": "input"}
+}
+
+omitted_properties contains split(path, ".") if {
+	some path in input.inspected.manifest.metadata.wasmgate.omit
+	contains(path, ".")
 }
 
 is_violation(rule) if rule.head.ref[0].value == "violations"

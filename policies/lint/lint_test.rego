@@ -11,6 +11,25 @@ test_an_omitted_property_is_a_problem if {
 	lint.problems == {"a.rego: reads `input.object`, which the manifest says no rule reads"} with input as document
 }
 
+test_an_omitted_property_of_a_property_is_a_problem if {
+	lint.problems == {"a.rego: reads `input.request.uid`, which the manifest says no rule reads"} with input as bundle([
+		"input",
+		"request",
+		"uid",
+	])
+}
+
+test_a_property_beside_an_omitted_one_is_none if {
+	lint.problems == set() with input as bundle(["input", "request", "operation"])
+	lint.problems == set() with input as bundle(["input", "workload", "uid"])
+}
+
+test_a_whole_property_with_an_omitted_one_is_a_problem if {
+	lint.problems == {concat("", [
+		"a.rego: reads the whole `input.request`, not all of which rules may read: name the property",
+	])} with input as bundle(["input", "request"])
+}
+
 test_the_whole_input_is_a_problem if {
 	lint.problems == reads_all with input as bundle(["input"])
 }
@@ -88,7 +107,7 @@ bundle(path) := {
 
 inspected(annotations) := {
 	"annotations": annotations,
-	"manifest": {"metadata": {"wasmgate": {"omit": ["object"]}}},
+	"manifest": {"metadata": {"wasmgate": {"omit": ["object", "request.uid"]}}},
 }
 
 package_of(name) := {"package": {"path": [{"type": "var", "value": "data"}, {"type": "string", "value": name}]}}

@@ -137,6 +137,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Bundles that could not be evaluated.
     pub failed_bundles: Vec<String>,
+    /// Whether the rules had found this on the same input before and were not run again.
+    pub is_cached: bool,
     /// The pod's RuntimeClass, if the cluster is known not to have it.
     pub missing_class: Option<String>,
 }

@@ -379,10 +379,11 @@ pub async fn judge<K>(
     };
     let failures = evaluation.failures.iter().chain(&shadow.failures);
     let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect();
+    let is_cached = evaluation.is_cached;
     let judged = |evaluation| verdict(asked, workload, inspection, evaluation);
     let verdict = judged(evaluation).with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
-    Judged { judgement: Judgement { verdict, failed_bundles, missing_class }, kept }
+    Judged { judgement: Judgement { verdict, failed_bundles, is_cached, missing_class }, kept }
 }
 
 /// The ephemeral containers that an update leaves as they are.

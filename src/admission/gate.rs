@@ -92,6 +92,7 @@ impl Gate {
     /// All metrics in the OpenMetrics text format.
     pub fn encode_metrics(&self) -> String {
         self.metrics.set_image_lookups(lookups(&self.inspector()));
+        self.metrics.set_verdicts(self.state().policies.verdict_counts());
         self.metrics.encode()
     }
 }

@@ -41,6 +41,7 @@ pub fn emit(
         webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
         policy_input: None,
+        is_verdict_cached: decision.judgement.as_ref().is_some_and(|judgement| judgement.is_cached),
         stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
         error: failure(&decision),

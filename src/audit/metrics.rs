@@ -10,6 +10,7 @@ mod lookups;
 mod process;
 mod reviews;
 mod serving;
+mod verdicts;
 mod watches;
 mod writes;
 
@@ -27,7 +28,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use super::Timings;
-use crate::policy::EnforcementAction;
+use crate::policy::{EnforcementAction, VerdictCounts};
 
 /// Content type of [`Metrics::encode`] (OpenMetrics 1.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +39,7 @@ pub struct Metrics {
     registry: Registry,
     reviews: reviews::Reviews,
     lookups: lookups::Lookups,
+    verdicts: verdicts::Verdicts,
     drops: Drops,
     serving: serving::Serving,
     bundles: bundles::Bundles,
@@ -60,6 +62,7 @@ impl Metrics {
             registry: Registry::default(),
             reviews: reviews::Reviews::default(),
             lookups: lookups::Lookups::default(),
+            verdicts: verdicts::Verdicts::default(),
             drops: Drops::default(),
             serving: serving::Serving::default(),
             bundles: bundles::Bundles::default(),
@@ -69,9 +72,11 @@ impl Metrics {
             process: process::Process::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
+        metrics.set_verdicts(VerdictCounts::default());
         let to = &mut metrics.registry;
         metrics.reviews.register(to);
         metrics.lookups.register(to);
+        metrics.verdicts.register(to);
         metrics.drops.register(to);
         metrics.serving.register(to);
         metrics.bundles.register(to);
@@ -110,6 +115,11 @@ impl Metrics {
     /// Sets the counters of look-ups to these totals. Counters only rise: older totals that arrive late change nothing.
     pub fn set_image_lookups(&self, totals: ImageLookups) {
         self.lookups.set(totals);
+    }
+
+    /// Sets the counters of evaluations that need not be repeated, and the memory that this takes.
+    pub fn set_verdicts(&self, totals: VerdictCounts) {
+        self.verdicts.set(totals);
     }
 
     /// The counter for records that the decision log's [`super::Sink`] loses.

@@ -214,6 +214,8 @@ pub struct Record {
     pub result: RecordedResult,
     /// What the rules read, if records hold it.
     pub policy_input: Option<Box<RawValue>>,
+    /// Whether the rules had found this on the same input before and were not run again.
+    pub is_verdict_cached: bool,
     /// What failed in the gate.
     pub error: Option<RecordedError>,
     /// Time that the stages took.
@@ -235,6 +237,15 @@ struct Custom<'a> {
     /// What the rules read, masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_input: Option<Value>,
+    /// Whether the rules had found this on the same input before and were not run again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    verdict_cached: bool,
+}
+
+impl Custom<'_> {
+    const fn is_empty(&self) -> bool {
+        self.request_uid.is_none() && self.policy_input.is_none() && !self.verdict_cached
+    }
 }
 
 /// The event, with OPA's members in OPA's order.
@@ -293,7 +304,7 @@ impl Record {
             .policy_input
             .as_ref()
             .map(|input| mask::policy_input(input.get(), POLICY_INPUT, &mut report));
-        let custom = Custom { request_uid: self.uid(), policy_input };
+        let custom = Custom { request_uid: self.uid(), policy_input, verdict_cached: self.is_verdict_cached };
         let event = EventV1 {
             labels: &self.labels,
             decision_id: self.decision_id,
@@ -311,8 +322,7 @@ impl Record {
             requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
             timestamp: self.timestamp,
             metrics: &self.timings,
-            custom: Some(custom)
-                .filter(|custom| custom.request_uid.is_some() || custom.policy_input.is_some()),
+            custom: Some(custom).filter(|custom| !custom.is_empty()),
         };
         let line = serde_json::to_string(&event)?;
         // People read it in a terminal too (`kubectl logs`).
@@ -410,6 +420,7 @@ pub(super) mod tests {
                 ..RecordedResult::plain(Outcome::Deny, false, "1 violation")
             },
             policy_input: None,
+            is_verdict_cached: false,
             error: None,
             timings,
         }

@@ -15,7 +15,7 @@ pub fn serving(settings: &Settings) -> Result<Engine, Error> {
     let folder = folder.and_then(|opened| {
         opened.inspect_err(|error| tracing::warn!(%error, "compiled policies are not kept on disk")).ok()
     });
-    Ok(Engine::new()?.keeping(folder))
+    Ok(Engine::new()?.keeping(folder).remembering(settings.file.policies.verdict_cache_bytes))
 }
 
 /// The engine of every other command.

@@ -186,6 +186,8 @@ pub struct Policies {
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation of one bundle, in bytes.
     pub memory_limit_bytes: usize,
+    /// Most memory for what evaluations found, in bytes, so that the same input is not evaluated again; zero for none.
+    pub verdict_cache_bytes: u64,
     /// Whether an error of a built-in function denies. Otherwise the call is undefined, as in OPA.
     pub strict_builtins: bool,
 }
@@ -210,6 +212,7 @@ impl Default for Policies {
             fuel_limit: 500_000_000,
             time_limit: SignedDuration::from_secs(2),
             memory_limit_bytes: 64 << 20,
+            verdict_cache_bytes: 8 << 20,
             strict_builtins: false,
         }
     }

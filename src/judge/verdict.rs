@@ -281,7 +281,7 @@ mod tests {
     fn denials_come_first() {
         let evaluation = Evaluation {
             violations: vec![violation("a", Some(EnforcementAction::Warn)), violation("b", None)],
-            failures: Vec::new(),
+            ..Evaluation::default()
         };
         let verdict = decide(evaluation, EnforcementAction::Deny);
         let rules: Vec<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
@@ -294,7 +294,7 @@ mod tests {
             bundle: "extra".into(),
             message: "policy bundle `extra` could not be evaluated: it ran out of time".into(),
         };
-        Evaluation { violations: Vec::new(), failures: vec![failure] }
+        Evaluation { failures: vec![failure], ..Evaluation::default() }
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
     fn what_an_exception_exempts_is_kept_with_its_name_and_refuses_nothing() {
         let evaluation = || Evaluation {
             violations: vec![violation("a", None), violation("b", None)],
-            failures: Vec::new(),
+            ..Evaluation::default()
         };
         let one = decide_with(
             evaluation(),
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn an_image_that_could_not_be_read_is_exempted_where_its_rule_is_named() {
         let evaluation =
-            || Evaluation { violations: vec![violation("not-inspected", None)], failures: Vec::new() };
+            || Evaluation { violations: vec![violation("not-inspected", None)], ..Evaluation::default() };
         let named = decide_with(
             evaluation(),
             &EnforcementSettings::default(),
@@ -357,14 +357,15 @@ mod tests {
             decide_with(failed(), &EnforcementSettings::default(), EnforcementAction::Deny, &every_rule);
         assert!(verdict.denied());
         // A rule of a bundle may have any name.
-        let impostor = Evaluation { violations: vec![violation(POLICY_ERROR, None)], failures: Vec::new() };
+        let impostor =
+            Evaluation { violations: vec![violation(POLICY_ERROR, None)], ..Evaluation::default() };
         assert!(
             decide_with(impostor, &EnforcementSettings::default(), EnforcementAction::Deny, &every_rule)
                 .denied()
         );
         let settings =
             EnforcementSettings { never_exempt: ["a".to_string()].into(), ..EnforcementSettings::default() };
-        let kept = Evaluation { violations: vec![violation("a", None)], failures: Vec::new() };
+        let kept = Evaluation { violations: vec![violation("a", None)], ..Evaluation::default() };
         assert!(decide_with(kept, &settings, EnforcementAction::Deny, &every_rule).denied());
     }
 }

@@ -1,4 +1,4 @@
-//! The Wasm engine that all bundles share, and the limits on one evaluation.
+//! The Wasm engine that all bundles share.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -7,67 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wasmtime::{Config, Module, OptLevel};
 
 use super::Error;
 use super::compiled::{CompiledFolder, Obtained};
 use super::lanes::Lanes;
+use super::verdicts::Verdicts;
 
 /// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
 /// does; the innermost frames come first.
 const MAX_FRAMES: usize = 512;
-
-/// Limits on one evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most work for one evaluation of one bundle, in wasmtime's fuel; an instruction costs about one unit. The same
-    /// rules use the same fuel on the same input, to one part in a hundred, however busy the machine is.
-    pub fuel: u64,
-    /// Wall-clock time for all bundles together, including the wait in the queue: the last limit, which only an overloaded
-    /// machine reaches.
-    pub time: Duration,
-    /// Most linear memory of each instance of a bundle, in bytes.
-    pub memory_bytes: usize,
-    /// Whether an error of a built-in function ends the evaluation, which denies. Otherwise the call is undefined, as in OPA
-    /// (`opa eval` without `--strict-builtin-errors`).
-    pub strict_builtins: bool,
-}
-
-impl Default for Limits {
-    /// A rule takes well under a millisecond (OPA's guidance is "on the order of 1 ms",
-    /// `open-policy-agent/opa:docs/docs/policy-performance.md`). The baseline uses a hundredth of this fuel on a pod with
-    /// four containers that breaks most rules, and a third on a pod of 700 KiB. Two seconds leave the webhook time to answer.
-    fn default() -> Self {
-        Self {
-            fuel: 500_000_000,
-            time: Duration::from_secs(2),
-            memory_bytes: 64 << 20,
-            strict_builtins: false,
-        }
-    }
-}
-
-impl Limits {
-    /// Refuses limits of zero, with which nothing could be evaluated.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        let zero = [
-            ("policies.fuelLimit", self.fuel == 0),
-            ("policies.timeLimit", self.time.is_zero()),
-            ("policies.memoryLimitBytes", self.memory_bytes == 0),
-        ];
-        match zero.into_iter().find(|(_, is_zero)| *is_zero) {
-            Some((field, _)) => Err(Error::SetLimit { field }),
-            None => Ok(()),
-        }
-    }
-
-    /// The limits for loading data into a new instance. The platform provides the data, and it may be large.
-    pub(super) fn for_start(self) -> Self {
-        Self { fuel: u64::MAX, ..self }
-    }
-}
 
 /// The Wasm engine that all bundles share. Clones share the engine.
 #[derive(Clone)]
@@ -76,6 +27,7 @@ pub struct Engine {
     /// The settings of `wasm`.
     pub(super) config: Arc<Config>,
     pub(super) lanes: Arc<Lanes>,
+    pub(super) verdicts: Arc<Verdicts>,
     compiled: Option<CompiledFolder>,
 }
 
@@ -106,7 +58,15 @@ impl Engine {
         let failed = |error: wasmtime::Error| Error::StartEngine { reason: error.to_string() };
         let wasm = wasmtime::Engine::new(&config).map_err(failed)?;
         let processors = available_parallelism().map_or(2, usize::from);
-        Ok(Self { wasm, config: config.into(), lanes: Arc::new(Lanes::new(processors)), compiled: None })
+        let (lanes, verdicts) = (Arc::new(Lanes::new(processors)), Arc::new(Verdicts::within(0)));
+        Ok(Self { wasm, config: config.into(), lanes, verdicts, compiled: None })
+    }
+
+    /// The same engine, which keeps so many bytes of what evaluations found, so that none of them is repeated. Bundles that were
+    /// loaded before keep nothing.
+    #[must_use]
+    pub fn remembering(self, verdict_bytes: u64) -> Self {
+        Self { verdicts: Arc::new(Verdicts::within(verdict_bytes)), ..self }
     }
 
     /// The same engine, which takes modules that were compiled earlier from this folder and keeps there what it compiles.
@@ -176,6 +136,8 @@ pub(super) fn drive<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Work that yields this many times before it is done.

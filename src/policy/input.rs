@@ -1,44 +1,94 @@
-//! Writes the input as JSON, without the keys that a bundle declares that it does not read. Parsing in the guest takes
-//! most of the time, so it pays to leave them out.
+//! Writes the input as JSON, without what a bundle declares that it does not read: top-level keys, and keys one level below
+//! (`request.uid`). Parsing in the guest takes most of the time, so it pays to leave them out, and an input without what is of one
+//! request alone comes again.
+
+use std::fmt;
 
 use serde::ser::{Error, Impossible, Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::bundle::Omit;
 
-/// `input` as JSON without the top-level keys in `omit`. An input that is not an object is an error.
+/// The identifier of a request, which no other has.
+const UID: &str = "request.uid";
+
+/// `input` as JSON without what is in `omit`. An input that is not an object is an error, and so is a value that is not one and
+/// has a key in `omit`.
 pub(super) fn serialise(input: &impl Serialize, omit: &Omit) -> serde_json::Result<Box<RawValue>> {
-    to_raw_value(&Without { input, omit })
+    to_raw_value(&Without { value: input, omit: Omitted { paths: omit, below: None } })
 }
 
-struct Without<'a, I> {
-    input: &'a I,
-    omit: &'a Omit,
+/// Whether an input may be the same for two reviews.
+pub(super) fn may_repeat(omit: &Omit) -> bool {
+    let request = UID.split_once('.').map_or(UID, |(key, _)| key);
+    omit.contains(UID) || omit.contains(request)
 }
 
-impl<I: Serialize> Serialize for Without<'_, I> {
+/// What is left out of one object.
+#[derive(Clone, Copy)]
+struct Omitted<'a> {
+    paths: &'a Omit,
+    /// The key of this object; `None` for the input itself.
+    below: Option<&'a str>,
+}
+
+impl Omitted<'_> {
+    fn contains(self, key: &str) -> bool {
+        match self.below {
+            None => self.paths.contains(key),
+            Some(below) => self.paths.iter().any(|path| path.split_once('.') == Some((below, key))),
+        }
+    }
+
+    /// What is left out of the object at this key, if anything is.
+    fn below(self, key: &str) -> Option<Self> {
+        let mut paths = self.paths.iter().filter(|_| self.below.is_none());
+        let found = paths.find_map(|path| path.split_once('.').filter(|(below, _)| *below == key));
+        found.map(|(below, _)| Omitted { paths: self.paths, below: Some(below) })
+    }
+}
+
+struct Without<'a, I: ?Sized> {
+    value: &'a I,
+    omit: Omitted<'a>,
+}
+
+impl<I: Serialize + ?Sized> Serialize for Without<'_, I> {
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
-        self.input.serialize(Top { inner, omit: self.omit })
+        self.value.serialize(Object { inner, omit: self.omit })
     }
 }
 
 /// A serialiser that accepts only an object, and drops some of its keys without serialising their values.
-struct Top<'a, S> {
+struct Object<'a, S> {
     inner: S,
-    omit: &'a Omit,
+    omit: Omitted<'a>,
+}
+
+impl<S: Serializer> Object<'_, S> {
+    fn refuse(&self) -> S::Error {
+        S::Error::custom(NotAnObject(self.omit.below))
+    }
+}
+
+struct NotAnObject<'a>(Option<&'a str>);
+
+impl fmt::Display for NotAnObject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("the input is not an object"),
+            Some(key) => write!(f, "`{key}` of the input is not an object"),
+        }
+    }
 }
 
 macro_rules! refuse {
     ($($method:ident($($argument:ty),*);)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<S::Ok, S::Error> { Err(not_an_object()) })*
+        $(fn $method(self, $(_: $argument),*) -> Result<S::Ok, S::Error> { Err(self.refuse()) })*
     };
 }
 
-fn not_an_object<E: Error>() -> E {
-    E::custom("the input is not an object")
-}
-
-impl<'a, S: Serializer> Serializer for Top<'a, S> {
+impl<'a, S: Serializer> Serializer for Object<'a, S> {
     type Ok = S::Ok;
     type Error = S::Error;
     type SerializeSeq = Impossible<S::Ok, S::Error>;
@@ -89,15 +139,15 @@ impl<'a, S: Serializer> Serializer for Top<'a, S> {
         _: &'static str,
         _: &T,
     ) -> Result<S::Ok, S::Error> {
-        Err(not_an_object())
+        Err(self.refuse())
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        Err(not_an_object())
+        Err(self.refuse())
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, S::Error> {
-        Err(not_an_object())
+        Err(self.refuse())
     }
 
     fn serialize_tuple_struct(
@@ -105,7 +155,7 @@ impl<'a, S: Serializer> Serializer for Top<'a, S> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        Err(not_an_object())
+        Err(self.refuse())
     }
 
     fn serialize_tuple_variant(
@@ -115,7 +165,7 @@ impl<'a, S: Serializer> Serializer for Top<'a, S> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        Err(not_an_object())
+        Err(self.refuse())
     }
 
     fn serialize_struct_variant(
@@ -125,12 +175,12 @@ impl<'a, S: Serializer> Serializer for Top<'a, S> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        Err(not_an_object())
+        Err(self.refuse())
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         // The length is not known, since some keys may be dropped.
-        Ok(Keys { inner: self.inner.serialize_map(None)?, omit: self.omit, skipping: false })
+        Ok(Keys { inner: self.inner.serialize_map(None)?, omit: self.omit, next: Next::Write })
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, S::Error> {
@@ -140,8 +190,21 @@ impl<'a, S: Serializer> Serializer for Top<'a, S> {
 
 struct Keys<'a, M> {
     inner: M,
-    omit: &'a Omit,
-    skipping: bool,
+    omit: Omitted<'a>,
+    next: Next<'a>,
+}
+
+/// What happens to the value of the last key.
+enum Next<'a> {
+    Write,
+    Skip,
+    WriteWithout(Omitted<'a>),
+}
+
+impl<'a> Omitted<'a> {
+    fn next(self, key: &str) -> Next<'a> {
+        if self.contains(key) { Next::Skip } else { self.below(key).map_or(Next::Write, Next::WriteWithout) }
+    }
 }
 
 impl<M: SerializeMap> SerializeMap for Keys<'_, M> {
@@ -150,12 +213,16 @@ impl<M: SerializeMap> SerializeMap for Keys<'_, M> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), M::Error> {
         let name = serde_json::to_value(key).map_err(M::Error::custom)?;
-        self.skipping = name.as_str().is_some_and(|name| self.omit.contains(name));
-        if self.skipping { Ok(()) } else { self.inner.serialize_key(key) }
+        self.next = name.as_str().map_or(Next::Write, |name| self.omit.next(name));
+        if matches!(self.next, Next::Skip) { Ok(()) } else { self.inner.serialize_key(key) }
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), M::Error> {
-        if self.skipping { Ok(()) } else { self.inner.serialize_value(value) }
+        match self.next {
+            Next::Skip => Ok(()),
+            Next::Write => self.inner.serialize_value(value),
+            Next::WriteWithout(omit) => self.inner.serialize_value(&Without { value, omit }),
+        }
     }
 
     fn end(self) -> Result<M::Ok, M::Error> {
@@ -172,7 +239,11 @@ impl<M: SerializeMap> SerializeStruct for Keys<'_, M> {
         key: &'static str,
         value: &T,
     ) -> Result<(), M::Error> {
-        if self.omit.contains(key) { Ok(()) } else { self.inner.serialize_entry(key, value) }
+        match self.omit.next(key) {
+            Next::Skip => Ok(()),
+            Next::Write => self.inner.serialize_entry(key, value),
+            Next::WriteWithout(omit) => self.inner.serialize_entry(key, &Without { value, omit }),
+        }
     }
 
     fn end(self) -> Result<M::Ok, M::Error> {
@@ -215,6 +286,34 @@ mod tests {
     fn maps_lose_keys_like_structs_do() {
         let some = serialise(&Some(json!({"a": 1, "b": [2], "c": null})), &omit(&["b"])).unwrap();
         assert_eq!(some.get(), r#"{"a":1,"c":null}"#);
+    }
+
+    #[test]
+    fn keys_one_level_below_are_dropped_there_alone() {
+        let object = RawValue::from_string(r#"{"name": 1}"#.into()).unwrap();
+        let document =
+            Document { name: "a", object: &object, nested: json!({"name": 3, "deep": {"name": 4}}) };
+        let some = serialise(&document, &omit(&["nested.name", "name.nested", "nested.absent"]));
+        assert_eq!(some.unwrap_err().to_string(), "`name` of the input is not an object");
+        let some = serialise(&document, &omit(&["nested.name", "nested.absent"])).unwrap();
+        assert_eq!(some.get(), r#"{"name":"a","object":{"name": 1},"nested":{"deep":{"name":4}}}"#);
+        let some = serialise(&document, &omit(&["nested.name", "nested"])).unwrap();
+        assert_eq!(some.get(), r#"{"name":"a","object":{"name": 1}}"#);
+        let map = json!({"request": {"uid": 1, "name": 2}, "uid": 3});
+        let some = serialise(&map, &omit(&["request.uid"])).unwrap();
+        assert_eq!(some.get(), r#"{"request":{"name":2},"uid":3}"#);
+    }
+
+    #[test]
+    fn an_input_with_the_identifier_of_its_request_never_repeats() {
+        for (keys, repeats) in [
+            (["object", "grants"].as_slice(), false),
+            (&["request.user", "object"], false),
+            (&["request.uid"], true),
+            (&["request"], true),
+        ] {
+            assert_eq!(may_repeat(&omit(keys)), repeats, "{keys:?}");
+        }
     }
 
     #[test]

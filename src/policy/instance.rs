@@ -78,6 +78,11 @@ impl Instance {
         describe(error, self.store.data()) + &locations::in_rules(&self.locations.rules_at(&stack(error)))
     }
 
+    /// Whether the last evaluation follows from its input alone.
+    pub fn is_repeatable(&self) -> bool {
+        self.store.data().host.call.is_repeatable()
+    }
+
     /// Linear memory, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory

@@ -17,10 +17,12 @@ use tokio::time::timeout;
 
 use super::bundle::{Omit, TrialCase};
 use super::engine::Stop;
+use super::evaluation::{BundleFailure, Evaluation, Found};
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
 use super::program::CheckedModule;
+use super::verdicts::{BundleId, VerdictCounts, Verdicts};
 use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
@@ -31,39 +33,11 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// wrong with them, and less than a person notices.
 const SHADOW: Duration = Duration::from_millis(250);
 
-/// A bundle that could not be evaluated, which counts as a denial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BundleFailure {
-    /// Name of the bundle.
-    pub bundle: String,
-    /// What went wrong, in words.
-    pub message: String,
-}
-
-impl BundleFailure {
-    /// A failure. The reason is reduced to one line, since parser errors may have several.
-    fn new(bundle: &str, reason: &str) -> Self {
-        let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self {
-            bundle: bundle.into(),
-            message: format!("policy bundle `{bundle}` could not be evaluated: {reason}"),
-        }
-    }
-}
-
-/// The combined outcome of all bundles.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Evaluation {
-    /// Violations of all bundles, sorted. What two bundles find is there twice, with the name of each.
-    pub violations: Vec<Violation>,
-    /// Bundles that could not be evaluated.
-    pub failures: Vec<BundleFailure>,
-}
-
 /// All loaded bundles. Cheap to clone, since the bundles are shared.
 #[derive(Debug, Clone)]
 pub struct PolicySet {
     lanes: Arc<Lanes>,
+    verdicts: Arc<Verdicts>,
     limits: Limits,
     loaded: Vec<Arc<LoadedBundle>>,
     /// See [`Self::rules`].
@@ -102,8 +76,17 @@ impl Loaded {
     }
 }
 
+/// What an evaluation came to.
+struct Ran {
+    violations: Vec<Violation>,
+    /// Whether it would come to the same again.
+    is_repeatable: bool,
+}
+
 /// One loaded bundle and its instances.
 struct LoadedBundle {
+    /// Its identity in what is kept of evaluations; `None` if its input never repeats.
+    repeats: Option<BundleId>,
     program: CheckedModule,
     /// Number of [`ENTRYPOINT`].
     entrypoint: i32,
@@ -136,8 +119,8 @@ impl PolicySet {
             return Err(Error::NameBundle { bundle: twice.name().into() });
         }
         let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
-        let lanes = Arc::clone(&engine.lanes);
-        Ok(Self { lanes, limits, loaded, rules: None, rules_in_force: None }.with_rules())
+        let (lanes, verdicts) = (Arc::clone(&engine.lanes), Arc::clone(&engine.verdicts));
+        Ok(Self { lanes, verdicts, limits, loaded, rules: None, rules_in_force: None }.with_rules())
     }
 
     /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
@@ -188,6 +171,11 @@ impl PolicySet {
     /// Linear memory of the idle instances, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.loaded.iter().map(|loaded| loaded.memory_bytes()).sum()
+    }
+
+    /// How often what earlier evaluations found was enough, in all sets of this engine.
+    pub fn verdict_counts(&self) -> VerdictCounts {
+        self.verdicts.counts()
     }
 
     /// Runs every bundle that decides on `input`, which must be a struct or a map. Never fails, and takes no longer than the limits
@@ -247,9 +235,35 @@ impl PolicySet {
         let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
         let inputs = inputs(bundles, input);
         // Concurrently, so that a bundle that never ends does not use up the others' time.
-        let runs =
-            bundles.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, namespace, input, &stop));
-        unite(bundles, join_all(runs).await)
+        let runs = bundles
+            .iter()
+            .zip(inputs)
+            .map(|(loaded, input)| self.find_or_run(loaded, namespace, input, &stop));
+        let names = bundles.iter().map(|loaded| &loaded.program.bundle.name);
+        Evaluation::of(names.zip(join_all(runs).await))
+    }
+
+    /// What one bundle found on the same input earlier, or finds now.
+    async fn find_or_run(
+        &self,
+        loaded: &Arc<LoadedBundle>,
+        namespace: &Arc<str>,
+        input: Result<Arc<RawValue>, String>,
+        stop: &Stop,
+    ) -> Result<Found, String> {
+        let input = input?;
+        let key = loaded.repeats.and_then(|id| self.verdicts.key(id, self.limits, input.get()));
+        // On the heap, like what is kept below, since every review would hold both.
+        if let Some(key) = &key
+            && let Some(found) = Box::pin(self.verdicts.find(key)).await
+        {
+            return Ok(Found { violations: found.to_vec(), is_cached: true });
+        }
+        let ran = self.run(loaded, namespace, input, stop).await?;
+        if let Some(key) = key.filter(|_| ran.is_repeatable) {
+            Box::pin(self.verdicts.keep(key, &ran.violations)).await;
+        }
+        Ok(Found { violations: ran.violations, is_cached: false })
     }
 
     /// Waits for a permit, and runs one bundle.
@@ -257,10 +271,9 @@ impl PolicySet {
         &self,
         loaded: &Arc<LoadedBundle>,
         namespace: &Arc<str>,
-        input: Result<Arc<RawValue>, String>,
+        input: Arc<RawValue>,
         stop: &Stop,
-    ) -> Result<Vec<Violation>, String> {
-        let input = input?;
+    ) -> Result<Ran, String> {
         let leave = self.lanes.enter(namespace, input.get().len(), stop.deadline.into()).await;
         let leave = leave.ok_or("too many evaluations were under way")?;
         let (limits, loaded, stop) = (self.limits, Arc::clone(loaded), stop.clone());
@@ -288,7 +301,7 @@ impl PolicySet {
         let input = input.unwrap_or_default();
         let limits = self.limits;
         let (stop, _guard) = Stop::at(Instant::now() + limits.time);
-        let work = spawn_blocking(move || loaded.result_set(number, &input, limits, &stop));
+        let work = spawn_blocking(move || Ok(loaded.result_set(number, &input, limits, &stop)?.0));
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 }
@@ -310,27 +323,11 @@ fn inputs<I: Serialize>(bundles: &[&Arc<LoadedBundle>], input: &I) -> Vec<Result
     inputs
 }
 
-fn unite(bundles: &[&Arc<LoadedBundle>], outcomes: Vec<Result<Vec<Violation>, String>>) -> Evaluation {
-    let mut evaluation = Evaluation::default();
-    for (loaded, outcome) in bundles.iter().zip(outcomes) {
-        let name = &loaded.program.bundle.name;
-        match outcome {
-            Ok(found) => evaluation
-                .violations
-                .extend(found.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one })),
-            Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
-        }
-    }
-    evaluation.violations.sort();
-    evaluation.violations.dedup();
-    evaluation
-}
-
 /// What is said of bundles in the shadow that no answer waits for any longer.
 fn too_late(bundles: &[&Arc<LoadedBundle>]) -> Evaluation {
     let reason = "it takes longer than the bundles that decide, and no answer waits for it";
     let failures = bundles.iter().map(|loaded| BundleFailure::new(&loaded.program.bundle.name, reason));
-    Evaluation { violations: Vec::new(), failures: failures.collect() }
+    Evaluation { failures: failures.collect(), ..Evaluation::default() }
 }
 
 /// Gathered when a set is made, since every plan asks for them.
@@ -346,7 +343,9 @@ impl LoadedBundle {
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
         let program = CheckedModule::check(engine, bundle, patient, &stop)?;
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
-        let loaded = Self { program, entrypoint, idle: Mutex::default() };
+        // A review has an identifier of its own.
+        let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
+        let loaded = Self { repeats, program, entrypoint, idle: Mutex::default() };
         loaded
             .warm_up(limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
@@ -360,8 +359,8 @@ impl LoadedBundle {
         for TrialCase { name, input, rules } in self.program.bundle.cases.iter() {
             // As in a review, without what the bundle does not want.
             let input = input::serialise(input, &self.program.bundle.omit).map_err(|error| error.to_string());
-            let found = input.and_then(|input| self.run(input.get(), limits, stop)).map(|violations| {
-                violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
+            let found = input.and_then(|input| self.run(input.get(), limits, stop)).map(|ran| {
+                ran.violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
             });
             let reason = match found {
                 Ok(found) if found == *rules => continue,
@@ -385,20 +384,28 @@ impl LoadedBundle {
     }
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
-    fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Vec<Violation>, String> {
-        outcome::violations(&self.result_set(self.entrypoint, input, limits, stop)?)
+    fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
+        let (result_set, is_repeatable) = self.result_set(self.entrypoint, input, limits, stop)?;
+        Ok(Ran { violations: outcome::violations(&result_set)?, is_repeatable })
     }
 
-    /// The result set of an entry point.
-    fn result_set(&self, entrypoint: i32, input: &str, limits: Limits, stop: &Stop) -> Result<Value, String> {
+    /// The result set of an entry point, and whether it follows from the input alone.
+    fn result_set(
+        &self,
+        entrypoint: i32,
+        input: &str,
+        limits: Limits,
+        stop: &Stop,
+    ) -> Result<(Value, bool), String> {
         let mut instance = match self.take() {
             Some(instance) => instance,
             None => self.caught(|| Instance::start(&self.program, limits, stop))?,
         };
         // An instance that failed is not put back.
         let result_set = self.caught(|| instance.evaluate(entrypoint, input, limits, stop))?;
+        let is_repeatable = instance.is_repeatable();
         self.put_back(instance);
-        Ok(result_set)
+        Ok((result_set, is_repeatable))
     }
 
     /// Runs `work`. A panic in a host function makes the evaluation of this bundle fail and does not stop the gate. The
@@ -467,7 +474,7 @@ mod tests {
         fn with(&self, fuel: u64) -> Result<Vec<Violation>, String> {
             let limits = Limits { fuel, ..Limits::default() };
             let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
-            self.loaded.run(self.input.get(), limits, &stop)
+            self.loaded.run(self.input.get(), limits, &stop).map(|ran| ran.violations)
         }
 
         /// The least fuel with which the evaluation succeeds, to one part in a thousand.

@@ -22,11 +22,13 @@ pub(super) type Outcome = Result<Value, Failure>;
 #[derive(Debug, Default)]
 pub struct Call {
     /// Now, in nanoseconds since 1970; the same for the whole evaluation.
-    pub now: i64,
+    now: i64,
     /// Bytes that one result may have.
     pub max_bytes: usize,
     /// Random values by what they were asked for with: the same in one evaluation.
-    pub(super) drawn: BTreeMap<String, Value>,
+    drawn: BTreeMap<String, Value>,
+    /// Whether a call of this evaluation asked for the time or for a random value.
+    varies: bool,
     /// Expressions by their text, kept from one evaluation to the next.
     expressions: HashMap<String, Arc<Regex>>,
 }
@@ -42,6 +44,24 @@ impl Call {
         self.now = now;
         self.max_bytes = max_bytes;
         self.drawn.clear();
+        self.varies = false;
+    }
+
+    /// Whether the evaluation so far follows from its input: no call asked for the time or for a random value.
+    pub const fn is_repeatable(&self) -> bool {
+        !self.varies
+    }
+
+    /// Now. There is no other clock for a function, so that an evaluation knows whether it has looked.
+    pub(super) const fn now(&mut self) -> i64 {
+        self.varies = true;
+        self.now
+    }
+
+    /// The random value of this name: drawn once in an evaluation.
+    pub(super) fn random(&mut self, name: String, draw: impl FnOnce() -> Value) -> Value {
+        self.varies = true;
+        self.drawn.entry(name).or_insert_with(draw).clone()
     }
 
     /// Ends the evaluation where a result would be larger than the memory of a module.

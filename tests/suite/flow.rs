@@ -14,3 +14,4 @@ mod record;
 mod same_answer;
 mod shadow;
 mod suggest;
+mod verdicts;

@@ -21,15 +21,15 @@ pub fn engine() -> Engine {
     Engine::new().unwrap().keeping(Some(CompiledFolder::open(&compiled()).unwrap()))
 }
 
-async fn compile(limits: Limits) -> Arc<PolicySet> {
+async fn compile(engine: Engine, limits: Limits) -> Arc<PolicySet> {
     let bundles = vec![Bundle::embedded().unwrap()];
-    Arc::new(PolicySet::load(&engine(), bundles, limits).await.unwrap())
+    Arc::new(PolicySet::load(&engine, bundles, limits).await.unwrap())
 }
 
 /// The baseline with a minute for each evaluation.
 pub async fn baseline() -> Arc<PolicySet> {
     let limits = Limits { time: Duration::from_mins(1), ..Limits::default() };
-    WITH_TIME.get_or_init(|| compile(limits)).await.clone()
+    WITH_TIME.get_or_init(|| compile(engine(), limits)).await.clone()
 }
 
 /// The state of these settings, with policies of its own only where the settings want others than by default.
@@ -40,6 +40,8 @@ pub async fn state(settings: &Settings) -> State {
         settings.file.policies.compiled_dir = Some(compiled());
         return build::serving_state(&settings).await.unwrap();
     }
-    let policies = BY_DEFAULT.get_or_init(|| compile(Limits::default())).await.clone();
+    // As a gate that serves has it, with its verdict cache.
+    let engine = || engine().remembering(file::Policies::default().verdict_cache_bytes);
+    let policies = BY_DEFAULT.get_or_init(|| compile(engine(), Limits::default())).await.clone();
     build::state_with(settings, policies).unwrap()
 }

@@ -13,7 +13,7 @@ use crate::image::mounts::Mounts;
 use crate::image::{self, ImageFacts};
 use crate::inspection::{self, Container};
 use crate::text;
-use crate::workload::{ContainerSpec, Role, Workload, may_have_token};
+use crate::workload::{ContainerSpec, Role, TOKEN_VOLUME, Workload, may_have_token};
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
@@ -345,8 +345,14 @@ fn describe(name: &str, volume: Option<&Volume>) -> String {
     } else if let Some(nfs) = &volume.nfs {
         format!("nfs {}:{}", nfs.server, nfs.path)
     } else {
-        format!("{} {name}", plain_type(volume))
+        format!("{} {}", plain_type(volume), without_random_letters(name))
     }
+}
+
+/// The name of a volume, of the token's without the letters that make it another one in each pod of a workload: their verdicts say the
+/// same.
+fn without_random_letters(name: &str) -> &str {
+    if name.starts_with(TOKEN_VOLUME) { TOKEN_VOLUME.trim_end_matches('-') } else { name }
 }
 
 /// The type of a volume whose source has no name.

@@ -12,8 +12,7 @@ const GREGORIAN: i64 = 122_192_928_000_000_000;
 /// The same one for the same operand in one evaluation.
 pub(super) fn random(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let key = format!("uuid {}", operands.at(0)?.to_rego());
-    let drawn = call.drawn.entry(key).or_insert_with(|| Value::String(Uuid::new_v4().to_string()));
-    Ok(drawn.clone())
+    Ok(call.random(key, || Value::String(Uuid::new_v4().to_string())))
 }
 
 pub(super) fn parse(_: &mut Call, operands: Operands<'_>) -> Outcome {

@@ -51,13 +51,13 @@ pub(super) fn random(call: &mut Call, operands: Operands<'_>) -> Outcome {
         return Ok(Value::int(0));
     }
     let key = format!("rand {name}-{bound}");
-    let drawn = call.drawn.entry(key).or_insert_with(|| {
+    let drawn = call.random(key, || {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         // Six bits of a UUID are fixed: those of one half are made up for by the other.
         let random = (high ^ low.rotate_left(17)) % bound;
         Value::int(i64::try_from(random).unwrap_or_default())
     });
-    Ok(drawn.clone())
+    Ok(drawn)
 }
 
 // === Arithmetic (`open-policy-agent/opa:v1/topdown/arithmetic.go`) ===

@@ -33,7 +33,7 @@ fn nanoseconds(time: Option<i128>, what: &str) -> Outcome {
 }
 
 pub(super) fn now(call: &mut Call, _: Operands<'_>) -> Outcome {
-    Ok(Value::int(call.now))
+    Ok(Value::int(call.now()))
 }
 
 pub(super) fn parse(_: &mut Call, operands: Operands<'_>) -> Outcome {

@@ -59,7 +59,7 @@ pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) ->
 }
 
 /// The policies' input for the object that would be stored, and their verdict.
-async fn input_of(state: &State, inspector: &Inspector, request: &Request) -> (Value, Verdict) {
+pub async fn input_of(state: &State, inspector: &Inspector, request: &Request) -> (Value, Verdict) {
     let review = review::parse(request.to_body().as_bytes()).unwrap();
     let clock = Clock::start(std::time::Duration::from_secs(20));
     let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };

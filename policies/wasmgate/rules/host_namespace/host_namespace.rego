@@ -17,7 +17,7 @@ violations contains violation if {
 		["hostPID", "`/proc` shows the node's processes with their files and environments to a program that opens files"],
 		["hostIPC", "the node's shared memory is in reach of a program that opens files"],
 	]
-	input.workload[field]
+	field in namespaces_of_node
 	may_run_wasm
 	violation := {
 		"rule": "host-namespace",
@@ -46,6 +46,12 @@ violations contains violation if {
 		"message": $"{text.container(container)} {finding}",
 	}
 }
+
+namespaces_of_node contains "hostNetwork" if input.workload.hostNetwork
+
+namespaces_of_node contains "hostPID" if input.workload.hostPID
+
+namespaces_of_node contains "hostIPC" if input.workload.hostIPC
 
 # Pods without Wasm are not restricted here.
 may_run_wasm if input.runtime.wasm

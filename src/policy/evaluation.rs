@@ -1,0 +1,63 @@
+//! What all bundles found on one input.
+
+use super::Violation;
+
+/// A bundle that could not be evaluated, which counts as a denial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleFailure {
+    /// Name of the bundle.
+    pub bundle: String,
+    /// What went wrong, in words.
+    pub message: String,
+}
+
+impl BundleFailure {
+    /// A failure. The reason is reduced to one line, since parser errors may have several.
+    pub(super) fn new(bundle: &str, reason: &str) -> Self {
+        let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            bundle: bundle.into(),
+            message: format!("policy bundle `{bundle}` could not be evaluated: {reason}"),
+        }
+    }
+}
+
+/// The combined outcome of all bundles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evaluation {
+    /// Violations of all bundles, sorted. What two bundles find is there twice, with the name of each.
+    pub violations: Vec<Violation>,
+    /// Bundles that could not be evaluated.
+    pub failures: Vec<BundleFailure>,
+    /// Whether every bundle had found this on the same input before, and none was run.
+    pub is_cached: bool,
+}
+
+/// What one bundle found.
+pub(super) struct Found {
+    pub violations: Vec<Violation>,
+    /// Whether it had found that before.
+    pub is_cached: bool,
+}
+
+impl Evaluation {
+    /// What the bundles of these names found, or why they could not be evaluated.
+    pub(super) fn of<'a>(outcomes: impl Iterator<Item = (&'a String, Result<Found, String>)>) -> Self {
+        let (mut evaluation, mut run) = (Self::default(), 0_usize);
+        for (name, outcome) in outcomes {
+            let is_cached = outcome.as_ref().is_ok_and(|found| found.is_cached);
+            run = run.saturating_add(usize::from(!is_cached));
+            evaluation.is_cached |= is_cached;
+            match outcome {
+                Ok(found) => evaluation.violations.extend(
+                    found.violations.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one }),
+                ),
+                Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
+            }
+        }
+        evaluation.is_cached &= run == 0;
+        evaluation.violations.sort();
+        evaluation.violations.dedup();
+        evaluation
+    }
+}

@@ -1,0 +1,171 @@
+//! What earlier evaluations found. An evaluation follows from its bundle, the limits on its work and the input as it was written; one
+//! that asked neither for the time nor for a random value comes out the same whenever it is repeated, and is kept by a
+//! digest of exactly these. An error is never kept: the clock has a part in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use moka::future::Cache;
+use sha2::{Digest, Sha256};
+
+use super::{Limits, Violation};
+
+/// Bytes that an entry takes beside the texts of its violations: its key twice, its place in the order, and the list.
+const ENTRY_BYTES: usize = 256;
+
+/// Which bundle it is: two that were loaded one after the other never share it, also where their files are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BundleId(u64);
+
+/// Everything that an evaluation follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
+
+/// How often what was kept was enough.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VerdictCounts {
+    /// Evaluations that were not repeated.
+    pub hits: u64,
+    /// Evaluations of inputs that may repeat, and were not kept or not any more.
+    pub misses: u64,
+    /// Bytes that are in use.
+    pub bytes: u64,
+}
+
+/// The violations of earlier evaluations, within a number of bytes. Those that are used seldom go first; those of a bundle that is not
+/// in force any more are never asked for again, and go with them.
+#[derive(Debug)]
+pub(super) struct Verdicts {
+    kept: Option<Cache<Key, Arc<[Violation]>>>,
+    bundles: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Verdicts {
+    /// Keeps nothing with zero bytes.
+    pub fn within(bytes: u64) -> Self {
+        let kept = (bytes > 0).then(|| {
+            Cache::builder().max_capacity(bytes).weigher(|_, found: &Arc<[Violation]>| weight(found)).build()
+        });
+        Self { kept, bundles: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    /// The identity of a bundle that is being loaded.
+    pub fn next_bundle(&self) -> BundleId {
+        BundleId(self.bundles.fetch_add(1, Relaxed))
+    }
+
+    /// The key of an evaluation; `None` where nothing is kept.
+    pub fn key(&self, BundleId(bundle): BundleId, limits: Limits, input: &str) -> Option<Key> {
+        self.kept.as_ref()?;
+        // Time limits an evaluation too, but one that ended within it does not depend on it.
+        let Limits { fuel, time: _, memory_bytes, strict_builtins } = limits;
+        let mut digest = Sha256::new();
+        digest.update(bundle.to_le_bytes());
+        digest.update(fuel.to_le_bytes());
+        digest.update(u64::try_from(memory_bytes).unwrap_or(u64::MAX).to_le_bytes());
+        digest.update([u8::from(strict_builtins)]);
+        digest.update(input);
+        Some(Key(digest.finalize().into()))
+    }
+
+    /// What an evaluation found earlier.
+    pub async fn find(&self, key: &Key) -> Option<Arc<[Violation]>> {
+        let found = self.kept.as_ref()?.get(key).await;
+        let count = if found.is_some() { &self.hits } else { &self.misses };
+        count.fetch_add(1, Relaxed);
+        found
+    }
+
+    /// Keeps what an evaluation found.
+    pub async fn keep(&self, key: Key, found: &[Violation]) {
+        if let Some(kept) = &self.kept {
+            kept.insert(key, found.into()).await;
+        }
+    }
+
+    pub fn counts(&self) -> VerdictCounts {
+        let bytes = self.kept.as_ref().map_or(0, Cache::weighted_size);
+        VerdictCounts { hits: self.hits.load(Relaxed), misses: self.misses.load(Relaxed), bytes }
+    }
+}
+
+/// Bytes of an entry. A violation has a few short texts and one message.
+fn weight(found: &[Violation]) -> u32 {
+    let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let texts = found.iter().map(|violation| {
+        let Violation { rule, message, container, capability, bundle, action: _, mended_by: _ } = violation;
+        let texts = rule.len().saturating_add(message.len());
+        let texts =
+            texts.saturating_add(of(container)).saturating_add(of(capability)).saturating_add(of(bundle));
+        texts.saturating_add(size_of::<Violation>())
+    });
+    u32::try_from(texts.fold(ENTRY_BYTES, usize::saturating_add)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violation(message: &str) -> Violation {
+        Violation {
+            rule: "a-rule".into(),
+            message: message.into(),
+            container: None,
+            capability: None,
+            action: None,
+            mended_by: None,
+            bundle: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_found_is_found_again_by_the_same_bundle_limits_and_input_alone() {
+        let verdicts = Verdicts::within(1 << 20);
+        let (one, other) = (verdicts.next_bundle(), verdicts.next_bundle());
+        let limits = Limits::default();
+        let key = |bundle, limits, input| verdicts.key(bundle, limits, input).unwrap();
+        verdicts.keep(key(one, limits, "{}"), &[violation("no")]).await;
+        assert_eq!(
+            verdicts.find(&key(one, limits, "{}")).await.as_deref(),
+            Some([violation("no")].as_slice())
+        );
+        let further = [
+            (other, limits, "{}"),
+            (one, limits, "{ }"),
+            (one, Limits { fuel: 1, ..limits }, "{}"),
+            (one, Limits { memory_bytes: 1, ..limits }, "{}"),
+            (one, Limits { strict_builtins: true, ..limits }, "{}"),
+        ];
+        for (bundle, limits, input) in further {
+            assert_eq!(
+                verdicts.find(&key(bundle, limits, input)).await,
+                None,
+                "{bundle:?} {limits:?} {input}"
+            );
+        }
+        let VerdictCounts { hits, misses, .. } = verdicts.counts();
+        assert_eq!((hits, misses), (1, 5));
+    }
+
+    #[tokio::test]
+    async fn no_more_bytes_are_kept_than_allowed() {
+        let verdicts = Verdicts::within(64 << 10);
+        let (bundle, message) = (verdicts.next_bundle(), "x".repeat(4 << 10));
+        for number in 0..200 {
+            let key = verdicts.key(bundle, Limits::default(), &number.to_string()).unwrap();
+            verdicts.keep(key, &[violation(&message)]).await;
+        }
+        let kept = verdicts.kept.as_ref().unwrap();
+        kept.run_pending_tasks().await;
+        assert!(verdicts.counts().bytes <= 64 << 10, "{:?}", verdicts.counts());
+        assert!(kept.entry_count() > 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_without_bytes() {
+        let verdicts = Verdicts::within(0);
+        assert_eq!(verdicts.key(verdicts.next_bundle(), Limits::default(), "{}"), None);
+    }
+}
