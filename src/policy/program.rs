@@ -9,6 +9,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::RuleLocations;
+use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
 use super::store::{EvaluationBudget, Exports, Functions, describe, store, timed_out};
 use super::{Bundle, ENTRYPOINT, Error, Limits};
@@ -24,6 +25,8 @@ pub(super) struct CheckedModule {
     pub entrypoints: BTreeMap<String, i32>,
     /// Where the rules lie in the module.
     pub locations: Arc<RuleLocations>,
+    /// Whether the module takes the address of a value for its input.
+    pub takes_values: bool,
 }
 
 /// What a module says of itself.
@@ -36,7 +39,8 @@ struct Probe {
 impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits, stop: &Stop) -> Result<Self, Error> {
-        let Rewritten { module, mut functions, named } = rewrite(&bundle.module);
+        let Rewritten { module, mut functions, named, takes_values } =
+            rewrite(&bundle.module, limits.strict_builtins);
         bundle.module = module.into();
         let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {
@@ -54,9 +58,31 @@ impl CheckedModule {
             return Err(Error::NameFunctions { bundle: bundle.name });
         }
         functions.extend(supplied(&bundle.name, &builtins)?);
+        omitting(&mut bundle)?;
         let locations = Arc::new(RuleLocations::of(&bundle.module));
-        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
+        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations, takes_values })
     }
+}
+
+/// Refuses a bundle that omits what its rules read by name, and omits nothing where they may read anything: a rule that does not find
+/// what it reads is undefined, and admits.
+fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
+    if bundle.omit.is_empty() {
+        return Ok(());
+    }
+    let InputReads { keys, is_whole } = InputReads::of(&bundle.module);
+    if let Some(key) = bundle.omit.intersection(&keys).next() {
+        return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
+    }
+    if is_whole {
+        let bundle_name = &bundle.name;
+        tracing::warn!(
+            bundle = bundle_name,
+            "nothing of the input is omitted, since rules use `input` without naming a key of it"
+        );
+        bundle.omit = Arc::default();
+    }
+    Ok(())
 }
 
 /// The functions that a module names, by its numbers for them.
