@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
@@ -38,7 +39,7 @@ struct Probe {
 
 impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
-    pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits, stop: &Stop) -> Result<Self, Error> {
+    pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let Rewritten { module, mut functions, named, takes_values } =
             rewrite(&bundle.module, limits.strict_builtins);
         bundle.module = module.into();
@@ -47,7 +48,9 @@ impl CheckedModule {
             bundle: bundle.name.clone(),
             reason: error.root_cause().to_string(),
         })?;
-        let tables = drive(Tables::read(&bundle.name, &module, limits), stop);
+        // From here on: a busy machine takes long to compile, which no module is to blame for.
+        let (stop, _guard) = Stop::at(Instant::now() + limits.time);
+        let tables = drive(Tables::read(&bundle.name, &module, limits), &stop);
         let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
         let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
         if !entrypoints.contains_key(ENTRYPOINT) {

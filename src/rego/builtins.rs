@@ -279,13 +279,13 @@ pub fn corrections(strict: bool) -> Vec<Correction> {
 
 /// The functions that no rule may call here, sorted by name, and why.
 pub const REFUSED: &[(&str, &str)] = &[
-    ("crypto.parse_private_keys", KEYS),
-    ("crypto.x509.parse_and_verify_certificates", KEYS),
-    ("crypto.x509.parse_and_verify_certificates_with_options", KEYS),
-    ("crypto.x509.parse_certificate_request", KEYS),
-    ("crypto.x509.parse_certificates", KEYS),
-    ("crypto.x509.parse_keypair", KEYS),
-    ("crypto.x509.parse_rsa_private_key", KEYS),
+    ("crypto.parse_private_keys", PRIVATE),
+    ("crypto.x509.parse_and_verify_certificates", CERTIFICATES),
+    ("crypto.x509.parse_and_verify_certificates_with_options", CERTIFICATES),
+    ("crypto.x509.parse_certificate_request", CERTIFICATES),
+    ("crypto.x509.parse_certificates", CERTIFICATES),
+    ("crypto.x509.parse_keypair", PRIVATE),
+    ("crypto.x509.parse_rsa_private_key", PRIVATE),
     ("graphql.is_valid", GRAPHQL),
     ("graphql.parse", GRAPHQL),
     ("graphql.parse_and_verify", GRAPHQL),
@@ -293,21 +293,21 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("graphql.parse_schema", GRAPHQL),
     ("graphql.schema_is_valid", GRAPHQL),
     ("http.send", "it would touch the network"),
-    ("io.jwt.decode_verify", KEYS),
-    ("io.jwt.encode_sign", KEYS),
-    ("io.jwt.encode_sign_raw", KEYS),
-    ("io.jwt.verify_eddsa", KEYS),
-    ("io.jwt.verify_es256", KEYS),
-    ("io.jwt.verify_es384", KEYS),
-    ("io.jwt.verify_es512", KEYS),
-    ("io.jwt.verify_ps256", KEYS),
-    ("io.jwt.verify_ps384", KEYS),
-    ("io.jwt.verify_ps512", KEYS),
-    ("io.jwt.verify_rs256", KEYS),
-    ("io.jwt.verify_rs384", KEYS),
-    ("io.jwt.verify_rs512", KEYS),
-    ("json.match_schema", "JSON schemas are not read in the gate"),
-    ("json.verify_schema", "JSON schemas are not read in the gate"),
+    ("io.jwt.decode_verify", TOKENS),
+    ("io.jwt.encode_sign", PRIVATE),
+    ("io.jwt.encode_sign_raw", PRIVATE),
+    ("io.jwt.verify_eddsa", TOKENS),
+    ("io.jwt.verify_es256", TOKENS),
+    ("io.jwt.verify_es384", TOKENS),
+    ("io.jwt.verify_es512", TOKENS),
+    ("io.jwt.verify_ps256", TOKENS),
+    ("io.jwt.verify_ps384", TOKENS),
+    ("io.jwt.verify_ps512", TOKENS),
+    ("io.jwt.verify_rs256", TOKENS),
+    ("io.jwt.verify_rs384", TOKENS),
+    ("io.jwt.verify_rs512", TOKENS),
+    ("json.match_schema", SCHEMAS),
+    ("json.verify_schema", SCHEMAS),
     ("net.lookup_ip_addr", "it would touch the network"),
     ("opa.runtime", "it would hand the gate's environment to rules, and through their messages to users"),
     ("providers.aws.sign_req", "it would handle secrets"),
@@ -317,10 +317,15 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("yaml.unmarshal", YAML),
 ];
 
-const KEYS: &str = "certificates and keys are not read in the gate";
+const PRIVATE: &str = "it would handle private keys";
+const CERTIFICATES: &str =
+    "its value is Go's own structure of a certificate, whose fields are those of a Go version";
+const TOKENS: &str = "it takes keys that the gate's cryptography does not know (P-521, RSA below 2048 bits) and key sets as a Go library \
+                      reads them, and would be `false` there";
+const SCHEMAS: &str = "its value has the messages of a Go library";
 const YAML: &str =
     "YAML is not read in the gate as OPA reads it, where `on` is a text and `0777` an octal number";
-const GRAPHQL: &str = "no pod holds GraphQL";
+const GRAPHQL: &str = "its value is the syntax tree of a Go library, or what that library takes for valid";
 
 /// The function of this name that modules may ask for.
 pub fn builtin(name: &str) -> Option<&'static Builtin> {
