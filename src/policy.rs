@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod compiled;
 pub mod contents;
+mod document;
 pub mod engine;
 mod error;
 pub mod evaluation;
@@ -17,6 +18,7 @@ mod locations;
 mod memory;
 mod outcome;
 mod program;
+mod reads;
 mod rewrite;
 pub mod set;
 pub mod signature;

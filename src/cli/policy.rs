@@ -28,7 +28,7 @@ pub async fn run(command: PolicyCommand) -> Result<Exit, Error> {
         PolicyCommand::Check(options) => check::run(&options).await,
         PolicyCommand::Build(options) => build::run(&options).await,
         PolicyCommand::Test(options) if options.watch => Box::pin(watch::run(&options)).await,
-        PolicyCommand::Test(options) => test::run(&options).await,
+        PolicyCommand::Test(options) => Box::pin(test::run(&options)).await,
         PolicyCommand::Bench(options) => bench::run(&options).await,
         PolicyCommand::Sign(options) => sign::sign(&options),
         PolicyCommand::Verify(options) => sign::verify(&options),

@@ -1,10 +1,10 @@
 //! What the files of a bundle say: the module, its data and its manifest. [`super::PolicySet::load`] checks the module
 //! itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,8 +13,38 @@ use super::memory::raise_minimum;
 use super::{Contents, Error};
 use crate::text;
 
-/// Top-level keys of the input that a bundle does not read.
+/// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
+
+/// The keys that the input has at the top.
+static KEYS: LazyLock<Omit> = LazyLock::new(|| Schema::read().properties.into_keys().collect());
+
+/// Those below `request`, `workload` and `runtime`, which are objects in every input.
+static PATHS: LazyLock<Omit> = LazyLock::new(|| Schema::read().paths());
+
+/// The parts of a JSON schema that name them.
+#[derive(Default, Deserialize)]
+struct Schema {
+    properties: BTreeMap<String, Value>,
+    definitions: BTreeMap<String, Value>,
+}
+
+impl Schema {
+    fn read() -> Self {
+        serde_json::from_str(include_str!("../../policies/schema/input.v1alpha1.json")).unwrap_or_default()
+    }
+
+    fn paths(&self) -> Omit {
+        let parents = ["request", "runtime", "workload"].into_iter();
+        let paths = parents.filter_map(|parent| {
+            let reference = self.properties.get(parent)?.get("$ref")?.as_str()?;
+            let definition = self.definitions.get(reference.strip_prefix("#/definitions/")?)?;
+            let keys = definition.get("properties")?.as_object()?.keys();
+            Some(keys.map(move |key| format!("{parent}.{key}")))
+        });
+        paths.flatten().collect()
+    }
+}
 
 /// An OPA bundle: the compiled module, its data and its manifest.
 #[derive(Clone)]
@@ -132,6 +162,15 @@ impl Bundle {
         let GateMetadata { name: _, omit, sequence, cases } = manifest.metadata.wasmgate;
         if manifest.revision.len() > MAX_REVISION {
             let reason = format!("`revision` has more than {MAX_REVISION} bytes");
+            return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
+        }
+        if let Some(unknown) = omit.iter().find(|key| !KEYS.contains(*key) && !PATHS.contains(*key)) {
+            let unknown = text::excerpt(unknown, 40);
+            let known = KEYS.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let reason = format!(
+                "`metadata.wasmgate.omit` has `{unknown}`, and the input has {known} alone, and keys below `request`, `runtime` and \
+                 `workload`, such as `request.uid`"
+            );
             return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
         }
         if cases.len() > MAX_CASES {

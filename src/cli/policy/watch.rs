@@ -18,7 +18,7 @@ pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
     let rules = &options.sources.rules;
     loop {
         let seen = state(rules);
-        if let Err(error) = super::test::run(options).await {
+        if let Err(error) = Box::pin(super::test::run(options)).await {
             if matches!(error, Error::Write(_) | Error::FindRules { .. } | Error::FindOpa { .. }) {
                 return Err(error);
             }
