@@ -27,6 +27,7 @@ pub use engine::{Engine, Limits};
 pub use error::Error;
 pub use set::{BundleFailure, Evaluation, Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
+pub use store::blames_load;
 
 use serde::{Deserialize, Serialize};
 

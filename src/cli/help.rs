@@ -11,9 +11,14 @@ pub(super) const EXPLAIN_HELP: &str = "\
 Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 an object \
-could not be read, or the command failed; 3 nothing would be denied, but an image could not be read or its program was not \
-recognised.";
+  wasmgate explain -f review.json --config gate.yaml
+  grep 0c1f2e decisions.log | wasmgate explain -f - --config gate.yaml
+An AdmissionReview is answered as `serve` answers it: by its user, operation and old object, first by the mutating webhook and then by \
+the validating one. A record of a decision log is judged again by what it holds (`decisionLog.policyInput`); neither the cluster nor a registry is \
+asked.
+Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 a document \
+could not be read or judged, or the command failed; 3 nothing would be denied, but an image could not be read or its program was not \
+recognised, or a record has masked values that a bundle reads.";
 
 pub(super) const SUGGEST_HELP: &str = "\
 Examples:

@@ -55,7 +55,7 @@ pub fn report(report: &ObjectReport, width: u16) -> String {
 }
 
 /// One line about all objects.
-pub fn summary(reports: &[ObjectReport]) -> String {
+pub fn summary(reports: &[&ObjectReport]) -> String {
     let mut counts: Vec<(ExplainOutcome, usize)> = Vec::new();
     for report in reports {
         match counts.iter_mut().find(|(outcome, _)| *outcome == report.outcome) {
