@@ -68,7 +68,8 @@ Exit codes: 0 the files were written; 2 they were not, since one is there alread
 
 pub(super) const POLICY_CHECK_HELP: &str = "\
 Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
-what `opa build` makes of it.
+what `opa build` makes of it. Where regal is on PATH or named with --regal, its errors are problems too: with your `.regal/config.yaml`, or \
+else without its rules about entry points and folders.
 Example: wasmgate policy check rules/
 Exit codes: 0 nothing is wrong; 1 something is; 2 the command failed.";
 
@@ -84,7 +85,7 @@ Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each ha
     violations: [{rule: our-registry, container: web, message: is not from}]
 
 `rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
-`--watch` shows within two seconds of a save what it changes.
+`--watch` shows within two seconds of a save what it changes. `--coverage` counts what the tests of `opa test` reach, and not the cases.
 Examples:
   wasmgate policy test rules/ --junit report.xml
   wasmgate policy test rules/ --watch --image-layouts registry.example=layouts/

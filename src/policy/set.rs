@@ -313,11 +313,15 @@ fn inputs<I: Serialize>(bundles: &[&Arc<LoadedBundle>], input: &I) -> Vec<Result
 fn unite(bundles: &[&Arc<LoadedBundle>], outcomes: Vec<Result<Vec<Violation>, String>>) -> Evaluation {
     let mut evaluation = Evaluation::default();
     for (loaded, outcome) in bundles.iter().zip(outcomes) {
-        let name = &loaded.program.bundle.name;
+        let Bundle { name, annotations, .. } = &loaded.program.bundle;
+        let known = if annotations.has_sole() { loaded.program.locations.known() } else { None };
+        let known = known.as_ref();
         match outcome {
-            Ok(found) => evaluation
-                .violations
-                .extend(found.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one })),
+            Ok(found) => evaluation.violations.extend(
+                found
+                    .into_iter()
+                    .map(|one| Violation { bundle: Some(name.clone()), ..annotations.on(one, known) }),
+            ),
             Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
         }
     }
