@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::manifest::Manifest;
+use crate::admission::rehearsal::Answered;
 use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip};
-use crate::answer::Answer;
 use crate::capability::Entry;
 use crate::grant::WasiGrant;
 use crate::image::{Evidence, ImageKind, Packaging, Shape};
@@ -108,10 +108,12 @@ pub struct Answers {
 impl Answers {
     /// The answers of a rehearsal.
     pub fn of<K>(rehearsal: &Rehearsal<K>) -> Self {
-        let whole = |answer: &Answer| serde_json::from_slice(&answer.response.to_bytes()).unwrap_or_default();
-        let mutate = rehearsal.mutate.as_ref().map(|mutate| whole(&mutate.answer));
-        Self { mutate, validate: whole(&rehearsal.validate.answer) }
+        Self { mutate: rehearsal.mutate.as_ref().map(whole), validate: whole(&rehearsal.validate) }
     }
+}
+
+fn whole<K>(answered: &Answered<K>) -> Value {
+    serde_json::from_slice(&answered.answer.response.to_bytes()).unwrap_or_default()
 }
 
 /// One container: what was found in its image, and what the policies saw of it.

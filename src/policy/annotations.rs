@@ -44,7 +44,7 @@ pub struct Annotations {
     /// `custom.severity`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
-    /// `custom.remedy`, which a violation has at its own level.
+    /// `custom.remedy`, which a violation has beside its message.
     #[serde(skip)]
     pub remedy: Option<String>,
 }

@@ -420,7 +420,7 @@ fn what_no_test_reaches_is_counted_as_opa_counts_it_and_too_little_of_it_fails()
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&["COVERAGE: 62.5 %, less than 63.0 %"]);
     // The same verdict as that of opa itself.
-    let arguments = ["test", "--threshold", "63", "-b", folder.path().to_str().unwrap()];
+    let arguments = ["test", "--coverage", "--threshold", "63", "-b", folder.path().to_str().unwrap()];
     assert!(!Command::new(program("opa")).args(arguments).output().unwrap().status.success());
     policy("test", folder.path(), &["--threshold", "101"]).fails(&["from 0 to 100"]);
     // A test that fails leaves nothing to count.
