@@ -1,10 +1,12 @@
 //! Rego bundles compiled to Wasm: loads and checks them, pools their instances, and runs them within time and memory
 //! limits. The module knows nothing about pods: it takes JSON and returns violations.
 
+mod about;
 mod annotations;
 pub mod bundle;
 pub mod compiled;
 pub mod contents;
+mod document;
 pub mod engine;
 mod error;
 mod guest;
@@ -16,12 +18,14 @@ mod locations;
 mod memory;
 mod outcome;
 mod program;
+mod reads;
 mod rewrite;
 pub mod set;
 pub mod signature;
 mod store;
 
-pub use annotations::{Annotations, annotated_rules};
+pub use about::Annotations;
+pub use annotations::annotated_rules;
 pub use bundle::Bundle;
 pub use compiled::CompiledFolder;
 pub use contents::Contents;

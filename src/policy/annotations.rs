@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::about::Annotations;
 use super::{Contents, Violation};
 use crate::text;
 use tokens::{Token, Tokens};
@@ -28,26 +29,6 @@ const MAX_BLOCK_BYTES: usize = 16 << 10;
 const DESCRIPTION_CHARS: usize = 2000;
 const REMEDY_CHARS: usize = 1000;
 const WORD_CHARS: usize = 200;
-
-/// What METADATA says of a rule (<https://www.openpolicyagent.org/docs/policy-language#annotations>).
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Annotations {
-    /// `title`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// `description`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// `custom.category`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub category: Option<String>,
-    /// `custom.severity`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub severity: Option<String>,
-    /// `custom.remedy`, which a violation has beside its message.
-    #[serde(skip)]
-    pub remedy: Option<String>,
-}
 
 /// What is said of a rule in a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
