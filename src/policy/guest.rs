@@ -100,6 +100,17 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// The bytes of a text; `None` for any other value.
+    fn string(&mut self, address: u32) -> Result<Option<&'a [u8]>, Broken> {
+        if !matches!(self.byte(address, 0)?, 4 | 8) {
+            return Ok(None);
+        }
+        let bytes = self.bytes(self.word(address, 8)?, self.word(address, 4)?)?;
+        let read = 1_usize.saturating_add(bytes.len() / 64);
+        self.left = self.left.checked_sub(read).ok_or(Broken)?;
+        Ok(Some(bytes))
+    }
+
     fn number(&self, address: u32) -> Result<Value, Broken> {
         let number = match self.byte(address, 1)? {
             1 => {
@@ -228,7 +239,20 @@ impl Orders {
     }
 }
 
+/// Most keys are texts, which are compared where they stand.
 fn sort(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
+    let mut texts = Vec::with_capacity(keys.len());
+    for key in keys {
+        match guest.string(*key)? {
+            Some(text) => texts.push((text, *key)),
+            None => return sort_values(guest, keys),
+        }
+    }
+    texts.sort_unstable();
+    Ok(texts.into_iter().map(|(_, key)| key).collect())
+}
+
+fn sort_values(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
     let mut values = Vec::with_capacity(keys.len());
     for key in keys {
         values.push((guest.value(*key)?, *key));

@@ -374,7 +374,7 @@ mod tests {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
         for strict in [false, true] {
             let rewritten = rewrite(module, strict);
-            assert!(rewritten.named && rewritten.module.len() != module.len());
+            assert!(rewritten.named && rewritten.takes_values && rewritten.module.len() != module.len());
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             assert_eq!(rewritten.functions.len(), corrections(strict).len());
         }

@@ -67,7 +67,7 @@ pub(super) type Functions = BTreeMap<i32, Builtin>;
 #[derive(Debug, Default)]
 pub(super) struct WasmHost {
     pub functions: Arc<Functions>,
-    pub exports: Option<Exports>,
+    pub exports: Option<Arc<Exports>>,
     /// What the calls of one evaluation share.
     pub call: Call,
     /// The orders that were found.
@@ -134,7 +134,7 @@ impl Exports {
 impl WasmHost {
     /// What a module may call from now on.
     pub fn serve(&mut self, functions: Arc<Functions>, exports: Exports) {
-        (self.functions, self.exports) = (functions, Some(exports));
+        (self.functions, self.exports) = (functions, Some(Arc::new(exports)));
     }
 
     /// Begins an evaluation.

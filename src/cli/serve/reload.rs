@@ -264,9 +264,8 @@ impl Reloader {
     }
 
     async fn prepare(&self) -> Result<Prepared, Error> {
-        let path = self.options.gate.images.config.as_deref();
-        refuse_cut_off(path, &self.settings.file)?;
         let read = build::settings_with(&self.options.gate, overrides(&self.options))?;
+        refuse_cut_off(self.options.gate.images.config.as_deref(), &self.settings.file, &read.file)?;
         let (settings, restart) = usable(read, &self.settings, self.is_watched);
         let (former, file) = (&self.settings.file, &settings.file);
         let objects = if self.is_watched { None } else { Some(build::objects(&settings)?) };
@@ -320,18 +319,18 @@ fn dropped(former: &File, file: &File) -> Vec<String> {
     gone.chain(ids.map(|id| format!("key `{id}`"))).collect()
 }
 
-/// Refuses a file that has lost its `policies`, bundles and keys with them: a file that was cut off while it was written reads like that.
-/// Who means it writes `policies: {}`.
-fn refuse_cut_off(path: Option<&Path>, former: &File) -> Result<(), Error> {
-    let has_own = !former.policies.bundles.is_empty() || !former.policies.keys.is_empty();
-    let Some(path) = path.filter(|_| has_own) else { return Ok(()) };
+/// Refuses a file that has lost its `policies`, all bundles and keys with them: a file that was cut off while it was written reads like
+/// that. To drop them, one writes `policies: {}`. Bundles that flags name are not lost.
+fn refuse_cut_off(path: Option<&Path>, former: &File, read: &File) -> Result<(), Error> {
+    let has_own = |file: &File| !file.policies.bundles.is_empty() || !file.policies.keys.is_empty();
+    let Some(path) = path.filter(|_| has_own(former) && !has_own(read)) else { return Ok(()) };
     if !config::lacks(&config::text_of(path)?, "policies") {
         return Ok(());
     }
     let message = "the configuration in force has bundles or keys, and the file no longer says anything of them, as if it were cut off; \
                    write `policies: {}` for a gate without bundles of its own";
-    Err(config::Error::CheckField { field: "policies".into(), value: String::new(), message: message.into() }
-        .into())
+    let (field, message) = ("policies".into(), message.into());
+    Err(config::Error::CheckField { field, value: String::new(), message }.into())
 }
 
 /// What changes when the file of the configuration does.
