@@ -21,7 +21,7 @@ use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
 use super::program::CheckedModule;
-use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome};
+use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome, store};
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
 /// needs time.
@@ -262,7 +262,7 @@ impl PolicySet {
     ) -> Result<Vec<Violation>, String> {
         let input = input?;
         let leave = self.lanes.enter(namespace, input.get().len(), stop.deadline.into()).await;
-        let leave = leave.ok_or("too many evaluations were under way")?;
+        let leave = leave.ok_or(store::TOO_MANY)?;
         let (limits, loaded, stop) = (self.limits, Arc::clone(loaded), stop.clone());
         let work = spawn_blocking(move || {
             // Held until the work has really ended, even if its result is not needed any more.
@@ -313,11 +313,15 @@ fn inputs<I: Serialize>(bundles: &[&Arc<LoadedBundle>], input: &I) -> Vec<Result
 fn unite(bundles: &[&Arc<LoadedBundle>], outcomes: Vec<Result<Vec<Violation>, String>>) -> Evaluation {
     let mut evaluation = Evaluation::default();
     for (loaded, outcome) in bundles.iter().zip(outcomes) {
-        let name = &loaded.program.bundle.name;
+        let Bundle { name, annotations, .. } = &loaded.program.bundle;
+        let known = if annotations.has_sole() { loaded.program.locations.known() } else { None };
+        let known = known.as_ref();
         match outcome {
-            Ok(found) => evaluation
-                .violations
-                .extend(found.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one })),
+            Ok(found) => evaluation.violations.extend(
+                found
+                    .into_iter()
+                    .map(|one| Violation { bundle: Some(name.clone()), ..annotations.on(one, known) }),
+            ),
             Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
         }
     }
