@@ -19,5 +19,5 @@ pub use clock::Clock;
 pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};
 pub use examine::ReviewContext;
 pub use gate::Gate;
-pub use rehearsal::{NewObject, Rehearsal, judge_as_is, rehearse};
+pub use rehearsal::{Asked, NewObject, Rehearsal, judge_as_is, rehearse, rehearse_review};
 pub use state::{Error, State};

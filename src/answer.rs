@@ -172,7 +172,7 @@ fn admitted(uid: &str) -> Response {
 
 /// Lines for kubectl: `[rule] message`; further lines of the message follow.
 fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
-    let message = format!("[{}] {}", judged.violation.rule, judged.violation.message);
+    let message = format!("[{}] {}", judged.violation.rule, judged.violation.said());
     shortened(&message).lines().map(String::from).collect()
 }
 
@@ -237,7 +237,7 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
 fn listed<'a, 'b>(denials: &'a [&'b JudgedViolation]) -> &'a [&'b JudgedViolation] {
     let mut left = LISTED_BYTES;
     let fits = |judged: &&&JudgedViolation| {
-        let bytes = judged.violation.message.len().min(MESSAGE_BYTES);
+        let bytes = judged.violation.said().len().min(MESSAGE_BYTES);
         let fits = bytes <= left;
         left = left.saturating_sub(bytes);
         fits
@@ -265,7 +265,7 @@ fn cause(workload: &Workload, judged: &JudgedViolation) -> Cause {
     let violation = &judged.violation;
     Cause {
         reason: violation.rule.clone(),
-        message: shortened(&violation.message).into_owned(),
+        message: shortened(&violation.said()).into_owned(),
         field: violation.container.as_deref().map(|name| field_of(workload, name)).unwrap_or_default(),
     }
 }

@@ -192,6 +192,18 @@ pub enum Error {
         /// What was looked for.
         program: std::path::PathBuf,
     },
+    /// There is no `regal` of this name.
+    #[error("could not find `{}`; name it with --regal, or leave --regal out", program.display())]
+    FindRegal {
+        /// What was looked for.
+        program: std::path::PathBuf,
+    },
+    /// `regal` did not do what was asked.
+    #[error("`regal lint` failed: {message}")]
+    RunRegal {
+        /// What it said.
+        message: String,
+    },
     /// `opa` did not do what was asked.
     #[error("`{command}` failed: {message}")]
     RunOpa {

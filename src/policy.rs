@@ -1,6 +1,8 @@
 //! Rego bundles compiled to Wasm: loads and checks them, pools their instances, and runs them within time and memory
 //! limits. The module knows nothing about pods: it takes JSON and returns violations.
 
+mod about;
+mod annotations;
 pub mod bundle;
 pub mod compiled;
 pub mod contents;
@@ -25,6 +27,8 @@ pub mod signature;
 mod store;
 mod verdicts;
 
+pub use about::Annotations;
+pub use annotations::annotated_rules;
 pub use bundle::Bundle;
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
@@ -34,7 +38,11 @@ pub use evaluation::{BundleFailure, Evaluation};
 pub use limits::Limits;
 pub use set::{Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
+pub use store::blames_load;
 pub use verdicts::VerdictCounts;
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +92,7 @@ pub enum MendedBy {
 }
 
 /// One violation; an element of the entry point's set (`policies/schema/violations.v1alpha1.json`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Violation {
     /// Name of the rule, in kebab-case.
@@ -103,6 +111,12 @@ pub struct Violation {
     /// What has to change.
     #[serde(default, rename = "mendedBy", skip_serializing_if = "Option::is_none")]
     pub mended_by: Option<MendedBy>,
+    /// What to do about it: what the violation itself says, else `custom.remedy` of the METADATA of its rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// What else the METADATA of its rule says. The gate says it, never a rule.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Arc<Annotations>>,
     /// Name of the bundle that has the rule. The gate says it, never a rule.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
@@ -111,8 +125,21 @@ pub struct Violation {
 impl Violation {
     /// Whether two violations say the same, whichever bundles found them.
     pub fn is_like(&self, other: &Self) -> bool {
-        let Self { rule, message, container, capability, action, mended_by, bundle: _ } = self;
+        self.is_found_like(other) && self.remedy == other.remedy
+    }
+
+    /// The same but for what they say of their remedy, which METADATA may say instead of the rule.
+    pub fn is_found_like(&self, other: &Self) -> bool {
+        let Self { rule, message, container, capability, action, mended_by, .. } = self;
         (rule, message, container) == (&other.rule, &other.message, &other.container)
             && (capability, action, mended_by) == (&other.capability, &other.action, &other.mended_by)
+    }
+
+    /// The message, and in a line of its own what to do about it.
+    pub fn said(&self) -> Cow<'_, str> {
+        match &self.remedy {
+            Some(remedy) => Cow::Owned(format!("{}\nremedy: {remedy}", self.message)),
+            None => Cow::Borrowed(&self.message),
+        }
     }
 }

@@ -45,8 +45,8 @@ pub struct Answered<K> {
 pub struct Rehearsal<K> {
     /// The object as the mutating webhook receives it.
     pub received: Value,
-    /// The mutating webhook.
-    pub mutate: Answered<()>,
+    /// The mutating webhook; `None` if only the validating one was asked.
+    pub mutate: Option<Answered<()>>,
     /// The validating webhook, for the object after the mutating one.
     pub validate: Answered<K>,
 }
@@ -55,7 +55,8 @@ impl<K> Rehearsal<K> {
     /// The warnings that a user who applies the object sees. The API server prints equal warnings once.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = Vec::new();
-        for line in [&self.mutate.answer, &self.validate.answer].iter().flat_map(|a| &a.response.warnings) {
+        let answers = self.mutate.iter().map(|mutate| &mutate.answer).chain([&self.validate.answer]);
+        for line in answers.flat_map(|answer| &answer.response.warnings) {
             if !warnings.contains(line) {
                 warnings.push(line.clone());
             }
@@ -65,13 +66,17 @@ impl<K> Rehearsal<K> {
 
     /// Why the object could not be read, planned or judged.
     pub fn error(&self) -> Option<&Error> {
-        self.mutate.ending.error().or_else(|| self.validate.ending.error())
+        let planned = self.mutate.as_ref().and_then(|mutate| mutate.ending.error());
+        planned.or_else(|| self.validate.ending.error())
     }
 
     /// The same rehearsal, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         let Self { received, mutate, validate } = self;
-        let mutate = Answered { ending: mutate.ending.into_result()?, ..mutate };
+        let read = |mutate: Answered<()>| {
+            Ok::<_, Error>(Answered { ending: mutate.ending.into_result()?, ..mutate })
+        };
+        let mutate = mutate.map(read).transpose()?;
         let validate = Answered { ending: validate.ending.into_result()?, ..validate };
         Ok(Self { received, mutate, validate })
     }
@@ -79,7 +84,8 @@ impl<K> Rehearsal<K> {
     /// The plan for the pod, or for the pods of a template, and the object before the change.
     /// `None` if nothing was planned.
     pub fn plan(&self) -> Option<(&Value, &Plan)> {
-        match (self.mutate.ending.conclusion(), self.validate.ending.conclusion()) {
+        let mutated = self.mutate.as_ref().and_then(|mutate| mutate.ending.conclusion());
+        match (mutated, self.validate.ending.conclusion()) {
             (Some(Conclusion::Planned(plan)), _) => Some((&self.received, plan)),
             (_, Some(Conclusion::JudgedAsPods { before, plan, .. })) => Some((before, plan)),
             _ => None,
@@ -99,16 +105,58 @@ pub async fn rehearse<K>(
         || new.object.clone(),
         |kind| api_server::received(new.object, kind, new.namespace, state.cluster()),
     );
-    let mut review = review(new, &received)?;
+    let review = review(new, &received)?;
+    in_order(state, inspector, review, received, (Asked::Both, budget), keep).await
+}
+
+/// The webhooks that are asked about a review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Both, in the order of the API server.
+    Both,
+    /// The validating webhook alone, about the object as it stands in the review.
+    Validate,
+}
+
+/// What the webhooks answer to a review as the API server sends it: with its user, its operation and its old object, and
+/// nothing completed. The validating webhook gets the object as the mutating one leaves it.
+pub async fn rehearse_review<K>(
+    state: &State,
+    inspector: &Inspector,
+    review: Review,
+    (asked, budget): (Asked, Duration),
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Result<Rehearsal<K>, Error> {
+    // One that is not read here is not read by the webhooks either, which say so.
+    let object = review.object.as_deref().map(|object| serde_json::from_str(object.get()));
+    let received = object.and_then(Result::ok).unwrap_or_default();
+    in_order(state, inspector, review, received, (asked, budget), keep).await
+}
+
+async fn in_order<K>(
+    state: &State,
+    inspector: &Inspector,
+    mut review: Review,
+    received: Value,
+    (asked, budget): (Asked, Duration),
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Result<Rehearsal<K>, Error> {
     let clock = Clock::start(budget);
-    let asked = ReviewContext { state, inspector, webhook: Webhook::Mutate, review: &review, clock };
-    let mutate = answered(&asked, |_| ()).await;
-    if let Some(Conclusion::Planned(plan)) = mutate.ending.conclusion() {
+    let mutate = match asked {
+        Asked::Validate => None,
+        Asked::Both => {
+            let context =
+                ReviewContext { state, inspector, webhook: Webhook::Mutate, review: &review, clock };
+            Some(answered(&context, |_| ()).await)
+        }
+    };
+    let planned = mutate.as_ref().and_then(|mutate| mutate.ending.conclusion());
+    if let Some(Conclusion::Planned(plan)) = planned {
         review.object = Some(to_raw_value(&plan.object).map_err(Error::WriteObject)?);
     }
-    let asked =
+    let context =
         ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock: clock.again() };
-    let validate = answered(&asked, keep).await;
+    let validate = answered(&context, keep).await;
     Ok(Rehearsal { received, mutate, validate })
 }
 

@@ -14,8 +14,9 @@ use super::State;
 use crate::audit::mask::REDACTED;
 use crate::audit::record::POLICY_INPUT;
 use crate::grant::exception::PodIdentity;
+use crate::judge::verdict::POLICY_ERROR;
 use crate::judge::{self, EnforcementLabels, Exemption, ExemptionContext, JudgedViolation, Verdict};
-use crate::policy::{EnforcementAction, Violation};
+use crate::policy::{EnforcementAction, Violation, blames_load};
 
 /// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.
 const OTHER: &str = "";
@@ -142,10 +143,21 @@ struct ContainerFacts {
 pub enum Left {
     /// No policy judged it.
     NotJudged,
-    /// The gate failed.
+    /// The gate failed, or had too much to do for a bundle: what its rules would have said then is not known.
     Failed,
     /// The record does not hold what the rules read.
     NoInput,
+}
+
+impl Left {
+    /// The reason, for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotJudged => "no policy judged it",
+            Self::Failed => "the gate had failed, or had too much to do",
+            Self::NoInput => "it lacks what the rules read (`decisionLog.policyInput`)",
+        }
+    }
 }
 
 /// A decision that was judged again.
@@ -164,7 +176,7 @@ pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replay
     if recorded.path != crate::review::Webhook::Validate.decision_path() || recorded.bundles.is_empty() {
         return Err(Left::NotJudged);
     }
-    if recorded.error.is_some() {
+    if recorded.error.is_some() || recorded.found().iter().any(is_by_load) {
         return Err(Left::Failed);
     }
     let input = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
@@ -179,6 +191,10 @@ pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replay
     }
     let is_undecidable = is_sensitive || (!hidden.is_empty() && is_unlike(state, recorded, &found));
     Ok(Replayed { found, hidden, is_undecidable })
+}
+
+fn is_by_load(found: &RecordedFinding) -> bool {
+    found.rule == POLICY_ERROR && blames_load(&found.message)
 }
 
 /// Whether the bundles of then find something else now, whatever is done about it. Only what is masked can be the reason.

@@ -142,7 +142,7 @@ fn sentence(record: &Record, reason: &str) -> String {
     let found =
         record.result.violations.iter().filter(|violation| violation.violation.action == Some(action));
     let mut said: Vec<String> = found
-        .map(|violation| format!("[{}] {}", violation.violation.rule, violation.violation.message))
+        .map(|violation| format!("[{}] {}", violation.violation.rule, violation.violation.said()))
         .collect();
     if said.is_empty() {
         said.extend(record.error.as_ref().map(|error| error.message.clone()));

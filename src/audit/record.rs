@@ -397,7 +397,7 @@ pub(super) mod tests {
             capability: Some("net.tcp.connect".into()),
             action: Some(EnforcementAction::Deny),
             mended_by: Some(MendedBy::Grant),
-            bundle: None,
+            ..Violation::default()
         };
         let image = ImageSummary {
             container: "api".into(),
@@ -547,7 +547,7 @@ pub(super) mod tests {
             capability: None,
             action: Some(EnforcementAction::Audit),
             mended_by: Some(MendedBy::Pod),
-            bundle: None,
+            ..Violation::default()
         };
         let exempted = Exemption {
             exception: "shop/legacy".into(),

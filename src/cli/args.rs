@@ -44,7 +44,7 @@ pub enum Command {
     /// Serve the mutating and validating webhooks
     #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeOptions>),
-    /// Show what the gate would do with manifests: images, patch, capabilities, verdict
+    /// Show what the gate would do with manifests, reviews and records: images, patch, capabilities, verdict
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<ExplainOptions>),
     /// Write the smallest WasiGrant that would admit manifests or an image
@@ -207,7 +207,7 @@ fn capability(name: &str) -> Result<Capability, String> {
 /// Options of `explain`.
 #[derive(Debug, Clone, Parser)]
 pub struct ExplainOptions {
-    /// Manifest file, folder, or `-` for standard input (repeatable)
+    /// Manifests, `AdmissionReview` documents or decision records: file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]
     pub files: Vec<PathBuf>,
     /// Namespace for objects that name none
@@ -219,6 +219,9 @@ pub struct ExplainOptions {
     /// Also print the input document of the policies, for rule authors
     #[arg(long)]
     pub show_input: bool,
+    /// Ask the validating webhook alone about a review, such as one that it has received
+    #[arg(long)]
+    pub validate_only: bool,
     /// Longest time to look at the images of one object, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,

@@ -11,9 +11,14 @@ pub(super) const EXPLAIN_HELP: &str = "\
 Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 an object \
-could not be read, or the command failed; 3 nothing would be denied, but an image could not be read or its program was not \
-recognised.";
+  wasmgate explain -f review.json --config gate.yaml
+  grep 0c1f2e decisions.log | wasmgate explain -f - --config gate.yaml
+An AdmissionReview is answered as `serve` answers it: by its user, operation and old object, first by the mutating webhook and then by \
+the validating one. A record of a decision log is judged again by what it holds (`decisionLog.policyInput`); neither the cluster nor a registry is \
+asked.
+Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 a document \
+could not be read or judged, or the command failed; 3 nothing would be denied, but an image could not be read or its program was not \
+recognised, or a record has masked values that a bundle reads.";
 
 pub(super) const SUGGEST_HELP: &str = "\
 Examples:
@@ -63,7 +68,8 @@ Exit codes: 0 the files were written; 2 they were not, since one is there alread
 
 pub(super) const POLICY_CHECK_HELP: &str = "\
 Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
-what `opa build` makes of it.
+what `opa build` makes of it. Where regal is on PATH or named with --regal, its errors are problems too: with your `.regal/config.yaml`, or \
+else without its rules about entry points and folders.
 Example: wasmgate policy check rules/
 Exit codes: 0 nothing is wrong; 1 something is; 2 the command failed.";
 
@@ -79,7 +85,7 @@ Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each ha
     violations: [{rule: our-registry, container: web, message: is not from}]
 
 `rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
-`--watch` shows within two seconds of a save what it changes.
+`--watch` shows within two seconds of a save what it changes. `--coverage` counts what the tests of `opa test` reach, and not the cases.
 Examples:
   wasmgate policy test rules/ --junit report.xml
   wasmgate policy test rules/ --watch --image-layouts registry.example=layouts/

@@ -74,6 +74,11 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     Ok(manifests)
 }
 
+/// The text of every file that the paths stand for, each with the name of the file for messages.
+pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
+    files_of(paths)?.iter().map(|file| Ok((display(file), text_of(file)?))).collect()
+}
+
 /// Reads every object like [`read`], but with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a
 /// string. Each document stands for itself: the outer error is about a file that cannot be read, an inner one about its text.
 pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Error>>, Error> {
@@ -181,12 +186,16 @@ fn text_of(path: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
+/// The documents of one file, whatever they are.
+pub fn values(origin: &str, text: &str) -> Result<Vec<Value>, Error> {
+    serde_saphyr::from_multiple_with_options(text, plain())
+        .map_err(|e| Error::ReadManifest { path: origin.to_string(), message: e.to_string() })
+}
+
 /// The objects of one file.
 pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, plain())
-        .map_err(|e| Error::ReadManifest { path: origin.to_string(), message: e.to_string() })?;
     let mut manifests = Vec::new();
-    for objects in each(origin, values) {
+    for objects in each(origin, values(origin, text)?) {
         manifests.extend(objects?);
     }
     Ok(manifests)
@@ -207,14 +216,19 @@ fn each(origin: &str, values: Vec<Value>) -> impl Iterator<Item = Result<Vec<Man
 
 /// The objects of one document; `index` is its place among several.
 fn document(origin: &str, index: Option<usize>, value: Value) -> Result<Vec<Manifest>, Error> {
-    let origin =
-        index.map_or_else(|| origin.to_string(), |index| format!("{origin}, document {}", index + 1));
+    let origin = place(origin, index);
     let mut manifests = Vec::new();
     flatten(origin, value, &mut manifests)?;
     Ok(manifests)
 }
 
-fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> Result<(), Error> {
+/// A document of a file, for messages; `index` is its place among several.
+pub fn place(origin: &str, index: Option<usize>) -> String {
+    index.map_or_else(|| origin.to_string(), |index| format!("{origin}, document {}", index + 1))
+}
+
+/// Adds the object, or the items of a list.
+pub fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> Result<(), Error> {
     if value.is_null() {
         return Ok(());
     }

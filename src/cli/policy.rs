@@ -1,15 +1,18 @@
 //! `wasmgate policy`: what authors of rules need, on the engine that will run them. Rego is parsed, typed and compiled by
 //! the author's own `opa`; what runs in the gate is tried on the gate's engine.
 
+pub mod annotate;
 pub mod archive;
 pub mod bench;
 pub mod build;
 pub mod case;
 pub mod cases;
 pub mod check;
+pub mod coverage;
 pub mod junit;
 pub mod new;
 pub mod opa;
+pub mod regal;
 pub mod result;
 pub mod sign;
 pub mod test;

@@ -14,7 +14,7 @@ use super::report::{ExplainOutcome, ImageReport, ObjectReport};
 use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
-use crate::policy::EnforcementAction;
+use crate::policy::{Annotations, EnforcementAction};
 use crate::text;
 use crate::workload::Role;
 
@@ -55,7 +55,7 @@ pub fn report(report: &ObjectReport, width: u16) -> String {
 }
 
 /// One line about all objects.
-pub fn summary(reports: &[ObjectReport]) -> String {
+pub fn summary(reports: &[&ObjectReport]) -> String {
     let mut counts: Vec<(ExplainOutcome, usize)> = Vec::new();
     for report in reports {
         match counts.iter_mut().find(|(outcome, _)| *outcome == report.outcome) {
@@ -226,7 +226,8 @@ fn violation(judged: &JudgedViolation, width: u16) -> String {
         EnforcementAction::Warn => YELLOW,
         EnforcementAction::Audit => DIM,
     };
-    let mut lines = judged.violation.message.lines();
+    let said = judged.violation.said();
+    let mut lines = said.lines();
     let rule = format!("[{}]", text::visible(&judged.violation.rule));
     let first = format!("{rule} {}", text::line(lines.next().unwrap_or_default()));
     let wrapped = hanging("    ", VERDICT_COLUMN, &first, width);
@@ -234,16 +235,28 @@ fn violation(judged: &JudgedViolation, width: u16) -> String {
     for line in lines {
         let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, text::line(line));
     }
+    let line = |line: &str| format!("{:1$}{2}\n", "", VERDICT_COLUMN + 2, paint(DIM, &text::line(line)));
+    if let Some(about) = judged.violation.annotations.as_deref().and_then(about) {
+        out.push_str(&line(&about));
+    }
     if let (Some(action), Some(bundle)) = (judged.shadow, &judged.violation.bundle) {
-        let line = format!("bundle `{bundle}` runs in the shadow; in force it would {}", action.as_str());
-        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &text::line(&line)));
+        let shadow = format!("bundle `{bundle}` runs in the shadow; in force it would {}", action.as_str());
+        out.push_str(&line(&shadow));
     }
     if let Some(exempted) = &judged.exempted {
-        let line = format!(
+        out.push_str(&line(&format!(
             "excepted by WasiException {} until {}: {}",
             exempted.exception, exempted.expires_at, exempted.reason
-        );
-        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &text::line(&line)));
+        )));
     }
     out
+}
+
+/// What METADATA says of a rule, in one line.
+fn about(annotations: &Annotations) -> Option<String> {
+    let named = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("{name} {value}"));
+    let Annotations { title, severity, category, .. } = annotations;
+    let parts = [title.clone(), named("severity", severity), named("category", category)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

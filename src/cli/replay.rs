@@ -1,6 +1,6 @@
 //! `wasmgate replay`: what other policies would have said of recorded decisions.
 
-mod compare;
+pub mod compare;
 mod report;
 mod table;
 

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::manifest::Manifest;
+use crate::admission::rehearsal::Answered;
 use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip};
 use crate::capability::Entry;
 use crate::grant::WasiGrant;
@@ -80,6 +81,9 @@ pub struct ObjectReport {
     pub suggested_grant: Option<String>,
     /// Violations of the rules.
     pub violations: Vec<JudgedViolation>,
+    /// What the webhooks answer to an AdmissionReview.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
     /// The input document of the policies, with `--show-input`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
@@ -89,6 +93,27 @@ pub struct ObjectReport {
     /// The object before and after, for the diff.
     #[serde(skip)]
     pub before_after: Option<(Value, Value)>,
+}
+
+/// The answers of the webhooks to one AdmissionReview, as the API server gets them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answers {
+    /// The mutating webhook's; absent if it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutate: Option<Value>,
+    /// The validating webhook's, about the object as the mutating one left it.
+    pub validate: Value,
+}
+
+impl Answers {
+    /// The answers of a rehearsal.
+    pub fn of<K>(rehearsal: &Rehearsal<K>) -> Self {
+        Self { mutate: rehearsal.mutate.as_ref().map(whole), validate: whole(&rehearsal.validate) }
+    }
+}
+
+fn whole<K>(answered: &Answered<K>) -> Value {
+    serde_json::from_slice(&answered.answer.response.to_bytes()).unwrap_or_default()
 }
 
 /// One container: what was found in its image, and what the policies saw of it.
@@ -264,6 +289,7 @@ impl ObjectReport {
             notices: plan.map(|(_, plan)| plan.notices.clone()).unwrap_or_default(),
             suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
             violations: judged.map(|j| j.judgement.verdict.violations.clone()).unwrap_or_default(),
+            answers: None,
             input: judged.and_then(|judged| judged.kept.input.clone()),
             remarks: remarks(rehearsal),
             before_after: plan.map(|(before, plan)| (before.clone(), plan.object.clone())),

@@ -214,7 +214,7 @@ fn blocked(violations: &[JudgedViolation], open: &[Open]) -> Vec<String> {
         } else {
             "no grant can allow this"
         };
-        format!("[{}] {} ({why})", violation.rule, violation.message)
+        format!("[{}] {} ({why})", violation.rule, violation.said())
     };
     denied().filter(left).filter(|violation| !left_out(violation)).map(line).collect()
 }

@@ -182,6 +182,8 @@ pub fn decide(
             capability: None,
             action: None,
             mended_by: None,
+            remedy: None,
+            annotations: None,
             bundle: Some(failure.bundle),
         },
     });
@@ -218,7 +220,7 @@ mod tests {
             capability: None,
             action,
             mended_by: None,
-            bundle: None,
+            ..Violation::default()
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
 use super::memory::raise_minimum;
 use super::{Contents, Error};
 use crate::text;
@@ -61,6 +62,8 @@ pub struct Bundle {
     pub(super) omit: Arc<Omit>,
     /// Place in the order of the bundles of this name; a later one has a higher number.
     pub sequence: Option<u64>,
+    /// What METADATA says of its rules.
+    pub(super) annotations: Arc<RuleAnnotations>,
     /// Documents that it is tried with.
     pub(super) cases: Arc<[TrialCase]>,
     /// Whether it runs in the shadow: what it finds is recorded and decides nothing.
@@ -85,6 +88,14 @@ impl fmt::Debug for Bundle {
 struct BundleManifest {
     revision: String,
     metadata: Metadata,
+    wasm: Vec<WasmResolver>,
+}
+
+/// What opa writes of an entry point.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WasmResolver {
+    annotations: Vec<EntryPointAnnotations>,
 }
 
 /// The gate's part of `metadata`, which OPA leaves to users of bundles.
@@ -102,6 +113,8 @@ struct GateMetadata {
     omit: Omit,
     sequence: Option<u64>,
     cases: Vec<TrialCase>,
+    /// What METADATA says of each rule.
+    rules: BTreeMap<String, RuleText>,
 }
 
 /// A document that a bundle is tried with before it is used.
@@ -159,7 +172,12 @@ impl Bundle {
             let reason = "expected an object".into();
             return Err(Error::ParseFile { bundle: name.into(), file: "data.json", reason });
         }
-        let GateMetadata { name: _, omit, sequence, cases } = manifest.metadata.wasmgate;
+        let GateMetadata { name: _, omit, sequence, cases, rules } = manifest.metadata.wasmgate;
+        let at_entry_point = match manifest.wasm.as_slice() {
+            [only] => only.annotations.as_slice(),
+            _ => &[],
+        };
+        let annotations = RuleAnnotations::of(rules, files, at_entry_point);
         if manifest.revision.len() > MAX_REVISION {
             let reason = format!("`revision` has more than {MAX_REVISION} bytes");
             return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
@@ -184,6 +202,7 @@ impl Bundle {
             data: Arc::new(data),
             omit: Arc::new(omit),
             sequence,
+            annotations: annotations.into(),
             cases: cases.into(),
             is_shadow: false,
         })

@@ -77,7 +77,7 @@ mod tests {
         let found = violations(&json!([{"result": [
             {"rule": "a", "message": "b"},
             {"rule": "c", "message": "d", "container": "e", "capability": "fs", "action": "warn",
-             "mendedBy": "ambient-grant"},
+             "mendedBy": "ambient-grant", "remedy": "f"},
         ]}]))
         .unwrap();
         let bare = Violation {
@@ -87,7 +87,7 @@ mod tests {
             capability: None,
             action: None,
             mended_by: None,
-            bundle: None,
+            ..Violation::default()
         };
         let full = Violation {
             rule: "c".into(),
@@ -96,7 +96,8 @@ mod tests {
             capability: Some("fs".into()),
             action: Some(EnforcementAction::Warn),
             mended_by: Some(MendedBy::AmbientGrant),
-            bundle: None,
+            remedy: Some("f".into()),
+            ..Violation::default()
         };
         assert_eq!(found, [bare, full]);
         assert_eq!(violations(&json!([{"result": []}])), Ok(Vec::new()));
@@ -130,6 +131,11 @@ mod tests {
                 json!([{"result": [{"rule": "a", "message": "b", "bundle": "other"}]}]),
                 "unknown field `bundle`",
             ),
+            (
+                json!([{"result": [{"rule": "a", "message": "b", "annotations": {}}]}]),
+                "unknown field `annotations`",
+            ),
+            (json!([{"result": [{"rule": "a", "message": "b", "remedy": 1}]}]), "expected a string"),
             (
                 json!([{"result": [{"rule": "a", "message": "b", "mendedBy": "luck"}]}]),
                 "unknown variant `luck`",

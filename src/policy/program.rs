@@ -73,19 +73,21 @@ fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
     if bundle.omit.is_empty() {
         return Ok(());
     }
-    let InputReads { keys, paths, whole_keys, is_whole } = InputReads::of(&bundle.module);
+    let InputReads { keys, paths, possible_paths, whole_keys, is_whole } = InputReads::of(&bundle.module);
     if let Some(key) = bundle.omit.iter().find(|key| keys.contains(*key) || paths.contains(*key)) {
         return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
     }
-    let is_of_whole = |path: &&String| path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key));
-    if let Some(path) = bundle.omit.iter().find(is_of_whole) {
+    let may_be_read = |path: &&String| {
+        possible_paths.contains(*path) || path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key))
+    };
+    if let Some(path) = bundle.omit.iter().find(may_be_read) {
         let name = &bundle.name;
         tracing::warn!(
             bundle = name,
             path,
-            "not omitted, since rules use the value that it is a part of without naming a key of it"
+            "not omitted, since rules may read it: they use the value that it is a part of without naming a key of it"
         );
-        bundle.omit = Arc::new(bundle.omit.iter().filter(|path| !is_of_whole(path)).cloned().collect());
+        bundle.omit = Arc::new(bundle.omit.iter().filter(|path| !may_be_read(path)).cloned().collect());
     }
     if is_whole {
         let bundle_name = &bundle.name;

@@ -22,6 +22,8 @@ pub(super) struct InputReads {
     pub keys: BTreeSet<String>,
     /// The keys that they name of what is at a key, as `request.uid`.
     pub paths: BTreeSet<String>,
+    /// Further ones, of which it is not certain: the local that holds the value holds that of another key elsewhere.
+    pub possible_paths: BTreeSet<String>,
     /// The keys whose value they also use in ways that name no key of it. They may read any of these then.
     pub whole_keys: BTreeSet<String>,
     /// Whether they also use it in ways that name no key, such as `input[key]` and `walk(input)`. They may read any key then.
@@ -54,8 +56,9 @@ impl InputReads {
             if locals.inputs.contains(local) {
                 self.add_use_of_input(code, after, &mut locals);
             }
-            for key in locals.values.get(local).cloned().unwrap_or_default() {
-                self.add_use_of_value(code, &key, after, &mut locals);
+            let keys = locals.values.get(local).cloned().unwrap_or_default();
+            for key in &keys {
+                self.add_use_of_value(code, (key, keys.len() == 1), after, &mut locals);
             }
         }
     }
@@ -80,11 +83,20 @@ impl InputReads {
         }
     }
 
-    fn add_use_of_value(&mut self, code: &Code<'_>, key: &str, after: &[Step], locals: &mut Locals) {
+    fn add_use_of_value(
+        &mut self,
+        code: &Code<'_>,
+        (key, is_certain): (&str, bool),
+        after: &[Step],
+        locals: &mut Locals,
+    ) {
         match after {
             [Step::Constant(address), Step::Call(get), ..] if code.is_get(*get) => {
                 match code.text(*address) {
-                    Some(below) => self.paths.extend([format!("{key}.{below}")]),
+                    Some(below) => {
+                    let paths = if is_certain { &mut self.paths } else { &mut self.possible_paths };
+                    paths.extend([format!("{key}.{below}")]);
+                }
                     None => self.whole_keys.extend([key.to_string()]),
                 }
             }
@@ -157,15 +169,13 @@ mod tests {
             (keys, reads.is_whole),
             (vec!["apiVersion", "containers", "options", "request", "runtime", "workload"], false)
         );
-        let below = |key: &str| {
-            reads
-                .paths
-                .iter()
-                .filter_map(|path| path.strip_prefix(key)?.strip_prefix('.'))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(below("request"), ["operation", "subResource"]);
-        assert_eq!(below("workload"), ["hostIPC", "hostNetwork", "hostPID", "namespace", "template"]);
+        let may_read = |path: &str| reads.paths.contains(path) || reads.possible_paths.contains(path);
+        for path in ["request.operation", "request.subResource", "workload.hostIPC", "workload.template"] {
+            assert!(may_read(path), "{path}: {reads:?}");
+        }
+        for path in ["request.uid", "request.name", "request.user", "workload.name", "workload.labels"] {
+            assert!(!may_read(path), "{path}: {reads:?}");
+        }
         for key in ["request", "workload", "runtime"] {
             assert!(!reads.whole_keys.contains(key), "{key}");
         }

@@ -23,7 +23,7 @@ use super::lanes::Lanes;
 use super::locations;
 use super::program::CheckedModule;
 use super::verdicts::{BundleId, VerdictCounts, Verdicts};
-use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome};
+use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome, store};
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
 /// needs time.
@@ -239,8 +239,10 @@ impl PolicySet {
             .iter()
             .zip(inputs)
             .map(|(loaded, input)| self.find_or_run(loaded, namespace, input, &stop));
-        let names = bundles.iter().map(|loaded| &loaded.program.bundle.name);
-        Evaluation::of(names.zip(join_all(runs).await))
+        let outcomes = bundles.iter().zip(join_all(runs).await).map(|(loaded, outcome)| {
+            (&loaded.program.bundle.name, outcome.map(|found| loaded.annotated(found)))
+        });
+        Evaluation::of(outcomes)
     }
 
     /// What one bundle found on the same input earlier, or finds now.
@@ -275,7 +277,7 @@ impl PolicySet {
         stop: &Stop,
     ) -> Result<Ran, String> {
         let leave = self.lanes.enter(namespace, input.get().len(), stop.deadline.into()).await;
-        let leave = leave.ok_or("too many evaluations were under way")?;
+        let leave = leave.ok_or(store::TOO_MANY)?;
         let (limits, loaded, stop) = (self.limits, Arc::clone(loaded), stop.clone());
         let work = spawn_blocking(move || {
             // Held until the work has really ended, even if its result is not needed any more.
@@ -381,6 +383,15 @@ impl LoadedBundle {
             self.put_back(instance);
         }
         Ok(())
+    }
+
+    /// The same with what the METADATA of its rules says of them.
+    fn annotated(&self, found: Found) -> Found {
+        let annotations = &self.program.bundle.annotations;
+        let known = if annotations.has_sole() { self.program.locations.known() } else { None };
+        let known = known.as_ref();
+        let violations = found.violations.into_iter().map(|one| annotations.on(one, known)).collect();
+        Found { violations, ..found }
     }
 
     /// The violations of the rules on `input`, or why they could not be evaluated.

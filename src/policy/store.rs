@@ -159,9 +159,20 @@ pub(super) fn describe(error: &wasmtime::Error, budget: &EvaluationBudget) -> St
     }
 }
 
+/// Why one was not done in time.
+const TOO_MUCH: &str = "the machine has too much to do";
+/// Why one did not begin.
+pub(super) const TOO_MANY: &str = "too many evaluations were under way";
+
+/// Whether a message about an evaluation that failed blames the machine: neither the rules nor the input are the reason, and another
+/// time it may succeed.
+pub fn blames_load(message: &str) -> bool {
+    [TOO_MUCH, TOO_MANY].iter().any(|reason| message.ends_with(reason))
+}
+
 /// What is said of one that was not done in time: the fuel that it used is within the limit, so no rule is to blame.
 pub(super) fn timed_out(limits: Limits) -> String {
-    format!("it was not done within {:?}, since the machine has too much to do", limits.time)
+    format!("it was not done within {:?}, since {TOO_MUCH}", limits.time)
 }
 
 fn mebibytes(bytes: usize) -> String {

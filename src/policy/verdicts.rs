@@ -95,10 +95,11 @@ impl Verdicts {
 fn weight(found: &[Violation]) -> u32 {
     let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let texts = found.iter().map(|violation| {
-        let Violation { rule, message, container, capability, bundle, action: _, mended_by: _ } = violation;
+        // The gate adds the name of the bundle and its METADATA afterwards.
+        let Violation { rule, message, container, capability, remedy, .. } = violation;
         let texts = rule.len().saturating_add(message.len());
         let texts =
-            texts.saturating_add(of(container)).saturating_add(of(capability)).saturating_add(of(bundle));
+            texts.saturating_add(of(container)).saturating_add(of(capability)).saturating_add(of(remedy));
         texts.saturating_add(size_of::<Violation>())
     });
     u32::try_from(texts.fold(ENTRY_BYTES, usize::saturating_add)).unwrap_or(u32::MAX)
@@ -116,6 +117,8 @@ mod tests {
             capability: None,
             action: None,
             mended_by: None,
+            remedy: None,
+            annotations: None,
             bundle: None,
         }
     }

@@ -43,6 +43,7 @@ fn wasmgate() -> Command {
         "RUST_LOG",
         "RUST_BACKTRACE",
         "WASMGATE_OPA",
+        "WASMGATE_REGAL",
     ] {
         command.env_remove(name);
     }

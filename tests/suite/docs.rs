@@ -6,14 +6,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use tempfile::TempDir;
 use wasmgate::cli::Args;
 
+use crate::support::control_plane::free_ports;
 use crate::support::process::{compiled, program, root};
+use crate::support::registry::Registry;
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
 const PAGES: &[&str] = &["README.md", "docs/tutorial.md", "docs/policy-authors.md"];
@@ -28,25 +30,50 @@ const CUT: &str = "  …";
 /// The end of a block.
 const END: &str = "```\n";
 
-/// A reader's shell: a folder with the clone's files, and `wasmgate` and `opa` on the path.
+/// A reader's shell: a folder with the clone's files, and `wasmgate`, `opa` and `regal` on the path.
 struct Shell {
     folder: TempDir,
     path: String,
     /// `export` lines so far.
     exports: String,
+    /// What a page says where the real address is another one.
+    addresses: Vec<(&'static str, String)>,
+    _registry: Option<Registry>,
+}
+
+/// The addresses of a page: its registry, the webhooks and the probes of its gate.
+const REGISTRY: &str = "127.0.0.1:5000";
+const WEBHOOKS: &str = "127.0.0.1:8443";
+const PROBES: &str = "127.0.0.1:8080";
+
+impl Drop for Shell {
+    /// Ends what a page began and a failure left running.
+    fn drop(&mut self) {
+        for name in ["watch.pid", "gate.pid"] {
+            if let Ok(id) = fs::read_to_string(self.folder.path().join(name)) {
+                let _ = Command::new("kill").arg(id.trim()).stderr(Stdio::null()).status();
+            }
+        }
+    }
 }
 
 impl Shell {
-    fn new() -> Self {
+    /// With a registry if the page speaks of one.
+    fn of(page: &str) -> Self {
+        let registry = page.contains(REGISTRY).then(Registry::start);
+        let mut addresses: Vec<_> = registry.iter().map(|one| (REGISTRY, one.host.clone())).collect();
+        let ports = free_ports(2);
+        addresses
+            .extend([WEBHOOKS, PROBES].into_iter().zip(ports.iter().map(|port| format!("127.0.0.1:{port}"))));
         let folder = tempfile::tempdir().unwrap();
         for name in ["manifests", "policies", "docs"] {
             symlink(root().join(name), folder.path().join(name)).unwrap();
         }
-        let programs = [PathBuf::from(env!("CARGO_BIN_EXE_wasmgate")), program("opa")];
+        let programs = [PathBuf::from(env!("CARGO_BIN_EXE_wasmgate")), program("opa"), program("regal")];
         let folders: Vec<_> =
             programs.iter().map(|program| program.parent().unwrap().display().to_string()).collect();
         let path = format!("{}:{}", folders.join(":"), std::env::var("PATH").unwrap());
-        Self { folder, path, exports: String::new() }
+        Self { folder, path, exports: String::new(), addresses, _registry: registry }
     }
 
     /// The output of a command on both streams, as on a terminal of 120 columns without colour.
@@ -54,7 +81,9 @@ impl Shell {
         if command.starts_with("export ") {
             writeln!(self.exports, "{command}").unwrap();
         }
-        let script = format!("exec 2>&1\n{}{command}\n", self.exports);
+        let real =
+            self.addresses.iter().fold(command.to_string(), |text, (page, real)| text.replace(page, real));
+        let script = format!("exec 2>&1\n{}{real}\n", self.exports);
         let output = Command::new("bash")
             .args(["-c", &script])
             .current_dir(self.folder.path())
@@ -62,12 +91,23 @@ impl Shell {
             .env("COLUMNS", "120")
             .env("NO_COLOR", "1")
             .env("WASMGATE_COMPILED_DIR", compiled())
+            // `manifests/samples/send` knows the port by it.
+            .env("WASMGATE_PORT", self.port(WEBHOOKS))
             .output()
             .unwrap();
-        String::from_utf8(output.stdout).unwrap().lines().fold(String::new(), |mut text, line| {
+        let said = String::from_utf8(output.stdout).unwrap();
+        let said = self.addresses.iter().fold(said, |text, (page, real)| text.replace(real, page));
+        said.lines().fold(String::new(), |mut text, line| {
             writeln!(text, "{}", line.trim_end()).unwrap();
             text
         })
+    }
+}
+
+impl Shell {
+    fn port(&self, page: &str) -> &str {
+        let real = self.addresses.iter().find(|(known, _)| *known == page);
+        real.and_then(|(_, real)| real.rsplit(':').next()).unwrap_or_default()
     }
 }
 
@@ -110,7 +150,7 @@ fn with_cut(block: &str, fresh: &str) -> String {
 
 /// A page with the fresh output of every marked block.
 fn run_again(page: &str) -> String {
-    let mut shell = Shell::new();
+    let mut shell = Shell::of(page);
     let (mut text, mut rest) = (String::new(), page);
     while let Some((before, after)) = rest.split_once(MARK) {
         let (options, after) = after.split_once(CONSOLE).expect("a block of commands");
@@ -185,11 +225,6 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "docs/scan.md",
         "wasmgate scan ",
         "needs a cluster or the reader's chart: cli/scan.rs runs both kinds with others",
-    ),
-    (
-        "docs/policy-authors.md",
-        "wasmgate policy push ",
-        "needs a registry: cli/policy.rs runs both with a real one",
     ),
     (
         "docs/operations.md",
@@ -320,7 +355,7 @@ fn every_object_and_every_piece_of_a_configuration_in_the_pages_passes_check() {
         "exemptNamespaces",
         "decisionLog",
     ];
-    let mut shell = Shell::new();
+    let mut shell = Shell::of("");
     let mut checked = 0;
     for name in pages() {
         for (block, _) in blocks_in(&fs::read_to_string(root().join(&name)).unwrap(), &["yaml"]) {

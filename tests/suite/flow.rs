@@ -1,6 +1,7 @@
 //! Whole reviews, from the bytes that an API server sends to the answer and its record: the corpus in three ways, the
 //! gate's guarantees, malformed input.
 
+mod annotations;
 mod bad_input;
 mod busy;
 mod cases;

@@ -21,6 +21,7 @@ mod flow;
 mod functions;
 mod fuzz;
 mod gate_image;
+mod gatekeeper;
 mod granted;
 mod grants;
 mod growth;

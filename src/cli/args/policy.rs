@@ -59,6 +59,9 @@ pub struct PolicySources {
     /// The opa to use
     #[arg(long, value_name = "FILE", env = "WASMGATE_OPA", default_value = "opa")]
     pub opa: PathBuf,
+    /// Do not check types against the schema of `input`, for rules that were written for another document and get it by `with input as`
+    #[arg(long)]
+    pub no_schema: bool,
 }
 
 /// Options of `policy check`.
@@ -67,6 +70,9 @@ pub struct PolicyCheckOptions {
     /// The rules
     #[command(flatten)]
     pub sources: PolicySources,
+    /// The regal to use [default: the one on PATH, if there is one]
+    #[arg(long, value_name = "FILE", env = "WASMGATE_REGAL")]
+    pub regal: Option<PathBuf>,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
@@ -84,12 +90,23 @@ pub struct PolicyTestOptions {
     /// Run everything again whenever a file below RULES changes, or one that a case names, until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Also say which lines of the rules no test of `opa test` reaches, as opa counts them
+    #[arg(long)]
+    pub coverage: bool,
+    /// The same, and fail if the tests reach less of the rules, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub threshold: Option<f64>,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
     /// What cases are judged with
     #[command(flatten)]
     pub cases: CaseOptions,
+}
+
+fn percent(written: &str) -> Result<f64, String> {
+    let read = written.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    read.ok_or_else(|| "write a number from 0 to 100".into())
 }
 
 /// What makes an input of the manifests in cases.

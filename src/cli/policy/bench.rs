@@ -31,7 +31,7 @@ struct Measured {
 /// Evaluates each case again and again, one after the other.
 pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
     let rules = trial::folder(&options.sources)?;
-    let opa = Opa::new(&options.sources.opa)?;
+    let opa = Opa::of(&options.sources)?;
     let found = case::read(rules)?;
     if found.is_empty() {
         return Err(Error::NothingToTest { path: rules.display().to_string() });

@@ -12,7 +12,7 @@ use crate::text;
 /// Compiles the rules, loads them as the gate would, and only then writes the archive.
 pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
-    let opa = Opa::new(&options.sources.opa)?;
+    let opa = Opa::of(&options.sources)?;
     let loading = (&Engine::for_command()?, Limits::default());
     let compiled = trial::compiled(&opa, &options.sources, &options.revision, loading).await?;
     let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };

@@ -220,7 +220,7 @@ mod tests {
             capability: None,
             action: None,
             mended_by: None,
-            bundle: None,
+            ..Violation::default()
         }
     }
 

@@ -1,11 +1,12 @@
 //! `wasmgate policy check`: what is wrong with the rules of a bundle.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::opa::{Opa, OpaProblem};
-use super::trial;
+use super::{regal, trial};
 use crate::cli::args::{OutputFormat, PolicyCheckOptions};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::policy::{Engine, Limits};
@@ -15,6 +16,8 @@ use crate::text;
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Report {
     problems: Vec<OpaProblem>,
+    /// Whether regal was run.
+    regal: bool,
 }
 
 /// Checks types, strictness, format and functions, and loads the compiled rules.
@@ -34,7 +37,8 @@ pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
 async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     let sources = &options.sources;
     let rules = trial::folder(sources)?;
-    let opa = Opa::new(&sources.opa)?;
+    let opa = Opa::of(sources)?;
+    let mut regal = false;
     let mut problems = opa.check(rules, &sources.ignore, false)?;
     if problems.is_empty() {
         problems = opa.check(rules, &sources.ignore, true)?;
@@ -42,9 +46,29 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     if problems.is_empty() {
         problems.extend(unusable(&opa, options).await?);
         problems.extend(opa.unformatted(rules)?);
+        let style = style(options)?;
+        regal = style.is_some();
+        problems.extend(style.into_iter().flatten());
     }
     problems.sort();
-    Ok(Report { problems })
+    Ok(Report { problems, regal })
+}
+
+/// What regal objects to; `None` if it is not there, which is said unless it was named.
+fn style(options: &PolicyCheckOptions) -> Result<Option<Vec<OpaProblem>>, Error> {
+    let named = options.regal.as_deref();
+    let found =
+        regal::lint(named.unwrap_or(Path::new("regal")), &options.sources.rules, &options.sources.ignore)?;
+    match (&found, named) {
+        (None, Some(program)) => return Err(Error::FindRegal { program: program.into() }),
+        (None, None) => {
+            anstream::eprintln!(
+                "wasmgate: regal was not run: it is not on PATH, and --regal does not name it"
+            );
+        }
+        (Some(_), _) => {}
+    }
+    Ok(found)
 }
 
 /// Why the gate would not load them, if it would not.

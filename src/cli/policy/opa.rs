@@ -8,7 +8,9 @@ use std::process::{Command, Output};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::coverage::OpaCoverage;
 use crate::cli::Error;
+use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
 use crate::policy::signature::{Algorithm, SIGNATURES};
 use crate::rego::REFUSED;
@@ -24,6 +26,8 @@ const TESTS: &str = "*_test.rego";
 pub struct Opa {
     program: PathBuf,
     folder: Folder,
+    /// Whether rules are checked against the schema of `input`.
+    has_schema: bool,
 }
 
 /// A folder that ends with its owner.
@@ -108,11 +112,23 @@ impl Opa {
         let folder = std::env::temp_dir().join(format!("wasmgate-policy-{}", Uuid::new_v4()));
         let failed = |source| Error::UseFolder { path: folder.clone(), source };
         std::fs::create_dir(&folder).map_err(failed)?;
-        let opa = Self { program: program.into(), folder: Folder(folder.clone()) };
+        let opa = Self { program: program.into(), folder: Folder(folder.clone()), has_schema: true };
         for (name, text) in [("schema.json", SCHEMA), ("capabilities.json", CAPABILITIES)] {
             std::fs::write(opa.file(name), text).map_err(failed)?;
         }
         Ok(opa)
+    }
+
+    /// The program that these rules are read with.
+    pub fn of(sources: &PolicySources) -> Result<Self, Error> {
+        Ok(Self { has_schema: !sources.no_schema, ..Self::new(&sources.opa)? })
+    }
+
+    /// Has rules checked against the schema of `input`.
+    fn with_schema(&self, arguments: &mut Vec<OsString>) {
+        if self.has_schema {
+            arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
+        }
     }
 
     /// A file of its own.
@@ -121,7 +137,17 @@ impl Opa {
     }
 
     fn run(&self, arguments: &[OsString]) -> Result<Output, Error> {
-        let mut command = Command::new(&self.program);
+        self.run_in(None, arguments)
+    }
+
+    fn run_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Output, Error> {
+        // A program of the PATH stays one; any other is where it was named.
+        let is_path = self.program.components().count() > 1;
+        let absolute = is_path.then(|| self.program.canonicalize().ok()).flatten();
+        let mut command = Command::new(absolute.as_ref().unwrap_or(&self.program));
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
         // The schema is not to be fetched from anywhere, and nothing is to be asked of a terminal.
         command.args(arguments).stdin(std::process::Stdio::null());
         command.output().map_err(|source| match source.kind() {
@@ -140,7 +166,7 @@ impl Opa {
     /// for all but the tests.
     pub fn check(&self, rules: &Path, ignored: &[String], in_gate: bool) -> Result<Vec<OpaProblem>, Error> {
         let mut arguments = words(&["check", "--strict", "--format", "json", "--bundle"]);
-        arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
+        self.with_schema(&mut arguments);
         if in_gate {
             arguments.extend([OsString::from("--capabilities"), self.file("capabilities.json").into()]);
         }
@@ -194,7 +220,7 @@ impl Opa {
     /// What `opa test` says of each test.
     pub fn tests(&self, rules: &Path, ignored: &[String]) -> Result<Vec<RegoTest>, Error> {
         let mut arguments = words(&["test", "--format", "json", "--bundle"]);
-        arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
+        self.with_schema(&mut arguments);
         ignore(&mut arguments, ignored, false);
         arguments.push(rules.into());
         let output = self.run(&arguments)?;
@@ -204,6 +230,17 @@ impl Opa {
         }
         let read: Option<Option<Vec<RegoTest>>> = serde_json::from_slice(&output.stdout).ok();
         Ok(read.ok_or_else(|| failed(&arguments, &output))?.unwrap_or_default())
+    }
+
+    /// What of the rules the tests reach, all of which have passed.
+    pub fn coverage(&self, rules: &Path, ignored: &[String]) -> Result<OpaCoverage, Error> {
+        let mut arguments = words(&["test", "--coverage", "--format", "json", "--bundle"]);
+        self.with_schema(&mut arguments);
+        ignore(&mut arguments, ignored, false);
+        // With another path opa counts what is reached of a file and what is not under two names.
+        arguments.push(".".into());
+        let output = self.run_in(Some(rules), &arguments)?;
+        serde_json::from_slice(&output.stdout).map_err(|_| failed(&arguments, &output))
     }
 
     /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::case::{self, Case, described};
 use super::cases;
+use super::coverage::Coverage;
 use super::junit;
 use super::opa::{Opa, RegoTest};
 use super::result::{Outcome, TestResult};
@@ -22,7 +23,7 @@ use crate::text;
 /// Runs everything once. Exit code 1 means that something failed.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
     let rules = trial::folder(&options.sources)?;
-    let opa = Opa::new(&options.sources.opa)?;
+    let opa = Opa::of(&options.sources)?;
     let tests = opa.tests(rules, &options.sources.ignore)?;
     let mut results: Vec<_> = tests.into_iter().map(of_rego).collect();
     results.sort_by(|a, b| (&a.suite, &a.name).cmp(&(&b.suite, &b.name)));
@@ -35,13 +36,36 @@ pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
         let failed = |source| Error::WriteBundle { path: path.clone(), source };
         std::fs::write(path, junit::document(&results)).map_err(failed)?;
     }
-    let output = match options.output {
-        OutputFormat::Text => text(&results).into_bytes(),
-        other => inspect::formatted(&json!({ "tests": results }), other)?,
-    };
-    print(&output)?;
     let failed = results.iter().any(|result| result.outcome == Outcome::Failed);
-    Ok(if failed { Exit::Invalid } else { Exit::Success })
+    let coverage = if failed { None } else { coverage(&opa, options)? };
+    print(&written(&results, coverage.as_ref(), options.output)?)?;
+    let is_wrong = failed || coverage.is_some_and(|coverage| coverage.is_too_low());
+    Ok(if is_wrong { Exit::Invalid } else { Exit::Success })
+}
+
+/// What the tests have reached, if it was asked for. Where one fails, opa does not count.
+fn coverage(opa: &Opa, options: &PolicyTestOptions) -> Result<Option<Coverage>, Error> {
+    if !options.coverage && options.threshold.is_none() {
+        return Ok(None);
+    }
+    let counted = opa.coverage(&options.sources.rules, &options.sources.ignore)?;
+    Ok(Some(Coverage::of(&options.sources.rules, counted, options.threshold)))
+}
+
+fn written(
+    results: &[TestResult],
+    coverage: Option<&Coverage>,
+    output: OutputFormat,
+) -> Result<Vec<u8>, Error> {
+    if output == OutputFormat::Text {
+        let coverage = coverage.map(Coverage::text).unwrap_or_default();
+        return Ok(format!("{}{coverage}", text(results)).into_bytes());
+    }
+    let mut report = json!({ "tests": results });
+    if let (Some(coverage), Some(fields)) = (coverage, report.as_object_mut()) {
+        fields.insert("coverage".into(), json!(coverage));
+    }
+    inspect::formatted(&report, output)
 }
 
 fn of_rego(test: RegoTest) -> TestResult {
@@ -112,7 +136,12 @@ async fn reasons(case: &Case, set: &PolicySet, input: &Value, in_opa: Option<&Va
     };
     in_opa.sort();
     let only = |these: &[Violation], those: &[Violation], place: &str| -> Vec<String> {
-        let only = these.iter().filter(|violation| !those.iter().any(|other| other.is_like(violation)));
+        // `opa eval` knows no METADATA.
+        let is_like = |one: &Violation, other: &Violation| {
+            one.is_found_like(other)
+                && (one.remedy == other.remedy || other.remedy.is_none() || one.remedy.is_none())
+        };
+        let only = these.iter().filter(|violation| !those.iter().any(|other| is_like(other, violation)));
         only.map(|violation| format!("only {place}: {}", described(violation))).collect()
     };
     reasons.extend(only(&evaluation.violations, &in_opa, "in the gate"));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::annotate::annotate;
 use super::opa::Opa;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
@@ -24,6 +25,7 @@ pub async fn compiled(
 ) -> Result<Compiled, Error> {
     let archive = opa.file(&format!("{}.tar.gz", name(&sources.rules)));
     opa.build(&sources.rules, &sources.ignore, revision, &archive)?;
+    annotate(&archive, sources)?;
     let set = loaded(&archive, loading).await?;
     Ok(Compiled { archive, set })
 }

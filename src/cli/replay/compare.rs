@@ -53,6 +53,15 @@ pub struct ComparedViolation {
     pub message: String,
 }
 
+impl ComparedViolation {
+    /// The rule, what is done about it, and the first line of what it says.
+    pub fn told(&self) -> String {
+        let container = self.container.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let message = self.message.lines().next().unwrap_or_default();
+        format!("[{}: {}]{container} {message}", self.rule, self.action.as_str())
+    }
+}
+
 impl Compared {
     /// The difference between the record and what was found again.
     pub fn of(recorded: &RecordedDecision, replayed: Replayed) -> Self {
@@ -127,7 +136,8 @@ fn word(found: &[RecordedFinding]) -> &'static str {
     }
 }
 
-fn finding(found: RecordedFinding) -> ComparedViolation {
+/// A violation as reports have it.
+pub fn finding(found: RecordedFinding) -> ComparedViolation {
     let RecordedFinding { rule, container, capability, action, message, .. } = found;
     ComparedViolation { rule, container, capability, action, message }
 }

@@ -13,11 +13,19 @@ const HEADER: [&str; 4] = ["TIME", "OBJECT", "VERDICT", "WHAT WOULD CHANGE"];
 const GAP: usize = 2;
 /// Columns that are left to the last column on a narrow terminal.
 const NARROWEST: usize = 30;
+/// Most decisions that the table has; the summary counts all of them.
+const MOST_ROWS: usize = 200;
+/// Most violations and masked values of a decision that it has.
+const MOST_FINDINGS: usize = 10;
 
 /// The table, and one line about everything.
 pub fn text(report: &Report, width: u16) -> String {
     let shown: Vec<_> = report.listed.iter().filter(|one| one.is_changed() || one.undecidable).collect();
-    let mut out = if shown.is_empty() { String::new() } else { format!("{}\n", table(&shown, width.into())) };
+    let (rows, more) = shown.split_at(shown.len().min(MOST_ROWS));
+    let mut out = if rows.is_empty() { String::new() } else { format!("{}\n", table(rows, width.into())) };
+    if !more.is_empty() {
+        let _ = writeln!(out, "… and {} more (-o json lists them)\n", more.len());
+    }
     let _ = writeln!(out, "{}", summary(report));
     out
 }
@@ -44,7 +52,7 @@ pub fn left(report: &Report) -> String {
     let Report { not_judged, failed, without_input, unreadable, .. } = report;
     [
         (*not_judged, "that no policy judged"),
-        (*failed, "in which the gate failed"),
+        (*failed, "in which the gate failed or had too much to do"),
         (*without_input, "without what the rules read (`decisionLog.policyInput`)"),
         (*unreadable, "that are no decision records"),
     ]
@@ -60,11 +68,18 @@ fn cells(one: &Compared) -> [String; 4] {
     let object = format!("{}/{}/{name}", one.namespace, one.kind);
     let verdict =
         if one.was == one.would_be { one.was.into() } else { format!("{} → {}", one.was, one.would_be) };
-    let mut what: Vec<String> = one.added.iter().map(|found| format!("+ {}", told(found))).collect();
-    what.extend(one.gone.iter().map(|found| format!("- {}", told(found))));
+    let signed = |sign, found: &ComparedViolation| format!("{sign} {}", found.told());
+    let added = one.added.iter().map(|found| signed('+', found));
+    let all = added.chain(one.gone.iter().map(|found| signed('-', found)));
+    let mut what: Vec<String> = all.take(MOST_FINDINGS).collect();
+    let more = (one.added.len() + one.gone.len()).saturating_sub(MOST_FINDINGS);
+    if more > 0 {
+        what.push(format!("… and {more} more (-o json lists them)"));
+    }
     if one.undecidable {
-        let masked = one.masked.join(", ");
-        what.push(format!("? it depends on what is masked: {masked}"));
+        let (shown, more) = one.masked.split_at(one.masked.len().min(MOST_FINDINGS));
+        let more = if more.is_empty() { String::new() } else { format!(" … and {} more", more.len()) };
+        what.push(format!("? it depends on what is masked: {}{more}", shown.join(", ")));
     }
     [
         format!("{:.0}", one.timestamp),
@@ -72,12 +87,6 @@ fn cells(one: &Compared) -> [String; 4] {
         verdict,
         what.iter().map(|line| text::line(line).into_owned()).collect::<Vec<_>>().join("\n"),
     ]
-}
-
-fn told(found: &ComparedViolation) -> String {
-    let container = found.container.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let message = found.message.lines().next().unwrap_or_default();
-    format!("[{}: {}]{container} {message}", found.rule, found.action.as_str())
 }
 
 /// The rows in columns: each as wide as its content, and the last as wide as what is left.

@@ -118,7 +118,7 @@ mod tests {
                 capability: capability.map(String::from),
                 action: None,
                 mended_by: None,
-                bundle: None,
+                ..Violation::default()
             },
         }
     }

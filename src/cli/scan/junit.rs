@@ -88,7 +88,7 @@ fn case(workload: &Workload) -> Case {
 }
 
 fn told(judged: &JudgedViolation) -> String {
-    format!("[{}] {}", judged.violation.rule, text::hanging(&judged.violation.message))
+    format!("[{}] {}", judged.violation.rule, text::hanging(&judged.violation.said()))
 }
 
 fn first_line(text: &str) -> String {

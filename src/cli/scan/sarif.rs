@@ -1,7 +1,7 @@
 //! SARIF 2.1.0, for code scanning. Pure. Source: the OASIS standard "Static Analysis Results Interchange Format (SARIF)
 //! Version 2.1.0"; sections are named where a field follows from one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::model::{FoundViolation, ManifestPlace, Scan, Workload};
 use crate::judge::JudgedViolation;
-use crate::policy::EnforcementAction;
+use crate::policy::{Annotations, EnforcementAction};
 use crate::text;
 
 /// The rule of what could not be judged.
@@ -28,6 +28,12 @@ pub fn log(scan: &Scan) -> Value {
         results.extend(unknown.map(|reason| of_unknown(&workload.full_name(), &reason, &place)));
     }
     results.extend(scan.not_judged.iter().map(|one| of_unknown(&one.what, &one.reason, &one.place)));
+    let findings = scan.workloads.iter().flat_map(Workload::findings);
+    let annotated = findings.filter_map(|finding| {
+        let violation = &finding.judged.violation;
+        Some((text::visible(&violation.rule).into_owned(), &**violation.annotations.as_ref()?))
+    });
+    let annotated: BTreeMap<String, &Annotations> = annotated.collect();
     let ids: BTreeSet<String> =
         results.iter().filter_map(|result| Some(result.get("ruleId")?.as_str()?.to_owned())).collect();
     for result in &mut results {
@@ -48,7 +54,7 @@ pub fn log(scan: &Scan) -> Value {
                 "version": env!("CARGO_PKG_VERSION"),
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
                 "informationUri": env!("CARGO_PKG_REPOSITORY"),
-                "rules": ids.iter().map(|id| rule(id)).collect::<Vec<_>>(),
+                "rules": ids.iter().map(|id| rule(id, annotated.get(id).copied())).collect::<Vec<_>>(),
             }},
             // Section 3.20.14: whether the tool did what it was asked to do, not what it found.
             "invocations": [{"executionSuccessful": true}],
@@ -58,13 +64,26 @@ pub fn log(scan: &Scan) -> Value {
     })
 }
 
-fn rule(id: &str) -> Value {
+/// A rule, with what its METADATA says.
+fn rule(id: &str, annotations: Option<&Annotations>) -> Value {
     let about = match id {
         NOT_JUDGED => "What could not be judged may break any rule".to_owned(),
         rule => format!("Rule {} of wasmgate", text::visible(rule)),
     };
     let link = if id == NOT_JUDGED { RULES.to_owned() } else { format!("{RULES}#{}", encoded(id)) };
-    json!({"id": text::visible(id), "name": text::visible(id), "shortDescription": {"text": about}, "helpUri": link})
+    let mut rule = json!({"id": text::visible(id), "name": text::visible(id), "shortDescription": {"text": about}, "helpUri": link});
+    if let (Some(annotations), Some(fields)) = (annotations, rule.as_object_mut()) {
+        // The page has the gate's own rules alone.
+        fields.remove("helpUri");
+        let Annotations { title, description, category, severity, remedy } = annotations;
+        let parts = [("shortDescription", title), ("fullDescription", description), ("help", remedy)];
+        for (key, said) in parts {
+            fields.extend(said.as_ref().map(|said| (key.into(), json!({"text": text::lines(said)}))));
+        }
+        let tags: Vec<_> = category.iter().map(|category| text::line(category).into_owned()).collect();
+        fields.insert("properties".into(), json!({"tags": tags, "severity": severity}));
+    }
+    rule
 }
 
 fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
@@ -74,8 +93,7 @@ fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
         EnforcementAction::Warn => "warning",
         EnforcementAction::Audit => "note",
     };
-    let mut result =
-        result(&violation.rule, level, &violation.message, &workload.full_name(), &finding.place);
+    let mut result = result(&violation.rule, level, &violation.said(), &workload.full_name(), &finding.place);
     let identity = [
         Some(violation.rule.as_str()),
         violation.container.as_deref(),
@@ -88,7 +106,7 @@ fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
     result.insert(
         "properties".into(),
         json!({"container": violation.container, "capability": violation.capability, "pods": finding.pods,
-            "template": finding.template, "mendedBy": violation.mended_by}),
+            "template": finding.template, "mendedBy": violation.mended_by, "remedy": violation.remedy}),
     );
     if let Some(exemption) = exempted {
         let why = format!("{} until {}: {}", exemption.exception, exemption.expires_at, exemption.reason);

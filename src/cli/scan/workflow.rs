@@ -20,7 +20,7 @@ pub fn commands(scan: &Scan) -> String {
             };
             let violation = &finding.judged.violation;
             let title = format!("{} {}", violation.rule, workload.full_name());
-            out.push_str(&command(level, &finding.place, &title, &violation.message));
+            out.push_str(&command(level, &finding.place, &title, &violation.said()));
         }
         let place = workload.place().cloned().unwrap_or_default();
         for reason in workload.reasons() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Said, layouts, pipe, run, samples, wasmgate};
+use crate::support::gate::{Request, defaulted};
 
 fn explain(workload: &str, more: &[&str]) -> Said {
     let file = samples(&format!("workloads/{workload}.yaml"));
@@ -431,4 +432,81 @@ fn problems_of_a_folder_of_grants_have_a_line_each_with_the_folder() {
         said.err.lines().any(|line| line.starts_with(&format!("  {} document 1", place.display()))),
         "{said:?}"
     );
+}
+
+/// The body of a review about a new pod that starts `samples.example/files:1`.
+fn review(operation: &str, old: Option<&Value>) -> String {
+    let container = json!({"name": "app", "image": "samples.example/files:1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files"},
+        "spec": {"containers": [container], "volumes": [{"name": "data", "emptyDir": {}}]}});
+    let object = defaulted(&pod, "shop", "");
+    let old_object = old.map(|_| object.clone());
+    let request = Request { operation: operation.into(), old_object, ..Request::create("shop", object) };
+    request.to_body()
+}
+
+#[test]
+fn a_review_is_answered_with_its_user_operation_and_old_object() {
+    let said = explain_text(&review("CREATE", None), &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "Pod shop/files  denied  standard input",
+        "verdict denied",
+        "[needs-grant]",
+        "+   runtimeClassName: wasmtime",
+    ]);
+    // Nothing that is judged has changed.
+    let said = explain_text(&review("UPDATE", Some(&Value::Null)), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["Pod shop/files  left alone"]);
+    let said = explain_text(&review("DELETE", Some(&Value::Null)).replace("\"object\":{", "\"gone\":{"), &[]);
+    said.has(&["Pod shop/files  left alone"]);
+    // The answers are those of the webhooks, and the second of them may be asked alone.
+    let report = explain_text(&review("CREATE", None), &["-o", "json", "--show-input"]).json();
+    let object = &report["objects"][0];
+    assert_eq!(object["answers"]["mutate"]["response"]["patchType"], "JSONPatch", "{report}");
+    assert_eq!(object["answers"]["validate"]["response"]["allowed"], false);
+    assert_eq!(object["input"]["request"]["user"]["username"], "jane", "{}", object["input"]["request"]);
+    assert_eq!(report.get("decisions"), None);
+    let alone = explain_text(&review("CREATE", None), &["-o", "json", "--validate-only"]).json();
+    let answers = &alone["objects"][0]["answers"];
+    assert!(
+        answers.get("mutate").is_none() && answers["validate"]["response"]["allowed"] == false,
+        "{answers}"
+    );
+    assert!(
+        answers["validate"]["response"]["status"]["message"].as_str().unwrap().contains("runtime-mismatch"),
+        "{answers}"
+    );
+}
+
+#[test]
+fn reviews_come_one_after_the_other_as_a_list_and_in_yaml() {
+    let body = review("CREATE", None);
+    let value: Value = serde_json::from_str(&body).unwrap();
+    let yaml = serde_saphyr::to_string(&value).unwrap();
+    let list = json!({"kind": "List", "apiVersion": "v1", "items": [value, {"apiVersion": "v1", "kind": "Service"}]});
+    for (text, origins) in [
+        (format!("{body}\n{body}\n"), ["standard input, document 1", "standard input, document 2"]),
+        (format!("{yaml}---\n{body}\n"), ["standard input, document 1", "standard input, document 2"]),
+        (list.to_string(), ["standard input, item 1", "standard input, item 2"]),
+        (json!([value, value]).to_string(), ["standard input, item 1", "standard input, item 2"]),
+    ] {
+        let said = explain_text(&text, &["-o", "yaml"]);
+        assert_eq!(said.code, 1, "{text}: {said:?}");
+        said.has(&origins.map(|origin| origin));
+        let report: Value = serde_saphyr::from_str(&said.out).unwrap();
+        assert_eq!(report["objects"][0]["answers"]["validate"]["response"]["allowed"], false, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_review_and_no_record_says_why() {
+    let old = review("CREATE", None).replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
+    explain_text(&old, &[]).fails(&["standard input", "admissionReviewVersions"]);
+    explain_text(r#"{"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1"}"#, &[])
+        .fails(&["it has no `request`"]);
+    explain_text(r#"{"decision_id": "1"}"#, &[])
+        .fails(&["it is not a decision record of this gate: missing field"]);
+    explain_text("[1, 2]", &[]).fails(&["it has no `kind`"]);
 }

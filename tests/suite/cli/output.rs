@@ -8,6 +8,7 @@ use serde_json::{Value, json, to_value};
 use wasmgate::image::{Claim, Digest, ImageFacts, ModuleFacts, SpinApp, WasmFormat};
 
 use super::{Said, layouts, pipe, policy, replay, run, samples};
+use crate::support::gate::{Request, defaulted, plain_pod};
 use crate::support::oci::{ImageBuilder, SPIN_LAYER, fixtures};
 use crate::support::process::root;
 
@@ -109,6 +110,7 @@ fn explained() -> Vec<Value> {
         pod("shop", "kubernetes.io/config.mirror", "samples.example/hello"),
         "{apiVersion: v1, kind: Service, metadata: {name: s}}".to_string(),
         pod("shop", "a", "samples.example/hello").replace("name: a,", "name: 7,"),
+        Request::create("shop", defaulted(&plain_pod("samples.example/hello:1"), "shop", "")).to_body(),
     ];
     let said = pipe(&[&["explain", "-f", "-"], &fixed[..]].concat(), &others.join("\n---\n"));
     objects.extend(said.json()["objects"].as_array().unwrap().iter().cloned());
@@ -131,6 +133,12 @@ fn the_fields_and_outcomes_of_explain_are_those_of_the_page() {
     );
     let outcomes = objects.iter().map(|object| object["outcome"].as_str().unwrap().to_string()).collect();
     same(&rows("explain", "`outcome`"), &outcomes);
+    let decisions = replay::explained_decisions();
+    let page = rows("explain", "Field of a decision");
+    same(&page, &keys(&decisions));
+    named_in_row(&page, "violations", &keys(all(&decisions, "violations")));
+    let outcomes = decisions.iter().map(|one| one["outcome"].as_str().unwrap().to_string()).collect();
+    same(&rows("explain", "`outcome` of a decision"), &outcomes);
 }
 
 #[test]

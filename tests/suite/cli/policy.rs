@@ -388,3 +388,157 @@ fn what_is_missing_is_said_with_what_to_do() {
     run(&["policy", "--help"]).has(&["new", "check", "test", "build", "sign", "push", "capabilities"]);
     run(&["policy", "test", "--help"]).has(&["kind: PolicyCases", "--junit", "Exit codes: 0"]);
 }
+
+const TWO: &str = r#"package wasmgate
+
+violations contains {"rule": "a", "message": "m"} if {
+	input.options.a
+	input.options.b
+}
+
+violations contains {"rule": "b", "message": "m"} if {
+	input.options.c
+	input.options.d
+}
+"#;
+
+#[test]
+fn what_no_test_reaches_is_counted_as_opa_counts_it_and_too_little_of_it_fails() {
+    let test = "package wasmgate_test\n\nimport data.wasmgate\n\ntest_a if {\n\tcount(wasmgate.violations) == 1 with input.options as {\"a\": 1, \"b\": 2}\n}\n";
+    let folder = rules(TWO, &[("rule_test.rego", test)]);
+    let said = policy("test", folder.path(), &["--coverage"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["PASS: 1/1", "rule.rego: 50.0 % covered, not lines 8-10\n", "COVERAGE: 62.5 %\n"]);
+    let said = policy("test", folder.path(), &["--threshold", "62.5", "-o", "json"]);
+    let coverage = &said.json()["coverage"];
+    assert_eq!(
+        (said.code, &coverage["percent"], &coverage["threshold"]),
+        (0, &62.5.into(), &62.5.into()),
+        "{said:?}"
+    );
+    let said = policy("test", folder.path(), &["--threshold", "63"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["COVERAGE: 62.5 %, less than 63.0 %"]);
+    // The same verdict as that of opa itself.
+    let arguments = ["test", "--coverage", "--threshold", "63", "-b", folder.path().to_str().unwrap()];
+    assert!(!Command::new(program("opa")).args(arguments).output().unwrap().status.success());
+    policy("test", folder.path(), &["--threshold", "101"]).fails(&["from 0 to 100"]);
+    // A test that fails leaves nothing to count.
+    fs::write(folder.path().join("rule_test.rego"), test.replace("== 1", "== 2")).unwrap();
+    let said = policy("test", folder.path(), &["--coverage"]);
+    assert!(said.code == 1 && !said.out.contains("COVERAGE"), "{said:?}");
+}
+
+#[test]
+fn regal_is_asked_where_it_is_there_and_its_absence_is_said() {
+    let folder = rules(RULE, &[]);
+    let regal = program("regal");
+    let regal = regal.to_str().unwrap();
+    let said = policy("check", folder.path(), &["--regal", regal]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "nothing is wrong\n", ""), "{said:?}");
+    let odd = RULE.replace(
+        "some container in input.containers\n",
+        "some container in input.containers\n\titsName := container.name\n\titsName != \"\"\n",
+    );
+    fs::write(folder.path().join("rule.rego"), odd).unwrap();
+    let said = policy("check", folder.path(), &["--regal", regal]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["rule.rego:5:", "(regal: prefer-snake-case)"]);
+    let report = policy("check", folder.path(), &["--regal", regal, "-o", "json"]).json();
+    assert_eq!(
+        (&report["problems"][0]["code"], &report["regal"]),
+        (&"regal/style/prefer-snake-case".into(), &true.into())
+    );
+    // What the author has configured counts.
+    fs::create_dir(folder.path().join(".regal")).unwrap();
+    let configured = "rules: {style: {prefer-snake-case: {level: ignore}}, idiomatic: {no-defined-entrypoint: {level: ignore}}}\n";
+    fs::write(folder.path().join(".regal/config.yaml"), configured).unwrap();
+    policy("check", folder.path(), &["--regal", regal])
+        .has(&["(regal: directory-package-mismatch)", "\n1 problem"]);
+    policy("check", folder.path(), &["--regal", "/no/such/regal"])
+        .fails(&["could not find `/no/such/regal`"]);
+    let mut command = wasmgate();
+    command
+        .args(["policy", "check", folder.path().to_str().unwrap(), "--opa"])
+        .arg(program("opa"))
+        .env("PATH", "/no/such/folder");
+    let said = Said::of(&mut command);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
+    assert!(said.err.contains("regal was not run"), "{said:?}");
+}
+
+#[test]
+fn a_new_rule_passes_regal_too() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&["policy", "new", "our-rule", "--into", folder.path().to_str().unwrap()]);
+    let said = policy("check", folder.path(), &["--regal", program("regal").to_str().unwrap()]);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
+}
+
+const WITH_METADATA: &str = r#"package wasmgate
+
+# METADATA
+# title: Only our registry
+# description: Wasm comes from where we scan it.
+# custom:
+#   remedy: Push the image to `registry.example.com`.
+#   category: supply-chain
+#   severity: high
+violations contains {"rule": "our-registry", "container": container.name, "message": "not ours"} if {
+	some container in input.containers
+	container.class == "wasm"
+}
+"#;
+
+#[test]
+fn what_metadata_says_of_a_rule_stands_in_every_report_of_its_violations() {
+    let folder = rules(WITH_METADATA, &[]);
+    let case =
+        "- {name: one, input: {containers: [{name: a, class: wasm}]}, violations: [{rule: our-registry}]}\n";
+    fs::write(folder.path().join("a_cases.yaml"), cases(case)).unwrap();
+    let said = policy("test", folder.path(), &[]);
+    assert_eq!(said.code, 0, "`opa eval` does not say the remedy: {said:?}");
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let built = policy("build", folder.path(), &["-f", &at("ours.tar.gz")]);
+    assert_eq!(built.code, 0, "{built:?}");
+    opa::run_in(
+        folder.path(),
+        &["build", "-t", "wasm", "-e", "wasmgate/violations", "-b", ".", "-o", &at("by-opa.tar.gz")],
+    );
+    let (pod, images) = (samples("workloads/hello.yaml"), layouts());
+    for bundle in [at("ours.tar.gz"), at("by-opa.tar.gz")] {
+        let fixed = ["-f", pod.to_str().unwrap(), "--image-layouts", &images, "--bundle", &bundle];
+        let explain = |more: &[&str]| run(&[&["explain"], &fixed[..], more].concat());
+        explain(&[]).has(&[
+            "[our-registry] not ours\n",
+            "remedy: Push the image to `registry.example.com`.\n",
+            "Only our registry, severity high, category supply-chain\n",
+        ]);
+        let report = explain(&["-o", "json"]).json();
+        let violation = &report["objects"][0]["violations"][0];
+        assert_eq!(violation["remedy"], "Push the image to `registry.example.com`.", "{report}");
+        let annotations = serde_json::json!({"title": "Only our registry", "description": "Wasm comes from where we scan it.",
+            "category": "supply-chain", "severity": "high"});
+        assert_eq!(violation["annotations"], annotations);
+        let scan = |form: &str| run(&[&["scan", "-o", form], &fixed[..]].concat());
+        for form in ["html", "junit", "github"] {
+            assert!(scan(form).out.contains("remedy: Push the image to "), "{form}: {:?}", scan(form));
+        }
+        let judged = &scan("json").json()["workloads"][0]["judged"][0];
+        assert_eq!(
+            (&judged["violations"][0]["annotations"], &judged["violations"][0]["remedy"]),
+            (&annotations, &violation["remedy"])
+        );
+        let sarif = scan("sarif").json();
+        let rule = &sarif["runs"][0]["tool"]["driver"]["rules"][0];
+        assert_eq!(
+            (&rule["id"], &rule["help"]["text"]),
+            (&"our-registry".into(), &violation["remedy"]),
+            "{sarif}"
+        );
+        assert_eq!(
+            (&rule["shortDescription"]["text"], &rule["properties"]["tags"][0]),
+            (&"Only our registry".into(), &"supply-chain".into())
+        );
+    }
+}

@@ -8,6 +8,7 @@ use wasmgate::review::Webhook;
 use super::{Said, run};
 use crate::support::gate::{Flow, Request, Setup, defaulted, plain_pod, pod};
 use crate::support::opa;
+use crate::support::process::program;
 
 /// A log with an admitted and a refused pod, one that has nothing to do with Wasm, and a line that is no record.
 struct Log {
@@ -179,4 +180,136 @@ fn a_log_without_what_the_rules_read_is_refused_with_what_to_set() {
         "2 without what the rules read",
         "`decisionLog.policyInput: true`",
     ]);
+}
+
+/// The lines of the log that are records, as `explain` takes them.
+fn records(log: &Log, keep: impl Fn(&serde_json::Value) -> bool) -> String {
+    let lines = std::fs::read_to_string(log.path()).unwrap();
+    let records = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    records.filter(keep).map(|record| record.to_string() + "\n").collect()
+}
+
+/// Decisions that end in every way.
+pub fn explained_decisions() -> Vec<serde_json::Value> {
+    let log = Log::new();
+    let warns = "violations contains {\"rule\": \"warns\", \"message\": \"m\", \"action\": \"warn\"} if input.workload.name";
+    let (ours, warns) = (log.bundle("ours", EMPTY), log.bundle("warns", warns));
+    let all = records(&log, |_| true);
+    let runs = [vec![], vec!["--bundle", &ours], vec!["--bundle", &warns]];
+    let decisions = runs.iter().map(|more| {
+        let arguments = [&["explain", "-f", "-", "-o", "json"], &more[..]].concat();
+        super::pipe(&arguments, &all).json()["decisions"].as_array().unwrap().clone()
+    });
+    decisions.flatten().collect()
+}
+
+#[test]
+fn explain_judges_a_recorded_decision_once_more_and_says_what_masking_leaves_open() {
+    let log = Log::new();
+    let validated =
+        records(&log, |record| record["path"] == "wasmgate/validate" && record.get("bundles").is_some());
+    let said = super::pipe(&["explain", "-f", "-"], &validated);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "Pod shop/app  admitted  standard input, document 1",
+        "Pod shop/app  denied  standard input, document 2",
+        "recorded deny, 20",
+        "[needs-grant: deny] (app)",
+    ]);
+    let report = super::pipe(&["explain", "-f", "-", "-o", "json"], &validated).json();
+    let decision = &report["decisions"][1];
+    assert_eq!((&decision["outcome"], &decision["was"]), (&json!("denied"), &json!("deny")), "{report}");
+    assert_eq!(
+        (&decision["added"], &decision["gone"]),
+        (&json!([]), &json!([])),
+        "the same bundles find the same"
+    );
+    // Another bundle, and what is masked.
+    let ours = log.bundle("ours", EMPTY);
+    let said = super::pipe(&["explain", "-f", "-", "--bundle", &ours], &validated);
+    said.has(&["undecidable: it depends on a masked value", "/object/spec/containers/0/env/0/value"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    // What the mutating webhook decided, and a record without what the rules read.
+    let others = records(&log, |record| record.get("bundles").is_none());
+    let said = super::pipe(&["explain", "-f", "-"], &others);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["Pod shop/app  not judged again", "not judged again: no policy judged it"]);
+    let bare = validated.replace("policy_input", "other");
+    let said = super::pipe(&["explain", "-f", "-"], &bare);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.err.contains("it lacks what the rules read (`decisionLog.policyInput`)"), "{said:?}");
+    said.has(&["[needs-grant: deny]"]);
+}
+
+#[test]
+fn an_evaluation_that_a_busy_machine_did_not_finish_is_no_decision_to_compare_with() {
+    let log = Log::new();
+    let busy = "policy bundle `baseline` could not be evaluated: it was not done within 2s, since the machine has too much to do";
+    for (message, code, said) in [
+        (busy, 0, "1 in which the gate failed or had too much to do"),
+        (
+            "policy bundle `baseline` could not be evaluated: it needs more than 5 of fuel",
+            1,
+            "1 would change",
+        ),
+    ] {
+        let lines = records(&log, |_| true);
+        let failed = |line: &str| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            if record["result"]["violations"] != json!([]) {
+                record["result"]["violations"] =
+                    json!([{"rule": "policy-error", "message": message, "action": "deny"}]);
+            }
+            record.to_string() + "\n"
+        };
+        let file = log.bundles.path().join("busy.log");
+        std::fs::write(&file, lines.lines().map(failed).collect::<String>()).unwrap();
+        let replayed = replay(&file, &[]);
+        assert_eq!(replayed.code, code, "{replayed:?}");
+        replayed.has(&[said]);
+    }
+}
+
+#[test]
+fn a_long_table_says_how_much_more_there_is() {
+    let log = Log::new();
+    let many = "violations contains {\"rule\": \"many\", \"message\": $\"number {i}\"} if some i in numbers.range(1, 25)";
+    let lines = records(&log, |record| record.get("bundles").is_some()).repeat(150);
+    let file = log.bundles.path().join("long.log");
+    std::fs::write(&file, lines).unwrap();
+    let said = replay(&file, &["--bundle", &log.bundle("ours", many)]);
+    said.has(&[
+        "… and 15 more (-o json lists them)",
+        "\n… and 100 more (-o json lists them)\n",
+        "300 decisions: 300 would change",
+    ]);
+    assert_eq!(said.out.matches("allow → deny").count(), 100);
+}
+
+/// Nothing is admitted by a replay, so a bundle that is tried need not be signed; one that is signed must be right.
+#[test]
+fn a_signed_bundle_is_verified_where_there_is_a_key() {
+    let log = Log::new();
+    let at = |name: &str| log.bundles.path().join(name).to_str().unwrap().to_string();
+    std::fs::write(at("release.key"), [7; 32]).unwrap();
+    std::fs::write(at("other.key"), [8; 32]).unwrap();
+    std::fs::write(at("gate.yaml"), format!(
+        "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\npolicies: {{keys: {{release: {{algorithm: HS256, file: {}}}}}}}\n",
+        at("release.key"),
+    )).unwrap();
+    let bundle = log.bundle("ours", NEVER);
+    let sign = |key: &str| {
+        let opa = program("opa");
+        let opa = opa.to_str().unwrap();
+        let signs = ["--key", &at(key), "--algorithm", "HS256", "--key-id", "release", "--opa", opa];
+        let arguments = [&["policy", "sign", &bundle], &signs[..]].concat();
+        assert_eq!(run(&arguments).code, 0);
+    };
+    let config = at("gate.yaml");
+    let tried = || log.replay(&["-c", &config, "--bundle", &bundle]);
+    assert_eq!(tried().code, 3, "{:?}", tried());
+    sign("other.key");
+    tried().fails(&["signature"]);
+    sign("release.key");
+    assert_eq!(tried().code, 3, "{:?}", tried());
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
+use wasmgate::admission::{Asked, rehearse_review};
 use wasmgate::cli::manifest::Manifest;
 use wasmgate::cli::rehearse::{rehearsal, templates};
-use wasmgate::cli::report::{ExplainOutcome, ObjectReport};
-use wasmgate::review::Webhook;
+use wasmgate::cli::report::{Answers, ExplainOutcome, ObjectReport};
+use wasmgate::review::{self, Webhook};
 use wasmgate::workload::{self, Kind};
 
 use super::cases::outcome_of;
@@ -187,6 +188,27 @@ pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
     if warnings(&written) != warnings(&received) {
         let (a, b) = (warnings(&written), warnings(&received));
         wrong.push(format!("as it was written explain warns {a:#?}\nas the API server hands it over {b:#?}"));
+    }
+}
+
+/// What `explain` says of the very bodies that the webhooks get: the same answers, to every field.
+pub async fn differences_of_reviews(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
+    let request = case.request();
+    let mutate = flow.send(Webhook::Mutate, &request).await;
+    let stored = Request { object: patched(&request.object, &mutate), ..request.clone() };
+    let validate = flow.send(Webhook::Validate, &stored).await;
+    let alone = flow.send(Webhook::Validate, &request).await;
+    for (asked, served) in [(Asked::Both, json!([mutate, validate])), (Asked::Validate, json!([null, alone]))]
+    {
+        let review = review::parse(request.to_body().as_bytes()).unwrap();
+        let (state, inspector) = (flow.gate.state(), flow.gate.inspector());
+        let limits = (asked, Duration::from_secs(20));
+        let rehearsal = rehearse_review(&state, &inspector, review, limits, |_| ()).await.unwrap();
+        let Answers { mutate, validate } = Answers::of(&rehearsal);
+        let ours = json!([mutate.map(|whole| whole["response"].clone()), validate["response"].clone()]);
+        if ours != served {
+            wrong.push(format!("of the review explain says {ours:#}\nserve says {served:#}"));
+        }
     }
 }
 

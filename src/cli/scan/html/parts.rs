@@ -117,7 +117,7 @@ fn violation(judged: &JudgedViolation) -> String {
         "<li><span class=\"{class}\">{} [{}]</span> <span class=\"message\">{}</span>{}</li>\n",
         judged.action.as_str(),
         escaped(&judged.violation.rule),
-        escaped_lines(&text::hanging(&judged.violation.message)),
+        escaped_lines(&text::hanging(&judged.violation.said())),
         exempted.unwrap_or_default()
     )
 }
