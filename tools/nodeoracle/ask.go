@@ -51,7 +51,12 @@ func ask(ctx context.Context, work, mode string, number int, asked *question) (*
 		return &answer{Refused: err.Error()}, nil
 	}
 	given := describe(pulled)
-	if given.Mounted, err = mountVolumes(folder, root, asked); err != nil {
+	if asked.Whole {
+		given.Mounted, err = mountWhole(ctx, folder, root, asked, pulled.config.Config)
+	} else {
+		given.Mounted, err = mountVolumes(folder, root, asked)
+	}
+	if err != nil {
 		return &answer{Refused: err.Error()}, nil
 	}
 	if err := makeWorkingDir(root, asked.WorkingDir); err != nil {
@@ -82,25 +87,29 @@ func mountVolumes(folder, root string, asked *question) (map[string]string, erro
 		if err != nil {
 			return nil, fmt.Errorf("volume at %s: %w", path, err)
 		}
-		content := ""
-		if number < len(asked.Contents) {
-			content = asked.Contents[number]
-		}
-		volume := filepath.Join(folder, "volume"+strconv.Itoa(number))
-		if info, err := os.Lstat(place); err == nil && !info.IsDir() {
-			err = fileVolume(volume, content)
-			if err != nil {
-				return nil, err
-			}
-		} else if err := errors.Join(os.MkdirAll(place, 0o755), folderVolume(volume, content)); err != nil {
-			return nil, fmt.Errorf("volume at %s: %w", path, err)
-		}
-		if err := unix.Mount(volume, place, "", unix.MS_BIND, ""); err != nil {
+		if err := mountVolume(folder, place, number, asked); err != nil {
 			return nil, fmt.Errorf("volume at %s: %w", path, err)
 		}
 		places[path] = within(root, place)
 	}
 	return places, nil
+}
+
+// mountVolume puts one volume at a place: a file over a file, else a folder.
+func mountVolume(folder, place string, number int, asked *question) error {
+	content := ""
+	if number < len(asked.Contents) {
+		content = asked.Contents[number]
+	}
+	volume := filepath.Join(folder, "volume"+strconv.Itoa(number))
+	if info, err := os.Lstat(place); err == nil && !info.IsDir() {
+		if err := fileVolume(volume, content); err != nil {
+			return err
+		}
+	} else if err := errors.Join(os.MkdirAll(place, 0o755), folderVolume(volume, content)); err != nil {
+		return err
+	}
+	return unix.Mount(volume, place, "", unix.MS_BIND, "")
 }
 
 // makeWorkingDir makes the folder in which the program starts, as runc does (`runc:libcontainer/rootfs_linux.go`,

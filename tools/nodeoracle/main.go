@@ -36,6 +36,11 @@ type question struct {
 	// Contents are folders that the volumes are copies of, in the order of Mounts; over a file, a volume is a copy of the
 	// folder's `app.wasm`.
 	Contents []string `json:"contents,omitempty"`
+	// Whole says that the mounts are made as the CRI plugin makes them: in its order, with its own among them, those of the
+	// kubelet and the volumes of the image. Without it the volumes are mounted as they are written, and nothing else is.
+	Whole bool `json:"whole,omitempty"`
+	// TerminationLog is the container's `terminationMessagePath`.
+	TerminationLog string `json:"terminationLog,omitempty"`
 	// WorkingDir is the container's; the runtime makes it where there is none.
 	WorkingDir string `json:"workingDir,omitempty"`
 	// Ask are absolute paths inside the container.

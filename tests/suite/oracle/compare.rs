@@ -11,6 +11,7 @@ use super::document::Object;
 use super::gate::{Gate, Judged, Packed, Pod};
 use super::generate::documents::{self, DocumentCase};
 use super::generate::indexes::{self, IndexCase, IndexEntry};
+use super::generate::mounts::{self, MountCase};
 use super::generate::packed::{self, PackedCase};
 use super::generate::searches::{self, SearchCase};
 use super::generate::{self, Case, PATHS};
@@ -84,12 +85,23 @@ fn the_gate_finds_by_a_name_what_each_runtime_finds_or_nothing() {
     property.hold(&searches::case());
 }
 
+#[test]
+fn the_gate_knows_what_each_mount_of_a_container_hides_or_judges_nothing() {
+    let property = Property {
+        cases: 600,
+        compare: compare_mounts,
+        forms: forms::of_mounts,
+        required: required::OF_MOUNTS,
+    };
+    property.hold(&mounts::case());
+}
+
 fn compare_image(node: &mut Node, case: &Case) -> Result<Outcome, Difference> {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("image");
     Layout::write(&layout, &case.image);
     let mounts: Vec<String> = case.mounts.iter().map(ToString::to_string).collect();
-    let pods = PATHS.map(|command| Pod { command, working_dir: "/", path: None, mounts: &mounts });
+    let pods = PATHS.map(|command| Pod { command, working_dir: "/", mounts: &mounts, ..Pod::default() });
     let mut question = Question::about(&layout, &[]);
     let gate = Gate::inspect(&layout);
     let mut outcome = judge(node, &gate, &mut question, &pods)?;
@@ -110,7 +122,8 @@ fn compare_search(node: &mut Node, case: &SearchCase) -> Result<Outcome, Differe
     let layout = folder.path().join("image");
     Layout::write(&layout, &case.image);
     let mounts: Vec<String> = case.mounts.iter().map(ToString::to_string).collect();
-    let pod = Pod { command: case.command, working_dir: case.working_dir, path: case.path, mounts: &mounts };
+    let (command, working_dir, path) = (case.command, case.working_dir, case.path);
+    let pod = Pod { command, working_dir, path, mounts: &mounts, termination_log: None };
     let mut question = Question::about(&layout, &[]);
     if case.filled {
         let volume = folder.path().join("volume");
@@ -118,6 +131,27 @@ fn compare_search(node: &mut Node, case: &SearchCase) -> Result<Outcome, Differe
         question.contents = vec![volume; mounts.len()];
     }
     judge(node, &Gate::inspect(&layout), &mut question, &[pod])
+}
+
+/// Every mount of a container, in the order in which a node makes them.
+fn compare_mounts(node: &mut Node, case: &MountCase) -> Result<Outcome, Difference> {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("image");
+    Layout::write(&layout, &case.image);
+    let mounts: Vec<String> = case.mounts.iter().map(ToString::to_string).collect();
+    let (working_dir, termination_log) = ("/", Some(case.termination_log));
+    let pods = mounts::COMMANDS.map(|command| Pod {
+        command,
+        working_dir,
+        path: None,
+        mounts: &mounts,
+        termination_log,
+    });
+    let mut question = Question::about(&layout, &[]);
+    let volume = folder.path().join("volume");
+    write_volume(&volume, None);
+    question.contents = vec![volume; mounts.len()];
+    judge(node, &Gate::inspect(&layout), &mut question, &pods)
 }
 
 fn compare_index(node: &mut Node, case: &IndexCase) -> Result<Outcome, Difference> {
@@ -139,6 +173,9 @@ fn judge(
 ) -> Result<Outcome, Difference> {
     let path = |pod: &Pod<'_>| pod.path.or(gate.search_path()).unwrap_or(CONTAINER_PATH).to_string();
     question.mounts = pods.first().map(|pod| pod.mounts.to_vec()).unwrap_or_default();
+    let log = pods.first().and_then(|pod| pod.termination_log);
+    question.whole = log.is_some();
+    question.termination_log = log.unwrap_or_default().to_string();
     question.working_dir = pods.first().map(|pod| pod.working_dir.to_string()).unwrap_or_default();
     question.ask = pods
         .iter()

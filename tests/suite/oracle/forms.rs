@@ -7,6 +7,7 @@ use super::generate::Case;
 use super::generate::documents::DocumentCase;
 use super::generate::handed::HandedCase;
 use super::generate::indexes::IndexCase;
+use super::generate::mounts::MountCase;
 use super::generate::packed::PackedCase;
 use super::generate::searches::SearchCase;
 use super::image::{Compression, Image, Layer, Size};
@@ -258,6 +259,21 @@ pub fn of_packed(case: &PackedCase) -> Vec<String> {
     forms.extend(image.layers.iter().map(|layer| format!("size of a layer {:?}", layer.size)));
     if image.layers.iter().any(|layer| layer.size != Size::Right) {
         forms.push("size of a layer wrong".into());
+    }
+    forms
+}
+
+pub fn of_mounts(case: &MountCase) -> Vec<String> {
+    let mut forms =
+        vec![format!("mounts {}", case.mounts.len()), format!("termination log {}", case.termination_log)];
+    forms.extend(case.mounts.iter().map(|mount| format!("mount {mount}")));
+    forms.extend(case.image.volumes.iter().map(|volume| format!("volume of the image {volume}")));
+    for entry in case.image.layers.iter().flat_map(entries) {
+        let name = clean(&entry.name.0);
+        forms.push(match entry.kind {
+            b'2' => format!("link `/{name}` -> `{}`", entry.link.0.escape_ascii()),
+            _ => format!("file `/{name}`"),
+        });
     }
     forms
 }

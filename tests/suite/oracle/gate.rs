@@ -1,8 +1,9 @@
 //! The gate: from a layout to what it would judge, by the way that `explain` and `serve` go.
 
+use std::iter;
 use std::path::Path;
 
-use wasmgate::image::entry::{Start, Variable};
+use wasmgate::image::entry::{KUBELET_MOUNTS, Start, Variable};
 use wasmgate::image::mounts::Mount;
 use wasmgate::image::{Depth, ImageFacts, ImageKind, Packaging, Program};
 use wasmgate::lookup::{SizeLimits, detect::detect};
@@ -40,6 +41,8 @@ pub struct Pod<'a> {
     pub path: Option<&'a str>,
     /// Mount paths of volumes.
     pub mounts: &'a [String],
+    /// Its `terminationMessagePath`, where the node makes the mounts that it adds too.
+    pub termination_log: Option<&'a str>,
 }
 
 /// What the gate knows of an image.
@@ -91,7 +94,9 @@ impl Gate {
             Ok(facts) => facts,
             Err(error) => return Judged::Refused(error.clone()),
         };
-        let mounts: Vec<Mount<'_>> = pod.mounts.iter().map(|path| path.as_str().into()).collect();
+        let written = pod.mounts.iter().map(String::as_str);
+        let added = pod.termination_log.into_iter().flat_map(|log| iter::once(log).chain(KUBELET_MOUNTS));
+        let mounts: Vec<Mount<'_>> = written.chain(added).map(Mount::from).collect();
         let command = [pod.command.to_string()];
         let start = Start {
             command: &command,

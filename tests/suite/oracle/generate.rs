@@ -12,6 +12,7 @@ pub mod documents;
 mod entries;
 pub mod handed;
 pub mod indexes;
+pub mod mounts;
 pub mod packed;
 pub mod searches;
 

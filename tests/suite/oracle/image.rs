@@ -69,6 +69,8 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// `Env` of its config.
     pub env: Vec<String>,
+    /// `Volumes` of its config.
+    pub volumes: Vec<&'static str>,
     /// `rootfs.type`.
     pub rootfs: &'static str,
     /// Media type of the config.
@@ -233,6 +235,7 @@ impl Image {
             platform: Platform::of("linux", "amd64"),
             entrypoint: vec!["/app.wasm".into()],
             env: Vec::new(),
+            volumes: Vec::new(),
             rootfs: "layers",
             config_type: CONFIG,
             config_size: Size::Right,
@@ -313,6 +316,9 @@ impl<'a> Layout<'a> {
         let mut program = json!({"Entrypoint": image.entrypoint, "Cmd": ["x"], "WorkingDir": "/"});
         if !image.env.is_empty() {
             program["Env"] = image.env.clone().into();
+        }
+        for volume in &image.volumes {
+            program["Volumes"][volume] = json!({});
         }
         let program = image.text(Object::Program, &program);
         let rootfs = json!({"type": image.rootfs, "diff_ids": image.diff_ids()});

@@ -28,6 +28,10 @@ pub struct Question {
     pub mounts: Vec<String>,
     /// Folders that the volumes are copies of, in the same order; without, they are empty.
     pub contents: Vec<PathBuf>,
+    /// The mounts are made as the CRI plugin makes them, with those that it and the kubelet add.
+    pub whole: bool,
+    /// The container's `terminationMessagePath`.
+    pub termination_log: String,
     /// The container's working directory, which the runtime makes where there is none.
     pub working_dir: String,
     /// Paths inside the container.

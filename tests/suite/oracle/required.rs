@@ -144,6 +144,25 @@ pub const OF_PACKED: Required = &[
     ("size of a layer wrong", 5, Somehow),
 ];
 
+pub const OF_MOUNTS: Required = &[
+    ("mounts 0", 40, Both),
+    ("mounts 3", 40, Both),
+    ("mount /a", 40, Both),
+    ("mount /a/b", 40, Both),
+    ("mount /etc", 40, Both),
+    ("mount /etc/hosts", 20, Both),
+    ("mount /r/hosts", 20, Both),
+    ("mount /q/app.wasm", 20, Both),
+    ("mount /dev/shm", 20, Both),
+    ("volume of the image /a", 20, Both),
+    ("volume of the image /q", 10, Somehow),
+    ("termination log /app.wasm", 10, Both),
+    ("termination log /q/app.wasm", 10, Both),
+    ("file `/etc/hosts`", 100, Both),
+    ("file `/dev/shm/app.wasm`", 100, Both),
+    ("link `/q` -> `/dev/shm`", 40, Both),
+];
+
 pub const OF_SEARCHES: Required = &[
     ("command \"app.wasm\"", 40, Both),
     ("command \"app\"", 40, Both),
