@@ -78,7 +78,8 @@ fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
         return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
     }
     let may_be_read = |path: &&String| {
-        possible_paths.contains(*path) || path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key))
+        possible_paths.contains(*path)
+            || path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key))
     };
     if let Some(path) = bundle.omit.iter().find(may_be_read) {
         let name = &bundle.name;

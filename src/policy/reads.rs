@@ -22,7 +22,7 @@ pub(super) struct InputReads {
     pub keys: BTreeSet<String>,
     /// The keys that they name of what is at a key, as `request.uid`.
     pub paths: BTreeSet<String>,
-    /// Further ones, of which it is not certain: the local that holds the value holds that of another key elsewhere.
+    /// Further ones, of which it is not certain: the local that holds the value holds something else too.
     pub possible_paths: BTreeSet<String>,
     /// The keys whose value they also use in ways that name no key of it. They may read any of these then.
     pub whole_keys: BTreeSet<String>,
@@ -52,13 +52,17 @@ impl InputReads {
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
             rest = after;
+            if let Step::Set(local) = step {
+                locals.sets.entry(*local).or_default().0 += 1;
+            }
             let Step::Get(local) = step else { continue };
             if locals.inputs.contains(local) {
                 self.add_use_of_input(code, after, &mut locals);
             }
             let keys = locals.values.get(local).cloned().unwrap_or_default();
+            let is_certain = keys.len() == 1 && locals.holds_nothing_else(*local);
             for key in &keys {
-                self.add_use_of_value(code, (key, keys.len() == 1), after, &mut locals);
+                self.add_use_of_value(code, (key, is_certain), after, &mut locals);
             }
         }
     }
@@ -94,9 +98,9 @@ impl InputReads {
             [Step::Constant(address), Step::Call(get), ..] if code.is_get(*get) => {
                 match code.text(*address) {
                     Some(below) => {
-                    let paths = if is_certain { &mut self.paths } else { &mut self.possible_paths };
-                    paths.extend([format!("{key}.{below}")]);
-                }
+                        let paths = if is_certain { &mut self.paths } else { &mut self.possible_paths };
+                        paths.extend([format!("{key}.{below}")]);
+                    }
                     None => self.whole_keys.extend([key.to_string()]),
                 }
             }
@@ -112,17 +116,24 @@ struct Locals {
     inputs: BTreeSet<u32>,
     /// Those with a value of it, by its key.
     values: BTreeMap<u32, BTreeSet<String>>,
+    /// How often each was set so far, and how often of that to a value of the input.
+    sets: BTreeMap<u32, (usize, usize)>,
 }
 
 impl Default for Locals {
     fn default() -> Self {
-        Self { inputs: BTreeSet::from([INPUT]), values: BTreeMap::new() }
+        Self { inputs: BTreeSet::from([INPUT]), values: BTreeMap::new(), sets: BTreeMap::new() }
     }
 }
 
 impl Locals {
     fn hold(&mut self, local: u32, key: &str) {
         self.values.entry(local).or_default().insert(key.to_string());
+        self.sets.entry(local).or_default().1 += 1;
+    }
+
+    fn holds_nothing_else(&self, local: u32) -> bool {
+        self.sets.get(&local).is_none_or(|(all, known)| all == known)
     }
 }
 
