@@ -1,6 +1,7 @@
-//! The time of a review: a whole one in process (without TLS), and each stage alone, with known image facts.
+//! The time of a review: a whole one in process (without TLS), each stage alone, with known image facts, and the baseline rules
+//! alone, beside another engine for the same module.
 //!
-//! `cargo bench --bench review`; `cargo bench --bench review -- stage` for the stages alone.
+//! `cargo bench --bench review`; `cargo bench --bench review -- stage` for the stages alone, and `-- rules` for the rules.
 
 #![allow(
     missing_docs,
@@ -153,5 +154,50 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reviews, stages);
+/// The baseline rules, as the gate evaluates them and as opa-wasm does: without limits, as it comes, and with the same count of
+/// fuel.
+fn rules(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let set = runtime.block_on(async {
+        let engine = Engine::new().unwrap();
+        PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default()).await.unwrap()
+    });
+    let baseline = root.join("policies/baseline");
+    let data: Value = serde_json::from_slice(&std::fs::read(baseline.join("data.json")).unwrap()).unwrap();
+    let mut group = criterion.benchmark_group("rules");
+    for name in ["admitted", "refused"] {
+        let path = root.join(format!("tests/fixtures/policies/{name}.v1alpha1.json"));
+        let mut input: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        // What the manifest says that no rule reads.
+        input.as_object_mut().unwrap().retain(|key, _| !["object", "grants"].contains(&key.as_str()));
+        group.bench_function(BenchmarkId::new("gate", name), |b| {
+            b.iter(|| runtime.block_on(set.evaluate(black_box(&input))));
+        });
+        for is_metered in [false, true] {
+            let mut config = wasmtime::Config::new();
+            config.consume_fuel(is_metered);
+            let engine = wasmtime::Engine::new(&config).unwrap();
+            let module = wasmtime::Module::from_file(&engine, baseline.join("policy.wasm")).unwrap();
+            let mut store = wasmtime::Store::new(&engine, ());
+            if is_metered {
+                store.set_fuel(u64::MAX).unwrap();
+            }
+            let policy = runtime.block_on(async {
+                let policy = opa_wasm::Runtime::new(&mut store, &module).await.unwrap();
+                policy.with_data(&mut store, &data).await.unwrap()
+            });
+            let other = if is_metered { "opa-wasm, metered" } else { "opa-wasm" };
+            group.bench_function(BenchmarkId::new(other, name), |b| {
+                b.iter(|| {
+                    let found = policy.evaluate(&mut store, "wasmgate/violations", black_box(&input));
+                    runtime.block_on(found).map(|found: Value| found).unwrap()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, reviews, stages, rules);
 criterion_main!(benches);

@@ -10,7 +10,9 @@ pub mod sink;
 pub use crate::answer::Outcome;
 pub use event::Outbox;
 pub use metrics::{Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, WatchReport};
-pub use record::{ImageSummary, Input, Labels, Record, RecordedError, RecordedResult, RecordedViolation};
+pub use record::{
+    ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
+};
 pub use sink::{DecisionLogOptions, DecisionLogOutput, Sink};
 
 use std::path::PathBuf;

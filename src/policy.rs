@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod compiled;
 pub mod contents;
+mod document;
 pub mod engine;
 mod error;
 mod guest;
@@ -15,6 +16,7 @@ mod locations;
 mod memory;
 mod outcome;
 mod program;
+mod reads;
 mod rewrite;
 pub mod set;
 pub mod signature;

@@ -10,7 +10,7 @@ mod number;
 mod quote;
 mod value;
 
-pub use builtins::{BUILTINS, Builtin, CORRECTED, Correction, OwnCode, REFUSED, builtin};
+pub use builtins::{BUILTINS, Builtin, CORRECTED, Correction, OwnCode, REFUSED, builtin, corrections};
 pub use call::Call;
 pub use failure::Failure;
 pub use number::Number;

@@ -15,16 +15,18 @@ mod kept;
 mod oci;
 pub mod options;
 pub mod status;
+mod terms;
 mod warnings;
 
 pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
-pub use follow::{Follower, Terms};
-pub use in_force::InForce;
+pub use follow::Follower;
+pub use in_force::{Changes, InForce};
 pub use kept::BundleStore;
 pub use oci::{LAYER, pull};
 pub use options::{BundleAction, BundleSource, Origin};
 pub use status::{BundleStatus, Statuses};
+pub use terms::{Memory, Swap, Terms};
 
 use tokio::task::{JoinError, spawn_blocking};
 

@@ -8,7 +8,7 @@ use serde_json::value::to_raw_value;
 
 use super::decision::{Decision, GivenUp};
 use super::examine::{ReviewContext, examine};
-use super::state::State;
+use super::gate::Basis;
 use super::{Clock, Gate, record};
 use crate::audit::Stage;
 use crate::judge::PolicyInput;
@@ -25,15 +25,15 @@ impl Gate {
 /// Answers one review and records the decision. The time limit is enforced here and not only by the server, so that a
 /// review that is late leaves a record too.
 async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
-    let state = gate.state();
+    let basis = gate.basis();
     let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
         Ok(review) => {
-            let decided = decide(gate, &state, webhook, &review, clock).await;
+            let decided = decide(&basis, webhook, &review, clock).await;
             (Some(review), decided)
         }
         Err(decision) => (None, with_bytes(*decision, &clock)),
     };
-    record::emit(gate, &state, webhook, review, decision, &clock);
+    record::emit(gate, &basis.state, webhook, review, decision, &clock);
     bytes
 }
 
@@ -50,15 +50,9 @@ fn parse(webhook: Webhook, body: &[u8], clock: &Clock) -> Result<Review, Box<Dec
 }
 
 /// The decision about a review, within its budget, even if the gate panics.
-async fn decide(
-    gate: &Gate,
-    state: &State,
-    webhook: Webhook,
-    review: &Review,
-    clock: Clock,
-) -> (Decision, Vec<u8>) {
-    let inspector = gate.inspector();
-    let asked = ReviewContext { state, inspector: &inspector, webhook, review, clock };
+async fn decide(basis: &Basis, webhook: Webhook, review: &Review, clock: Clock) -> (Decision, Vec<u8>) {
+    let Basis { state, inspector } = basis;
+    let asked = ReviewContext { state, inspector, webhook, review, clock };
     let work = async {
         // Without it the decision is replayed by none, and stands all the same.
         let text = |input: &PolicyInput<'_>| {
@@ -91,7 +85,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::heavy;
+    use super::super::{State, heavy};
     use super::*;
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::inspection::LookupResult;
@@ -143,7 +137,7 @@ mod tests {
         ] {
             let review = heavy_review(class.map(String::as_str));
             let clock = Clock::start(Duration::from_millis(900));
-            let (decision, _) = decide(&gate, &gate.state(), webhook, &review, clock).await;
+            let (decision, _) = decide(&gate.basis(), webhook, &review, clock).await;
             assert_eq!(decision.answer.response.refusal.is_some(), is_refused, "{class:?} {webhook:?}");
             assert!(clock.elapsed() < Duration::from_secs(20), "{class:?} {webhook:?}");
         }
@@ -202,7 +196,7 @@ mod tests {
             [Webhook::Mutate, Webhook::Validate, Webhook::Mutate, Webhook::Validate].into_iter().enumerate()
         {
             let clock = Clock::start(ample);
-            let (decision, _) = decide(&gate, &gate.state(), webhook, &review(None, number), clock).await;
+            let (decision, _) = decide(&gate.basis(), webhook, &review(None, number), clock).await;
             assert!(
                 decision.answer.response.refusal.is_none() && decision.judgement.is_none(),
                 "{webhook:?}"
@@ -211,7 +205,7 @@ mod tests {
             assert!(clock.elapsed() < ample / 4, "{webhook:?} took {:?}", clock.elapsed());
         }
         let (clock, review) = (Clock::start(Duration::from_millis(1300)), review(Some(&class), 9));
-        let (decision, _) = decide(&gate, &gate.state(), Webhook::Validate, &review, clock).await;
+        let (decision, _) = decide(&gate.basis(), Webhook::Validate, &review, clock).await;
         assert!(decision.judgement.is_some(), "an unread image under a Wasm class is judged");
         let LookupResult::Unread { error } = &decision.inspection.containers[0].lookup else {
             panic!("it hangs")

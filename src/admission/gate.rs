@@ -12,9 +12,7 @@ use crate::lookup::Inspector;
 #[derive(Debug)]
 pub struct Gate {
     /// Swapped whole, so that a review sees one consistent set.
-    state: ArcSwap<State>,
-    /// Looks images up. Replaced with the configuration.
-    inspector: ArcSwap<Inspector>,
+    basis: ArcSwap<Basis>,
     /// Output of decision records.
     pub(super) sink: Sink,
     /// Counters and histograms.
@@ -23,6 +21,15 @@ pub struct Gate {
     pub(super) labels: Arc<Labels>,
     /// Output of Events; `None` if no Events are written.
     pub(super) events: Option<Outbox>,
+}
+
+/// What a review goes by. It takes it once.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// Policies, grants, runtimes and facts of the cluster.
+    pub state: Arc<State>,
+    /// Looks images up. Replaced with the configuration.
+    pub inspector: Arc<Inspector>,
 }
 
 impl Gate {
@@ -36,8 +43,7 @@ impl Gate {
     ) -> Self {
         metrics.set_bundles(&state.policies.revisions());
         Self {
-            state: ArcSwap::from_pointee(state),
-            inspector: ArcSwap::from_pointee(inspector),
+            basis: ArcSwap::from_pointee(Basis { state: state.into(), inspector: inspector.into() }),
             sink,
             metrics,
             labels: Arc::new(labels),
@@ -51,32 +57,35 @@ impl Gate {
         Self { events, ..self }
     }
 
-    /// Replaces policies, grants, runtimes and cluster facts in one step; running reviews keep the state they started with.
-    pub fn replace(&self, state: State) {
-        self.metrics.set_bundles(&state.policies.revisions());
-        self.state.store(Arc::new(state));
+    /// Replaces the state by the result of `change`, which may be called more than once, so that a concurrent update is not
+    /// lost. Running reviews keep the state they started with.
+    pub fn update(&self, change: impl Fn(&State) -> State) {
+        self.reconfigure(None, change);
     }
 
-    /// Replaces the state by the result of `change`, which may be called more than once, so that a concurrent update is not
-    /// lost.
-    pub fn update(&self, change: impl Fn(&State) -> State) {
-        self.state.rcu(|state| change(state));
-        self.metrics.set_bundles(&self.state.load().policies.revisions());
+    /// The same, and looks images up with another inspector from now on, if there is one.
+    pub fn reconfigure(&self, inspector: Option<Inspector>, change: impl Fn(&State) -> State) {
+        let inspector = inspector.map(Arc::new);
+        self.basis.rcu(|basis| {
+            let inspector = inspector.as_ref().unwrap_or(&basis.inspector);
+            Basis { state: change(&basis.state).into(), inspector: Arc::clone(inspector) }
+        });
+        self.metrics.set_bundles(&self.basis.load().state.policies.revisions());
+    }
+
+    /// What reviews go by now.
+    pub fn basis(&self) -> Arc<Basis> {
+        self.basis.load_full()
     }
 
     /// The current state.
     pub fn state(&self) -> Arc<State> {
-        self.state.load_full()
+        Arc::clone(&self.basis.load().state)
     }
 
-    /// The inspector, which looks images up. A review takes it once.
+    /// The current inspector.
     pub fn inspector(&self) -> Arc<Inspector> {
-        self.inspector.load_full()
-    }
-
-    /// Looks images up with another inspector from now on; running reviews keep the one they started with.
-    pub fn replace_inspector(&self, inspector: Inspector) {
-        self.inspector.store(Arc::new(inspector));
+        Arc::clone(&self.basis.load().inspector)
     }
 
     /// The gate's metrics.

@@ -20,6 +20,9 @@ use crate::policy::{EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
+/// The labels that the configuration cannot set.
+pub const OWN_LABELS: [&str; 3] = ["app", "id", "version"];
+
 /// Labels of the process that writes records; equal for all of its records, so they are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -13,7 +13,7 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, REFUSE_FILES, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
-use crate::sources::{BundleSource, BundleStore, Follower, InForce, Terms};
+use crate::sources::{BundleSource, Follower, Memory, Terms};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -176,13 +176,13 @@ pub fn configured(state: State, settings: &Settings) -> State {
     state
 }
 
-/// Refuses bundles of which none has a rule that the configuration names: the gate would not start with them.
+/// Refuses bundles of which none that decides has a rule that the configuration names: the gate would not start with them.
 pub fn check_rules(enforcement: &EnforcementSettings, policies: &PolicySet) -> Result<(), config::Error> {
-    unknown_rules(enforcement, policies.rules()).into_iter().next().map_or(Ok(()), Err)
+    unknown_rules(enforcement, policies.rules_in_force()).into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The rules in the configuration that no bundle has; none when a bundle does not list its rules, since then that is not
-/// known.
+/// The rules in the configuration that are not among the known ones; none when a bundle does not list its rules, since then that is
+/// not known.
 pub fn unknown_rules(
     enforcement: &EnforcementSettings,
     known: Option<&BTreeSet<String>>,
@@ -236,16 +236,16 @@ pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone
 async fn policies(engine: &Engine, settings: &Settings) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let mut bundles = Vec::from_iter(policies.baseline.then(Bundle::embedded).transpose()?);
-    for follower in followers(settings, engine, &InForce::default())? {
+    for follower in followers(settings, engine, &Memory::default())? {
         bundles.push(follower.once().await?);
     }
     compiled(engine, settings, bundles).await
 }
 
 /// What fetches the bundles of the configuration.
-pub fn followers(settings: &Settings, engine: &Engine, in_force: &InForce) -> Result<Vec<Follower>, Error> {
+pub fn followers(settings: &Settings, engine: &Engine, memory: &Memory) -> Result<Vec<Follower>, Error> {
     let bundles = settings.file.policies.bundles.iter();
-    bundles.map(|source| follower(settings, source, engine, in_force)).collect()
+    bundles.map(|source| follower(settings, source, engine, memory)).collect()
 }
 
 /// What fetches one of them.
@@ -253,7 +253,7 @@ pub fn follower(
     settings: &Settings,
     source: &BundleSource,
     engine: &Engine,
-    in_force: &InForce,
+    memory: &Memory,
 ) -> Result<Follower, Error> {
     let is_in_registry = source.origin().is_ok_and(|origin| origin.is_registry());
     let registry = is_in_registry.then(|| lookup::registry(&settings.file.images)).transpose()?;
@@ -261,8 +261,7 @@ pub fn follower(
         engine: engine.clone(),
         limits: limits(settings),
         trust: Trust::new(&settings.file.policies.keys, settings.file.policies.require_signed)?.into(),
-        kept: settings.file.policies.store.as_ref().map(BundleStore::new),
-        in_force: in_force.clone(),
+        memory: memory.clone(),
     };
     Ok(Follower::new(source.clone(), terms, registry.as_ref())?)
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 
 use super::value::{duration, wrong};
 use super::{Error, File};
+use crate::audit::OWN_LABELS;
 use crate::image::reference::Reference;
 use crate::lookup::LookupOptions;
 use crate::quantity::{Quantity, WrittenQuantity};
@@ -79,8 +80,26 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
         problems.add(wrong(&field, name, message));
     }
     warm(&file.images, problems);
+    folders(file, problems);
+    for label in file.decision_log.labels.keys().filter(|label| OWN_LABELS.contains(&label.as_str())) {
+        let message = "every record has this label from the gate itself; write another name";
+        problems.add(wrong("decisionLog.labels", label, message));
+    }
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
+    }
+}
+
+/// A folder without a name would be the one in which the gate was started.
+fn folders(file: &File, problems: &mut Problems) {
+    for (field, folder) in [
+        ("policies.store", &file.policies.store),
+        ("policies.compiledDir", &file.policies.compiled_dir),
+        ("images.store", &file.images.store),
+    ] {
+        if folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            problems.add(wrong(field, &"", "write the path of a folder, or leave the field out"));
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Reads and checks the text of a configuration file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Error;
 use super::file::{self, File};
@@ -44,6 +46,12 @@ pub fn parse(name: &str, text: &str) -> Result<File, Error> {
         })
     });
     read.map_err(|error| failed(message::of(&error, text, &field)))
+}
+
+/// Whether the text of a configuration, which may be no YAML, lacks this field at its top.
+pub fn lacks(text: &str, field: &str) -> bool {
+    let top = serde_saphyr::from_str::<BTreeMap<String, Value>>(text);
+    top.is_ok_and(|top| !top.contains_key(field))
 }
 
 /// Longest name that a message repeats, in characters.

@@ -485,6 +485,19 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_without_a_name_and_a_label_of_the_gate_itself_are_refused() {
+        for (body, said) in [
+            ("policies: {store: ''}\n", "policies.store"),
+            ("policies: {compiledDir: ''}\n", "policies.compiledDir"),
+            ("images: {store: ''}\n", "images.store"),
+            ("decisionLog: {labels: {cluster: a, id: x}}\n", "decisionLog.labels"),
+        ] {
+            let error = settings(body).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{said}` cannot be `")), "{error}");
+        }
+    }
+
+    #[test]
     fn the_control_plane_and_the_gate_itself_are_always_exempt() {
         let file = parse("gate.yaml", &format!("{HEAD}exemptNamespaces: [monitoring]\n")).unwrap();
         let overrides = Overrides { own_namespace: Some("gates".into()), ..Overrides::default() };

@@ -1,10 +1,10 @@
 //! What the files of a bundle say: the module, its data and its manifest. [`super::PolicySet::load`] checks the module
 //! itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,17 @@ use crate::text;
 
 /// Top-level keys of the input that a bundle does not read.
 pub(super) type Omit = BTreeSet<String>;
+
+/// The keys that the input has at the top.
+static KEYS: LazyLock<Omit> = LazyLock::new(|| {
+    /// The part of a JSON schema that names them.
+    #[derive(Default, Deserialize)]
+    struct Schema {
+        properties: BTreeMap<String, Value>,
+    }
+    let schema = include_str!("../../policies/schema/input.v1alpha1.json");
+    serde_json::from_str::<Schema>(schema).unwrap_or_default().properties.into_keys().collect()
+});
 
 /// An OPA bundle: the compiled module, its data and its manifest.
 #[derive(Clone)]
@@ -132,6 +143,12 @@ impl Bundle {
         let GateMetadata { name: _, omit, sequence, cases } = manifest.metadata.wasmgate;
         if manifest.revision.len() > MAX_REVISION {
             let reason = format!("`revision` has more than {MAX_REVISION} bytes");
+            return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
+        }
+        if let Some(unknown) = omit.difference(&KEYS).next() {
+            let unknown = text::excerpt(unknown, 40);
+            let known = KEYS.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let reason = format!("`metadata.wasmgate.omit` has `{unknown}`, and the input has {known} alone");
             return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
         }
         if cases.len() > MAX_CASES {

@@ -54,6 +54,17 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// Rules read what the gate was told to leave out.
+    #[error(
+        "policy bundle `{bundle}` is refused: its `.manifest` says in `metadata.wasmgate.omit` that no rule reads `{key}`, and a rule reads \
+         `input.{key}`, which it would not find; remove `{key}` there"
+    )]
+    OmitKey {
+        /// Name of the bundle.
+        bundle: String,
+        /// The key of the input.
+        key: String,
+    },
     /// A document with more values than any sensible one, which would fill the memory.
     #[error(
         "policy bundle `{bundle}` is refused: `{file}` of more than {limit} values, leave out what no rule reads"
@@ -261,6 +272,7 @@ impl Error {
             | Self::FindEntrypoint { bundle, .. }
             | Self::NameFunctions { bundle }
             | Self::SupplyBuiltins { bundle, .. }
+            | Self::OmitKey { bundle, .. }
             | Self::VerifyBundle { bundle, .. }
             | Self::TryBundle { bundle, .. }
             | Self::StartModule { bundle, .. } => Some(bundle),

@@ -80,11 +80,12 @@ pub(super) fn in_rules(rules: &BTreeSet<&str>) -> String {
 
 /// The parts of a module that are needed.
 #[derive(Default)]
-struct Code<'a> {
+pub(super) struct Code<'a> {
     /// Host functions that rules may call.
     host: BTreeSet<u32>,
     names: BTreeMap<u32, &'a str>,
-    bodies: BTreeMap<u32, FunctionBody<'a>>,
+    /// The functions by their numbers.
+    pub bodies: BTreeMap<u32, FunctionBody<'a>>,
     data: Vec<(usize, &'a [u8])>,
 }
 
@@ -109,7 +110,8 @@ fn sum(blocks: &[Block]) -> CodeSummary {
 }
 
 impl<'a> Code<'a> {
-    fn read(module: &'a [u8]) -> Option<Self> {
+    /// Reads a module, which may be cut off or no module at all.
+    pub fn read(module: &'a [u8]) -> Option<Self> {
         let mut code = Self::default();
         let mut functions = 0_u32;
         for payload in Parser::new(0).parse_all(module) {
@@ -149,6 +151,11 @@ impl<'a> Code<'a> {
             }
         }
         Some(code)
+    }
+
+    /// Whether the function is a rule, or a function of Rego.
+    pub fn is_rule(&self, function: u32) -> bool {
+        self.names.get(&function).is_some_and(|name| name.starts_with(RULE_PREFIX))
     }
 
     fn locations(&self) -> Option<RuleLocations> {
@@ -242,7 +249,7 @@ impl<'a> Code<'a> {
     }
 
     /// The string at an address.
-    fn text(&self, address: i32) -> Option<&'a str> {
+    pub fn text(&self, address: i32) -> Option<&'a str> {
         let address = usize::try_from(address).ok()?;
         let number = |at: usize| -> Option<usize> {
             let bytes = self.bytes(at, 4)?.try_into().ok()?;

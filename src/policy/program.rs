@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
@@ -9,6 +10,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::RuleLocations;
+use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
 use super::store::{EvaluationBudget, Exports, Functions, describe, store, timed_out};
 use super::{Bundle, ENTRYPOINT, Error, Limits};
@@ -24,6 +26,8 @@ pub(super) struct CheckedModule {
     pub entrypoints: BTreeMap<String, i32>,
     /// Where the rules lie in the module.
     pub locations: Arc<RuleLocations>,
+    /// Whether the module takes the address of a value for its input.
+    pub takes_values: bool,
 }
 
 /// What a module says of itself.
@@ -35,15 +39,18 @@ struct Probe {
 
 impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
-    pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits, stop: &Stop) -> Result<Self, Error> {
-        let Rewritten { module, mut functions, named } = rewrite(&bundle.module);
+    pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits) -> Result<Self, Error> {
+        let Rewritten { module, mut functions, named, takes_values } =
+            rewrite(&bundle.module, limits.strict_builtins);
         bundle.module = module.into();
         let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {
             bundle: bundle.name.clone(),
             reason: error.root_cause().to_string(),
         })?;
-        let tables = drive(Tables::read(&bundle.name, &module, limits), stop);
+        // From here on: a busy machine takes long to compile, which no module is to blame for.
+        let (stop, _guard) = Stop::at(Instant::now() + limits.time);
+        let tables = drive(Tables::read(&bundle.name, &module, limits), &stop);
         let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
         let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
         if !entrypoints.contains_key(ENTRYPOINT) {
@@ -54,9 +61,31 @@ impl CheckedModule {
             return Err(Error::NameFunctions { bundle: bundle.name });
         }
         functions.extend(supplied(&bundle.name, &builtins)?);
+        omitting(&mut bundle)?;
         let locations = Arc::new(RuleLocations::of(&bundle.module));
-        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
+        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations, takes_values })
     }
+}
+
+/// Refuses a bundle that omits what its rules read by name, and omits nothing where they may read anything: a rule that does not find
+/// what it reads is undefined, and admits.
+fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
+    if bundle.omit.is_empty() {
+        return Ok(());
+    }
+    let InputReads { keys, is_whole } = InputReads::of(&bundle.module);
+    if let Some(key) = bundle.omit.intersection(&keys).next() {
+        return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
+    }
+    if is_whole {
+        let bundle_name = &bundle.name;
+        tracing::warn!(
+            bundle = bundle_name,
+            "nothing of the input is omitted, since rules use `input` without naming a key of it"
+        );
+        bundle.omit = Arc::default();
+    }
+    Ok(())
 }
 
 /// The functions that a module names, by its numbers for them.

@@ -3,10 +3,14 @@
 //! does. It works on every module of OPA's compiler, also on those of others: the functions are found by their names.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use wasmparser::{CompositeInnerType, KnownCustom, Name, Parser, Payload, TypeRef, ValType};
+use wasmparser::{
+    BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Name, Operator, Parser, Payload, TypeRef,
+    ValType,
+};
 
-use crate::rego::{Builtin, CORRECTED, OwnCode};
+use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
 /// Numbers of host functions from here on are not the module's own.
 const OWN_IDS: i32 = 1 << 20;
@@ -14,8 +18,17 @@ const OWN_IDS: i32 = 1 << 20;
 pub(super) const ITERATE: i32 = OWN_IDS - 1;
 /// The function of OPA's library that goes through arrays, objects and sets.
 const ITERATOR: &str = "opa_value_iter";
+/// The function of OPA's library that evaluates, and the one by which it parses the input.
+const EVALUATION: &str = "opa_eval";
+const PARSER: &str = "opa_value_parse";
+/// The length of a text that is none, but a value.
+pub(super) const VALUE_LENGTH: i32 = -1;
 /// Type byte and representation byte of a number that is an integer of 64 bits (`open-policy-agent/opa:wasm/src/value.h`).
 const INTEGER: i32 = 0x0103;
+/// The same of a number that is kept as its text.
+const REFERENCE: i32 = 0x0203;
+/// Type byte of arrays.
+const ARRAY: i32 = 5;
 /// Type bytes of objects and of sets, which follow on one another.
 const OBJECT: i32 = 6;
 /// Where an object or a set has the number of its items.
@@ -30,16 +43,25 @@ pub(super) struct Rewritten {
     pub functions: BTreeMap<i32, Builtin>,
     /// Whether its functions have names, without which nothing can be done.
     pub named: bool,
+    /// Whether it takes the address of a value in the place of a text, where that has the length [`VALUE_LENGTH`].
+    pub takes_values: bool,
 }
 
-/// Rewrites a module. One that is not readable stays as it is: the compiler will say why.
-pub(super) fn rewrite(module: &[u8]) -> Rewritten {
-    let functions = (OWN_IDS..).zip(CORRECTED).map(|(id, correction)| (id, correction.builtin)).collect();
+/// Rewrites a module, so that the host sees every error in `strict` mode. One that is not readable stays as it is: the compiler will say
+/// why.
+pub(super) fn rewrite(module: &[u8], strict: bool) -> Rewritten {
+    let corrections = corrections(strict);
+    let functions = (OWN_IDS..).zip(&corrections).map(|(id, correction)| (id, correction.builtin)).collect();
     let facts = Facts::read(module);
     let named = facts.as_ref().is_some_and(|facts| facts.names.contains_key(ITERATOR));
-    let rewritten = facts.filter(|_| named).and_then(|facts| write(module, &facts.bodies()?, &facts));
+    let rewritten = facts.filter(|_| named).and_then(|facts| {
+        let mut bodies = facts.bodies(&corrections)?;
+        let takes_values = facts.take_values(&mut bodies);
+        Some((write(module, &bodies, &facts)?, takes_values))
+    });
     let named = rewritten.is_some();
-    Rewritten { module: rewritten.unwrap_or_else(|| module.to_vec()), functions, named }
+    let (module, takes_values) = rewritten.unwrap_or_else(|| (module.to_vec(), false));
+    Rewritten { module, functions, named, takes_values }
 }
 
 /// What has to be known of a module.
@@ -102,39 +124,63 @@ impl<'a> Facts<'a> {
         Some((place, (*self.arities.get(ty)?)?))
     }
 
-    /// New bodies by the place of the old ones; those that go on calling the old one are given its new number.
-    fn bodies(&self) -> Option<Bodies> {
-        let mut bodies = Bodies { changed: BTreeMap::new(), kept: Vec::new() };
-        for (id, correction) in (OWN_IDS..).zip(CORRECTED) {
+    /// New bodies by the place of the old ones.
+    fn bodies(&self, corrections: &[Correction]) -> Option<Bodies> {
+        let mut bodies = Bodies::new();
+        for (id, correction) in (OWN_IDS..).zip(corrections) {
             let Some((place, operands)) = self.function(correction.function) else { continue };
-            let host = host_call(id, operands, *self.hosts.get(&operands)?)?;
-            let body = match correction.own_code {
-                OwnCode::Never => host,
-                OwnCode::Integers => unless_integers(operands, self.keep(&mut bodies, place)?, &host),
-                OwnCode::Defined => where_defined(operands, self.keep(&mut bodies, place)?, &host),
+            let host = match correction.own_code {
+                OwnCode::Places => host_call(id, 1..2, *self.hosts.get(&1)?),
+                _ => host_call(id, 0..operands, *self.hosts.get(&operands)?),
             };
-            bodies.changed.insert(place, body);
+            let body = match correction.own_code {
+                OwnCode::Never => whole(&host),
+                OwnCode::Integers => self.before(place, &unless_integers(operands, &host))?,
+                OwnCode::Defined => self.before(place, &where_defined(&host))?,
+                OwnCode::Places => self.before(place, &with_places(&host))?,
+            };
+            bodies.insert(place, body);
         }
         let (place, operands) = self.function(ITERATOR)?;
-        let host = host_call(ITERATE, operands, *self.hosts.get(&operands)?)?;
-        let body = in_order(self.keep(&mut bodies, place)?, &host);
-        bodies.changed.insert(place, body);
+        let host = host_call(ITERATE, 0..operands, *self.hosts.get(&operands)?);
+        bodies.insert(place, self.before(place, &in_order(&host))?);
         Some(bodies)
     }
 
-    /// Gives the old body a number behind all others.
-    fn keep(&self, bodies: &mut Bodies, place: usize) -> Option<u32> {
-        let number = self.types.len().checked_add(bodies.kept.len())?;
-        bodies.kept.push(place);
-        self.imported.checked_add(u32::try_from(number).ok()?)
+    /// Lets the module take the address of a value in the place of a text to parse. Says whether an evaluation parses its input so: a
+    /// compiler may have put the code of the parser there instead of a call.
+    fn take_values(&self, bodies: &mut Bodies) -> bool {
+        let calls = |place: usize, wanted: u32| {
+            let old = self.code.get(place)?;
+            let body = FunctionBody::new(BinaryReader::new(old, 0));
+            let operators = body.get_operators_reader().ok()?;
+            let is_call = |operator: &Operator<'_>| matches!(operator, Operator::Call { function_index } if *function_index == wanted);
+            Some(operators.into_iter().filter_map(Result::ok).any(|operator| is_call(&operator)))
+        };
+        let taking = || {
+            let (evaluation, _) = self.function(EVALUATION)?;
+            let number = *self.names.get(PARSER)?;
+            let (place, _) = self.function(PARSER)?;
+            let body = self.before(place, &value_itself())?;
+            calls(evaluation, number)?.then_some((place, body))
+        };
+        let Some((place, body)) = taking() else { return false };
+        bodies.insert(place, body);
+        true
+    }
+
+    /// The old body with this code before its own. A call of the old body would cost more than the code.
+    fn before(&self, place: usize, code: &[u8]) -> Option<Vec<u8>> {
+        let old = *self.code.get(place)?;
+        let body = FunctionBody::new(BinaryReader::new(old, 0));
+        let at = usize::try_from(body.get_operators_reader().ok()?.original_position()).ok()?;
+        let (locals, own) = old.split_at_checked(at)?;
+        Some([locals, code, own].concat())
     }
 }
 
-struct Bodies {
-    changed: BTreeMap<usize, Vec<u8>>,
-    /// Places of the old bodies that are still called.
-    kept: Vec<usize>,
-}
+/// Bodies by the places of the functions.
+type Bodies = BTreeMap<usize, Vec<u8>>;
 
 fn arity(ty: &CompositeInnerType) -> Option<usize> {
     let CompositeInnerType::Func(function) = ty else { return None };
@@ -190,27 +236,27 @@ fn call(code: &mut Vec<u8>, function: u32) {
     unsigned(code, usize::try_from(function).unwrap_or_default());
 }
 
-/// `local.get` of each operand.
-fn operands(code: &mut Vec<u8>, count: usize) {
-    for operand in 0..count {
-        code.push(0x20);
-        unsigned(code, operand);
-    }
-}
-
-/// A body that hands its operands to the host and returns what comes back. It has no locals of its own and no `end`.
-fn host_call(id: i32, count: usize, host: u32) -> Option<Vec<u8>> {
-    let mut code = vec![0x00];
+/// Code that hands operands to the host and leaves what comes back.
+fn host_call(id: i32, operands: Range<usize>, host: u32) -> Vec<u8> {
+    let mut code = Vec::new();
     constant(&mut code, id);
     constant(&mut code, 0);
-    operands(&mut code, count);
+    for operand in operands {
+        code.push(0x20); // local.get
+        unsigned(&mut code, operand);
+    }
     call(&mut code, host);
-    (count > 0).then_some(code)
+    code
 }
 
-/// Where the operands are integers of 64 bits, the old body; where one is not, the host.
-fn unless_integers(count: usize, old: u32, host: &[u8]) -> Vec<u8> {
-    let mut code = vec![0x00];
+/// A body without locals.
+fn whole(code: &[u8]) -> Vec<u8> {
+    [&[0x00], code, &[0x0b]].concat()
+}
+
+/// Where an operand is no integer of 64 bits, the host.
+fn unless_integers(count: usize, host: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
     constant(&mut code, 1);
     for operand in 0..count {
         code.push(0x20);
@@ -219,29 +265,46 @@ fn unless_integers(count: usize, old: u32, host: &[u8]) -> Vec<u8> {
         constant(&mut code, INTEGER);
         code.extend([0x46, 0x71]); // i32.eq, i32.and
     }
-    code.extend([0x04, 0x7f]); // if (result i32)
-    operands(&mut code, count);
-    call(&mut code, old);
-    code.push(0x05); // else
-    code.extend(host.iter().skip(1));
-    code.push(0x0b);
+    code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
+    code.extend(host);
+    code.extend([0x0f, 0x0b]); // return, end
     code
 }
 
-/// Where the host has no value, none; elsewhere the old body.
-fn where_defined(count: usize, old: u32, host: &[u8]) -> Vec<u8> {
+/// Where the host has no value, none.
+fn where_defined(host: &[u8]) -> Vec<u8> {
     let mut code = host.to_vec();
     code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
     constant(&mut code, 0);
     code.extend([0x0f, 0x0b]); // return, end
-    operands(&mut code, count);
-    call(&mut code, old);
     code
 }
 
-/// For objects and sets of two items or more, the host; for anything else, the old body.
-fn in_order(old: u32, host: &[u8]) -> Vec<u8> {
-    let mut code = vec![0x00, 0x20, 0x00, 0x04, 0x40]; // local.get 0, if
+/// For arrays, the place that the host makes of a number which is no integer of 64 bits, in the place of that number. No address is
+/// zero, and what stands there is no number.
+fn with_places(host: &[u8]) -> Vec<u8> {
+    let mut code = vec![0x20, 0x01, 0x2f, 0x00, 0x00]; // local.get 1, i32.load16_u
+    constant(&mut code, REFERENCE);
+    code.extend([0x46, 0x04, 0x40]); // i32.eq, if
+    code.extend([0x20, 0x00, 0x2d, 0x00, 0x00]); // local.get 0, i32.load8_u
+    constant(&mut code, ARRAY);
+    code.extend([0x46, 0x04, 0x40]); // i32.eq, if
+    code.extend(host);
+    code.extend([0x21, 0x01, 0x0b, 0x0b]); // local.set 1, and two ends
+    code
+}
+
+/// Where the length is no length of a text, the address itself.
+fn value_itself() -> Vec<u8> {
+    let mut code = vec![0x20, 0x01]; // local.get 1
+    constant(&mut code, VALUE_LENGTH);
+    code.extend([0x46, 0x04, 0x40, 0x20, 0x00, 0x0f, 0x0b]); // i32.eq, if, local.get 0, return, end
+    code
+}
+
+/// For objects and sets of two items or more, the host.
+fn in_order(host: &[u8]) -> Vec<u8> {
+    let mut code = vec![0x20, 0x00, 0x04, 0x40]; // local.get 0, if
     code.extend([0x20, 0x00, 0x2d, 0x00, 0x00]); // i32.load8_u
     constant(&mut code, OBJECT);
     code.push(0x6b); // i32.sub
@@ -250,16 +313,13 @@ fn in_order(old: u32, host: &[u8]) -> Vec<u8> {
     code.extend([0x20, 0x00, 0x28, 0x02, LENGTH_OFFSET]); // i32.load
     constant(&mut code, 1);
     code.extend([0x4b, 0x04, 0x40]); // i32.gt_u, if
-    code.extend(host.iter().skip(1));
+    code.extend(host);
     code.extend([0x0f, 0x0b, 0x0b, 0x0b]); // return, and three ends
-    operands(&mut code, 2);
-    call(&mut code, old);
     code
 }
 
 // === Sections ===
 
-const FUNCTION_SECTION: u8 = 3;
 const CODE_SECTION: u8 = 10;
 const HEADER: usize = 8;
 
@@ -270,8 +330,7 @@ fn write(module: &[u8], bodies: &Bodies, facts: &Facts<'_>) -> Option<Vec<u8>> {
         let (length, after) = read_unsigned(after)?;
         let (content, after) = after.split_at_checked(length)?;
         let content = match *id {
-            FUNCTION_SECTION => function_section(facts, bodies)?,
-            CODE_SECTION => code_section(facts, bodies)?,
+            CODE_SECTION => code_section(facts, bodies),
             _ => content.to_vec(),
         };
         written.push(*id);
@@ -295,38 +354,15 @@ fn read_unsigned(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-fn function_section(facts: &Facts<'_>, bodies: &Bodies) -> Option<Vec<u8>> {
-    let kept = bodies.kept.iter().map(|place| facts.types.get(*place)).collect::<Option<Vec<_>>>()?;
+fn code_section(facts: &Facts<'_>, bodies: &Bodies) -> Vec<u8> {
     let mut content = Vec::new();
-    unsigned(&mut content, facts.types.len().checked_add(kept.len())?);
-    for ty in facts.types.iter().chain(kept) {
-        unsigned(&mut content, usize::try_from(*ty).ok()?);
-    }
-    Some(content)
-}
-
-fn code_section(facts: &Facts<'_>, bodies: &Bodies) -> Option<Vec<u8>> {
-    let mut content = Vec::new();
-    unsigned(&mut content, facts.code.len().checked_add(bodies.kept.len())?);
+    unsigned(&mut content, facts.code.len());
     for (place, old) in facts.code.iter().enumerate() {
-        match bodies.changed.get(&place) {
-            Some(changed) => {
-                unsigned(&mut content, changed.len().checked_add(1)?);
-                content.extend(changed);
-                content.push(0x0b);
-            }
-            None => push_body(&mut content, old),
-        }
+        let body = bodies.get(&place).map_or(*old, Vec::as_slice);
+        unsigned(&mut content, body.len());
+        content.extend(body);
     }
-    for place in &bodies.kept {
-        push_body(&mut content, facts.code.get(*place)?);
-    }
-    Some(content)
-}
-
-fn push_body(content: &mut Vec<u8>, body: &[u8]) {
-    unsigned(content, body.len());
-    content.extend(body);
+    content
 }
 
 #[cfg(test)]
@@ -336,10 +372,12 @@ mod tests {
     #[test]
     fn the_baseline_is_rewritten_and_still_valid() {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
-        let rewritten = rewrite(module);
-        assert!(rewritten.named && rewritten.module.len() != module.len());
-        wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
-        assert_eq!(rewritten.functions.len(), CORRECTED.len());
+        for strict in [false, true] {
+            let rewritten = rewrite(module, strict);
+            assert!(rewritten.named && rewritten.module.len() != module.len());
+            wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
+            assert_eq!(rewritten.functions.len(), corrections(strict).len());
+        }
     }
 
     #[test]
@@ -347,7 +385,7 @@ mod tests {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
         let other = wat::parse_str("(module (func))").unwrap();
         for case in [&b""[..], b"\0asm", &other, module.get(..module.len() / 2).unwrap()] {
-            let rewritten = rewrite(case);
+            let rewritten = rewrite(case, false);
             assert_eq!((rewritten.module.as_slice(), rewritten.named), (case, false));
         }
     }

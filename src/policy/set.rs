@@ -343,8 +343,8 @@ fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<A
 impl LoadedBundle {
     fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let patient = Limits { time: START_TIME, ..limits.for_start() };
+        let program = CheckedModule::check(engine, bundle, patient)?;
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
-        let program = CheckedModule::check(engine, bundle, patient, &stop)?;
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
         let loaded = Self { program, entrypoint, idle: Mutex::default() };
         loaded

@@ -73,6 +73,16 @@ impl Algorithm {
         Self::RS512,
     ];
 
+    /// The bytes that a secret has at least (RFC 7518, section 3.2); none where the key is no secret.
+    const fn least_secret(self) -> Option<usize> {
+        match self {
+            Self::HS256 => Some(32),
+            Self::HS384 => Some(48),
+            Self::HS512 => Some(64),
+            _ => None,
+        }
+    }
+
     /// Its name in JWTs (RFC 7518, section 3.1).
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -329,16 +339,20 @@ impl Key {
     }
 }
 
+/// What is said of a secret that could be guessed from a signature.
+const TOO_SHORT: &str = "it is too short for a secret: it needs as many bytes as the digest has (32 for HS256, 48 for HS384, 64 for HS512); \
+                         make one with `head -c 64 /dev/urandom`";
+
 /// The key in the form in which it verifies.
 fn usable(algorithm: Algorithm, file: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    if matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
+    if let Some(least) = algorithm.least_secret() {
         // Everyone may have a public key, and could sign with it.
         if pem::parse(&*file).is_ok() {
             return Err(
                 "it is a key in PEM, and not a secret; write the algorithm of that key, such as RS256",
             );
         }
-        return if file.is_empty() { Err("it is empty") } else { Ok(file) };
+        return if file.len() < least { Err(TOO_SHORT) } else { Ok(file) };
     }
     let expected = "expected a `PUBLIC KEY` or a `CERTIFICATE` in PEM";
     let pem = pem::parse(&*file).map_err(|_| expected)?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "all have one type, by which they are called")]
 
+mod checks;
 mod clock;
 mod crypto;
 mod encoding;
@@ -146,6 +147,9 @@ pub enum OwnCode {
     Integers,
     /// Where the host has a value, which is not that of the function. Elsewhere the call is undefined.
     Defined,
+    /// Where its second operand, the place of an item in an array, is an integer of 64 bits; what the host makes of another number is
+    /// put in its place.
+    Places,
 }
 
 const fn instead(
@@ -175,6 +179,11 @@ const fn checked(
 /// The functions whose calls go to the host although the module has code for them.
 pub const CORRECTED: &[Correction] = &[
     checked("opa_glob_match", "glob.match", globs::check),
+    Correction {
+        function: "opa_value_get",
+        builtin: Builtin::new("array[place]", numbers::place),
+        own_code: OwnCode::Places,
+    },
     instead("opa_agg_product", "product", numbers::product),
     instead("opa_array_slice", "array.slice", objects::slice),
     instead("opa_base64_decode", "base64.decode", encoding::base64_decode),
@@ -217,17 +226,66 @@ pub const CORRECTED: &[Correction] = &[
     arithmetic("opa_arith_minus", "minus", numbers::minus),
     arithmetic("opa_arith_multiply", "mul", numbers::times),
     arithmetic("opa_arith_plus", "plus", numbers::plus),
+    arithmetic("opa_arith_rem", "rem", numbers::remainder),
 ];
+
+/// The functions whose operands the host looks at in strict mode, since the module does not tell an error from undefined.
+const CHECKED: &[Correction] = &[
+    checked("builtin_graph_reachable", "graph.reachable", checks::graph),
+    checked("builtin_object_filter", "object.filter", checks::object_and_keys),
+    checked("builtin_object_get", "object.get", checks::object),
+    checked("builtin_object_keys", "object.keys", checks::object),
+    checked("builtin_object_remove", "object.remove", checks::object_and_keys),
+    checked("builtin_object_union", "object.union", checks::two_objects),
+    checked("opa_agg_count", "count", checks::countable),
+    checked("opa_agg_max", "max", checks::items),
+    checked("opa_agg_min", "min", checks::items),
+    checked("opa_agg_sort", "sort", checks::items),
+    checked("opa_agg_sum", "sum", checks::numbers),
+    checked("opa_array_concat", "array.concat", checks::two_arrays),
+    checked("opa_array_flatten", "array.flatten", checks::array),
+    checked("opa_array_reverse", "array.reverse", checks::array),
+    checked("opa_set_intersection", "and", checks::two_sets),
+    checked("opa_set_union", "or", checks::two_sets),
+    checked("opa_sets_intersection", "intersection", checks::set_of_sets),
+    checked("opa_sets_union", "union", checks::set_of_sets),
+    checked("opa_strings_contains", "contains", checks::two_texts),
+    checked("opa_strings_endswith", "endswith", checks::two_texts),
+    checked("opa_strings_lower", "lower", checks::text),
+    checked("opa_strings_reverse", "strings.reverse", checks::text),
+    checked("opa_strings_split", "split", checks::two_texts),
+    checked("opa_strings_startswith", "startswith", checks::two_texts),
+    checked("opa_strings_substring", "substring", checks::part),
+    checked("opa_strings_trim", "trim", checks::two_texts),
+    checked("opa_strings_trim_left", "trim_left", checks::two_texts),
+    checked("opa_strings_trim_prefix", "trim_prefix", checks::two_texts),
+    checked("opa_strings_trim_right", "trim_right", checks::two_texts),
+    checked("opa_strings_trim_space", "trim_space", checks::text),
+    checked("opa_strings_trim_suffix", "trim_suffix", checks::two_texts),
+    checked("opa_strings_upper", "upper", checks::text),
+    checked("opa_to_number", "to_number", checks::number_like),
+];
+
+/// What is changed about a module. In strict mode the host sees every error: it computes what the module has no errors for, and looks at
+/// the operands of the rest.
+pub fn corrections(strict: bool) -> Vec<Correction> {
+    let own_code = |own_code| match own_code {
+        OwnCode::Integers if strict => OwnCode::Never,
+        other => other,
+    };
+    let corrected = CORRECTED.iter().map(|one| Correction { own_code: own_code(one.own_code), ..*one });
+    corrected.chain(CHECKED.iter().filter(|_| strict).copied()).collect()
+}
 
 /// The functions that no rule may call here, sorted by name, and why.
 pub const REFUSED: &[(&str, &str)] = &[
-    ("crypto.parse_private_keys", KEYS),
-    ("crypto.x509.parse_and_verify_certificates", KEYS),
-    ("crypto.x509.parse_and_verify_certificates_with_options", KEYS),
-    ("crypto.x509.parse_certificate_request", KEYS),
-    ("crypto.x509.parse_certificates", KEYS),
-    ("crypto.x509.parse_keypair", KEYS),
-    ("crypto.x509.parse_rsa_private_key", KEYS),
+    ("crypto.parse_private_keys", PRIVATE),
+    ("crypto.x509.parse_and_verify_certificates", CERTIFICATES),
+    ("crypto.x509.parse_and_verify_certificates_with_options", CERTIFICATES),
+    ("crypto.x509.parse_certificate_request", CERTIFICATES),
+    ("crypto.x509.parse_certificates", CERTIFICATES),
+    ("crypto.x509.parse_keypair", PRIVATE),
+    ("crypto.x509.parse_rsa_private_key", PRIVATE),
     ("graphql.is_valid", GRAPHQL),
     ("graphql.parse", GRAPHQL),
     ("graphql.parse_and_verify", GRAPHQL),
@@ -235,21 +293,21 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("graphql.parse_schema", GRAPHQL),
     ("graphql.schema_is_valid", GRAPHQL),
     ("http.send", "it would touch the network"),
-    ("io.jwt.decode_verify", KEYS),
-    ("io.jwt.encode_sign", KEYS),
-    ("io.jwt.encode_sign_raw", KEYS),
-    ("io.jwt.verify_eddsa", KEYS),
-    ("io.jwt.verify_es256", KEYS),
-    ("io.jwt.verify_es384", KEYS),
-    ("io.jwt.verify_es512", KEYS),
-    ("io.jwt.verify_ps256", KEYS),
-    ("io.jwt.verify_ps384", KEYS),
-    ("io.jwt.verify_ps512", KEYS),
-    ("io.jwt.verify_rs256", KEYS),
-    ("io.jwt.verify_rs384", KEYS),
-    ("io.jwt.verify_rs512", KEYS),
-    ("json.match_schema", "JSON schemas are not read in the gate"),
-    ("json.verify_schema", "JSON schemas are not read in the gate"),
+    ("io.jwt.decode_verify", TOKENS),
+    ("io.jwt.encode_sign", PRIVATE),
+    ("io.jwt.encode_sign_raw", PRIVATE),
+    ("io.jwt.verify_eddsa", TOKENS),
+    ("io.jwt.verify_es256", TOKENS),
+    ("io.jwt.verify_es384", TOKENS),
+    ("io.jwt.verify_es512", TOKENS),
+    ("io.jwt.verify_ps256", TOKENS),
+    ("io.jwt.verify_ps384", TOKENS),
+    ("io.jwt.verify_ps512", TOKENS),
+    ("io.jwt.verify_rs256", TOKENS),
+    ("io.jwt.verify_rs384", TOKENS),
+    ("io.jwt.verify_rs512", TOKENS),
+    ("json.match_schema", SCHEMAS),
+    ("json.verify_schema", SCHEMAS),
     ("net.lookup_ip_addr", "it would touch the network"),
     ("opa.runtime", "it would hand the gate's environment to rules, and through their messages to users"),
     ("providers.aws.sign_req", "it would handle secrets"),
@@ -259,10 +317,15 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("yaml.unmarshal", YAML),
 ];
 
-const KEYS: &str = "certificates and keys are not read in the gate";
+const PRIVATE: &str = "it would handle private keys";
+const CERTIFICATES: &str =
+    "its value is Go's own structure of a certificate, whose fields are those of a Go version";
+const TOKENS: &str = "it takes keys that the gate's cryptography does not know (P-521, RSA below 2048 bits) and key sets as a Go library \
+                      reads them, and would be `false` there";
+const SCHEMAS: &str = "its value has the messages of a Go library";
 const YAML: &str =
     "YAML is not read in the gate as OPA reads it, where `on` is a text and `0777` an octal number";
-const GRAPHQL: &str = "no pod holds GraphQL";
+const GRAPHQL: &str = "its value is the syntax tree of a Go library, or what that library takes for valid";
 
 /// The function of this name that modules may ask for.
 pub fn builtin(name: &str) -> Option<&'static Builtin> {

@@ -231,7 +231,7 @@ fn working_directories() -> Vec<Row> {
                 "youki cuts one slash and no more",
                 scratch("/app.wasm /work/app.wasm"),
                 "//app.wasm",
-                ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/app.wasm", "/app.wasm"],
+                ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/app.wasm", "?"],
             )
         },
         Row {
@@ -248,14 +248,8 @@ fn working_directories() -> Vec<Row> {
 
 /// Names that are searched for.
 fn names() -> Vec<Row> {
-    let work = [
-        "/work/app.wasm",
-        "/work/app.wasm",
-        "/work/app.wasm+",
-        "/work/app.wasm",
-        "/work/app.wasm",
-        "/work/app.wasm",
-    ];
+    let work =
+        ["/work/app.wasm", "/work/app.wasm", "/work/app.wasm+", "/work/app.wasm", "/work/app.wasm", "?"];
     vec![
         row("an ordinary program", linux("/usr/bin/sh! /bin->usr/bin"), "sh", ["linux"; 6]),
         row("an ordinary program in two folders", linux("/usr/bin/sh! /bin/sh!"), "sh", ["linux"; 6]),
@@ -487,14 +481,33 @@ fn under_a_retired_shim_nothing_is_known_to_start_and_every_other_image_differs_
         assert_eq!(is_known(&every), is_known(&judged), "{every:?} {judged:?}");
         is_known(&every)
     };
+    assert!(started(&scratch("/app.wasm"), "/app.wasm", "/data"), "both start the same");
     let beside = scratch("/app.wasm /good.wasm");
-    assert!(started(&beside, "/app.wasm", "/data"), "it starts the same");
+    assert!(!started(&beside, "/app.wasm", "/data"), "the other one is a worker");
     assert!(!started(&beside, "/good.wasm", "/data"));
+    assert!(!started(&scratch("/good.wasm /srv/evil.wasm"), "/good.wasm", "/data"));
+    assert!(
+        !started(&scratch("/good.wasm /a.wasm->/lib/evil /lib/evil"), "/good.wasm", "/data"),
+        "a link is one"
+    );
+    assert!(started(&scratch("/good.wasm /_lib/x.wasm /lib/x"), "/good.wasm", "/data"), "no workers");
+    assert!(started(&scratch("/good.wasm /lib/x.wasm"), "/good.wasm", "/lib"), "a volume hides it");
     assert!(started(&scratch("/good.wasm"), "/good.wasm", "/data"));
     assert!(!started(&scratch("/good.wasm"), "/good.wasm", "/app.wasm"), "a volume brings it");
     assert!(started(&scratch("/app.wasm->/good.wasm /good.wasm"), "/good.wasm", "/data"), "one file");
     assert!(!started(&scratch("/.wws.toml? /good.wasm"), "/good.wasm", "/data"));
     assert!(started(&linux("/app.wasm /bin/sh!"), "/bin/sh", "/data"), "Linux programs start first");
+}
+
+/// Such as machine code of WAMR: the reason is not what a shim of another runtime would do with the file.
+#[test]
+fn what_no_runtime_starts_has_that_as_its_reason_and_not_the_program_of_slight() {
+    let command = ["/app.wasm".to_string()];
+    let start = Start { command: &command, ..Start::default() };
+    let Program::Unknown { reason } = Family::Everything.start(&scratch("/app.wasm?"), &start) else {
+        panic!("it starts nothing")
+    };
+    assert!(!reason.contains("slight") && reason.contains("/app.wasm"), "{reason}");
 }
 
 #[test]
@@ -675,8 +688,8 @@ fn what_a_runtime_that_takes_no_layers_finds_among_the_mounts_leads_to_no_verdic
 /// The kubelet makes one `$` of two, so the file of the name as it is written is not what starts.
 #[test]
 fn a_name_with_an_escaped_dollar_is_not_the_file_of_that_name() {
-    let image = scratch("/a$$b.wasm /a$b.wasm");
-    for (command, expected) in [("/a$$b.wasm", "?"), ("/a$b.wasm", "/a$b.wasm")] {
+    let image = scratch("/_/a$$b.wasm /_/a$b.wasm");
+    for (command, expected) in [("/_/a$$b.wasm", "?"), ("/_/a$b.wasm", "/_/a$b.wasm")] {
         let command = [command.to_string()];
         let start = Start { command: &command, ..Start::default() };
         for family in every_family().filter(|family| *family != Family::Spin) {

@@ -53,6 +53,26 @@ pub enum Error {
         /// The highest sequence that was in force.
         newest: u64,
     },
+    /// What a source said was late: another bundle has come into force since it was asked.
+    #[error(
+        "policy bundle `{bundle}` is refused: another one has come into force while its source was asked"
+    )]
+    OvertakeBundle {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// The folder for the last good bundles must not be used.
+    #[error(
+        "cannot keep policy bundles in `{}`: {reason}, and rules come from it; name a folder in `policies.store` that does not exist, \
+         which the gate makes for its own user, such as `{}`",
+        folder.display(), folder.join("kept").display()
+    )]
+    OpenStore {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The last good bundle could not be kept.
     #[error("could not keep policy bundle `{bundle}` in `{}`", path.display())]
     KeepBundle {

@@ -8,11 +8,12 @@ use tokio::task::spawn_blocking;
 
 use super::fetch::Fetcher;
 use super::fetched::Fetched;
-use super::in_force::InForce;
+use super::in_force::Last;
 use super::kept::{Order, Record, no_roll_back};
 use super::options::BundleSource;
-use super::{BundleStatus, BundleStore, Error, Statuses, blocking, warnings};
-use crate::policy::{self, Bundle, Contents, Engine, Limits, Loaded, Trust};
+use super::terms::{Swap, Terms};
+use super::{BundleStatus, Error, Statuses, blocking, warnings};
+use crate::policy::{self, Bundle, Contents, Loaded};
 use crate::registry::Registry;
 use crate::text;
 
@@ -28,21 +29,6 @@ const FETCH_BESIDE_KEPT: Duration = Duration::from_secs(20);
 const KEEP_AGAIN: Duration = Duration::from_secs(5);
 /// Most characters of an error in the status and the log: much of it may be foreign text.
 const MOST_ERROR: usize = 2000;
-
-/// What a bundle is loaded with.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    /// The engine of the set that it becomes part of.
-    pub engine: Engine,
-    /// The limits of that set.
-    pub limits: Limits,
-    /// Whose bundles are taken.
-    pub trust: Arc<Trust>,
-    /// Where the last good bundles are kept.
-    pub kept: Option<BundleStore>,
-    /// What was in force before, in this process.
-    pub in_force: InForce,
-}
 
 /// Keeps one bundle up to date.
 #[derive(Debug)]
@@ -68,8 +54,7 @@ pub struct Follower {
 /// What is to be kept of a bundle in force.
 #[derive(Debug)]
 struct Unkept {
-    record: Record,
-    contents: Contents,
+    last: Arc<Last>,
     order: Order,
 }
 
@@ -194,8 +179,16 @@ impl Follower {
         }
     }
 
-    /// Says that the first bundle is in force, and keeps it.
-    pub async fn begin(&mut self, statuses: &Statuses) {
+    /// Writes the number of the first bundle down, before it is in force.
+    pub async fn reserve(&self) -> Result<(), Error> {
+        match self.first() {
+            Some(first) => self.reserve_for(first).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says that the first bundle is in force. [`Follower::follow`] keeps it.
+    pub fn begin(&mut self, statuses: &Statuses) {
         let Some(First { ready, error, .. }) = self.first.take() else {
             return self.begin_without(statuses);
         };
@@ -209,7 +202,7 @@ impl Follower {
             status.checked = Some(Timestamp::now());
         }
         statuses.set(status);
-        self.in_force(ready, statuses).await;
+        self.in_force(ready);
     }
 
     fn begin_without(&self, statuses: &Statuses) {
@@ -242,9 +235,10 @@ impl Follower {
         }
     }
 
-    /// Follows the source for ever. `swap` puts a bundle in the place of the one before it, or says why that is not possible.
-    pub async fn follow(mut self, statuses: Arc<Statuses>, swap: impl Fn(&Loaded) -> Result<(), String>) {
+    /// Follows the source for ever, and keeps what is in force.
+    pub async fn follow(mut self, statuses: Arc<Statuses>, swap: impl Swap) {
         let mut failures = 0_u32;
+        self.keep(&statuses).await;
         loop {
             let pause = self.pause(failures);
             let next = SignedDuration::try_from(pause)
@@ -263,11 +257,7 @@ impl Follower {
     }
 
     /// Asks the source once, and puts what it has in force.
-    async fn renew(
-        &mut self,
-        statuses: &Statuses,
-        swap: &impl Fn(&Loaded) -> Result<(), String>,
-    ) -> Result<(), Error> {
+    async fn renew(&mut self, statuses: &Statuses, swap: &impl Swap) -> Result<(), Error> {
         if self.unkept.as_ref().is_some_and(|(_, failed)| failed.elapsed() >= KEEP_AGAIN) {
             self.keep(statuses).await;
         }
@@ -285,10 +275,13 @@ impl Follower {
                 self.newest = self.newest.max(self.newest_known().await?);
                 let ready = self.open(contents, version).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
-                swap(&ready.loaded).map_err(refused)?;
+                swap.fits(&ready.loaded).map_err(refused)?;
+                self.reserve_for(&ready.loaded).await?;
+                swap.swap(&ready.loaded).map_err(refused)?;
                 self.failed = None;
                 self.swapped(&ready, statuses);
-                self.in_force(ready, statuses).await;
+                self.in_force(ready);
+                self.keep(statuses).await;
             }
         }
         Ok(())
@@ -372,27 +365,44 @@ impl Follower {
         self.source.allow_rollback
     }
 
-    /// Remembers a bundle that has come into force.
-    async fn in_force(&mut self, ready: Ready, statuses: &Statuses) {
+    /// Writes the number of a bundle down before it is in force, so that no crash makes the gate forget it. Where the disk does not
+    /// take it, it does not take the bundle either, and the status says so then.
+    async fn reserve_for(&self, loaded: &Loaded) -> Result<(), Error> {
+        let (Some(kept), Some(sequence)) = (self.terms.memory.kept.clone(), loaded.sequence()) else {
+            return Ok(());
+        };
+        if self.source.allow_rollback {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        match spawn_blocking(move || kept.raise(&name, sequence)).await {
+            Ok(Err(error @ Error::RollBack { .. })) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers a bundle that has come into force, in memory until it is on disk.
+    fn in_force(&mut self, ready: Ready) {
         let Ready { loaded, mut record, contents, .. } = ready;
         let sequence = loaded.sequence();
         self.newest = if self.source.allow_rollback { sequence } else { self.newest.max(sequence) };
         self.version.clone_from(&record.version);
         record.newest = self.newest;
-        if self.terms.kept.is_none() {
-            return self.terms.in_force.keep(record, contents);
+        let last = Arc::new(Last { record, contents });
+        self.terms.memory.in_force.keep(Arc::clone(&last));
+        if self.terms.memory.kept.is_some() {
+            let order = if self.source.allow_rollback { Order::Any } else { Order::Forward(sequence) };
+            self.unkept = Some((Arc::new(Unkept { last, order }), Instant::now()));
         }
-        let order = if self.source.allow_rollback { Order::Any } else { Order::Forward(sequence) };
-        self.unkept = Some((Arc::new(Unkept { record, contents, order }), Instant::now()));
-        self.keep(statuses).await;
     }
 
     /// Keeps what is in force. Where that is not possible, the status says why until it is.
     async fn keep(&mut self, statuses: &Statuses) {
         let Some((unkept, _)) = self.unkept.take() else { return };
-        let Some(kept) = self.terms.kept.clone() else { return };
+        let Some(kept) = self.terms.memory.kept.clone() else { return };
         let of = Arc::clone(&unkept);
-        let written = spawn_blocking(move || kept.keep(of.record.clone(), &of.contents, of.order)).await;
+        let written =
+            spawn_blocking(move || kept.keep(of.last.record.clone(), &of.last.contents, of.order)).await;
         let failed = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(said(&error)),
@@ -405,21 +415,20 @@ impl Follower {
             status.unkept.clone_from(&failed);
         });
         if failed.is_none() {
-            self.terms.in_force.is_kept_on_disk(&self.name);
+            self.terms.memory.in_force.is_kept_on_disk(&unkept.last);
         } else {
-            self.terms.in_force.keep(unkept.record.clone(), unkept.contents.clone());
             self.unkept = Some((unkept, Instant::now()));
         }
     }
 
     /// The highest sequence that was in force, in this process or before it.
     async fn newest_known(&self) -> Result<Option<u64>, Error> {
-        Ok(self.recalled_newest().await?.max(self.terms.in_force.newest(&self.name)))
+        Ok(self.recalled_newest().await?.max(self.terms.memory.in_force.newest(&self.name)))
     }
 
     /// The highest sequence that was in force before this process. That it cannot be read does not mean that there was none.
     async fn recalled_newest(&self) -> Result<Option<u64>, Error> {
-        let Some(kept) = self.terms.kept.clone() else { return Ok(None) };
+        let Some(kept) = self.terms.memory.kept.clone() else { return Ok(None) };
         let name = self.name.clone();
         let found = spawn_blocking(move || kept.newest(&name)).await;
         let failed = |error: tokio::task::JoinError| policy::Error::StartModule {
@@ -435,10 +444,10 @@ impl Follower {
     async fn kept(&self) -> Option<(Record, Contents)> {
         let (name, from) = (self.name.clone(), self.source.shown());
         // What could not be written is newer than what was.
-        if let Some(last) = self.terms.in_force.recall(&name, &from) {
+        if let Some(last) = self.terms.memory.in_force.recall(&name, &from) {
             return Some(last);
         }
-        let kept = self.terms.kept.clone()?;
+        let kept = self.terms.memory.kept.clone()?;
         spawn_blocking(move || kept.recall(&name, &from)).await.ok().flatten()
     }
 
@@ -483,13 +492,15 @@ fn said(error: &Error) -> String {
 mod tests {
     use tokio::net::TcpListener;
 
+    use super::super::{BundleStore, Memory};
     use super::*;
+    use crate::policy::{Engine, Limits};
 
     fn follower(source: BundleSource, kept: Option<BundleStore>) -> Follower {
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
         Follower::new(
             source,
-            Terms { engine, limits, trust: Arc::default(), kept, in_force: InForce::default() },
+            Terms { engine, limits, trust: Arc::default(), memory: Memory { kept, ..Memory::default() } },
             None,
         )
         .unwrap()
@@ -508,7 +519,7 @@ mod tests {
     #[tokio::test]
     async fn a_start_does_not_forget_the_newest_sequence_where_its_record_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = BundleStore::new(folder.path());
+        let kept = BundleStore::open(folder.path()).unwrap();
         let source = BundleSource::of("rules.tar.gz");
         let contents = [("policy.wasm", b"\0asm".as_slice())].into_iter().collect();
         let record = Record { name: "rules".into(), newest: Some(7), ..Record::default() };

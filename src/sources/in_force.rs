@@ -15,9 +15,22 @@ pub struct InForce(Arc<Mutex<BTreeMap<String, Known>>>);
 struct Known {
     /// The highest sequence.
     newest: Option<u64>,
+    /// Times that one has come into force.
+    changes: u64,
     /// The last bundle, where it is not kept on disk. Behind a pointer, since it may have many megabytes.
-    last: Option<Arc<(Record, Contents)>>,
+    last: Option<Arc<Last>>,
 }
+
+/// A bundle in force, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Last {
+    pub record: Record,
+    pub contents: Contents,
+}
+
+/// How often bundles had come into force at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes(BTreeMap<String, u64>);
 
 impl InForce {
     /// The highest sequence that a bundle of this name had.
@@ -25,10 +38,28 @@ impl InForce {
         self.locked().get(name).and_then(|known| known.newest)
     }
 
-    /// Whether a bundle with this sequence may come into force. Says so for the moment only: the caller has to hold the right to
-    /// change what the gate judges by.
-    pub fn check(&self, name: &str, sequence: Option<u64>) -> Result<(), Error> {
-        no_roll_back(name, self.newest(name), sequence)
+    /// How often each bundle has come into force until now.
+    pub fn changes(&self) -> Changes {
+        Changes(self.locked().iter().map(|(name, known)| (name.clone(), known.changes)).collect())
+    }
+
+    /// Whether a bundle with this sequence may come into force, whose source was asked after the moment of `since`. What has come
+    /// into force meanwhile is newer, unless the sequence says otherwise. `is_any` where no sequence counts. Says so for the moment
+    /// only: the caller has to hold the right to change what the gate judges by.
+    pub fn check(
+        &self,
+        name: &str,
+        sequence: Option<u64>,
+        since: &Changes,
+        is_any: bool,
+    ) -> Result<(), Error> {
+        let all = self.locked();
+        let Some(known) = all.get(name) else { return Ok(()) };
+        let is_newer = !is_any && sequence.is_some() && sequence >= known.newest;
+        if known.changes != since.0.get(name).copied().unwrap_or_default() && !is_newer {
+            return Err(Error::OvertakeBundle { bundle: name.into() });
+        }
+        if is_any { Ok(()) } else { no_roll_back(name, known.newest, sequence) }
     }
 
     /// Says that a bundle with this sequence has come into force. `is_newest` where it counts as the newest one even though a
@@ -37,25 +68,29 @@ impl InForce {
         let mut all = self.locked();
         let known = all.entry(name.to_owned()).or_default();
         known.newest = if is_newest { sequence } else { known.newest.max(sequence) };
+        known.changes = known.changes.saturating_add(1);
     }
 
     /// Remembers the last good bundle, which is not on disk.
-    pub(super) fn keep(&self, record: Record, contents: Contents) {
-        let name = record.name.clone();
-        self.locked().entry(name).or_default().last = Some(Arc::new((record, contents)));
+    pub(super) fn keep(&self, last: Arc<Last>) {
+        let name = last.record.name.clone();
+        self.locked().entry(name).or_default().last = Some(last);
     }
 
-    /// Forgets the last good bundle, which is on disk.
-    pub(super) fn is_kept_on_disk(&self, name: &str) {
-        if let Some(known) = self.locked().get_mut(name) {
+    /// Forgets the last good bundle, which is on disk, unless there is another one since.
+    pub(super) fn is_kept_on_disk(&self, kept: &Arc<Last>) {
+        if let Some(known) = self.locked().get_mut(&kept.record.name)
+            && known.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, kept))
+        {
             known.last = None;
         }
     }
 
     /// The last good bundle of this name and place, if it is not on disk.
     pub(super) fn recall(&self, name: &str, from: &str) -> Option<(Record, Contents)> {
-        let last = self.locked().get(name)?.last.clone().filter(|last| last.0.from == from)?;
-        Some((*last).clone())
+        let last = self.locked().get(name)?.last.clone().filter(|last| last.record.from == from)?;
+        let Last { record, contents } = (*last).clone();
+        Some((record, contents))
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
@@ -70,23 +105,48 @@ mod tests {
     #[test]
     fn a_lower_sequence_is_refused_unless_it_was_let_in_as_the_newest() {
         let all = InForce::default();
-        assert!(all.check("rules", None).is_ok());
+        let check = |name, sequence| all.check(name, sequence, &all.changes(), false);
+        assert!(check("rules", None).is_ok());
         all.set("rules", Some(3), false);
         all.set("rules", Some(2), false);
         assert_eq!(all.clone().newest("rules"), Some(3));
-        assert!(all.check("rules", Some(2)).is_err() && all.check("rules", None).is_err());
-        assert!(all.check("rules", Some(3)).is_ok() && all.check("other", Some(1)).is_ok());
+        assert!(check("rules", Some(2)).is_err() && check("rules", None).is_err());
+        assert!(check("rules", Some(3)).is_ok() && check("other", Some(1)).is_ok());
         all.set("rules", Some(1), true);
-        assert!(all.check("rules", Some(1)).is_ok());
+        assert!(check("rules", Some(1)).is_ok());
     }
 
     #[test]
-    fn a_bundle_is_recalled_for_its_own_place_alone() {
+    fn what_was_asked_for_before_another_one_came_into_force_is_refused_unless_it_is_newer() {
+        let all = InForce::default();
+        let before = all.changes();
+        all.set("plain", None, false);
+        all.set("numbered", Some(2), false);
+        let check = |name, sequence, is_any| {
+            let late = all.check(name, sequence, &before, is_any);
+            assert!(all.check(name, sequence, &all.changes(), is_any).is_ok() || sequence < Some(2));
+            matches!(late, Err(Error::OvertakeBundle { .. }))
+        };
+        assert!(check("plain", None, false) && check("numbered", Some(1), false));
+        assert!(check("numbered", Some(2), true), "where no sequence counts");
+        assert!(!check("numbered", Some(2), false) && !check("numbered", Some(3), false));
+        assert!(!check("other", None, false));
+    }
+
+    #[test]
+    fn a_bundle_is_recalled_for_its_own_place_alone_until_it_is_on_disk() {
         let all = InForce::default();
         let record = Record { name: "rules".into(), from: "a.tar.gz".into(), ..Record::default() };
-        all.keep(record.clone(), Contents::default());
-        assert_eq!(all.recall("rules", "a.tar.gz"), Some((record, Contents::default())));
+        let last = || Arc::new(Last { record: record.clone(), contents: Contents::default() });
+        let (first, second) = (last(), last());
+        all.keep(Arc::clone(&first));
+        assert_eq!(all.recall("rules", "a.tar.gz"), Some((record.clone(), Contents::default())));
         assert_eq!(all.recall("rules", "b.tar.gz"), None);
         assert_eq!(all.recall("other", "a.tar.gz"), None);
+        all.keep(Arc::clone(&second));
+        all.is_kept_on_disk(&first);
+        assert!(all.recall("rules", "a.tar.gz").is_some(), "it is another one since");
+        all.is_kept_on_disk(&second);
+        assert_eq!(all.recall("rules", "a.tar.gz"), None);
     }
 }

@@ -1,8 +1,9 @@
 //! The last good bundles on disk, so that a start does not depend on servers and registries. Each bundle has an archive, named by its digest, and a
 //! record that names it and is written last, so that a crash leaves the former pair.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use crate::policy::{self, Contents};
 
 /// Mode of the files. Others may read which rules there are, and only the gate says so.
 const MODE: u32 = 0o644;
+/// The bit of a mode that lets every user write.
+const EVERYONE_WRITES: u32 = 0o002;
 /// Largest record, in bytes.
 const MOST_RECORD: usize = 64 << 10;
 
@@ -47,7 +50,7 @@ pub(super) struct Record {
     /// The highest sequence that was in force.
     #[serde(default)]
     pub newest: Option<u64>,
-    /// SHA-256 of the archive, in hexadecimal.
+    /// SHA-256 of the archive, in hexadecimal; empty where there is none yet.
     pub sha256: String,
 }
 
@@ -61,9 +64,24 @@ pub(super) enum Order {
 }
 
 impl BundleStore {
-    /// The bundles in this folder, which is made if it does not exist.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+    /// The bundles in this folder, which is made when there is one to keep. Refuses one in which everyone can write: rules come from it,
+    /// and the numbers that keep older ones away. Blocks on the disk.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, Error> {
+        let store = Self { folder: folder.into() };
+        let failed = |reason: String| Error::OpenStore { folder: store.folder.clone(), reason };
+        let Ok(found) = fs::metadata(&store.folder) else { return Ok(store) };
+        let user = rustix::process::geteuid().as_raw();
+        // Volumes belong to root, and to a group of the pod.
+        if found.uid() != user && found.uid() != 0 {
+            return Err(failed(format!(
+                "it belongs to user {}, and the gate runs as user {user}",
+                found.uid()
+            )));
+        }
+        if found.mode() & EVERYONE_WRITES != 0 {
+            return Err(failed(format!("everyone may write to it (mode {:04o})", found.mode() & 0o7777)));
+        }
+        Ok(store)
     }
 
     /// Keeps a bundle in the place of the one before it. Blocks on the disk, and while another process writes.
@@ -73,7 +91,7 @@ impl BundleStore {
             let (bundle, path) = (bundle.clone(), path.to_path_buf());
             move |source| Error::KeepBundle { bundle, path, source }
         };
-        fs::create_dir_all(folder).map_err(failed(folder))?;
+        self.make().map_err(failed(folder))?;
         let packed = contents.to_tar_gz().map_err(failed(folder))?;
         if u64::try_from(packed.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
             let source = io::Error::new(
@@ -96,15 +114,45 @@ impl BundleStore {
         record.sha256 = digest(&packed);
         let archive = self.archive(&record);
         files::replace(&archive, &packed, MODE).map_err(failed(&archive))?;
-        let (path, text) = (self.path(&bundle), serde_json::to_vec_pretty(&record));
-        let text = text.map_err(|error| failed(&path)(error.into()))?;
-        files::replace(&path, &text, MODE).map_err(failed(&path))?;
-        if let Some(sha256) = former.map(|former| former.sha256).filter(|sha256| *sha256 != record.sha256) {
+        self.write(&record)?;
+        let others = |sha256: &String| !sha256.is_empty() && *sha256 != record.sha256;
+        if let Some(sha256) = former.map(|former| former.sha256).filter(others) {
             // What stays is found by no record, and does no harm.
             let _ = fs::remove_file(self.archive(&Record { sha256, ..record }));
         }
         let _ = files::remove_drafts(folder, ABANDONED);
         Ok(())
+    }
+
+    /// Raises the highest sequence to that of a bundle which is about to come into force. What is kept stays. Blocks as [`Self::keep`]
+    /// does.
+    pub(super) fn raise(&self, bundle: &str, sequence: u64) -> Result<(), Error> {
+        let failed = |path: &Path| {
+            let (bundle, path) = (bundle.to_owned(), path.to_path_buf());
+            move |source| Error::KeepBundle { bundle, path, source }
+        };
+        self.make().map_err(failed(&self.folder))?;
+        let _lock = self.locked().map_err(failed(&self.folder.join(LOCK)))?;
+        let former = self.record(bundle)?;
+        let newest = former.as_ref().and_then(|former| former.newest);
+        no_roll_back(bundle, newest, Some(sequence))?;
+        if newest == Some(sequence) {
+            return Ok(());
+        }
+        let record = former.unwrap_or_else(|| Record { name: bundle.into(), ..Record::default() });
+        self.write(&Record { newest: Some(sequence), ..record })
+    }
+
+    /// The folder for this user alone, since rules come from it.
+    fn make(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)
+    }
+
+    fn write(&self, record: &Record) -> Result<(), Error> {
+        let path = self.path(&record.name);
+        let failed = |source| Error::KeepBundle { bundle: record.name.clone(), path: path.clone(), source };
+        let text = serde_json::to_vec_pretty(record).map_err(|error| failed(error.into()))?;
+        files::replace(&path, &text, MODE).map_err(failed)
     }
 
     /// Waits until no other process writes. The lock is given back when the file is closed, also by a crash.
@@ -127,7 +175,8 @@ impl BundleStore {
 
     /// The kept bundle of this name and place; `None` if there is none, or it is damaged. Blocks on the disk.
     pub(super) fn recall(&self, name: &str, from: &str) -> Option<(Record, Contents)> {
-        let record = self.record(name).ok().flatten().filter(|record| record.from == from)?;
+        let record = self.record(name).ok().flatten();
+        let record = record.filter(|record| record.from == from && !record.sha256.is_empty())?;
         let contents = self.files(&record);
         let damage = match contents {
             Ok(contents) => return Some((record, contents)),
@@ -167,7 +216,8 @@ impl BundleStore {
         } else {
             return Err(damaged());
         };
-        if record.name != name || !is_hex(&record.sha256) {
+        // Without an archive there is a number alone.
+        if record.name != name || !(record.sha256.is_empty() || is_hex(&record.sha256)) {
             return Err(damaged());
         }
         Ok(Some(record))
@@ -211,6 +261,8 @@ pub(super) fn no_roll_back(bundle: &str, newest: Option<u64>, found: Option<u64>
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn record(version: &str) -> Record {
@@ -224,7 +276,7 @@ mod tests {
     #[test]
     fn what_was_kept_last_comes_back_unless_it_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = BundleStore::new(folder.path().join("new"));
+        let kept = BundleStore::open(folder.path().join("new")).unwrap();
         assert!(kept.recall("a / b", "x").is_none());
         kept.keep(record("1"), &contents(b"{}"), Order::Forward(None)).unwrap();
         kept.keep(record("2"), &contents(b"{\"a\": 1}"), Order::Forward(None)).unwrap();
@@ -243,7 +295,7 @@ mod tests {
     #[test]
     fn of_replicas_that_share_a_folder_none_forgets_the_highest_number_of_another() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = BundleStore::new(folder.path());
+        let kept = BundleStore::open(folder.path()).unwrap();
         let numbered = |version: &str, newest| Record { newest: Some(newest), ..record(version) };
         let keep =
             |version: &str, number, order| kept.keep(numbered(version, number), &contents(b"{}"), order);
@@ -264,7 +316,7 @@ mod tests {
     #[test]
     fn writers_of_one_folder_take_turns_and_leave_a_pair_that_belongs_together() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = BundleStore::new(folder.path());
+        let kept = BundleStore::open(folder.path()).unwrap();
         std::thread::scope(|scope| {
             for writer in 0..6_u64 {
                 let kept = kept.clone();
@@ -286,11 +338,46 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_not_replaced_but_by_the_override() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = BundleStore::new(folder.path());
+        let kept = BundleStore::open(folder.path()).unwrap();
         fs::write(kept.path("a / b"), "{").unwrap();
         let keep = |order| kept.keep(record("1"), &contents(b"{}"), order);
         assert!(matches!(keep(Order::Forward(None)), Err(Error::RecallBundle { .. })));
         keep(Order::Any).unwrap();
         assert!(kept.recall("a / b", "x").is_some());
+    }
+
+    #[test]
+    fn a_number_that_is_raised_leaves_what_is_kept_and_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = BundleStore::open(folder.path()).unwrap();
+        kept.raise("a / b", 3).unwrap();
+        assert_eq!((kept.newest("a / b").unwrap(), kept.recall("a / b", "x")), (Some(3), None));
+        let refused = kept.keep(record("2"), &contents(b"{}"), Order::Forward(Some(2))).unwrap_err();
+        assert!(matches!(refused, Error::RollBack { .. }), "{refused}");
+        kept.keep(record("3"), &contents(b"{}"), Order::Forward(Some(3))).unwrap();
+        kept.raise("a / b", 5).unwrap();
+        assert_eq!(kept.newest("a / b").unwrap(), Some(5));
+        assert_eq!(found(&kept, "3").newest, Some(5));
+        assert!(matches!(kept.raise("a / b", 4), Err(Error::RollBack { .. })));
+    }
+
+    #[test]
+    fn a_folder_in_which_everyone_can_write_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("kept");
+        BundleStore::open(&place).unwrap().make().unwrap();
+        assert_eq!(fs::metadata(&place).unwrap().mode() & 0o7777, 0o700);
+        let with = |mode| {
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+            BundleStore::open(&place)
+        };
+        for mode in [0o777, 0o1777, 0o702] {
+            let error = with(mode).unwrap_err().to_string();
+            assert!(
+                error.contains("everyone may write") && error.contains(&format!("{mode:04o}")),
+                "{error}"
+            );
+        }
+        with(0o2775).expect("a volume of the pod's group");
     }
 }

@@ -1183,9 +1183,9 @@ fn a_spin_component_gets_its_manifest_and_of_the_pod_what_its_variables_send_els
             "stdio",
             "env MODE own",
             "fs /assets/a.txt ro own",
-            // A whole Secret may hold a variable of telemetry.
+            // A whole Secret may hold a variable of telemetry, or one of the resolver.
             "http.outbound *://*:*",
-            "http.outbound https://payments.example.com",
+            "http.outbound https://*",
             "http.inbound",
             "keyvalue default",
             "sqlite orders",
@@ -1197,15 +1197,18 @@ fn a_spin_component_gets_its_manifest_and_of_the_pod_what_its_variables_send_els
     );
     assert_eq!(lines(&capabilities.missing), ["net.dns"]);
     assert_eq!(
-        evidence(&capabilities.effective, "http.outbound https://payments.example.com"),
+        evidence(&capabilities.effective, "http.outbound https://*"),
         [
             "component \"api\": import wasi:http/outgoing-handler@0.2.6 in layer sha256:api",
+            "https://payments.example.com counts as any host, as envFrom secret s may hold HOSTALIASES, which changes \
+             how it resolves: leave that out, or grant https://*",
             "locked app component \"api\": allowed_outbound_hosts \"https://payments.example.com\"",
         ]
     );
     assert!(
-        lines(&capabilities.ambient).contains(&"db.redis redis://cache".to_string()),
-        "shown, out of reach"
+        lines(&capabilities.ambient).contains(&"db.redis redis://*".to_string()),
+        "shown, out of reach: {:?}",
+        lines(&capabilities.ambient)
     );
 }
 
@@ -1441,24 +1444,72 @@ fn the_plain_variable_wins_over_the_prefixed_one_and_the_images_own_counts() {
     assert!(own.contains(&"http.outbound https://*:*".to_string()), "{own:?}");
 }
 
-/// The kubelet and the container runtime give every container variables, the shim's process has others, and the shim copies each over
-/// the prefixed one.
+/// The operator writes the variables of a `SpinApp` with the prefix alone. The shim copies over each what the image, the kubelet, the
+/// container runtime or its own process has under the plain name.
 #[test]
-fn a_prefixed_variable_alone_does_not_say_which_host_is_reached() {
+fn a_prefixed_variable_counts_where_nothing_is_known_to_set_the_plain_one() {
     let any = ["http.outbound https://*:*", "service-chaining *"];
+    let good = ["http.outbound https://good.example"];
     let links = json!({"enableServiceLinks": true, "hostname": "evil"});
-    for name in ["kubernetes_service_host", "hostname", "db_service_host", "namespace", "payments"] {
-        let host = format!("https://{{{{ {name} }}}}");
-        let with = |variable: &str| {
-            let env = json!({"env": [{"name": variable, "value": "good.example"}]});
-            on("spin", &pod(&env, &links), spin(with_hosts(&[&host]), outgoing()))
-        };
-        let prefixed = with(&format!("SPIN_VARIABLE_{}", name.to_ascii_uppercase()));
-        assert_eq!(beyond_start(&prefixed), any, "{name}");
-        let why = format!("an env {} that the pod does not write wins", name.to_ascii_uppercase());
-        assert!(evidence(&prefixed.effective, any[0]).iter().any(|text| text.contains(&why)), "{name}");
-        let plain = with(&name.to_ascii_uppercase());
-        assert_eq!(beyond_start(&plain), ["http.outbound https://good.example"], "{name}");
+    let (none, whole) =
+        (json!({}), |prefix: &str| json!({"envFrom": [{"prefix": prefix, "configMapRef": {"name": "c"}}]}));
+    let reached = |name: &str, variable: &str, more: &Value, spec: &Value, own: &[&str]| {
+        let mut container = json!({"env": [{"name": variable, "value": "good.example"}]});
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut image = spin(with_hosts(&[&format!("https://{{{{ {name} }}}}")]), outgoing());
+        image.env = strings(own);
+        on("spin", &pod(&container, spec), image)
+    };
+    for (name, more, spec, own, expected, why) in [
+        ("payments_host", &none, &links, &[][..], &good[..], ""),
+        ("db_service_host", &none, &none, &[], &good, ""),
+        ("payments_host", &whole("OTHER_"), &links, &[], &good, ""),
+        ("payments_host", &none, &links, &["OTHER"], &good, ""),
+        ("payments_host", &whole("PAY"), &links, &[], &any, "envFrom configMap c"),
+        ("payments_host", &none, &links, &["PAYMENTS_HOST"], &any, "env PAYMENTS_HOST of the image"),
+        ("db_service_host", &none, &links, &[], &any, "service links"),
+        ("hostname", &none, &links, &[], &any, "set by the container runtime"),
+        ("kubernetes_service_host", &none, &none, &[], &any, "set by the kubelet"),
+        ("namespace", &none, &none, &[], &any, "the shim's own process may have"),
+        ("aws_region", &none, &none, &[], &any, "the shim's own process may have"),
+    ] {
+        let upper = name.to_ascii_uppercase();
+        let prefixed = reached(name, &format!("SPIN_VARIABLE_{upper}"), more, spec, own);
+        assert_eq!(beyond_start(&prefixed), expected, "{name} {more} {own:?}");
+        let seen = evidence(&prefixed.effective, expected[0]).join(", ");
+        assert!(seen.contains(why), "{seen}");
+        let wins = format!("{upper} wins over SPIN_VARIABLE_{upper}");
+        assert_eq!(seen.contains(&wins), !why.is_empty(), "{seen}");
+        let plain = reached(name, &upper, more, spec, own);
+        assert_eq!(beyond_start(&plain), good, "{name}");
+    }
+}
+
+/// The shim copies the variables of its own process too, unless the container has one of that name.
+#[test]
+fn a_variable_of_an_application_that_is_a_secret_of_the_shims_process_needs_a_grant() {
+    let variable = |name: &str, env: Value, own: &[&str]| {
+        let api = SpinComponent { variables: strings(&[name]), ..SpinComponent::default() };
+        let mut image = spin(api, vec![import("spin:variables/variables@3.0.0", &["get"])]);
+        image.env = strings(own);
+        let found = on("spin", &pod(&json!({"env": env}), &json!({})), image);
+        let entry = found.ambient.into_iter().find(|entry| entry.capability == Capability::Config).unwrap();
+        let seen = entry.evidence.iter().any(|seen| seen.contains("the shim's own process may have"));
+        (entry.own, entry.secret, seen)
+    };
+    let literal = json!([{"name": "K3S_TOKEN", "value": "x"}]);
+    let key = json!({"name": "c", "key": "k", "optional": true});
+    let missing = json!([{"name": "K3S_TOKEN", "valueFrom": {"configMapKeyRef": key}}]);
+    for (name, env, own, expected) in [
+        ("k3s_token", json!([]), &[][..], (false, true, true)),
+        ("http_proxy", json!([]), &[], (false, true, true)),
+        ("k3s_token", missing, &[], (false, true, true)),
+        ("k3s_token", literal, &[], (false, false, false)),
+        ("k3s_token", json!([]), &["K3S_TOKEN"], (true, false, false)),
+        ("lang", json!([]), &[], (true, false, true)),
+        ("token", json!([]), &[], (true, false, false)),
+    ] {
+        assert_eq!(variable(name, env, own), expected, "{name} {own:?}");
     }
 }
 
@@ -1486,6 +1537,7 @@ fn a_host_whose_name_the_pod_leads_elsewhere_is_any_host() {
     let volume = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
     let mount = |at: &str| json!({"volumeMounts": [{"name": "v", "mountPath": at, "subPath": "x"}]});
     let env = |name: &str| json!({"env": [{"name": name, "value": "x"}]});
+    let whole = |prefix: &str| json!({"envFrom": [{"prefix": prefix, "configMapRef": {"name": "c"}}]});
     let none = json!({});
     for (container, spec, expected) in [
         (&none, &alias("PAYMENTS.example"), any),
@@ -1508,6 +1560,8 @@ fn a_host_whose_name_the_pod_leads_elsewhere_is_any_host() {
         (&mount("/data"), &volume, named),
         (&json!({"terminationMessagePath": "/etc/hosts"}), &none, any),
         (&env("LOCALDOMAIN"), &none, any),
+        (&whole("HOST"), &none, any),
+        (&whole("APP_"), &none, named),
         (&env("HOSTALIASES"), &none, any),
         (&env("DOMAIN"), &none, named),
         (&none, &none, named),
@@ -1518,6 +1572,24 @@ fn a_host_whose_name_the_pod_leads_elsewhere_is_any_host() {
     let seen = evidence(&found.effective, any[0]).join(", ");
     let says = "counts as any host, as hostAliases of the pod gives it an address: leave that out, or grant http://*:8080";
     assert!(seen.contains(says), "{seen}");
+}
+
+/// The kubelet writes the name of a pod into its `/etc/hosts`, unless `hostname` says another one.
+#[test]
+fn a_host_that_is_called_like_the_pod_is_any_host() {
+    let long = format!("{}.example", "a".repeat(63));
+    let (any, cut) = ("http.outbound http://*:8080", "a".repeat(63));
+    for (host, kind, name, spec, expected) in [
+        ("payments.example", Kind::Pod, "payments.example", json!({}), any),
+        ("payments.example", Kind::Pod, "payments", json!({}), "http.outbound http://payments.example:8080"),
+        ("payments", Kind::Pod, "payments", json!({"hostname": "web"}), "http.outbound http://payments:8080"),
+        ("payments", Kind::Deployment, "payments", json!({}), "http.outbound http://payments:8080"),
+        (&cut, Kind::Pod, &long, json!({}), any),
+    ] {
+        let pod = Workload { kind, name: name.into(), ..pod(&json!({}), &spec) };
+        let found = on("spin", &pod, spin(with_hosts(&[&format!("http://{host}:8080")]), outgoing()));
+        assert_eq!(beyond_start(&found), [expected], "{host} {name} {spec}");
+    }
 }
 
 #[test]

@@ -711,7 +711,7 @@ fn read_bundle(bytes: &[u8]) -> bool {
 fn read_signature(bytes: &[u8]) -> bool {
     static SECRET: LazyLock<NamedTempFile> = LazyLock::new(|| {
         let file = NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "secret").unwrap();
+        std::fs::write(file.path(), "secret".repeat(6)).unwrap();
         file
     });
     let file = SECRET.path().to_path_buf();
@@ -749,16 +749,14 @@ fn archives() -> Vec<Growth> {
             few: 2000,
         },
         Growth {
-            what: "bundle, names of rules that it leaves out",
+            what: "bundle, rules that one of its cases breaks",
             bytes: |n| {
-                let omit = format!(
-                    r#"{{"revision":"1","metadata":{{"wasmgate":{{"omit":[{}]}}}}}}"#,
-                    list(n, "\"a.b#\"")
-                );
+                let case = format!(r#"{{"name":"a","input":{{}},"rules":[{}]}}"#, list(n, "\"a.b#\""));
+                let manifest = format!(r#"{{"metadata":{{"wasmgate":{{"cases":[{case}]}}}}}}"#);
                 packed(&[
                     ("policy.wasm", MODULE.to_vec()),
                     ("data.json", b"{}".to_vec()),
-                    (".manifest", omit.into_bytes()),
+                    (".manifest", manifest.into_bytes()),
                 ])
             },
             read: read_bundle,

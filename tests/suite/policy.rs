@@ -891,17 +891,61 @@ violations contains {"rule": "b", "message": "m"}"#;
 #[tokio::test]
 async fn a_bundle_gets_its_data_and_the_keys_that_it_does_not_omit() {
     let source = r#"
-violations contains {"rule": key, "message": data.wasmgate.limits.text} if some key, _ in input"#;
+violations contains {"rule": input.workload.name, "message": data.wasmgate.limits.text}"#;
     let mut sources = Sources::new(source);
     sources.data = json!({"wasmgate": {"limits": {"text": "from data"}}});
-    let input = json!({"object": {"spec": 1}, "workload": {"object": 1}, "runtime": {}});
-    let everything = load(vec![sources.bundle("all")], GENEROUS).await.unwrap();
-    let evaluation = everything.evaluate(&input).await;
-    assert_eq!(rules_of(&evaluation), ["object", "runtime", "workload"]);
-    assert_eq!(evaluation.violations[0].message, "from data");
     sources.manifest["metadata"] = json!({"wasmgate": {"omit": ["object"]}, "other": 1});
+    let input = json!({"object": {"spec": 1}, "workload": {"name": "a", "object": 1}, "runtime": {}});
     let less = load(vec![sources.bundle("less")], GENEROUS).await.unwrap();
-    assert_eq!(rules_of(&less.evaluate(&input).await), ["runtime", "workload"]);
+    let evaluation = less.evaluate(&input).await;
+    assert_eq!((rules_of(&evaluation), evaluation.violations[0].message.as_str()), (vec!["a"], "from data"));
+    assert_eq!(["object", "workload"].map(|key| less.reads(key)), [false, true]);
+}
+
+/// A rule that does not find what it reads is undefined, and would admit.
+#[tokio::test]
+async fn what_rules_read_is_not_left_out_whatever_the_manifest_says() {
+    let rule = |condition: &str| {
+        let source =
+            format!("violations contains {{\"rule\": \"r\", \"message\": \"m\"}} if {{\n\t{condition}\n}}\n");
+        let helpers = "first(document) := document.containers[0]\nlist(found) := found[0]\npod := input\n";
+        let mut sources = Sources::new(&format!("{source}{helpers}"));
+        sources.manifest["metadata"] = json!({"wasmgate": {"omit": ["containers", "grants"]}});
+        sources.bundle("omits")
+    };
+    for named in [
+        "input.containers[0]",
+        "count(input.containers) > 0",
+        "some one in input.containers\n\tone",
+        "object.get(input, \"containers\", [])[0]",
+        "list(input.containers)",
+        "not input.containers.none",
+        "every one in input.containers { one }",
+        "{one | some one in input.containers} != set()",
+        "input[\"containers\"][0]",
+        "all := input\n\tall.containers[0]",
+    ] {
+        let refused = load(vec![rule(named)], GENEROUS).await.unwrap_err().to_string();
+        assert!(refused.contains("reads `input.containers`, which it would not find"), "{named}: {refused}");
+    }
+    let input = json!({"containers": [1], "options": {"key": "containers"}});
+    for whole in [
+        "input[input.options.key][0]",
+        "some key\n\tinput[key][0]",
+        "some key, _ in input\n\tkey == \"containers\"",
+        "first(input)",
+        "pod.containers[0]",
+        "object.get(input, [\"containers\", 0], 0) == 1",
+        "walk(input, [[\"containers\", 0], 1])",
+        "\"containers\" in object.keys(input)",
+        "{\"a\": input}.a.containers[0]",
+    ] {
+        let set = load(vec![rule(whole)], GENEROUS).await.unwrap();
+        assert_eq!(rules_of(&set.evaluate(&input).await), ["r"], "{whole}");
+        assert!(set.reads("grants"), "{whole}");
+    }
+    let set = load(vec![rule("input.workload.containers[0]")], GENEROUS).await.unwrap();
+    assert!(!set.reads("containers") && !set.reads("grants"), "a key of something else");
 }
 
 // === Bundles that cannot be used ===
@@ -952,6 +996,9 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
     assert!(refused(&[("/policy.wasm", WASM), ("policy.wasm", WASM)]).contains("it is there twice"));
     let omit = br#"{"metadata": {"wasmgate": {"omit": "object"}}}"#;
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", omit)]).contains("expected a sequence"));
+    let misspelt = br#"{"metadata": {"wasmgate": {"omit": ["object", "grant"]}}}"#;
+    let files: [(&str, &[u8]); 3] = [("/policy.wasm", WASM), ("/data.json", b"{}"), ("/.manifest", misspelt)];
+    assert!(refused(&files).contains("has `grant`, and the input has `apiVersion`, `containers`, `grants`"));
     let unknown = br#"{"metadata": {"wasmgate": {"omits": []}}}"#;
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", unknown)]).contains("unknown field `omits`"));
 }

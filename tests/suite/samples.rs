@@ -278,7 +278,7 @@ async fn the_record_in_the_decision_log_page_is_one_that_the_gate_wrote() {
     let page = fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once("```json\n").unwrap();
     let (example, after) = rest.split_once("```").unwrap();
-    let mut written = denied_record().await;
+    let mut written = Box::pin(denied_record()).await;
     if writing() {
         let text = serde_json::to_string_pretty(&written).unwrap();
         fs::write(&path, format!("{before}```json\n{text}\n```{after}")).unwrap();

@@ -2,6 +2,7 @@
 //! the registry is the reference one.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,8 +24,8 @@ use wasmgate::lookup::LookupOptions;
 use wasmgate::policy::{Contents, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
-    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, InForce, KeyOptions, Signers,
-    Statuses, Terms,
+    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, InForce, KeyOptions, Memory,
+    Signers, Statuses, Swap, Terms,
 };
 
 use crate::support::opa;
@@ -77,8 +78,10 @@ fn trusting(kept: Option<&Path>, trust: Trust) -> Terms {
         engine: engine(),
         limits: Limits::default(),
         trust: trust.into(),
-        kept: kept.map(BundleStore::new),
-        in_force: InForce::default(),
+        memory: Memory {
+            kept: kept.map(|folder| BundleStore::open(folder).unwrap()),
+            in_force: InForce::default(),
+        },
     }
 }
 
@@ -87,7 +90,14 @@ fn terms(kept: Option<&Path>) -> Terms {
 }
 
 async fn follow(source: BundleSource, kept: Option<&Path>) -> Result<Followed, Error> {
-    follow_with(source, terms(kept)).await
+    let followed = follow_with(source, terms(kept)).await?;
+    if let Some(kept) = kept {
+        let is_archive =
+            |file: io::Result<fs::DirEntry>| file.unwrap().path().extension() == Some("gz".as_ref());
+        let is_there = || fs::read_dir(kept).is_ok_and(|mut files| files.any(is_archive));
+        until("it to be kept", async || is_there() || followed.status().unkept.is_some()).await;
+    }
+    Ok(followed)
 }
 
 async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Error> {
@@ -98,16 +108,25 @@ async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Err
     let statuses = Arc::new(Statuses::default());
     let mut follower = Follower::new(source, terms.clone(), registry.as_ref())?;
     let loaded = follower.start().await?;
-    follower.begin(&statuses).await;
+    follower.begin(&statuses);
     let set = PolicySet::of(&terms.engine, terms.limits, vec![loaded]).unwrap();
     let set = Arc::new(ArcSwap::from_pointee(set));
-    let to = Arc::clone(&set);
-    let swap = move |loaded: &Loaded| -> Result<(), String> {
-        to.rcu(|set| set.with(loaded));
-        Ok(())
-    };
-    let task = tokio::spawn(follower.follow(Arc::clone(&statuses), swap));
+    let task = tokio::spawn(follower.follow(Arc::clone(&statuses), Swapped(Arc::clone(&set))));
     Ok(Followed { set, statuses, task })
+}
+
+/// Takes every bundle.
+struct Swapped(Arc<ArcSwap<PolicySet>>);
+
+impl Swap for Swapped {
+    fn fits(&self, _: &Loaded) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn swap(&self, loaded: &Loaded) -> Result<(), String> {
+        self.0.rcu(|set| set.with(loaded));
+        Ok(())
+    }
 }
 
 impl Followed {
@@ -197,18 +216,6 @@ async fn a_mounted_config_map_is_followed_when_the_kubelet_swaps_its_link() {
     rules.until_it_says("two").await;
 }
 
-#[tokio::test]
-async fn the_cases_of_a_bundle_see_what_a_review_shows_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("rules.tar.gz");
-    let cases = json!([{"name": "a pod", "input": {"containers": [1]}, "rules": ["r"]}]);
-    replace(&path, &bundle_of("whole", &json!({"cases": cases}), "input.containers"));
-    drop(follow(BundleSource::of(path.to_str().unwrap()), None).await.unwrap());
-    replace(&path, &bundle_of("omits", &json!({"cases": cases, "omit": ["containers"]}), "input.containers"));
-    let refused = follow(BundleSource::of(path.to_str().unwrap()), None).await.err().unwrap().to_string();
-    assert!(refused.contains("a pod"), "{refused}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_is_refused_that_does_otherwise_than_its_own_cases_say() {
     let folder = tempfile::tempdir().unwrap();
@@ -256,6 +263,25 @@ async fn a_bundle_that_could_not_be_kept_is_told_of_and_kept_as_soon_as_that_is_
     drop(rules);
     fs::remove_file(&path).unwrap();
     assert_eq!(follow(of(&path), Some(&kept)).await.unwrap().says().await, "one", "what was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_without_a_number_that_could_not_be_kept_is_not_forgotten_for_what_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, kept) = (folder.path().join("rules.tar.gz"), folder.path().join("kept"));
+    replace(&path, &bundle("one", ""));
+    drop(follow(of(&path), Some(&kept)).await.unwrap());
+    fs::remove_file(kept.join("lock")).unwrap();
+    fs::create_dir(kept.join("lock")).unwrap();
+    let terms = terms(Some(&kept));
+    let rules = follow_with(of(&path), terms.clone()).await.unwrap();
+    replace(&path, &bundle("two", ""));
+    rules.until_it_says("two").await;
+    until("the folder to refuse it", async || rules.status().unkept.is_some()).await;
+    fs::remove_file(&path).unwrap();
+    // As a configuration that is loaded again asks.
+    let again = follow_with(of(&path), terms).await.unwrap();
+    assert_eq!((again.says().await, again.status().is_kept), ("two".into(), true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -443,7 +469,7 @@ impl Signer {
         // What is written in several ways has one digest.
         let data = "{\"b\": [1.0, 1e3, -0, \"<\\u2028\\n\\u0007é\\/\"], \"a\": {\"z\": null, \"y\": [true, {}, []]}}";
         fs::write(rules.join("data.json"), data).unwrap();
-        signer.write("secret", "not so secret");
+        signer.write("secret", &"not so secret".repeat(5));
         for (name, algorithm) in
             [("p256", &rcgen::PKCS_ECDSA_P256_SHA256), ("p384", &rcgen::PKCS_ECDSA_P384_SHA384)]
         {

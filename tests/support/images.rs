@@ -334,6 +334,7 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
             "beside-slight",
             rootfs("linux/amd64", "/good.wasm", &[("app.wasm", &printing), ("good.wasm", &printing)]),
         ),
+        ("one-module", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &printing)])),
         (
             "plugin-file",
             rootfs(

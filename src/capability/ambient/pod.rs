@@ -13,12 +13,14 @@ use crate::image::mounts::Mounts;
 use crate::image::{self, ImageFacts};
 use crate::inspection::{self, Container};
 use crate::text;
-use crate::workload::{ContainerSpec, Role, Workload, may_have_token};
+use crate::workload::{ContainerSpec, Kind, Role, Workload, may_have_token};
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
 pub struct Pod<'a> {
     spec: &'a PodSpec,
+    /// The name of the pod; `None` for a template, whose pods get theirs later.
+    name: Option<&'a str>,
     container: ContainerSpec<'a>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
@@ -44,6 +46,7 @@ impl<'a> Pod<'a> {
         let (spec, container) = (&workload.spec, workload.container(*role, *index).unwrap_or_default());
         let mut pod = Self {
             spec,
+            name: (workload.kind == Kind::Pod).then_some(workload.name.as_str()),
             container,
             ephemeral: *role == Role::EphemeralContainer,
             variables: Variables::new(container.env, container.env_from),
@@ -123,6 +126,11 @@ impl<'a> Pod<'a> {
     /// The spec of the pod.
     pub const fn spec(&self) -> &'a PodSpec {
         self.spec
+    }
+
+    /// The name of the pod; `None` for a template.
+    pub const fn name(&self) -> Option<&'a str> {
+        self.name
     }
 
     /// The RuntimeClass that the pod names.

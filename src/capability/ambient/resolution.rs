@@ -22,9 +22,7 @@ impl Resolution {
     pub fn new(host: &RuntimeHost<'_>) -> Self {
         let spec = host.pod.spec();
         let aliases = spec.host_aliases.iter().flatten().flat_map(|alias| alias.hostnames.iter().flatten());
-        let own = [("hostname", &spec.hostname), ("hostnameOverride", &spec.hostname_override)];
-        let own = own.into_iter().filter_map(|(field, name)| Some((name.as_ref()?, field)));
-        let given = aliases.map(|name| (name, "hostAliases")).chain(own);
+        let given = aliases.map(|name| (name.as_str(), "hostAliases")).chain(own_names(host));
         let searches = spec.dns_config.iter().flat_map(|config| config.searches.iter().flatten());
         Self {
             every: servers(host).or_else(|| variable(host)).or_else(|| file(host)),
@@ -61,6 +59,30 @@ pub(super) fn resolved(host: &RuntimeHost<'_>, entry: Entry) -> Entry {
     entry.to_host(any).seen_in(note)
 }
 
+/// Most characters of a host name that the kubelet makes of a pod's name (`kubernetes:pkg/kubelet/kubelet_pods.go`,
+/// `truncatePodHostnameIfNeeded`).
+const LONGEST_HOSTNAME: usize = 63;
+
+/// The names that the kubelet writes for the pod itself into its `/etc/hosts`, and the fields that say them
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `GeneratePodHostNameAndDomain`, `managedHostsFileContent`). The one with `subdomain`,
+/// which ends in the zone of the cluster, leads to the pod by the cluster's DNS as well.
+fn own_names<'a>(host: &RuntimeHost<'a>) -> impl Iterator<Item = (&'a str, &'static str)> {
+    let spec = host.pod.spec();
+    let own = match spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => Some((name, "hostname")),
+        None => host.pod.name().map(|name| (truncated(name), "metadata.name")),
+    };
+    own.into_iter().chain(spec.hostname_override.as_deref().map(|name| (name, "hostnameOverride")))
+}
+
+/// As much of a pod's name as is its host name.
+fn truncated(name: &str) -> &str {
+    match name.get(..LONGEST_HOSTNAME) {
+        Some(start) if name.len() > LONGEST_HOSTNAME => start.trim_end_matches(['-', '.']),
+        _ => name,
+    }
+}
+
 /// The name as resolvers compare it, from its end.
 fn backwards(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase().chars().rev().collect()
@@ -76,10 +98,15 @@ fn servers(host: &RuntimeHost<'_>) -> Option<String> {
     (servers.count() > 0).then(|| "dnsConfig.nameservers of the pod may answer for it".to_string())
 }
 
-/// A variable that the pod or the image sets by its name.
+/// A variable that the pod or the image sets, or that a whole ConfigMap or Secret may.
 fn variable(host: &RuntimeHost<'_>) -> Option<String> {
-    let set = |name: &&str| host.pod.sets(name) || host.is_set_by_image(name);
-    VARIABLES.into_iter().find(set).map(|name| format!("env {name} changes how it resolves"))
+    VARIABLES.into_iter().find_map(|name| {
+        if host.pod.sets(name) || host.is_set_by_image(name) {
+            return Some(format!("env {name} changes how it resolves"));
+        }
+        let source = host.pod.may_set(name)?.evidence.into_iter().next()?;
+        Some(format!("{source} may hold {name}, which changes how it resolves"))
+    })
 }
 
 /// A mount that may hold one of the resolver's files.

@@ -19,6 +19,9 @@ use crate::text;
 /// What the evidence says of a host that cannot be known before the app starts.
 pub const UNRESOLVED: &str = "is not known before start";
 
+/// What it says of a variable that the pod does not write.
+const OF_SHIM: &str = "the shim's own process may have a variable of this name";
+
 /// Whether the app's component is started.
 pub(super) fn retains(host: &RuntimeHost<'_>, id: &str) -> bool {
     let names = host.retained.get_or_init(|| host.pod.literal(SPIN_RETAINED).and_then(handed::retained));
@@ -209,8 +212,16 @@ fn variable(host: &RuntimeHost<'_>, name: &str, dotenv: Option<&Entry>, at: &str
         entry.evidence.extend(source.evidence);
     }
     // These reveal no secret, and are granted like the image's own.
-    if let Some(evidence) = names.first().and_then(|plain| host.pod.platform_variable(plain)) {
+    let [plain, _] = &names;
+    if let Some(evidence) = host.pod.platform_variable(plain) {
         entry = entry.seen_in(evidence);
+    }
+    // What a Secret or a ConfigMap is to set may be missing there.
+    if handed::is_of_shim(plain) && host.pod.literal(plain).is_none() && !host.is_set_by_image(plain) {
+        let is_secret = handed::is_secret_of_shim(plain);
+        own &= !is_secret;
+        entry.secret |= is_secret;
+        entry = entry.seen_in(OF_SHIM);
     }
     for env in names.iter().filter(|env| host.is_set_by_image(env)) {
         entry = entry.seen_in(format!("env {env} of the image"));
@@ -296,27 +307,40 @@ struct Resolved {
 /// The host with the pod's literals in place of its templates; else why it is not known, where more can be said than that the
 /// pod spec does not write it, or that a mounted runtime configuration may override it.
 ///
-/// Only the plain variable counts, since the shim copies it over the prefixed one. Where the pod does not write it, the image may
-/// set it, or the kubelet or the container runtime (`HOSTNAME`, service links), or it is one of the shim's own process, which keeps
-/// those that containerd has (`containerd-shim-wasm:src/sys/unix/container/executor.rs`, `setup_envs`).
+/// The shim copies the plain variable over the prefixed one, which the operator of a `SpinApp` writes alone
+/// (`spin-operator:internal/controller/deployment.go`). So that one counts only where nothing is known to set the plain one.
 fn resolve(host: &RuntimeHost<'_>, written: &str) -> Result<Resolved, String> {
     let unknown = String::new;
     if reconfigured(host).is_some() {
         return Err(unknown());
     }
-    let (mut variables, mut prefixed_alone) = (Vec::new(), None);
+    let (mut variables, mut wins) = (Vec::new(), None);
     let value = |name: &str| {
         let [plain, prefixed] = handed::variables(name);
-        let value = host.pod.literal(&plain);
-        if value.is_none() && host.pod.sets(&prefixed) {
-            prefixed_alone =
-                Some(format!(", as an env {plain} that the pod does not write wins over {prefixed}"));
+        if let Some(value) = host.pod.literal(&plain) {
+            variables.push(plain);
+            return Some(value);
         }
-        variables.push(plain);
-        value
+        let value = host.pod.literal(&prefixed)?;
+        if let Some(source) = set_elsewhere(host, &plain) {
+            wins = Some(format!(", as {plain} wins over {prefixed} and may be set: {source}"));
+            return None;
+        }
+        variables.push(prefixed);
+        Some(value)
     };
     let text = handed::filled(written, value);
-    text.map(|text| Resolved { text, variables }).ok_or_else(|| prefixed_alone.unwrap_or_else(unknown))
+    text.map(|text| Resolved { text, variables }).ok_or_else(|| wins.unwrap_or_else(unknown))
+}
+
+/// What may give the container, or the shim's own process, a variable whose value the pod does not write. What else is in the
+/// environment of containerd is the platform's, and no tenant chooses it.
+fn set_elsewhere(host: &RuntimeHost<'_>, name: &str) -> Option<String> {
+    let of_pod = host.pod.may_set(name).map(|entry| entry.evidence.into_iter().next().unwrap_or_default());
+    let of_image = || host.is_set_by_image(name).then(|| format!("env {name} of the image"));
+    let of_platform = || host.pod.platform_variable(name).map(String::from);
+    let of_shim = || handed::is_of_shim(name).then(|| OF_SHIM.to_string());
+    of_pod.or_else(of_image).or_else(of_platform).or_else(of_shim)
 }
 
 fn of_patterns(patterns: &[WrittenHost], evidence: &str) -> Vec<Entry> {

@@ -7,7 +7,7 @@ use crate::cli::{Error, build};
 use crate::config::Settings;
 use crate::grant::WasiException;
 use crate::policy::{Bundle, Engine, PolicySet};
-use crate::sources::InForce;
+use crate::sources::Memory;
 
 /// The rules of the bundles that could be loaded.
 pub(super) struct Rules {
@@ -51,10 +51,10 @@ pub(super) async fn check(
     report.count("policy bundles", set.revisions().len().saturating_sub(baseline));
     let complete = known && report.problems.len() == before;
     let names = set.rules();
-    for error in build::unknown_rules(&settings.file.enforcement, names) {
+    for error in build::unknown_rules(&settings.file.enforcement, set.rules_in_force()) {
         report.unknown_rule(Problem::of_configuration(configuration, &error), complete);
     }
-    if let Some(warning) = build::idle_hardening(settings, names).filter(|_| complete) {
+    if let Some(warning) = build::idle_hardening(settings, set.rules_in_force()).filter(|_| complete) {
         let field = Some("runtimes.profiles[].hardening".to_string());
         report.warnings.push(Problem { field, ..Problem::new(configuration, warning) });
     }
@@ -72,7 +72,7 @@ async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, 
     // A place that is wrong was reported with the configuration.
     let right = policies.bundles.iter().filter(|source| source.check().is_empty());
     for source in right {
-        let bundle = match build::follower(settings, source, &engine, &InForce::default()) {
+        let bundle = match build::follower(settings, source, &engine, &Memory::default()) {
             Ok(follower) => follower.once_with_warnings().await.map_err(Error::from),
             Err(error) => Err(error),
         };

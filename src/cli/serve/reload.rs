@@ -1,6 +1,7 @@
 //! The configuration of a serving gate: read again on SIGHUP and when its file changes, checked like at the start, and put in force in one
 //! step. One that cannot be used leaves the former one in force.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -17,16 +18,19 @@ use crate::admission::{Gate, State};
 use crate::audit::ConfigReport;
 use crate::cli::args::ServeOptions;
 use crate::cli::{Error, build};
-use crate::config::{File, Settings};
+use crate::config::{self, File, Settings};
 use crate::lookup::Inspector;
 use crate::policy::PolicySet;
 use crate::server::Check;
+use crate::sources::{self, BundleSource};
 use crate::text;
 
 /// Time between two looks at the file. A mounted `ConfigMap` changes by a link above it, of which the kernel tells nothing.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// When a configuration that could not be used is tried again although its file is the same: a bundle server may be back.
 const TRY_AGAIN: Duration = Duration::from_mins(1);
+/// Times that sources are asked for one change of the configuration, where bundles come into force meanwhile.
+const TRIES: u32 = 3;
 /// Most characters of an error in the status and the log.
 const MOST_ERROR: usize = 2000;
 
@@ -62,6 +66,8 @@ struct Status {
     since: Timestamp,
     error: Option<String>,
     restart: Vec<String>,
+    /// What the last change of it has put out of force.
+    dropped: Vec<String>,
     reloads: u64,
     failures: u64,
 }
@@ -70,18 +76,21 @@ impl Configuration {
     /// The configuration of the start.
     pub fn new(path: Option<&Path>) -> Self {
         let from = path.map_or_else(|| "the embedded default".into(), |path| path.display().to_string());
-        let status =
-            Status { since: Timestamp::now(), error: None, restart: Vec::new(), reloads: 0, failures: 0 };
+        let (since, restart, dropped) = (Timestamp::now(), Vec::new(), Vec::new());
+        let status = Status { since, error: None, restart, dropped, reloads: 0, failures: 0 };
         Self { from, status: Mutex::new(status) }
     }
 
     /// Its line for `/readyz?verbose`.
     pub fn check(&self) -> Check {
-        let Status { since, error, restart, .. } = self.locked().clone();
+        let Status { since, error, restart, dropped, .. } = self.locked().clone();
         let mut said = format!("from {}, in force since {since:.0}", self.from);
         if let Some(error) = &error {
             // Writing to a string cannot fail, here and below.
             let _ = write!(said, "; the former one stays in force: {error}");
+        }
+        if !dropped.is_empty() {
+            let _ = write!(said, "; no longer in force: {}", dropped.join(", "));
         }
         if !restart.is_empty() {
             let _ = write!(said, "; needs a restart: {}", restart.join(", "));
@@ -91,7 +100,7 @@ impl Configuration {
 
     /// What the metrics say of it.
     pub fn report(&self) -> ConfigReport {
-        let Status { since, error, restart, reloads, failures } = self.locked().clone();
+        let Status { since, error, restart, reloads, failures, .. } = self.locked().clone();
         let (is_failing, needs_restart) = (error.is_some(), !restart.is_empty());
         ConfigReport { since, is_failing, needs_restart, reloads, failures }
     }
@@ -100,16 +109,20 @@ impl Configuration {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reloaded(&self, restart: Vec<String>) {
+    fn reloaded(&self, Reloaded { restart, dropped }: Reloaded) {
         let mut status = self.locked();
         tracing::info!(from = self.from, "the configuration was loaded again");
+        if !dropped.is_empty() {
+            let dropped = dropped.join(", ");
+            tracing::warn!(dropped, "these bundles and keys are no longer in force");
+        }
         if !restart.is_empty() && restart != status.restart {
             let fields = restart.join(", ");
             tracing::warn!(fields, "these fields of the configuration have changed and need a restart");
         }
         let reloads = status.reloads.saturating_add(1);
-        *status =
-            Status { since: Timestamp::now(), error: None, restart, reloads, failures: status.failures };
+        let failures = status.failures;
+        *status = Status { since: Timestamp::now(), error: None, restart, dropped, reloads, failures };
     }
 
     fn failed(&self, error: &Error) {
@@ -137,6 +150,14 @@ pub struct Reloader {
     keys: String,
     /// What the file was when it was read last.
     read: String,
+}
+
+/// What another configuration has brought.
+struct Reloaded {
+    /// The fields that need a restart.
+    restart: Vec<String>,
+    /// The bundles and keys that are no longer in force.
+    dropped: Vec<String>,
 }
 
 /// What is needed for another configuration, before any of it is in force.
@@ -190,10 +211,10 @@ impl Reloader {
             }
             self.read = now;
             failed = match self.reload().await {
-                Ok(restart) => {
+                Ok(reloaded) => {
                     // With the keys that it names now.
                     self.read = version + &self.keys;
-                    self.configuration.reloaded(restart);
+                    self.configuration.reloaded(reloaded);
                     None
                 }
                 Err(error) => {
@@ -204,8 +225,22 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration and puts it in force. Returns the fields that need a restart.
-    async fn reload(&mut self) -> Result<Vec<String>, Error> {
+    /// Reads the configuration and puts it in force, in one step. Where a bundle has come into force while its source was asked, asks
+    /// again.
+    async fn reload(&mut self) -> Result<Reloaded, Error> {
+        let mut tries = 1;
+        loop {
+            match self.reload_once().await {
+                Err(Error::FetchPolicies(sources::Error::OvertakeBundle { bundle })) if tries < TRIES => {
+                    tracing::info!(bundle, "asking again: another bundle has come into force meanwhile");
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn reload_once(&mut self) -> Result<Reloaded, Error> {
         let Prepared { settings, keys, restart, inspector, policies, change } = self.prepare().await?;
         let turn = self.bundles.turn();
         let (set, supply) =
@@ -215,22 +250,22 @@ impl Reloader {
         if let Some(supply) = &supply {
             self.bundles.check_order(supply, &turn)?;
         }
-        self.gate.update(|state| {
+        self.gate.reconfigure(inspector, |state| {
             let mut next = change(state.clone());
             next.policies = Arc::clone(&set);
             next
         });
-        if let Some(inspector) = inspector {
-            self.gate.replace_inspector(inspector);
-        }
         if let Some(supply) = supply {
             self.bundles.begin(supply, &self.gate, turn);
         }
+        let dropped = dropped(&self.settings.file, &settings.file);
         (self.settings, self.keys) = (settings, keys);
-        Ok(restart)
+        Ok(Reloaded { restart, dropped })
     }
 
     async fn prepare(&self) -> Result<Prepared, Error> {
+        let path = self.options.gate.images.config.as_deref();
+        refuse_cut_off(path, &self.settings.file)?;
         let read = build::settings_with(&self.options.gate, overrides(&self.options))?;
         let (settings, restart) = usable(read, &self.settings, self.is_watched);
         let (former, file) = (&self.settings.file, &settings.file);
@@ -268,6 +303,35 @@ async fn hangup(hangups: Option<&mut Signal>) {
         return;
     }
     std::future::pending::<()>().await;
+}
+
+/// The bundles and keys of a configuration that another one does not have.
+fn dropped(former: &File, file: &File) -> Vec<String> {
+    let bundles = |file: &File| {
+        let own = file.policies.bundles.iter().map(BundleSource::name);
+        own.chain(file.policies.baseline.then(|| "baseline".into())).collect::<BTreeSet<_>>()
+    };
+    let (kept, keys) = (bundles(file), &file.policies.keys);
+    let gone = bundles(former)
+        .into_iter()
+        .filter(|name| !kept.contains(name))
+        .map(|name| format!("bundle `{name}`"));
+    let ids = former.policies.keys.keys().filter(|id| !keys.contains_key(*id));
+    gone.chain(ids.map(|id| format!("key `{id}`"))).collect()
+}
+
+/// Refuses a file that has lost its `policies`, bundles and keys with them: a file that was cut off while it was written reads like that.
+/// Who means it writes `policies: {}`.
+fn refuse_cut_off(path: Option<&Path>, former: &File) -> Result<(), Error> {
+    let has_own = !former.policies.bundles.is_empty() || !former.policies.keys.is_empty();
+    let Some(path) = path.filter(|_| has_own) else { return Ok(()) };
+    if !config::lacks(&config::text_of(path)?, "policies") {
+        return Ok(());
+    }
+    let message = "the configuration in force has bundles or keys, and the file no longer says anything of them, as if it were cut off; \
+                   write `policies: {}` for a gate without bundles of its own";
+    Err(config::Error::CheckField { field: "policies".into(), value: String::new(), message: message.into() }
+        .into())
 }
 
 /// What changes when the file of the configuration does.

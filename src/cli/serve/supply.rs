@@ -1,20 +1,20 @@
 //! The policy bundles of a serving gate: loaded at the start, and brought up to date while it serves.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
-use crate::admission::Gate;
+use crate::admission::{Gate, State};
 use crate::audit::BundleReport;
 use crate::cli::{Error, build, engine};
 use crate::config::Settings;
 use crate::judge::EnforcementSettings;
 use crate::policy::{Bundle, Loaded, PolicySet};
 use crate::server::Check;
-use crate::sources::{BundleStatus, Follower, InForce, Statuses};
+use crate::sources::{BundleStatus, BundleStore, Changes, Follower, InForce, Memory, Statuses, Swap};
 
 /// What keeps the bundles up to date.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Supply {
     followers: Vec<Follower>,
     statuses: Arc<Statuses>,
     firsts: Vec<First>,
+    /// What had come into force when the sources were asked.
+    since: Changes,
 }
 
 /// A bundle to begin with.
@@ -34,6 +36,7 @@ struct First {
 
 /// Loads all bundles: each from its source, or else as it was kept on disk or, where the gate serves already, in memory.
 pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet, Supply), Error> {
+    let since = in_force.changes();
     let engine = engine::serving(settings)?;
     let limits = build::limits(settings);
     for (field, warning) in build::warnings(settings) {
@@ -47,7 +50,9 @@ pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet
         statuses.set(BundleStatus::new(&name, "the gate itself", &revision, Timestamp::now()));
         loaded.push(baseline);
     }
-    let mut followers = build::followers(settings, &engine, in_force)?;
+    let kept = settings.file.policies.store.as_ref().map(BundleStore::open).transpose()?;
+    let memory = Memory { kept, in_force: in_force.clone() };
+    let mut followers = build::followers(settings, &engine, &memory)?;
     let started = try_join_all(followers.iter_mut().map(Follower::start_if_needed)).await?;
     loaded.extend(started.into_iter().flatten());
     let enforcement = &settings.file.enforcement;
@@ -61,13 +66,9 @@ pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet
         Some(First { name, sequence, allows_rollback: follower.allows_rollback() })
     };
     let firsts = followers.iter().filter_map(first).collect();
-    // Not before: what is kept on disk has to be what a start can use.
-    join_all(followers.iter_mut().map(|follower| follower.begin(&statuses))).await;
-    for status in statuses.all() {
-        let BundleStatus { name, from, revision, is_kept, .. } = status;
-        tracing::info!(bundle = name, revision, from, kept = is_kept, "policy bundle");
-    }
-    Ok((set, Supply { followers, statuses, firsts }))
+    // Not before: a number counts only for what a start can use.
+    try_join_all(followers.iter().map(Follower::reserve)).await?;
+    Ok((set, Supply { followers, statuses, firsts, since }))
 }
 
 /// The set with every rule that the configuration names. A bundle that lacks one gives way to what was kept of it, if that has
@@ -78,11 +79,11 @@ async fn fitting(
     followers: &mut [Follower],
 ) -> Result<PolicySet, Error> {
     for follower in followers {
-        let lacking = build::unknown_rules(enforcement, set.rules());
+        let lacking = build::unknown_rules(enforcement, set.rules_in_force());
         let Some(first) = lacking.first() else { break };
         let Some(kept) = follower.alternative().await else { continue };
         let other = set.with(&kept);
-        if build::unknown_rules(enforcement, other.rules()).len() < lacking.len() {
+        if build::unknown_rules(enforcement, other.rules_in_force()).len() < lacking.len() {
             follower.fall_back(first.to_string());
             set = other;
         }
@@ -128,22 +129,27 @@ impl Bundles {
         &self.in_force
     }
 
-    /// Refuses what a source had when it was asked, if a newer bundle has come into force since then.
+    /// Refuses what a source had when it was asked, if another bundle has come into force since then, unless it is newer than that.
     pub fn check_order(&self, supply: &Supply, _turn: &Turn<'_>) -> Result<(), Error> {
-        for First { name, sequence, .. } in supply.firsts.iter().filter(|first| !first.allows_rollback) {
-            self.in_force.check(name, *sequence)?;
+        for First { name, sequence, allows_rollback } in &supply.firsts {
+            self.in_force.check(name, *sequence, &supply.since, *allows_rollback)?;
         }
         Ok(())
     }
 
     /// Follows these sources, and no longer those before them. Their counts go on.
     pub fn begin(self: &Arc<Self>, supply: Supply, gate: &Arc<Gate>, mut turn: Turn<'_>) {
-        let Supply { followers, statuses, firsts } = supply;
+        let Supply { mut followers, statuses, firsts, .. } = supply;
         for First { name, sequence, allows_rollback } in firsts {
             self.in_force.set(&name, sequence, allows_rollback);
         }
         *turn = turn.saturating_add(1);
-        let mine = *turn;
+        for follower in &mut followers {
+            follower.begin(&statuses);
+        }
+        for BundleStatus { name, from, revision, is_kept, .. } in statuses.all() {
+            tracing::info!(bundle = name, revision, from, kept = is_kept, "policy bundle");
+        }
         for BundleStatus { name, swaps, failures, .. } in self.statuses.load().all() {
             statuses.change(&name, |status| {
                 status.swaps = status.swaps.saturating_add(swaps);
@@ -154,19 +160,11 @@ impl Bundles {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.drain(..).for_each(|task| task.abort());
         for follower in followers {
-            let (bundles, gate) = (Arc::downgrade(self), Arc::clone(gate));
-            let allows_rollback = follower.allows_rollback();
-            let swap = move |loaded: &Loaded| {
-                let gone = || "its source was replaced".to_string();
-                let bundles = bundles.upgrade().ok_or_else(gone)?;
-                let turn = bundles.turn();
-                // A task ends where it waits, which may be here.
-                if *turn != mine {
-                    return Err(gone());
-                }
-                swap(&gate, loaded)?;
-                bundles.in_force.set(loaded.name(), loaded.sequence(), allows_rollback);
-                Ok(())
+            let swap = InTurn {
+                bundles: Arc::downgrade(self),
+                gate: Arc::clone(gate),
+                mine: *turn,
+                allows_rollback: follower.allows_rollback(),
             };
             tasks.push(tokio::spawn(follower.follow(Arc::clone(&statuses), swap)).abort_handle());
         }
@@ -183,17 +181,45 @@ impl Bundles {
     }
 }
 
-fn swap(gate: &Gate, loaded: &Loaded) -> Result<(), String> {
-    let state = gate.state();
-    // Nothing else changes the policies, and swaps take turns.
-    let policies = Arc::new(state.policies.with(loaded));
+/// Where the bundle of one source comes into force: when it is its turn, and for as long as its sources are followed.
+struct InTurn {
+    bundles: Weak<Bundles>,
+    gate: Arc<Gate>,
+    /// How often sources were replaced when this one came.
+    mine: u64,
+    allows_rollback: bool,
+}
+
+impl Swap for InTurn {
+    fn fits(&self, loaded: &Loaded) -> Result<(), String> {
+        fitting_beside(&self.gate.state(), loaded).map(|_| ())
+    }
+
+    fn swap(&self, loaded: &Loaded) -> Result<(), String> {
+        let gone = || "its source was replaced".to_string();
+        let bundles = self.bundles.upgrade().ok_or_else(gone)?;
+        let turn = bundles.turn();
+        // A task ends where it waits, which may be here.
+        if *turn != self.mine {
+            return Err(gone());
+        }
+        // Nothing else changes the policies, and swaps take turns.
+        let policies = Arc::new(fitting_beside(&self.gate.state(), loaded)?);
+        self.gate.update(|state| {
+            let mut next = state.clone();
+            next.policies = Arc::clone(&policies);
+            next
+        });
+        bundles.in_force.set(loaded.name(), loaded.sequence(), self.allows_rollback);
+        Ok(())
+    }
+}
+
+/// The policies with this bundle, if they have every rule that the configuration names.
+fn fitting_beside(state: &State, loaded: &Loaded) -> Result<PolicySet, String> {
+    let policies = state.policies.with(loaded);
     build::check_rules(&state.enforcement, &policies).map_err(|error| error.to_string())?;
-    gate.update(|state| {
-        let mut next = state.clone();
-        next.policies = Arc::clone(&policies);
-        next
-    });
-    Ok(())
+    Ok(policies)
 }
 
 fn check(status: &BundleStatus) -> Check {

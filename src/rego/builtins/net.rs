@@ -176,12 +176,21 @@ fn mergeable(item: &Value) -> Result<Network, Failure> {
     Ok(Network { first: first & mask(prefix, bits), prefix, bits })
 }
 
+/// Whether an item is an IPv4 network that is written as an IPv6 one. OPA keeps these apart from those that are written as IPv4.
+fn is_mapped(item: &Value, network: &Network) -> bool {
+    network.bits == 32 && matches!(item, Value::String(text) if text.contains(':') && text.contains('/'))
+}
+
 pub(super) fn merge(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    let networks = operands.items(0)?.into_iter().map(mergeable).collect::<Result<Vec<_>, _>>()?;
+    let mut networks = Vec::new();
+    for item in operands.items(0)? {
+        let network = mergeable(item)?;
+        networks.push((network, is_mapped(item, &network)));
+    }
     let mut merged = Vec::new();
-    for bits in [32, 128] {
-        let mut ranges: Vec<_> =
-            networks.iter().filter(|n| n.bits == bits).map(|n| (n.first, n.last())).collect();
+    for kind in [(32, false), (32, true), (128, false)] {
+        let of_kind = networks.iter().filter(|(network, is_mapped)| (network.bits, *is_mapped) == kind);
+        let mut ranges: Vec<_> = of_kind.map(|(network, _)| (network.first, network.last())).collect();
         ranges.sort_unstable();
         let mut united: Vec<(u128, u128)> = Vec::new();
         for (first, last) in ranges {
@@ -190,7 +199,7 @@ pub(super) fn merge(_: &mut Call, operands: Operands<'_>) -> Outcome {
                 _ => united.push((first, last)),
             }
         }
-        merged.extend(united.into_iter().flat_map(|(first, last)| networks_of(first, last, bits)));
+        merged.extend(united.into_iter().flat_map(|(first, last)| networks_of(first, last, kind.0)));
     }
     Ok(call::set(merged.iter().map(|network| Value::String(network.write()))))
 }

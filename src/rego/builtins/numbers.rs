@@ -62,6 +62,19 @@ pub(super) fn random(call: &mut Call, operands: Operands<'_>) -> Outcome {
 
 // === Arithmetic (`open-policy-agent/opa:v1/topdown/arithmetic.go`) ===
 
+/// The place in an array that a number means.
+pub(super) fn place(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    operands.integer(0).map(Value::int).map_err(|_| Failure::Undefined)
+}
+
+pub(super) fn remainder(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (dividend, divisor) = (operands.big(0)?, operands.big(1)?);
+    if divisor.sign() == Sign::NoSign {
+        return Failure::error("modulo by zero");
+    }
+    Ok(Value::Number(Number::from_big(&(dividend % divisor))))
+}
+
 fn ratios(operands: Operands<'_>) -> Result<(Ratio, Ratio), Failure> {
     Ok((ratio(operands, 0)?, ratio(operands, 1)?))
 }

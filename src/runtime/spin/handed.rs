@@ -67,6 +67,81 @@ pub fn variables(name: &str) -> [String; 2] {
     [upper, prefixed]
 }
 
+/// Variables that the shim's own process may have, which it keeps while it sets those of the container
+/// (`containerd-shim-wasm:src/sys/unix/container/executor.rs`, `setup_envs`), and whose values are no secrets: what containerd adds
+/// to its own (`containerd:pkg/shim/util.go`, `Command`; `…/pkg/shim/util_unix.go`), what its unit gets (systemd.exec(5)), and what the
+/// libraries in it read. A `*` at the end stands for any rest.
+const OF_SHIM: [&str; 49] = [
+    "CACHE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "CONTAINERD_*",
+    "CREDENTIALS_DIRECTORY",
+    "DBUS_*",
+    "ENABLE_*",
+    "GODEBUG",
+    "GOGC",
+    "GOMAXPROCS",
+    "GOMEMLIMIT",
+    "GOTRACEBACK",
+    "GRPC_ADDRESS",
+    "HOME",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "KUBECONFIG",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "LISTEN_*",
+    "LOGNAME",
+    "LOGS_DIRECTORY",
+    "LOG_NAMESPACE",
+    "MAINPID",
+    "MANAGERPID*",
+    "MAX_SHIM_VERSION",
+    "MEMORY_PRESSURE_*",
+    "NAMESPACE",
+    "NOTIFY_*",
+    "NO_PROXY",
+    "OLDPWD",
+    "PATH",
+    "PWD",
+    "RUNTIME_DIRECTORY",
+    "RUST_*",
+    "SCHED_CORE",
+    "SHELL",
+    "SHLVL",
+    "SNAP*",
+    "SSL_CERT_*",
+    "STATE_DIRECTORY",
+    "SYSTEMD_*",
+    "TERM",
+    "TMPDIR",
+    "TTRPC_ADDRESS",
+    "TZ",
+    "USER",
+    "WATCHDOG_*",
+    "XDG_*",
+];
+
+/// More of them, whose values may be secrets or hold some: proxies with a password, credentials of a cloud, headers of telemetry,
+/// tokens of a distribution of Kubernetes that starts containerd itself (`k3s:pkg/cli/cmds/agent.go`, `K3S_TOKEN`).
+const SECRETS_OF_SHIM: [&str; 7] =
+    ["ALL_PROXY", "AWS_*", "HTTPS_PROXY", "HTTP_PROXY", "K3S_*", "OTEL_*", "RKE2_*"];
+
+/// Whether the shim's own process may have a variable of this name.
+pub fn is_of_shim(name: &str) -> bool {
+    OF_SHIM.iter().any(|pattern| stands_for(pattern, name)) || is_secret_of_shim(name)
+}
+
+/// Whether it may, and its value may be a secret of the node.
+pub fn is_secret_of_shim(name: &str) -> bool {
+    SECRETS_OF_SHIM.iter().any(|pattern| stands_for(pattern, name))
+}
+
+fn stands_for(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or_else(|| pattern == name, |start| name.starts_with(start))
+}
+
 /// Most bytes of a host whose templates are replaced: more than a grant may write. A host may name one variable as often as it
 /// likes, and the pod chooses how long its value is.
 const LONGEST_HOST: usize = 4096;
@@ -138,6 +213,22 @@ mod tests {
         assert_eq!(filled("{{ a }}", |_| Some(&long)), None);
         assert_eq!(filled("{{ a }}", |_| Some(&short)), Some(short.clone()));
         assert_eq!(filled(&"{{ a }}".repeat(5), |_| short.get(..1000)), None);
+    }
+
+    #[test]
+    fn a_variable_of_the_shim_is_known_by_its_name_or_by_how_that_begins() {
+        for (name, is_of, is_secret) in [
+            ("PATH", true, false),
+            ("TERM", true, false),
+            ("LC_ALL", true, false),
+            ("HTTP_PROXY", true, true),
+            ("AWS_REGION", true, true),
+            ("PATHS", false, false),
+            ("PAYMENTS_HOST", false, false),
+            ("MY_AWS_REGION", false, false),
+        ] {
+            assert_eq!((is_of_shim(name), is_secret_of_shim(name)), (is_of, is_secret), "{name}");
+        }
     }
 
     #[test]

@@ -438,7 +438,7 @@ fn what_does_not_protect_a_signed_bundle_is_warned_of() {
     let rule =
         "package wasmgate\n\nviolations contains {\"rule\": \"r\", \"message\": \"m\"} if input.never\n";
     std::fs::write(at("rules/rule.rego"), rule).unwrap();
-    std::fs::write(at("secret"), "not so secret").unwrap();
+    std::fs::write(at("secret"), "not so secret".repeat(5)).unwrap();
     let build = "build --target wasm --entrypoint wasmgate/violations --output signed.tar.gz --signing-key secret --signing-alg HS256";
     let arguments: Vec<&str> = build.split(' ').chain(["-b", "rules"]).collect();
     opa::run_in(folder.path(), &arguments);

@@ -47,7 +47,7 @@ pub fn runs_for_every_exit_code() -> [(&'static str, Vec<Said>); 10] {
     let bench = |folder: &Path| policy("bench", folder, &["--count", "1"]);
     let built = build(right.path());
     let secret = right.path().join("secret");
-    fs::write(&secret, "s3cret").unwrap();
+    fs::write(&secret, "s3cret".repeat(6)).unwrap();
     let with_key = |verb: &str, bundle: &Path, id: &str| {
         let key = ["--key", secret.to_str().unwrap(), "--algorithm", "HS256", "--key-id", id];
         let mut command = wasmgate();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::sources::{bundle_with, replace};
 use crate::support::opa;
 use crate::support::process::{ask_patiently, root, until, wait_for};
 use crate::support::tls::{Client, Http, get, post};
+use crate::support::web::Web;
 
 const AMPLE: Duration = Duration::from_secs(30);
 
@@ -321,7 +323,12 @@ async fn a_start_with_a_bundle_that_lacks_a_named_rule_goes_on_with_the_kept_one
     );
     std::fs::write(&config, text).unwrap();
     let arguments = ["--config", config.to_str().unwrap()];
-    drop(Gate::start(&arguments));
+    let gate = Gate::start(&arguments);
+    let is_archive =
+        |file: std::io::Result<std::fs::DirEntry>| file.unwrap().path().extension() == Some("gz".as_ref());
+    until("it to be kept", async || std::fs::read_dir(&store).is_ok_and(|mut files| files.any(is_archive)))
+        .await;
+    drop(gate);
     std::fs::rename(other, &place).unwrap();
     // Twice: the first start must not keep what the second one could not use.
     for _ in 0..2 {
@@ -481,6 +488,85 @@ async fn a_reload_does_not_put_an_older_bundle_in_force_and_does_without_a_sourc
     until("the newer one", async || verbose().await.contains(", revision three, in force since ")).await;
 }
 
+/// A bundle server whose first answer to a request with a token is held back until it is let go, and is then what was there when it was
+/// asked.
+struct LateServer {
+    web: Web,
+    offered: Arc<Mutex<(String, Vec<u8>)>>,
+    let_go: Sender<()>,
+}
+
+impl LateServer {
+    async fn start(name: &str, archive: Vec<u8>) -> Self {
+        let offered = Arc::new(Mutex::new((name.to_string(), archive)));
+        let (let_go, wait) = channel();
+        let (now, wait) = (Arc::clone(&offered), Mutex::new(Some(wait)));
+        let web = Web::start(move |_, asked| {
+            let (etag, bytes) = now.lock().unwrap().clone();
+            let is_known = asked.head.contains(&format!("if-none-match: \"{etag}\"\r"));
+            let held = asked.authorization.as_ref().and_then(|_| wait.lock().unwrap().take());
+            if let Some(held) = &held {
+                tokio::task::block_in_place(|| held.recv().unwrap());
+            }
+            let etag = format!("etag: \"{etag}\"\r\n");
+            if is_known && held.is_none() { (304, etag, Vec::new()) } else { (200, etag, bytes) }
+        })
+        .await;
+        Self { web, offered, let_go }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_source_says_late_to_a_reload_does_not_replace_what_came_into_force_meanwhile() {
+    let numbered = |name: &str, number: u64| bundle_with(name, &json!({"sequence": number}));
+    let plain = |name: &str, _: u64| bundle_with(name, &json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    for (kind, bundle) in [("numbered", &numbered as &dyn Fn(&str, u64) -> Vec<u8>), ("plain", &plain)] {
+        let server = LateServer::start("one", bundle("one", 1)).await;
+        let with = |more: &str| {
+            let from = format!("http://{}/ours.tar.gz", server.web.host);
+            let source = format!("name: ours, from: '{from}', plainHttp: true, pollInterval: 1s{more}");
+            format!("policies: {{store: {}, bundles: [{{{source}}}]}}", folder.path().join(kind).display())
+        };
+        let mounted = Mounted::new(&with(""));
+        let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+        let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+        assert!(verbose().await.contains(", revision one, in force since "), "{}", verbose().await);
+        mounted.change(&with(&format!(", tokenFile: {}", token.display())));
+        let is_asked = || server.web.asked().iter().any(|asked| asked.authorization.is_some());
+        until("the reload to ask", async || is_asked()).await;
+        *server.offered.lock().unwrap() = ("two".into(), bundle("two", 2));
+        until("the newer one", async || verbose().await.contains(", revision two, in force since ")).await;
+        server.let_go.send(()).unwrap();
+        let reloads = "wasmgate_config_reloads_total 1\n";
+        until("the reload", async || get(gate.probes, "/metrics").await.unwrap().text().contains(reloads))
+            .await;
+        let said = verbose().await;
+        assert!(
+            said.contains("[+]bundle/ours: ") && said.contains(", revision two, in force since "),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_cut_off_drops_no_bundle_and_what_a_new_one_drops_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("ours.tar.gz");
+    replace(&place, &bundle_with("ours", &json!({})));
+    let mounted = Mounted::new(&format!("policies: {{bundles: [{}]}}", place.display()));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    mounted.change("");
+    until("the file to be refused", async || verbose().await.contains("as if it were cut off")).await;
+    assert!(verbose().await.contains("[+]bundle/ours: "), "{}", verbose().await);
+    mounted.change("policies: {}");
+    until("the reload", async || verbose().await.contains("; no longer in force: bundle `ours`")).await;
+    assert!(!verbose().await.contains("bundle/ours"), "{}", verbose().await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_replaced_in_its_file_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -514,8 +600,8 @@ async fn a_key_that_is_replaced_in_its_file_is_read_again() {
         );
         std::fs::read(folder.path().join("made.tar.gz")).unwrap()
     };
-    std::fs::write(&key, "the first secret").unwrap();
-    replace(&place, &signed("one", "the first secret"));
+    std::fs::write(&key, "the first secret, which is long enough").unwrap();
+    replace(&place, &signed("one", "the first secret, which is long enough"));
     let mounted = Mounted::new(&format!(
         "policies: {{bundles: [{{from: {}}}], keys: {{default: {{algorithm: HS256, file: {}}}}}}}",
         place.display(),
@@ -524,11 +610,11 @@ async fn a_key_that_is_replaced_in_its_file_is_read_again() {
     let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
     let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
     assert!(verbose().await.contains(", revision one, in force since "));
-    replace(&place, &signed("two", "the second secret"));
+    replace(&place, &signed("two", "the second secret, which is long enough"));
     until("it to be refused", async || verbose().await.contains("[-]bundle/signed: ")).await;
-    replace(&key, b"the second secret");
+    replace(&key, b"the second secret, which is long enough");
     until("the new key", async || verbose().await.contains(", revision two, in force since ")).await;
-    replace(&place, &signed("three", "the first secret"));
+    replace(&place, &signed("three", "the first secret, which is long enough"));
     until("the old key to be refused", async || verbose().await.contains("[-]bundle/signed: ")).await;
     assert!(verbose().await.contains(", revision two, in force since "));
 }
