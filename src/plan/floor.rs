@@ -12,8 +12,8 @@ use crate::quantity::{MIB, Quantity};
 /// (wasmtime 48.0.8). A factor of 4 also covers a start with a cold page cache (12Mi for a Go program with 1,601 KB of code).
 const MAPPED: i128 = 4;
 
-/// Memory that compiling inside the container takes for each byte of code. The calibration of 2026-11-28 fits 30 to 40
-/// (wasmtime 48.0.8, and 46 under youki), the less the larger the module; in process, wasmtime 36 peaked at 121 MB for
+/// Memory that compiling inside the container takes for each byte of code. The calibration of 2026-11-28 needs 41 to 44 of
+/// them for a Go program with 1,681 KB (wasmtime 48.0.8, and 46 under youki); in process, wasmtime 36 peaked at 121 MB for
 /// 1,953 KB, of which about 17 MB are not charged to the pod. 48 covers all of these; 40 would miss the last.
 const COMPILED: i128 = 48;
 
