@@ -52,6 +52,7 @@ fn row(line: &str) -> Row {
         runtime,
         packing,
         code_bytes,
+        data_bytes,
         memory_bytes,
         peak_kib,
         cpu_millis,
