@@ -56,7 +56,16 @@ test-node: tools ## Run the tests whose pods really run: root on Linux; builds w
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	without=; if ! tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1; then \
 	    echo 'tests of youki on it: skipped, it is not built; `make node-tools` builds it'; without='--skip node::youki::'; fi; \
-	$(CARGO) test --locked --test live -- --ignored node:: $$without $(ARGS)
+	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: $$without $(ARGS)
+
+.PHONY: calibrate
+calibrate: tools producers ## Measure on a real node what modules of real compilers need, and write docs/sizing.csv, .md and .svg
+	if ! why=$$(tools/cluster/node check machine); then echo "not measured, $$why"; exit 1; fi; \
+	paths=$$(tools/build --path $(TOOLS) $$(tools/cluster/node parts)); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1 || echo 'not measured: youki, it is not built; `make node-tools` builds it'; \
+	$(CARGO) test --locked --test live -- --ignored node::calibrate:: --nocapture $(ARGS); \
+	WASMGATE_WRITE_DOCS=1 $(CARGO) test --locked --test suite -- sizing::
 
 .PHONY: policies
 policies: ## Test the Rego and compile the bundle that is built into the gate

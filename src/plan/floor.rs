@@ -1,5 +1,6 @@
-//! The least that a program needs to start, computed from the size of its modules. The formulas are fitted to
-//! measurements (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1); the tests hold them to every measured row.
+//! The least that a program needs to start, computed from the size of its modules. `docs/sizing.csv` has what `make calibrate`
+//! measured, with its versions and dates, and `tests/suite/sizing.rs` holds these formulas to every row; the tests below hold
+//! them to what was measured elsewhere (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1).
 
 use crate::image::ModuleFacts;
 use crate::runtime::Compiler;
@@ -7,22 +8,22 @@ use crate::runtime::Compiler;
 use crate::quantity::{MIB, Quantity};
 
 /// Memory that is charged to the container for each byte of a code section that the shim compiled beforehand, because
-/// the compiled code is mapped and touched. A Go program with 1,601 KB of code peaks at 8.7Mi; 2.4Mi of it are linear
-/// memory and 0.9Mi are what the smallest module needs too. That is a factor of 3.5. A factor of 4 also covers a start
-/// with a cold page cache (12Mi).
+/// the compiled code is mapped and touched. The calibration of 2026-11-28 needs 2.6 to 3.6 of them for large modules
+/// (wasmtime 48.0.8). A factor of 4 also covers a start with a cold page cache (12Mi for a Go program with 1,601 KB of code).
 const MAPPED: i128 = 4;
 
-/// Memory that compiling inside the container takes for each byte of code. On a node, 1,601 KB peaked at 60 to 66Mi
-/// (a factor of 35) and failed at 56Mi; in process, 1,953 KB peaked at 121 MB, of which about 17 MB are not charged
-/// to the pod. 48 covers all of these; 40 would miss the last.
+/// Memory that compiling inside the container takes for each byte of code. The calibration of 2026-11-28 needs 41 to 44 of
+/// them for a Go program with 1,681 KB (wasmtime 48.0.8, and 46 under youki); in process, wasmtime 36 peaked at 121 MB for
+/// 1,953 KB, of which about 17 MB are not charged to the pod. 48 covers all of these; 40 would miss the last.
 const COMPILED: i128 = 48;
 
-/// What the container process needs before it compiles anything: a program with 61 KB of code was killed at 12Mi and
-/// started at 16Mi.
+/// What the container process needs before it compiles anything: with wasmtime 36, a program with 61 KB of code was
+/// killed at 12Mi and started at 16Mi. The calibration of 2026-11-28 asks for less: 12Mi for 63 KB.
 const COMPILER: i128 = 14 * MIB;
 
-/// CPU seconds for each million bytes of code, in tenths. Measured were 1.0 (wasmtime 48) to 1.8 (wasmtime 36), with shims
-/// that were built at `opt-level` 1; one that is built for release is faster, by how much was not measured.
+/// CPU seconds for each million bytes of code, in tenths. The calibration of 2026-11-28 fits 1.7 on a busy machine; measured
+/// elsewhere were 1.0 (wasmtime 48) to 1.8 (wasmtime 36). All shims were built at `opt-level` 1; one that is built for release
+/// is faster, by how much was not measured.
 const TENTHS_OF_A_SECOND: i128 = 17;
 
 /// How long compiling may take under the limit that wasmgate fills in, in seconds. Common sample manifests give a
@@ -30,8 +31,9 @@ const TENTHS_OF_A_SECOND: i128 = 17;
 /// below that.
 pub(super) const COMPILE_SECONDS: i128 = 10;
 
-/// The memory limit, in whole Mi, below which the program does not start. `base` is what the runtime needs in the
-/// container before it loads a module: measured for runwasi's wasmtime (at most 4Mi), a guess for Spin.
+/// The memory limit, in whole Mi, below which the program does not start: `base`, the initial memory, the data that is
+/// copied into it, and the code. `base` is what the runtime needs in the container before it loads a module: measured for
+/// runwasi's wasmtime (at most 4Mi), a guess for Spin.
 pub fn memory<'a>(
     compiler: Compiler,
     base: Quantity,
@@ -43,7 +45,8 @@ pub fn memory<'a>(
     };
     let bytes = modules.fold(0_i128, |sum, module| {
         let code = i128::from(module.code_bytes).saturating_mul(per_byte);
-        sum.saturating_add(i128::from(module.memory_bytes)).saturating_add(code)
+        let data = i128::from(module.data_bytes);
+        sum.saturating_add(i128::from(module.memory_bytes)).saturating_add(data).saturating_add(code)
     });
     // The largest whole number of Mi that the API server can hold.
     let most = Quantity::from_bytes(i128::MAX).down_to(Quantity::from_bytes(MIB));
@@ -143,6 +146,14 @@ mod tests {
         let parts = [module(1 << 20, 1 << 20), module(1 << 20, 2 << 20)];
         assert_eq!(memory(Compiler::Shim, base, parts.iter()).memory(), "35Mi");
         assert_eq!(memory(Compiler::Shim, base, [].iter()).memory(), "24Mi");
+    }
+
+    /// A component of componentize-py: 6.6 MB of code and 11 MB of data. It failed with 43Mi and started with 47Mi.
+    #[test]
+    fn data_counts_beside_the_memory_into_which_it_is_copied() {
+        let python = ModuleFacts { data_bytes: 11_037_873, ..module(6_568_279, 12_910_592) };
+        let base = Quantity::from_bytes(4 * MIB);
+        assert_eq!(memory(Compiler::Shim, base, std::iter::once(&python)).memory(), "52Mi");
     }
 
     #[test]

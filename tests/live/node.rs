@@ -2,10 +2,12 @@
 //! containerd and runwasi's wasmtime shim, or youki, run. They need root on Linux and parts that take minutes to build, so they are
 //! left out unless they are asked for: `make test-node`.
 
+mod calibrate;
 mod capabilities;
 mod golden;
 mod install;
 mod needs;
+mod sizes;
 mod youki;
 
 use serde_json::{Value, json};

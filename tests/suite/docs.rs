@@ -231,6 +231,8 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "wasmgate suggest --network-policy ",
         "the files are the reader's: cli/suggest.rs runs it with others",
     ),
+    ("docs/sizing.md", "for limit in ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
+    ("docs/sizing.md", "kubectl get pods ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/scan.md", "# Any shell", "needs a cluster: cli/scan.rs reads the same JSON"),
     (
         "policies/README.md",

@@ -40,5 +40,6 @@ mod samples;
 mod server;
 mod shapes;
 mod shared;
+mod sizing;
 mod sources;
 mod watch;

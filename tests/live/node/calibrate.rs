@@ -1,0 +1,394 @@
+//! Measures what modules of real compilers need to start on the real node, and writes `docs/sizing.csv`: `make calibrate`.
+//! The constants of the sizing formula are held to that file (`src/plan/floor.rs`), and `docs/sizing.md` shows it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use wasmgate::image::module;
+
+use super::golden::UNSEEN;
+use super::{SITE, Site, platform};
+use crate::support::oci::{Image, ImageBuilder, fixtures};
+use crate::support::process::{own, root};
+
+/// How often a limit has to start a module.
+const TIMES: usize = 3;
+
+/// How often a start is tried again that neither said something nor was short of memory: on a busy node a shim is late now and
+/// then, which says nothing about the limit.
+const TRIES: usize = 6;
+
+/// How often a pod is looked at before it counts as one that does not end, and how often once the kernel has killed a process
+/// of it: a sandbox that is killed is made again for ever.
+const LOOKS: usize = 600;
+const LAST_LOOKS: usize = 5;
+
+const COLUMNS: &str = "module,made_by,runtime,packing,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
+
+/// A runtime with a way of packing, as the columns of the file name them.
+const WAYS: [(&str, &str); 3] = [("wasmtime", "layer"), ("wasmtime", "file"), ("youki", "file")];
+
+/// A program that ends by itself.
+struct Program {
+    name: &'static str,
+    made_by: &'static str,
+    bytes: Vec<u8>,
+}
+
+/// containerd starts no container of a Wasm layer without a command.
+const ARGS: [&str; 1] = ["hello"];
+
+impl Program {
+    /// youki runs no components.
+    fn runs_under(&self, runtime: &str) -> bool {
+        let module = self.bytes.get(4) == Some(&1);
+        runtime != "youki" || module
+    }
+}
+
+/// Small and large, of each compiler that can be had. What could not be downloaded is left out with a note.
+fn programs() -> Vec<Program> {
+    let hello = |name, made_by, bytes| Program { name, made_by, bytes };
+    let produced = |name: &'static str, made_by: &'static str| {
+        fixtures::produced(name).map(|bytes| hello(name, made_by, bytes))
+    };
+    let c = produced("clang", "C, Debian's clang and wasi-libc");
+    let adapted = c.as_ref().map(|c| {
+        hello("clang-component", "the same, with the preview-1 adapter", fixtures::componentize(&c.bytes))
+    });
+    let all = [
+        Some(hello("wat", "by hand", fixtures::command())),
+        c,
+        adapted,
+        produced("assemblyscript", "AssemblyScript"),
+        produced("rust", "Rust, Debian's rustc"),
+        produced("runwasi", "Rust, containerd-shim-wasm-test-modules"),
+        Some(hello("go", "Go", fixtures::go("hello"))),
+        Some(hello("go-large", "Go, much of its library", fixtures::go("large"))),
+        produced("jscommand", "JavaScript, componentize-js"),
+        produced("pycommand", "Python, componentize-py"),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+// === One start ===
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It said something and ended well.
+    Started,
+    /// The kernel killed a process of the pod, or it reached its limit and did not get further.
+    ShortOfMemory,
+    /// Neither.
+    Lost,
+}
+
+/// What one pod showed.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    outcome: Outcome,
+    peak_bytes: u64,
+    cpu_millis: u64,
+}
+
+/// What the kernel counted for a cgroup.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counted {
+    peak_bytes: u64,
+    cpu_nanos: u64,
+    /// How often its memory reached the limit, and how many of its processes were killed for that.
+    reached: u64,
+    killed: u64,
+}
+
+impl Counted {
+    /// All of them only grow, and a file may be gone before the next.
+    fn with(self, newer: Self) -> Self {
+        Self {
+            peak_bytes: self.peak_bytes.max(newer.peak_bytes),
+            cpu_nanos: self.cpu_nanos.max(newer.cpu_nanos),
+            reached: self.reached.max(newer.reached),
+            killed: self.killed.max(newer.killed),
+        }
+    }
+}
+
+/// The cgroup of a pod, of one kind of controller.
+fn cgroup(site: &Site, controller: &str, uid: &str) -> Option<PathBuf> {
+    // As `tools/cluster/node` names it.
+    let home = fs::canonicalize(site.plane.home().path()).unwrap();
+    let hash = format!("{:x}", Sha256::digest(home.display().to_string()));
+    let pods = format!("/sys/fs/cgroup/{controller}/wasmgate-node-{}/kubepods", &hash[..8]);
+    let places =
+        ["", "burstable", "besteffort"].map(|class| Path::new(&pods).join(class).join(format!("pod{uid}")));
+    places.into_iter().find(|place| place.is_dir())
+}
+
+fn number(file: &Path) -> u64 {
+    fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn counted(memory: &Path, cpu: Option<&Path>) -> Counted {
+    let control = fs::read_to_string(memory.join("memory.oom_control")).unwrap_or_default();
+    let killed = control.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());
+    Counted {
+        peak_bytes: number(&memory.join("memory.max_usage_in_bytes")),
+        cpu_nanos: cpu.map_or(0, |cpu| number(&cpu.join("cpuacct.usage"))),
+        reached: number(&memory.join("memory.failcnt")),
+        killed: killed.unwrap_or(0),
+    }
+}
+
+/// How far the watching of a pod is.
+#[derive(Debug, Default)]
+struct Watched {
+    killed: AtomicBool,
+    over: AtomicBool,
+}
+
+/// What is counted for a pod as "" and for each of its containers by its id, until the pod has ended.
+fn watch(site: &Site, uid: &str, watched: &Watched) -> BTreeMap<String, Counted> {
+    let mut seen: BTreeMap<String, Counted> = BTreeMap::new();
+    let (mut memory, mut cpu) = (None, None);
+    while !watched.over.load(Ordering::Relaxed) {
+        memory = memory.or_else(|| cgroup(site, "memory", uid));
+        cpu = cpu.or_else(|| cgroup(site, "cpuacct", uid));
+        if let Some(pod) = &memory {
+            let known = seen.entry(String::new()).or_default();
+            *known = known.with(counted(pod, None));
+            for container in fs::read_dir(pod).into_iter().flatten().flatten() {
+                let name = container.file_name().to_string_lossy().into_owned();
+                if container.path().is_dir() {
+                    let cpu = cpu.as_ref().map(|cpu| cpu.join(&name));
+                    let known = seen.entry(name).or_default();
+                    *known = known.with(counted(&container.path(), cpu.as_deref()));
+                }
+            }
+        }
+        if seen.values().any(|counted| counted.killed > 0) {
+            watched.killed.store(true, Ordering::Relaxed);
+        }
+        // A cgroup is gone soon after its container has ended, so this looks often.
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    seen
+}
+
+fn pod(site: &Site, name: &str, image: &str, runtime: &str, limit: Option<u64>) -> Value {
+    // Without a request a busy machine would let it compile for hours.
+    let mut resources = json!({"requests": {"cpu": "100m"}});
+    if let Some(limit) = limit {
+        resources["limits"] = json!({"memory": format!("{limit}Mi")});
+    }
+    // Without the annotation youki takes every program for a native one.
+    let annotations = if runtime == "youki" { json!({"run.oci.handler": "wasm"}) } else { json!({}) };
+    let container = json!({"name": "app", "image": image, "args": ARGS, "resources": resources});
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": UNSEEN, "annotations": annotations},
+        "spec": {"runtimeClassName": runtime, "nodeName": site.node.name, "restartPolicy": "Never",
+            "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1, "containers": [container]}})
+}
+
+/// Starts a program under a memory limit in Mi, or without one.
+fn run(site: &Site, image: &str, runtime: &str, limit: Option<u64>) -> Run {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("measured-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let made = site.plane.create(&pod(site, &name, image, runtime, limit), &[]).json();
+    let uid = made["metadata"]["uid"].as_str().unwrap();
+    let watched = Watched::default();
+    let (ended, seen) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(site, uid, &watched));
+        let mut left = LOOKS;
+        let ended = std::iter::from_fn(|| {
+            left = left.checked_sub(1)?;
+            if watched.killed.load(Ordering::Relaxed) {
+                left = left.min(LAST_LOOKS);
+            }
+            // Each look is a process, whose time would be missing to what is measured.
+            std::thread::sleep(Duration::from_millis(400));
+            Some(ended(site, &name))
+        });
+        let ended = ended.flatten().next();
+        watched.over.store(true, Ordering::Relaxed);
+        (ended, watching.join().unwrap())
+    });
+    let said = site.plane.kubectl(&["logs", "--namespace", UNSEEN, &name]).stdout;
+    let run = concluded(ended.as_ref(), &said, &seen);
+    if run.outcome == Outcome::Lost {
+        println!("lost, under {limit:?} Mi: {said}{ended:?} {seen:?}");
+    }
+    site.plane.kubectl(&["delete", "pod", &name, "--namespace", UNSEEN, "--now", "--wait=false"]).ok();
+    run
+}
+
+fn concluded(status: Option<&Value>, said: &str, seen: &BTreeMap<String, Counted>) -> Run {
+    let ended = status.map(|status| &status["state"]["terminated"]);
+    let code = ended.and_then(|ended| ended["exitCode"].as_i64());
+    let killed = code == Some(137) || seen.values().any(|counted| counted.killed > 0);
+    let stuck = status.is_none() && seen.values().any(|counted| counted.reached > 0);
+    let outcome = if killed || stuck {
+        Outcome::ShortOfMemory
+    } else if code == Some(0) && !said.trim().is_empty() {
+        Outcome::Started
+    } else {
+        Outcome::Lost
+    };
+    let id = status.and_then(|status| status["containerID"].as_str()).unwrap_or_default();
+    let own = seen.get(id.trim_start_matches("containerd://")).copied().unwrap_or_default();
+    Run { outcome, peak_bytes: own.peak_bytes, cpu_millis: own.cpu_nanos / 1_000_000 }
+}
+
+/// The status of the container, once it has ended or cannot start.
+fn ended(site: &Site, name: &str) -> Option<Value> {
+    let pod = site.plane.get(&["pod", name, "--namespace", UNSEEN]);
+    let status = pod["status"]["containerStatuses"][0].clone();
+    let waits = status["state"]["waiting"]["reason"].as_str().unwrap_or_default().to_string();
+    let stuck = ["RunContainerError", "CreateContainerError", "CrashLoopBackOff"].contains(&waits.as_str());
+    let over = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    (status["state"]["terminated"].is_object() || stuck || over).then_some(status)
+}
+
+/// A start of which it is known how it went.
+fn settled(site: &Site, image: &str, runtime: &str, limit: Option<u64>) -> Run {
+    let told = |run: &Run| run.outcome != Outcome::Lost && (limit.is_some() || run.peak_bytes > 0);
+    let run = (0..TRIES).map(|_| run(site, image, runtime, limit)).find(told);
+    run.unwrap_or_else(|| panic!("{} under {limit:?} Mi: no start tells\n{}", image, site.story(UNSEEN)))
+}
+
+// === Falling limits ===
+
+/// Whether a limit starts the program as often as it has to.
+fn starts(site: &Site, image: &str, runtime: &str, limit: u64) -> bool {
+    let one = || settled(site, image, runtime, Some(limit)).outcome == Outcome::Started;
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..TIMES).map(|_| scope.spawn(one)).collect();
+        // All are waited for, whatever the first of them shows.
+        let started = all.into_iter().map(|run| run.join().unwrap()).filter(|started| *started).count();
+        started == TIMES
+    })
+}
+
+/// The smallest limit in Mi that starts it every time, and the next smaller one, which does not: by falling limits from above
+/// its peak.
+fn limits(site: &Site, image: &str, runtime: &str, peak_mib: u64) -> (u64, u64) {
+    let step = peak_mib.div_ceil(16).max(1);
+    let mut smallest = peak_mib + step;
+    while !starts(site, image, runtime, smallest) {
+        smallest += step;
+    }
+    while smallest > step && starts(site, image, runtime, smallest - step) {
+        smallest -= step;
+    }
+    (smallest, smallest.saturating_sub(step))
+}
+
+fn image(program: &Program, packing: &str) -> Image {
+    if packing == "layer" {
+        return ImageBuilder::wasm_artifact(&program.bytes).build();
+    }
+    let mut image = ImageBuilder::rootfs(platform(), &["/app.wasm"]);
+    // youki starts nothing without a PATH.
+    image.set("Env", json!(["PATH=/"])).files(&[("app.wasm", &program.bytes)]);
+    image.build()
+}
+
+fn row(site: &Site, program: &Program, (runtime, packing): (&str, &str)) -> String {
+    let facts = module::read(&program.bytes, program.name).unwrap();
+    let name = format!("measured-{}-{packing}", program.name);
+    site.push(&name, &image(program, packing));
+    let image = site.registry.image(&format!("{name}:1"));
+    // The first start of a layer on a node compiles it, in the shim.
+    let runs: Vec<Run> = (0..=TIMES).map(|_| settled(site, &image, runtime, None)).collect();
+    let peak = runs.iter().map(|run| run.peak_bytes).max().unwrap_or_default();
+    let mut cpu: Vec<u64> = runs.iter().skip(1).map(|run| run.cpu_millis).collect();
+    cpu.sort_unstable();
+    let (smallest, fails) = limits(site, &image, runtime, peak.div_ceil(1 << 20));
+    let (code, data, memory) = (facts.code_bytes, facts.data_bytes, facts.memory_bytes);
+    let (peak, cpu) = (peak >> 10, cpu[cpu.len() / 2]);
+    format!(
+        "{}{code},{data},{memory},{peak},{cpu},{smallest},{fails},{}",
+        begin(program, (runtime, packing)),
+        today()
+    )
+}
+
+// === The file ===
+
+/// How the line of a program begins.
+fn begin(program: &Program, (runtime, packing): (&str, &str)) -> String {
+    format!("{},\"{}\",{runtime},{packing},", program.name, program.made_by)
+}
+
+fn today() -> String {
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().to_string()
+}
+
+/// The versions that the figures depend on.
+fn versions(site: &Site) -> String {
+    let info = site.plane.get(&["node", &site.node.name])["status"]["nodeInfo"].clone();
+    let told = |field: &str| info[field].as_str().unwrap().to_string();
+    let tool = |file: &str| fs::read_to_string(root().join("tools").join(file)).unwrap();
+    let (manifest, youki) = (tool("runwasi/Cargo.toml"), tool("youki/crate"));
+    let pinned = |name: &str| {
+        let line = manifest.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+        let (_, version) = line.split_once("\"=").unwrap();
+        version.split('"').next().unwrap().to_string()
+    };
+    let youki =
+        youki.lines().find_map(|line| line.strip_prefix("youki ")).unwrap().split(' ').next().unwrap();
+    format!(
+        "kubelet {}, {}, containerd-shim-wasm {} with wasmtime {}, youki {youki} with wasmtime 46, both at opt-level 1; \
+         {} with cgroup v1, no CPU limit",
+        told("kubeletVersion").trim_start_matches('v'),
+        told("containerRuntimeVersion").replace("://", " "),
+        pinned("containerd-shim-wasm"),
+        pinned("wasmtime"),
+        told("architecture")
+    )
+}
+
+/// The lines that stay: those of the same versions that are not to be measured again.
+fn kept(known: &str, head: &str) -> Vec<String> {
+    let again = std::env::var("WASMGATE_CALIBRATE").unwrap_or_default();
+    let again: Vec<&str> = again.split(',').filter(|name| !name.is_empty()).collect();
+    let lines = known.strip_prefix(head).unwrap_or_default().lines();
+    let stays =
+        |line: &&str| !again.iter().any(|name| *name == "all" || line.starts_with(&format!("{name},")));
+    lines.filter(stays).map(String::from).collect()
+}
+
+/// `WASMGATE_CALIBRATE=clang,go` measures these again, and `all` every one; without it, what the file does not have for
+/// these versions.
+#[test]
+#[ignore = "measures for an hour: make calibrate"]
+fn what_modules_of_real_compilers_need_is_measured_and_written_down() {
+    let site = SITE.get();
+    let path = root().join("docs/sizing.csv");
+    let head = format!("# {}\n{COLUMNS}\n", versions(&site));
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    let mut lines = kept(&known, &head);
+    let kept: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&path, head + &kept.concat()).unwrap();
+    let youki =
+        own("tools/build", &["--built".as_ref(), "youki".as_ref()]).output().unwrap().status.success();
+    for program in programs() {
+        for way in WAYS.into_iter().filter(|way| program.runs_under(way.0) && (youki || way.0 != "youki")) {
+            if lines.iter().any(|line| line.starts_with(&begin(&program, way))) {
+                continue;
+            }
+            let row = row(&site, &program, way);
+            println!("{row}");
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            writeln!(file, "{row}").unwrap();
+            lines.push(row);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The sizes that `make calibrate` measured (`docs/sizing.csv`): the formula is held to them, and `docs/sizing.md` and its
+//! plot are made from them. `WASMGATE_WRITE_DOCS=1` writes both.
+
+#![allow(clippy::cast_precision_loss, reason = "sizes of megabytes, in a plot and a fit")]
+
+use std::fmt::Write as _;
+use std::fs;
+
+use wasmgate::image::{ModuleFacts, WasmFormat};
+use wasmgate::plan::floor;
+use wasmgate::quantity::MIB;
+use wasmgate::runtime::{Compiler, Runtimes};
+
+use crate::support::process::root;
+
+const BEGIN: &str = "<!-- measured -->\n";
+const END: &str = "<!-- end of what was measured -->\n";
+
+/// A line of the file.
+#[derive(Debug)]
+struct Row {
+    module: String,
+    made_by: String,
+    runtime: String,
+    packing: String,
+    code_bytes: u64,
+    data_bytes: u64,
+    memory_bytes: u64,
+    peak_kib: u64,
+    cpu_millis: u64,
+    /// The smallest limit in Mi with which it started every time, and the largest with which it did not.
+    starts: u64,
+    fails: u64,
+    /// The day.
+    measured: String,
+}
+
+fn row(line: &str) -> Row {
+    let (module, rest) = line.split_once(",\"").unwrap();
+    let (made_by, rest) = rest.split_once("\",").unwrap();
+    let fields: Vec<&str> = rest.split(',').collect();
+    let [runtime, packing, numbers @ .., measured] = &fields[..] else { panic!("{line}") };
+    let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().unwrap()).collect();
+    let [code_bytes, data_bytes, memory_bytes, peak_kib, cpu_millis, starts, fails] = numbers[..] else {
+        panic!("{line}")
+    };
+    let [module, made_by, runtime, packing, measured] =
+        [module, made_by, runtime, packing, measured].map(String::from);
+    Row {
+        module,
+        made_by,
+        runtime,
+        packing,
+        code_bytes,
+        data_bytes,
+        memory_bytes,
+        peak_kib,
+        cpu_millis,
+        starts,
+        fails,
+        measured,
+    }
+}
+
+/// What was measured, by size.
+fn rows() -> Vec<Row> {
+    let text = fs::read_to_string(root().join("docs/sizing.csv")).unwrap();
+    let mut rows: Vec<Row> = text.lines().skip(2).map(row).collect();
+    rows.sort_by_key(|row| {
+        (row.runtime == "youki", row.packing == "file", row.code_bytes, row.module.clone())
+    });
+    rows
+}
+
+/// The versions with which.
+fn conditions() -> String {
+    let text = fs::read_to_string(root().join("docs/sizing.csv")).unwrap();
+    text.lines().next().unwrap().trim_start_matches("# ").to_string()
+}
+
+fn whole_mib(text: &str) -> u64 {
+    text.trim_end_matches("Mi").parse().unwrap()
+}
+
+impl Row {
+    fn compiler(&self) -> Compiler {
+        if self.packing == "layer" { Compiler::Shim } else { Compiler::Container }
+    }
+
+    /// The floor in Mi. youki has no profile of its own, and one that is written takes the same base.
+    fn floor(&self) -> u64 {
+        let facts = ModuleFacts {
+            code_bytes: self.code_bytes,
+            data_bytes: self.data_bytes,
+            memory_bytes: self.memory_bytes,
+            ..ModuleFacts::blank("app.wasm", WasmFormat::Module)
+        };
+        let runtimes = Runtimes::default();
+        let profile = runtimes.profiles.iter().find(|profile| profile.name == "wasmtime").unwrap();
+        whole_mib(&floor::memory(self.compiler(), profile.base_memory(), std::iter::once(&facts)).memory())
+    }
+
+    /// The limit that the gate fills in: the floor, or the profile's own where that is more.
+    fn given(&self) -> u64 {
+        self.floor().max(least())
+    }
+
+    /// Mi that the code needs, beside the linear memory and the data that is copied into it.
+    fn for_code(&self) -> f64 {
+        self.starts as f64 - (self.memory_bytes + self.data_bytes) as f64 / MIB as f64
+    }
+}
+
+/// The memory limit of the built-in profile, in Mi.
+fn least() -> u64 {
+    let runtimes = Runtimes::default();
+    let profile = runtimes.profiles.iter().find(|profile| profile.name == "wasmtime").unwrap();
+    whole_mib(&profile.sizing.memory_limit.quantity().memory())
+}
+
+#[test]
+fn no_module_is_given_a_limit_under_which_it_failed_and_no_layer_twice_what_it_needs() {
+    let rows = rows();
+    assert!(rows.len() >= 12, "{} rows", rows.len());
+    let mut wrong = Vec::new();
+    for row in &rows {
+        let Row { module, runtime, packing, starts, .. } = row;
+        let (floor, given) = (row.floor(), row.given());
+        // The rule `under-floor` speaks of the floor, so that is held to it too.
+        let fails = floor < *starts;
+        let wasteful = packing == "layer" && given > least() && given > 2 * starts;
+        if fails || wasteful {
+            wrong.push(format!(
+                "{module}, {packing}, {runtime}: floor {floor}Mi, given {given}Mi, starts with {starts}Mi"
+            ));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Least squares: what is needed without code, what 1 MiB of code needs, and the largest error.
+fn fitted(rows: &[&Row], needed: fn(&Row) -> f64) -> (f64, f64, f64) {
+    let points: Vec<(f64, f64)> =
+        rows.iter().map(|row| (row.code_bytes as f64 / MIB as f64, needed(row))).collect();
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let below: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let slope = above / below;
+    let base = y - slope * x;
+    let error = points.iter().map(|point| (base + slope * point.0 - point.1).abs()).fold(0.0, f64::max);
+    (base, slope, error)
+}
+
+/// Of each runtime and way of packing.
+const WAYS: [(&str, &str, &str); 3] = [
+    ("wasmtime", "layer", "a Wasm layer under runwasi's wasmtime shim"),
+    ("wasmtime", "file", "a file under runwasi's wasmtime shim"),
+    ("youki", "file", "a file under youki"),
+];
+
+fn table(rows: &[Row]) -> String {
+    let mut text = format!("{}.\n\n", conditions());
+    text.push_str(
+        "| module | made by | runtime | packed as | code | data | memory | peak | CPU | starts with | fails with | floor | the gate gives | measured |\n",
+    );
+    text.push_str("|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
+    for row in rows {
+        let Row { module, made_by, runtime, packing, cpu_millis, starts, fails, measured, .. } = row;
+        let (code, data) = (row.code_bytes.div_ceil(1000), row.data_bytes.div_ceil(1000));
+        let memory = row.memory_bytes >> 10;
+        let peak = row.peak_kib as f64 / 1024.0;
+        let (floor, given) = (row.floor(), row.given());
+        writeln!(
+            text,
+            "| {module} | {made_by} | {runtime} | {packing} | {code} kB | {data} kB | {memory} KiB | {peak:.1}Mi | {cpu_millis} ms | {starts}Mi | {fails}Mi \
+             | {floor}Mi | {given}Mi | {measured} |"
+        )
+        .unwrap();
+    }
+    text.push_str("\nFitted to these by least squares, beside the initial memory and the data:\n\n");
+    text.push_str("| | fixed | for each byte of code | largest error | CPU for each million bytes of code |\n|---|--:|--:|--:|--:|\n");
+    for (runtime, packing, what) in WAYS {
+        let of: Vec<&Row> =
+            rows.iter().filter(|row| (&*row.runtime, &*row.packing) == (runtime, packing)).collect();
+        let (base, slope, error) = fitted(&of, Row::for_code);
+        let (_, cpu, _) = fitted(&of, |row| row.cpu_millis as f64);
+        let cpu = cpu / MIB as f64 * 1e6;
+        writeln!(text, "| {what} | {base:.1}Mi | {slope:.1} bytes | {error:.1}Mi | {cpu:.0} ms |").unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_page_has_the_table_and_the_plot_of_what_was_measured() {
+    let rows = rows();
+    let (page_path, plot_path) = (root().join("docs/sizing.md"), root().join("docs/sizing.svg"));
+    let page = fs::read_to_string(&page_path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let now = format!("{before}{BEGIN}\n{}\n{END}{after}", table(&rows));
+    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+        fs::write(&page_path, &now).unwrap();
+        fs::write(&plot_path, plot(&rows)).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&page_path).unwrap(), now, "`WASMGATE_WRITE_DOCS=1` writes it");
+    assert_eq!(fs::read_to_string(&plot_path).unwrap(), plot(&rows), "`WASMGATE_WRITE_DOCS=1` writes it");
+}
+
+// === The plot: for each module the smallest limit that starts it, and the limit that the gate gives. ===
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 440.0;
+const LEFT: f64 = 60.0;
+const BOTTOM: f64 = 390.0;
+/// Logarithms of what the axes begin and end with: bytes of code, and Mi.
+const CODE: (f64, f64) = (1.5, 8.0);
+const MEMORY: (f64, f64) = (0.0, 3.0);
+
+fn across(code_bytes: f64) -> f64 {
+    LEFT + (code_bytes.max(40.0).log10() - CODE.0) / (CODE.1 - CODE.0) * (WIDTH - LEFT - 20.0)
+}
+
+fn up(mib: f64) -> f64 {
+    BOTTOM - (mib.max(1.0).log10() - MEMORY.0) / (MEMORY.1 - MEMORY.0) * (BOTTOM - 30.0)
+}
+
+fn axes() -> String {
+    let mut svg = String::new();
+    let line = "stroke=\"#ccc\" stroke-width=\"1\"";
+    for (power, label) in
+        [(2, "100 B"), (3, "1 kB"), (4, "10 kB"), (5, "100 kB"), (6, "1 MB"), (7, "10 MB"), (8, "100 MB")]
+    {
+        let x = across(10_f64.powi(power));
+        writeln!(svg, "<line x1=\"{x:.1}\" y1=\"30\" x2=\"{x:.1}\" y2=\"{BOTTOM}\" {line}/>").unwrap();
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"408\" text-anchor=\"middle\">{label}</text>").unwrap();
+    }
+    for (power, label) in [(0, "1Mi"), (1, "10Mi"), (2, "100Mi"), (3, "1000Mi")] {
+        let y = up(10_f64.powi(power));
+        writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" {line}/>", WIDTH - 20.0)
+            .unwrap();
+        writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+            LEFT - 6.0,
+            y + 4.0
+        )
+        .unwrap();
+    }
+    svg.push_str("<text x=\"400\" y=\"430\" text-anchor=\"middle\">code section</text>\n");
+    svg
+}
+
+fn plot(rows: &[Row]) -> String {
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n\
+         <text x=\"{LEFT}\" y=\"18\">Memory limits: the smallest that starts a module (dot), and what the gate gives (bar). Blue: layer; red: file; green: file, youki</text>\n{}",
+        axes()
+    );
+    for row in rows {
+        let (shift, colour) = match (&*row.runtime, &*row.packing) {
+            (_, "layer") => (-4.0, "#1f6fb4"),
+            ("youki", _) => (4.0, "#2e8540"),
+            _ => (0.0, "#c0392b"),
+        };
+        let x = across(row.code_bytes as f64) + shift;
+        let (needed, given) = (up(row.starts as f64), up(row.given() as f64));
+        let Row { module, runtime, packing, starts, .. } = row;
+        writeln!(
+            svg,
+            "<g stroke=\"{colour}\" fill=\"{colour}\"><title>{module} as a {packing} under {runtime}: starts with {starts}Mi, is given {}Mi</title>\
+             <line x1=\"{x:.1}\" y1=\"{needed:.1}\" x2=\"{x:.1}\" y2=\"{given:.1}\"/>\
+             <line x1=\"{:.1}\" y1=\"{given:.1}\" x2=\"{:.1}\" y2=\"{given:.1}\" stroke-width=\"3\"/>\
+             <circle cx=\"{x:.1}\" cy=\"{needed:.1}\" r=\"4\"/></g>",
+            row.given(),
+            x - 6.0,
+            x + 6.0
+        )
+        .unwrap();
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
