@@ -6,7 +6,6 @@ mod annotations;
 pub mod bundle;
 pub mod compiled;
 pub mod contents;
-mod document;
 pub mod engine;
 mod error;
 pub mod evaluation;

@@ -126,48 +126,6 @@ impl<'a> Guest<'a> {
         Ok(Value::Number(number))
     }
 
-    /// Whether two JSON values are the same, and so are the tables of their objects.
-    pub fn is_like(&mut self, one: u32, other: u32) -> Result<bool, Broken> {
-        let kind = self.byte(one, 0)?;
-        if kind != self.byte(other, 0)? {
-            return Ok(false);
-        }
-        match kind {
-            5 => {
-                let length = self.word(one, 8)?;
-                let (ones, others) = (self.word(one, 4)?, self.word(other, 4)?);
-                let mut is_like = length == self.word(other, 8)?;
-                // The number of each place stands before its item.
-                for slot_place in 0..length.saturating_mul(2) {
-                    let at = |items| slot(items, slot_place, 4);
-                    is_like =
-                        is_like && self.is_like(self.word(at(ones)?, 0)?, self.word(at(others)?, 0)?)?;
-                }
-                Ok(is_like)
-            }
-            6 => {
-                let count = self.word(one, 8)?;
-                let (ones, others) = (self.word(one, 4)?, self.word(other, 4)?);
-                let mut is_like =
-                    [8, 12].into_iter().all(|offset| self.word(one, offset) == self.word(other, offset));
-                for bucket in 0..count {
-                    let (mut a, mut b) =
-                        (self.word(slot(ones, bucket, 4)?, 0)?, self.word(slot(others, bucket, 4)?, 0)?);
-                    while is_like && a != 0 && b != 0 {
-                        for offset in [0, 4] {
-                            is_like =
-                                is_like && self.is_like(self.word(a, offset)?, self.word(b, offset)?)?;
-                        }
-                        (a, b) = (self.word(a, 8)?, self.word(b, 8)?);
-                    }
-                    is_like = is_like && (a, b) == (0, 0);
-                }
-                Ok(is_like)
-            }
-            _ => Ok(self.value(one)? == self.value(other)?),
-        }
-    }
-
     /// The nodes of an object's or a set's table: in each, the key stands first.
     fn nodes(&mut self, address: u32) -> Result<Vec<u32>, Broken> {
         let (buckets, count, length) =

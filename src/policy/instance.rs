@@ -6,13 +6,11 @@ use serde_json::Value;
 use wasmtime::{AsContextMut, Linker, Memory, Store, TypedFunc};
 
 use super::Limits;
-use super::document::Document;
 use super::engine::{Stop, drive};
 use super::guest::Guest;
 use super::host;
 use super::locations::{self, RuleLocations};
 use super::program::CheckedModule;
-use super::rewrite::VALUE_LENGTH;
 use super::store::{EvaluationBudget, Exports, describe, store, timed_out};
 
 /// Most growth of an instance's memory since its start, in bytes; an instance that grew more is not used again.
@@ -39,13 +37,7 @@ struct Started {
     data: u32,
     /// Where the heap of an evaluation begins.
     heap: u32,
-    /// Whether the host writes the input as the value that the module would make of it.
-    takes_values: bool,
 }
-
-/// A document with values of every kind, and more keys than fit in the first table of an object.
-const SAMPLE: &str = r#"{"a":[1,"x",true,false,null,-2.50,[],{}],"b":{"c":{"d":"é"}},"apiVersion":0,"request":1,"workload":2,
-    "runtime":3,"containers":4,"options":5,"name":6,"namespace":7,"operation":8,"kind":9,"labels":10,"annotations":11}"#;
 
 impl Instance {
     /// Starts a module. The error is a message for users.
@@ -114,15 +106,13 @@ impl Started {
         host::link(&mut linker, memory)?;
         let instance = linker.instantiate_async(&mut *store, &program.module).await?;
         let exports = Exports::of(&instance, &mut *store, memory)?;
-        // Before the data, which may be large.
-        let takes_values = program.takes_values && has_our_layout(store, &exports).await?;
         let data = serde_json::to_vec(&*program.bundle.data)?;
         let data = exports.give(&mut store.as_context_mut(), &data).await?;
         store.data_mut().host.serve(Arc::clone(&program.functions), exports);
         let heap: TypedFunc<(), u32> = instance.get_typed_func(&mut *store, "opa_heap_ptr_get")?;
         let heap = heap.call_async(&mut *store, ()).await?;
         let eval = instance.get_typed_func(&mut *store, "opa_eval")?;
-        Ok(Self { memory, eval, data, heap, takes_values })
+        Ok(Self { memory, eval, data, heap })
     }
 
     /// The input lies where the heap began, and the heap begins after it.
@@ -132,36 +122,20 @@ impl Started {
         entrypoint: i32,
         input: &str,
     ) -> wasmtime::Result<Value> {
-        let start = self.heap.next_multiple_of(8);
-        let document = if self.takes_values { Document::write(input, start) } else { None };
-        let (bytes, address, length) = match &document {
-            Some(Document { bytes, value }) => (bytes.as_slice(), *value, VALUE_LENGTH.cast_unsigned()),
-            None => (input.as_bytes(), start, u32::try_from(input.len())?),
-        };
-        let (start, end) = (usize::try_from(start)?, usize::try_from(start)?.saturating_add(bytes.len()));
+        let (start, length) = (usize::try_from(self.heap)?, u32::try_from(input.len())?);
+        let end = start.saturating_add(input.len());
         let missing = end.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
         if missing > 0 {
             self.memory.grow_async(&mut *store, u64::try_from(missing)?).await?;
         }
-        self.memory.write(&mut *store, start, bytes)?;
+        self.memory.write(&mut *store, start, input.as_bytes())?;
         let heap = u32::try_from(end)?.next_multiple_of(8);
-        let call = (0, entrypoint, self.data, address, length, heap, 0);
+        let call = (0, entrypoint, self.data, self.heap, length, heap, 0);
         let result = self.eval.call_async(&mut *store, call).await?;
         let text = Guest::new(self.memory.data(&*store)).text(result);
         let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
         Ok(serde_json::from_slice(text)?)
     }
-}
-
-/// Whether a module makes the same of a document as the host does. Another version of OPA may have another layout.
-async fn has_our_layout(store: &mut Store<EvaluationBudget>, exports: &Exports) -> wasmtime::Result<bool> {
-    let theirs = exports.give(&mut store.as_context_mut(), SAMPLE.as_bytes()).await?;
-    let memory = exports.memory.data(&*store);
-    // As if it followed on the memory.
-    let address = u32::try_from(memory.len())?;
-    let Some(ours) = Document::write(SAMPLE, address) else { return Ok(false) };
-    let both = [memory, &ours.bytes].concat();
-    Ok(Guest::new(&both).is_like(ours.value, theirs).unwrap_or(false))
 }
 
 /// Where in the module an evaluation was, from the innermost call outwards.

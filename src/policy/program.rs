@@ -26,8 +26,6 @@ pub(super) struct CheckedModule {
     pub entrypoints: BTreeMap<String, i32>,
     /// Where the rules lie in the module.
     pub locations: Arc<RuleLocations>,
-    /// Whether the module takes the address of a value for its input.
-    pub takes_values: bool,
 }
 
 /// What a module says of itself.
@@ -40,7 +38,7 @@ struct Probe {
 impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits) -> Result<Self, Error> {
-        let Rewritten { module, mut functions, named, takes_values } =
+        let Rewritten { module, mut functions, named } =
             rewrite(&bundle.module, limits.strict_builtins);
         bundle.module = module.into();
         let compiled = engine.compile(&bundle.name, &bundle.module);
@@ -63,7 +61,7 @@ impl CheckedModule {
         functions.extend(supplied(&bundle.name, &builtins)?);
         omitting(&mut bundle)?;
         let locations = Arc::new(RuleLocations::of(&bundle.module));
-        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations, takes_values })
+        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
     }
 }
 

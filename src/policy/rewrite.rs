@@ -18,11 +18,6 @@ const OWN_IDS: i32 = 1 << 20;
 pub(super) const ITERATE: i32 = OWN_IDS - 1;
 /// The function of OPA's library that goes through arrays, objects and sets.
 const ITERATOR: &str = "opa_value_iter";
-/// The function of OPA's library that evaluates, and the one by which it parses the input.
-const EVALUATION: &str = "opa_eval";
-const PARSER: &str = "opa_value_parse";
-/// The length of a text that is none, but a value.
-pub(super) const VALUE_LENGTH: i32 = -1;
 /// Type byte and representation byte of a number that is an integer of 64 bits (`open-policy-agent/opa:wasm/src/value.h`).
 const INTEGER: i32 = 0x0103;
 /// The same of a number that is kept as its text.
@@ -43,8 +38,6 @@ pub(super) struct Rewritten {
     pub functions: BTreeMap<i32, Builtin>,
     /// Whether its functions have names, without which nothing can be done.
     pub named: bool,
-    /// Whether it takes the address of a value in the place of a text, where that has the length [`VALUE_LENGTH`].
-    pub takes_values: bool,
 }
 
 /// Rewrites a module, so that the host sees every error in `strict` mode. One that is not readable stays as it is: the compiler will say
@@ -55,13 +48,12 @@ pub(super) fn rewrite(module: &[u8], strict: bool) -> Rewritten {
     let facts = Facts::read(module);
     let named = facts.as_ref().is_some_and(|facts| facts.names.contains_key(ITERATOR));
     let rewritten = facts.filter(|_| named).and_then(|facts| {
-        let mut bodies = facts.bodies(&corrections)?;
-        let takes_values = facts.take_values(&mut bodies);
-        Some((write(module, &bodies, &facts)?, takes_values))
+        let bodies = facts.bodies(&corrections)?;
+        write(module, &bodies, &facts)
     });
     let named = rewritten.is_some();
-    let (module, takes_values) = rewritten.unwrap_or_else(|| (module.to_vec(), false));
-    Rewritten { module, functions, named, takes_values }
+    let module = rewritten.unwrap_or_else(|| module.to_vec());
+    Rewritten { module, functions, named }
 }
 
 /// What has to be known of a module.
@@ -145,28 +137,6 @@ impl<'a> Facts<'a> {
         let host = host_call(ITERATE, 0..operands, *self.hosts.get(&operands)?);
         bodies.insert(place, self.before(place, &in_order(&host))?);
         Some(bodies)
-    }
-
-    /// Lets the module take the address of a value in the place of a text to parse. Says whether an evaluation parses its input so: a
-    /// compiler may have put the code of the parser there instead of a call.
-    fn take_values(&self, bodies: &mut Bodies) -> bool {
-        let calls = |place: usize, wanted: u32| {
-            let old = self.code.get(place)?;
-            let body = FunctionBody::new(BinaryReader::new(old, 0));
-            let operators = body.get_operators_reader().ok()?;
-            let is_call = |operator: &Operator<'_>| matches!(operator, Operator::Call { function_index } if *function_index == wanted);
-            Some(operators.into_iter().filter_map(Result::ok).any(|operator| is_call(&operator)))
-        };
-        let taking = || {
-            let (evaluation, _) = self.function(EVALUATION)?;
-            let number = *self.names.get(PARSER)?;
-            let (place, _) = self.function(PARSER)?;
-            let body = self.before(place, &value_itself())?;
-            calls(evaluation, number)?.then_some((place, body))
-        };
-        let Some((place, body)) = taking() else { return false };
-        bodies.insert(place, body);
-        true
     }
 
     /// The old body with this code before its own. A call of the old body would cost more than the code.
@@ -294,14 +264,6 @@ fn with_places(host: &[u8]) -> Vec<u8> {
     code
 }
 
-/// Where the length is no length of a text, the address itself.
-fn value_itself() -> Vec<u8> {
-    let mut code = vec![0x20, 0x01]; // local.get 1
-    constant(&mut code, VALUE_LENGTH);
-    code.extend([0x46, 0x04, 0x40, 0x20, 0x00, 0x0f, 0x0b]); // i32.eq, if, local.get 0, return, end
-    code
-}
-
 /// For objects and sets of two items or more, the host.
 fn in_order(host: &[u8]) -> Vec<u8> {
     let mut code = vec![0x20, 0x00, 0x04, 0x40]; // local.get 0, if
@@ -374,7 +336,7 @@ mod tests {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
         for strict in [false, true] {
             let rewritten = rewrite(module, strict);
-            assert!(rewritten.named && rewritten.takes_values && rewritten.module.len() != module.len());
+            assert!(rewritten.named && rewritten.module.len() != module.len());
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             assert_eq!(rewritten.functions.len(), corrections(strict).len());
         }
