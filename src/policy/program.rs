@@ -38,8 +38,7 @@ struct Probe {
 impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits) -> Result<Self, Error> {
-        let Rewritten { module, mut functions, named } =
-            rewrite(&bundle.module, limits.strict_builtins);
+        let Rewritten { module, mut functions, named } = rewrite(&bundle.module, limits.strict_builtins);
         bundle.module = module.into();
         let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {
