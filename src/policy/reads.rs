@@ -187,7 +187,7 @@ mod tests {
         for path in ["request.uid", "request.name", "request.user", "workload.name", "workload.labels"] {
             assert!(!may_read(path), "{path}: {reads:?}");
         }
-        for key in ["request", "workload", "runtime"] {
+        for key in ["request", "workload"] {
             assert!(!reads.whole_keys.contains(key), "{key}");
         }
     }

@@ -59,7 +59,10 @@ fn real(reply: Reply) -> Outcome {
         let message = reply.body["message"].as_str().unwrap();
         message.strip_prefix(prefix).unwrap_or(message).to_string()
     });
-    Outcome { object: reply.body, warnings: reply.warnings.into_iter().collect(), refusal }
+    // The API server's own, about a dot in a name (`kubernetes:pkg/api/pod/warnings.go`).
+    let own = |warning: &String| warning.starts_with("metadata.name: this is used in the Pod's hostname");
+    let warnings = reply.warnings.into_iter().filter(|warning| !own(warning)).collect();
+    Outcome { object: reply.body, warnings, refusal }
 }
 
 /// A text in which the random names of the ServiceAccount plug-in are replaced.
