@@ -106,7 +106,7 @@ fmt: ## Format the code
 .PHONY: lint
 lint: ## Check the format, the lints and the docs' links
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
 
 .PHONY: deny

@@ -214,8 +214,9 @@ fn hidden(state: &State, recorded: &RecordedDecision) -> Vec<String> {
     let all = recorded.masked.iter().chain(&recorded.erased);
     let inside = all.filter_map(|pointer| pointer.strip_prefix(POLICY_INPUT));
     let read = inside.filter(|pointer| {
-        let key = pointer.trim_start_matches('/').split('/').next().unwrap_or_default();
-        state.policies.reads(key)
+        let mut parts = pointer.trim_start_matches('/').split('/');
+        let (key, below) = (parts.next().unwrap_or_default(), parts.next());
+        state.policies.reads(key, below)
     });
     read.map(String::from).collect()
 }

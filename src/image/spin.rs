@@ -134,7 +134,30 @@ fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
             "it hands {handed} hosts, templates in them, variables, stores, databases and models to its components; at most {MAX_HANDED} are read"
         )));
     }
+    check_variables(components)?;
     check_ids(components)
+}
+
+/// What the names of variables must not begin with. The shim gives each variable of an application its value under this prefix, one
+/// after the other (`spinframework/containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
+/// `configure_application_variables_from_environment_variables`). So a variable of such a name takes the value that another one was
+/// given, be it a secret.
+const VARIABLE_PREFIX: &str = "spin_variable_";
+
+fn check_variables(components: &[SpinComponent]) -> Result<(), Malformed> {
+    let of_hosts = |component: &SpinComponent| {
+        let hosts = component.allowed_outbound_hosts.iter();
+        hosts.flat_map(|host| template_variables(host.as_str())).collect::<Vec<_>>()
+    };
+    for component in components {
+        let mut names = component.variables.iter().cloned().chain(of_hosts(component));
+        if let Some(name) = names.find(|name| name.to_ascii_lowercase().starts_with(VARIABLE_PREFIX)) {
+            return Err(Malformed::new(format!(
+                "it reads the variable `{name}`, which may get the value of another one: rename it, so that it does not begin with `{VARIABLE_PREFIX}`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The type of a trigger beside those that were read before.
@@ -525,6 +548,26 @@ mod tests {
         }
         let error = read(&app(&json!([{"id": "a", "source": source("d"), "files": [{"path": "x"}]}])));
         assert!(error.unwrap_err().0.contains("`components[0].files[0].digest` is missing"));
+    }
+
+    #[test]
+    fn a_variable_that_may_get_the_value_of_another_one_is_refused() {
+        let edit = |key: &str, with: Value| {
+            let mut component = json!({"id": "api", "metadata": {}, "source": {"digest": format!("sha256:{}", "a".repeat(64))}});
+            component[key] = with;
+            read(&app(&json!([component]))).map(|_| ())
+        };
+        for name in ["spin_variable_a", "SPIN_VARIABLE_A", "spin_variable_spin_variable_a"] {
+            let template = format!("https://{{{{ {name} }}}}");
+            for (key, value) in [
+                ("config", json!({"key": template})),
+                ("metadata", json!({"allowed_outbound_hosts": [template]})),
+            ] {
+                let said = edit(key, value).unwrap_err().0;
+                assert!(said.contains(&format!("reads the variable `{name}`")), "{said}");
+            }
+        }
+        assert!(edit("config", json!({"key": "{{ spin_variables }} {{ a_spin_variable_b }}"})).is_ok());
     }
 
     #[test]

@@ -153,9 +153,21 @@ impl<'a> Code<'a> {
         Some(code)
     }
 
-    /// Whether the function is a rule, or a function of Rego.
+    /// Whether the function is a rule, or a function of Rego. Those that `with` replaces have a number of their own before the name.
     pub fn is_rule(&self, function: u32) -> bool {
-        self.names.get(&function).is_some_and(|name| name.starts_with(RULE_PREFIX))
+        let number = |name: &'a str| name.strip_prefix('g')?.split_once('.').map(|(number, _)| number);
+        let number = self.names.get(&function).and_then(|name| number(name));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
+    /// Whether the rules of the entry point are there.
+    pub fn has_entry(&self) -> bool {
+        self.names.iter().any(|(function, name)| *name == ENTRY && self.bodies.contains_key(function))
+    }
+
+    /// Whether the function is the one that calls the entry point.
+    pub fn is_evaluation(&self, function: u32) -> bool {
+        self.names.get(&function).is_some_and(|name| *name == "eval")
     }
 
     /// Whether a function finds what is at a key of a value.

@@ -37,14 +37,20 @@ impl InputReads {
         Code::read(module).and_then(|code| Self::of_rules(&code)).unwrap_or(whole)
     }
 
+    /// `None` for a module of which not all rules are known: another program has renamed functions, or put one into another.
     fn of_rules(code: &Code<'_>) -> Option<Self> {
         let mut reads = Self::default();
         for (index, body) in &code.bodies {
+            let steps = steps(body)?;
             if code.is_rule(*index) {
-                reads.add(code, &steps(body)?);
+                reads.add(code, &steps);
+            } else if code.is_evaluation(*index)
+                && steps.iter().any(|step| matches!(step, Step::Call(get) if code.is_get(*get)))
+            {
+                return None;
             }
         }
-        Some(reads)
+        code.has_entry().then_some(reads)
     }
 
     fn add(&mut self, code: &Code<'_>, steps: &[Step]) {
@@ -76,7 +82,8 @@ impl InputReads {
                         [Step::Call(get), Step::Set(found), ..] if code.is_get(*get) => {
                             locals.hold(*found, key);
                         }
-                        _ => self.whole_keys.extend([key.to_string()]),
+                        // Of another function it is not known what it does with the input.
+                        _ => self.is_whole = true,
                     }
                 }
                 None => self.is_whole = true,
@@ -190,6 +197,21 @@ mod tests {
         for key in ["request", "workload"] {
             assert!(!reads.whole_keys.contains(key), "{key}");
         }
+    }
+
+    /// Another program may have renamed the rules.
+    #[test]
+    fn what_was_renamed_may_read_all() {
+        let module = include_bytes!("../../policies/baseline/policy.wasm");
+        let name = b"g0.data.wasmgate.violations";
+        let places: Vec<_> =
+            (0..module.len() - name.len()).filter(|at| module[*at..].starts_with(name)).collect();
+        assert!(!places.is_empty());
+        let mut renamed = module.to_vec();
+        for at in places {
+            renamed[at] = b'h';
+        }
+        assert!(InputReads::of(&renamed).is_whole);
     }
 
     #[test]

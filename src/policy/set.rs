@@ -158,9 +158,14 @@ impl PolicySet {
         Self { rules, rules_in_force, ..self }
     }
 
-    /// Whether a bundle that decides reads this top-level key of the input.
-    pub fn reads(&self, key: &str) -> bool {
-        self.bundles(false).any(|loaded| !loaded.program.bundle.omit.contains(key))
+    /// Whether a bundle that decides gets this top-level key of the input, and what is at the key below it, if one is given.
+    pub fn reads(&self, key: &str, below: Option<&str>) -> bool {
+        let path = below.map(|below| format!("{key}.{below}"));
+        let omits = |loaded: &Arc<LoadedBundle>| {
+            let omit = &loaded.program.bundle.omit;
+            omit.contains(key) || path.as_ref().is_some_and(|path| omit.contains(path))
+        };
+        self.bundles(false).any(|loaded| !omits(loaded))
     }
 
     /// The bundles that decide, or those in the shadow.

@@ -1574,6 +1574,36 @@ fn a_host_whose_name_the_pod_leads_elsewhere_is_any_host() {
     assert!(seen.contains(says), "{seen}");
 }
 
+/// The container runtime mounts the volumes of an image and the file for messages where the links of the image lead them, after the
+/// kubelet's files where their paths have as many parts.
+#[test]
+fn what_links_of_the_image_lead_over_the_files_of_the_resolver_makes_hosts_any_host() {
+    let hosts = ["http://payments.example:8080"];
+    let (any, named) = (["http.outbound http://*:8080"], ["http.outbound http://payments.example:8080"]);
+    let log = |path: &str| json!({"terminationMessagePath": path});
+    for (volumes, container, expected) in [
+        (&["/x/y"][..], json!({}), any),
+        (&["/x/hosts"], json!({}), any),
+        (&["/x/none"], json!({}), named),
+        // One part: the kubelet's files are mounted over it.
+        (&["/etc"], json!({}), named),
+        (&["/z"], json!({}), named),
+        (&["/etc/hosts"], json!({}), any),
+        (&["/etc/ssl"], json!({}), named),
+        (&[], log("/x/y/resolv.conf"), any),
+        (&[], log("/x/hosts"), any),
+        (&[], log("/x/y/messages"), named),
+        (&[], log("/dev/termination-log"), named),
+    ] {
+        let link = |from: &str, to: &str| (from.to_string(), FileClass::Link { target: to.into() });
+        let mut facts = spin(with_hosts(&hosts), outgoing());
+        facts.files = vec![link("/x/hosts", "../etc/hosts"), link("/x/y", "/etc"), link("/z", "/etc")];
+        facts.volumes = volumes.iter().map(ToString::to_string).collect();
+        let found = on("spin", &pod(&container, &json!({})), facts);
+        assert_eq!(beyond_start(&found), expected, "{volumes:?} {container}");
+    }
+}
+
 /// The kubelet writes the name of a pod into its `/etc/hosts`, unless `hostname` says another one.
 #[test]
 fn a_host_that_is_called_like_the_pod_is_any_host() {

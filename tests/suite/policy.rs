@@ -903,7 +903,7 @@ violations contains {"rule": input.workload.name, "message": data.wasmgate.limit
     let less = load(vec![sources.bundle("less")], GENEROUS).await.unwrap();
     let evaluation = less.evaluate(&input).await;
     assert_eq!((rules_of(&evaluation), evaluation.violations[0].message.as_str()), (vec!["a"], "from data"));
-    assert_eq!(["object", "workload"].map(|key| less.reads(key)), [false, true]);
+    assert_eq!(["object", "workload"].map(|key| less.reads(key, None)), [false, true]);
 }
 
 /// A rule that does not find what it reads is undefined, and would admit.
@@ -946,10 +946,10 @@ async fn what_rules_read_is_not_left_out_whatever_the_manifest_says() {
     ] {
         let set = load(vec![rule(whole)], GENEROUS).await.unwrap();
         assert_eq!(rules_of(&set.evaluate(&input).await), ["r"], "{whole}");
-        assert!(set.reads("grants"), "{whole}");
+        assert!(set.reads("grants", None), "{whole}");
     }
     let set = load(vec![rule("input.workload.containers[0]")], GENEROUS).await.unwrap();
-    assert!(!set.reads("containers") && !set.reads("grants"), "a key of something else");
+    assert!(!set.reads("containers", None) && !set.reads("grants", None), "a key of something else");
 }
 
 #[tokio::test]
@@ -1011,8 +1011,10 @@ async fn what_rules_read_below_a_key_is_not_left_out_either() {
     assert!(named_all_the_same < 4, "{named_all_the_same}");
     // What is at the other key is still left out.
     let set = load(vec![rule("input.request.name\n\tinput.workload.kind")], GENEROUS).await.unwrap();
-    let first = set.evaluate(&input).await;
-    assert_eq!(rules_of(&first), ["r"]);
+    assert_eq!(rules_of(&set.evaluate(&input).await), ["r"]);
+    let reads =
+        [("request", Some("uid")), ("request", Some("name")), ("request", None), ("workload", Some("name"))];
+    assert_eq!(reads.map(|(key, below)| set.reads(key, below)), [false, true, true, false]);
 }
 
 // === Bundles that cannot be used ===

@@ -15,6 +15,9 @@ use crate::inspection::{self, Container};
 use crate::text;
 use crate::workload::{ContainerSpec, Kind, Role, TOKEN_VOLUME, Workload, may_have_token};
 
+/// The file for messages of a container that names none (`kubernetes:pkg/apis/core/v1/defaults.go`).
+pub const DEFAULT_LOG: &str = "/dev/termination-log";
+
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
 pub struct Pod<'a> {
@@ -173,7 +176,7 @@ impl<'a> Pod<'a> {
 
     /// The termination-message file that the kubelet mounts read-write.
     pub fn termination_log(&self) -> String {
-        text::clean_path(self.container.termination_log.unwrap_or("/dev/termination-log"))
+        text::clean_path(self.container.termination_log.unwrap_or(DEFAULT_LOG))
     }
 
     /// The working directory that the container sets; without one the image's own applies.

@@ -4,8 +4,10 @@
 use std::ops::Bound;
 
 use super::host::{Resolution, RuntimeHost};
+use super::pod::DEFAULT_LOG;
 use crate::capability::{Entry, path};
 use crate::image::entry::Leads;
+use crate::text;
 
 /// What the evidence says of a host whose name the pod leads elsewhere.
 pub const REDIRECTED: &str = "counts as any host";
@@ -111,11 +113,52 @@ fn variable(host: &RuntimeHost<'_>) -> Option<String> {
 
 /// A mount that may hold one of the resolver's files.
 fn file(host: &RuntimeHost<'_>) -> Option<String> {
+    let log = log(host).or_else(|| of_image(host));
+    log.or_else(|| FILES.into_iter().find_map(|file| held(host, file)))
+}
+
+/// The file for messages, which is mounted where links of the image lead it, after the files of the kubelet where its path is as long.
+fn log(host: &RuntimeHost<'_>) -> Option<String> {
     let log = host.pod.termination_log();
-    if let Some(file) = FILES.into_iter().find(|file| *file == log) {
-        return Some(format!("terminationMessagePath of the container is {file}"));
+    FILES.into_iter().find_map(|file| {
+        let is_there = log == file || (parts(&log) >= PARTS && may_lead(host, &log, |place| place == file));
+        is_there.then(|| format!("terminationMessagePath of the container, {log}, may be {file}"))
+    })
+}
+
+/// A volume of the image, which holds what the image has there. The container runtime mounts in the order of the parts of paths, and
+/// volumes of the image after the files of the kubelet where these are as many, wherever links lead
+/// (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/spec_linux_opts.go`, `orderedMounts`).
+fn of_image(host: &RuntimeHost<'_>) -> Option<String> {
+    let volumes = host.facts.volumes.iter().map(|path| text::clean_path(path));
+    volumes.filter(|path| parts(path) >= PARTS).find_map(|path| {
+        let is_over = |place: &str| FILES.into_iter().find(|file| path::covers(place, file));
+        let file = is_over(&path).or_else(|| {
+            let mut found = None;
+            may_lead(host, &path, |place| {
+                found = is_over(place);
+                found.is_some()
+            })
+            .then(|| found.unwrap_or(FILES[0]))
+        })?;
+        Some(format!("the volume {path} of the image may hold {file}"))
+    })
+}
+
+/// Parts of the paths of the resolver's files. What has fewer is mounted before them, and they lie over it.
+const PARTS: usize = 2;
+
+fn parts(path: &str) -> usize {
+    path.split('/').filter(|part| !part.is_empty()).count()
+}
+
+/// Whether links lead a path to such a place, or may lead it anywhere.
+fn may_lead(host: &RuntimeHost<'_>, path: &str, is_there: impl FnOnce(&str) -> bool) -> bool {
+    match host.leads(path) {
+        Leads::To(place) => is_there(&place),
+        // That of every container is in a file system of the kernel.
+        Leads::Anywhere => path != DEFAULT_LOG,
     }
-    FILES.into_iter().find_map(|file| held(host, file))
 }
 
 fn held(host: &RuntimeHost<'_>, file: &str) -> Option<String> {
