@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -35,7 +36,8 @@ async fn main() -> Result<(), Failed> {
     };
     let address: SocketAddr = address.parse()?;
     let tls = RustlsConfig::from_config(secure(Path::new(cert), Path::new(key))?);
-    let router = Router::new().route("/validate", post(answer));
+    // The API server may send 3 MiB, twice in an update.
+    let router = Router::new().route("/validate", post(answer)).layer(DefaultBodyLimit::disable());
     let acceptor = RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor::new());
     axum_server::bind(address).acceptor(acceptor).serve(router.into_make_service()).await?;
     Ok(())
