@@ -17,11 +17,15 @@ use crate::text;
 /// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
 
-/// The keys that the input has at the top.
-static KEYS: LazyLock<Omit> = LazyLock::new(|| Schema::read().properties.into_keys().collect());
-
-/// Those below `request`, `workload` and `runtime`, which are objects in every input.
-static PATHS: LazyLock<Omit> = LazyLock::new(|| Schema::read().paths());
+/// What the input has that may be omitted: its keys, and those below `request`, `workload` and `runtime`, which are objects in every
+/// input.
+static KEYS: LazyLock<Omit> = LazyLock::new(|| {
+    let schema: Schema =
+        serde_json::from_str(include_str!("../../policies/schema/input.v1alpha1.json")).unwrap_or_default();
+    let mut keys = schema.paths();
+    keys.extend(schema.properties.into_keys());
+    keys
+});
 
 /// The parts of a JSON schema that name them.
 #[derive(Default, Deserialize)]
@@ -31,10 +35,6 @@ struct Schema {
 }
 
 impl Schema {
-    fn read() -> Self {
-        serde_json::from_str(include_str!("../../policies/schema/input.v1alpha1.json")).unwrap_or_default()
-    }
-
     fn paths(&self) -> Omit {
         let parents = ["request", "runtime", "workload"].into_iter();
         let paths = parents.filter_map(|parent| {
@@ -182,9 +182,14 @@ impl Bundle {
             let reason = format!("`revision` has more than {MAX_REVISION} bytes");
             return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
         }
-        if let Some(unknown) = omit.iter().find(|key| !KEYS.contains(*key) && !PATHS.contains(*key)) {
+        if let Some(unknown) = omit.difference(&KEYS).next() {
             let unknown = text::excerpt(unknown, 40);
-            let known = KEYS.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let known = KEYS
+                .iter()
+                .filter(|key| !key.contains('.'))
+                .map(|key| format!("`{key}`"))
+                .collect::<Vec<_>>()
+                .join(", ");
             let reason = format!(
                 "`metadata.wasmgate.omit` has `{unknown}`, and the input has {known} alone, and keys below `request`, `runtime` and \
                  `workload`, such as `request.uid`"

@@ -42,12 +42,11 @@ pub(super) struct Found {
 
 impl Evaluation {
     /// What the bundles of these names found, or why they could not be evaluated.
-    pub(super) fn of<'a>(outcomes: impl Iterator<Item = (&'a String, Result<Found, String>)>) -> Self {
-        let (mut evaluation, mut run) = (Self::default(), 0_usize);
+    pub(super) fn of(outcomes: Vec<(&String, Result<Found, String>)>) -> Self {
+        let was_found = |outcome: &Result<Found, String>| outcome.as_ref().is_ok_and(|found| found.is_cached);
+        let is_cached = !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| was_found(outcome));
+        let mut evaluation = Self { is_cached, ..Self::default() };
         for (name, outcome) in outcomes {
-            let is_cached = outcome.as_ref().is_ok_and(|found| found.is_cached);
-            run = run.saturating_add(usize::from(!is_cached));
-            evaluation.is_cached |= is_cached;
             match outcome {
                 Ok(found) => evaluation.violations.extend(
                     found.violations.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one }),
@@ -55,7 +54,6 @@ impl Evaluation {
                 Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
             }
         }
-        evaluation.is_cached &= run == 0;
         evaluation.violations.sort();
         evaluation.violations.dedup();
         evaluation

@@ -9,8 +9,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::bundle::Omit;
 
-/// The identifier of a request, which no other has.
-const UID: &str = "request.uid";
+/// Where the identifier of a request is, which no other has: leaving out either leaves it out.
+const UID: [&str; 2] = ["request", "request.uid"];
 
 /// `input` as JSON without what is in `omit`. An input that is not an object is an error, and so is a value that is not one and
 /// has a key in `omit`.
@@ -20,8 +20,7 @@ pub(super) fn serialise(input: &impl Serialize, omit: &Omit) -> serde_json::Resu
 
 /// Whether an input may be the same for two reviews.
 pub(super) fn may_repeat(omit: &Omit) -> bool {
-    let request = UID.split_once('.').map_or(UID, |(key, _)| key);
-    omit.contains(UID) || omit.contains(request)
+    UID.into_iter().any(|path| omit.contains(path))
 }
 
 /// What is left out of one object.

@@ -74,26 +74,26 @@ fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
     if let Some(key) = bundle.omit.iter().find(|key| keys.contains(*key) || paths.contains(*key)) {
         return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
     }
+    let name = &bundle.name;
+    if is_whole {
+        tracing::warn!(
+            bundle = name,
+            "nothing of the input is omitted, since rules use `input` without naming a key of it"
+        );
+        bundle.omit = Arc::default();
+        return Ok(());
+    }
     let may_be_read = |path: &&String| {
         possible_paths.contains(*path)
             || path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key))
     };
     if let Some(path) = bundle.omit.iter().find(may_be_read) {
-        let name = &bundle.name;
         tracing::warn!(
             bundle = name,
             path,
             "not omitted, since rules may read it: they use the value that it is a part of without naming a key of it"
         );
         bundle.omit = Arc::new(bundle.omit.iter().filter(|path| !may_be_read(path)).cloned().collect());
-    }
-    if is_whole {
-        let bundle_name = &bundle.name;
-        tracing::warn!(
-            bundle = bundle_name,
-            "nothing of the input is omitted, since rules use `input` without naming a key of it"
-        );
-        bundle.omit = Arc::default();
     }
     Ok(())
 }

@@ -41,13 +41,13 @@ impl InputReads {
     fn of_rules(code: &Code<'_>) -> Option<Self> {
         let mut reads = Self::default();
         for (index, body) in &code.bodies {
-            let steps = steps(body)?;
             if code.is_rule(*index) {
-                reads.add(code, &steps);
-            } else if code.is_evaluation(*index)
-                && steps.iter().any(|step| matches!(step, Step::Call(get) if code.is_get(*get)))
-            {
-                return None;
+                reads.add(code, &steps(body)?);
+            } else if code.is_evaluation(*index) {
+                let gets = |step: &Step| matches!(step, Step::Call(get) if code.is_get(*get));
+                if steps(body)?.iter().any(gets) {
+                    return None;
+                }
             }
         }
         code.has_entry().then_some(reads)
@@ -148,7 +148,6 @@ impl Locals {
 fn calls_a_rule(code: &Code<'_>, steps: &[Step]) -> bool {
     let call = steps.iter().find(|step| !matches!(step, Step::Get(_) | Step::Constant(_)));
     matches!(call, Some(Step::Call(function)) if code.is_rule(*function))
-        || matches!(call, Some(Step::CallAny))
 }
 
 /// An instruction, as far as it matters.
@@ -158,7 +157,6 @@ enum Step {
     Set(u32),
     Constant(i32),
     Call(u32),
-    CallAny,
     Other,
 }
 
@@ -169,7 +167,6 @@ fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
         Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => Step::Set(local_index),
         Operator::I32Const { value } => Step::Constant(value),
         Operator::Call { function_index } => Step::Call(function_index),
-        Operator::CallIndirect { .. } => Step::CallAny,
         _ => Step::Other,
     };
     reader.into_iter().map(|operator| operator.ok().map(step)).collect()

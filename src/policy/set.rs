@@ -247,7 +247,7 @@ impl PolicySet {
         let outcomes = bundles.iter().zip(join_all(runs).await).map(|(loaded, outcome)| {
             (&loaded.program.bundle.name, outcome.map(|found| loaded.annotated(found)))
         });
-        Evaluation::of(outcomes)
+        Evaluation::of(outcomes.collect())
     }
 
     /// What one bundle found on the same input earlier, or finds now.

@@ -120,27 +120,16 @@ fn file(host: &RuntimeHost<'_>) -> Option<String> {
 /// The file for messages, which is mounted where links of the image lead it, after the files of the kubelet where its path is as long.
 fn log(host: &RuntimeHost<'_>) -> Option<String> {
     let log = host.pod.termination_log();
-    FILES.into_iter().find_map(|file| {
-        let is_there = log == file || (parts(&log) >= PARTS && may_lead(host, &log, |place| place == file));
-        is_there.then(|| format!("terminationMessagePath of the container, {log}, may be {file}"))
-    })
+    let file = lies_over(host, &log, |place, file| place == file)?;
+    Some(format!("terminationMessagePath of the container, {log}, may be {file}"))
 }
 
 /// A volume of the image, which holds what the image has there. The container runtime mounts in the order of the parts of paths, and
 /// volumes of the image after the files of the kubelet where these are as many, wherever links lead
 /// (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/spec_linux_opts.go`, `orderedMounts`).
 fn of_image(host: &RuntimeHost<'_>) -> Option<String> {
-    let volumes = host.facts.volumes.iter().map(|path| text::clean_path(path));
-    volumes.filter(|path| parts(path) >= PARTS).find_map(|path| {
-        let is_over = |place: &str| FILES.into_iter().find(|file| path::covers(place, file));
-        let file = is_over(&path).or_else(|| {
-            let mut found = None;
-            may_lead(host, &path, |place| {
-                found = is_over(place);
-                found.is_some()
-            })
-            .then(|| found.unwrap_or(FILES[0]))
-        })?;
+    host.facts.volumes.iter().map(|path| text::clean_path(path)).find_map(|path| {
+        let file = lies_over(host, &path, path::covers)?;
         Some(format!("the volume {path} of the image may hold {file}"))
     })
 }
@@ -148,17 +137,21 @@ fn of_image(host: &RuntimeHost<'_>) -> Option<String> {
 /// Parts of the paths of the resolver's files. What has fewer is mounted before them, and they lie over it.
 const PARTS: usize = 2;
 
-fn parts(path: &str) -> usize {
-    path.split('/').filter(|part| !part.is_empty()).count()
-}
-
-/// Whether links lead a path to such a place, or may lead it anywhere.
-fn may_lead(host: &RuntimeHost<'_>, path: &str, is_there: impl FnOnce(&str) -> bool) -> bool {
-    match host.leads(path) {
-        Leads::To(place) => is_there(&place),
-        // That of every container is in a file system of the kernel.
-        Leads::Anywhere => path != DEFAULT_LOG,
+/// The file of the resolver over which a path is mounted, or may be, as it is written or where links lead it.
+fn lies_over(
+    host: &RuntimeHost<'_>,
+    path: &str,
+    is_over: impl Fn(&str, &str) -> bool,
+) -> Option<&'static str> {
+    if path.split('/').filter(|part| !part.is_empty()).count() < PARTS {
+        return None;
     }
+    let over = |place: &str| FILES.into_iter().find(|file| is_over(place, file));
+    over(path).or_else(|| match host.leads(path) {
+        Leads::To(place) => over(&place),
+        // That of every container is in a file system of the kernel.
+        Leads::Anywhere => FILES.into_iter().find(|_| path != DEFAULT_LOG),
+    })
 }
 
 fn held(host: &RuntimeHost<'_>, file: &str) -> Option<String> {
