@@ -178,13 +178,8 @@ pub fn decide(
         violation: Violation {
             rule: POLICY_ERROR.to_string(),
             message: failure.message,
-            container: None,
-            capability: None,
-            action: None,
-            mended_by: None,
-            remedy: None,
-            annotations: None,
             bundle: Some(failure.bundle),
+            ..Violation::default()
         },
     });
     let judged = evaluation.violations.into_iter().map(|violation| {
@@ -213,15 +208,7 @@ mod tests {
     use crate::workload::Kind;
 
     fn violation(rule: &str, action: Option<EnforcementAction>) -> Violation {
-        Violation {
-            rule: rule.into(),
-            message: "m".into(),
-            container: None,
-            capability: None,
-            action,
-            mended_by: None,
-            ..Violation::default()
-        }
+        Violation { rule: rule.into(), message: "m".into(), action, ..Violation::default() }
     }
 
     fn decide(evaluation: Evaluation, action: EnforcementAction) -> Verdict {

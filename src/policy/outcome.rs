@@ -80,15 +80,7 @@ mod tests {
              "mendedBy": "ambient-grant", "remedy": "f"},
         ]}]))
         .unwrap();
-        let bare = Violation {
-            rule: "a".into(),
-            message: "b".into(),
-            container: None,
-            capability: None,
-            action: None,
-            mended_by: None,
-            ..Violation::default()
-        };
+        let bare = Violation { rule: "a".into(), message: "b".into(), ..Violation::default() };
         let full = Violation {
             rule: "c".into(),
             message: "d".into(),

@@ -110,17 +110,7 @@ mod tests {
     use super::*;
 
     fn violation(message: &str) -> Violation {
-        Violation {
-            rule: "a-rule".into(),
-            message: message.into(),
-            container: None,
-            capability: None,
-            action: None,
-            mended_by: None,
-            remedy: None,
-            annotations: None,
-            bundle: None,
-        }
+        Violation { rule: "a-rule".into(), message: message.into(), ..Violation::default() }
     }
 
     #[tokio::test]

@@ -217,9 +217,6 @@ mod tests {
             rule: rule.into(),
             message: message.into(),
             container: container.map(String::from),
-            capability: None,
-            action: None,
-            mended_by: None,
             ..Violation::default()
         }
     }

@@ -114,10 +114,7 @@ mod tests {
             violation: Violation {
                 rule: rule.into(),
                 message: "m".into(),
-                container: None,
                 capability: capability.map(String::from),
-                action: None,
-                mended_by: None,
                 ..Violation::default()
             },
         }
