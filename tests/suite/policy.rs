@@ -1017,6 +1017,29 @@ async fn what_rules_read_below_a_key_is_not_left_out_either() {
     assert_eq!(reads.map(|(key, below)| set.reads(key, below)), [false, true, true, false]);
 }
 
+/// Rules that ask for the time or for a random value find something else another time.
+#[tokio::test]
+async fn what_follows_from_the_input_alone_is_kept_and_nothing_else() {
+    for (condition, omit, is_kept) in [
+        ("input.workload.kind == \"Pod\"", "request.uid", true),
+        ("input.workload.kind == \"Pod\"", "object", false),
+        ("time.now_ns() > 0", "request.uid", false),
+        ("rand.intn(\"a\", 10) >= 0", "request.uid", false),
+        ("uuid.rfc4122(\"a\") != \"\"", "request.uid", false),
+        ("time.parse_rfc3339_ns(\"2026-01-01T00:00:00Z\") > 0", "request.uid", true),
+    ] {
+        let source = format!("violations contains {{\"rule\": \"r\", \"message\": \"m\"}} if {condition}\n");
+        let mut sources = Sources::new(&source);
+        sources.manifest["metadata"] = json!({"wasmgate": {"omit": [omit]}});
+        let engine = engine().remembering(1 << 20);
+        let set = PolicySet::load(&engine, vec![sources.bundle("one")], GENEROUS).await.unwrap();
+        let input = json!({"request": {"uid": "u"}, "workload": {"kind": "Pod"}});
+        let both = [set.evaluate(&input).await, set.evaluate(&input).await];
+        assert_eq!(both.each_ref().map(|one| one.is_cached), [false, is_kept], "{condition} {omit}");
+        assert!(both.iter().all(|one| rules_of(one) == ["r"]), "{condition}");
+    }
+}
+
 // === Bundles that cannot be used ===
 
 fn tar_gz(files: &[(&str, &[u8])]) -> Vec<u8> {
