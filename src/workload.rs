@@ -60,6 +60,10 @@ pub struct Workload {
     pub annotations: BTreeMap<String, String>,
     /// Whether the object is being deleted; finalizers may still change it.
     pub terminating: bool,
+    /// Whether it is a pod of a StatefulSet, by its owner references and its name. Its controller gives it its name as `hostname`,
+    /// and the StatefulSet's Service as `subdomain` (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go`,
+    /// `initIdentity`).
+    pub of_stateful_set: bool,
     /// The pod spec, typed for reading; never written back.
     pub spec: PodSpec,
 }

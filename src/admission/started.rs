@@ -31,6 +31,7 @@ pub(super) fn started(
         annotations: Some(&workload.annotations),
         path: spec.variable("PATH"),
         retained: spec.variable(SPIN_RETAINED),
+        shares_memory: workload.spec.host_ipc == Some(true) || has_others(workload),
     };
     let program = match family {
         Some(family) => family.start(facts, &start),
@@ -56,8 +57,17 @@ fn is_read_inside(family: Option<Family>, program: &Program) -> bool {
 fn is_open_to_others(workload: &Workload, container: ContainerSpec<'_>) -> bool {
     let spec = &workload.spec;
     let shared = spec.share_process_namespace == Some(true) || spec.host_pid == Some(true);
-    let containers = workload.images().into_iter().filter(|image| image.role != Role::ImageVolume);
-    container.target.is_some() || (shared && containers.count() > 1)
+    container.target.is_some() || (shared && has_others(workload))
+}
+
+/// Whether the pod has more containers than one.
+fn has_others(workload: &Workload) -> bool {
+    let spec = &workload.spec;
+    let [init, late] = [
+        spec.init_containers.as_ref().map_or(0, Vec::len),
+        spec.ephemeral_containers.as_ref().map_or(0, Vec::len),
+    ];
+    spec.containers.len().saturating_add(init).saturating_add(late) > 1
 }
 
 /// What starts may be exchanged between the making of the container and its start.
@@ -193,7 +203,7 @@ mod tests {
             let with_links: Vec<&Mount<'_>> =
                 mounts.iter().filter(|mount| mount.links != Links::None).collect();
             assert!(
-                matches!(with_links.as_slice(), [Mount { path, links: Links::Anywhere }] if *path == mount),
+                matches!(with_links.as_slice(), [Mount { path, links: Links::Anywhere, .. }] if *path == mount),
                 "no volume of that name is one of the kubelet's: {with_links:?}"
             );
         }
@@ -239,6 +249,63 @@ mod tests {
             let found = mounted(&workload, Role::Container);
             assert_eq!(found.iter().any(|mount| mount.links != Links::None), with_links, "{source}");
         }
+    }
+
+    #[test]
+    fn a_volume_may_hold_a_worker_unless_the_pod_names_its_files_or_only_the_container_writes_to_it() {
+        let of = |volume: &Value, containers: usize| {
+            let mut volume = volume.clone();
+            volume["name"] = json!("data");
+            let mounts = json!([{ "name": "data", "mountPath": "/data" }]);
+            let containers = vec![json!({ "name": "a", "image": "a", "volumeMounts": mounts }); containers];
+            let workload = pod(&json!({ "containers": containers, "volumes": [volume] }));
+            mounted(&workload, Role::Container).iter().any(|mount| mount.workers)
+        };
+        let item = |path: &str| json!({ "key": "k", "path": path });
+        let many = |count: usize| json!({ "secret": { "items": vec![item("a"); count] } });
+        let projected = |source: Value| json!({ "projected": { "sources": [source] } });
+        for (volume, may) in [
+            (json!({ "configMap": { "name": "a" } }), true),
+            (json!({ "configMap": { "name": "a", "items": [] } }), true),
+            (json!({ "configMap": { "name": "a", "items": [item("app.yaml"), item("x/index.js")] } }), true),
+            (
+                json!({ "configMap": { "name": "a", "items": [item("app.yaml"), item("_x/index.js")] } }),
+                false,
+            ),
+            (json!({ "secret": { "secretName": "a" } }), true),
+            (json!({ "secret": { "secretName": "a", "items": [item("key")] } }), false),
+            (many(64), false),
+            (many(65), true),
+            (
+                json!({ "downwardAPI": { "items": [{ "path": "a.wasm", "fieldRef": { "fieldPath": "x" } }] } }),
+                true,
+            ),
+            (
+                json!({ "downwardAPI": { "items": [{ "path": "labels", "fieldRef": { "fieldPath": "x" } }] } }),
+                false,
+            ),
+            (json!({ "downwardAPI": {} }), false),
+            (projected(json!({ "serviceAccountToken": { "path": "token" } })), false),
+            (projected(json!({ "serviceAccountToken": { "path": "token.js" } })), true),
+            (projected(json!({ "clusterTrustBundle": { "path": "ca.crt" } })), false),
+            (projected(json!({ "configMap": { "name": "a" } })), true),
+            (projected(json!({ "secret": { "name": "a", "items": [item("key")] } })), false),
+            (projected(json!({ "downwardAPI": { "items": [] } })), false),
+            (
+                projected(
+                    json!({ "podCertificate": { "keyType": "RSA", "signerName": "s", "keyPath": "k.js" } }),
+                ),
+                true,
+            ),
+            (projected(json!({ "another": {} })), true),
+            (json!({ "emptyDir": {} }), false),
+            (json!({ "image": { "reference": "b" } }), true),
+            (json!({ "persistentVolumeClaim": { "claimName": "a" } }), true),
+        ] {
+            assert_eq!(of(&volume, 1), may, "{volume}");
+            assert!(of(&volume, 2) == may || volume["emptyDir"].is_object(), "{volume}");
+        }
+        assert!(of(&json!({ "emptyDir": {} }), 2), "the other one writes to it as well");
     }
 
     /// What is mounted directly in an `emptyDir` of one container alone cannot be replaced by a link.

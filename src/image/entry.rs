@@ -57,6 +57,9 @@ pub struct Start<'a> {
     pub path: Variable<'a>,
     /// [`super::names::SPIN_RETAINED`], which makes the Spin shim narrow an application.
     pub retained: Variable<'a>,
+    /// Whether others than the container may write to the shared memory of its pod, in
+    /// [`super::mounts::SHARED_MEMORY`].
+    pub shares_memory: bool,
 }
 
 /// An image as a container of a pod sees it: its files, and the mounts over them. Built once, so that no query takes
@@ -69,8 +72,8 @@ pub struct View<'a> {
     pub start: &'a Start<'a>,
     /// The paths of mounts, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// A mount that may hide any file of the image.
-    lost: Option<Lost>,
+    /// Where the mounts are.
+    found: Mounts,
 }
 
 /// What a path leads to when the container starts.
@@ -196,12 +199,22 @@ impl<'a> View<'a> {
         let written = start.mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
         let written = written.map(|mount| text::clean_path(mount.path));
         let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
-        Self { facts, start, mounted, lost: found.lost().cloned() }
+        Self { facts, start, mounted, found }
     }
 
     /// A mount that may hide any file of the image.
     pub fn lost(&self) -> Option<&Lost> {
-        self.lost.as_ref()
+        self.found.lost()
+    }
+
+    /// The mounts, each with the place where the links of the image lead it; one has several where platforms differ.
+    pub fn placed_mounts(&self) -> impl Iterator<Item = (&Mount<'a>, &str)> {
+        self.found.all_places().filter_map(|(number, place)| Some((self.start.mounts.get(number)?, place)))
+    }
+
+    /// Whether a mount is at this path or above it.
+    pub fn is_under_mount(&self, place: &str) -> bool {
+        above(&self.mounted, place).is_some()
     }
 
     /// `argv[0]`. A `command` replaces the image's Entrypoint and Cmd, `args` only its Cmd.

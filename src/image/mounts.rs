@@ -11,7 +11,7 @@ use crate::text;
 
 /// A folder that all containers of a pod share and may write to, links included: that of the pod's sandbox
 /// (`containerd:internal/cri/server/container_create.go`, `linuxContainerMounts`). A volume at exactly this place is mounted instead.
-const SHARED_MEMORY: &str = "/dev/shm";
+pub const SHARED_MEMORY: &str = "/dev/shm";
 /// Steps along the paths of the mounts of one container: parts of paths and of the targets of links. A usual mount takes five.
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
@@ -40,12 +40,15 @@ pub struct Mount<'a> {
     pub path: &'a str,
     /// The links that its volume may hold.
     pub links: Links,
+    /// Whether its volume may hold a file that is named like a worker ([`super::names::is_worker`]) and that others wrote than
+    /// the container itself.
+    pub workers: bool,
 }
 
-/// A mount whose volume holds no links.
+/// A mount whose volume holds no links and no workers.
 impl<'a> From<&'a str> for Mount<'a> {
     fn from(path: &'a str) -> Self {
-        Self { path, links: Links::None }
+        Self { path, links: Links::None, workers: false }
     }
 }
 
@@ -409,7 +412,7 @@ mod tests {
     }
 
     fn mount(path: &str, links: Links) -> Mount<'_> {
-        Mount { path, links }
+        Mount { links, ..Mount::from(path) }
     }
 
     /// The places, or why one is not known.

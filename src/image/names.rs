@@ -58,6 +58,25 @@ pub fn is_of_resolver(name: &str) -> bool {
     base == "ld.so.cache" || (base.starts_with("libnss_") && base.contains(".so"))
 }
 
+/// Most workers of an image that are looked at, as links may lead each of them far.
+pub const MAX_WORKERS: usize = 64;
+
+/// The ending of a worker that is text.
+pub const SCRIPT: &str = ".js";
+
+/// Whether Wasm Workers Server starts a file of this path as a worker: it takes all that end like this, in this letter case
+/// (`wasm-workers-server:crates/router/src/files.rs`, `build_include_pattern`). It starts other languages only with a
+/// [`WWS_TOML`] (`wasm-workers-server:crates/config/src/lib.rs`, `get_runtime_extensions`).
+pub fn is_worker(path: &str) -> bool {
+    [SCRIPT, ".wasm"].into_iter().any(|ending| path.ends_with(ending)) && !is_without_workers(path)
+}
+
+/// Whether it passes over a path and all that is below: its own folder, that of public files, and what begins with `_`
+/// (`wasm-workers-server:crates/router/src/files.rs`, `build_ignore_patterns`).
+pub fn is_without_workers(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, ".wws" | "public") || part.starts_with('_'))
+}
+
 /// Whether a path is a folder of WasmEdge's plug-ins, or below one.
 pub fn is_of_plug_ins(folder: &str) -> bool {
     folder.split('/').any(|part| matches!(part, "wasmedge" | "plugin"))

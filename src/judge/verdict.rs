@@ -230,6 +230,7 @@ mod tests {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             terminating: false,
+            of_stateful_set: false,
             spec: PodSpec::default(),
         };
         let (inspection, now) = (Inspection::default(), "2026-06-01T00:00:00Z".parse().unwrap());

@@ -55,9 +55,7 @@ impl Runtime for Everything {
         match retired::starts_another(view, found.as_ref()) {
             // What none of the others starts has a reason of its own.
             Some(_) if found.is_none() => Choice::unknown(nothing),
-            Some(reason) => {
-                Choice::unknown(format!("{reason}; describe the class by a profile (`runtimes.profiles`)"))
-            }
+            Some(reason) => Choice::unknown(reason),
             None => found.map_or(Choice::Nothing(nothing), Choice::Starts),
         }
     }

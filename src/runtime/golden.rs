@@ -446,7 +446,7 @@ fn under_a_class_without_a_profile_what_may_not_be_the_file_that_starts_leads_to
     };
     let known = |mounts: &[Mount<'_>]| asked(&image, "/app.wasm", mounts);
     assert!(matches!(known(&["/data".into(), "/data/in".into()]), Program::Wasm { .. }));
-    let may_hold_links = [Mount { path: "/data", links: Links::Anywhere }, "/data/in".into()];
+    let may_hold_links = [Mount { links: Links::Anywhere, .."/data".into() }, "/data/in".into()];
     let deep = format!("{}/x", "/a".repeat(300));
     for program in [
         known(&may_hold_links),
@@ -479,11 +479,10 @@ fn under_a_retired_shim_nothing_is_known_to_start_and_every_other_image_differs_
     }
     let started = |image: &ImageFacts, command: &str, mount: &'static str| {
         let command = [command.to_string()];
-        let start = Start { command: &command, mounts: &[mount.into()], ..Start::default() };
-        let [every, judged] = [Family::Everything.start(image, &start), start_undescribed(image, &start)];
-        let is_known = |program: &Program| !matches!(program, Program::Unknown { .. });
-        assert_eq!(is_known(&every), is_known(&judged), "{every:?} {judged:?}");
-        is_known(&every)
+        starts_under_any_runtime(
+            image,
+            &Start { command: &command, mounts: &[mount.into()], ..Start::default() },
+        )
     };
     assert!(started(&scratch("/app.wasm"), "/app.wasm", "/data"), "both start the same");
     let beside = scratch("/app.wasm /good.wasm");
@@ -501,6 +500,82 @@ fn under_a_retired_shim_nothing_is_known_to_start_and_every_other_image_differs_
     assert!(started(&scratch("/app.wasm->/good.wasm /good.wasm"), "/good.wasm", "/data"), "one file");
     assert!(!started(&scratch("/.wws.toml? /good.wasm"), "/good.wasm", "/data"));
     assert!(started(&linux("/app.wasm /bin/sh!"), "/bin/sh", "/data"), "Linux programs start first");
+}
+
+/// Whether a program is known where any runtime may be behind the class; what is not is refused with its cure.
+fn starts_under_any_runtime(image: &ImageFacts, start: &Start<'_>) -> bool {
+    let [every, judged] = [Family::Everything.start(image, start), start_undescribed(image, start)];
+    for program in [&every, &judged] {
+        if let Program::Unknown { reason } = program {
+            assert!(reason.ends_with("describe the class by a profile (`runtimes.profiles`)"), "{reason}");
+        }
+    }
+    let is_known = |program: &Program| !matches!(program, Program::Unknown { .. });
+    assert_eq!(is_known(&every), is_known(&judged), "{every:?} {judged:?}");
+    is_known(&every)
+}
+
+/// JavaScript needs no manifest (`wasm-workers-server:crates/router/src/files.rs`).
+#[test]
+fn a_worker_that_is_text_is_one_under_a_class_of_any_runtime_and_nothing_under_others() {
+    let command = ["/good.wasm".to_string()];
+    let start = Start { command: &command, mounts: &["/data".into()], ..Start::default() };
+    for (files, is_known) in [
+        ("/index.js?", false),
+        ("/srv/api/[id].js?", false),
+        ("/tool.js!", false),
+        ("/tool.js~", false),
+        ("/a.js->/srv/text", false),
+        ("/a.js->/data/text", false),
+        ("/a.wasm->/data/text", false),
+        ("/data/index.js?", true),
+        ("/public/index.js?", true),
+        ("/_index.js?", true),
+        ("/srv/_lib/index.js?", true),
+        ("/srv/.wws/index.js?", true),
+        ("/index.mjs? /main.py? /INDEX.JS? /js?", true),
+    ] {
+        let image = scratch(&format!("/good.wasm {files}"));
+        assert_eq!(starts_under_any_runtime(&image, &start), is_known, "{files}");
+        for family in [Family::RunwasiWasmtime, Family::RunwasiWasmer, Family::CrunWasmtime] {
+            assert_eq!(started(family, &image, &start), "/good.wasm", "{files} under {family:?}");
+        }
+        let linux = linux(&format!("/bin/sh! {files}"));
+        let command = ["/bin/sh".to_string()];
+        assert_eq!(start_undescribed(&linux, &Start { command: &command, ..start }), Program::Linux);
+    }
+}
+
+#[test]
+fn a_volume_that_may_bring_a_worker_leads_to_no_verdict_under_a_class_of_any_runtime() {
+    let command = ["/good.wasm".to_string()];
+    let image = scratch("/good.wasm /q->/_lib /_q->/lib");
+    let workers = |path| Mount { workers: true, ..Mount::from(path) };
+    for (mounts, is_known) in [
+        (vec![workers("/data")], false),
+        (vec![Mount::from("/data"), workers("/srv/x")], false),
+        (vec![workers("/_q/x")], false),
+        (vec![Mount::from("/srv/index.js")], false),
+        (vec![Mount::from("/x.wasm")], false),
+        (vec![Mount::from("/.wws.toml")], false),
+        (vec![workers("/q/x"), workers("/_data"), workers("/srv/public"), workers("/.wws/x")], true),
+        (vec![Mount::from("/data"), Mount::from("/etc/app.toml"), Mount::from("/_x/index.js")], true),
+    ] {
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        assert_eq!(starts_under_any_runtime(&image, &start), is_known, "{mounts:?}");
+        let program = Family::RunwasiWasmtime.start(&image, &start);
+        assert!(matches!(program, Program::Wasm { .. }), "{mounts:?}: {program:?}");
+    }
+    let shared = |mounts: &[Mount<'_>]| {
+        let start = Start { command: &command, mounts, shares_memory: true, ..Start::default() };
+        starts_under_any_runtime(&image, &start)
+    };
+    assert!(!shared(&["/data".into()]), "another container writes to `/dev/shm`");
+    assert!(shared(&["/dev/shm".into()]), "a volume is there instead");
+    let start = Start { command: &command, shares_memory: true, ..Start::default() };
+    assert_eq!(started(Family::CrunWasmtime, &image, &start), "/good.wasm");
+    let layers = layered(Shape::WasmArtifact);
+    assert!(!starts_under_any_runtime(&layers, &Start { mounts: &[workers("/data")], ..start }));
 }
 
 /// Such as machine code of WAMR: the reason is not what a shim of another runtime would do with the file.
@@ -607,7 +682,7 @@ fn crun_searches_the_path_of_the_container_and_no_other() {
 fn a_mount_inside_of_another_volume_may_hide_any_file() {
     let image = scratch("/app.wasm");
     let command = ["/app.wasm".to_string()];
-    let with_links = [Mount { path: "/data", links: Links::Anywhere }, "/data/in".into()];
+    let with_links = [Mount { links: Links::Anywhere, .."/data".into() }, "/data/in".into()];
     let without = ["/data", "/data/in"].map(Mount::from);
     let nested = Start { command: &command, mounts: &with_links, ..Start::default() };
     let plain = Start { command: &command, mounts: &without, ..Start::default() };
@@ -771,7 +846,8 @@ fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
     let start = |command: &str, mounts: &[&str], with_links: &[&str]| {
         let command = [command.to_string()];
         let links = |path: &&str| if with_links.contains(path) { Links::Anywhere } else { Links::None };
-        let mounts: Vec<Mount<'_>> = mounts.iter().map(|path| Mount { path, links: links(path) }).collect();
+        let mounts: Vec<Mount<'_>> =
+            mounts.iter().map(|path| Mount { links: links(path), ..Mount::from(*path) }).collect();
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         every_family().map(|family| started(family, &image, &start)).collect::<BTreeSet<String>>()
     };
@@ -870,7 +946,7 @@ fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the
     for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
         assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
     }
-    let mounts = [Mount { path: "/data", links: Links::Anywhere }, "/data/in".into()];
+    let mounts = [Mount { links: Links::Anywhere, .."/data".into() }, "/data/in".into()];
     let nested = Start { mounts: &mounts, ..Start::default() };
     assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
 }

@@ -7,7 +7,8 @@ use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
 use crate::image::entry::{self, At, View};
-use crate::image::names::{SLIGHT_PROGRAM, WWS_TOML};
+use crate::image::mounts::SHARED_MEMORY;
+use crate::image::names::{MAX_WORKERS, SCRIPT, SLIGHT_PROGRAM, WWS_TOML, is_without_workers, is_worker};
 use crate::image::{Feature, FileClass, ImageKind, Packaging, Program, Shape};
 use crate::text;
 
@@ -41,9 +42,16 @@ impl Runtime for Retired {
     }
 }
 
-/// Why such a shim, if one is behind a class, may start another program than this one; without one, than nothing. Linux programs
-/// start before the shim is asked (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
+/// Why such a shim, if one is behind a class, may start another program than this one; without one, than nothing.
 pub(super) fn starts_another(view: &View<'_>, program: Option<&Program>) -> Option<String> {
+    let another = another(view, program)?;
+    Some(format!(
+        "the class may lead to any runtime, and {another}; describe the class by a profile (`runtimes.profiles`)"
+    ))
+}
+
+/// Linux programs start before the shim is asked (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
+fn another(view: &View<'_>, program: Option<&Program>) -> Option<String> {
     let judged: Vec<&str> = match program {
         Some(Program::Linux | Program::Native { .. } | Program::Unknown { .. }) => return None,
         Some(Program::Wasm { modules, .. }) => {
@@ -60,27 +68,51 @@ pub(super) fn starts_another(view: &View<'_>, program: Option<&Program>) -> Opti
     if !same {
         return Some(format!("slight's shim would start `{SLIGHT_PROGRAM}`, whatever the command names"));
     }
-    if entry::is_there(view.facts, WWS_TOML) {
+    another_worker(view, &judged)
+}
+
+/// What Wasm Workers Server would start besides what was judged: it serves every worker of the container's files, and reads its
+/// own manifest, which is optional (`containerd-wasm-shims:containerd-shim-wws/src/engine.rs`, `run_wasi`).
+fn another_worker(view: &View<'_>, judged: &[&str]) -> Option<String> {
+    if entry::is_there(view.facts, WWS_TOML) || view.is_mounted(WWS_TOML) {
         return Some(format!(
             "Wasm Workers Server would start every worker of the image, which has `{WWS_TOML}`"
         ));
     }
-    let worker = worker(view, &judged)?;
-    Some(format!("Wasm Workers Server would start `{}` as well", text::quoted(worker, 200)))
+    let quoted = |path: &str| text::quoted(path, 200);
+    if let Some(worker) = worker(view, judged) {
+        return Some(format!("Wasm Workers Server would start `{}` as well", quoted(worker)));
+    }
+    if let Some(mount) = bringing(view) {
+        return Some(format!(
+            "Wasm Workers Server would start the workers that `{}` may bring",
+            quoted(mount)
+        ));
+    }
+    (view.start.shares_memory && !view.is_mounted(SHARED_MEMORY)).then(|| {
+        format!("Wasm Workers Server would start the workers that another container of the pod may write to `{SHARED_MEMORY}`")
+    })
 }
 
-/// Most names of workers that are followed, as links may lead each of them far.
-const MAX_WORKERS: usize = 64;
+/// The path of a mount that may bring a worker, or that may be one. Folders are not followed through links
+/// (`olson-sean-k/wax:src/walk.rs`, `LinkBehavior`), so the place counts and not the path.
+fn bringing<'a>(view: &View<'a>) -> Option<&'a str> {
+    let mut mounts = view.placed_mounts();
+    let brings =
+        mounts.find(|(mount, place)| is_worker(place) || (mount.workers && !is_without_workers(place)));
+    brings.map(|(mount, _)| mount.path)
+}
 
-/// A file that Wasm Workers Server takes for a worker, and that was not judged: `/.wws.toml` is optional. It passes over folders of
-/// its own and names that begin with `_` (`wasm-workers-server:crates/router/src/files.rs`, `walk`, `should_ignore`).
+/// A worker among the files of the image that was not judged.
 fn worker<'a>(view: &View<'a>, judged: &[&str]) -> Option<&'a str> {
-    let is_passed_over = |name: &str| name.split('/').any(|part| part == ".wws" || part.starts_with('_'));
-    let named = view.facts.files.iter().map(|(name, _)| name.as_str());
-    let workers = named.filter(|name| name.strip_suffix(".wasm").is_some() && !is_passed_over(name));
-    let is_other = |name: &str| match view.at(name) {
-        At::File(at, FileClass::Wasm | FileClass::Unreadable { .. }) => !judged.contains(&at),
+    let workers = view.facts.files.iter().filter(|(name, _)| is_worker(name) && !view.is_under_mount(name));
+    let is_other = |name: &str, class: &FileClass| match (view.at(name), class) {
+        _ if name.ends_with(SCRIPT) => true,
+        (At::Hidden(_), FileClass::Link { .. }) | (_, FileClass::Varies { .. }) => true,
+        (At::File(at, FileClass::Wasm | FileClass::Unreadable { .. }), _) => !judged.contains(&at),
         _ => false,
     };
-    workers.enumerate().find(|(number, name)| *number >= MAX_WORKERS || is_other(name)).map(|(_, name)| name)
+    let mut workers = workers.enumerate();
+    let found = workers.find(|(number, (name, class))| *number >= MAX_WORKERS || is_other(name, class));
+    found.map(|(_, (name, _))| name.as_str())
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, PersistentVolumeClaimVolumeSource, PodSpec, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
@@ -52,6 +53,22 @@ struct Meta {
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     deletion_timestamp: Option<IgnoredAny>,
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+impl Meta {
+    /// Whether a StatefulSet controls an object of this name and would have called it so.
+    fn is_of_stateful_set(&self) -> bool {
+        let is_one = |owner: &OwnerReference| {
+            let is_ordinal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = || self.name.as_deref()?.strip_prefix(owner.name.as_str())?.strip_prefix('-');
+            owner.controller == Some(true)
+                && owner.kind == "StatefulSet"
+                && owner.api_version.starts_with("apps/")
+                && number().is_some_and(is_ordinal)
+        };
+        self.owner_references.iter().flatten().any(is_one)
+    }
 }
 
 /// A Pod, or a pod template: both have these two fields.
@@ -177,6 +194,7 @@ fn assemble((outer, template): Parts, kind: Kind, namespace: &str) -> Result<Wor
     let given = |text: &String| !text.is_empty();
     Ok(Workload {
         kind,
+        of_stateful_set: kind == Kind::Pod && own.is_of_stateful_set(),
         name: own.name.filter(given).or(own.generate_name).unwrap_or_default(),
         namespace: if namespace.is_empty() {
             own.namespace.unwrap_or_default()
@@ -419,6 +437,30 @@ mod tests {
         assert_eq!(spec_path(Kind::CronJob), "spec.jobTemplate.spec.template.spec");
         assert_eq!(spec_path(Kind::Pod), "spec");
         assert!(matches!(read(r#"{"spec":null}"#, Kind::Deployment, ""), Err(Error::FindSpec { .. })));
+    }
+
+    /// Anyone may write owner references, but the controller ends a pod that its StatefulSet does not have.
+    #[test]
+    fn a_pod_of_a_stateful_set_is_known_by_its_controller_and_its_name() {
+        let with = |name: &str, owner: Value| {
+            let object =
+                json!({"metadata": {"name": name, "ownerReferences": [owner]}, "spec": {"containers": []}});
+            read(&object.to_string(), Kind::Pod, "shop").unwrap().of_stateful_set
+        };
+        let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "u", "controller": true});
+        assert!(with("db-0", owner.clone()) && with("db-12", owner.clone()));
+        for name in ["db", "db-", "db-x", "db-0a", "other-0", "db2-0"] {
+            assert!(!with(name, owner.clone()), "{name}");
+        }
+        for (field, value) in [
+            ("controller", json!(false)),
+            ("kind", json!("ReplicaSet")),
+            ("apiVersion", json!("own.example/v1")),
+        ] {
+            let mut other = owner.clone();
+            other[field] = value;
+            assert!(!with("db-0", other), "{field}");
+        }
     }
 
     #[test]

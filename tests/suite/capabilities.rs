@@ -76,6 +76,7 @@ fn workload(spec: Value) -> Workload {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         terminating: false,
+        of_stateful_set: false,
         spec: serde_json::from_value(spec).expect("a pod spec"),
     }
 }
@@ -1769,6 +1770,33 @@ fn a_host_that_is_called_like_the_pod_is_any_host() {
         (&cut, Kind::Pod, &long, json!({}), any),
     ] {
         let pod = Workload { kind, name: name.into(), ..pod(&json!({}), &spec) };
+        let found = on("spin", &pod, spin(with_hosts(&[&format!("http://{host}:8080")]), outgoing()));
+        assert_eq!(beyond_start(&found), [expected], "{host} {name} {spec}");
+    }
+}
+
+/// The kubelet writes it into `/etc/hosts` whether there is such a Service or not.
+#[test]
+fn a_host_that_is_the_pods_own_name_in_the_cluster_is_any_host() {
+    let (own, any) = ("db-0.db.shop.svc.cluster.local", "http.outbound http://*:8080");
+    let both = json!({"hostname": "db-0", "subdomain": "db"});
+    let same = |host: &str| format!("http.outbound http://{host}:8080");
+    for (host, kind, name, of_stateful_set, spec, expected) in [
+        (own, Kind::Pod, "app", false, both.clone(), any.into()),
+        (own, Kind::Deployment, "app", false, both.clone(), any.into()),
+        (own, Kind::Pod, "db-0", false, json!({"subdomain": "db"}), any.into()),
+        ("DB-0.db.shop.svc.example.org.", Kind::Pod, "app", false, both.clone(), any.into()),
+        ("db-0.db.shop.svc", Kind::Pod, "app", false, both.clone(), any.into()),
+        (own, Kind::Pod, "db-0", true, both.clone(), same(own)),
+        (own, Kind::Pod, "db-1", true, both.clone(), any.into()),
+        (own, Kind::Pod, "app", false, json!({"hostname": "db-0"}), same(own)),
+        (own, Kind::Deployment, "db-0", false, json!({"subdomain": "db"}), same(own)),
+        ("db-1.db.shop.svc.x", Kind::Pod, "app", false, both.clone(), same("db-1.db.shop.svc.x")),
+        ("db-0.db.other.svc.x", Kind::Pod, "app", false, both.clone(), same("db-0.db.other.svc.x")),
+        ("db-0.db.shop.svcs.x", Kind::Pod, "app", false, both.clone(), same("db-0.db.shop.svcs.x")),
+        ("*.shop.svc.cluster.local", Kind::Pod, "app", false, both, same("*.shop.svc.cluster.local")),
+    ] {
+        let pod = Workload { kind, name: name.into(), of_stateful_set, ..pod(&json!({}), &spec) };
         let found = on("spin", &pod, spin(with_hosts(&[&format!("http://{host}:8080")]), outgoing()));
         assert_eq!(beyond_start(&found), [expected], "{host} {name} {spec}");
     }

@@ -178,6 +178,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-template", app(&http, &hosts(&["https://{{ payments_host }}"]))),
         ("spin-hostname", app(&http, &hosts(&["https://{{ hostname }}"]))),
         ("spin-suffix", app(&http, &hosts(&["https://*.example.com"]))),
+        ("spin-service", app(&http, &hosts(&["https://payments-0.payments.own-name.svc.cluster.local"]))),
         ("spin-port", app(&http, &hosts(&["https://payments.example.com:8443"]))),
         (
             "spin-two-hosts",
@@ -390,6 +391,14 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         (
             "beside-slight",
             rootfs("linux/amd64", "/good.wasm", &[("app.wasm", &printing), ("good.wasm", &printing)]),
+        ),
+        (
+            "beside-script",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[("app.wasm", &printing), ("srv/index.js", b"addEventListener()")],
+            ),
         ),
         ("one-module", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &printing)])),
         (

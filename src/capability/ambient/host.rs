@@ -39,6 +39,8 @@ pub(in crate::capability) struct Resolution {
     pub searched: bool,
     /// The names to which the pod gives an address, each from its end, and the field that does.
     pub given: BTreeMap<String, &'static str>,
+    /// What the pod's own name in the zone of the cluster begins with, up to its namespace.
+    pub in_zone: Option<String>,
 }
 
 impl<'a> RuntimeHost<'a> {

@@ -24,6 +24,7 @@ pub struct Pod<'a> {
     spec: &'a PodSpec,
     /// The name of the pod; `None` for a template, whose pods get theirs later.
     name: Option<&'a str>,
+    workload: &'a Workload,
     container: ContainerSpec<'a>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
@@ -52,6 +53,7 @@ impl<'a> Pod<'a> {
         let mut pod = Self {
             spec,
             name: (workload.kind == Kind::Pod).then_some(workload.name.as_str()),
+            workload,
             container,
             ephemeral: *role == Role::EphemeralContainer,
             variables: Variables::new(container.env, container.env_from),
@@ -143,6 +145,16 @@ impl<'a> Pod<'a> {
     /// The name of the pod; `None` for a template.
     pub const fn name(&self) -> Option<&'a str> {
         self.name
+    }
+
+    /// The namespace of the pod; empty where a manifest does not say it.
+    pub const fn namespace(&self) -> &'a str {
+        self.workload.namespace.as_str()
+    }
+
+    /// Whether it is a pod of a StatefulSet.
+    pub const fn is_of_stateful_set(&self) -> bool {
+        self.workload.of_stateful_set
     }
 
     /// The RuntimeClass that the pod names.

@@ -30,13 +30,17 @@ impl Resolution {
             every: servers(host).or_else(|| variable(host)).or_else(|| file(host)),
             searched: searches.count() > 0,
             given: given.map(|(name, field)| (backwards(name), field)).collect(),
+            in_zone: own_start(host),
         }
     }
 
     /// Why this name may lead elsewhere, or one below it where it begins with a dot; `None` if it does not.
-    fn redirects(&self, name: &str) -> Option<String> {
+    fn redirects(&self, name: &str, namespace: &str) -> Option<String> {
         if let Some(why) = &self.every {
             return Some(why.clone());
+        }
+        if self.is_own(name, namespace) {
+            return Some("hostname and subdomain of the pod give it the pod's own address".to_string());
         }
         if self.searched && !name.ends_with('.') {
             return Some("dnsConfig.searches of the pod is tried with it".to_string());
@@ -48,6 +52,16 @@ impl Resolution {
         let is_given = *given == ending || (name.starts_with('.') && given.starts_with(&ending));
         is_given.then(|| format!("{field} of the pod gives it an address"))
     }
+
+    /// Whether this is `<hostname>.<subdomain>.<namespace>.svc.<zone>` of the pod, whatever the zone of the cluster. A pattern of
+    /// several hosts of the namespace covers the pod's own address as it is: the namespace's Services say where those names lead.
+    fn is_own(&self, name: &str, namespace: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let in_namespace = || name.strip_prefix(self.in_zone.as_deref()?)?.split_once('.');
+        in_namespace().is_some_and(|(found, rest)| {
+            (namespace.is_empty() || found == namespace) && rest.split('.').next() == Some("svc")
+        })
+    }
 }
 
 /// The entry, with any host in the place of one whose name the pod leads elsewhere. Its scheme and port stay.
@@ -55,7 +69,7 @@ pub(super) fn resolved(host: &RuntimeHost<'_>, entry: Entry) -> Entry {
     let Some(written) = &entry.host else { return entry };
     let Some(name) = written.pattern().name() else { return entry };
     let resolution = host.resolution.get_or_init(|| Resolution::new(host));
-    let Some(why) = resolution.redirects(name) else { return entry };
+    let Some(why) = resolution.redirects(name, host.pod.namespace()) else { return entry };
     let any = written.pattern().clone().with_any_host();
     let note = format!("{} {REDIRECTED}, as {why}: leave that out, or grant {any}", written.as_str());
     entry.to_host(any).seen_in(note)
@@ -66,15 +80,29 @@ pub(super) fn resolved(host: &RuntimeHost<'_>, entry: Entry) -> Entry {
 const LONGEST_HOSTNAME: usize = 63;
 
 /// The names that the kubelet writes for the pod itself into its `/etc/hosts`, and the fields that say them
-/// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `GeneratePodHostNameAndDomain`, `managedHostsFileContent`). The one with `subdomain`,
-/// which ends in the zone of the cluster, leads to the pod by the cluster's DNS as well.
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `GeneratePodHostNameAndDomain`, `managedHostsFileContent`), but for that of
+/// [`own_start`].
 fn own_names<'a>(host: &RuntimeHost<'a>) -> impl Iterator<Item = (&'a str, &'static str)> {
-    let spec = host.pod.spec();
-    let own = match spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+    let other = host.pod.spec().hostname_override.as_deref();
+    own_name(host).into_iter().chain(other.map(|name| (name, "hostnameOverride")))
+}
+
+/// The host name of the pod, and the field that says it.
+fn own_name<'a>(host: &RuntimeHost<'a>) -> Option<(&'a str, &'static str)> {
+    match host.pod.spec().hostname.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => Some((name, "hostname")),
         None => host.pod.name().map(|name| (truncated(name), "metadata.name")),
-    };
-    own.into_iter().chain(spec.hostname_override.as_deref().map(|name| (name, "hostnameOverride")))
+    }
+}
+
+/// What the name with `subdomain` begins with that the kubelet writes as well. The cluster's DNS leads it to the pod only where a
+/// headless Service of that name selects the pod, which is not known here. A StatefulSet's pods have one by its contract, and the
+/// name is how they know each other.
+fn own_start(host: &RuntimeHost<'_>) -> Option<String> {
+    let (name, field) = own_name(host)?;
+    let subdomain = host.pod.spec().subdomain.as_deref().filter(|name| !name.is_empty())?;
+    let is_identity = host.pod.is_of_stateful_set() && field == "hostname" && host.pod.name() == Some(name);
+    (!is_identity).then(|| format!("{name}.{subdomain}.").to_ascii_lowercase())
 }
 
 /// As much of a pod's name as is its host name.

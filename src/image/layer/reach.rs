@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
-use super::super::names::{is_of_programs, is_of_resolver, is_plug_in, is_wasm_name};
+use super::super::names::{MAX_WORKERS, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name, is_worker};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
 use super::{Content, Files, Node, Tree};
@@ -25,10 +25,12 @@ impl Tree {
         let searched = Searched::new(&linked);
         // Names are borrowed until all are known: there may be as many bytes of them as are read of one image.
         let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();
-        let mut modules = Vec::new();
+        let (mut modules, mut workers) = (Vec::new(), 0..=MAX_WORKERS);
         for (name, node) in names.nodes {
             if let Some(class) = names.class(name, node, &searched) {
                 kept.insert(name, class);
+            } else if is_text_worker(name, node) && workers.next().is_some() {
+                kept.insert(name, FileClass::Other);
             }
             if let Content::Module(number) = node.content
                 && let Some(facts) = read.get(number)
@@ -54,6 +56,12 @@ pub(super) fn link<'a>(nodes: &'a BTreeMap<String, Node>, at: &str) -> Option<&'
         Some(Content::Link(target)) => Some(target.as_str()),
         _ => None,
     }
+}
+
+/// Whether Wasm Workers Server takes a file for a worker that is no Wasm. That there is one matters, whatever it holds.
+fn is_text_worker(name: &str, node: &Node) -> bool {
+    let is_file = matches!(node.content, Content::Other | Content::Special | Content::Native(_));
+    is_file && is_worker(name)
 }
 
 /// The names of a tree, while none is changed.

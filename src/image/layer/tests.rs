@@ -9,6 +9,7 @@ use tar::{Builder, EntryType, Header};
 use super::super::archive::tests::{Blocks, named};
 use super::*;
 use crate::image::FileClass;
+use crate::image::names::MAX_WORKERS;
 use crate::text;
 
 /// A tar layer, built entry by entry. Names are written raw, so that hostile ones can be built.
@@ -209,6 +210,19 @@ fn what_glibc_would_load_to_resolve_a_name_is_known() {
     ]);
     let found: Vec<&str> = found.entries.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(found, ["/etc/ld.so.cache", "/opt/libnss_y.so", "/usr/lib64/libnss_x.so.2"]);
+}
+
+/// A shim may serve each of them, so that one is enough; how many there are does not matter.
+#[test]
+fn scripts_that_a_shim_may_serve_are_known_up_to_one_more_than_are_looked_at() {
+    let layer = Layer::new().file("srv/index.js", b"x").file("_lib/a.js", b"x").file("public/a.js", b"x");
+    let layer = layer.file("main.mjs", b"x").entry("run.js", EntryType::Regular, "", 0o644, b"#!/bin/node");
+    let files = scan(vec![layer]);
+    let class = FileClass::Other;
+    assert_eq!(files.entries, [("/run.js".to_string(), class.clone()), ("/srv/index.js".to_string(), class)]);
+    let many =
+        (0..200).fold(Layer::new(), |layer, number| layer.file(&format!("node_modules/{number}.js"), b"x"));
+    assert_eq!(scan(vec![many]).entries.len(), MAX_WORKERS + 1);
 }
 
 #[test]

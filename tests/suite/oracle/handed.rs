@@ -148,6 +148,7 @@ fn workload(case: &HandedCase, command: &str) -> Workload {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         terminating: false,
+        of_stateful_set: false,
         spec: serde_json::from_value(spec).unwrap(),
     }
 }
