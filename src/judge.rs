@@ -6,7 +6,9 @@ pub mod hardening;
 pub mod input;
 pub mod verdict;
 
-pub use enforcement::{Enforcement, EnforcementLabels, EnforcementSettings};
+pub use enforcement::{
+    ENFORCE_LABEL, ENFORCE_VERSION_LABEL, Enforcement, EnforcementLabels, EnforcementSettings,
+};
 pub use hardening::{HardeningCase, REFUSE_FILES, surplus};
 pub use input::{ClassFor, InputParts, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
 pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

@@ -14,6 +14,7 @@ mod in_force;
 mod kept;
 mod oci;
 pub mod options;
+mod ready;
 pub mod status;
 mod terms;
 mod warnings;

@@ -1,5 +1,6 @@
 //! Turns a decision into its record and its metrics.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -41,6 +42,7 @@ pub fn emit(
         webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
         policy_input: None,
+        bundle_digests: BTreeMap::new(),
         is_verdict_cached: decision.judgement.as_ref().is_some_and(|judgement| judgement.is_cached),
         stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
@@ -52,7 +54,8 @@ pub fn emit(
         events.offer(&record);
     }
     // An Event says nothing of it, and its queue takes no large records.
-    gate.sink.emit(Record { policy_input, ..record });
+    let bundle_digests = if policy_input.is_some() { state.policies.digests() } else { BTreeMap::new() };
+    gate.sink.emit(Record { policy_input, bundle_digests, ..record });
 }
 
 fn count(

@@ -2,118 +2,29 @@
 //! record, so neither the cluster nor a registry is asked.
 //!
 //! The record is masked. What a rule would have said of a masked value is not known: the document is judged with two fillings, and
-//! where they lead to different verdicts, the record does not decide it.
+//! where they lead to different verdicts, the record does not decide it. Nor does it where a whole part of the document is masked, or
+//! where it names an exception and does not say whether that would cover what is found now.
+
+mod exempted;
+mod masked;
+mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub use exempted::{Exceptions, ReplayTerms};
+use exempted::{Exempted, exempted};
+pub use recorded::{
+    RecordedDecision, RecordedFinding, RecordedKind, RecordedRequest, RecordedReview, RecordedVerdict,
+};
+
 use super::State;
-use crate::audit::mask::REDACTED;
-use crate::audit::record::POLICY_INPUT;
 use crate::grant::exception::PodIdentity;
 use crate::judge::verdict::POLICY_ERROR;
-use crate::judge::{self, EnforcementLabels, Exemption, ExemptionContext, JudgedViolation, Verdict};
+use crate::judge::{self, EnforcementLabels, ExemptionContext, JudgedViolation, Verdict};
 use crate::policy::{EnforcementAction, Violation, blames_load};
-
-/// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.
-const OTHER: &str = "";
-
-/// The parts of a decision record that are judged again (`docs/decision-log.md`).
-#[derive(Debug, Clone, Deserialize)]
-pub struct RecordedDecision {
-    /// Its id.
-    pub decision_id: String,
-    /// When it was made.
-    pub timestamp: Timestamp,
-    /// `wasmgate/validate` for a verdict.
-    pub path: String,
-    /// Who was asked about.
-    #[serde(default)]
-    pub input: Option<RecordedReview>,
-    /// What was decided.
-    pub result: RecordedVerdict,
-    /// What was taken out.
-    #[serde(default)]
-    pub erased: Vec<String>,
-    /// What was replaced.
-    #[serde(default)]
-    pub masked: Vec<String>,
-    /// Whether the gate failed.
-    #[serde(default)]
-    pub error: Option<Value>,
-    /// The bundles that judged.
-    #[serde(default)]
-    pub bundles: BTreeMap<String, Value>,
-    #[serde(default)]
-    custom: Custom,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Custom {
-    policy_input: Option<Map<String, Value>>,
-}
-
-/// The recorded AdmissionReview, as far as it names the object.
-#[derive(Debug, Clone, Deserialize)]
-pub struct RecordedReview {
-    /// Its request.
-    pub request: RecordedRequest,
-}
-
-/// The request of a recorded review.
-#[derive(Debug, Clone, Deserialize)]
-pub struct RecordedRequest {
-    /// Kind of the object.
-    pub kind: RecordedKind,
-    /// Its name; empty where the API server had not chosen one.
-    #[serde(default)]
-    pub name: String,
-    /// Its namespace.
-    #[serde(default)]
-    pub namespace: String,
-}
-
-/// A recorded kind.
-#[derive(Debug, Clone, Deserialize)]
-pub struct RecordedKind {
-    /// Kind of the object.
-    pub kind: String,
-}
-
-/// The recorded result.
-#[derive(Debug, Clone, Deserialize)]
-pub struct RecordedVerdict {
-    /// What the rules found.
-    #[serde(default)]
-    pub violations: Vec<RecordedFinding>,
-}
-
-/// A recorded violation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub struct RecordedFinding {
-    /// Name of the rule.
-    pub rule: String,
-    /// Container that it is about.
-    #[serde(default)]
-    pub container: Option<String>,
-    /// Capability that it is about.
-    #[serde(default)]
-    pub capability: Option<String>,
-    /// What was done about it.
-    pub action: EnforcementAction,
-    /// What it said.
-    pub message: String,
-    /// The exception that exempted it.
-    #[serde(default)]
-    pub exempted: Option<Exemption>,
-    /// What it would have done, if its bundle ran in the shadow.
-    #[serde(default)]
-    pub shadow: Option<EnforcementAction>,
-}
 
 /// What is read of the policies' input to apply enforcement actions and exceptions.
 #[derive(Deserialize)]
@@ -167,12 +78,29 @@ pub struct Replayed {
     pub found: Vec<RecordedFinding>,
     /// Pointers to what is masked and read by a bundle that decides: another value might lead to another verdict.
     pub hidden: Vec<String>,
-    /// Whether another value leads to another verdict: that was seen, or the same bundles find something else than they did.
+    /// Sentences about violations of which the record does not say whether an exception covers them.
+    pub open: Vec<String>,
+    /// Whether the record does not decide the verdict: another value leads to another one, or the same bundles find something else
+    /// than they did, or a part is masked as a whole, or something is open.
     pub is_undecidable: bool,
 }
 
+/// What is found in one document.
+#[derive(Default)]
+struct Found {
+    /// In the form and the order of the record, by the strictest enforcement that is possible.
+    findings: Vec<RecordedFinding>,
+    open: BTreeSet<String>,
+    /// Whether masked labels of the namespace may lead to something else.
+    varies: bool,
+}
+
 /// Judges a recorded decision again.
-pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replayed, Left> {
+pub async fn replay(
+    state: &State,
+    recorded: &RecordedDecision,
+    terms: ReplayTerms,
+) -> Result<Replayed, Left> {
     if recorded.path != crate::review::Webhook::Validate.decision_path() || recorded.bundles.is_empty() {
         return Err(Left::NotJudged);
     }
@@ -181,16 +109,29 @@ pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replay
     }
     let input = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
-    let mut hidden = hidden(state, recorded);
-    let found = findings(state, recorded, &facts, input).await;
-    let is_sensitive =
-        !hidden.is_empty() && findings(state, recorded, &facts, &filled(input, &hidden)).await != found;
+    let mut hidden = masked::read(state, recorded);
+    let Found { findings, open, varies } = found(state, recorded, terms, &facts, input).await;
+    let is_sensitive = !hidden.is_empty()
+        && found(state, recorded, terms, &facts, &masked::filled(input, &hidden)).await.findings != findings;
     if !is_sensitive {
         // Every object of an API server has them, and rules have no reason to read them.
         hidden.retain(|pointer| !pointer.ends_with("/managedFields"));
     }
-    let is_undecidable = is_sensitive || (!hidden.is_empty() && is_unlike(state, recorded, &found));
-    Ok(Replayed { found, hidden, is_undecidable })
+    let is_whole = hidden.iter().any(|pointer| masked::is_whole(pointer));
+    let beside = beside(state, recorded, varies, !findings.is_empty());
+    let is_undecidable = is_sensitive
+        || is_whole
+        || !(beside.is_empty() && open.is_empty())
+        || (!hidden.is_empty() && is_unlike(state, recorded, &findings));
+    hidden.extend(beside.into_iter().filter(|pointer| !hidden.contains(pointer)).collect::<Vec<_>>());
+    Ok(Replayed { found: findings, hidden, open: open.into_iter().collect(), is_undecidable })
+}
+
+/// What is masked and decides beside the rules what becomes of violations.
+fn beside(state: &State, recorded: &RecordedDecision, varies: bool, is_broken: bool) -> Vec<String> {
+    let labels = if varies { masked::enforcement(recorded) } else { Vec::new() };
+    let identity = if is_broken { masked::identity(state, recorded) } else { Vec::new() };
+    labels.into_iter().chain(identity).collect()
 }
 
 fn is_by_load(found: &RecordedFinding) -> bool {
@@ -199,63 +140,33 @@ fn is_by_load(found: &RecordedFinding) -> bool {
 
 /// Whether the bundles of then find something else now, whatever is done about it. Only what is masked can be the reason.
 fn is_unlike(state: &State, recorded: &RecordedDecision, found: &[RecordedFinding]) -> bool {
-    let revision =
-        |(name, info): (&String, &Value)| Some((name.clone(), info.get("revision")?.as_str()?.to_owned()));
-    let then: Option<BTreeMap<_, _>> = recorded.bundles.iter().map(revision).collect();
     let names = |found: &[RecordedFinding]| -> BTreeSet<_> {
         let name = |one: &RecordedFinding| (one.rule.clone(), one.container.clone(), one.capability.clone());
         found.iter().map(name).collect()
     };
-    then.is_some_and(|then| then == state.policies.revisions()) && names(&recorded.found()) != names(found)
+    are_bundles_of_then(state, recorded) && names(&recorded.found()) != names(found)
 }
 
-/// What is masked in the document and read by a bundle that decides, as pointers into the document.
-fn hidden(state: &State, recorded: &RecordedDecision) -> Vec<String> {
-    let all = recorded.masked.iter().chain(&recorded.erased);
-    let inside = all.filter_map(|pointer| pointer.strip_prefix(POLICY_INPUT));
-    let read = inside.filter(|pointer| {
-        let mut parts = pointer.trim_start_matches('/').split('/');
-        let (key, below) = (parts.next().unwrap_or_default(), parts.next());
-        state.policies.reads(key, below)
-    });
-    read.map(String::from).collect()
+/// Whether the bundles are those of the record: by what is in them, where the record says that, else by their revisions.
+fn are_bundles_of_then(state: &State, recorded: &RecordedDecision) -> bool {
+    let (revisions, digests) = (state.policies.revisions(), state.policies.digests());
+    let is_same = |(name, info): (&String, &Value)| match recorded.custom.bundle_digests.get(name) {
+        Some(then) => digests.get(name) == Some(then),
+        None => revisions.get(name).is_some_and(|now| info.get("revision").is_some_and(|then| then == now)),
+    };
+    recorded.bundles.len() == revisions.len() && recorded.bundles.iter().all(is_same)
 }
 
-/// The document with other values for those that are masked.
-fn filled(input: &Map<String, Value>, hidden: &[String]) -> Map<String, Value> {
-    let mut document = Value::Object(input.clone());
-    for pointer in hidden {
-        match document.pointer_mut(pointer) {
-            Some(value) if value == REDACTED => *value = OTHER.into(),
-            Some(_) => {}
-            None => insert(&mut document, pointer),
-        }
-    }
-    match document {
-        Value::Object(document) => document,
-        _ => Map::new(),
-    }
-}
-
-/// Puts a value where one was taken out.
-fn insert(document: &mut Value, pointer: &str) {
-    let Some((parent, key)) = pointer.rsplit_once('/') else { return };
-    if let Some(Value::Object(members)) = document.pointer_mut(parent) {
-        members.insert(key.replace("~1", "/").replace("~0", "~"), OTHER.into());
-    }
-}
-
-/// What the rules find, in the form and the order of the record.
-async fn findings(
+/// What the rules find, and what is done about it.
+async fn found(
     state: &State,
     recorded: &RecordedDecision,
+    terms: ReplayTerms,
     facts: &Facts,
     input: &Map<String, Value>,
-) -> Vec<RecordedFinding> {
+) -> Found {
     let Facts { workload, containers } = facts;
     let evaluation = state.policies.evaluate(input).await;
-    let labels = EnforcementLabels::of(&workload.namespace_labels);
-    let enforcement = state.enforcement.of_namespace(&workload.namespace, &labels);
     let exemption_context = ExemptionContext {
         exceptions: &state.exceptions,
         pod: PodIdentity {
@@ -264,50 +175,52 @@ async fn findings(
             labels: &workload.labels,
         },
         images: containers.iter().map(|one| (one.name.as_str(), one.image.as_str())).collect(),
-        now: recorded.timestamp,
+        now: terms.now.unwrap_or(recorded.timestamp),
     };
-    let verdict = judge::decide(evaluation, &state.enforcement, enforcement, &exemption_context);
-    let mut found = in_form(verdict, recorded, workload.template, state);
-    found.sort();
-    found
+    let by = |labels: BTreeMap<String, String>| {
+        let labels = EnforcementLabels::of(&labels);
+        let enforcement = state.enforcement.of_namespace(&workload.namespace, &labels);
+        let verdict = judge::decide(evaluation.clone(), &state.enforcement, enforcement, &exemption_context);
+        in_form(verdict, (recorded, state, terms), workload.template)
+    };
+    let possible = masked::possible(&workload.namespace_labels, &masked::enforcement(recorded));
+    let mut possible = possible.into_iter().map(by);
+    let strictest = possible.next().unwrap_or_default();
+    let varies = possible.any(|other| other.findings != strictest.findings);
+    Found { varies, ..strictest }
 }
 
 fn in_form(
     verdict: Verdict,
-    recorded: &RecordedDecision,
+    (recorded, state, terms): (&RecordedDecision, &State, ReplayTerms),
     is_template: bool,
-    state: &State,
-) -> Vec<RecordedFinding> {
+) -> Found {
+    let mut open = BTreeSet::new();
     let form = |judged: JudgedViolation| {
-        let JudgedViolation { action, exempted, violation, .. } = judged;
-        // The exceptions of then may not be at hand.
-        let exempted = exempted.or_else(|| exemption(&violation, recorded, state));
-        let action = if exempted.is_some() { EnforcementAction::Audit } else { action };
+        let JudgedViolation { mut action, exempted: mut exemption, violation, .. } = judged;
+        // The exceptions of then may not be at hand. What is only recorded anyway needs none.
+        if exemption.is_none() {
+            match exempted(&violation, recorded, state, terms) {
+                Exempted::Yes(then) => (action, exemption) = (EnforcementAction::Audit, Some(then)),
+                Exempted::Open(reason) if action > EnforcementAction::Audit => drop(open.insert(reason)),
+                Exempted::Open(_) | Exempted::No => {}
+            }
+        }
         let Violation { rule, message, container, capability, .. } = violation;
         // A template is warned of and never refused.
         let action = if is_template { action.min(EnforcementAction::Warn) } else { action };
-        RecordedFinding { rule, container, capability, action, message, exempted, shadow: None }
+        RecordedFinding {
+            rule,
+            container,
+            capability,
+            action,
+            message,
+            exempted: exemption,
+            shadow: None,
+            bundle: None,
+        }
     };
-    verdict.violations.into_iter().map(form).collect()
-}
-
-/// The exception that exempted the same violation then, if the configuration still allows exceptions from its rule.
-fn exemption(violation: &Violation, recorded: &RecordedDecision, state: &State) -> Option<Exemption> {
-    let is_same = |then: &&RecordedFinding| {
-        then.shadow.is_none()
-            && (&then.rule, &then.container, &then.capability)
-                == (&violation.rule, &violation.container, &violation.capability)
-    };
-    let then = recorded.result.violations.iter().find(is_same)?;
-    then.exempted.clone().filter(|_| state.enforcement.may_exempt(&violation.rule))
-}
-
-impl RecordedDecision {
-    /// What the bundles that decided had found, in order.
-    pub fn found(&self) -> Vec<RecordedFinding> {
-        let decided = self.result.violations.iter().filter(|found| found.shadow.is_none());
-        let mut found: Vec<_> = decided.cloned().collect();
-        found.sort();
-        found
-    }
+    let mut findings: Vec<_> = verdict.violations.into_iter().map(form).collect();
+    findings.sort();
+    Found { findings, open, varies: false }
 }

@@ -217,6 +217,8 @@ pub struct Record {
     pub result: RecordedResult,
     /// What the rules read, if records hold it.
     pub policy_input: Option<Box<RawValue>>,
+    /// Name → SHA-256 of the bundles that judged, if records hold what the rules read: a revision is a text that any bundle may have.
+    pub bundle_digests: BTreeMap<String, String>,
     /// Whether the rules had found this on the same input before and were not run again.
     pub is_verdict_cached: bool,
     /// What failed in the gate.
@@ -240,14 +242,20 @@ struct Custom<'a> {
     /// What the rules read, masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_input: Option<Value>,
+    /// Name → SHA-256 of the bundles that judged, beside what the rules read.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    bundle_digests: &'a BTreeMap<String, String>,
     /// Whether the rules had found this on the same input before and were not run again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     verdict_cached: bool,
 }
 
 impl Custom<'_> {
-    const fn is_empty(&self) -> bool {
-        self.request_uid.is_none() && self.policy_input.is_none() && !self.verdict_cached
+    fn is_empty(&self) -> bool {
+        self.request_uid.is_none()
+            && self.policy_input.is_none()
+            && self.bundle_digests.is_empty()
+            && !self.verdict_cached
     }
 }
 
@@ -307,7 +315,12 @@ impl Record {
             .policy_input
             .as_ref()
             .map(|input| mask::policy_input(input.get(), POLICY_INPUT, &mut report));
-        let custom = Custom { request_uid: self.uid(), policy_input, verdict_cached: self.is_verdict_cached };
+        let custom = Custom {
+            request_uid: self.uid(),
+            policy_input,
+            bundle_digests: &self.bundle_digests,
+            verdict_cached: self.is_verdict_cached,
+        };
         let event = EventV1 {
             labels: &self.labels,
             decision_id: self.decision_id,
@@ -423,6 +436,7 @@ pub(super) mod tests {
                 ..RecordedResult::plain(Outcome::Deny, false, "1 violation")
             },
             policy_input: None,
+            bundle_digests: BTreeMap::new(),
             is_verdict_cached: false,
             error: None,
             timings,

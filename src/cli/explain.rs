@@ -7,6 +7,7 @@ mod subject;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use record::{RecordOutcome, RecordReport};
@@ -14,8 +15,9 @@ use subject::Subject;
 
 use super::args::{ExplainOptions, OutputFormat};
 use super::manifest::Manifest;
-use super::report::{Answers, ExplainOutcome, JudgedFacts, ObjectReport};
-use super::{Error, Exit, build, inspect, print, rehearse, render, suggest};
+use super::report::{Answers, BundleWarning, ExplainOutcome, JudgedFacts, ObjectReport, bundle_warnings};
+use super::{Error, Exit, build, inspect, print, rehearse, render, replay, suggest};
+use crate::admission::replay::ReplayTerms;
 use crate::admission::{Asked, Rehearsal, State, rehearse_review};
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
@@ -35,14 +37,16 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let subjects = subject::read(&options.files)?;
     let state = build::state(&settings).await?;
     let inspector = build::inspector(&settings)?;
+    // What recorded decisions would be now.
+    let terms = ReplayTerms { exceptions: replay::exceptions(&settings), now: Some(Timestamp::now()) };
     let subjects: Vec<Subject> = subjects.into_iter().flat_map(|one| templates(&state, one)).collect();
     let (mut reports, total) = (Vec::new(), subjects.len());
     for (index, subject) in subjects.into_iter().enumerate() {
         progress(index, total, &subject);
-        reports.push(explain(&state, &inspector, subject, &options).await?);
+        reports.push(explain((&state, terms), &inspector, subject, &options).await?);
     }
     clear_progress();
-    write(&reports, options.output)?;
+    write(&reports, &bundle_warnings(&state), options.output)?;
     for report in &reports {
         complain(report);
     }
@@ -112,7 +116,7 @@ fn complain(report: &Report) {
 }
 
 async fn explain(
-    state: &State,
+    (state, terms): (&State, ReplayTerms),
     inspector: &Inspector,
     subject: Subject,
     options: &ExplainOptions,
@@ -129,7 +133,7 @@ async fn explain(
             answered(state, inspector, origin, *review, options).await.map(|r| Report::Object(r.into()))
         }
         Subject::Record(origin, record) => {
-            Ok(Report::Record(RecordReport::of(state, &origin, &record).await.into()))
+            Ok(Report::Record(RecordReport::of(state, terms, &origin, &record).await.into()))
         }
     }
 }
@@ -188,7 +192,7 @@ fn clear_progress() {
     }
 }
 
-fn write(reports: &[Report], output: OutputFormat) -> Result<(), Error> {
+fn write(reports: &[Report], warnings: &[BundleWarning], output: OutputFormat) -> Result<(), Error> {
     let objects: Vec<&ObjectReport> = reports
         .iter()
         .filter_map(|report| match report {
@@ -208,15 +212,16 @@ fn write(reports: &[Report], output: OutputFormat) -> Result<(), Error> {
                 .collect();
             let summary =
                 if objects.len() > 1 { format!("\n{}", render::summary(&objects)) } else { String::new() };
-            let text = format!("{}{summary}", texts.join("\n"));
+            let warnings = render::bundle_warnings(warnings);
+            let text = format!("{}{summary}{warnings}", texts.join("\n"));
             print(text.as_bytes())
         }
-        other => print(&inspect::formatted(&document(reports, &objects), other)?),
+        other => print(&inspect::formatted(&document(reports, &objects, warnings), other)?),
     }
 }
 
-/// For scripts. `decisions` is there if a record was given.
-fn document(reports: &[Report], objects: &[&ObjectReport]) -> Value {
+/// For scripts. `decisions` is there if a record was given, and `bundleWarnings` if there are any.
+fn document(reports: &[Report], objects: &[&ObjectReport], warnings: &[BundleWarning]) -> Value {
     let mut document = json!({ "objects": objects });
     let decisions = reports.iter().filter_map(|report| match report {
         Report::Record(report) => Some(json!(report)),
@@ -225,6 +230,9 @@ fn document(reports: &[Report], objects: &[&ObjectReport]) -> Value {
     let decisions: Vec<Value> = decisions.collect();
     if let (false, Some(fields)) = (decisions.is_empty(), document.as_object_mut()) {
         fields.insert("decisions".into(), decisions.into());
+    }
+    if let (false, Some(fields)) = (warnings.is_empty(), document.as_object_mut()) {
+        fields.insert("bundleWarnings".into(), json!(warnings));
     }
     document
 }

@@ -147,10 +147,10 @@ Examples:
   wasmgate replay decisions.log -c gate.yaml --bundle platform=new.tar.gz
   kubectl logs -n wasmgate-system deploy/wasmgate | wasmgate replay - -c gate.yaml -o json
 Judges the decisions of a log that `decisionLog.policyInput: true` wrote once more, with the bundles, enforcement actions and \
-exceptions that are given now. --bundle [NAME=]PLACE takes the place of the bundle of its name, or is added; it need not be signed. No cluster is \
-asked, and a registry only for a bundle of `oci://`. Values are masked in a log: where the verdict depends on one, that is said.
+exceptions that are given now; without --grants, by the exemptions that the record names, for what they exempted then. --bundle [NAME=]PLACE takes the place of the bundle of its name, or is added; it need not be \
+signed. No cluster is asked, and a registry only for a bundle of `oci://`. Values are masked in a log: where the verdict depends on one, that is said.
 Exit codes: 0 no decision would change; 1 one would; 2 the command failed, or there was nothing to replay; 3 no decision is known \
-to change, but one depends on a masked value, or may.";
+to change, but one cannot be decided, or may depend on a masked value.";
 
 pub(super) const SCAN_HELP: &str = "\
 Examples:

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
 
-use super::report::{ExplainOutcome, ImageReport, ObjectReport};
+use super::report::{BundleWarning, ExplainOutcome, ImageReport, ObjectReport};
 use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
@@ -52,6 +52,15 @@ pub fn report(report: &ObjectReport, width: u16) -> String {
         let _ = writeln!(out, "\n  {}\n{}", paint(BOLD, "input of the policies"), indented(&text));
     }
     out
+}
+
+/// A line for each warning about a bundle.
+pub fn bundle_warnings(warnings: &[BundleWarning]) -> String {
+    let line = |BundleWarning { bundle, message }: &BundleWarning| {
+        let said = format!("policy bundle `{bundle}`: {message}");
+        format!("{} {}\n", paint(YELLOW, "warning:"), text::line(&said))
+    };
+    warnings.iter().map(line).collect()
 }
 
 /// One line about all objects.

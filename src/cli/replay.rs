@@ -13,9 +13,10 @@ use compare::Compared;
 pub use report::Report;
 
 use super::args::{OutputFormat, ReplayOptions};
+use super::report::{BundleWarning, bundle_warnings};
 use super::{Error, Exit, build, inspect, print};
 use crate::admission::State;
-use crate::admission::replay::{self, Left, RecordedDecision};
+use crate::admission::replay::{self, Exceptions, Left, RecordedDecision, ReplayTerms};
 use crate::config::{self, Settings};
 use crate::sources::BundleSource;
 
@@ -26,10 +27,13 @@ const MOST_LISTED: usize = 10_000;
 
 /// Judges all recorded decisions again. The exit code is 1 if one would change, else 3 if one cannot be decided.
 pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
-    let state = build::state(&settings(&options)?).await?;
-    let mut report = Report::default();
+    let settings = settings(&options)?;
+    let state = build::state(&settings).await?;
+    // What other bundles would have said then.
+    let terms = ReplayTerms { exceptions: exceptions(&settings), now: None };
+    let mut report = Report { bundle_warnings: bundle_warnings(&state), ..Report::default() };
     for path in &options.logs {
-        read(path, &state, &mut report).await?;
+        read(path, (&state, terms), &mut report).await?;
     }
     if report.replayed == 0 {
         return Err(Error::NothingToReplay(table::left(&report)));
@@ -54,12 +58,9 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
     let mut gate = options.gate.clone();
     let bundles = std::mem::take(&mut gate.bundles);
     let mut file = config::load(gate.images.config.as_deref())?;
-    if !bundles.is_empty() {
-        // Nothing is admitted here, and what is tried is often not signed yet.
-        file.policies.require_signed = Some(false);
-    }
     for place in bundles {
-        let source = source(&place);
+        // Nothing is admitted here, and what is tried is often not signed yet.
+        let source = BundleSource { may_be_unsigned: true, ..source(&place) };
         let name = source.name();
         file.policies.baseline &= name != "baseline";
         match file.policies.bundles.iter_mut().find(|known| known.name() == name) {
@@ -82,7 +83,12 @@ fn source(written: &str) -> BundleSource {
     }
 }
 
-async fn read(path: &Path, state: &State, report: &mut Report) -> Result<(), Error> {
+/// Whose exceptions count: those of a folder, if one is named.
+pub fn exceptions(settings: &Settings) -> Exceptions {
+    if settings.file.grants.is_some() { Exceptions::Given } else { Exceptions::Recorded }
+}
+
+async fn read(path: &Path, by: (&State, ReplayTerms), report: &mut Report) -> Result<(), Error> {
     let failed = |error: io::Error| Error::ReadLog { path: path.display().to_string(), source: error };
     let mut log: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(BufReader::new(io::stdin()))
@@ -97,18 +103,18 @@ async fn read(path: &Path, state: &State, report: &mut Report) -> Result<(), Err
             return Ok(());
         }
         if !line.iter().all(u8::is_ascii_whitespace) {
-            again(&line, state, report).await;
+            again(&line, by, report).await;
         }
     }
 }
 
-async fn again(line: &[u8], state: &State, report: &mut Report) {
+async fn again(line: &[u8], (state, terms): (&State, ReplayTerms), report: &mut Report) {
     let Ok(recorded) = serde_json::from_slice::<RecordedDecision>(line) else {
         report.unreadable += 1;
         return;
     };
     report.decisions += 1;
-    let replayed = match replay::replay(state, &recorded).await {
+    let replayed = match replay::replay(state, &recorded, terms).await {
         Ok(replayed) => replayed,
         Err(Left::NotJudged) => return report.not_judged += 1,
         Err(Left::Failed) => return report.failed += 1,
@@ -119,7 +125,7 @@ async fn again(line: &[u8], state: &State, report: &mut Report) {
     report.changed += usize::from(compared.is_changed());
     report.undecidable += usize::from(compared.undecidable);
     report.may_depend_on_masked += usize::from(!compared.undecidable && !compared.masked.is_empty());
-    if compared.is_changed() || !compared.masked.is_empty() {
+    if compared.is_changed() || compared.undecidable || !compared.masked.is_empty() {
         if report.listed.len() < MOST_LISTED {
             report.listed.push(compared);
         } else {

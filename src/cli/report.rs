@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::rehearsal::Answered;
-use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip};
+use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip, State};
 use crate::capability::Entry;
 use crate::grant::WasiGrant;
 use crate::image::{Evidence, ImageKind, Packaging, Shape};
@@ -47,6 +47,22 @@ pub enum ExplainOutcome {
     Warned,
     /// The object, or the pods that a controller creates from it, would be denied.
     Denied,
+}
+
+/// What is not as one may think of a bundle that judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BundleWarning {
+    /// Its name.
+    pub bundle: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Those of all bundles.
+pub fn bundle_warnings(state: &State) -> Vec<BundleWarning> {
+    let warning =
+        |(bundle, message): (&str, &str)| BundleWarning { bundle: bundle.into(), message: message.into() };
+    state.policies.warnings().map(warning).collect()
 }
 
 /// The report about one object.

@@ -68,6 +68,10 @@ pub struct Bundle {
     pub(super) cases: Arc<[TrialCase]>,
     /// Whether it runs in the shadow: what it finds is recorded and decides nothing.
     pub is_shadow: bool,
+    /// SHA-256 of its files apart from the signature, in hexadecimal.
+    pub digest: Arc<str>,
+    /// What is not as its author may think, as sentences: of its origin, and of its manifest.
+    pub warnings: Vec<String>,
 }
 
 // The module is a few hundred kilobytes, which do not belong in a log.
@@ -210,6 +214,8 @@ impl Bundle {
             annotations: annotations.into(),
             cases: cases.into(),
             is_shadow: false,
+            digest: files.digest().into(),
+            warnings: Vec::new(),
         })
     }
 }

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::text;
 
+/// The file with the signature.
+pub const SIGNATURES: &str = ".signatures.json";
 /// Largest archive, in bytes. The baseline has 60 KiB; bundles are large because of their data.
 pub const MAX_PACKED_BYTES: u64 = 64 << 20;
 /// Most bytes that an archive unpacks to. OPA's own limit is 1 GiB, which is more than the gate's pod gets.
@@ -153,6 +156,19 @@ impl Contents {
     /// The bytes of a file.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.files.get(name).map(Vec::as_slice)
+    }
+
+    /// SHA-256 of the files apart from the signature, in hexadecimal: a bundle that is signed later is still the same.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (name, bytes) in self.files.iter().filter(|(name, _)| name.as_str() != SIGNATURES) {
+            // With their lengths, so that no other files run together to the same bytes.
+            for part in [name.as_bytes(), bytes] {
+                digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+                digest.update(part);
+            }
+        }
+        format!("{:x}", digest.finalize())
     }
 
     /// An archive with the same files, the same for the same files.
@@ -329,6 +345,18 @@ mod tests {
         let packed = contents.to_tar_gz().unwrap();
         assert_eq!(Contents::from_tar_gz("test", &packed).unwrap(), contents);
         assert_eq!(contents.to_tar_gz().unwrap(), packed);
+    }
+
+    #[test]
+    fn the_digest_is_that_of_every_file_but_the_signature() {
+        let of = |files: &[(&str, &str)]| {
+            files.iter().map(|(name, text)| (*name, text.as_bytes())).collect::<Contents>().digest()
+        };
+        let plain = of(&[("a", "bc"), ("d", "")]);
+        assert_eq!(plain, of(&[("d", ""), ("a", "bc"), (SIGNATURES, "x")]));
+        let others: [&[(&str, &str)]; 4] =
+            [&[("a", "b"), ("d", "")], &[("ab", "c"), ("d", "")], &[("a", "bc")], &[("a", "bcd"), ("d", "")]];
+        assert!(others.iter().all(|files| of(files) != plain));
     }
 
     fn refusal(name: &str, bytes: &[u8]) -> String {

@@ -2,9 +2,7 @@
 //! (`request.uid`). Parsing in the guest takes most of the time, so it pays to leave them out, and an input without what is of one
 //! request alone comes again.
 
-use std::fmt;
-
-use serde::ser::{Error, Impossible, Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::ser::{Error, Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::bundle::Omit;
@@ -12,8 +10,8 @@ use super::bundle::Omit;
 /// Where the identifier of a request is, which no other has: leaving out either leaves it out.
 const UID: [&str; 2] = ["request", "request.uid"];
 
-/// `input` as JSON without what is in `omit`. An input that is not an object is an error, and so is a value that is not one and
-/// has a key in `omit`.
+/// `input` as JSON without what is in `omit`. An input that is not an object is an error. A value in it that is none, and that has a key
+/// in `omit`, is written as it is: one of a record may be masked.
 pub(super) fn serialise(input: &impl Serialize, omit: &Omit) -> serde_json::Result<Box<RawValue>> {
     to_raw_value(&Without { value: input, omit: Omitted { paths: omit, below: None } })
 }
@@ -58,65 +56,58 @@ impl<I: Serialize + ?Sized> Serialize for Without<'_, I> {
     }
 }
 
-/// A serialiser that accepts only an object, and drops some of its keys without serialising their values.
+/// A serialiser of an object, which drops some of its keys without serialising their values.
 struct Object<'a, S> {
     inner: S,
     omit: Omitted<'a>,
 }
 
 impl<S: Serializer> Object<'_, S> {
-    fn refuse(&self) -> S::Error {
-        S::Error::custom(NotAnObject(self.omit.below))
-    }
-}
-
-struct NotAnObject<'a>(Option<&'a str>);
-
-impl fmt::Display for NotAnObject<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => f.write_str("the input is not an object"),
-            Some(key) => write!(f, "`{key}` of the input is not an object"),
+    /// What writes a value that is not an object; the input itself must be one.
+    fn other(self) -> Result<S, S::Error> {
+        match self.omit.below {
+            None => Err(S::Error::custom("the input is not an object")),
+            Some(_) => Ok(self.inner),
         }
     }
 }
 
-macro_rules! refuse {
-    ($($method:ident($($argument:ty),*);)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<S::Ok, S::Error> { Err(self.refuse()) })*
+macro_rules! others {
+    ($($method:ident($($argument:ident: $type:ty),*);)*) => {
+        $(fn $method(self, $($argument: $type),*) -> Result<S::Ok, S::Error> { self.other()?.$method($($argument),*) })*
     };
 }
 
 impl<'a, S: Serializer> Serializer for Object<'a, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Impossible<S::Ok, S::Error>;
-    type SerializeTuple = Impossible<S::Ok, S::Error>;
-    type SerializeTupleStruct = Impossible<S::Ok, S::Error>;
-    type SerializeTupleVariant = Impossible<S::Ok, S::Error>;
+    type SerializeSeq = S::SerializeSeq;
+    type SerializeTuple = S::SerializeTuple;
+    type SerializeTupleStruct = S::SerializeTupleStruct;
+    type SerializeTupleVariant = S::SerializeTupleVariant;
     type SerializeMap = Keys<'a, S::SerializeMap>;
     type SerializeStruct = Keys<'a, S::SerializeMap>;
-    type SerializeStructVariant = Impossible<S::Ok, S::Error>;
+    type SerializeStructVariant = S::SerializeStructVariant;
 
-    refuse! {
-        serialize_bool(bool);
-        serialize_i8(i8);
-        serialize_i16(i16);
-        serialize_i32(i32);
-        serialize_i64(i64);
-        serialize_u8(u8);
-        serialize_u16(u16);
-        serialize_u32(u32);
-        serialize_u64(u64);
-        serialize_f32(f32);
-        serialize_f64(f64);
-        serialize_char(char);
-        serialize_str(&str);
-        serialize_bytes(&[u8]);
+    others! {
+        serialize_bool(value: bool);
+        serialize_i8(value: i8);
+        serialize_i16(value: i16);
+        serialize_i32(value: i32);
+        serialize_i64(value: i64);
+        serialize_u8(value: u8);
+        serialize_u16(value: u16);
+        serialize_u32(value: u32);
+        serialize_u64(value: u64);
+        serialize_f32(value: f32);
+        serialize_f64(value: f64);
+        serialize_char(value: char);
+        serialize_str(value: &str);
+        serialize_bytes(value: &[u8]);
         serialize_none();
         serialize_unit();
-        serialize_unit_struct(&'static str);
-        serialize_unit_variant(&'static str, u32, &'static str);
+        serialize_unit_struct(name: &'static str);
+        serialize_unit_variant(name: &'static str, index: u32, variant: &'static str);
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -133,48 +124,48 @@ impl<'a, S: Serializer> Serializer for Object<'a, S> {
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
     ) -> Result<S::Ok, S::Error> {
-        Err(self.refuse())
+        self.other()?.serialize_newtype_variant(name, index, variant, value)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        Err(self.refuse())
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        self.other()?.serialize_seq(length)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, S::Error> {
-        Err(self.refuse())
+    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
+        self.other()?.serialize_tuple(length)
     }
 
     fn serialize_tuple_struct(
         self,
-        _: &'static str,
-        _: usize,
+        name: &'static str,
+        length: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        Err(self.refuse())
+        self.other()?.serialize_tuple_struct(name, length)
     }
 
     fn serialize_tuple_variant(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        Err(self.refuse())
+        self.other()?.serialize_tuple_variant(name, index, variant, length)
     }
 
     fn serialize_struct_variant(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        Err(self.refuse())
+        self.other()?.serialize_struct_variant(name, index, variant, length)
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
@@ -292,8 +283,11 @@ mod tests {
         let object = RawValue::from_string(r#"{"name": 1}"#.into()).unwrap();
         let document =
             Document { name: "a", object: &object, nested: json!({"name": 3, "deep": {"name": 4}}) };
-        let some = serialise(&document, &omit(&["nested.name", "name.nested", "nested.absent"]));
-        assert_eq!(some.unwrap_err().to_string(), "`name` of the input is not an object");
+        for other in [json!("a"), json!(null), json!([{"name": 3}]), json!(1.5)] {
+            let document = json!({"nested": other});
+            let some = serialise(&document, &omit(&["nested.name"])).unwrap();
+            assert_eq!(some.get(), document.to_string(), "as a record has it where it is masked");
+        }
         let some = serialise(&document, &omit(&["nested.name", "nested.absent"])).unwrap();
         assert_eq!(some.get(), r#"{"name":"a","object":{"name": 1},"nested":{"deep":{"name":4}}}"#);
         let some = serialise(&document, &omit(&["nested.name", "nested"])).unwrap();

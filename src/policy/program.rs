@@ -1,6 +1,6 @@
 //! A compiled bundle that was checked: what it has, what it calls, and where its rules are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,12 +74,9 @@ fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
     if let Some(key) = bundle.omit.iter().find(|key| keys.contains(*key) || paths.contains(*key)) {
         return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
     }
-    let name = &bundle.name;
     if is_whole {
-        tracing::warn!(
-            bundle = name,
-            "nothing of the input is omitted, since rules use `input` without naming a key of it"
-        );
+        let warning = "`metadata.wasmgate.omit` is not followed: rules use `input` without naming a key of it, and may read all";
+        bundle.warnings.push(warning.into());
         bundle.omit = Arc::default();
         return Ok(());
     }
@@ -87,13 +84,15 @@ fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
         possible_paths.contains(*path)
             || path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key))
     };
-    if let Some(path) = bundle.omit.iter().find(may_be_read) {
-        tracing::warn!(
-            bundle = name,
-            path,
-            "not omitted, since rules may read it: they use the value that it is a part of without naming a key of it"
-        );
-        bundle.omit = Arc::new(bundle.omit.iter().filter(|path| !may_be_read(path)).cloned().collect());
+    let (read, omit): (BTreeSet<_>, BTreeSet<_>) =
+        bundle.omit.iter().cloned().partition(|path| may_be_read(&path));
+    if !read.is_empty() {
+        bundle.warnings.push(format!(
+            "`metadata.wasmgate.omit` is not followed for {}: rules use the value that it is a part of without naming a key of it, \
+             and may read it",
+            list(read.iter())
+        ));
+        bundle.omit = Arc::new(omit);
     }
     Ok(())
 }

@@ -196,6 +196,38 @@ mod tests {
         }
     }
 
+    /// What the steps of a rule read, beside a function that finds keys and another one.
+    fn of_steps(steps: &str) -> InputReads {
+        let module = format!(
+            r#"(module
+                (import "env" "f" (func $other (param i32 i32) (result i32)))
+                (memory 1)
+                (data (i32.const 16) "\08\00\00\00\07\00\00\00\1c\00\00\00request")
+                (data (i32.const 48) "\08\00\00\00\03\00\00\00\3c\00\00\00uid")
+                (func $opa_value_get (param i32 i32) (result i32) unreachable)
+                (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32 i32) {steps} i32.const 0))"#
+        );
+        InputReads::of(&wat::parse_str(module).unwrap())
+    }
+
+    #[test]
+    fn a_key_that_is_handed_to_another_function_than_the_one_that_finds_it_counts_as_the_whole_input() {
+        const FIND: &str = "local.get 0 i32.const 16 call $opa_value_get local.set 2";
+        let found = of_steps(FIND);
+        assert_eq!((found.keys, found.is_whole), (BTreeSet::from(["request".to_string()]), false));
+        for handed in [
+            "local.get 0 i32.const 16 call $other local.set 2",
+            "local.get 0 i32.const 16 call $opa_value_get drop",
+            "local.get 0 local.set 3 local.get 3 i32.const 16 call $other local.set 2",
+        ] {
+            assert!(of_steps(handed).is_whole, "{handed}");
+        }
+        let below = of_steps(&format!("{FIND} local.get 2 i32.const 48 call $opa_value_get local.set 3"));
+        assert_eq!((below.paths.len(), below.whole_keys.len()), (1, 0));
+        let below = of_steps(&format!("{FIND} local.get 2 i32.const 48 call $other local.set 3"));
+        assert_eq!((below.paths.len(), below.whole_keys.len()), (0, 1));
+    }
+
     /// Another program may have renamed the rules.
     #[test]
     fn what_was_renamed_may_read_all() {

@@ -70,6 +70,11 @@ impl Loaded {
         &self.0.program.bundle.revision
     }
 
+    /// What is not as its author may think, as sentences.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.program.bundle.warnings
+    }
+
     /// Its place in the order of the bundles of its name, if it has one.
     pub fn sequence(&self) -> Option<u64> {
         self.0.program.bundle.sequence
@@ -141,6 +146,21 @@ impl PolicySet {
             .iter()
             .map(|loaded| (loaded.program.bundle.name.clone(), loaded.program.bundle.revision.clone()))
             .collect()
+    }
+
+    /// Name → SHA-256 of the files of each bundle.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let of = |loaded: &Arc<LoadedBundle>| {
+            let bundle = &loaded.program.bundle;
+            (bundle.name.clone(), bundle.digest.to_string())
+        };
+        self.loaded.iter().map(of).collect()
+    }
+
+    /// The name of each bundle that is not as its author may think, and a sentence about it.
+    pub fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
+        let bundles = self.loaded.iter().map(|loaded| &loaded.program.bundle);
+        bundles.flat_map(|bundle| bundle.warnings.iter().map(|said| (bundle.name.as_str(), said.as_str())))
     }
 
     /// The names of all rules of all bundles; `None` if those of one bundle are not known.

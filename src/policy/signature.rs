@@ -1,32 +1,27 @@
 //! Signatures of bundles as `opa build --signing-key` and `opa sign` write them (`open-policy-agent/opa:v1/bundle/verify.go`, `hash.go`):
 //! `.signatures.json` holds one JWT, whose payload has the digest of every file.
 
+mod digest;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{hmac, signature as rsa};
-use serde::de::{self, Deserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use sha2::digest::DynDigest;
-use sha2::{Sha256, Sha384, Sha512};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
+use digest::{digest, shown};
+
+use super::contents::SIGNATURES;
 use super::{Contents, Error};
 use crate::text;
 
-/// The file with the signature.
-pub const SIGNATURES: &str = ".signatures.json";
-/// Nesting depth of a signed document.
-const MAX_DEPTH: usize = 128;
-/// Most bytes of a document that are scanned for its digest. Each is scanned once for every value that it lies in.
-const MOST_SCANNED: usize = 1 << 30;
 /// Most characters of a foreign name in a message.
 const SHOWN: usize = 200;
 
@@ -140,6 +135,8 @@ pub struct Signers {
     pub scope: Option<String>,
     /// Whether it may be named as another bundle in its manifest: one that runs in the shadow of that.
     pub may_be_another: bool,
+    /// Whether it need not be signed although others must: nothing is admitted by it.
+    pub may_be_unsigned: bool,
 }
 
 impl Signers {
@@ -154,6 +151,8 @@ impl Signers {
 pub enum SignatureState {
     /// It is not signed, and need not be.
     Unsigned,
+    /// It is not signed, and a gate would refuse it.
+    Exempt,
     /// It is signed, and there is no key that verifies it.
     Unverified,
     /// A key of the configuration has signed it.
@@ -236,12 +235,16 @@ impl Trust {
     ) -> Result<SignatureState, Error> {
         let refused = |reason: String| Error::VerifyBundle { bundle: bundle.into(), reason };
         match contents.file(SIGNATURES) {
+            None if (self.requires() || signers.are_named()) && signers.may_be_unsigned => {
+                Ok(SignatureState::Exempt)
+            }
             None if self.requires() || signers.are_named() => {
                 let reason = "it is not signed; sign it (`opa build --signing-key`), or set `policies.requireSigned: false` \
                               and name no `keys` and no `scope` for it";
                 Err(refused(reason.into()))
             }
             None => Ok(SignatureState::Unsigned),
+            Some(_) if self.keys.is_empty() && signers.may_be_unsigned => Ok(SignatureState::Unverified),
             Some(_) if self.keys.is_empty() && self.required == Some(false) && !signers.are_named() => {
                 Ok(SignatureState::Unverified)
             }
@@ -391,112 +394,6 @@ fn compare(signed: &[SignedFile], contents: &Contents) -> Result<(), String> {
     }
 }
 
-/// The digest of a file, in hexadecimal: of documents without regard to blanks and the order of keys.
-fn digest(algorithm: &str, name: &str, bytes: &[u8]) -> Result<String, String> {
-    let mut digest: Box<dyn DynDigest> = match algorithm {
-        "SHA-256" => Box::new(Sha256::default()),
-        "SHA-384" => Box::new(Sha384::default()),
-        "SHA-512" => Box::new(Sha512::default()),
-        other => {
-            return Err(format!(
-                "`{}` was signed by the digest `{}`; sign with SHA-256, SHA-384 or SHA-512",
-                shown(name),
-                shown(other)
-            ));
-        }
-    };
-    let is_document =
-        Path::new(name).file_name().is_some_and(|name| name == "data.json" || name == ".manifest");
-    if is_document {
-        let text: &RawValue =
-            serde_json::from_slice(bytes).map_err(|error| format!("`{}`: {error}", shown(name)))?;
-        let mut walk = Walk { to: &mut *digest, left: MOST_SCANNED };
-        walk.value(text, 0).map_err(|reason| format!("`{}`: {reason}", shown(name)))?;
-    } else {
-        digest.update(bytes);
-    }
-    Ok(digest.finalize().iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect())
-}
-
-fn shown(name: &str) -> String {
-    text::quoted(name, SHOWN)
-}
-
-fn hex(digit: u8) -> char {
-    char::from_digit(digit.into(), 16).unwrap_or('0')
-}
-
-/// Feeds a document to a digest as OPA does: keys in order, no blanks, numbers as they are written.
-struct Walk<'a> {
-    to: &'a mut dyn DynDigest,
-    /// Bytes that may still be scanned.
-    left: usize,
-}
-
-impl Walk<'_> {
-    fn value(&mut self, value: &RawValue, depth: usize) -> Result<(), String> {
-        let text = value.get();
-        let deep = || "it is nested too deeply".to_string();
-        self.left = self.left.checked_sub(text.len()).filter(|_| depth <= MAX_DEPTH).ok_or_else(deep)?;
-        let failed = |error: serde_json::Error| text::excerpt(&error.to_string(), SHOWN);
-        match text.as_bytes().first() {
-            Some(b'{') => {
-                let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(failed)?;
-                self.to.update(b"{");
-                for (index, (key, value)) in fields.iter().enumerate() {
-                    self.to.update(if index > 0 { b"," } else { b"" });
-                    self.to.update(string(key)?.as_bytes());
-                    self.to.update(b":");
-                    self.value(value, depth.saturating_add(1))?;
-                }
-                self.to.update(b"}");
-            }
-            Some(b'[') => {
-                let items = Items { walk: self, depth: depth.saturating_add(1) };
-                serde_json::Deserializer::from_str(text).deserialize_seq(items).map_err(failed)?;
-            }
-            Some(b'"') => {
-                let written = string(&serde_json::from_str::<String>(text).map_err(failed)?)?;
-                self.to.update(written.as_bytes());
-            }
-            _ => self.to.update(text.as_bytes()),
-        }
-        Ok(())
-    }
-}
-
-/// Feeds the items of an array one by one, since a list of them may be much larger than the array.
-struct Items<'a, 'b> {
-    walk: &'a mut Walk<'b>,
-    depth: usize,
-}
-
-impl<'de> Visitor<'de> for Items<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.walk.to.update(b"[");
-        let mut is_first = true;
-        while let Some(item) = items.next_element::<&RawValue>()? {
-            self.walk.to.update(if is_first { b"" } else { b"," });
-            is_first = false;
-            self.walk.value(item, self.depth).map_err(de::Error::custom)?;
-        }
-        self.walk.to.update(b"]");
-        Ok(())
-    }
-}
-
-/// A string as Go writes it, which escapes two characters more.
-fn string(text: &str) -> Result<String, String> {
-    let written = serde_json::to_string(text).map_err(|error| error.to_string())?;
-    Ok(written.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -560,17 +457,5 @@ mod tests {
         assert!(other.contains("its signed `.manifest` names it `network`"), "{other}");
         let shadow = Signers { may_be_another: true, ..Signers::default() };
         assert_eq!(verdict(&shadow, &named("network")), Ok(SignatureState::Signed { is_bound: true }));
-    }
-
-    #[test]
-    fn a_document_has_one_digest_however_it_is_written_and_is_not_scanned_without_end() {
-        let of = |text: &str| digest("SHA-256", "data.json", text.as_bytes());
-        assert_eq!(of("{\"b\": [1, [ ], {}], \"a\": null}"), of("{\"a\":null,\"b\":[1,[],{}]}"));
-        assert_ne!(of("[1, 2]"), of("[12]"));
-        assert!(of(&("[".repeat(200) + &"]".repeat(200))).unwrap_err().contains("nested too deeply"));
-        let text = format!("[{}]", "1,".repeat(50) + "1");
-        let (raw, mut digest) = (serde_json::from_str::<&RawValue>(&text).unwrap(), Sha256::default());
-        assert!(Walk { to: &mut digest, left: 150 }.value(raw, 0).is_err());
-        assert!(Walk { to: &mut digest, left: 160 }.value(raw, 0).is_ok());
     }
 }

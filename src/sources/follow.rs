@@ -11,6 +11,7 @@ use super::fetched::Fetched;
 use super::in_force::Last;
 use super::kept::{Order, Record, no_roll_back};
 use super::options::BundleSource;
+use super::ready::{First, Opened, Ready, Unkept, Verified};
 use super::terms::{Swap, Terms};
 use super::{BundleStatus, Error, Statuses, blocking, warnings};
 use crate::policy::{self, Bundle, Contents, Loaded};
@@ -51,47 +52,6 @@ pub struct Follower {
     unkept: Option<(Arc<Unkept>, Instant)>,
 }
 
-/// What is to be kept of a bundle in force.
-#[derive(Debug)]
-struct Unkept {
-    last: Arc<Last>,
-    order: Order,
-}
-
-/// A bundle that is ready, and what is to be kept of it.
-#[derive(Debug)]
-struct Ready {
-    loaded: Loaded,
-    record: Record,
-    contents: Contents,
-    warnings: Vec<String>,
-}
-
-/// A bundle whose signature is right.
-struct Verified {
-    bundle: Bundle,
-    contents: Contents,
-    warnings: Vec<String>,
-}
-
-/// A first bundle that is not in force yet.
-#[derive(Debug)]
-struct First {
-    ready: Ready,
-    /// Why it is not the source's.
-    error: Option<Error>,
-    /// What was kept, where that is another bundle.
-    kept: Option<(Record, Contents)>,
-    /// The same, once it was opened.
-    alternative: Option<Ready>,
-}
-
-impl First {
-    const fn of(ready: Ready, error: Option<Error>, kept: Option<(Record, Contents)>) -> Self {
-        Self { ready, error, kept, alternative: None }
-    }
-}
-
 impl Follower {
     /// A follower of this source.
     pub fn new(source: BundleSource, terms: Terms, registry: Option<&Registry>) -> Result<Self, Error> {
@@ -112,41 +72,49 @@ impl Follower {
     }
 
     /// The bundle as the source has it now; without the help of what was kept.
-    pub async fn once(self) -> Result<Bundle, Error> {
-        Ok(self.once_with_warnings().await?.0)
-    }
-
-    /// The same, with what does not protect the bundle although one may think so.
-    pub async fn once_with_warnings(mut self) -> Result<(Bundle, Vec<String>), Error> {
+    pub async fn once(mut self) -> Result<Bundle, Error> {
         match asked(&mut self.fetcher, &self.source, "", FETCH).await? {
-            Fetched::New { contents, .. } => {
-                let Verified { bundle, warnings, .. } = self.verified(contents).await?;
-                Ok((bundle, warnings))
-            }
+            Fetched::New { contents, .. } => Ok(self.verified(contents).await?.bundle),
             Fetched::Unchanged | Fetched::Waiting => Err(self.nothing()),
         }
     }
 
     /// The first bundle: what the source has, or else what was kept. The error is the source's. It is neither in force nor kept
-    /// before [`Follower::begin`].
+    /// before [`Follower::begin`]. What was kept is taken also where a bundle with a higher number was in force later, which could not be
+    /// kept, unless the source itself has a lower number than that.
     pub async fn start(&mut self) -> Result<Loaded, Error> {
         self.newest = self.newest_known().await?;
         let kept = self.kept().await;
         let version = kept.as_ref().map(|(record, _)| record.version.clone()).unwrap_or_default();
         let known = self.fetcher.known(&version).to_owned();
         let bound = if kept.is_some() { FETCH_BESIDE_KEPT } else { FETCH };
-        let error = match asked(&mut self.fetcher, &self.source, &known, bound).await {
-            Ok(Fetched::New { contents, version }) => match self.open(contents, version).await {
-                Ok(ready) => return Ok(self.starts_with(First::of(ready, None, kept))),
-                Err(error) => Some(error),
-            },
-            Ok(Fetched::Unchanged) if kept.is_some() => None,
-            Ok(Fetched::Unchanged | Fetched::Waiting) => Some(self.nothing()),
+        let error = match self.offered(&known, bound).await {
+            Ok(Some(ready)) => return Ok(self.starts_with(First::of(ready, None, kept))),
+            Ok(None) => None,
             Err(error) => Some(error),
         };
-        match self.reopened(kept).await {
-            Some(ready) => Ok(self.starts_with(First::of(ready, error, None))),
-            None => Err(error.unwrap_or_else(|| self.nothing())),
+        // What the source offers is held to the highest number, also where it says that this is what was kept.
+        let may_be_behind = error.as_ref().is_some_and(|error| !matches!(error, Error::RollBack { .. }));
+        let reopened = self.reopened(kept).await.filter(|ready| may_be_behind || ready.behind.is_none());
+        match (reopened, error) {
+            (Some(ready), error) => Ok(self.starts_with(First::of(ready, error, None))),
+            (None, Some(error)) => Err(error),
+            // The source has what was kept, and that cannot be used from the disk: other keys may verify it now.
+            (None, None) => {
+                let ready = self.offered("", FETCH).await?.ok_or_else(|| self.nothing())?;
+                Ok(self.starts_with(First::of(ready, None, None)))
+            }
+        }
+    }
+
+    /// What the source has, opened; `None` if that is still of this version, which is not empty.
+    async fn offered(&mut self, version: &str, bound: Duration) -> Result<Option<Ready>, Error> {
+        match asked(&mut self.fetcher, &self.source, version, bound).await? {
+            Fetched::New { contents, version } => {
+                self.open(contents, version, Opened::FromSource).await.map(Some)
+            }
+            Fetched::Unchanged if !version.is_empty() => Ok(None),
+            Fetched::Unchanged | Fetched::Waiting => Err(self.nothing()),
         }
     }
 
@@ -165,7 +133,7 @@ impl Follower {
     /// before [`Follower::fall_back`].
     pub async fn alternative(&mut self) -> Option<Loaded> {
         let kept = self.first.as_mut()?.kept.take();
-        let ready = self.reopened(kept).await?;
+        let ready = self.reopened(kept).await.filter(|ready| ready.behind.is_none())?;
         let loaded = ready.loaded.clone();
         self.first.as_mut()?.alternative = Some(ready);
         Some(loaded)
@@ -181,9 +149,10 @@ impl Follower {
 
     /// Writes the number of the first bundle down, before it is in force.
     pub async fn reserve(&self) -> Result<(), Error> {
-        match self.first() {
-            Some(first) => self.reserve_for(first).await,
-            None => Ok(()),
+        match &self.first {
+            // A higher one is there.
+            Some(first) if first.ready.behind.is_none() => self.reserve_for(&first.ready.loaded).await,
+            _ => Ok(()),
         }
     }
 
@@ -221,7 +190,7 @@ impl Follower {
     /// What was kept, if it can be used.
     async fn reopened(&self, kept: Option<(Record, Contents)>) -> Option<Ready> {
         let (record, contents) = kept?;
-        match self.open(contents, record.version).await {
+        match self.open(contents, record.version, Opened::FromStore).await {
             Ok(ready) => Some(ready),
             Err(error) => {
                 let error = said(&error);
@@ -273,7 +242,7 @@ impl Follower {
                 self.failed = Some(Instant::now());
                 // Another process that shares the folder may have had a higher one.
                 self.newest = self.newest.max(self.newest_known().await?);
-                let ready = self.open(contents, version).await?;
+                let ready = self.open(contents, version, Opened::FromSource).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
                 swap.fits(&ready.loaded).map_err(refused)?;
                 self.reserve_for(&ready.loaded).await?;
@@ -320,24 +289,28 @@ impl Follower {
     }
 
     fn status(&self, ready: &Ready) -> BundleStatus {
-        for warning in &ready.warnings {
+        let mut warnings = ready.loaded.warnings().to_vec();
+        warnings.extend(ready.behind.map(|newest| warnings::behind(ready.loaded.sequence(), newest)));
+        for warning in &warnings {
             tracing::warn!(bundle = self.name, "about the policy bundle: {warning}");
         }
         let status =
             BundleStatus::new(&self.name, &self.source.shown(), ready.loaded.revision(), Timestamp::now());
-        BundleStatus { warnings: ready.warnings.clone(), is_shadow: self.source.is_shadow(), ..status }
+        BundleStatus { warnings, is_shadow: self.source.is_shadow(), ..status }
     }
 
     /// Compiles, checks and tries a bundle.
-    async fn open(&self, contents: Contents, version: String) -> Result<Ready, Error> {
-        let Verified { bundle, contents, warnings } = self.verified(contents).await?;
-        if !self.source.allow_rollback {
-            no_roll_back(&self.name, self.newest, bundle.sequence)?;
+    async fn open(&self, contents: Contents, version: String, from: Opened) -> Result<Ready, Error> {
+        let Verified { bundle, contents } = self.verified(contents).await?;
+        let behind = self.newest.filter(|newest| bundle.sequence.is_none_or(|own| own < *newest));
+        let behind = behind.filter(|_| !self.source.allow_rollback);
+        if from == Opened::FromSource && behind.is_some() {
+            no_roll_back(&self.name, behind, bundle.sequence)?;
         }
         let loaded = Loaded::open(&self.terms.engine, bundle, self.terms.limits).await?;
         let record =
             Record { name: self.name.clone(), from: self.source.shown(), version, ..Record::default() };
-        Ok(Ready { loaded, record, contents, warnings })
+        Ok(Ready { loaded, record, contents, behind })
     }
 
     /// The bundle of these files, if its signature is right.
@@ -350,7 +323,8 @@ impl Follower {
             let origin = trust.verify(&name, &signers, &contents)?;
             let mut bundle = Bundle::of(&name, &contents)?;
             bundle.is_shadow = is_shadow;
-            Ok(Verified { warnings: warnings::of(origin, &bundle), bundle, contents })
+            bundle.warnings = warnings::of(origin, &bundle);
+            Ok(Verified { bundle, contents })
         })
         .await
     }
@@ -383,14 +357,15 @@ impl Follower {
 
     /// Remembers a bundle that has come into force, in memory until it is on disk.
     fn in_force(&mut self, ready: Ready) {
-        let Ready { loaded, mut record, contents, .. } = ready;
+        let Ready { loaded, mut record, contents, behind } = ready;
         let sequence = loaded.sequence();
         self.newest = if self.source.allow_rollback { sequence } else { self.newest.max(sequence) };
         self.version.clone_from(&record.version);
         record.newest = self.newest;
         let last = Arc::new(Last { record, contents });
         self.terms.memory.in_force.keep(Arc::clone(&last));
-        if self.terms.memory.kept.is_some() {
+        // What is behind was kept already, and another process may have kept a newer one since.
+        if self.terms.memory.kept.is_some() && behind.is_none() {
             let order = if self.source.allow_rollback { Order::Any } else { Order::Forward(sequence) };
             self.unkept = Some((Arc::new(Unkept { last, order }), Instant::now()));
         }

@@ -68,20 +68,24 @@ impl BundleStore {
     /// and the numbers that keep older ones away. Blocks on the disk.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, Error> {
         let store = Self { folder: folder.into() };
-        let failed = |reason: String| Error::OpenStore { folder: store.folder.clone(), reason };
-        let Ok(found) = fs::metadata(&store.folder) else { return Ok(store) };
+        match store.check() {
+            Ok(()) => Ok(store),
+            Err(reason) => Err(Error::OpenStore { folder: store.folder, reason }),
+        }
+    }
+
+    /// Refuses a folder that another user rules. Asked again each time: one that was not there may be another user's now.
+    fn check(&self) -> Result<(), String> {
+        let Ok(found) = fs::metadata(&self.folder) else { return Ok(()) };
         let user = rustix::process::geteuid().as_raw();
         // Volumes belong to root, and to a group of the pod.
         if found.uid() != user && found.uid() != 0 {
-            return Err(failed(format!(
-                "it belongs to user {}, and the gate runs as user {user}",
-                found.uid()
-            )));
+            return Err(format!("it belongs to user {}, and the gate runs as user {user}", found.uid()));
         }
         if found.mode() & EVERYONE_WRITES != 0 {
-            return Err(failed(format!("everyone may write to it (mode {:04o})", found.mode() & 0o7777)));
+            return Err(format!("everyone may write to it (mode {:04o})", found.mode() & 0o7777));
         }
-        Ok(store)
+        Ok(())
     }
 
     /// Keeps a bundle in the place of the one before it. Blocks on the disk, and while another process writes.
@@ -145,7 +149,8 @@ impl BundleStore {
 
     /// The folder for this user alone, since rules come from it.
     fn make(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        self.check().map_err(|reason| io::Error::new(ErrorKind::PermissionDenied, reason))
     }
 
     fn write(&self, record: &Record) -> Result<(), Error> {
@@ -205,6 +210,7 @@ impl BundleStore {
     fn record(&self, name: &str) -> Result<Option<Record>, Error> {
         let path = self.path(name);
         let failed = |reason: String| Error::RecallBundle { bundle: name.into(), path: path.clone(), reason };
+        self.check().map_err(|reason| Error::OpenStore { folder: self.folder.clone(), reason })?;
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -264,6 +270,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::text;
 
     fn record(version: &str) -> Record {
         Record { name: "a / b".into(), from: "x".into(), version: version.into(), ..Record::default() }
@@ -379,5 +386,22 @@ mod tests {
             );
         }
         with(0o2775).expect("a volume of the pod's group");
+    }
+
+    /// As where another user is quicker in a folder for all.
+    #[test]
+    fn a_folder_that_is_made_after_it_was_asked_for_is_held_to_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("kept");
+        let kept = BundleStore::open(&place).unwrap();
+        kept.keep(record("1"), &contents(b"{}"), Order::Forward(None)).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = kept.keep(record("2"), &contents(b"{}"), Order::Forward(None)).unwrap_err();
+        assert!(text::chain(&refused).contains("everyone may write to it (mode 0777)"), "{refused:?}");
+        assert!(kept.raise("a / b", 3).is_err());
+        assert!(matches!(kept.newest("a / b"), Err(Error::OpenStore { .. })));
+        assert_eq!(kept.recall("a / b", "x"), None);
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(found(&kept, "1").newest, None);
     }
 }

@@ -52,6 +52,9 @@ pub struct BundleSource {
     pub keys: Vec<String>,
     /// The `scope` that the signature must have, instead of that of its key.
     pub scope: Option<String>,
+    /// Whether it need not be signed although others must. No configuration says so: it is for what is tried and admits nothing.
+    #[serde(skip)]
+    pub may_be_unsigned: bool,
 }
 
 /// What a bundle as a whole may do at most.
@@ -154,6 +157,7 @@ impl BundleSource {
             action: None,
             keys: Vec::new(),
             scope: None,
+            may_be_unsigned: false,
         }
     }
 
@@ -188,7 +192,12 @@ impl BundleSource {
 
     /// Who may sign it.
     pub(super) fn signers(&self) -> Signers {
-        Signers { keys: self.keys.clone(), scope: self.scope.clone(), may_be_another: self.is_shadow() }
+        Signers {
+            keys: self.keys.clone(),
+            scope: self.scope.clone(),
+            may_be_another: self.is_shadow(),
+            may_be_unsigned: self.may_be_unsigned,
+        }
     }
 
     /// Whether it runs in the shadow.
@@ -312,6 +321,7 @@ impl<'de> Visitor<'de> for Either {
             action,
             keys,
             scope,
+            may_be_unsigned: false,
         })
     }
 }

@@ -3,12 +3,26 @@
 use crate::policy::Bundle;
 use crate::policy::signature::SignatureState;
 
+/// The sentence about a kept bundle with this sequence, after which one with a higher sequence was in force.
+pub(super) fn behind(sequence: Option<u64>, newest: u64) -> String {
+    let own = sequence.map_or_else(|| "it has no number".into(), |own| format!("its number is {own}"));
+    format!(
+        "it is not the last one that was in force: {own}, and {newest} was in force after it, which could not be kept on disk; it \
+         stays until its source has {newest} or a higher one"
+    )
+}
+
 /// The sentences about a bundle of this origin, for the status, the log and `check`.
 pub(super) fn of(origin: SignatureState, bundle: &Bundle) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |warning: &str| warnings.push(warning.to_string());
     match origin {
         SignatureState::Unsigned => {}
+        SignatureState::Exempt => {
+            warn(
+                "it is not signed, and the gate would refuse it: it is taken here since nothing is admitted by it",
+            );
+        }
         SignatureState::Unverified => {
             warn("it is signed, and nothing verifies it: there is no key in `policies.keys`");
         }

@@ -912,7 +912,7 @@ async fn what_rules_read_is_not_left_out_whatever_the_manifest_says() {
     let rule = |condition: &str| {
         let source =
             format!("violations contains {{\"rule\": \"r\", \"message\": \"m\"}} if {{\n\t{condition}\n}}\n");
-        let helpers = "first(document) := document.containers[0]\nlist(found) := found[0]\npod := input\n";
+        let helpers = "first(document) := document.containers[0]\nlist(found) := found[0]\npod := input\nat(document, key) := document[key]\n";
         let mut sources = Sources::new(&format!("{source}{helpers}"));
         sources.manifest["metadata"] = json!({"wasmgate": {"omit": ["containers", "grants"]}});
         sources.bundle("omits")
@@ -947,6 +947,15 @@ async fn what_rules_read_is_not_left_out_whatever_the_manifest_says() {
         let set = load(vec![rule(whole)], GENEROUS).await.unwrap();
         assert_eq!(rules_of(&set.evaluate(&input).await), ["r"], "{whole}");
         assert!(set.reads("grants", None), "{whole}");
+    }
+    // A key of it that is handed on says nothing of what else is read of it there.
+    for handed in [
+        "object.get(input, \"options\", {}).key == \"containers\"",
+        "at(input, \"options\").key == \"containers\"",
+    ] {
+        let set = load(vec![rule(handed)], GENEROUS).await.unwrap();
+        assert_eq!(rules_of(&set.evaluate(&input).await), ["r"], "{handed}");
+        assert!(set.reads("grants", None) && set.reads("containers", None), "{handed}");
     }
     let set = load(vec![rule("input.workload.containers[0]")], GENEROUS).await.unwrap();
     assert!(!set.reads("containers", None) && !set.reads("grants", None), "a key of something else");

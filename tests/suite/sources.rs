@@ -2,7 +2,6 @@
 //! the registry is the reference one.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -92,12 +91,18 @@ fn terms(kept: Option<&Path>) -> Terms {
 async fn follow(source: BundleSource, kept: Option<&Path>) -> Result<Followed, Error> {
     let followed = follow_with(source, terms(kept)).await?;
     if let Some(kept) = kept {
-        let is_archive =
-            |file: io::Result<fs::DirEntry>| file.unwrap().path().extension() == Some("gz".as_ref());
-        let is_there = || fs::read_dir(kept).is_ok_and(|mut files| files.any(is_archive));
+        let is_there = || kept_archive(kept).is_some();
         until("it to be kept", async || is_there() || followed.status().unkept.is_some()).await;
     }
     Ok(followed)
+}
+
+/// The digest of the archive that a record names, which is written last.
+fn kept_archive(kept: &Path) -> Option<String> {
+    let files = fs::read_dir(kept).ok()?.map(|file| file.unwrap().path());
+    let mut records = files.filter(|path| path.extension() == Some("json".as_ref()));
+    let record: Value = serde_json::from_slice(&fs::read(records.next()?).unwrap()).unwrap();
+    record["sha256"].as_str().filter(|digest| !digest.is_empty()).map(String::from)
 }
 
 async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Error> {
@@ -301,11 +306,93 @@ async fn a_replica_refuses_what_is_older_than_what_another_one_had() {
     behind.until_it_fails("its sequence 2 is lower than 3", "first").await;
 }
 
-/// A bundle server that has one bundle at a time.
+/// As where the disk is full after the number was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_whose_bundle_could_not_be_kept_stops_no_start_and_lets_no_lower_one_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let [one, two] =
+        [("one", 1), ("two", 2)].map(|(name, number)| bundle_with(name, &json!({"sequence": number})));
+    let offered = Arc::new(Mutex::new((String::new(), Vec::new())));
+    let offer = |etag: &str, bytes: &[u8]| *offered.lock().unwrap() = (etag.to_string(), bytes.to_vec());
+    let web = server(&offered, "application/gzip").await;
+    let source = quick(format!("http://{}/rules.tar.gz", web.host));
+    offer("\"1\"", &one);
+    let rules = follow(source.clone(), Some(&kept)).await.unwrap();
+    let in_the_way = kept.join(archive_name("rules", &two));
+    fs::create_dir(&in_the_way).unwrap();
+    offer("\"2\"", &two);
+    rules.until_it_says("two").await;
+    until("the disk to refuse it", async || rules.status().unkept.is_some()).await;
+    drop(rules);
+    let start = async || follow_with(source.clone(), terms(Some(&kept))).await;
+    // The server is away.
+    offer("", b"");
+    let rules = start().await.unwrap();
+    let BundleStatus { is_kept, warnings, unkept, .. } = rules.status();
+    assert_eq!((rules.says().await, is_kept, unkept), ("one".into(), true, None));
+    assert!(
+        warnings.iter().any(|said| said.contains("its number is 1, and 2 was in force after it")),
+        "{warnings:?}"
+    );
+    // It is back with what is older, under the version of what was kept too.
+    offer("\"1\"", &one);
+    for _ in 0..2 {
+        let refused = start().await.err().unwrap().to_string();
+        assert!(refused.contains("its sequence 1 is lower than 2"), "{refused}");
+        offer("\"other\"", &one);
+    }
+    rules.until_it_fails("its sequence 1 is lower than 2", "one").await;
+    offer("\"2\"", &two);
+    rules.until_it_says("two").await;
+    assert_eq!(rules.status().warnings, <[String; 0]>::default());
+    fs::remove_dir(&in_the_way).unwrap();
+    let digest = kept_archive(&kept).unwrap();
+    until("the next try", async || kept_archive(&kept).unwrap() != digest).await;
+    offer("", b"");
+    assert_eq!(start().await.unwrap().says().await, "two");
+}
+
+/// The name of the file in which a bundle is kept.
+fn archive_name(name: &str, archive: &[u8]) -> String {
+    let packed = Contents::from_tar_gz(name, archive).unwrap().to_tar_gz().unwrap();
+    let hex = |bytes: &[u8]| digest(bytes).trim_start_matches("sha256:").to_string();
+    format!("{name}-{}-{}.tar.gz", &hex(name.as_bytes())[..12], hex(&packed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_and_cannot_be_used_is_fetched_again_although_the_server_says_that_it_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let signer = Signer::new();
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let web = server(&offered, "application/gzip").await;
+    let source = quick(format!("http://{}/rules.tar.gz", web.host));
+    drop(follow(source.clone(), Some(&kept)).await.unwrap());
+    let start = async || {
+        let trust = signer.trust("p256.pub.pem", Algorithm::ES256, None);
+        follow_with(source.clone(), trusting(Some(&kept), trust)).await
+    };
+    let refused = start().await.err().unwrap().to_string();
+    assert!(refused.contains("it is not signed"), "{refused}");
+    let signed = signer.sign("p256.key.pem", "ES256", &json!({"keyid": "release"}));
+    *offered.lock().unwrap() = ("\"1\"".to_string(), signed);
+    let before = web.asked().len();
+    let rules = start().await.unwrap();
+    assert!(!rules.status().is_kept && rules.status().error.is_none(), "{:?}", rules.status());
+    let heads: Vec<_> =
+        web.asked().drain(before..).map(|asked| asked.head.contains("if-none-match")).collect();
+    assert_eq!(&heads[..2], [true, false]);
+}
+
+/// A bundle server that has one bundle at a time, or is away while that has no version.
 async fn server(bundle: &Arc<Mutex<(String, Vec<u8>)>>, content_type: &str) -> Web {
     let (bundle, content_type) = (Arc::clone(bundle), content_type.to_string());
     Web::start(move |_, asked| -> Said {
         let (etag, bytes) = bundle.lock().unwrap().clone();
+        if etag.is_empty() {
+            return (503, String::new(), Vec::new());
+        }
         if asked.head.contains(&format!("if-none-match: {etag}\r")) {
             return (304, format!("etag: {etag}\r\n"), Vec::new());
         }

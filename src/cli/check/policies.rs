@@ -46,6 +46,10 @@ pub(super) async fn check(
     }
     let (bundles, origins) = read(settings, report).await?;
     let set = compiled(settings, bundles, &origins, report).await?;
+    for (name, warning) in set.warnings() {
+        let origin = origins.get(name).map_or(name, String::as_str);
+        report.warnings.push(Problem::new(origin, warning.into()));
+    }
     let baseline = usize::from(settings.file.policies.baseline);
     report.count(BASELINE, baseline);
     report.count("policy bundles", set.revisions().len().saturating_sub(baseline));
@@ -73,12 +77,12 @@ async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, 
     let right = policies.bundles.iter().filter(|source| source.check().is_empty());
     for source in right {
         let bundle = match build::follower(settings, source, &engine, &Memory::default()) {
-            Ok(follower) => follower.once_with_warnings().await.map_err(Error::from),
+            Ok(follower) => follower.once().await.map_err(Error::from),
             Err(error) => Err(error),
         };
-        let bundle = bundle.map(|(bundle, warnings)| {
-            let warned = warnings.into_iter().map(|warning| Problem::new(&source.shown(), warning));
-            report.warnings.extend(warned);
+        let bundle = bundle.map(|mut bundle| {
+            let warned = std::mem::take(&mut bundle.warnings).into_iter();
+            report.warnings.extend(warned.map(|warning| Problem::new(&source.shown(), warning)));
             bundle
         });
         read.push((source.shown(), bundle));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::admission::State;
-use crate::admission::replay::{self, Left, RecordedDecision, Replayed};
+use crate::admission::replay::{self, Left, RecordedDecision, ReplayTerms, Replayed};
 use crate::cli::render::{BOLD, DIM, GREEN, RED, YELLOW, paint, wrap};
 use crate::cli::replay::compare::{Compared, ComparedViolation, finding};
 use crate::text;
@@ -39,7 +39,7 @@ pub struct RecordReport {
 pub enum RecordOutcome {
     /// It was not judged again.
     NotJudged,
-    /// The verdict depends on a masked value.
+    /// The record does not decide it.
     Undecidable,
     /// It would be admitted.
     Admitted,
@@ -51,12 +51,12 @@ pub enum RecordOutcome {
 
 impl RecordReport {
     /// Judges the record again.
-    pub async fn of(state: &State, origin: &str, recorded: &RecordedDecision) -> Self {
-        let (replayed, left) = match replay::replay(state, recorded).await {
+    pub async fn of(state: &State, terms: ReplayTerms, origin: &str, recorded: &RecordedDecision) -> Self {
+        let (replayed, left) = match replay::replay(state, recorded, terms).await {
             Ok(replayed) => (replayed, None),
             Err(left) => {
-                let found = recorded.found();
-                (Replayed { found, hidden: Vec::new(), is_undecidable: false }, Some(left))
+                let (found, hidden, open) = (recorded.found(), Vec::new(), Vec::new());
+                (Replayed { found, hidden, open, is_undecidable: false }, Some(left))
             }
         };
         let violations = replayed.found.iter().cloned().map(finding).collect();
@@ -78,9 +78,9 @@ impl RecordReport {
         Some(format!("could not judge {} ({}) again: {}", self.object(), self.origin, left.as_str()))
     }
 
-    /// Whether the verdict depends on a masked value, or may.
-    pub fn is_open(&self) -> bool {
-        !self.compared.masked.is_empty()
+    /// Whether the record does not decide the verdict, or may not.
+    pub const fn is_open(&self) -> bool {
+        self.compared.undecidable || !self.compared.masked.is_empty()
     }
 
     fn object(&self) -> String {
@@ -102,6 +102,7 @@ impl RecordReport {
         let mut lines: Vec<String> = self.violations.iter().map(ComparedViolation::told).collect();
         lines.extend(self.compared.gone.iter().map(|gone| format!("no more: {}", gone.told())));
         lines.extend(self.reason.map(|reason| format!("not judged again: {reason}")));
+        lines.extend(self.compared.open_exceptions.iter().cloned());
         if !masked.is_empty() {
             let depends = if *undecidable { "depends" } else { "may depend" };
             lines.push(format!("the verdict {depends} on what is masked: {}", masked.join(", ")));
@@ -118,7 +119,7 @@ impl RecordReport {
 fn word(outcome: RecordOutcome) -> String {
     match outcome {
         RecordOutcome::NotJudged => paint(DIM, "not judged again"),
-        RecordOutcome::Undecidable => paint(YELLOW, "undecidable: it depends on a masked value"),
+        RecordOutcome::Undecidable => paint(YELLOW, "undecidable"),
         RecordOutcome::Admitted => paint(GREEN, "admitted"),
         RecordOutcome::Warned => paint(YELLOW, "admitted with warnings"),
         RecordOutcome::Denied => paint(RED, "denied"),

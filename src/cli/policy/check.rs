@@ -9,13 +9,16 @@ use super::opa::{Opa, OpaProblem};
 use super::{regal, trial};
 use crate::cli::args::{OutputFormat, PolicyCheckOptions};
 use crate::cli::{Error, Exit, inspect, print};
-use crate::policy::{Engine, Limits};
+use crate::policy::{Engine, Limits, PolicySet};
 use crate::text;
 
 /// What is wrong.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Report {
     problems: Vec<OpaProblem>,
+    /// What is not as the author may think, and is loaded as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// Whether regal was run.
     regal: bool,
 }
@@ -38,20 +41,23 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     let sources = &options.sources;
     let rules = trial::folder(sources)?;
     let opa = Opa::of(sources)?;
-    let mut regal = false;
+    let (mut regal, mut warnings) = (false, Vec::new());
     let mut problems = opa.check(rules, &sources.ignore, false)?;
     if problems.is_empty() {
         problems = opa.check(rules, &sources.ignore, true)?;
     }
     if problems.is_empty() {
-        problems.extend(unusable(&opa, options).await?);
+        match loaded(&opa, options).await? {
+            Ok(set) => warnings.extend(set.warnings().map(|(_, warning)| warning.to_string())),
+            Err(problem) => problems.push(problem),
+        }
         problems.extend(opa.unformatted(rules)?);
         let style = style(options)?;
         regal = style.is_some();
         problems.extend(style.into_iter().flatten());
     }
     problems.sort();
-    Ok(Report { problems, regal })
+    Ok(Report { problems, warnings, regal })
 }
 
 /// What regal objects to; `None` if it is not there, which is said unless it was named.
@@ -71,16 +77,16 @@ fn style(options: &PolicyCheckOptions) -> Result<Option<Vec<OpaProblem>>, Error>
     Ok(found)
 }
 
-/// Why the gate would not load them, if it would not.
-async fn unusable(opa: &Opa, options: &PolicyCheckOptions) -> Result<Option<OpaProblem>, Error> {
+/// The rules as the gate loads them, or why it would not.
+async fn loaded(opa: &Opa, options: &PolicyCheckOptions) -> Result<Result<PolicySet, OpaProblem>, Error> {
     let rules = options.sources.rules.display().to_string();
     let loading = (&Engine::for_command()?, Limits::default());
     match trial::compiled(opa, &options.sources, "", loading).await {
-        Ok(_) => Ok(None),
+        Ok(compiled) => Ok(Ok(compiled.set)),
         Err(Error::LoadPolicies(error)) => {
-            Ok(Some(OpaProblem::of_file(&rules, "gate_load", text::chain(&error))))
+            Ok(Err(OpaProblem::of_file(&rules, "gate_load", text::chain(&error))))
         }
-        Err(Error::RunOpa { message, .. }) => Ok(Some(OpaProblem::of_file(&rules, "opa_build", message))),
+        Err(Error::RunOpa { message, .. }) => Ok(Err(OpaProblem::of_file(&rules, "opa_build", message))),
         Err(error) => Err(error),
     }
 }
@@ -91,6 +97,9 @@ fn text(report: &Report) -> String {
         let place = if *row == 0 { String::new() } else { format!(":{row}:{column}") };
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", text::lines(&format!("{file}{place}: {message}")).replace('\n', "\n  "));
+    }
+    for warning in &report.warnings {
+        let _ = writeln!(out, "warning: {}", text::line(warning));
     }
     let _ = match report.problems.len() {
         0 => writeln!(out, "nothing is wrong"),

@@ -12,7 +12,8 @@ use super::coverage::OpaCoverage;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
-use crate::policy::signature::{Algorithm, SIGNATURES};
+use crate::policy::contents::SIGNATURES;
+use crate::policy::signature::Algorithm;
 use crate::rego::REFUSED;
 
 /// What rules may call in the gate, as `opa build --capabilities` takes it.

@@ -30,9 +30,11 @@ pub struct Compared {
     pub gone: Vec<ComparedViolation>,
     /// Violations that only say something else.
     pub reworded: Vec<ComparedViolation>,
-    /// Whether the verdict depends on a masked value.
+    /// Whether the record does not decide the verdict.
     pub undecidable: bool,
-    /// Pointers into the rules' input to masked values that a bundle reads.
+    /// Sentences about exceptions of which the record does not say whether they cover a violation.
+    pub open_exceptions: Vec<String>,
+    /// Pointers into the rules' input to masked values that a bundle reads, or that decide what becomes of a violation.
     pub masked: Vec<String>,
 }
 
@@ -65,7 +67,7 @@ impl ComparedViolation {
 impl Compared {
     /// The difference between the record and what was found again.
     pub fn of(recorded: &RecordedDecision, replayed: Replayed) -> Self {
-        let Replayed { found, hidden, is_undecidable } = replayed;
+        let Replayed { found, hidden, open, is_undecidable } = replayed;
         let before = recorded.found();
         let (was, would_be) = (word(&before), word(&found));
         let (mut gone, mut added) = apart(before, found, |one, other| one == other);
@@ -85,6 +87,7 @@ impl Compared {
             gone: gone.into_iter().map(finding).collect(),
             reworded: reworded.into_iter().map(finding).collect(),
             undecidable: is_undecidable,
+            open_exceptions: open,
             masked: hidden,
         }
     }
@@ -157,7 +160,8 @@ mod tests {
             "result": {}});
         let mut recorded: RecordedDecision = serde_json::from_value(recorded).unwrap();
         recorded.result.violations = before;
-        Compared::of(&recorded, Replayed { found, hidden: Vec::new(), is_undecidable: false })
+        let replayed = Replayed { found, hidden: Vec::new(), open: Vec::new(), is_undecidable: false };
+        Compared::of(&recorded, replayed)
     }
 
     #[test]

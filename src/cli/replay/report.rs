@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::BundleWarning;
 use super::compare::Compared;
 
 /// What became of the decisions of a log.
@@ -30,4 +31,6 @@ pub struct Report {
     pub(super) listed: Vec<Compared>,
     /// How many of them are not listed.
     pub(super) not_listed: usize,
+    /// What is not as one may think of the bundles.
+    pub(super) bundle_warnings: Vec<BundleWarning>,
 }

@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::Report;
 use super::compare::{Compared, ComparedViolation};
-use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
+use crate::cli::render::{self, BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
 use crate::text;
 
 const HEADER: [&str; 4] = ["TIME", "OBJECT", "VERDICT", "WHAT WOULD CHANGE"];
@@ -27,6 +27,7 @@ pub fn text(report: &Report, width: u16) -> String {
         let _ = writeln!(out, "… and {} more (-o json lists them)\n", more.len());
     }
     let _ = writeln!(out, "{}", summary(report));
+    out.push_str(&render::bundle_warnings(&report.bundle_warnings));
     out
 }
 
@@ -76,7 +77,8 @@ fn cells(one: &Compared) -> [String; 4] {
     if more > 0 {
         what.push(format!("… and {more} more (-o json lists them)"));
     }
-    if one.undecidable {
+    what.extend(one.open_exceptions.iter().take(MOST_FINDINGS).map(|open| format!("? {open}")));
+    if one.undecidable && !one.masked.is_empty() {
         let (shown, more) = one.masked.split_at(one.masked.len().min(MOST_FINDINGS));
         let more = if more.is_empty() { String::new() } else { format!(" … and {} more", more.len()) };
         what.push(format!("? it depends on what is masked: {}{more}", shown.join(", ")));

@@ -139,6 +139,42 @@ fn rules_that_the_gate_would_not_load_are_found_and_not_written() {
 }
 
 #[test]
+fn what_a_manifest_omits_and_the_gate_hands_over_all_the_same_is_said_to_the_author() {
+    let manifest = r#"{"metadata": {"wasmgate": {"omit": ["object", "request.uid", "workload.name"]}}}"#;
+    let whole = "\tsome key\n\tjson.marshal(input[key]) == \"x\"\n\tsome";
+    let part = "\tsome below\n\tjson.marshal(input.request[below]) == \"x\"\n\tsome";
+    for (line, message) in [
+        (
+            whole,
+            "warning: `metadata.wasmgate.omit` is not followed: rules use `input` without naming a key of it",
+        ),
+        (
+            part,
+            "warning: `metadata.wasmgate.omit` is not followed for `request.uid`: rules use the value that it is a part of",
+        ),
+    ] {
+        let folder = rules(&RULE.replace("\tsome", line), &[(".manifest", manifest)]);
+        let said = policy("check", folder.path(), &[]);
+        assert_eq!(said.code, 0, "{said:?}");
+        said.has(&[message, "\nnothing is wrong\n"]);
+        let report = policy("check", folder.path(), &["-o", "json"]).json();
+        assert_eq!(report["warnings"].as_array().unwrap().len(), 1, "{report}");
+        // And to the one who explains a pod with it.
+        let archive = folder.path().join("out.tar.gz");
+        let archive = archive.to_str().unwrap();
+        assert_eq!(policy("build", folder.path(), &["-f", archive]).code, 0);
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {containers: []}}";
+        let explain = ["explain", "--bundle", archive, "-f", "-"];
+        let said = super::pipe(&explain, pod);
+        said.has(&[&message.replace("warning: ", "warning: policy bundle `out`: ")]);
+        let report = super::pipe(&[&explain[..], &["-o", "json"]].concat(), pod).json();
+        assert_eq!(report["bundleWarnings"][0]["bundle"], "out", "{report}");
+        let said = run(&["check", "--bundle", archive]);
+        said.has(&["`metadata.wasmgate.omit` is not followed"]);
+    }
+}
+
+#[test]
 fn a_built_bundle_is_one_that_the_gate_loads_without_its_tests() {
     let test = "package rule_test\n\ntest_it if {\n\tjson.verify_schema({})[0]\n}\n";
     let folder = rules(RULE, &[("rule_test.rego", test)]);

@@ -227,7 +227,11 @@ fn explain_judges_a_recorded_decision_once_more_and_says_what_masking_leaves_ope
     // Another bundle, and what is masked.
     let ours = log.bundle("ours", EMPTY);
     let said = super::pipe(&["explain", "-f", "-", "--bundle", &ours], &validated);
-    said.has(&["undecidable: it depends on a masked value", "/object/spec/containers/0/env/0/value"]);
+    said.has(&[
+        "undecidable\n",
+        "the verdict depends on what is masked: ",
+        "/object/spec/containers/0/env/0/value",
+    ]);
     assert_eq!(said.code, 3, "{said:?}");
     // What the mutating webhook decided, and a record without what the rules read.
     let others = records(&log, |record| record.get("bundles").is_none());
@@ -286,6 +290,128 @@ fn a_long_table_says_how_much_more_there_is() {
     assert_eq!(said.out.matches("allow → deny").count(), 100);
 }
 
+/// The records of verdicts, in which an exception exempts the refused pod.
+fn exempted(log: &Log, change: impl Fn(&mut serde_json::Value)) -> String {
+    let verdicts = records(log, |record| record.get("bundles").is_some());
+    let line = |line: &str| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        for violation in record["result"]["violations"].as_array_mut().unwrap() {
+            violation["action"] = json!("audit");
+            violation["exempted"] =
+                json!({"exception": "shop/e", "reason": "why", "expiresAt": "2126-01-01T00:00:00Z"});
+            change(violation);
+        }
+        record.to_string() + "\n"
+    };
+    verdicts.lines().map(line).collect()
+}
+
+#[test]
+fn a_recorded_exemption_counts_for_what_it_exempted_then_alone() {
+    let log = Log::new();
+    let file = log.bundles.path().join("exempted.log");
+    let replayed = |lines: &str, more: &[&str]| {
+        std::fs::write(&file, lines).unwrap();
+        replay(&file, more)
+    };
+    let (unchanged, grants) = (exempted(&log, |_| {}), tempfile::tempdir().unwrap());
+    let same = replayed(&unchanged, &[]);
+    assert_eq!(same.code, 0, "{same:?}");
+    same.has(&["2 decisions: 0 would change\n"]);
+    // The exceptions that are given are all that there are.
+    let said = replayed(&unchanged, &["--grants", grants.path().to_str().unwrap()]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["allow → deny", "1 would change"]);
+    let another = "? exception shop/e exempted another violation of rule";
+    for (field, value, reason) in [
+        ("message", json!("something else"), another),
+        ("bundle", json!("other"), another),
+        ("bundle", json!(null), another),
+    ] {
+        let said = replayed(&exempted(&log, |violation| violation[field] = value.clone()), &[]);
+        assert_eq!(said.code, 3, "{field}: {said:?}");
+        said.has(&["allow → deny", reason, "1 cannot be decided"]);
+    }
+    // Of another rule it says nothing.
+    let said = replayed(&exempted(&log, |violation| violation["rule"] = json!("other")), &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+}
+
+#[test]
+fn a_recorded_exemption_counts_until_it_ends_which_is_another_time_for_replay_than_for_explain() {
+    let log = Log::new();
+    let until = |time: &str| exempted(&log, |violation| violation["exempted"]["expiresAt"] = json!(time));
+    let file = log.bundles.path().join("exempted.log");
+    std::fs::write(&file, until("2020-01-01T00:00:00Z")).unwrap();
+    let said = replay(&file, &["-o", "json"]);
+    let report = said.json();
+    let open = report["listed"][0]["openExceptions"][0].as_str().unwrap();
+    assert!(open.starts_with("exception shop/e exempted rule "), "{open}");
+    assert!(
+        open.contains(" then, and has expired on 2020-01-01T00:00:00Z; the record does not say"),
+        "{open}"
+    );
+    assert!(open.ends_with(": give the exceptions with --grants"), "{open}");
+    assert_eq!((said.code, &report["undecidable"]), (3, &json!(1)), "{report}");
+    // Made when it was in force, and over since.
+    let old = until("2020-01-02T00:00:00Z");
+    let old = old.lines().map(|line| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["timestamp"] = json!("2020-01-01T00:00:00Z");
+        record.to_string() + "\n"
+    });
+    let old: String = old.collect();
+    std::fs::write(&file, &old).unwrap();
+    assert_eq!(replay(&file, &[]).code, 0, "{:?}", replay(&file, &[]));
+    let said = super::pipe(&["explain", "-f", "-"], &old);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has(&[
+        "Pod shop/app  undecidable",
+        "exception shop/e exempted rule needs-grant then, and has expired on",
+    ]);
+}
+
+/// A revision is a text, which two bundles may have.
+#[test]
+fn what_another_bundle_of_the_same_revision_finds_is_a_change_and_not_left_to_what_is_masked() {
+    let log = Log::new();
+    let reads = format!("{NO_HELLO}\n{EMPTY}");
+    let ours = log.bundle("ours", &reads);
+    // As if a bundle of that name and revision had judged.
+    let lines = records(&log, |record| record.get("bundles").is_some());
+    let judged = |digest: Option<&str>| -> String {
+        let line = |line: &str| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(
+                record["custom"]["bundle_digests"]["baseline"].as_str().unwrap().len(),
+                64,
+                "{record}"
+            );
+            record["bundles"]["ours"] = json!({"revision": "ours"});
+            if let Some(digest) = digest {
+                record["custom"]["bundle_digests"]["ours"] = json!(digest);
+            }
+            let erased = json!(["/custom/policy_input/object/data"]);
+            record["erased"] = erased;
+            record.to_string() + "\n"
+        };
+        lines.lines().map(line).collect()
+    };
+    let file = log.bundles.path().join("judged.log");
+    for (digest, changed, undecidable) in [(Some("0"), 1, 0), (None, 0, 1)] {
+        std::fs::write(&file, judged(digest)).unwrap();
+        let report = replay(&file, &["--bundle", &ours, "-o", "json"]).json();
+        let first = report["listed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["wouldBe"] == "deny" && one["was"] == "allow")
+            .unwrap();
+        assert_eq!(first["undecidable"], json!(undecidable == 1), "{report}");
+        assert_eq!(report["changed"], json!(changed), "{digest:?}: {report}");
+    }
+}
+
 /// Nothing is admitted by a replay, so a bundle that is tried need not be signed; one that is signed must be right.
 #[test]
 fn a_signed_bundle_is_verified_where_there_is_a_key() {
@@ -308,8 +434,16 @@ fn a_signed_bundle_is_verified_where_there_is_a_key() {
     let config = at("gate.yaml");
     let tried = || log.replay(&["-c", &config, "--bundle", &bundle]);
     assert_eq!(tried().code, 3, "{:?}", tried());
+    tried().has(&["warning: policy bundle `ours`: it is not signed, and the gate would refuse it"]);
     sign("other.key");
     tried().fails(&["signature"]);
     sign("release.key");
     assert_eq!(tried().code, 3, "{:?}", tried());
+    assert!(!tried().out.contains("it is not signed"), "{:?}", tried());
+    // Those of the configuration must be signed all the same.
+    let plain = log.bundle("plain", NEVER);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("policies: {", &format!("policies: {{bundles: [{plain}], ")))
+        .unwrap();
+    tried().fails(&["policy bundle `plain` is refused: it is not signed"]);
 }

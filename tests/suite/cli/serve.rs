@@ -324,9 +324,10 @@ async fn a_start_with_a_bundle_that_lacks_a_named_rule_goes_on_with_the_kept_one
     std::fs::write(&config, text).unwrap();
     let arguments = ["--config", config.to_str().unwrap()];
     let gate = Gate::start(&arguments);
-    let is_archive =
-        |file: std::io::Result<std::fs::DirEntry>| file.unwrap().path().extension() == Some("gz".as_ref());
-    until("it to be kept", async || std::fs::read_dir(&store).is_ok_and(|mut files| files.any(is_archive)))
+    // Its record is written last.
+    let is_record =
+        |file: std::io::Result<std::fs::DirEntry>| file.unwrap().path().extension() == Some("json".as_ref());
+    until("it to be kept", async || std::fs::read_dir(&store).is_ok_and(|mut files| files.any(is_record)))
         .await;
     drop(gate);
     std::fs::rename(other, &place).unwrap();

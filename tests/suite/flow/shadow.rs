@@ -1,7 +1,8 @@
 //! Bundles in the shadow, and recorded decisions that are judged again.
 
 use serde_json::{Value, json};
-use wasmgate::admission::replay::{RecordedDecision, replay};
+use wasmgate::admission::State;
+use wasmgate::admission::replay::{Exceptions, Left, RecordedDecision, ReplayTerms, Replayed};
 use wasmgate::review::Webhook;
 
 use super::cases::{apart, shared_setup};
@@ -15,6 +16,12 @@ fn recording(setup: Setup) -> Setup {
     assert!(!setup.configuration.contains("decisionLog"));
     let configuration = format!("{}\ndecisionLog: {{policyInput: true}}\n", setup.configuration);
     Setup { configuration, ..setup }
+}
+
+/// Judges again at the time of the record, by the exceptions of the gate.
+async fn judged_again(state: &State, recorded: &RecordedDecision) -> Result<Replayed, Left> {
+    let terms = ReplayTerms { exceptions: Exceptions::Given, now: None };
+    wasmgate::admission::replay::replay(state, recorded, terms).await
 }
 
 /// Sends a case as the API server would, without the wire.
@@ -31,7 +38,7 @@ async fn differences(flow: &Flow) -> (Vec<String>, usize) {
     let state = flow.gate.state();
     for record in flow.records() {
         let recorded: RecordedDecision = serde_json::from_value(record.clone()).unwrap();
-        let Ok(replayed) = replay(&state, &recorded).await else { continue };
+        let Ok(replayed) = judged_again(&state, &recorded).await else { continue };
         judged += 1;
         if replayed.found != recorded.found() || replayed.is_undecidable || !replayed.hidden.is_empty() {
             wrong.push(format!("{replayed:?}\nwas {record}"));
@@ -166,17 +173,94 @@ async fn a_verdict_that_depends_on_a_masked_value_is_said_to_be_undecidable() {
     let recorded: RecordedDecision = serde_json::from_value(records[0].clone()).unwrap();
     let pointer = "/object/spec/containers/0/env/0/value";
     // What was found then is known; whether a value is empty is not.
-    let same = replay(&flow.gate.state(), &recorded).await.unwrap();
+    let same = judged_again(&flow.gate.state(), &recorded).await.unwrap();
     assert_eq!((same.found == recorded.found(), same.is_undecidable), (true, false));
     assert!(same.hidden.contains(&pointer.to_string()), "{same:?}");
     let empty = flow_with(&built("empty", "\"\"")).await;
-    let again = replay(&empty.gate.state(), &recorded).await.unwrap();
+    let again = judged_again(&empty.gate.state(), &recorded).await.unwrap();
     assert!(again.is_undecidable, "{again:?}");
     let bare = Flow::new(&Setup::default()).await;
-    let baseline = replay(&bare.gate.state(), &recorded).await.unwrap();
+    let baseline = judged_again(&bare.gate.state(), &recorded).await.unwrap();
     assert_eq!(
         (baseline.hidden, baseline.is_undecidable),
         (Vec::<String>::new(), false),
         "it reads no object"
     );
+}
+
+/// A record with a change, as a program that passes the log on may make it.
+fn changed(record: &Value, change: impl FnOnce(&mut Value)) -> RecordedDecision {
+    let mut record = record.clone();
+    change(&mut record);
+    serde_json::from_value(record).unwrap()
+}
+
+/// The records of the validating webhook.
+fn verdicts(flow: &Flow) -> Vec<Value> {
+    let mut records = flow.records();
+    records.retain(|record| record["path"] == "wasmgate/validate");
+    records
+}
+
+const MASKED: &str = "**REDACTED**";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_masked_as_a_whole_leaves_the_verdict_open_and_breaks_no_bundle() {
+    let flow = Flow::new(&recording(Setup::default())).await;
+    flow.admit("shop", &plain_pod("hello")).await;
+    let (record, state) = (verdicts(&flow).remove(0), flow.gate.state());
+    let same = judged_again(&state, &changed(&record, |_| {})).await.unwrap();
+    assert_eq!((same.found.len(), same.is_undecidable), (0, false));
+    // The baseline omits parts of it, and reads others.
+    let at = "/custom/policy_input/request";
+    let masked = changed(&record, |record| {
+        *record.pointer_mut(at).unwrap() = MASKED.into();
+        record["masked"] = json!([at]);
+    });
+    let erased = changed(&record, |record| {
+        record["custom"]["policy_input"].as_object_mut().unwrap().remove("request");
+        record["erased"] = json!([at]);
+    });
+    for recorded in [masked, erased] {
+        let again = judged_again(&state, &recorded).await.unwrap();
+        assert!(again.found.iter().all(|found| found.rule != "policy-error"), "{again:?}");
+        assert_eq!((again.hidden, again.is_undecidable), (vec!["/request".to_string()], true));
+    }
+    // Of what it omits nothing is known, and nothing asked.
+    let unread = changed(&record, |record| {
+        record["custom"]["policy_input"]["request"]["user"] = MASKED.into();
+        record["masked"] = json!(["/custom/policy_input/request/user"]);
+    });
+    let again = judged_again(&state, &unread).await.unwrap();
+    assert_eq!((again.hidden, again.is_undecidable), (Vec::new(), false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_label_that_says_what_is_done_leaves_a_violation_open_and_nothing_else() {
+    let flow = Flow::new(&recording(Setup::default())).await;
+    flow.admit("shop", &plain_pod("hello")).await;
+    let files = json!({"runtimeClassName": "wasmtime", "containers": [{"name": "app", "image": "images.test/files:v1"}]});
+    flow.send(Webhook::Validate, &wasm(&files)).await;
+    let label = "/workload/namespaceLabels/wasmgate.dev~1enforce";
+    let mask = |record: &mut Value| {
+        let labels = record.pointer_mut("/custom/policy_input/workload/namespaceLabels").unwrap();
+        labels["wasmgate.dev/enforce"] = MASKED.into();
+        record["masked"] = json!([format!("/custom/policy_input{label}")]);
+    };
+    let (records, state) = (verdicts(&flow), flow.gate.state());
+    let [admitted, refused] = [&records[0], &records[1]].map(|record| changed(record, mask));
+    let again = judged_again(&state, &admitted).await.unwrap();
+    assert_eq!(
+        (again.found.len(), again.hidden, again.is_undecidable),
+        (0, Vec::new(), false),
+        "no rule is broken"
+    );
+    let again = judged_again(&state, &refused).await.unwrap();
+    assert_eq!((again.hidden, again.is_undecidable), (vec![label.to_string()], true));
+    assert!(again.found.iter().any(|found| found.action.as_str() == "deny"), "the strictest is shown");
+    // Where the configuration says it, the label says nothing.
+    let mut state = State::clone(&state);
+    state.enforcement.floor = wasmgate::policy::EnforcementAction::Deny;
+    let again = judged_again(&state, &refused).await.unwrap();
+    assert_eq!((again.hidden, again.is_undecidable), (Vec::new(), false));
 }
