@@ -107,8 +107,7 @@ impl Started {
         host::link(&mut linker, memory)?;
         let instance = linker.instantiate_async(&mut *store, &program.module).await?;
         let exports = Exports::of(&instance, &mut *store, memory)?;
-        let data = serde_json::to_vec(&*program.bundle.data)?;
-        let data = exports.give(&mut store.as_context_mut(), &data).await?;
+        let data = exports.give(&mut store.as_context_mut(), program.bundle.data.as_bytes()).await?;
         store.data_mut().host.serve(Arc::clone(&program.functions), exports);
         let heap: TypedFunc<(), u32> = instance.get_typed_func(&mut *store, "opa_heap_ptr_get")?;
         let heap = heap.call_async(&mut *store, ()).await?;

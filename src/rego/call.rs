@@ -96,15 +96,24 @@ impl Call {
 
     /// The expression that a pattern in Go's grammar means.
     pub(super) fn expression(&mut self, pattern: &str) -> Result<Arc<Regex>, Failure> {
-        if let Some(known) = self.expressions.get(pattern) {
+        self.compiled(pattern, || super::expression::compile(pattern))
+    }
+
+    /// The expression of this name, which no other one has.
+    pub(super) fn compiled(
+        &mut self,
+        name: &str,
+        compile: impl FnOnce() -> Result<Regex, Failure>,
+    ) -> Result<Arc<Regex>, Failure> {
+        if let Some(known) = self.expressions.get(name) {
             return Ok(Arc::clone(known));
         }
-        let compiled = super::expression::compile(pattern)?;
+        let compiled = compile()?;
         if self.expressions.len() >= MAX_EXPRESSIONS {
             self.expressions.clear();
         }
         let compiled = Arc::new(compiled);
-        self.expressions.insert(pattern.into(), Arc::clone(&compiled));
+        self.expressions.insert(name.into(), Arc::clone(&compiled));
         Ok(compiled)
     }
 }
