@@ -1819,6 +1819,34 @@ fn what_links_of_the_image_lead_over_the_files_of_the_resolver_makes_hosts_any_h
     }
 }
 
+/// The kubelet's own `/etc/hosts` is where the image's link leads, and so is what is mounted there after it. It has no
+/// `/etc/nsswitch.conf`, so that no mount is too early to lie over that.
+#[test]
+fn a_file_of_the_resolver_is_also_where_links_of_the_image_lead_it() {
+    let hosts = ["http://payments.example:8080"];
+    let (any, named) = (["http.outbound http://*:8080"], ["http.outbound http://payments.example:8080"]);
+    let to_srv = [("/etc/hosts", "/srv/hosts"), ("/x/y", "/srv")];
+    for (links, volume, log, expected) in [
+        (&to_srv[..], None, "/srv/hosts", any),
+        (&to_srv, None, "/x/y/hosts", any),
+        (&to_srv, None, "/srv/messages", named),
+        (&to_srv, Some("/x/y"), "/log", any),
+        (&to_srv, Some("/srv/hosts"), "/log", any),
+        (&to_srv, Some("/srv/data"), "/log", named),
+        (&[("/l", "/etc/nsswitch.conf")], None, "/l", any),
+        (&[("/l", "/etc/host.conf")], None, "/l", any),
+        (&[("/l", "/etc/hosts")], None, "/l", named),
+        (&[("/l", "/etc/nsswitch.conf")], Some("/l"), "/log", named),
+    ] {
+        let mut facts = spin(with_hosts(&hosts), outgoing());
+        let link = |(from, to): &(&str, &str)| (from.to_string(), FileClass::Link { target: (*to).into() });
+        facts.files = links.iter().map(link).collect();
+        facts.volumes = volume.into_iter().map(String::from).collect();
+        let found = on("spin", &pod(&json!({"terminationMessagePath": log}), &json!({})), facts);
+        assert_eq!(beyond_start(&found), expected, "{links:?} {volume:?} {log}");
+    }
+}
+
 /// The kubelet writes the name of a pod into its `/etc/hosts`, unless `hostname` says another one.
 #[test]
 fn a_host_that_is_called_like_the_pod_is_any_host() {
