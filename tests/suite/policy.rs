@@ -529,7 +529,8 @@ async fn a_rule_that_allocates_without_end_is_stopped_and_the_next_request_is_cl
 /// Each array holds the one before it twice, so a module has few values, and who reads them all has millions.
 #[tokio::test]
 async fn values_that_stand_in_many_places_are_read_by_the_host_within_the_limits() {
-    let arrays = (1..=40).map(|step| format!("\tx{step} := [x{0}, x{0}]\n", step - 1)).collect::<String>();
+    let arrays: Vec<_> = (1..=40).map(|step| format!("\tx{step} := [x{0}, x{0}]\n", step - 1)).collect();
+    let arrays = arrays.concat();
     let source = format!(
         "violations contains {{\"rule\": \"r\", \"message\": m}} if {{\n\tx0 := [input.a]\n{arrays}\tm := json.marshal(x40)\n}}"
     );

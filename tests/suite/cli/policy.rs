@@ -322,16 +322,18 @@ fn rules_are_where_the_author_says_and_the_bundle_does_not_say_where_that_is() {
 
 #[test]
 fn what_would_be_left_out_of_the_bundle_without_a_word_is_refused() {
+    type Others = &'static [(&'static str, &'static str)];
+    type Change = Box<dyn Fn(&Path)>;
+    const LIMITS: &str = r#"{"limits": {"name": "web"}}"#;
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("away.rego"), RULE).unwrap();
     fs::create_dir(folder.path().join("more")).unwrap();
     let limited = RULE.replace("container.name == \"web\"", "container.name == data.limits.name");
-    let limits = r#"{"limits": {"name": "web"}}"#;
     let link = |name: &'static str, to: &'static str| {
         move |rules: &Path| std::os::unix::fs::symlink(to, rules.join(name)).unwrap()
     };
     let away = folder.path().join("away.rego");
-    let cases: [(&str, &str, &[(&str, &str)], Box<dyn Fn(&Path)>); 6] = [
+    let cases: [(&str, &str, Others, Change); 6] = [
         (
             "linked.rego: it is a link",
             RULE,
@@ -340,8 +342,8 @@ fn what_would_be_left_out_of_the_bundle_without_a_word_is_refused() {
         ),
         ("data.json: it is a link", RULE, &[("other", "{}")], Box::new(link("data.json", "other"))),
         ("more: it is a link", RULE, &[], Box::new(link("more", "/"))),
-        ("limits.json: rules read `data.limits`", &limited, &[("limits.json", limits)], Box::new(|_| ())),
-        ("limits.yaml: rules read `data.limits`", &limited, &[("limits.yaml", limits)], Box::new(|_| ())),
+        ("limits.json: rules read `data.limits`", &limited, &[("limits.json", LIMITS)], Box::new(|_| ())),
+        ("limits.yaml: rules read `data.limits`", &limited, &[("limits.yaml", LIMITS)], Box::new(|_| ())),
         ("smoke_test.rego: it defines `violations`", RULE, &[("smoke_test.rego", RULE)], Box::new(|_| ())),
     ];
     for (message, rule, others, make) in cases {
@@ -365,7 +367,7 @@ fn what_would_be_left_out_of_the_bundle_without_a_word_is_refused() {
     }
     // Data that the bundle has, and files that no rule reads.
     for others in
-        [[("data.json", limits), ("limits.json", limits)], [("pod.json", limits), ("data.yaml", limits)]]
+        [[("data.json", LIMITS), ("limits.json", LIMITS)], [("pod.json", LIMITS), ("data.yaml", LIMITS)]]
     {
         let folder = rules(&limited, &others);
         let said = policy("check", folder.path(), &[]);
