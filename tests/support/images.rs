@@ -377,6 +377,14 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .build(),
         ),
         (
+            "table-of-contents",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[("app.wasm", &printing), ("stargz.index.json", br#"{"version":1,"entries":[]}"#)],
+            ),
+        ),
+        (
             "resolver",
             rootfs(
                 "linux/amd64",

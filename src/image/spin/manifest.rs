@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::at::At;
 use super::listeners::Listeners;
-use super::{At, Dependencies, check_components, handed, hosts, template_variables, trigger_type};
+use super::variables::template_variables;
+use super::{Dependencies, check_components, handed, hosts, trigger_type};
 use crate::image::malformed::Malformed;
 use crate::image::outbound::OutboundHost;
 use crate::image::path;
