@@ -59,8 +59,8 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
     /// In what a program can call: whether the program can open files. In what it is handed and can do: whether it is
-    /// reached only by opening a file that the kernel shows below `/proc`, `/sys` or `/dev`; a program that opens no
-    /// file does not reach it.
+    /// reached only by way of the process that runs the program: by opening a file that the kernel shows below `/proc`, `/sys` or
+    /// `/dev`, or by SQL that this process runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opens: bool,
     /// Where it was found, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.

@@ -247,13 +247,16 @@ pub struct SpinComponent {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherited: Vec<String>,
     /// Digests (or paths) of dependency modules that run without any capability of this component. Like all others, they
-    /// must be in the image.
+    /// must be in the image. Their [`ModuleFacts`] carry this component's id and the imports that reach the host all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub isolated: Vec<String>,
+    /// Names of its imports that its dependencies satisfy, with or without interface and version. They never reach the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub satisfied: Vec<String>,
 }
 
 impl SpinComponent {
-    /// Number of hosts and templates in them, variables, stores, databases and models that it is handed.
+    /// Number of hosts and templates in them, variables, stores, databases, models and imports of others that it is handed.
     pub fn handed(&self) -> usize {
         let Self {
             allowed_outbound_hosts,
@@ -262,17 +265,37 @@ impl SpinComponent {
             ai_models,
             env,
             variables,
+            satisfied,
             ..
         } = self;
         let stores = key_value_stores.len() + sqlite_databases.len() + ai_models.len();
         let hosts: usize = allowed_outbound_hosts.iter().map(|host| 1 + host.templates()).sum();
-        hosts + stores + env.len() + variables.len()
+        hosts + stores + env.len() + variables.len() + satisfied.len()
     }
 
     /// Digests (or paths) of all its modules.
     pub fn modules(&self) -> impl Iterator<Item = &String> {
         self.digest.iter().chain(&self.inherited).chain(&self.isolated)
     }
+}
+
+/// A connection that the Spin shim itself makes for the messages of a trigger, whatever the components may reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpinListener {
+    /// Type of the trigger.
+    pub trigger: String,
+    /// The component that it starts; `None` for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// Where the shim connects to, as written.
+    pub address: String,
+    /// Names of the application variables in the address and in what is sent there: channel, topic, user, password.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
+    /// Whether Spin reads the values of the address for templates again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub twice: bool,
 }
 
 /// The locked app of a Spin image.
@@ -285,6 +308,9 @@ pub struct SpinApp {
     pub triggers: BTreeSet<String>,
     /// Its components.
     pub components: Vec<SpinComponent>,
+    /// What the shim connects to for the messages of its triggers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<SpinListener>,
 }
 
 /// Everything that is known about one image. Immutable, because it is keyed by its digest.

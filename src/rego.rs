@@ -6,12 +6,21 @@ mod call;
 mod expression;
 mod failure;
 mod json;
+mod letters;
 mod number;
 mod quote;
 mod value;
 
 pub use builtins::{BUILTINS, Builtin, CORRECTED, Correction, OwnCode, REFUSED, builtin, corrections};
-pub use call::Call;
+pub use call::{Asked, Call};
 pub use failure::Failure;
 pub use number::Number;
 pub use value::{Object, Value};
+
+/// Reads JSON as OPA does, with the text of its numbers. The error says what is wrong with it.
+pub fn read_json(text: &str) -> Result<Value, String> {
+    json::parse(text).map_err(|failure| match failure {
+        Failure::Error(reason) | Failure::Halt(reason) => reason,
+        Failure::Undefined => "it is undefined".into(),
+    })
+}

@@ -22,6 +22,9 @@ const LIGHT: usize = 16 << 10;
 /// What a step along the path of a mount counts. A mount of a real pod takes about ten.
 const STEP: usize = 8;
 
+/// The same in an image of few files.
+const STEP_IN_A_SMALL_IMAGE: usize = 2;
+
 /// What a source of Spin's `files` counts. Applications have a few.
 const LINKS_OF_A_SOURCE: usize = 64;
 
@@ -59,7 +62,7 @@ async fn programs_at(
     budget: Duration,
 ) -> Vec<Option<Program>> {
     let nothing_to_follow = facts.iter().all(Option::is_none);
-    if nothing_to_follow || weight(workload, &facts) <= LIGHT {
+    if nothing_to_follow || is_light(workload, &facts) {
         return all(workload, family, &facts, None);
     }
     let deadline = Instant::now() + budget;
@@ -88,8 +91,8 @@ pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work
     if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
         return work();
     }
-    let is_light = weight(workload, &known.collect::<Vec<_>>()) <= LIGHT;
-    let _place = if is_light { None } else { place_of(&PLACES, workload).await };
+    let facts = known.collect::<Vec<_>>();
+    let _place = if is_light(workload, &facts) { None } else { place_of(&PLACES, workload).await };
     tokio::task::block_in_place(work)
 }
 
@@ -148,6 +151,25 @@ fn crowded() -> Program {
     program::unknown(
         "the pod has more containers, volumes, variables and mounts than are followed through the files of images; split it into several",
     )
+}
+
+fn is_light(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> bool {
+    most_weight(workload, facts).is_some_and(|most| most <= LIGHT) || weight(workload, facts) <= LIGHT
+}
+
+/// How much there is to follow at most, found without following anything; `None` where an image has links or many files. In a small
+/// image a step takes a small part of what it takes in the largest, and counts less.
+fn most_weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> Option<usize> {
+    workload.images().iter().zip(facts).try_fold(0_usize, |sum, (image, facts)| {
+        let steps = match facts {
+            Some(facts) if image.role != Role::ImageVolume => {
+                Mounts::steps_without_links(facts, &mounts_of(workload, image))?
+            }
+            _ => 0,
+        };
+        let written = searched(workload, image, facts.as_deref());
+        Some(sum.saturating_add(written).saturating_add(steps.saturating_mul(STEP_IN_A_SMALL_IMAGE)))
+    })
 }
 
 /// How much there is to follow: bytes of paths, counted as often as they are followed, steps along mounts, names that are handed
@@ -311,6 +333,10 @@ mod tests {
             let weight = weight(&usual, &facts);
             assert!(weight <= LIGHT, "{containers} containers with {mounts} mounts: {weight}");
         }
+        let usual = with_mounts("shop", 3, 40);
+        let most = most_weight(&usual, &image(&usual, &[]));
+        assert!(most.is_some_and(|most| most <= LIGHT), "{most:?}");
+        assert_eq!(most_weight(&usual, &image(&usual, &[("/bin", "usr/bin")])), None);
         let long = with_mounts("shop", 1, 100);
         let target = format!("{}lib", "x/../".repeat(30));
         let adverse = image(&long, &[("/var/lib", &target)]);

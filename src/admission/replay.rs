@@ -4,6 +4,8 @@
 //! The record is masked. What a rule would have said of a masked value is not known: the document is judged with two fillings, and
 //! where they lead to different verdicts, the record does not decide it. Nor does it where a whole part of the document is masked, or
 //! where it names an exception and does not say whether that would cover what is found now.
+//!
+//! Rules that ask for the time are told that of the record. A random value is not in the record.
 
 mod exempted;
 mod masked;
@@ -11,6 +13,7 @@ mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -25,6 +28,10 @@ use crate::grant::exception::PodIdentity;
 use crate::judge::verdict::POLICY_ERROR;
 use crate::judge::{self, EnforcementLabels, ExemptionContext, JudgedViolation, Verdict};
 use crate::policy::{EnforcementAction, Violation, blames_load};
+use crate::rego::Asked;
+
+/// The longest that the API server waits for a webhook (`kubernetes:pkg/apis/admissionregistration/types.go`, `TimeoutSeconds`).
+const LONGEST_REVIEW: SignedDuration = SignedDuration::from_secs(30);
 
 /// What is read of the policies' input to apply enforcement actions and exceptions.
 #[derive(Deserialize)]
@@ -80,8 +87,10 @@ pub struct Replayed {
     pub hidden: Vec<String>,
     /// Sentences about violations of which the record does not say whether an exception covers them.
     pub open: Vec<String>,
+    /// Sentences about what the rules ask for and the record does not hold.
+    pub not_recorded: Vec<String>,
     /// Whether the record does not decide the verdict: another value leads to another one, or the same bundles find something else
-    /// than they did, or a part is masked as a whole, or something is open.
+    /// than they did, or a part is masked as a whole, or something is open or not in the record.
     pub is_undecidable: bool,
 }
 
@@ -93,6 +102,8 @@ struct Found {
     open: BTreeSet<String>,
     /// Whether masked labels of the namespace may lead to something else.
     varies: bool,
+    /// What the rules asked for that is not in the document.
+    asked: Asked,
 }
 
 /// Judges a recorded decision again.
@@ -110,7 +121,22 @@ pub async fn replay(
     let input = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
     let mut hidden = masked::read(state, recorded);
-    let Found { findings, open, varies } = found(state, recorded, terms, &facts, input).await;
+    let Found { findings, open, varies, asked } = found(state, recorded, terms, &facts, input).await;
+    let mut not_recorded = Vec::new();
+    if asked.random {
+        not_recorded
+            .push("a rule asks for a random value, and the record does not hold the one that it got".into());
+    }
+    if asked.time && terms.now.is_none() {
+        // The record is written when the review ends.
+        let begin = recorded.timestamp.checked_sub(LONGEST_REVIEW).unwrap_or(recorded.timestamp);
+        let earlier = ReplayTerms { now: Some(begin), ..terms };
+        if plain(&found(state, recorded, earlier, &facts, input).await.findings) != plain(&findings) {
+            not_recorded.push(
+                "a rule asks for the time, and the record does not hold the moment to the second".into(),
+            );
+        }
+    }
     let is_sensitive = !hidden.is_empty()
         && found(state, recorded, terms, &facts, &masked::filled(input, &hidden)).await.findings != findings;
     if !is_sensitive {
@@ -121,10 +147,15 @@ pub async fn replay(
     let beside = beside(state, recorded, varies, !findings.is_empty());
     let is_undecidable = is_sensitive
         || is_whole
-        || !(beside.is_empty() && open.is_empty())
+        || !(beside.is_empty() && open.is_empty() && not_recorded.is_empty())
         || (!hidden.is_empty() && is_unlike(state, recorded, &findings));
     hidden.extend(beside.into_iter().filter(|pointer| !hidden.contains(pointer)).collect::<Vec<_>>());
-    Ok(Replayed { found: findings, hidden, open: open.into_iter().collect(), is_undecidable })
+    Ok(Replayed { found: findings, hidden, open: open.into_iter().collect(), not_recorded, is_undecidable })
+}
+
+/// What is found, without the words.
+fn plain(found: &[RecordedFinding]) -> BTreeSet<RecordedFinding> {
+    found.iter().map(|one| RecordedFinding { message: String::new(), ..one.clone() }).collect()
 }
 
 /// What is masked and decides beside the rules what becomes of violations.
@@ -166,7 +197,8 @@ async fn found(
     input: &Map<String, Value>,
 ) -> Found {
     let Facts { workload, containers } = facts;
-    let evaluation = state.policies.evaluate(input).await;
+    let now = terms.now.unwrap_or(recorded.timestamp);
+    let evaluation = state.policies.evaluate_at(input, now).await;
     let exemption_context = ExemptionContext {
         exceptions: &state.exceptions,
         pod: PodIdentity {
@@ -175,7 +207,7 @@ async fn found(
             labels: &workload.labels,
         },
         images: containers.iter().map(|one| (one.name.as_str(), one.image.as_str())).collect(),
-        now: terms.now.unwrap_or(recorded.timestamp),
+        now,
     };
     let by = |labels: BTreeMap<String, String>| {
         let labels = EnforcementLabels::of(&labels);
@@ -187,7 +219,7 @@ async fn found(
     let mut possible = possible.into_iter().map(by);
     let strictest = possible.next().unwrap_or_default();
     let varies = possible.any(|other| other.findings != strictest.findings);
-    Found { varies, ..strictest }
+    Found { varies, asked: evaluation.asked, ..strictest }
 }
 
 fn in_form(
@@ -222,5 +254,5 @@ fn in_form(
     };
     let mut findings: Vec<_> = verdict.violations.into_iter().map(form).collect();
     findings.sort();
-    Found { findings, open, varies: false }
+    Found { findings, open, varies: false, asked: Asked::default() }
 }

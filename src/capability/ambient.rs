@@ -1,6 +1,7 @@
 //! What the runtime and the pod spec hand over, one entry each: this mount, that variable, the network. The runtime's
 //! family decides which ([`crate::runtime::Runtime::hands_over`]); this module turns them into entries.
 
+mod address;
 mod handed_over;
 mod host;
 mod plug_ins;
@@ -116,6 +117,18 @@ impl<'a> RuntimeHost<'a> {
         let asks = app.is_some_and(|app| is_started(app, handed::QUEUES, |component| self.keeps(component)));
         let sent = if asks { shim_variables::queues(self) } else { Vec::new() };
         sent.into_iter().map(|entry| resolved(self, entry)).collect()
+    }
+
+    /// Where the runtime itself connects to for messages that start the program, and what it sends there.
+    pub fn listeners(&self) -> Vec<Entry> {
+        let found =
+            if self.handover() == Handover::SpinManifest { spin::listeners(self) } else { Vec::new() };
+        found.into_iter().map(|entry| resolved(self, entry)).collect()
+    }
+
+    /// What comes with what the program can really do, by way of the runtime's own process.
+    pub fn beyond(&self, effective: &[Entry]) -> Vec<Entry> {
+        if self.handover() == Handover::SpinManifest { spin::beyond(self, effective) } else { Vec::new() }
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

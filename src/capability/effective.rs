@@ -69,6 +69,12 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
     for sent in host.telemetry().into_iter().chain(host.queues()) {
         add(&mut all, vec![sent.clone()], vec![sent]);
     }
+    let beyond = host.beyond(&all.effective);
+    for reached in host.listeners().into_iter().chain(beyond) {
+        all.requires.push(reached.clone());
+        all.ambient.push(reached.clone());
+        all.effective.push(reached);
+    }
     let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
         .into_iter()
         .chain(host.starts_layer())

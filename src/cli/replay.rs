@@ -53,7 +53,8 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
     })
 }
 
-/// The configuration, with each bundle of `--bundle` in the place of the one of its name, or beside the others.
+/// The configuration, with each bundle of `--bundle` in the place of the one of its name, or beside the others. It decides even where the
+/// former one runs in the shadow: what is asked is what it would do then. The bundles of the configuration do what they do in the gate.
 fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
     let mut gate = options.gate.clone();
     let bundles = std::mem::take(&mut gate.bundles);
@@ -68,8 +69,6 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
             None => file.policies.bundles.push(source),
         }
     }
-    // What is asked is what it would do if it decided.
-    file.policies.bundles.iter_mut().for_each(|source| source.action = None);
     build::settings_of(file, &gate)
 }
 

@@ -16,6 +16,8 @@ pub const SHARED_MEMORY: &str = "/dev/shm";
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
 const STEPS: usize = 512;
+/// Files of an image in which it is looked for links.
+const SMALL_IMAGE: usize = 256;
 /// Bytes of a place that take one step more, so that the steps bound the memory that places take too.
 const BYTES_OF_A_STEP: usize = 16;
 
@@ -161,6 +163,21 @@ impl Mounts {
         let (found, steps) = Self::counted(facts, mounts, most.min(Self::most_steps(facts, mounts.len())));
         let is_cut_short = found.lost.is_some_and(|lost| lost.why == Why::Long);
         if is_cut_short { most } else { steps }
+    }
+
+    /// No fewer steps than [`Self::new`] takes; `None` where the image has links that would be followed, or many files. Follows nothing.
+    pub fn steps_without_links(facts: &ImageFacts, mounts: &[Mount<'_>]) -> Option<usize> {
+        let is_link = |(_, class): &(String, FileClass)| {
+            matches!(class, FileClass::Link { .. } | FileClass::Varies { .. })
+        };
+        if facts.files.len() > SMALL_IMAGE || facts.files.iter().any(is_link) {
+            return None;
+        }
+        let of = |path: &str| path.split('/').count().saturating_add(path.len() / BYTES_OF_A_STEP);
+        // Each is followed twice, and cleaned of `..` once more.
+        let mounts = mounts.iter().map(|mount| of(mount.path).saturating_mul(3));
+        let volumes = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).map(|path| of(path));
+        Some(mounts.chain(volumes).fold(0, usize::saturating_add))
     }
 
     /// Where they are, and the steps that it took, of which there are so many.
@@ -554,6 +571,22 @@ mod tests {
         assert_eq!(Mounts::steps(&facts, &mounts, taken - 1), taken - 1);
         let many = vec![mount("/data", Links::None); 100_000];
         assert_eq!(Mounts::steps(&facts, &many, 1_000), 1_000);
+    }
+
+    #[test]
+    fn without_links_no_more_steps_are_taken_than_are_counted_from_the_paths_alone() {
+        let mut facts = linked(&[]);
+        facts.volumes = vec!["/data/of/the/image".into(), "/x/../y".into()];
+        facts.modules.push(ModuleFacts::blank("/app.wasm", WasmFormat::Module));
+        for paths in [&["/var/run/secrets/token", "/etc/app"][..], &["/a/../b", "//c/./d/"], &["/"], &[]] {
+            let mounts: Vec<Mount<'_>> = paths.iter().map(|path| mount(path, Links::None)).collect();
+            let taken = Mounts::counted(&facts, &mounts, Mounts::most_steps(&facts, mounts.len())).1;
+            let most = Mounts::steps_without_links(&facts, &mounts).unwrap();
+            assert!(taken <= most && most <= 4 * taken + 8, "{paths:?}: {taken} of {most}");
+        }
+        assert_eq!(Mounts::steps_without_links(&linked(&[("/l", "/opt")]), &[]), None);
+        facts.files = (0..300).map(|number| (format!("/{number:03}"), FileClass::Wasm)).collect();
+        assert_eq!(Mounts::steps_without_links(&facts, &[]), None);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl OutboundHost {
 
 impl From<String> for OutboundHost {
     fn from(written: String) -> Self {
-        let reach = if written.contains("{{") {
+        let reach = if has_template(&written) {
             OutboundReach::Template(widest(&written))
         } else {
             hosts(&written).map_or_else(|| OutboundReach::Unreadable(widest(&written)), OutboundReach::Hosts)
@@ -78,6 +78,11 @@ impl PartialEq<&str> for OutboundHost {
     fn eq(&self, written: &&str) -> bool {
         self.written == *written
     }
+}
+
+/// Whether a text has `{{ templates }}`.
+pub fn has_template(text: &str) -> bool {
+    text.contains("{{")
 }
 
 /// The patterns of an entry without templates: one of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which

@@ -1,7 +1,5 @@
 //! Paths inside an image: always absolute, never above the root, with symbolic links followed only inside the image.
 
-use std::collections::VecDeque;
-
 /// Most links that the kernel follows for one path (Linux `MAXSYMLINKS`, `path_resolution(7)`).
 pub const KERNEL_HOPS: usize = 40;
 /// Most links that a container runtime follows where it mounts (`cyphar/filepath-securejoin:join.go`, `maxSymlinkLimit`).
@@ -53,49 +51,50 @@ pub fn is_below(path: &str, folder: &str) -> bool {
 /// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
 /// where the kernel would follow too many, and for a path of more than [`MAX_LENGTH`] bytes, before links are followed or
 /// after. Takes as many steps as the path and the targets of its links have parts.
-pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
+pub fn resolve<'a>(path: &'a str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
     resolve_within(KERNEL_HOPS, path, last, link)
 }
 
 /// [`resolve`] with at most so many links; `None` where there are more.
 pub fn resolve_within<'a>(
     most: usize,
-    path: &str,
+    path: &'a str,
     last: bool,
     link: impl FnMut(&str) -> Option<&'a str>,
 ) -> Option<String> {
     if path.len() > MAX_LENGTH {
         return None;
     }
-    let todo = path.split('/').map(String::from).collect();
-    walk(most, String::new(), todo, 0, last, link)
+    walk(most, String::with_capacity(path.len().saturating_add(1)), path, 0, last, link)
 }
 
 /// The same of a link in a folder of the image, none of whose parts is a link: only its target is followed.
 pub fn resolve_link<'a>(
     most: usize,
     name: &str,
-    target: &str,
+    target: &'a str,
     link: impl FnMut(&str) -> Option<&'a str>,
 ) -> Option<String> {
     if name.len() > MAX_LENGTH {
         return None;
     }
     let folder = if target.starts_with('/') { "" } else { split(name).0.trim_end_matches('/') };
-    walk(most, folder.to_string(), target.split('/').map(String::from).collect(), 1, true, link)
+    walk(most, folder.to_string(), target, 1, true, link)
 }
 
 /// Goes on from a folder, after so many links.
 fn walk<'a>(
     most: usize,
     mut done: String,
-    mut todo: VecDeque<String>,
+    path: &'a str,
     mut hops: usize,
     last: bool,
     mut link: impl FnMut(&str) -> Option<&'a str>,
 ) -> Option<String> {
-    while let Some(part) = todo.pop_front() {
-        match part.as_str() {
+    // What is left of the path, and before it what is left of the links that led away from it, the last one first.
+    let mut todo = vec![path];
+    while let Some(part) = next_part(&mut todo) {
+        match part {
             "" | "." => continue,
             ".." => {
                 climb(&mut done);
@@ -110,11 +109,11 @@ fn walk<'a>(
         if done.len() > MAX_LENGTH {
             return None;
         }
-        if !last && todo.iter().all(String::is_empty) {
+        if !last && todo.iter().all(|rest| rest.split('/').all(str::is_empty)) {
             break;
         }
         let Some(target) = link(&done) else { continue };
-        hops += 1;
+        hops = hops.saturating_add(1);
         if hops > most {
             return None;
         }
@@ -122,11 +121,21 @@ fn walk<'a>(
         if target.starts_with('/') {
             done.clear();
         }
-        for part in target.split('/').rev() {
-            todo.push_front(part.to_string());
-        }
+        todo.push(target);
     }
     Some(if done.is_empty() { "/".into() } else { done })
+}
+
+/// Takes the next part off the last of these paths that has one.
+fn next_part<'a>(todo: &mut Vec<&'a str>) -> Option<&'a str> {
+    let path = todo.pop()?;
+    match path.split_once('/') {
+        Some((part, rest)) => {
+            todo.push(rest);
+            Some(part)
+        }
+        None => Some(path),
+    }
 }
 
 /// Removes the last part.

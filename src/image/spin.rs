@@ -8,7 +8,12 @@ use super::malformed::Malformed;
 use super::outbound::OutboundHost;
 use super::{Digest, ModuleFacts, SpinApp, SpinComponent};
 
+mod listeners;
 pub mod manifest;
+mod owned;
+
+use listeners::Listeners;
+pub(crate) use owned::for_each_owner;
 
 /// Label of the image config that names the locked app's layer.
 pub const LOCKED_APP_LABEL: &str = "com.fermyon.spin.lockedAppDigest";
@@ -46,18 +51,32 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     }
     check_components(&components)?;
     let mut triggers = BTreeSet::new();
+    let mut listeners = Listeners::default();
     for trigger in root.need("triggers")?.list()? {
         let kind = trigger_type(&trigger.need("trigger_type")?.text()?, &triggers)?;
         let id = triggered(&trigger)?;
         for component in components.iter_mut().filter(|c| id.is_none_or(|id| c.id == id)) {
             component.triggers.insert(kind.clone());
         }
+        let config = trigger.get("trigger_config")?;
+        listeners.add(&kind, id, config.as_ref(), &defaults(&root, &kind)?)?;
         triggers.insert(kind);
         add_middleware(&trigger, &mut components)?;
     }
     let name = root.get("metadata")?.map(|metadata| metadata.get("name")).transpose()?.flatten();
     let name = name.map(|name| name.text()).transpose()?.unwrap_or_default();
-    Ok(SpinApp { name, triggers, components })
+    let listeners = listeners.checked(handed(&components))?;
+    Ok(SpinApp { name, triggers, components, listeners })
+}
+
+/// What all triggers of a type have in common: `metadata.triggers`, and `metadata.trigger` of older apps
+/// (`spin:crates/app/src/lib.rs`, `get_trigger_metadata_value`).
+fn defaults<'a>(root: &At<'a>, kind: &str) -> Result<Vec<At<'a>>, Malformed> {
+    let Some(metadata) = root.get("metadata")? else { return Ok(Vec::new()) };
+    let of_kind = metadata.get("triggers")?.map(|all| all.get(kind)).transpose()?.flatten();
+    let older =
+        metadata.get("trigger")?.filter(|only| only.value.get("type").and_then(Value::as_str) == Some(kind));
+    Ok(of_kind.into_iter().chain(older).collect())
 }
 
 /// An app in one line.
@@ -68,20 +87,6 @@ pub fn describe(app: &SpinApp) -> String {
         several => format!("{several} components"),
     };
     format!("`{}` with {components}, triggered by {}", app.name, triggers.join(", "))
-}
-
-/// A copy of the module for every component that runs it, so that each is judged by what it is handed; one without an
-/// owner if no component runs it.
-pub(crate) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFacts> {
-    let runs = |component: &&SpinComponent| {
-        component.digest.iter().chain(&component.inherited).any(|source| *source == module.source)
-    };
-    let owners: Vec<String> =
-        app.components.iter().filter(runs).map(|component| component.id.clone()).collect();
-    if owners.is_empty() {
-        return vec![module];
-    }
-    owners.into_iter().map(|id| ModuleFacts { component: Some(id), ..module.clone() }).collect()
 }
 
 /// Why Spin cannot start an app whose modules were read.
@@ -128,7 +133,7 @@ fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
         let count = components.len();
         return Err(Malformed::new(format!("it has {count} components; at most {MAX_COMPONENTS} are read")));
     }
-    let handed: usize = components.iter().map(SpinComponent::handed).sum();
+    let handed = handed(components);
     if handed > MAX_HANDED {
         return Err(Malformed::new(format!(
             "it hands {handed} hosts, templates in them, variables, stores, databases and models to its components; at most {MAX_HANDED} are read"
@@ -136,6 +141,11 @@ fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
     }
     check_variables(components)?;
     check_ids(components)
+}
+
+/// How much all components are handed.
+fn handed(components: &[SpinComponent]) -> usize {
+    components.iter().map(SpinComponent::handed).sum()
 }
 
 /// What the names of variables must not begin with. The shim gives each variable of an application its value under this prefix, one
@@ -150,12 +160,18 @@ fn check_variables(components: &[SpinComponent]) -> Result<(), Malformed> {
         hosts.flat_map(|host| template_variables(host.as_str())).collect::<Vec<_>>()
     };
     for component in components {
-        let mut names = component.variables.iter().cloned().chain(of_hosts(component));
-        if let Some(name) = names.find(|name| name.to_ascii_lowercase().starts_with(VARIABLE_PREFIX)) {
-            return Err(Malformed::new(format!(
-                "it reads the variable `{name}`, which may get the value of another one: rename it, so that it does not begin with `{VARIABLE_PREFIX}`"
-            )));
+        for name in component.variables.iter().cloned().chain(of_hosts(component)) {
+            check_variable(&name)?;
         }
+    }
+    Ok(())
+}
+
+fn check_variable(name: &str) -> Result<(), Malformed> {
+    if name.to_ascii_lowercase().starts_with(VARIABLE_PREFIX) {
+        return Err(Malformed::new(format!(
+            "it reads the variable `{name}`, which may get the value of another one: rename it, so that it does not begin with `{VARIABLE_PREFIX}`"
+        )));
     }
     Ok(())
 }
@@ -205,6 +221,7 @@ fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
             .collect(),
         inherited: dependencies.inherited,
         isolated: dependencies.isolated,
+        satisfied: dependencies.names,
     })
 }
 
@@ -268,6 +285,8 @@ fn digest_of(content: &At<'_>) -> Result<String, Malformed> {
 struct Dependencies {
     inherited: Vec<String>,
     isolated: Vec<String>,
+    /// The imports that they satisfy.
+    names: Vec<String>,
 }
 
 /// Both lists as written, except for `insecure:allow-all`.
@@ -290,14 +309,16 @@ fn template_variables(text: &str) -> Vec<String> {
 /// with "granular configuration inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`,
 /// `register_dependency`), so the meaning of such a list is not known.
 fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
-    let (mut inherited, mut isolated) = (BTreeSet::new(), BTreeSet::new());
+    let (mut inherited, mut isolated, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for (name, value) in at.get("dependencies")?.map(|all| all.map()).transpose()?.into_iter().flatten() {
+        names.push(name.clone());
         let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
         let list = if inherits(&dependency)? { &mut inherited } else { &mut isolated };
         list.insert(digest(&dependency)?);
     }
     inherited.extend(middleware(at)?);
-    Ok(Dependencies { inherited: inherited.into_iter().collect(), isolated: isolated.into_iter().collect() })
+    let (inherited, isolated) = (inherited.into_iter().collect(), isolated.into_iter().collect());
+    Ok(Dependencies { inherited, isolated, names })
 }
 
 fn inherits(dependency: &At<'_>) -> Result<bool, Malformed> {

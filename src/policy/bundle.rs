@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
 use super::memory::raise_minimum;
 use super::{Contents, Error};
-use crate::text;
+use crate::{rego, text};
 
 /// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
@@ -56,8 +56,8 @@ pub struct Bundle {
     pub revision: String,
     /// Bytes of `policy.wasm`.
     pub(super) module: Arc<[u8]>,
-    /// `data` of the rules.
-    pub(super) data: Arc<Value>,
+    /// `data` of the rules, as a module reads it.
+    pub(super) data: Arc<str>,
     /// Top-level keys of the input that no rule reads, so that the gate need not pass them.
     pub(super) omit: Arc<Omit>,
     /// Place in the order of the bundles of this name; a later one has a higher number.
@@ -171,11 +171,11 @@ impl Bundle {
         raise_minimum(&mut module);
         let manifest = manifest(name, files)?;
         let data = files.file("data.json").ok_or_else(|| Error::FindData { bundle: name.into() })?;
-        let data: Value = parse(name, "data.json", data)?;
-        if !data.is_object() {
-            let reason = "expected an object".into();
-            return Err(Error::ParseFile { bundle: name.into(), file: "data.json", reason });
-        }
+        let data = data_of(data).map_err(|reason| Error::ParseFile {
+            bundle: name.into(),
+            file: "data.json",
+            reason: text::excerpt(&reason, 200),
+        })?;
         let GateMetadata { name: _, omit, sequence, cases, rules } = manifest.metadata.wasmgate;
         let at_entry_point = match manifest.wasm.as_slice() {
             [only] => only.annotations.as_slice(),
@@ -208,7 +208,7 @@ impl Bundle {
             name: name.into(),
             revision: manifest.revision,
             module: module.into(),
-            data: Arc::new(data),
+            data,
             omit: Arc::new(omit),
             sequence,
             annotations: annotations.into(),
@@ -227,6 +227,16 @@ fn parse<'a, T: Deserialize<'a>>(bundle: &str, file: &'static str, bytes: &'a [u
         // It may repeat what the file says.
         reason: text::excerpt(&error.to_string(), 200),
     })
+}
+
+/// `data.json` with the text of each number, as OPA keeps it: a float would be another number.
+fn data_of(bytes: &[u8]) -> Result<Arc<str>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let data = rego::read_json(text)?;
+    if !matches!(data, rego::Value::Object(_)) {
+        return Err("expected an object".into());
+    }
+    Ok(data.to_module_text().into())
 }
 
 fn manifest(bundle: &str, files: &Contents) -> Result<BundleManifest, Error> {
@@ -251,4 +261,18 @@ pub fn name_of(path: &Path) -> String {
 /// The name of an archive without its ending.
 pub fn without_ending(name: &str) -> &str {
     name.strip_suffix(".tar.gz").or_else(|| name.strip_suffix(".tgz")).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_data_keep_their_text_and_of_equal_keys_the_last_counts() {
+        let data = |text: &str| data_of(text.as_bytes()).map(|data| data.to_string());
+        let exact = r#"{"big":123456789012345678901234567890,"list":[1.50,1e3,1.0]}"#;
+        assert_eq!(data(exact).as_deref(), Ok(exact));
+        assert_eq!(data(r#"{"a": 1, "a": 2}"#).as_deref(), Ok(r#"{"a":2}"#));
+        assert!(data("[1]").is_err() && data("{").is_err() && data_of(b"{\"a\":\"\xff\"}").is_err());
+    }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use wasmtime::{Config, Module, OptLevel};
 
 use super::Error;
@@ -88,11 +89,13 @@ impl Engine {
     }
 }
 
-/// When work on a separate thread must stop, even if it is not finished.
+/// When work on a separate thread must stop, even if it is not finished, and what time it is for the rules.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     /// Latest time.
     pub deadline: Instant,
+    /// The time that rules are told; `None` for that of the clock.
+    pub now: Option<Timestamp>,
     abandoned: Arc<AtomicBool>,
 }
 
@@ -100,7 +103,7 @@ impl Stop {
     /// Stops at `deadline`, or earlier when the guard is dropped.
     pub fn at(deadline: Instant) -> (Self, AbandonOnDrop) {
         let abandoned = Arc::new(AtomicBool::new(false));
-        (Self { deadline, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
+        (Self { deadline, now: None, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
     }
 
     /// Whether it has to end now.

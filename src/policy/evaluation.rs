@@ -1,6 +1,7 @@
 //! What all bundles found on one input.
 
 use super::Violation;
+use crate::rego::Asked;
 
 /// A bundle that could not be evaluated, which counts as a denial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Evaluation {
     pub failures: Vec<BundleFailure>,
     /// Whether every bundle had found this on the same input before, and none was run.
     pub is_cached: bool,
+    /// What the rules asked for that is not in the input: at another time they may find something else.
+    pub asked: Asked,
 }
 
 /// What one bundle found.
@@ -38,6 +41,7 @@ pub(super) struct Found {
     pub violations: Vec<Violation>,
     /// Whether it had found that before.
     pub is_cached: bool,
+    pub asked: Asked,
 }
 
 impl Evaluation {
@@ -48,9 +52,11 @@ impl Evaluation {
         let mut evaluation = Self { is_cached, ..Self::default() };
         for (name, outcome) in outcomes {
             match outcome {
-                Ok(found) => evaluation.violations.extend(
-                    found.violations.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one }),
-                ),
+                Ok(found) => {
+                    evaluation.asked = evaluation.asked.or(found.asked);
+                    let named = |one| Violation { bundle: Some(name.clone()), ..one };
+                    evaluation.violations.extend(found.violations.into_iter().map(named));
+                }
                 Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
             }
         }

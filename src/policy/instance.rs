@@ -12,6 +12,7 @@ use super::host;
 use super::locations::{self, RuleLocations};
 use super::program::CheckedModule;
 use super::store::{EvaluationBudget, Exports, describe, store, timed_out};
+use crate::rego::Asked;
 
 /// Most growth of an instance's memory since its start, in bytes; an instance that grew more is not used again.
 const MAX_GROWTH: usize = 4 << 20;
@@ -78,9 +79,9 @@ impl Instance {
         describe(error, self.store.data()) + &locations::in_rules(&self.locations.rules_at(&stack(error)))
     }
 
-    /// Whether the last evaluation follows from its input alone.
-    pub fn is_repeatable(&self) -> bool {
-        self.store.data().host.call.is_repeatable()
+    /// What the last evaluation asked for that does not follow from its input.
+    pub fn asked(&self) -> Asked {
+        self.store.data().host.call.asked()
     }
 
     /// Linear memory, in bytes.
@@ -106,8 +107,7 @@ impl Started {
         host::link(&mut linker, memory)?;
         let instance = linker.instantiate_async(&mut *store, &program.module).await?;
         let exports = Exports::of(&instance, &mut *store, memory)?;
-        let data = serde_json::to_vec(&*program.bundle.data)?;
-        let data = exports.give(&mut store.as_context_mut(), &data).await?;
+        let data = exports.give(&mut store.as_context_mut(), program.bundle.data.as_bytes()).await?;
         store.data_mut().host.serve(Arc::clone(&program.functions), exports);
         let heap: TypedFunc<(), u32> = instance.get_typed_func(&mut *store, "opa_heap_ptr_get")?;
         let heap = heap.call_async(&mut *store, ()).await?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, join_all, select};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -24,6 +25,7 @@ use super::locations;
 use super::program::CheckedModule;
 use super::verdicts::{BundleId, VerdictCounts, Verdicts};
 use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome, store};
+use crate::rego::Asked;
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
 /// needs time.
@@ -84,8 +86,8 @@ impl Loaded {
 /// What an evaluation came to.
 struct Ran {
     violations: Vec<Violation>,
-    /// Whether it would come to the same again.
-    is_repeatable: bool,
+    /// What it asked for that does not follow from its input.
+    asked: Asked,
 }
 
 /// One loaded bundle and its instances.
@@ -210,6 +212,14 @@ impl PolicySet {
         self.evaluate_for(&Arc::from(""), input).await
     }
 
+    /// The same for rules that ask for the time, and are told this one.
+    pub async fn evaluate_at<I: Serialize + Sync>(&self, input: &I, now: Timestamp) -> Evaluation {
+        let bundles: Vec<_> = self.bundles(false).collect();
+        let (mut stop, _guard) = Stop::at(Instant::now() + self.limits.time);
+        stop.now = Some(now);
+        self.evaluate_until(&bundles, &Arc::from(""), input, &stop).await
+    }
+
     /// The same in the line of this namespace.
     async fn evaluate_for<I: Serialize + Sync>(&self, namespace: &Arc<str>, input: &I) -> Evaluation {
         self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), namespace, input).await
@@ -258,12 +268,22 @@ impl PolicySet {
         input: &I,
     ) -> Evaluation {
         let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
+        self.evaluate_until(bundles, namespace, input, &stop).await
+    }
+
+    async fn evaluate_until<I: Serialize + Sync>(
+        &self,
+        bundles: &[&Arc<LoadedBundle>],
+        namespace: &Arc<str>,
+        input: &I,
+        stop: &Stop,
+    ) -> Evaluation {
         let inputs = inputs(bundles, input);
         // Concurrently, so that a bundle that never ends does not use up the others' time.
         let runs = bundles
             .iter()
             .zip(inputs)
-            .map(|(loaded, input)| self.find_or_run(loaded, namespace, input, &stop));
+            .map(|(loaded, input)| self.find_or_run(loaded, namespace, input, stop));
         let outcomes = bundles.iter().zip(join_all(runs).await).map(|(loaded, outcome)| {
             (&loaded.program.bundle.name, outcome.map(|found| loaded.annotated(found)))
         });
@@ -284,13 +304,14 @@ impl PolicySet {
         if let Some(key) = &key
             && let Some(found) = Box::pin(self.verdicts.find(key)).await
         {
-            return Ok(Found { violations: found.to_vec(), is_cached: true });
+            // What asks for anything is not kept.
+            return Ok(Found { violations: found.to_vec(), is_cached: true, asked: Asked::default() });
         }
         let ran = self.run(loaded, namespace, input, stop).await?;
-        if let Some(key) = key.filter(|_| ran.is_repeatable) {
+        if let Some(key) = key.filter(|_| ran.asked.is_nothing()) {
             Box::pin(self.verdicts.keep(key, &ran.violations)).await;
         }
-        Ok(Found { violations: ran.violations, is_cached: false })
+        Ok(Found { violations: ran.violations, is_cached: false, asked: ran.asked })
     }
 
     /// Waits for a permit, and runs one bundle.
@@ -421,27 +442,27 @@ impl LoadedBundle {
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
     fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
-        let (result_set, is_repeatable) = self.result_set(self.entrypoint, input, limits, stop)?;
-        Ok(Ran { violations: outcome::violations(&result_set)?, is_repeatable })
+        let (result_set, asked) = self.result_set(self.entrypoint, input, limits, stop)?;
+        Ok(Ran { violations: outcome::violations(&result_set)?, asked })
     }
 
-    /// The result set of an entry point, and whether it follows from the input alone.
+    /// The result set of an entry point, and what it asked for that does not follow from the input.
     fn result_set(
         &self,
         entrypoint: i32,
         input: &str,
         limits: Limits,
         stop: &Stop,
-    ) -> Result<(Value, bool), String> {
+    ) -> Result<(Value, Asked), String> {
         let mut instance = match self.take() {
             Some(instance) => instance,
             None => self.caught(|| Instance::start(&self.program, limits, stop))?,
         };
         // An instance that failed is not put back.
         let result_set = self.caught(|| instance.evaluate(entrypoint, input, limits, stop))?;
-        let is_repeatable = instance.is_repeatable();
+        let asked = instance.asked();
         self.put_back(instance);
-        Ok((result_set, is_repeatable))
+        Ok((result_set, asked))
     }
 
     /// Runs `work`. A panic in a host function makes the evaluation of this bundle fail and does not stop the gate. The

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use wasmtime::{AsContextMut, Memory, ResourceLimiter, Store, StoreContextMut, Trap, TypedFunc};
 
 use super::Limits;
@@ -139,7 +140,7 @@ impl WasmHost {
 
     /// Begins an evaluation.
     pub fn begin(&mut self, strict: bool, max_bytes: usize, stop: &Stop) {
-        let now = jiff::Timestamp::now().as_nanosecond();
+        let now = stop.now.unwrap_or_else(Timestamp::now).as_nanosecond();
         self.call.begin(i64::try_from(now).unwrap_or(i64::MAX), max_bytes);
         self.orders.clear();
         (self.owed, self.strict, self.timed_out) = (0, strict, false);

@@ -7,6 +7,7 @@ mod clock;
 mod crypto;
 mod encoding;
 mod float;
+mod glob;
 mod globs;
 mod identity;
 mod layout;
@@ -188,7 +189,6 @@ const fn checked(
 
 /// The functions whose calls go to the host although the module has code for them.
 pub const CORRECTED: &[Correction] = &[
-    checked("opa_glob_match", "glob.match", globs::check),
     Correction {
         function: "opa_value_get",
         builtin: Builtin::new("array[place]", numbers::place),
@@ -204,6 +204,10 @@ pub const CORRECTED: &[Correction] = &[
     instead("builtin_object_union_n", "object.union_n", objects::union_n),
     instead("builtin_json_filter", "json.filter", paths::filter),
     instead("builtin_json_remove", "json.remove", paths::remove),
+    instead("opa_agg_sum", "sum", numbers::sum),
+    instead("opa_glob_match", "glob.match", glob::matches),
+    instead("opa_strings_substring", "substring", strings::substring),
+    instead("opa_to_number", "to_number", numbers::to_number),
     instead("opa_cidr_contains", "net.cidr_contains", net::contains),
     instead("opa_cidr_intersects", "net.cidr_intersects", net::intersects),
     instead("opa_json_is_valid", "json.is_valid", encoding::json_is_valid),
@@ -251,7 +255,6 @@ const CHECKED: &[Correction] = &[
     checked("opa_agg_max", "max", checks::items),
     checked("opa_agg_min", "min", checks::items),
     checked("opa_agg_sort", "sort", checks::items),
-    checked("opa_agg_sum", "sum", checks::numbers),
     checked("opa_array_concat", "array.concat", checks::two_arrays),
     checked("opa_array_flatten", "array.flatten", checks::array),
     checked("opa_array_reverse", "array.reverse", checks::array),
@@ -265,7 +268,6 @@ const CHECKED: &[Correction] = &[
     checked("opa_strings_reverse", "strings.reverse", checks::text),
     checked("opa_strings_split", "split", checks::two_texts),
     checked("opa_strings_startswith", "startswith", checks::two_texts),
-    checked("opa_strings_substring", "substring", checks::part),
     checked("opa_strings_trim", "trim", checks::two_texts),
     checked("opa_strings_trim_left", "trim_left", checks::two_texts),
     checked("opa_strings_trim_prefix", "trim_prefix", checks::two_texts),
@@ -273,7 +275,6 @@ const CHECKED: &[Correction] = &[
     checked("opa_strings_trim_space", "trim_space", checks::text),
     checked("opa_strings_trim_suffix", "trim_suffix", checks::two_texts),
     checked("opa_strings_upper", "upper", checks::text),
-    checked("opa_to_number", "to_number", checks::number_like),
 ];
 
 /// What is changed about a module. In strict mode the host sees every error: it computes what the module has no errors for, and looks at

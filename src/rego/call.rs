@@ -18,6 +18,28 @@ pub(super) const VALUE_BYTES: usize = 32;
 /// How a call ends.
 pub(super) type Outcome = Result<Value, Failure>;
 
+/// What an evaluation asked for that does not follow from its input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The time.
+    pub time: bool,
+    /// A random value.
+    pub random: bool,
+}
+
+impl Asked {
+    /// Whether the evaluation follows from its input.
+    pub const fn is_nothing(self) -> bool {
+        !(self.time || self.random)
+    }
+
+    /// What either of two evaluations asked for.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self { time: self.time || other.time, random: self.random || other.random }
+    }
+}
+
 /// What the calls of one evaluation share.
 #[derive(Debug, Default)]
 pub struct Call {
@@ -27,8 +49,8 @@ pub struct Call {
     pub max_bytes: usize,
     /// Random values by what they were asked for with: the same in one evaluation.
     drawn: BTreeMap<String, Value>,
-    /// Whether a call of this evaluation asked for the time or for a random value.
-    varies: bool,
+    /// What the calls of this evaluation asked for.
+    asked: Asked,
     /// Expressions by their text, kept from one evaluation to the next.
     expressions: HashMap<String, Arc<Regex>>,
 }
@@ -44,23 +66,23 @@ impl Call {
         self.now = now;
         self.max_bytes = max_bytes;
         self.drawn.clear();
-        self.varies = false;
+        self.asked = Asked::default();
     }
 
-    /// Whether the evaluation so far follows from its input: no call asked for the time or for a random value.
-    pub const fn is_repeatable(&self) -> bool {
-        !self.varies
+    /// What the evaluation asked for so far that does not follow from its input.
+    pub const fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// Now. There is no other clock for a function, so that an evaluation knows whether it has looked.
     pub(super) const fn now(&mut self) -> i64 {
-        self.varies = true;
+        self.asked.time = true;
         self.now
     }
 
     /// The random value of this name: drawn once in an evaluation.
     pub(super) fn random(&mut self, name: String, draw: impl FnOnce() -> Value) -> Value {
-        self.varies = true;
+        self.asked.random = true;
         self.drawn.entry(name).or_insert_with(draw).clone()
     }
 
@@ -74,15 +96,24 @@ impl Call {
 
     /// The expression that a pattern in Go's grammar means.
     pub(super) fn expression(&mut self, pattern: &str) -> Result<Arc<Regex>, Failure> {
-        if let Some(known) = self.expressions.get(pattern) {
+        self.compiled(pattern, || super::expression::compile(pattern))
+    }
+
+    /// The expression of this name, which no other one has.
+    pub(super) fn compiled(
+        &mut self,
+        name: &str,
+        compile: impl FnOnce() -> Result<Regex, Failure>,
+    ) -> Result<Arc<Regex>, Failure> {
+        if let Some(known) = self.expressions.get(name) {
             return Ok(Arc::clone(known));
         }
-        let compiled = super::expression::compile(pattern)?;
+        let compiled = compile()?;
         if self.expressions.len() >= MAX_EXPRESSIONS {
             self.expressions.clear();
         }
         let compiled = Arc::new(compiled);
-        self.expressions.insert(pattern.into(), Arc::clone(&compiled));
+        self.expressions.insert(name.into(), Arc::clone(&compiled));
         Ok(compiled)
     }
 }

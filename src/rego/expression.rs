@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::failure::Failure;
+use super::letters;
 
 /// Bytes of a compiled expression.
 const MAX_COMPILED: usize = 4 << 20;
@@ -30,6 +31,11 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, Failure> {
     if translator.deepest > MAX_NESTED {
         return Err(too_large());
     }
+    if translator.has_surrogates {
+        let message =
+            format!("the regular expression `{pattern}` has a surrogate in a class, which is not read here");
+        return Err(Failure::Halt(message));
+    }
     match RegexBuilder::new(&translator.out).size_limit(MAX_COMPILED).build() {
         Ok(compiled) => Ok(compiled),
         Err(regex::Error::CompiledTooBig(_)) => Err(too_large()),
@@ -47,6 +53,7 @@ fn translate(pattern: &str) -> Result<Translator<'_>, String> {
         deepest: 0,
         names: 0,
         repeats: Repeats::default(),
+        has_surrogates: false,
     };
     while !translator.rest.is_empty() {
         translator.step()?;
@@ -74,6 +81,8 @@ struct Translator<'a> {
     /// Groups with a name so far.
     names: u32,
     repeats: Repeats,
+    /// Whether a class has a surrogate, which may begin or end a range.
+    has_surrogates: bool,
 }
 
 /// How often parts are repeated by all repetitions around them, which Go bounds (`regexp/syntax:repeatIsValid`).
@@ -253,10 +262,10 @@ impl Translator<'_> {
         } else {
             self.repeats.open();
         }
-        if flags.is_empty() && closes {
-            return Err("missing argument to repetition operator: `?`".into());
-        }
         self.rest = after.get(1..).unwrap_or_default();
+        if flags.is_empty() && closes {
+            return Ok(());
+        }
         let _ = write!(self.out, "(?{flags}{}", if closes { ')' } else { ':' });
         Ok(())
     }
@@ -270,9 +279,6 @@ impl Translator<'_> {
                 self.repeats.part();
                 self.repeatable = Repeatable::Yes;
             }
-            return Ok(());
-        }
-        if self.eat("E") {
             return Ok(());
         }
         self.repeats.part();
@@ -294,6 +300,7 @@ impl Translator<'_> {
                 let _ = write!(self.out, "[{}{class}]", if negated { "^" } else { "" });
             }
             Escaped::Unicode(text) => self.out.push_str(&text),
+            Escaped::Surrogate => self.out.push_str("\\P{any}"),
             Escaped::Letter(letter) => push_literal(&mut self.out, letter),
         }
         Ok(())
@@ -340,11 +347,10 @@ impl Translator<'_> {
             Some(name) => (name.to_string(), !negated),
             None => (name, negated),
         };
-        if name.is_empty() || !name.chars().all(|letter| letter == '_' || letter.is_ascii_alphanumeric()) {
-            return Err(format!("invalid character class range: `\\p{{{name}}}`"));
-        }
-        // Go's name for every letter there is.
-        let name = if name == "Any" { "any".into() } else { name };
+        let class = letters::class(&name);
+        let name = class.ok_or_else(|| format!("invalid character class range: `\\p{{{name}}}`"))?;
+        let (name, negated) =
+            name.strip_prefix('^').map_or((name.as_str(), negated), |name| (name, !negated));
         Ok(Escaped::Unicode(format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' })))
     }
 
@@ -360,6 +366,10 @@ impl Translator<'_> {
         };
         let valid = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let code = valid.then(|| u32::from_str_radix(digits, 16).ok()).flatten();
+        // No text has a surrogate.
+        if code.is_some_and(|code| (0xd800..0xe000).contains(&code)) {
+            return Ok(Escaped::Surrogate);
+        }
         let letter = code.and_then(char::from_u32);
         letter.map(Escaped::Letter).ok_or_else(|| format!("invalid escape sequence: `\\x{digits}`"))
     }
@@ -413,6 +423,9 @@ impl Translator<'_> {
         if self.rest.starts_with('-') && !self.rest.starts_with("-]") {
             self.take();
             let high = self.class_letter()?.filter(|high| *high >= low);
+            if self.has_surrogates {
+                return Ok(());
+            }
             let high = high.ok_or_else(|| format!("invalid character class range: `{low}-`"))?;
             self.out.push('-');
             push_in_class(&mut self.out, high);
@@ -433,6 +446,7 @@ impl Translator<'_> {
                 let _ = write!(self.out, "[^{class}]");
             }
             Escaped::Unicode(text) => self.out.push_str(&text),
+            Escaped::Surrogate => self.has_surrogates = true,
         }
         Ok(None)
     }
@@ -442,6 +456,7 @@ enum Escaped {
     /// What a class lists, and whether it means all else.
     Class(&'static str, bool),
     Unicode(String),
+    Surrogate,
     Letter(char),
 }
 
@@ -490,6 +505,11 @@ mod tests {
             ("^((a{2}){0}){1000}$", "", true),
             ("^(a*){1000}$", "a", true),
             ("[[:foo]", ":", true),
+            ("(?)a", "a", true),
+            (r"^\p{Greek}\p{lu}\p{Uppercase_Letter}$", "αAA", true),
+            (r"\p{Cs}", "a", false),
+            (r"^\P{Cs}$", "a", true),
+            (r"\x{d800}", "a", false),
         ];
         for (pattern, text, matches) in cases {
             assert_eq!(compile(pattern).unwrap().is_match(text.as_bytes()), matches, "{pattern} {text}");
@@ -522,6 +542,11 @@ mod tests {
             "((a{100}){10}){10}",
             "(a{501}|b){2,}",
             "[[:foo:]]",
+            r"^\p{Alphabetic}+$",
+            r"\p{White_Space}",
+            r"\p{Latn}",
+            r"a\E",
+            r"\Qa\E\E",
             "[[:ALPHA:]]",
         ];
         for pattern in wrong {
@@ -532,7 +557,7 @@ mod tests {
     #[test]
     fn what_go_reads_and_is_too_large_here_ends_the_evaluation() {
         let nested = format!("{}a{}", "(".repeat(201), ")".repeat(201));
-        for pattern in [r"(\pL{1000}){1}", r"[\pL\pN]{900}", &nested] {
+        for pattern in [r"(\pL{1000}){1}", r"[\pL\pN]{900}", r"[\x{d7ff}-\x{dfff}]", &nested] {
             assert!(matches!(compile(pattern), Err(Failure::Halt(_))), "{pattern}");
         }
         assert!(compile(&format!("{}a", "(?i)".repeat(300))).is_ok());

@@ -1,17 +1,35 @@
 //! JSON as Go's `encoding/json` reads it: strictly, with the text of numbers kept, the last of equal keys taken.
 
+use super::failure::Failure;
 use super::number::Number;
 use super::value::{Object, Value};
 
 /// Nesting depth of arrays and objects; Go stops at 10 000.
 const MAX_DEPTH: usize = 256;
+/// Larger and smaller powers of ten are no numbers in OPA (`open-policy-agent/opa:v1/ast/term.go`, `maxNumberExp`, a power of two).
+const OPAS_MAX_POWER: i64 = 30_104;
+/// Up to this one it is certain that they are.
+const MAX_POWER: i64 = 30_102;
 
-/// Reads one value and nothing after it. The error says what is wrong.
-pub(super) fn parse(text: &str) -> Result<Value, String> {
+/// Reads one value and nothing after it. What is no JSON is an error of the call; what Go reads and is not read here ends the evaluation,
+/// since undefined would be another answer than Go's, and the author of a text that a rule reads might ask for it.
+pub(super) fn parse(text: &str) -> Result<Value, Failure> {
     let mut reader = Reader { text, at: 0 };
     let value = reader.value(0)?;
     reader.blanks();
     if reader.at < text.len() { Err(reader.wrong("more than one value")) } else { Ok(value) }
+}
+
+/// The power of ten that is just above a number with an exponent: what is written without one is not bounded.
+fn power_of_ten(text: &str) -> Option<i64> {
+    let (mantissa, exponent) = text.split_once(['e', 'E'])?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let whole = whole.trim_start_matches('-');
+    let first = whole.bytes().chain(fraction.bytes()).position(|digit| digit != b'0')?;
+    let exponent =
+        exponent.parse::<i64>().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
+    let digits = i64::try_from(whole.len()).ok()?.saturating_sub(i64::try_from(first).ok()?);
+    Some(exponent.saturating_add(digits))
 }
 
 struct Reader<'a> {
@@ -28,8 +46,12 @@ impl<'a> Reader<'a> {
         self.rest().chars().next()
     }
 
-    fn wrong(&self, what: &str) -> String {
-        format!("{what} at byte {}", self.at)
+    fn wrong(&self, what: &str) -> Failure {
+        Failure::Error(format!("invalid JSON: {what} at byte {}", self.at))
+    }
+
+    fn not_here(&self, what: &str) -> Failure {
+        Failure::Halt(format!("JSON with {what} at byte {} is not read here", self.at))
     }
 
     fn blanks(&mut self) {
@@ -46,9 +68,9 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, String> {
+    fn value(&mut self, depth: usize) -> Result<Value, Failure> {
         if depth > MAX_DEPTH {
-            return Err(self.wrong("values are nested too deeply"));
+            return Err(self.not_here(&format!("more than {MAX_DEPTH} values within one another")));
         }
         self.blanks();
         match self.peek() {
@@ -63,7 +85,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Value, String> {
+    fn array(&mut self, depth: usize) -> Result<Value, Failure> {
         let mut items = Vec::new();
         self.eat("[");
         self.blanks();
@@ -82,7 +104,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, String> {
+    fn object(&mut self, depth: usize) -> Result<Value, Failure> {
         let mut members = Object::new();
         self.eat("{");
         self.blanks();
@@ -110,19 +132,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn number(&mut self) -> Result<Value, String> {
+    fn number(&mut self) -> Result<Value, Failure> {
         let length = number_length(self.rest()).ok_or_else(|| self.wrong("no number"))?;
         let text = self.rest().get(..length).unwrap_or_default();
         let number = Number::from_text(text);
-        // An exponent beyond what OPA computes with.
-        if number.to_ratio().is_none() {
+        let power = power_of_ten(text).map(i64::saturating_abs);
+        if power.is_some_and(|power| power > OPAS_MAX_POWER) {
             return Err(self.wrong("a number beyond all bounds"));
+        }
+        if power.is_some_and(|power| power > MAX_POWER) || number.to_ratio().is_none() {
+            return Err(self.not_here("a number near OPA's bounds"));
         }
         self.at = self.at.saturating_add(length);
         Ok(Value::Number(number))
     }
 
-    fn string(&mut self) -> Result<String, String> {
+    fn string(&mut self) -> Result<String, Failure> {
         self.eat("\"");
         let mut found = String::new();
         loop {
@@ -137,7 +162,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn escape(&mut self) -> Result<char, String> {
+    fn escape(&mut self) -> Result<char, Failure> {
         let letter = self.peek().ok_or_else(|| self.wrong("a text that does not end"))?;
         self.at = self.at.saturating_add(letter.len_utf8());
         Ok(match letter {
@@ -153,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Half a pair becomes the replacement character, as in Go.
-    fn unicode(&mut self) -> Result<char, String> {
+    fn unicode(&mut self) -> Result<char, Failure> {
         let high = self.hex()?;
         if !(0xd800..0xdc00).contains(&high) {
             return Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER));
@@ -170,7 +195,7 @@ impl<'a> Reader<'a> {
         Ok(char::REPLACEMENT_CHARACTER)
     }
 
-    fn hex(&mut self) -> Result<u32, String> {
+    fn hex(&mut self) -> Result<u32, Failure> {
         let digits =
             self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
@@ -201,6 +226,22 @@ pub(super) fn number_length(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The author of a text that a rule reads could make the rule undefined otherwise.
+    #[test]
+    fn what_go_reads_and_is_not_read_here_ends_the_evaluation() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(&nested(MAX_DEPTH)).is_ok());
+        for text in [nested(300), format!(r#"{{"a": {}, "b": 1}}"#, nested(300)), "1e30102".into()] {
+            assert!(matches!(parse(&text), Err(Failure::Halt(_))));
+        }
+        for text in ["[1,", "1e30105", "-1.5e99999999999999999999", "1e-40000"] {
+            assert!(matches!(parse(text), Err(Failure::Error(_))), "{text}");
+        }
+        for text in ["1e30000", "0e99999", "0.001e-30000", "1e-30000"] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+    }
 
     #[test]
     fn what_go_refuses_is_refused() {

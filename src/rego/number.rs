@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 
 use num_bigint::{BigInt, BigUint, Sign};
 
-/// A decimal exponent beyond this is not written out: the digits would fill the memory.
-const MAX_EXPONENT: i64 = 20_000;
+/// A decimal exponent beyond this is not written out: the digits would fill the memory. It is twice that of OPA's largest number.
+const MAX_EXPONENT: i64 = 62_000;
 /// Decimal digits that tell any two floats of 64 bits of mantissa apart.
 const MAX_DIGITS: i64 = 24;
 /// Bits of mantissa of `big.Float` by default.
@@ -127,6 +127,9 @@ impl Ratio {
         let digits = format!("{unsigned}{fraction}");
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
+        }
+        if digits.bytes().all(|byte| byte == b'0') {
+            return Some(Self::integer(BigInt::ZERO));
         }
         let magnitude: BigUint = digits.parse().ok()?;
         let sign = if whole.starts_with('-') { Sign::Minus } else { Sign::Plus };

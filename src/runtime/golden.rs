@@ -97,8 +97,12 @@ fn spin_files(shape: Shape, files: &str) -> ImageFacts {
     let mut image = rootfs(shape, &format!("/spin.toml? {files}"));
     let component =
         SpinComponent { id: "web".into(), digest: Some("/web.wasm".into()), ..SpinComponent::default() };
-    image.spin =
-        Some(SpinApp { name: "shop".into(), triggers: ["http".into()].into(), components: vec![component] });
+    image.spin = Some(SpinApp {
+        name: "shop".into(),
+        triggers: ["http".into()].into(),
+        components: vec![component],
+        listeners: Vec::new(),
+    });
     for module in image.modules.iter_mut().filter(|module| module.source == "/web.wasm") {
         module.component = Some("web".into());
     }

@@ -86,7 +86,7 @@ impl Runtime for Spin {
 
 /// Where the shim unpacks layers before it reads them again (`containerd-shim-spin:containerd-shim-spin/src/source.rs`,
 /// `…/src/utils.rs`; `spin:crates/oci/src/loader.rs`): the locked app, the modules, and the files of the components.
-const UNPACKED: [&str; 3] = ["/spin.json", "/.cache", "/assets"];
+pub const UNPACKED: [&str; 3] = ["/spin.json", "/.cache", "/assets"];
 
 /// A volume where the shim unpacks the layers: another container may exchange what it unpacked, and files of the volume
 /// become files of a component.

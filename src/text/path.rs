@@ -4,13 +4,16 @@
 /// and `..` stops there, as in a root file system. Links are not followed (`image::path::resolve` does that). Cleaning again
 /// changes nothing.
 pub fn clean_path(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
+    let mut clean = String::with_capacity(path.len().saturating_add(1));
     for segment in path.split('/') {
         match segment {
             "" | "." => {}
-            ".." => drop(segments.pop()),
-            name => segments.push(name),
+            ".." => clean.truncate(clean.rfind('/').unwrap_or_default()),
+            name => {
+                clean.push('/');
+                clean.push_str(name);
+            }
         }
     }
-    format!("/{}", segments.join("/"))
+    if clean.is_empty() { "/".into() } else { clean }
 }

@@ -10,7 +10,7 @@ use wasmgate::image::entry::Start;
 use wasmgate::image::outbound::OutboundHost;
 use wasmgate::image::{
     FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape, SpinApp,
-    SpinComponent, WasmFormat,
+    SpinComponent, SpinListener, WasmFormat,
 };
 use wasmgate::inspection::{self, Container, LookupResult};
 use wasmgate::lookup;
@@ -1120,7 +1120,7 @@ fn spin(api: SpinComponent, imports: Vec<Import>) -> ImageFacts {
     ];
     let triggers = ["http".to_string()].into();
     ImageFacts {
-        spin: Some(SpinApp { name: "shop".into(), triggers, components }),
+        spin: Some(SpinApp { name: "shop".into(), triggers, components, listeners: Vec::new() }),
         shape: Shape::SpinArtifact,
         ..facts(ImageKind::SpinApp, modules)
     }
@@ -1207,7 +1207,7 @@ fn a_spin_component_gets_its_manifest_and_of_the_pod_what_its_variables_send_els
         ]
     );
     assert!(
-        lines(&capabilities.ambient).contains(&"db.redis redis://*".to_string()),
+        lines(&capabilities.ambient).contains(&"db.redis redis://*:*".to_string()),
         "shown, out of reach: {:?}",
         lines(&capabilities.ambient)
     );
@@ -1240,6 +1240,8 @@ fn hosts_of_every_form_become_the_capabilities_that_they_open() {
             &["http.outbound http://*:*", "http.outbound https://*:*", "service-chaining *"],
         ),
         (&["tcp://db:5432"], &[]),
+        // Of a scheme that nothing is known of, any client may make something.
+        (&["gopher://a.example.com:70"], &["http.outbound gopher://a.example.com:70"]),
         (&["https://bad host"], &["http.outbound https://*:*", "service-chaining *"]),
     ];
     for (hosts, expected) in cases {
@@ -1256,6 +1258,151 @@ fn hosts_of_every_form_become_the_capabilities_that_they_open() {
         ["net.tcp.connect tcp://x.spin.internal:80"],
         "HTTP alone is chained"
     );
+}
+
+/// What a component that imports this interface needs a grant for, if it may reach these hosts.
+fn reached_through(interface: &str, function: &str, hosts: &[&str], container: &Value) -> Vec<String> {
+    let workload =
+        pod(container, &json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}));
+    beyond_start(&on("spin", &workload, spin(with_hosts(hosts), vec![import(interface, &[function])])))
+}
+
+/// The check of the shim and its clients read an address in two ways, so that one host in the list is any host to them.
+#[test]
+fn a_client_that_reads_an_address_otherwise_than_the_check_reaches_any_host_of_the_scheme() {
+    let plain = json!({});
+    for (interface, function, host, expected) in [
+        ("fermyon:spin/redis@2.0.0", "publish", "redis://cache:6379", "db.redis redis://*:*"),
+        ("fermyon:spin/redis@2.0.0", "publish", "rediss://cache:6379", "db.redis rediss://*:*"),
+        ("fermyon:spin/redis", "publish", "valkey://cache:6379", "db.redis valkey://*:*"),
+        ("fermyon:spin/redis", "publish", "valkeys://cache:6379", "db.redis valkeys://*:*"),
+        ("outbound-redis", "publish", "redis://cache:6379", "db.redis redis://*:*"),
+        ("fermyon:spin/mqtt@2.0.0", "publish", "mqtt://broker:1883", "mqtt mqtt://*:*"),
+        ("fermyon:spin/mqtt@2.0.0", "publish", "tcp://broker:1883", "mqtt tcp://*:*"),
+        ("fermyon:spin/mqtt@2.0.0", "publish", "ssl://broker:8883", "mqtt ssl://*:*"),
+        ("fermyon:spin/mysql@2.0.0", "execute", "mysql://db:3306", "db.mysql mysql://*:*"),
+    ] {
+        let mut image = spin(with_hosts(&[host]), vec![import(interface, &[function])]);
+        if interface == "outbound-redis" {
+            image.modules[0].format = WasmFormat::Module;
+        }
+        assert_eq!(beyond_start(&on("spin", &plain_pod(), image)), [expected], "{interface} {host}");
+    }
+    let http = |interface: &str, host: &str| reached_through(interface, "send-request", &[host], &plain);
+    let any = ["http.outbound http://*:*", "http.outbound https://*:*"];
+    let own = "http.outbound https://a.example.com";
+    assert_eq!(http("fermyon:spin/http", "https://a.example.com"), [any[0], any[1], own]);
+    assert_eq!(
+        http("fermyon:spin/http", "http://web.spin.internal"),
+        [any[0], any[1], "service-chaining web"]
+    );
+    assert_eq!(http("fermyon:spin/http", "redis://cache:6379"), [""; 0], "no request is let through");
+    assert_eq!(http("wasi:http/outgoing-handler@0.2.6", "https://a.example.com"), [own]);
+}
+
+#[test]
+fn the_client_of_postgres_reaches_any_host_whatever_the_list_says() {
+    for interface in ["fermyon:spin/postgres", "fermyon:spin/postgres@2.0.0", "spin:postgres/postgres@4.0.0"]
+    {
+        let found = reached_through(interface, "open", &[], &json!({}));
+        assert_eq!(found, ["db.postgres postgres://*:*"], "{interface}");
+    }
+}
+
+#[test]
+fn the_client_of_redis_reaches_the_unix_sockets_of_mounts_where_a_scheme_lets_it() {
+    let mounted = json!({"volumeMounts": [{"name": "v", "mountPath": "/run/broker"}]});
+    let reached = |host: &str| reached_through("fermyon:spin/redis@2.0.0", "publish", &[host], &mounted);
+    let socket = "fs /run/broker rw".to_string();
+    for host in ["unix://localhost:*", "*://*:*", "gopher://localhost:*"] {
+        assert!(reached(host).contains(&socket), "{host}: {:?}", reached(host));
+    }
+    assert_eq!(reached("redis://localhost:*"), ["db.redis redis://*:*"]);
+}
+
+/// SQL of a component runs in the process of the shim, which hides nothing from it.
+#[test]
+fn sql_under_spin_reaches_every_file_and_native_code() {
+    let with = |imports: Vec<Import>| {
+        let api = SpinComponent { sqlite_databases: strings(&["default"]), ..SpinComponent::default() };
+        let mounts = json!([{"name": "v", "mountPath": "/data", "readOnly": true}, {"name": "c", "mountPath": "/conf"}]);
+        let volumes = json!({"volumes": [
+            {"name": "v", "persistentVolumeClaim": {"claimName": "other"}}, {"name": "c", "configMap": {"name": "c"}}]});
+        let found = on("spin", &pod(&json!({"volumeMounts": mounts}), &volumes), spin(api, imports));
+        let entries = found.effective.into_iter().filter(of_kernel);
+        entries.map(|entry| line(&entry)).collect::<Vec<_>>()
+    };
+    for interface in ["fermyon:spin/sqlite", "fermyon:spin/sqlite@2.0.0", "spin:sqlite/sqlite@3.0.0"] {
+        assert_eq!(with(vec![import(interface, &["open"])]), ["fs /data ro", "native.exec"], "{interface}");
+    }
+    assert_eq!(with(outgoing()), [""; 0], "what is never called reaches nothing");
+}
+
+#[test]
+fn a_command_trigger_hands_over_arguments_with_the_secrets_in_them() {
+    let with = |trigger: &str| {
+        let mut image =
+            spin(SpinComponent::default(), vec![import("wasi:cli/environment@0.2.6", &["get-arguments"])]);
+        let app = image.spin.as_mut().unwrap();
+        app.triggers = [trigger.to_string()].into();
+        app.components[0].triggers.clone_from(&app.triggers);
+        let from = json!({"secretKeyRef": {"name": "db", "key": "password"}});
+        let container = json!({"args": ["$(PASSWORD)"], "env": [{"name": "PASSWORD", "valueFrom": from}]});
+        let found = on("spin", &pod(&container, &json!({})), image);
+        lines(&found.effective).contains(&"args secret".to_string())
+    };
+    assert!(with("command"));
+    assert!(!with("http"));
+}
+
+/// An app that messages of a broker at this address start, in which the address has these variables.
+fn listening(trigger: &str, address: &str, variables: &[&str], twice: bool) -> ImageFacts {
+    let mut image = spin(SpinComponent::default(), Vec::new());
+    let app = image.spin.as_mut().unwrap();
+    app.listeners = vec![SpinListener {
+        trigger: trigger.into(),
+        component: Some("api".into()),
+        address: address.into(),
+        variables: strings(variables),
+        twice,
+    }];
+    image
+}
+
+#[test]
+fn what_the_shim_connects_to_for_messages_needs_a_grant_for_its_host_and_what_is_sent_there() {
+    let reached = |image: ImageFacts, env: Value| {
+        beyond_start(&on("spin", &pod(&json!({"env": env}), &json!({})), image))
+    };
+    let none = || json!([]);
+    for (trigger, address, expected) in [
+        ("redis", "redis://cache", "db.redis redis://cache"),
+        ("redis", "rediss://u:p@cache:6380/1", "db.redis rediss://cache:6380"),
+        ("redis", "redis://evil?@cache", "db.redis redis://*:*"),
+        ("redis", "unix:///run/redis.sock", "db.redis unix://*:*"),
+        ("redis", "cache:6379", "db.redis *://*:*"),
+        ("mqtt", "mqtt://broker:1884", "mqtt mqtt://broker:1884"),
+        ("mqtt", "ssl://broker", "mqtt ssl://broker:8883"),
+        ("mqtt", "broker:1883", "mqtt *://*:*"),
+    ] {
+        assert_eq!(reached(listening(trigger, address, &[], false), none()), [expected], "{address}");
+    }
+    let address = "redis://u:{{ password }}@{{ host }}";
+    let image = |twice| listening("redis", address, &["host", "password"], twice);
+    let from = json!({"secretKeyRef": {"name": "db", "key": "password"}});
+    let secret = json!([{"name": "PASSWORD", "valueFrom": from}, {"name": "HOST", "value": "cache"}]);
+    let any = "db.redis redis://*:*";
+    assert_eq!(reached(image(false), secret.clone()), [any, "config host", "config password secret"]);
+    assert_eq!(reached(image(true), secret), [any, "config secret", "config host", "config password secret"]);
+    let written =
+        |password: &str| json!([{"name": "PASSWORD", "value": password}, {"name": "HOST", "value": "cache"}]);
+    let known = ["db.redis redis://cache", "config host", "config password"];
+    assert_eq!(reached(image(true), written("p")), known);
+    let nested = [any, "config secret", "config host", "config password"];
+    assert_eq!(reached(image(true), written("{{ other }}")), nested, "it is read again");
+    assert_eq!(reached(image(false), written("a/b")), [any, "config host", "config password"]);
+    let kept = json!([{"name": "SPIN_COMPONENTS_TO_RETAIN", "value": "web"}]);
+    assert_eq!(reached(listening("redis", "redis://cache", &[], false), kept), [""; 0]);
 }
 
 #[test]
@@ -1338,7 +1485,11 @@ fn variables_of_an_app_are_secret_where_the_pod_takes_them_from_a_secret() {
     let from = json!({"envFrom": [{"prefix": "SPIN_VARIABLE_", "secretRef": {"name": "s"}}]});
     assert_eq!(with(from), ["config mode secret", "config token secret"]);
     let mount = json!({"volumeMounts": [{"name": "rc", "mountPath": "/runtime-config.toml"}]});
-    assert_eq!(with(mount), ["config mode", "config token"]);
+    assert_eq!(
+        with(mount),
+        ["config mode secret", "config token secret"],
+        "a provider may read any variable"
+    );
 }
 
 #[test]
@@ -1368,8 +1519,9 @@ fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
     };
     assert_eq!(hosts(&image), ["http.outbound https://a.example.com"]);
     image.files = vec![("/runtime-config.toml".into(), FileClass::Other)];
-    assert_eq!(hosts(&image), ["http.outbound https://*:*"]);
+    assert_eq!(hosts(&image), ["http.outbound *://*:*", "http.outbound https://*:*"]);
     let capabilities = on("spin", &pod(&env, &json!({})), image);
+    assert!(to_grant(&capabilities).contains(&"db.redis *://*:*".to_string()), "a store may be at any host");
     let evidence = evidence(&capabilities.effective, "keyvalue default");
     assert!(evidence.iter().any(|e| e.contains("is in the image")), "{evidence:?}");
 }
@@ -1605,6 +1757,34 @@ fn what_links_of_the_image_lead_over_the_files_of_the_resolver_makes_hosts_any_h
     }
 }
 
+/// The kubelet's own `/etc/hosts` is where the image's link leads, and so is what is mounted there after it. It has no
+/// `/etc/nsswitch.conf`, so that no mount is too early to lie over that.
+#[test]
+fn a_file_of_the_resolver_is_also_where_links_of_the_image_lead_it() {
+    let hosts = ["http://payments.example:8080"];
+    let (any, named) = (["http.outbound http://*:8080"], ["http.outbound http://payments.example:8080"]);
+    let to_srv = [("/etc/hosts", "/srv/hosts"), ("/x/y", "/srv")];
+    for (links, volume, log, expected) in [
+        (&to_srv[..], None, "/srv/hosts", any),
+        (&to_srv, None, "/x/y/hosts", any),
+        (&to_srv, None, "/srv/messages", named),
+        (&to_srv, Some("/x/y"), "/log", any),
+        (&to_srv, Some("/srv/hosts"), "/log", any),
+        (&to_srv, Some("/srv/data"), "/log", named),
+        (&[("/l", "/etc/nsswitch.conf")], None, "/l", any),
+        (&[("/l", "/etc/host.conf")], None, "/l", any),
+        (&[("/l", "/etc/hosts")], None, "/l", named),
+        (&[("/l", "/etc/nsswitch.conf")], Some("/l"), "/log", named),
+    ] {
+        let mut facts = spin(with_hosts(&hosts), outgoing());
+        let link = |(from, to): &(&str, &str)| (from.to_string(), FileClass::Link { target: (*to).into() });
+        facts.files = links.iter().map(link).collect();
+        facts.volumes = volume.into_iter().map(String::from).collect();
+        let found = on("spin", &pod(&json!({"terminationMessagePath": log}), &json!({})), facts);
+        assert_eq!(beyond_start(&found), expected, "{links:?} {volume:?} {log}");
+    }
+}
+
 /// The kubelet writes the name of a pod into its `/etc/hosts`, unless `hostname` says another one.
 #[test]
 fn a_host_that_is_called_like_the_pod_is_any_host() {
@@ -1695,7 +1875,27 @@ fn every_source_that_may_supply_a_variable_of_spin_counts() {
     let found = variable(json!([]), &secret);
     assert!(found.secret && !found.own, "a file .env from a Secret: {found:?}");
     let found = variable(json!([]), &plain);
-    assert!(!found.secret && !found.own, "a file .env from a ConfigMap: {found:?}");
+    assert!(found.secret && !found.own, "a file .env from a ConfigMap may copy any variable: {found:?}");
+}
+
+#[test]
+fn a_file_of_variables_in_the_image_may_copy_any_secret() {
+    let config = |directory: &str, files: &[&str], packaging: Packaging| {
+        let api = SpinComponent { variables: strings(&["token"]), ..SpinComponent::default() };
+        let mut image = spin(api, vec![import("spin:variables/variables@3.0.0", &["get"])]);
+        image.files = files.iter().map(|file| ((*file).to_string(), FileClass::Other)).collect();
+        let program = Program::Wasm { kind: ImageKind::SpinApp, packaging, modules: vec![0, 1] };
+        let workload = pod(&json!({"workingDir": directory}), &json!({}));
+        let found = assess(&workload, &container(Role::Container, image, program), Some(&profile("spin")));
+        let entry = found.effective.into_iter().find(|entry| entry.capability == Capability::Config).unwrap();
+        entry.secret && !entry.own
+    };
+    let files = Packaging::RootFilesystem;
+    assert!(config("/", &["/.env"], files));
+    assert!(config("/srv", &["/srv/.env"], files));
+    assert!(!config("/srv", &["/other/.env"], files));
+    assert!(config("/assets/api", &[], Packaging::Layers), "where the shim unpacks the layers");
+    assert!(!config("/", &[], Packaging::Layers));
 }
 
 /// The shim sets every variable of the container in its own process, and Spin sends what a program prints to the endpoint that
@@ -1994,7 +2194,7 @@ fn a_file_of_variables_is_the_volume_s_where_a_mount_hides_the_link_of_the_image
     assert!(config("/m", "/m"), "the volume brings its own file");
     assert!(config("/", "/secret"), "the link of the image leads into the volume");
     assert!(config("/m", "/elsewhere"));
-    assert!(!config("/m", "/other"));
+    assert!(config("/n", "/other"), "the link of the image at the root may lead to a file of the image");
 }
 
 #[test]
@@ -2086,8 +2286,11 @@ fn a_spin_component_whose_module_was_not_read_can_use_its_whole_manifest() {
     let mut image = spin(with_hosts(&["redis://cache:6379"]), Vec::new());
     image.modules.remove(0);
     let capabilities = on("spin", &plain_pod(), image);
-    assert_eq!(beyond_start(&capabilities), ["db.redis redis://cache", "telemetry"]);
-    assert!(evidence(&capabilities.effective, "db.redis redis://cache")[0].contains("was not read"));
+    assert_eq!(
+        beyond_start(&capabilities),
+        ["db.redis redis://*:*", "db.postgres postgres://*:*", "telemetry"]
+    );
+    assert!(evidence(&capabilities.effective, "db.redis redis://*:*")[0].contains("was not read"));
 }
 
 #[test]
@@ -2123,6 +2326,7 @@ fn many_components_are_handed_what_a_runtime_gives_once() {
         name: "shop".into(),
         triggers: ["http".to_string()].into(),
         components: (0..many).map(of).collect(),
+        listeners: Vec::new(),
     };
     let facts = ImageFacts {
         spin: Some(app),

@@ -257,8 +257,6 @@ async fn expressions_that_are_easily_got_wrong_say_what_they_say_in_opa() {
 fn kind(name: &str) -> &'static str {
     if BUILTINS.iter().any(|builtin| builtin.name == name) {
         "host"
-    } else if name == "glob.match" {
-        "module, where the host reads the pattern"
     } else if CORRECTED.iter().any(|correction| correction.builtin.name == name) {
         "host, in place of the module's own code"
     } else {

@@ -899,7 +899,7 @@ fn component_of(number: usize) -> SpinComponent {
 }
 
 fn app_of(components: Vec<SpinComponent>) -> SpinApp {
-    SpinApp { name: "shop".into(), triggers: ["http".to_string()].into(), components }
+    SpinApp { name: "shop".into(), triggers: ["http".to_string()].into(), components, listeners: Vec::new() }
 }
 
 /// What is judged of such a pod takes.

@@ -194,10 +194,13 @@ async fn a_spin_app_lists_what_each_component_is_handed() {
     assert_eq!(app.components[0].allowed_outbound_hosts, ["https://{{ host }}"]);
     assert_eq!(app.components[0].inherited, [oci::digest(&shared)]);
     let owners: Vec<Option<&str>> = found.modules.iter().map(|module| module.component.as_deref()).collect();
-    assert_eq!(owners, [Some("component-0"), Some("component-1"), None, Some("component-0")]);
-    // A dependency that inherits nothing has no capabilities.
+    assert_eq!(
+        owners,
+        [Some("component-0"), Some("component-1"), Some("component-0"), Some("component-0")],
+        "a dependency that inherits nothing counts by what Spin does not keep from it"
+    );
     let Program::Wasm { kind: ImageKind::SpinApp, modules, .. } = started(&found, &["/"]) else { panic!() };
-    assert_eq!(modules, [0, 1, 3]);
+    assert_eq!(modules, [0, 1, 2, 3]);
 }
 
 #[tokio::test]

@@ -15,5 +15,6 @@ mod node;
 mod oracle_itself;
 mod property;
 mod required;
+mod resolver;
 mod starts;
 mod writers;

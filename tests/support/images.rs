@@ -189,10 +189,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-any", app(&http, &hosts(&["https://*:*"]))),
         ("spin-legacy-host", app(&http, &json!({"allowed_http_hosts": ["insecure:allow-all"]}))),
         ("spin-chain", app(&http, &hosts(&["http://stock.spin.internal"]))),
-        (
-            "spin-range",
-            app(&answering("fermyon:spin/redis@2.0.0", "publish"), &hosts(&["redis://cache:6379..6381"])),
-        ),
+        ("spin-range", app(&http, &hosts(&["http://cache:6379..6381"]))),
         ("spin-redis", app(&answering("fermyon:spin/redis@2.0.0", "publish"), &hosts(&["redis://cache"]))),
         ("spin-mysql", app(&answering("fermyon:spin/mysql@2.0.0", "query"), &hosts(&["mysql://db"]))),
         (
@@ -210,6 +207,24 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-variable", variable_app()),
         ("spin-redis-trigger", triggered_by("redis")),
         ("spin-timer-trigger", triggered_by("timer")),
+        ("spin-broker", listening_to("redis://app:{{ db_password }}@broker:6379")),
+        ("spin-command", commanded()),
+        ("spin-isolated", with_dependency("fermyon:spin/redis@2.0.0", "a:b/c")),
+        ("spin-isolated-sql", with_dependency("spin:sqlite/sqlite@3.0.0", "a:b/c")),
+        ("spin-socket", app(&answering("fermyon:spin/redis", "publish"), &hosts(&["unix://localhost:*"]))),
+        (
+            "spin-old-http",
+            app(&answering("fermyon:spin/http", "send-request"), &hosts(&["https://payments.example.com"])),
+        ),
+        ("spin-env", spin_variables(&[(".env", b"SPIN_VARIABLE_KEY=${DB_PASSWORD}")])),
+        ("spin-no-env", spin_variables(&[])),
+        (
+            "spin-runtime-config",
+            spin_variables(&[(
+                "runtime-config.toml",
+                b"[[config_provider]]\ntype = \"env\"\nprefix = \"DB\"\n",
+            )]),
+        ),
         ("spin-two", two_components()),
         ("spin-id", with_id("orders_api.v2")),
         ("spin-id-path", with_id("a/../../.cache")),
@@ -256,6 +271,48 @@ fn triggered_by(trigger: &str) -> Image {
     app["triggers"][0]["trigger_type"] = json!(trigger);
     app["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
     locked(&app, &[&module])
+}
+
+/// An application that messages of a broker start. Its component has a database that only its dependency could open.
+fn listening_to(address: &str) -> Image {
+    let module = component("", HTTP);
+    let mut app = fixtures::locked_app(&[&module], &json!({}));
+    app["variables"] = json!({"db_password": {"required": true}});
+    app["metadata"]["triggers"] = json!({"redis": {"address": address}});
+    app["triggers"][0]["trigger_type"] = json!("redis");
+    app["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
+    locked(&app, &[&module])
+}
+
+/// An application that starts once and reads its arguments.
+fn commanded() -> Image {
+    let module = answering("wasi:cli/environment@0.2.0", "get-arguments");
+    let mut app = fixtures::locked_app(&[&module], &json!({}));
+    app["triggers"][0]["trigger_type"] = json!("command");
+    app["triggers"][0]["trigger_config"] = json!({"component": "component-0"});
+    locked(&app, &[&module])
+}
+
+/// An application whose component has hosts and a database, and a dependency without its capabilities that imports this interface and
+/// satisfies the import of this name.
+fn with_dependency(interface: &str, satisfied: &str) -> Image {
+    let module = answering(satisfied, "f");
+    let dependency = answering(interface, "open");
+    let handed = json!({"databases": ["orders"], "allowed_outbound_hosts": ["redis://cache"]});
+    let mut app = fixtures::locked_app(&[&module], &handed);
+    let source = json!({"content_type": "application/wasm", "digest": oci::digest(&dependency)});
+    app["components"][0]["dependencies"] = json!({satisfied: {"source": source}});
+    locked(&app, &[&module, &dependency])
+}
+
+/// An application in a root file system that reads the variable `key`, beside these files.
+fn spin_variables(files: &[(&str, &[u8])]) -> Image {
+    let manifest = "spin_manifest_version = 2\n[application]\nname = \"shop\"\n[variables]\nkey = { default = \"none\" }\n\
+                    [[trigger.http]]\nroute = \"/...\"\ncomponent = \"web\"\n[component.web]\nsource = \"web.wasm\"\n\
+                    variables = { key = \"{{ key }}\" }\n";
+    let web = answering("fermyon:spin/variables@2.0.0", "get");
+    let own: [(&str, &[u8]); 2] = [("spin.toml", manifest.as_bytes()), ("web.wasm", &web)];
+    ImageBuilder::rootfs("linux/amd64", &["/"]).files(&[&own[..], files].concat()).build()
 }
 
 /// An application of two components, of which only the second reaches other hosts.

@@ -102,6 +102,9 @@ func mountVolume(folder, place string, number int, asked *question) error {
 		content = asked.Contents[number]
 	}
 	volume := filepath.Join(folder, "volume"+strconv.Itoa(number))
+	if number < len(asked.SubPaths) && asked.SubPaths[number] != "" {
+		return mountPart(volume, content, asked.SubPaths[number], place)
+	}
 	if info, err := os.Lstat(place); err == nil && !info.IsDir() {
 		if err := fileVolume(volume, content); err != nil {
 			return err
@@ -110,6 +113,23 @@ func mountVolume(folder, place string, number int, asked *question) error {
 		return err
 	}
 	return unix.Mount(volume, place, "", unix.MS_BIND, "")
+}
+
+// mountPart puts a part of a volume at a place. The kubelet makes a folder where the volume has none
+// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `makeMounts`).
+func mountPart(volume, content, part, place string) error {
+	if err := folderVolume(volume, content); err != nil {
+		return err
+	}
+	source := filepath.Join(volume, part)
+	if info, err := os.Stat(source); err == nil && !info.IsDir() {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(place), 0o755), touch(place)); err != nil {
+			return err
+		}
+	} else if err := errors.Join(os.MkdirAll(source, 0o755), os.MkdirAll(place, 0o755)); err != nil {
+		return err
+	}
+	return unix.Mount(source, place, "", unix.MS_BIND, "")
 }
 
 // makeWorkingDir makes the folder in which the program starts, as runc does (`runc:libcontainer/rootfs_linux.go`,

@@ -28,8 +28,9 @@ func mountWhole(ctx context.Context, folder, root string, asked *question, image
 	if err := os.Mkdir(sources, 0o755); err != nil {
 		return nil, err
 	}
-	for _, file := range []string{"hostname", "hosts", "resolv", "log"} {
-		if err := touch(filepath.Join(sources, "file-"+file)); err != nil {
+	// Each holds its name, by which it is known wherever it is found.
+	for _, file := range []string{"file-hostname", "file-hosts", "file-resolv", "file-log"} {
+		if err := os.WriteFile(filepath.Join(sources, file), []byte(file), 0o644); err != nil {
 			return nil, err
 		}
 	}

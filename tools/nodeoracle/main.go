@@ -36,6 +36,8 @@ type question struct {
 	// Contents are folders that the volumes are copies of, in the order of Mounts; over a file, a volume is a copy of the
 	// folder's `app.wasm`.
 	Contents []string `json:"contents,omitempty"`
+	// SubPaths are the parts of the volumes that are mounted, in the order of Mounts; an empty one is the whole volume.
+	SubPaths []string `json:"subPaths,omitempty"`
 	// Whole says that the mounts are made as the CRI plugin makes them: in its order, with its own among them, those of the
 	// kubelet and the volumes of the image. Without it the volumes are mounted as they are written, and nothing else is.
 	Whole bool `json:"whole,omitempty"`

@@ -1,7 +1,7 @@
 //! Where an image runs.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::pod::Pod;
 use crate::capability::Entry;
@@ -22,6 +22,8 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     /// What [`super::spin`] finds out once, and not for each component and variable.
     pub dotenv: OnceCell<Option<Entry>>,
     pub reconfigured: OnceCell<Option<&'static str>>,
+    /// The imports of an older HTTP client, by the component that owns the module, if one does.
+    pub old_http: OnceCell<HashMap<Option<&'a str>, &'a str>>,
     /// The components that the pod keeps; all of them if there is none.
     pub retained: OnceCell<Option<HashSet<&'a str>>>,
     /// How names of hosts resolve, found out for the first of them.
@@ -56,6 +58,7 @@ impl<'a> RuntimeHost<'a> {
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
             reconfigured: OnceCell::new(),
+            old_http: OnceCell::new(),
             retained: OnceCell::new(),
             resolution: OnceCell::new(),
         }

@@ -40,6 +40,8 @@ pub struct Pod<'a> {
     by_place: BTreeMap<String, Vec<usize>>,
     /// The parts of the paths of [`Self::mounts`] as the pod writes them, in the same order.
     parts: Vec<usize>,
+    /// Whether the kubelet alone fills each of [`Self::mounts`], in the same order.
+    filled: Vec<bool>,
 }
 
 impl<'a> Pod<'a> {
@@ -62,11 +64,17 @@ impl<'a> Pod<'a> {
             places: Mounts::default(),
             by_place: BTreeMap::new(),
             parts: Vec::new(),
+            filled: Vec::new(),
         };
         pod.mounts = pod.written_mounts();
         pod.mounted = pod.mounts.iter().filter_map(|mount| mount.path.clone()).collect();
         let parts = |mount: &Entry| mount.path.as_deref().unwrap_or_default().matches('/').count();
         pod.parts = pod.mounts.iter().map(parts).collect();
+        let is_filled = |mount: &VolumeMount| pod.volume(&mount.name).is_some_and(is_of_kubelet);
+        let mounts = pod.container.mounts.iter().map(is_filled);
+        // Devices, and the token.
+        let filled = mounts.chain(pod.container.devices.iter().map(|_| false)).chain([true]).collect();
+        pod.filled = filled;
         pod
     }
 
@@ -86,6 +94,7 @@ impl<'a> Pod<'a> {
                 at = self.mounts.len();
                 self.mounts.push(other);
                 self.parts.push(self.parts.get(number).copied().unwrap_or_default());
+                self.filled.push(self.filled.get(number).copied().unwrap_or_default());
             }
             self.mounted.insert(place.to_string());
             self.by_place.entry(place.to_string()).or_default().push(at);
@@ -204,6 +213,12 @@ impl<'a> Pod<'a> {
     /// Every mount, device and the service-account token.
     pub fn mounts(&self) -> &[Entry] {
         &self.mounts
+    }
+
+    /// Those that hold more than what the kubelet writes, such as databases and sockets.
+    pub fn foreign_mounts(&self) -> impl Iterator<Item = &Entry> {
+        let foreign = |(mount, filled): (_, &bool)| (!filled).then_some(mount);
+        self.mounts.iter().zip(&self.filled).filter_map(foreign)
     }
 
     fn written_mounts(&self) -> Vec<Entry> {
@@ -393,15 +408,19 @@ fn plain_type(volume: &Volume) -> &'static str {
     }
 }
 
-/// Volumes that the kubelet mounts read-only whatever the mount says: its own data
-/// (`kubernetes:pkg/kubelet/kubelet_pods.go` `mustMountRO`), images, and sources that are declared read-only.
-fn is_read_only(volume: &Volume) -> bool {
-    let of_kubelet = volume.secret.is_some()
+/// Volumes into which the kubelet alone writes.
+fn is_of_kubelet(volume: &Volume) -> bool {
+    volume.secret.is_some()
         || volume.config_map.is_some()
         || volume.downward_api.is_some()
         || volume.projected.is_some()
-        || volume.image.is_some();
-    of_kubelet
+}
+
+/// Volumes that the kubelet mounts read-only whatever the mount says: its own data
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go` `mustMountRO`), images, and sources that are declared read-only.
+fn is_read_only(volume: &Volume) -> bool {
+    is_of_kubelet(volume)
+        || volume.image.is_some()
         || volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true))
         || volume.csi.as_ref().is_some_and(|csi| csi.read_only == Some(true))
         || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
@@ -440,4 +459,12 @@ fn is_secret(volume: &Volume) -> bool {
         // An inline volume of a CSI driver is made for this pod alone; in practice such drivers provide keys and
         // passwords (`secrets-store.csi.k8s.io`, `csi.cert-manager.io`, `csi.spiffe.io`).
         || volume.csi.is_some()
+        // A driver of the node is handed the Secret, and may write it into the volume.
+        || volume.flex_volume.as_ref().is_some_and(|flex| flex.secret_ref.is_some())
+        || !is_known(volume)
+}
+
+/// Whether the volume has a source of a kind that is known here. What a later Kubernetes provides may be a secret.
+fn is_known(volume: &Volume) -> bool {
+    Volume { name: String::new(), ..volume.clone() } != Volume::default()
 }

@@ -15,6 +15,7 @@ pub const REDIRECTED: &str = "counts as any host";
 /// Files that a resolver reads (hosts(5), resolv.conf(5), nsswitch.conf(5), host.conf(5)). The kubelet and the container runtime
 /// write the first two over those of the image, unless the pod mounts its own.
 const FILES: [&str; 4] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf"];
+const OF_KUBELET: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 /// Variables by which a resolver changes names, or reads another file (hostname(7), resolv.conf(5), host.conf(5)). The Spin shim
 /// sets those of the container in its own process.
@@ -141,59 +142,81 @@ fn variable(host: &RuntimeHost<'_>) -> Option<String> {
 
 /// A mount that may hold one of the resolver's files.
 fn file(host: &RuntimeHost<'_>) -> Option<String> {
-    let log = log(host).or_else(|| of_image(host));
-    log.or_else(|| FILES.into_iter().find_map(|file| held(host, file)))
+    let files = FILES.map(|name| match host.leads(name) {
+        Leads::To(place) => ResolverFile { name, place: Some(place) },
+        Leads::Anywhere => ResolverFile { name, place: None },
+    });
+    let log = log(host, &files).or_else(|| of_image(host, &files));
+    log.or_else(|| files.iter().find_map(|file| held(host, file)))
+}
+
+/// A file of the resolver.
+struct ResolverFile {
+    name: &'static str,
+    /// Where the links of the image lead it; `None` if that is not known.
+    place: Option<String>,
+}
+
+impl ResolverFile {
+    /// Whether one of its paths is so.
+    fn is_at(&self, is_so: impl Fn(&str) -> bool) -> bool {
+        is_so(self.name) || self.place.as_deref().is_some_and(is_so)
+    }
 }
 
 /// The file for messages, which is mounted where links of the image lead it, after the files of the kubelet where its path is as long.
-fn log(host: &RuntimeHost<'_>) -> Option<String> {
+fn log(host: &RuntimeHost<'_>, files: &[ResolverFile]) -> Option<String> {
     let log = host.pod.termination_log();
-    let file = lies_over(host, &log, |place, file| place == file)?;
+    let lies_below = |file: &&ResolverFile| is_mounted_first(&log) && OF_KUBELET.contains(&file.name);
+    let left = files.iter().filter(|file| !lies_below(file));
+    let file = lies_over(host, left, &log, |place, file| place == file)?;
     Some(format!("terminationMessagePath of the container, {log}, may be {file}"))
 }
 
 /// A volume of the image, which holds what the image has there. The container runtime mounts in the order of the parts of paths, and
 /// volumes of the image after the files of the kubelet where these are as many, wherever links lead
 /// (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/spec_linux_opts.go`, `orderedMounts`).
-fn of_image(host: &RuntimeHost<'_>) -> Option<String> {
-    host.facts.volumes.iter().map(|path| text::clean_path(path)).find_map(|path| {
-        let file = lies_over(host, &path, path::covers)?;
+fn of_image(host: &RuntimeHost<'_>, files: &[ResolverFile]) -> Option<String> {
+    let paths = host.facts.volumes.iter().map(|path| text::clean_path(path));
+    let mut later = paths.filter(|path| !is_mounted_first(path));
+    later.find_map(|path| {
+        let file = lies_over(host, files.iter(), &path, path::covers)?;
         Some(format!("the volume {path} of the image may hold {file}"))
     })
 }
 
-/// Parts of the paths of the resolver's files. What has fewer is mounted before them, and they lie over it.
-const PARTS: usize = 2;
+/// Whether the files of the kubelet, whose paths have two parts, are mounted after it, so that they lie over it.
+fn is_mounted_first(path: &str) -> bool {
+    path.split('/').filter(|part| !part.is_empty()).count() < 2
+}
 
-/// The file of the resolver over which a path is mounted, or may be, as it is written or where links lead it.
-fn lies_over(
+/// The first of these files over which a path is mounted, or may be, as it is written or where links lead it.
+fn lies_over<'f>(
     host: &RuntimeHost<'_>,
+    mut files: impl Iterator<Item = &'f ResolverFile>,
     path: &str,
     is_over: impl Fn(&str, &str) -> bool,
 ) -> Option<&'static str> {
-    if path.split('/').filter(|part| !part.is_empty()).count() < PARTS {
-        return None;
-    }
-    let over = |place: &str| FILES.into_iter().find(|file| is_over(place, file));
-    over(path).or_else(|| match host.leads(path) {
-        Leads::To(place) => over(&place),
-        // That of every container is in a file system of the kernel.
-        Leads::Anywhere => FILES.into_iter().find(|_| path != DEFAULT_LOG),
-    })
+    let leads = host.leads(path);
+    let found = files.find(|file| {
+        file.is_at(|at| is_over(path, at))
+            || match &leads {
+                Leads::To(place) => file.is_at(|at| is_over(place, at)),
+                // That of every container is in a file system of the kernel.
+                Leads::Anywhere => path != DEFAULT_LOG,
+            }
+    });
+    found.map(|file| file.name)
 }
 
-fn held(host: &RuntimeHost<'_>, file: &str) -> Option<String> {
-    let (place, is_known) = match host.leads(file) {
-        Leads::To(place) => (place, true),
-        Leads::Anywhere => (file.to_string(), false),
-    };
-    let covers = |tree: &str| path::covers(tree, file) || path::covers(tree, &place);
+fn held(host: &RuntimeHost<'_>, file: &ResolverFile) -> Option<String> {
+    let covers = |tree: &str| file.is_at(|at| path::covers(tree, at));
     let mount = host.pod.mounts().iter().find(|mount| mount.path.as_deref().is_some_and(covers));
     match mount {
         Some(mount) => {
             let mount = mount.evidence.first().map_or("a mount", String::as_str);
-            Some(format!("{mount} may hold {file}"))
+            Some(format!("{mount} may hold {}", file.name))
         }
-        None => (!is_known).then(|| format!("{file} may be in a volume")),
+        None => file.place.is_none().then(|| format!("{} may be in a volume", file.name)),
     }
 }

@@ -1,7 +1,9 @@
 //! Variables of the container that the Spin shim obeys itself, and that lead what the program sends to hosts which its manifest
 //! does not name.
 
-use super::RuntimeHost;
+use std::borrow::Cow;
+
+use super::{RuntimeHost, address};
 use crate::capability::{Capability, Entry, HostPattern};
 use crate::image::entry::TOKEN_FOLDER;
 use crate::image::{FileClass, Packaging, Program};
@@ -88,13 +90,10 @@ fn is_agent(address: &str) -> bool {
     place.is_some_and(|place| handed::CREDENTIAL_AGENTS.contains(&place))
 }
 
-/// The host of an address, whose user, password and path are left out. One that does not parse is any.
+/// The host of an address, to which a client adds `http` if it has no scheme. One that clients may read otherwise is any.
 fn pattern(address: &str) -> HostPattern {
-    let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
-    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    let pattern = format!("{}://{place}", scheme.to_ascii_lowercase()).parse::<HostPattern>();
-    pattern.ok().filter(|pattern| !pattern.is_internal()).unwrap_or(HostPattern::ANY)
+    let whole = if address.contains("://") { Cow::from(address) } else { format!("http://{address}").into() };
+    address::host(&whole, None).unwrap_or(HostPattern::ANY)
 }
 
 #[cfg(test)]
@@ -107,7 +106,9 @@ mod tests {
         for (address, host) in [
             ("http://collector.example:4318/v1/logs", "http://collector.example:4318"),
             ("https://me:secret@collector.example", "https://collector.example"),
-            ("HTTPS://collector.example?x=@y", "https://collector.example"),
+            ("HTTPS://collector.example?x=y", "https://collector.example"),
+            ("https://evil.example?x=@collector.example", "*://*:*"),
+            ("http://evil.example:3128\\@proxy.example:3128", "*://*:*"),
             ("proxy.example:3128", "http://proxy.example:3128"),
             ("http://a.spin.internal", "*://*:*"),
             ("not a host", "*://*:*"),

@@ -2,6 +2,10 @@
 //! (`containerd-shim-spin` issues 106 and 108). The pod's variables do reach the shim's own process, where they are
 //! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
 
+mod clients;
+mod listeners;
+mod process;
+
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
@@ -9,12 +13,14 @@ use super::RuntimeHost;
 use super::handed_over::{self, listening};
 use super::shim_variables;
 use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, WrittenHost, path};
-use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
 use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
 use crate::image::outbound::{OutboundHost, OutboundReach, hosts};
+use crate::image::{Packaging, Program, SpinComponent};
 use crate::runtime::spin::handed;
 use crate::text;
+pub(super) use listeners::listeners;
+pub(super) use process::beyond;
 
 /// What the evidence says of a host that cannot be known before the app starts.
 pub const UNRESOLVED: &str = "is not known before start";
@@ -68,14 +74,19 @@ pub(super) fn component(host: &RuntimeHost<'_>, component: &SpinComponent) -> Ve
     let own =
         |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).mark_own(true);
     entries.extend(component.env.iter().map(own));
+    if component.triggers.contains(handed::COMMAND) {
+        entries
+            .push(Entry::new(Capability::Args, format!("{at} a command trigger hands over all arguments")));
+        entries.extend(host.pod.secret_arguments());
+    }
     entries.extend(files(host, component, &at));
     entries.extend(stores(host, component, &at));
-    let dotenv = host.dotenv.get_or_init(|| dotenv(host)).as_ref();
-    entries.extend(component.variables.iter().map(|name| variable(host, name, dotenv, &at)));
+    entries.extend(component.variables.iter().map(|name| variable(host, name, &at)));
     let mut hosts: Vec<&OutboundHost> = component.allowed_outbound_hosts.iter().collect();
     hosts.sort_by_key(|host| host.as_str());
     hosts.dedup();
-    let reached: Vec<Entry> = hosts.into_iter().flat_map(|written| outbound(host, written, &at)).collect();
+    let reached = hosts.into_iter().flat_map(|written| outbound(host, written, &at)).collect();
+    let reached = clients::beside_list(host, component, reached, &at);
     if reached.iter().any(|entry| entry.capability == Capability::HttpOutbound) {
         entries.extend(shim_variables::proxies(host));
     }
@@ -197,12 +208,16 @@ fn stores(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<En
 
 /// An application variable. Its value is a variable of the container, else one from a file `.env`, else the image's own
 /// default, unless a mounted runtime configuration names a provider such as Vault. All possible sources count.
-fn variable(host: &RuntimeHost<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> Entry {
+fn variable(host: &RuntimeHost<'_>, name: &str, at: &str) -> Entry {
+    let dotenv = host.dotenv.get_or_init(|| dotenv(host)).as_ref();
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
     let names = handed::variables(name);
     let remote = reconfigured(host);
     if let Some(place) = remote {
-        entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it"));
+        // A provider may read any variable of the container by another prefix.
+        let why =
+            format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it, from any variable too");
+        entry = entry.seen_in(why).mark_secret(true);
     }
     let set = names.iter().filter_map(|env| host.pod.may_set(env)).chain(dotenv.cloned());
     let mut own = remote.is_none();
@@ -229,25 +244,36 @@ fn variable(host: &RuntimeHost<'_>, name: &str, dotenv: Option<&Entry>, at: &str
     entry.mark_own(own)
 }
 
-/// The mounts that may contain one of the files `.env`.
+/// The files `.env` of mounts and of the image, as one entry. Such a file may copy any variable of the shim's process, of which each
+/// of the container is one, by `${NAME}` (`dotenvy:src/parse.rs`, `apply_substitution`). So what it supplies counts as a secret.
 fn dotenv(host: &RuntimeHost<'_>) -> Option<Entry> {
-    let files = handed::env_files(host.working_directory()).map(|file| host.leads(&file));
+    let files = handed::env_files(host.working_directory()).map(|file| (host.leads(&file), file));
     let holds = |mount: &&Entry| {
         let tree = mount.path.as_deref().unwrap_or_default();
-        files.iter().any(|file| match file {
+        files.iter().any(|(leads, _)| match leads {
             Leads::To(file) => path::covers(tree, file),
             Leads::Anywhere => true,
         })
     };
-    let mut holding = host.pod.mounts().iter().filter(holds);
-    let mut all = holding.next()?.clone();
-    for mount in holding {
-        all.secret |= mount.secret;
-        if all.evidence.len() <= MAX_EVIDENCE {
-            all.evidence.extend(mount.evidence.iter().cloned());
-        }
+    let mut evidence: Vec<String> =
+        host.pod.mounts().iter().filter(holds).flat_map(|mount| mount.evidence.iter().cloned()).collect();
+    evidence.truncate(MAX_EVIDENCE);
+    let of_image = files.iter().find(|(leads, file)| may_be_of_image(host, leads, file));
+    evidence.extend(of_image.map(|(_, file)| format!("file {} of the image", text::clean_path(file))));
+    if evidence.is_empty() {
+        return None;
     }
-    Some(all)
+    evidence.push("a file .env may copy any variable of the shim's process, such as `${NAME}`".into());
+    Some(Entry { evidence, ..Entry::new(Capability::Config, "").mark_secret(true) })
+}
+
+/// Whether the image has the file, or may have it: of layers of Spin, the shim unpacks the files itself.
+fn may_be_of_image(host: &RuntimeHost<'_>, leads: &Leads, file: &str) -> bool {
+    let has = |place: &str| host.facts.has_file(place);
+    let Leads::To(place) = leads else { return false };
+    let is_unpacked = matches!(host.program, Program::Wasm { packaging: Packaging::Layers, .. })
+        && crate::runtime::spin::UNPACKED.iter().any(|folder| path::covers(folder, place));
+    is_unpacked || has(place) || has(&text::clean_path(file))
 }
 
 /// The capabilities that one entry of `allowed_outbound_hosts` hands over.
@@ -351,35 +377,10 @@ fn of_pattern(written: &WrittenHost, evidence: &str) -> Vec<Entry> {
     let pattern = written.pattern();
     let mut entries = Vec::new();
     if !pattern.is_internal() {
-        let to_host =
-            |capability: &Capability| Entry::new(*capability, evidence).to_written_host(written.clone());
-        entries.extend(by_scheme(pattern.scheme()).iter().map(to_host));
+        entries.extend(clients::of(written, evidence));
     }
     if let Some(id) = pattern.chained_component() {
         entries.push(Entry::new(Capability::ServiceChaining, evidence).named(id));
     }
     entries
-}
-
-/// The capabilities that a scheme needs; `*` needs all of them. A scheme that no Spin interface uses needs the raw
-/// sockets.
-fn by_scheme(scheme: Option<&str>) -> &'static [Capability] {
-    match scheme {
-        None => &[
-            Capability::HttpOutbound,
-            Capability::DbRedis,
-            Capability::DbMysql,
-            Capability::DbPostgres,
-            Capability::Mqtt,
-            Capability::NetTcpConnect,
-            Capability::NetUdp,
-        ],
-        Some("http" | "https") => &[Capability::HttpOutbound],
-        Some("redis" | "rediss") => &[Capability::DbRedis],
-        Some("mysql") => &[Capability::DbMysql],
-        Some("postgres" | "postgresql") => &[Capability::DbPostgres],
-        Some("mqtt" | "mqtts") => &[Capability::Mqtt],
-        Some("udp") => &[Capability::NetUdp],
-        Some(_) => &[Capability::NetTcpConnect],
-    }
 }

@@ -56,7 +56,10 @@ impl RecordReport {
             Ok(replayed) => (replayed, None),
             Err(left) => {
                 let (found, hidden, open) = (recorded.found(), Vec::new(), Vec::new());
-                (Replayed { found, hidden, open, is_undecidable: false }, Some(left))
+                (
+                    Replayed { found, hidden, open, not_recorded: Vec::new(), is_undecidable: false },
+                    Some(left),
+                )
             }
         };
         let violations = replayed.found.iter().cloned().map(finding).collect();
@@ -102,7 +105,7 @@ impl RecordReport {
         let mut lines: Vec<String> = self.violations.iter().map(ComparedViolation::told).collect();
         lines.extend(self.compared.gone.iter().map(|gone| format!("no more: {}", gone.told())));
         lines.extend(self.reason.map(|reason| format!("not judged again: {reason}")));
-        lines.extend(self.compared.open_exceptions.iter().cloned());
+        lines.extend(self.compared.open_exceptions.iter().chain(&self.compared.not_recorded).cloned());
         if !masked.is_empty() {
             let depends = if *undecidable { "depends" } else { "may depend" };
             lines.push(format!("the verdict {depends} on what is masked: {}", masked.join(", ")));

@@ -34,6 +34,8 @@ pub struct Compared {
     pub undecidable: bool,
     /// Sentences about exceptions of which the record does not say whether they cover a violation.
     pub open_exceptions: Vec<String>,
+    /// Sentences about what rules ask for and the record does not hold: a random value, the time to the second.
+    pub not_recorded: Vec<String>,
     /// Pointers into the rules' input to masked values that a bundle reads, or that decide what becomes of a violation.
     pub masked: Vec<String>,
 }
@@ -67,7 +69,7 @@ impl ComparedViolation {
 impl Compared {
     /// The difference between the record and what was found again.
     pub fn of(recorded: &RecordedDecision, replayed: Replayed) -> Self {
-        let Replayed { found, hidden, open, is_undecidable } = replayed;
+        let Replayed { found, hidden, open, not_recorded, is_undecidable } = replayed;
         let before = recorded.found();
         let (was, would_be) = (word(&before), word(&found));
         let (mut gone, mut added) = apart(before, found, |one, other| one == other);
@@ -88,6 +90,7 @@ impl Compared {
             reworded: reworded.into_iter().map(finding).collect(),
             undecidable: is_undecidable,
             open_exceptions: open,
+            not_recorded,
             masked: hidden,
         }
     }
@@ -160,7 +163,13 @@ mod tests {
             "result": {}});
         let mut recorded: RecordedDecision = serde_json::from_value(recorded).unwrap();
         recorded.result.violations = before;
-        let replayed = Replayed { found, hidden: Vec::new(), open: Vec::new(), is_undecidable: false };
+        let replayed = Replayed {
+            found,
+            hidden: Vec::new(),
+            open: Vec::new(),
+            not_recorded: Vec::new(),
+            is_undecidable: false,
+        };
         Compared::of(&recorded, replayed)
     }
 

@@ -77,7 +77,13 @@ fn cells(one: &Compared) -> [String; 4] {
     if more > 0 {
         what.push(format!("… and {more} more (-o json lists them)"));
     }
-    what.extend(one.open_exceptions.iter().take(MOST_FINDINGS).map(|open| format!("? {open}")));
+    what.extend(
+        one.open_exceptions
+            .iter()
+            .chain(&one.not_recorded)
+            .take(MOST_FINDINGS)
+            .map(|open| format!("? {open}")),
+    );
     if one.undecidable && !one.masked.is_empty() {
         let (shown, more) = one.masked.split_at(one.masked.len().min(MOST_FINDINGS));
         let more = if more.is_empty() { String::new() } else { format!(" … and {} more", more.len()) };

@@ -1,11 +1,13 @@
 //! Classifies a regular file by its first bytes, and reads it if it is Wasm.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use super::super::archive::{Fault, TarEntry, refused, unreadable};
 use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
-use super::super::names::{has_ending, is_application_file};
+use super::super::names::{VARIABLES_FILE, has_ending, is_application_file};
+use super::super::path;
 use super::super::{ModuleFacts, module};
 use super::{Content, MAX_FILE_MODULES, Tree};
 
@@ -31,6 +33,10 @@ impl Tree {
         // `#!` begins a comment in TOML too.
         if is_application_file(name) && magic(&head) != Magic::Wasm {
             return self.application_file(entry, head, content);
+        }
+        // That it is there says enough.
+        if path::split(name).1 == VARIABLES_FILE && magic(&head) != Magic::Wasm {
+            return Ok(Content::Text(Arc::default()));
         }
         match magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content),

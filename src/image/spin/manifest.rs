@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{At, Dependencies, check_components, hosts, template_variables, trigger_type};
+use super::listeners::Listeners;
+use super::{At, Dependencies, check_components, handed, hosts, template_variables, trigger_type};
 use crate::image::malformed::Malformed;
 use crate::image::outbound::OutboundHost;
 use crate::image::path;
@@ -68,17 +69,23 @@ fn is_version_1(root: &At<'_>) -> Result<bool, Malformed> {
 
 fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
     let mut components = Vec::new();
+    let of_app = root.need("trigger")?;
+    let trigger = trigger_type(&of_app.need("type")?.text()?, &BTreeSet::new())?;
+    let mut listeners = Listeners::default();
     for at in root.get("component")?.map(|list| list.list()).transpose()?.unwrap_or_default() {
         let mut component = component(&at, at.need("id")?.text()?)?;
         if at.get("allowed_outbound_hosts")?.is_none() {
             let defaults = VERSION_1_HOSTS.map(OutboundHost::from);
             component.allowed_outbound_hosts.splice(0..0, defaults);
         }
+        let own = at.get("trigger")?;
+        listeners.add(&trigger, Some(&component.id), own.as_ref(), std::slice::from_ref(&of_app))?;
         components.push(component);
     }
-    let trigger = trigger_type(&root.need("trigger")?.need("type")?.text()?, &BTreeSet::new())?;
     triggered_by(&trigger, None, &mut components);
-    Ok(SpinApp { name: root.need("name")?.text()?, triggers: BTreeSet::from([trigger]), components })
+    let listeners = listeners.checked(handed(&components))?;
+    let (name, triggers) = (root.need("name")?.text()?, BTreeSet::from([trigger]));
+    Ok(SpinApp { name, triggers, components, listeners })
 }
 
 fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
@@ -87,8 +94,13 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
         components.push(component(&At { value, path: format!("component.{id}") }, id.clone())?);
     }
     let mut triggers = BTreeSet::new();
+    let mut listeners = Listeners::default();
+    let application = root.need("application")?;
+    let of_app = application.get("trigger")?;
     for (kind, value) in entries(root, "trigger")? {
         triggers.insert(trigger_type(kind, &triggers)?);
+        let defaults: Vec<At<'_>> =
+            of_app.as_ref().map(|all| all.get(kind)).transpose()?.flatten().into_iter().collect();
         for trigger in (At { value, path: format!("trigger.{kind}") }).list()? {
             check_trigger(&trigger)?;
             // A component may be written inline instead of by name.
@@ -101,9 +113,11 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
                 None => None,
             };
             triggered_by(kind, named.as_deref(), &mut components);
+            listeners.add(kind, named.as_deref(), Some(&trigger), &defaults)?;
         }
     }
-    Ok(SpinApp { name: root.need("application")?.need("name")?.text()?, triggers, components })
+    let listeners = listeners.checked(handed(&components))?;
+    Ok(SpinApp { name: application.need("name")?.text()?, triggers, components, listeners })
 }
 
 /// Records what starts a component; a trigger that names none may start any.
@@ -154,6 +168,7 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
         variables: read.into_iter().collect(),
         inherited: dependencies.inherited,
         isolated: dependencies.isolated,
+        satisfied: dependencies.names,
     })
 }
 
@@ -185,14 +200,16 @@ fn forward(at: &At<'_>) -> Result<String, Malformed> {
 fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
     let all =
         at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
-    let (mut inherited, mut isolated) = (BTreeSet::new(), BTreeSet::new());
+    let (mut inherited, mut isolated, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for (name, value) in entries(at, "dependencies")? {
+        names.push(name.clone());
         let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
         let own = value.get("inherit_configuration").is_some_and(|flag| flag != &Value::Bool(false));
         let list = if all || own { &mut inherited } else { &mut isolated };
         list.insert(local_file(&dependency, Some("path"))?);
     }
-    Ok(Dependencies { inherited: inherited.into_iter().collect(), isolated: isolated.into_iter().collect() })
+    let (inherited, isolated) = (inherited.into_iter().collect(), isolated.into_iter().collect());
+    Ok(Dependencies { inherited, isolated, names })
 }
 
 /// Each folder that is opened and the path at which the component sees it: source and destination, or the folder above

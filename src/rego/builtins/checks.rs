@@ -86,43 +86,10 @@ pub(super) fn items(_: &mut Call, operands: Operands<'_>) -> Outcome {
     operands.items(0).and(RIGHT)
 }
 
-/// Numbers, in an array or a set.
-pub(super) fn numbers(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    match operands.items(0)?.into_iter().find(|item| !matches!(item, Value::Number(_))) {
-        Some(other) => {
-            Failure::error(format!("operand 1 must be set or array of numbers but has {}", other.type_name()))
-        }
-        None => RIGHT,
-    }
-}
-
 /// What has a length.
 pub(super) fn countable(_: &mut Call, operands: Operands<'_>) -> Outcome {
     match operands.at(0)? {
         Value::String(_) | Value::Array(_) | Value::Object(_) | Value::Set(_) => RIGHT,
         other => wrong_type(0, other, "array, object, set or string"),
     }
-}
-
-/// What `to_number` reads.
-pub(super) fn number_like(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    match operands.at(0)? {
-        Value::Null | Value::Bool(_) | Value::Number(_) => RIGHT,
-        Value::String(text) if reads_as_number(text) => RIGHT,
-        Value::String(_) => Failure::error("operand 1 must be valid number string but got string"),
-        other => wrong_type(0, other, "null, boolean, number or string"),
-    }
-}
-
-fn reads_as_number(text: &str) -> bool {
-    let digits = text.trim_start_matches(['+', '-']);
-    digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        && text.parse::<f64>().is_ok_and(f64::is_finite)
-}
-
-/// A text, and where a part of it begins and how long it is.
-pub(super) fn part(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    operands.text(0)?;
-    operands.integer(2)?;
-    if operands.integer(1)? < 0 { Failure::error("negative offset") } else { RIGHT }
 }

@@ -184,11 +184,15 @@ pub(super) fn json_marshal(call: &mut Call, operands: Operands<'_>) -> Outcome {
 }
 
 pub(super) fn json_unmarshal(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    json::parse(operands.text(0)?).map_err(|reason| Failure::Error(format!("invalid JSON: {reason}")))
+    json::parse(operands.text(0)?)
 }
 
 pub(super) fn json_is_valid(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    Ok(Value::Bool(operands.text(0).is_ok_and(|text| json::parse(text).is_ok())))
+    let Ok(text) = operands.text(0) else { return Ok(Value::Bool(false)) };
+    match json::parse(text) {
+        Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
+        read => Ok(Value::Bool(read.is_ok())),
+    }
 }
 
 pub(super) fn json_marshal_with_options(call: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -210,7 +214,7 @@ pub(super) fn json_marshal_with_options(call: &mut Call, operands: Operands<'_>)
     if !pretty.unwrap_or(implied) {
         return Ok(Value::String(compact));
     }
-    let value = json::parse(&compact).map_err(Failure::Error)?;
+    let value = json::parse(&compact)?;
     let mut written = String::from(prefix);
     indented(&value, &Layout { prefix, indent, call }, 0, &mut written)?;
     Ok(Value::String(written))
@@ -265,7 +269,7 @@ fn yaml(text: &str) -> Result<Value, Failure> {
 }
 
 pub(super) fn yaml_marshal(call: &mut Call, operands: Operands<'_>) -> Outcome {
-    let value = json::parse(&operands.at(0)?.to_json_text()).map_err(Failure::Error)?;
+    let value = json::parse(&operands.at(0)?.to_json_text())?;
     let mut written = String::new();
     block(&value, 0, &mut written)?;
     call.fits(written.len())?;
@@ -275,7 +279,7 @@ pub(super) fn yaml_marshal(call: &mut Call, operands: Operands<'_>) -> Outcome {
 /// A value in block style, on lines of its own, as `sigs.k8s.io/yaml` writes it.
 fn block(value: &Value, depth: usize, out: &mut String) -> Result<(), Failure> {
     if depth > MAX_DEPTH {
-        return Failure::error("values are nested too deeply");
+        return Err(Failure::Halt("values are nested more deeply than is written here".into()));
     }
     let indent = "  ".repeat(depth);
     match value {

@@ -160,46 +160,6 @@ fn swallows(pattern: &[Token], other: Option<&Token>, rest_meets: bool, goes_on:
     ends_here || (token.meets(other) && goes_on)
 }
 
-// === `glob.match` ===
-
-/// Whether OPA reads the pattern of `glob.match` (`github.com/gobwas/glob`): the module also matches by one that it does not.
-pub(super) fn check(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    let pattern = operands.text(0)?;
-    let (mut letters, mut open) = (pattern.chars().peekable(), 0_usize);
-    while let Some(letter) = letters.next() {
-        match letter {
-            '{' => open = open.saturating_add(1),
-            '}' => open = open.saturating_sub(1),
-            '[' => class(&mut letters)?,
-            '\\' => {
-                escaped(&mut letters)?;
-            }
-            _ => {}
-        }
-    }
-    if open > 0 { Failure::error(format!("unclosed {{ in {pattern:?}")) } else { Ok(Value::Bool(true)) }
-}
-
-/// A class, after its opening bracket: one range, or letters.
-fn class(letters: &mut Letters<'_>) -> Result<(), Failure> {
-    let ends = || Failure::Error("unexpected end of a character class".into());
-    letters.next_if_eq(&'!');
-    let first = letters.next().ok_or_else(ends)?;
-    if letters.next_if_eq(&'-').is_some() {
-        let last = letters.next().ok_or_else(ends)?;
-        return if last >= first && letters.next() == Some(']') { Ok(()) } else { Err(ends()) };
-    }
-    let (mut letter, mut count) = (first, 0_usize);
-    while letter != ']' {
-        if letter == '\\' {
-            escaped(letters)?;
-        }
-        count = count.saturating_add(1);
-        letter = letters.next().ok_or_else(ends)?;
-    }
-    if count > 0 { Ok(()) } else { Err(ends()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,22 +196,6 @@ mod tests {
         }
         for wrong in ["*", "[a", "]", "[z-a]", "a\\", "[-a]", "a**"] {
             assert!(meet(wrong, "a").is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_glob_that_opa_does_not_read_is_an_error() {
-        let read =
-            |pattern: &str| check(&mut Call::within(1 << 20), Operands(&[Value::text(pattern)])).is_ok();
-        for pattern in
-            ["", "{}", "a}", "a]", "{a,{b,c}}", "[!a]", "[ab-c]", "[{]", "{[}],a}", "a\\{b", "[\\]]", "[]-a]"]
-        {
-            assert!(read(pattern), "{pattern}");
-        }
-        for pattern in
-            ["a{", "{a,b", "{{a}", "a\\", "[a", "[]", "[!]", "[a-]", "[z-a]", "[a-bc]", &"{".repeat(200_000)]
-        {
-            assert!(!read(pattern), "{pattern}");
         }
     }
 }

@@ -157,13 +157,18 @@ impl Uri {
             }
             None => text,
         };
-        let (name, port) = if host.starts_with('[') {
-            let (name, port) = host.rsplit_once(']')?;
-            (name.strip_prefix('[')?, port)
-        } else {
-            // Go takes the last colon for the one before the port.
-            let at = host.rfind(':').unwrap_or(host.len());
-            host.split_at_checked(at)?
+        let (name, port) = match host.rfind('[') {
+            Some(0) => {
+                let (name, port) = host.rsplit_once(']')?;
+                (name.strip_prefix('[').filter(|name| is_ipv6(name))?, port)
+            }
+            Some(_) => return None,
+            None => {
+                // Go takes the last colon for the one before the port, where the web does not forbid others.
+                let is_web = matches!(self.scheme.as_str(), "http" | "https");
+                let at = if is_web { host.find(':') } else { host.rfind(':') };
+                host.split_at_checked(at.unwrap_or(host.len()))?
+            }
         };
         let digits = match port.strip_prefix(':') {
             Some(digits) => digits,
@@ -192,6 +197,15 @@ impl Uri {
         self.port = digits.into();
         Some(())
     }
+}
+
+/// What may stand in brackets: an address, and a zone after an escaped percent sign.
+fn is_ipv6(name: &str) -> bool {
+    let (address, zone) = match name.split_once("%25") {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (name, None),
+    };
+    address.parse::<std::net::Ipv6Addr>().is_ok() && zone != Some("")
 }
 
 /// The scheme, empty where there is none, and what follows; `None` for a colon at the start.

@@ -169,11 +169,89 @@ fn in_reason(bits: u64) -> Result<(), Failure> {
     Err(Failure::Halt(format!("a number of more than {MAX_BITS} bits is too large here")))
 }
 
+/// The numbers of an array or a set.
+fn numbers(operands: Operands<'_>) -> Result<Vec<Number>, Failure> {
+    let items = operands.items(0)?;
+    items.into_iter().map(|item| Operands(std::slice::from_ref(item)).number(0).cloned()).collect()
+}
+
+/// Integers exactly, anything else in floats (`aggregates.go`).
+pub(super) fn sum(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let numbers = numbers(operands)?;
+    let integers: Option<Vec<BigInt>> = numbers.iter().map(Number::to_big).collect();
+    if let Some(integers) = integers {
+        return Ok(Value::Number(Number::from_big(&integers.iter().sum())));
+    }
+    let mut sum = Ratio::integer(BigInt::ZERO);
+    for number in numbers {
+        let number = number.to_ratio().ok_or_else(|| Failure::Error("illegal value".into()))?;
+        sum = sum.plus(&number.rounded()).rounded();
+    }
+    computed(&sum)
+}
+
+/// `casts.go`. Go reads more than JSON has: what has another form here and the same value gets it, and what has none ends the evaluation.
+pub(super) fn to_number(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    match operands.at(0)? {
+        Value::Null => Ok(Value::int(0)),
+        Value::Bool(is_true) => Ok(Value::int(i64::from(*is_true))),
+        Value::Number(number) => Ok(Value::Number(number.clone())),
+        Value::String(text) => read_number(text),
+        other => Failure::error(format!(
+            "operand 1 must be one of {{null, boolean, number, string}} but got {}",
+            other.type_name()
+        )),
+    }
+}
+
+fn read_number(text: &str) -> Outcome {
+    if let Some(decimal) = decimal(text) {
+        return Ok(Value::Number(Number::from_text(&decimal)));
+    }
+    if is_hexadecimal(text) || has_good_underscores(text) {
+        return Err(Failure::Halt(format!(
+            "`to_number` does not read numbers that are not decimal, or have underscores, here: {text:?}"
+        )));
+    }
+    Failure::error("operand 1 must be valid number string but got string")
+}
+
+/// A decimal that Go's `strconv.ParseFloat` reads, as JSON writes it.
+fn decimal(text: &str) -> Option<String> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let has_digits = |part: &str| part.bytes().any(|byte| byte.is_ascii_digit());
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let is_plain = mantissa.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_finite = || text.parse::<f64>().is_ok_and(f64::is_finite);
+    if !is_plain || !has_digits(mantissa) || !has_digits(exponent) || !is_finite() {
+        return None;
+    }
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let whole = Some(whole.trim_start_matches('0')).filter(|whole| !whole.is_empty()).unwrap_or("0");
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    let fraction = if fraction.is_empty() { String::new() } else { format!(".{fraction}") };
+    let power = if unsigned.len() == mantissa.len() { String::new() } else { format!("e{exponent}") };
+    Some(format!("{sign}{whole}{fraction}{power}"))
+}
+
+/// Whether a text is a decimal with underscores between its digits.
+fn has_good_underscores(text: &str) -> bool {
+    let is_between = |window: &[u8]| matches!(window, [before, b'_', after] if before.is_ascii_digit() && after.is_ascii_digit());
+    let good = text.as_bytes().windows(3).filter(|window| is_between(window)).count();
+    good > 0 && good == text.matches('_').count() && decimal(&text.replace('_', "")).is_some()
+}
+
+/// Whether a text may be one of Go's hexadecimal numbers.
+fn is_hexadecimal(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let digits = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")).unwrap_or_default();
+    let known = |byte: u8| byte.is_ascii_hexdigit() || b"._pP+-".contains(&byte);
+    digits.contains(['p', 'P']) && digits.bytes().all(known)
+}
+
 /// Integers exactly, anything else in floats that have 53 bits of mantissa here.
 pub(super) fn product(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    let items = operands.items(0)?;
-    let number = |item: &&Value| Operands(std::slice::from_ref(*item)).number(0).cloned();
-    let numbers = items.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+    let numbers = numbers(operands)?;
     let integers: Option<Vec<BigInt>> = numbers.iter().map(Number::to_big).collect();
     if let Some(integers) = integers {
         let mut product = BigInt::from(1);
@@ -389,10 +467,42 @@ mod tests {
         assert_eq!(run(product, &[products]), "0.30000000000000004");
         assert_eq!(run(product, &[Value::Array(vec![number("1.0"), number("1e2")])]), "100");
         assert_eq!(run(product, &[Value::Array(Vec::new())]), "1");
+        let sum = |texts: &[&str]| run(sum, &[Value::Array(texts.iter().map(|text| number(text)).collect())]);
+        assert_eq!(sum(&["1.1", "2.2", "3.3"]), "6.6000000000000000003");
+        assert_eq!(sum(&["18446744073709551616", "0.5"]), "18446744073709551616");
+        assert_eq!(sum(&["9223372036854775807", "1.0"]), "9223372036854775808");
+        assert_eq!(sum(&[]), "0");
         assert_eq!(run(bits_xor, &[number("1.0"), number("2")]), "3");
         assert_eq!(run(shift_left, &[number("1.0"), number("100")]), "1267650600228229401496703205376");
         assert!(run(shift_left, &[number("1"), number("1e9")]).contains("Halt"));
         assert!(run(shift_right, &[number("1"), number("-1")]).contains("Error"));
+    }
+
+    /// What `opa eval` 1.22.2 says of the same, but for zeros and signs that JSON does not have.
+    #[test]
+    fn a_number_is_read_from_a_text_as_go_reads_it() {
+        let read = |text: &str| run(to_number, &[Value::text(text)]);
+        for (text, expected) in [
+            ("12", "12"),
+            ("-1.50", "-1.50"),
+            ("1e3", "1e3"),
+            (".5", "0.5"),
+            ("01", "1"),
+            ("1.", "1"),
+            ("+7", "7"),
+            ("-.5E-1", "-0.5e-1"),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+        for text in [
+            "", "-", ".", "-.", "e5", "E", "1e", "1e+", "1e999", "--1", "inf", "NaN", " 1", "1 ", "a_b",
+            "0xzz", "1_", "٣",
+        ] {
+            assert!(read(text).contains("Error"), "{text}: {}", read(text));
+        }
+        for text in ["0x1p4", "-0X1.8p-1", "1_000"] {
+            assert!(read(text).contains("Halt"), "{text}: {}", read(text));
+        }
     }
 
     #[test]

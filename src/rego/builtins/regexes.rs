@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use regex::bytes::{Captures, Regex};
+use regex::bytes::{Captures, Match, Regex};
 
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::expression::{self, group_name};
@@ -26,6 +26,11 @@ pub(super) fn matches(call: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(Value::Bool(call.expression(pattern)?.is_match(subject.as_bytes())))
 }
 
+/// Whether a match begins and ends between letters: an empty one is found between the bytes of a letter too, and not in Go.
+fn is_between(subject: &str, found: &Match<'_>) -> bool {
+    subject.is_char_boundary(found.start()) && subject.is_char_boundary(found.end())
+}
+
 /// How many matches are wanted; a number below zero means all.
 fn limit(count: i64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
@@ -35,7 +40,8 @@ pub(super) fn find_n(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (pattern, subject, count) = (operands.text(0)?, operands.text(1)?, operands.integer(2)?);
     call.fits(subject.len().saturating_mul(VALUE_BYTES))?;
     let found = call.expression(pattern)?;
-    let found = found.find_iter(subject.as_bytes()).take(limit(count));
+    let found =
+        found.find_iter(subject.as_bytes()).filter(|found| is_between(subject, found)).take(limit(count));
     Ok(Value::Array(found.map(|found| text(found.as_bytes())).collect()))
 }
 
@@ -44,7 +50,9 @@ pub(super) fn find_all_submatches(call: &mut Call, operands: Operands<'_>) -> Ou
     let expression = call.expression(pattern)?;
     let each = VALUE_BYTES.saturating_mul(expression.captures_len());
     call.fits(subject.len().saturating_mul(each))?;
-    let found = expression.captures_iter(subject.as_bytes()).take(limit(count));
+    let found = expression.captures_iter(subject.as_bytes());
+    let is_between = |found: &Captures<'_>| found.get(0).is_some_and(|whole| is_between(subject, &whole));
+    let found = found.filter(is_between).take(limit(count));
     // A group that took no part is an empty text in Go.
     let groups = found.map(|captures| {
         Value::Array(captures.iter().map(|group| text(group.map_or(b"", |group| group.as_bytes()))).collect())
@@ -57,7 +65,7 @@ pub(super) fn replace(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let expression = call.expression(pattern)?;
     let (mut replaced, mut end) = (Vec::new(), 0);
     for captures in expression.captures_iter(subject.as_bytes()) {
-        let Some(whole) = captures.get(0) else { continue };
+        let Some(whole) = captures.get(0).filter(|whole| is_between(subject, whole)) else { continue };
         replaced.extend_from_slice(subject.as_bytes().get(end..whole.start()).unwrap_or_default());
         expand(template, &expression, &captures, &mut replaced);
         end = whole.end();
@@ -120,7 +128,7 @@ pub(super) fn split(call: &mut Call, operands: Operands<'_>) -> Outcome {
     }
     let part = |from: usize, to: usize| text(subject.as_bytes().get(from..to).unwrap_or_default());
     let (mut parts, mut begin, mut end) = (Vec::new(), 0, 0);
-    for found in expression.find_iter(subject.as_bytes()) {
+    for found in expression.find_iter(subject.as_bytes()).filter(|found| is_between(subject, found)) {
         end = found.start();
         // An empty match at the very start splits nothing off.
         if found.end() != 0 {

@@ -122,9 +122,11 @@ impl Formatter<'_> {
     fn directive(&mut self) {
         let mut spec = Spec::default();
         self.flags(&mut spec);
-        self.argument_index();
-        self.width(&mut spec);
-        self.precision(&mut spec);
+        let has_index = self.argument_index();
+        let has_index = self.width(&mut spec, has_index);
+        if !self.precision(&mut spec, has_index) {
+            self.argument_index();
+        }
         let mut letters = self.rest.chars();
         let Some(verb) = letters.next() else {
             self.out.push_str("%!(NOVERB)");
@@ -158,22 +160,26 @@ impl Formatter<'_> {
         }
     }
 
-    /// `[n]`: which argument comes next.
+    /// `[n]`: which argument comes next. Whether there is a number of one.
     fn argument_index(&mut self) -> bool {
         let Some(inside) = self.rest.strip_prefix('[') else { return false };
         self.reordered = true;
-        let Some((number, after)) = inside.split_once(']') else {
+        let Some((number, after)) =
+            inside.split_once(']').filter(|(number, after)| !(number.is_empty() && after.is_empty()))
+        else {
             self.good_index = false;
             self.rest = inside;
             return false;
         };
         self.rest = after;
-        let index = number.parse::<usize>().ok().and_then(|index| index.checked_sub(1));
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse::<i64>().ok().filter(|number| is_number && *number <= MAX_WIDTH);
+        let index = number.and_then(|number| usize::try_from(number.checked_sub(1)?).ok());
         match index.filter(|index| *index < self.arguments.len()) {
             Some(index) => self.next = index,
             None => self.good_index = false,
         }
-        true
+        number.is_some()
     }
 
     fn star(&mut self) -> Option<i64> {
@@ -185,7 +191,8 @@ impl Formatter<'_> {
         found
     }
 
-    fn width(&mut self, spec: &mut Spec) {
+    /// An index stands before the verb, or before an asterisk. Whether one still stands before what follows.
+    fn width(&mut self, spec: &mut Spec, has_index: bool) -> bool {
         if let Some(after) = self.rest.strip_prefix('*') {
             self.rest = after;
             match self.star() {
@@ -195,35 +202,40 @@ impl Formatter<'_> {
                 }
                 None => self.out.push_str("%!(BADWIDTH)"),
             }
-            return;
+            return false;
         }
         spec.width = self.digits();
+        self.good_index &= !(has_index && spec.width.is_some());
+        has_index
     }
 
     fn digits(&mut self) -> Option<usize> {
         let end = self.rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(self.rest.len());
         let (digits, after) = self.rest.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())?;
-        let number = digits.parse::<i64>().ok().filter(|number| *number <= MAX_WIDTH);
+        let number = digits.parse::<i64>().ok().filter(|number| number / 10 <= MAX_WIDTH);
         // Go gives up on the rest of the format.
         self.rest = if number.is_some() { after } else { "" };
         usize::try_from(number?).ok()
     }
 
-    fn precision(&mut self, spec: &mut Spec) {
-        if let Some(after) = self.rest.strip_prefix('.') {
+    /// The same. A point at the very end is a verb.
+    fn precision(&mut self, spec: &mut Spec, has_index: bool) -> bool {
+        let Some(after) = self.rest.strip_prefix('.').filter(|after| !after.is_empty()) else {
+            return has_index;
+        };
+        self.rest = after;
+        self.good_index &= !has_index;
+        let has_index = self.argument_index();
+        if let Some(after) = self.rest.strip_prefix('*') {
             self.rest = after;
-            self.argument_index();
-            if let Some(after) = self.rest.strip_prefix('*') {
-                self.rest = after;
-                match self.star() {
-                    Some(precision) => spec.precision = usize::try_from(precision).ok(),
-                    None => self.out.push_str("%!(BADPREC)"),
-                }
-            } else {
-                spec.precision = Some(self.digits().unwrap_or(0));
+            spec.precision = self.star().and_then(|precision| usize::try_from(precision).ok());
+            if spec.precision.is_none() {
+                self.out.push_str("%!(BADPREC)");
             }
+            return false;
         }
-        self.argument_index();
+        spec.precision = Some(self.digits().unwrap_or(0));
+        has_index
     }
 }
 
@@ -236,15 +248,33 @@ fn write(argument: &Argument, verb: char, spec: &Spec) -> String {
     if verb == 'T' {
         return pad(argument.type_name(), spec, false);
     }
+    // `%+v` and `%#v` mean something else, which only a big integer, that formats itself, does not know.
+    let own = Spec { plus: false, sharp: false, ..spec.clone() };
     let written = match argument {
+        Argument::Text(_) if verb == 'v' && spec.sharp => with_verb(argument, 'q', &own),
+        Argument::Int(_) | Argument::Float(_) | Argument::Text(_) if verb == 'v' => {
+            with_verb(argument, verb, &own)
+        }
+        _ => with_verb(argument, verb, spec),
+    };
+    written.unwrap_or_else(|| {
+        // It leaves out that it is a pointer, and the flags.
+        if matches!(argument, Argument::Big(_)) {
+            return format!("%!{verb}(big.Int={})", plain(argument));
+        }
+        let value = with_verb(argument, 'v', spec).unwrap_or_default();
+        format!("%!{verb}({}={value})", argument.type_name())
+    })
+}
+
+/// `None` where the verb is none for such an argument.
+fn with_verb(argument: &Argument, verb: char, spec: &Spec) -> Option<String> {
+    match argument {
         Argument::Int(integer) => integer_verb(&BigInt::from(*integer), Some(*integer), verb, spec),
         Argument::Big(integer) => integer_verb(integer, None, verb, spec),
         Argument::Float(float) => float_verb(*float, verb, spec),
         Argument::Text(text) => text_verb(text, verb, spec),
-    };
-    // A big integer formats itself, and leaves out that it is a pointer.
-    let name = argument.type_name().trim_start_matches('*');
-    written.unwrap_or_else(|| format!("%!{verb}({name}={})", plain(argument)))
+    }
 }
 
 /// Fills up to the width, counted in letters.
@@ -317,12 +347,13 @@ fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String
 
 fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
     let text = match verb {
-        'v' => float::general(float, spec.precision, false),
-        'g' => with_sharp(float::general(float, spec.precision, false), spec),
-        'G' => with_sharp(float::general(float, spec.precision, true), spec),
-        'e' => float::exponent(float, Some(spec.precision.unwrap_or(6)), false),
-        'E' => float::exponent(float, Some(spec.precision.unwrap_or(6)), true),
-        'f' | 'F' => float::fixed(float, spec.precision.unwrap_or(6)),
+        'v' | 'g' => {
+            with_sharp(float::general(float, spec.precision, false), spec, spec.precision.unwrap_or(6))
+        }
+        'G' => with_sharp(float::general(float, spec.precision, true), spec, spec.precision.unwrap_or(6)),
+        'e' => with_sharp(float::exponent(float, Some(spec.precision.unwrap_or(6)), false), spec, 0),
+        'E' => with_sharp(float::exponent(float, Some(spec.precision.unwrap_or(6)), true), spec, 0),
+        'f' | 'F' => with_sharp(float::fixed(float, spec.precision.unwrap_or(6)), spec, 0),
         'b' => float::binary(float),
         'x' => float::hexadecimal(float, spec.precision, false),
         'X' => float::hexadecimal(float, spec.precision, true),
@@ -341,8 +372,8 @@ fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
     Some(pad(&format!("{sign}{digits}"), spec, false))
 }
 
-/// `#` keeps the zeros at the end, up to six digits.
-fn with_sharp(text: String, spec: &Spec) -> String {
+/// `#` keeps the point, and the zeros at the end up to so many digits.
+fn with_sharp(text: String, spec: &Spec, wanted: usize) -> String {
     if !spec.sharp {
         return text;
     }
@@ -352,14 +383,13 @@ fn with_sharp(text: String, spec: &Spec) -> String {
     };
     let digits = mantissa.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
     let dot = if mantissa.contains('.') { "" } else { "." };
-    let zeros = "0".repeat(spec.precision.unwrap_or(6).saturating_sub(digits.max(1)));
+    let zeros = "0".repeat(wanted.saturating_sub(digits.max(1)));
     format!("{mantissa}{dot}{zeros}{exponent}")
 }
 
 fn text_verb(text: &str, verb: char, spec: &Spec) -> Option<String> {
     let cut: String = text.chars().take(spec.precision.unwrap_or(usize::MAX)).collect();
     match verb {
-        'v' if spec.sharp => Some(pad(&quoted(text, spec), spec, false)),
         'v' | 's' => Some(pad(&cut, spec, spec.zero)),
         'q' => Some(pad(&quoted(&cut, spec), spec, spec.zero)),
         'x' | 'X' => Some(pad(&hexadecimal(text, verb == 'X', spec), spec, spec.zero)),
@@ -439,6 +469,12 @@ mod tests {
                 "18446744073709551616 18446744073709551616",
             ),
             ("%v %v", "[1000000.0, 123456789.0]", "1e+06 1.23456789e+08"),
+            ("%+v %+v %+v", "[1, 1.5, 18446744073709551616]", "1 1.5 +18446744073709551616"),
+            ("%#v %#v %#v", r#"["a", true, [1]]"#, r#""a" "true" "[1]""#),
+            ("%.*d", "[-1, 5]", "%!(BADPREC)5"),
+            ("%5.", r#"["a"]"#, "%!.(string=    a)"),
+            ("%[1][2]d", "[1, 2]", "%![(int64=1)2]d"),
+            ("%#.0f|%#.0e", "[2.0, 2.0]", "2.|2.e+00"),
         ];
         for (format, arguments, expected) in cases {
             assert_eq!(written(format, arguments), expected, "{format} {arguments}");

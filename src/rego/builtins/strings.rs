@@ -79,6 +79,14 @@ pub(super) fn concat(call: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(Value::String(parts.join(separator)))
 }
 
+/// Counted in letters; a length below zero means the rest.
+pub(super) fn substring(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (text, offset, length) = (operands.text(0)?, operands.integer(1)?, operands.integer(2)?);
+    let Ok(offset) = usize::try_from(offset) else { return Failure::error("negative offset") };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    Ok(Value::String(text.chars().skip(offset).take(length).collect()))
+}
+
 /// An empty text is found before each letter and at the end, as Go finds it.
 fn replaced(call: &Call, text: &str, old: &str, new: &str) -> Result<String, Failure> {
     let times =

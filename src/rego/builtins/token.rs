@@ -26,6 +26,7 @@ fn object(part: &str, what: &str) -> Result<Value, Failure> {
     let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Error(format!("JWT {what} is not UTF-8")))?;
     match json::parse(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
+        Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
         _ => Failure::error(format!("invalid JWT {what}")),
     }
 }
@@ -55,7 +56,7 @@ pub(super) fn decode(_: &mut Call, operands: Operands<'_>) -> Outcome {
         let inner = String::from_utf8_lossy(&base64url(payload)?).into_owned();
         token = inner.trim_matches(['"', '\'']).to_string();
     }
-    Failure::error("tokens are nested too deeply")
+    Err(Failure::Halt("tokens are nested more deeply than is read here".into()))
 }
 
 fn verify<M: Mac + KeyInit>(operands: Operands<'_>) -> Outcome {

@@ -6,6 +6,10 @@ use std::collections::HashSet;
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
+/// The trigger that hands the arguments of the container to its component
+/// (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`, `run_trigger`; `spin-trigger-command:src/lib.rs`, `handle`).
+pub const COMMAND: &str = "command";
+
 /// The variable of the container that moves the HTTP server, and its port without one
 /// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_HTTP_LISTEN_ADDR_ENV`).
 pub const LISTENS_AT: (&str, u16) = ("SPIN_HTTP_LISTEN_ADDR", 80);

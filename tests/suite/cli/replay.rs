@@ -125,6 +125,64 @@ fn a_bundle_takes_the_place_of_the_one_of_its_name_and_of_the_baseline_too() {
     said.has(&["deny → allow", "- [needs-grant: deny]", "1 would change"]);
 }
 
+/// A bundle that is tried decides, also in the place of one in the shadow.
+#[test]
+fn a_bundle_in_the_shadow_changes_no_decision_that_is_replayed_with_the_same_configuration() {
+    let log = Log::new();
+    let next = log.bundle("next", NO_HELLO);
+    let config = log.bundles.path().join("gate.yaml");
+    let text = format!(
+        "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\npolicies: {{bundles: [{{name: next, from: {next}, action: audit}}]}}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let same = log.replay(&["-c", config]);
+    assert_eq!(same.code, 0, "{same:?}");
+    same.has(&["2 decisions: 0 would change"]);
+    let said = log.replay(&["-c", config, "--bundle", &format!("next={next}")]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["allow → deny", "1 would change"]);
+}
+
+#[test]
+fn rules_that_ask_for_the_time_are_told_that_of_the_record_and_a_random_value_leaves_the_verdict_open() {
+    let log = Log::new();
+    let file = log.bundles.path().join("timed.log");
+    let at = |time: &str| {
+        let lines = records(&log, |record| record.get("bundles").is_some());
+        let line = |line: &str| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record["timestamp"] = json!(time);
+            record.to_string() + "\n"
+        };
+        std::fs::write(&file, lines.lines().map(line).collect::<String>()).unwrap();
+    };
+    let freeze = "violations contains {\"rule\": \"freeze\", \"message\": \"m\"} if \
+                  time.now_ns() > time.parse_rfc3339_ns(\"2021-01-01T00:00:00Z\")";
+    let freeze = log.bundle("freeze", freeze);
+    let replayed = |bundle: &str| replay(&file, &["--bundle", bundle, "-o", "json"]).json();
+    // Before, after, and while the review may have run.
+    for (time, changed, undecidable) in
+        [("2020-06-01T00:00:00Z", 0, 0), ("2021-06-01T00:00:00Z", 2, 0), ("2021-01-01T00:00:09Z", 0, 2)]
+    {
+        at(time);
+        let report = replayed(&freeze);
+        assert_eq!(
+            (&report["changed"], &report["undecidable"]),
+            (&json!(changed), &json!(undecidable)),
+            "{time}: {report}"
+        );
+    }
+    replay(&file, &["--bundle", &freeze]).has(&["? a rule asks for the time", "2 cannot be decided"]);
+    for call in ["rand.intn(\"a\", 2) == 7", "uuid.rfc4122(\"a\") == \"b\""] {
+        let rule = format!("violations contains {{\"rule\": \"drawn\", \"message\": \"m\"}} if {call}");
+        let report = replayed(&log.bundle("drawn", &rule));
+        assert_eq!((&report["changed"], &report["undecidable"]), (&json!(0), &json!(2)), "{report}");
+        let said = report["listed"][0]["notRecorded"][0].as_str().unwrap();
+        assert!(said.starts_with("a rule asks for a random value"), "{said}");
+    }
+}
+
 #[test]
 fn what_is_masked_is_named_where_the_verdict_depends_on_it() {
     let log = Log::new();

@@ -9,6 +9,7 @@ use super::generate::handed::HandedCase;
 use super::generate::indexes::IndexCase;
 use super::generate::mounts::MountCase;
 use super::generate::packed::PackedCase;
+use super::generate::resolver::ResolverCase;
 use super::generate::searches::SearchCase;
 use super::image::{Compression, Image, Layer, Size};
 
@@ -275,6 +276,22 @@ pub fn of_mounts(case: &MountCase) -> Vec<String> {
             _ => format!("file `/{name}`"),
         });
     }
+    forms
+}
+
+pub fn of_resolver(case: &ResolverCase) -> Vec<String> {
+    let mut forms =
+        vec![format!("mounts {}", case.mounts.len()), format!("termination log {}", case.termination_log)];
+    forms.extend(case.mounts.iter().map(|mount| format!("mount {}", mount.path)));
+    forms.extend(case.mounts.iter().map(|mount| format!("subPath {:?}", mount.sub_path)));
+    forms.extend(case.mounts.iter().map(|mount| format!("link of a volume {:?}", mount.link)));
+    forms.extend(case.image.volumes.iter().map(|volume| format!("volume of the image {volume}")));
+    let links: Vec<&Entry> =
+        case.image.layers.iter().flat_map(entries).filter(|entry| entry.kind == b'2').collect();
+    forms.push(format!("links {}", links.len()));
+    let link =
+        |entry: &&Entry| format!("link `/{}` -> `{}`", clean(&entry.name.0), entry.link.0.escape_ascii());
+    forms.extend(links.iter().map(link));
     forms
 }
 

@@ -14,6 +14,7 @@ pub mod handed;
 pub mod indexes;
 pub mod mounts;
 pub mod packed;
+pub mod resolver;
 pub mod searches;
 
 /// Every path that both sides are asked about.

@@ -153,12 +153,12 @@ fn workload(case: &HandedCase, command: &str) -> Workload {
     }
 }
 
-fn container(facts: &ImageFacts, program: Program) -> Container {
+pub fn container(facts: &ImageFacts, program: Program) -> Container {
     let lookup = LookupResult::Known { facts: Arc::new(facts.clone()), program };
     Container { role: Role::Container, index: 0, name: "app".into(), image: "a".into(), lookup }
 }
 
-fn profile(family: Family) -> Profile {
+pub fn profile(family: Family) -> Profile {
     let any = Runtimes::default().profiles.into_iter().next().unwrap();
     Profile { ambient: family, ..any }
 }

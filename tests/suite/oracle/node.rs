@@ -28,6 +28,8 @@ pub struct Question {
     pub mounts: Vec<String>,
     /// Folders that the volumes are copies of, in the same order; without, they are empty.
     pub contents: Vec<PathBuf>,
+    /// The parts of the volumes that are mounted, in the same order; an empty one is the whole volume.
+    pub sub_paths: Vec<String>,
     /// The mounts are made as the CRI plugin makes them, with those that it and the kubelet add.
     pub whole: bool,
     /// The container's `terminationMessagePath`.

@@ -161,6 +161,35 @@ pub const OF_MOUNTS: Required = &[
     ("file `/etc/hosts`", 100, Both),
     ("file `/dev/shm/app.wasm`", 100, Both),
     ("link `/q` -> `/dev/shm`", 40, Both),
+    ("link `/a/s` -> `../t`", 20, Both),
+    ("link `/t` -> `r/../q/b`", 20, Both),
+    ("mount /a/s/app.wasm", 20, Both),
+    ("mount /t/app.wasm", 20, Both),
+];
+
+pub const OF_RESOLVER: Required = &[
+    ("mounts 0", 100, Both),
+    ("mounts 2", 20, Both),
+    ("links 0", 10, Both),
+    ("links 3", 40, Both),
+    ("link `/x/l` -> `y/m`", 10, Both),
+    ("link `/x/y/m` -> `../../etc`", 10, Both),
+    ("link `/q` -> `x/y/m`", 10, Both),
+    ("link `/etc/hosts` -> `nsswitch.conf`", 10, Both),
+    ("link `/c0` -> `c1`", 10, Both),
+    ("volume of the image /x/l", 10, Both),
+    ("volume of the image /x/y/m", 10, Both),
+    ("volume of the image /etc", 10, Both),
+    ("volume of the image /c0", 10, Both),
+    ("termination log /x/l/hosts", 5, Both),
+    ("termination log /x/y/m/nsswitch.conf", 5, Both),
+    ("termination log /c0/resolv.conf", 5, Both),
+    ("mount /x/l", 10, Both),
+    ("mount /q/hosts", 10, Both),
+    ("mount /etc/nsswitch.conf", 5, Refused),
+    ("mount /etc/hosts", 5, Refused),
+    ("subPath \"hosts\"", 40, Both),
+    ("link of a volume Some(\"/etc\")", 20, Both),
 ];
 
 pub const OF_SEARCHES: Required = &[

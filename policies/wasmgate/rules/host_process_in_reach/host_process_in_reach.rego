@@ -10,13 +10,14 @@ import data.wasmgate.lib.text
 #   A runtime that opens `/` for its programs also opens `/proc`. So a program that opens files can read the
 #   variables of the process that runs it, and write into its memory through `/proc/self/mem`: that amounts to native
 #   code outside of the sandbox, and no other capability limits it. Not affected are programs that open no file,
-#   applications of the Spin shim, HTTP components on runwasi's wasmtime, youki with wasmtime, crun with wasmer, and
-#   crun with wasmtime where the working directory is not `/`. Reported instead of `needs-grant`.
+#   HTTP components on runwasi's wasmtime, youki with wasmtime, crun with wasmer, crun with wasmtime where the working
+#   directory is not `/`, and applications of the Spin shim that use no SQLite: their SQL runs in the process of the
+#   shim, opens any file of the container, and can call native code. Reported instead of `needs-grant`.
 # custom:
 #   remedy: |
-#     Ship a program that opens no file, or use a runtime that is not affected. The platform team may trust the image
-#     like a native one, with a grant for `native.exec`; give the rule a lower action (`enforcement.rules`); or,
-#     where its own build of the shim hides `/proc` from its programs, say so in the profile
+#     Ship a program that opens no file and uses no SQLite, or use a runtime that is not affected. The platform team
+#     may trust the image like a native one, with a grant for `native.exec`; give the rule a lower action
+#     (`enforcement.rules`); or, where its own build of the shim hides `/proc` from its programs, say so in the profile
 #     (`hidesHostProcess: true`).
 #   severity: critical
 violations contains violation if {
@@ -29,8 +30,7 @@ violations contains violation if {
 		"capability": found.entry.capability,
 		"mendedBy": "grant",
 		"message": concat("", [
-			$"{text.container(found.container)} opens files, and {runtime.name} shows it `/proc`, so it can write into ",
-			$"the memory of the process that runs it, which is native code, and no grant allows it",
+			$"{text.container(found.container)} {way(found.entry)}, which is native code, and no grant allows it",
 			$"{text.grounds(found.entry)}; ship a program that opens no file or use a runtime that is not affected ",
 			$"(docs/capabilities.md); {text.grant(found.entry)}",
 		]),
@@ -63,6 +63,13 @@ violations contains violation if {
 		]),
 	}
 }
+
+way(entry) := "sends SQL that SQLite runs in the process of the shim" if {
+	some evidence in entry.evidence
+	startswith(evidence, "SQLite ")
+} else := concat("", [
+	$"opens files, and {runtime.name} shows it `/proc`, so it can write into the memory of the process that runs it",
+])
 
 # The containers of which the first rule says everything: who writes into the process has all that it has.
 rewritten contains found.container.name if {

@@ -55,6 +55,21 @@ test_a_program_that_opens_files_beside_its_own_process_is_refused_once if {
 	}} with input as refused
 }
 
+test_sql_that_runs_in_the_process_of_the_shim_is_told_as_that if {
+	sql := {
+		"capability": "native.exec",
+		"opens": true,
+		"evidence": ["SQLite runs in the process of runtime spin: `fts3_tokenizer` calls the address in a parameter"],
+		"coveredBy": [],
+		"needsGrant": "{ name: native.exec }",
+	}
+	violations := wasmgate.violations with input as fixture.pod({"effective": [sql]})
+	{v.rule | some v in violations} == {"host-process-in-reach"}
+	every v in violations {
+		contains(v.message, "container `web` sends SQL that SQLite runs in the process of the shim, which is native code")
+	}
+}
+
 test_a_grant_for_native_code_covers_all_of_it if {
 	granted := [object.union(entry, {"coveredBy": ["WasiGrant/trusted"]}) | some entry in reached]
 	wasmgate.violations == set() with input as fixture.pod({"effective": granted})

@@ -1,0 +1,110 @@
+//! What the clients of the Spin shim reach by a host that a component may reach. The shim checks the address of a program against the
+//! list, and hands the text to a client that reads it again.
+
+use crate::capability::ambient::RuntimeHost;
+use crate::capability::{Capability, Entry, HostPattern, WrittenHost};
+use crate::image::{ModuleFacts, SpinComponent};
+
+/// Clients that read the address otherwise than the check does: `redis://a?@b` is `b` to the check, which takes all before `@` for the
+/// user, and `a` to the client (`spin:crates/outbound-networking-config/src/allowed_hosts.rs`, `OutboundUrl::parse`;
+/// `redis-rs:redis/src/connection.rs`, `rumqttc:src/lib.rs`, `mysql_async:src/opts/mod.rs`, which take a URL of the WHATWG). So one
+/// host in the list is any host and any port of its scheme.
+const READ_OTHERWISE: [Capability; 3] = [Capability::DbRedis, Capability::DbMysql, Capability::Mqtt];
+/// The imports of the HTTP client of which the same is true, and which follows redirects without a check
+/// (`spin:crates/factor-outbound-http/src/spin.rs`). That of `wasi:http` checks what it sends.
+const OLD_HTTP: [&str; 2] = ["fermyon:spin/http", "wasi-outbound-http"];
+/// The same of Postgres, which connects to `hostaddr` and is not checked but for its `host`
+/// (`spin:crates/factor-outbound-pg/src/host.rs`, `ensure_address_allowed`; `rust-postgres:tokio-postgres/src/connect.rs`).
+const POSTGRES: &str = "postgres";
+
+/// Every capability by which some client connects.
+const ALL: [Capability; 7] = [
+    Capability::HttpOutbound,
+    Capability::DbRedis,
+    Capability::DbMysql,
+    Capability::DbPostgres,
+    Capability::Mqtt,
+    Capability::NetTcpConnect,
+    Capability::NetUdp,
+];
+
+/// The capabilities that a scheme needs. The check compares the scheme that the program writes, so that each client that takes it
+/// counts; `*`, and a scheme of which nothing is known, need all of them.
+fn by_scheme(scheme: Option<&str>) -> &'static [Capability] {
+    match scheme {
+        Some("http" | "https") => &[Capability::HttpOutbound],
+        // redis-rs:redis/src/connection.rs, `parse_redis_url`
+        Some("redis" | "rediss" | "valkey" | "valkeys" | "unix") => &[Capability::DbRedis],
+        Some("mysql") => &[Capability::DbMysql],
+        Some("postgres" | "postgresql") => &[Capability::DbPostgres],
+        // rumqttc:src/lib.rs, `TryFrom<Url> for MqttOptions`
+        Some("mqtt" | "mqtts" | "ssl" | "ws" | "wss") => &[Capability::Mqtt],
+        Some("tcp") => &[Capability::NetTcpConnect, Capability::Mqtt],
+        Some("udp") => &[Capability::NetUdp],
+        None | Some(_) => &ALL,
+    }
+}
+
+/// Whether the client of Redis takes this scheme for the path of a Unix socket, or may.
+pub(super) fn may_be_socket(scheme: Option<&str>) -> bool {
+    match scheme {
+        Some("unix") | None => true,
+        Some(scheme) => by_scheme(Some(scheme)).len() == ALL.len(),
+    }
+}
+
+/// What one host pattern of the list hands over.
+pub(super) fn of<'a>(written: &'a WrittenHost, evidence: &'a str) -> impl Iterator<Item = Entry> + 'a {
+    by_scheme(written.pattern().scheme()).iter().map(move |capability| {
+        let entry = Entry::new(*capability, evidence);
+        let any = any_of(written.pattern().scheme());
+        if !READ_OTHERWISE.contains(capability) || *written.pattern() == any {
+            return entry.to_written_host(written.clone());
+        }
+        let why =
+            format!("the shim's client may read another host in an address than its check: taken for {any}");
+        entry.to_host(any).seen_in(why)
+    })
+}
+
+/// Any host and port of a scheme.
+fn any_of(scheme: Option<&str>) -> HostPattern {
+    scheme.map_or(HostPattern::ANY, |scheme| HostPattern::ANY.with_scheme(scheme))
+}
+
+/// The same, with what a client of the component reaches that the list does not hold.
+pub(super) fn beside_list(
+    host: &RuntimeHost<'_>,
+    component: &SpinComponent,
+    mut reached: Vec<Entry>,
+    at: &str,
+) -> Vec<Entry> {
+    let why = format!(
+        "{at} the client of Postgres connects to any `hostaddr`, whatever allowed_outbound_hosts says"
+    );
+    reached.push(Entry::new(Capability::DbPostgres, why).to_host(any_of(Some(POSTGRES))));
+    let is_http =
+        |entry: &Entry| matches!(entry.capability, Capability::HttpOutbound | Capability::ServiceChaining);
+    if let Some(import) = old_http(host, component).filter(|_| reached.iter().any(is_http)) {
+        let why = format!(
+            "{at} the client of {import} may read another host in an address than its check, and follows redirects: taken for any host"
+        );
+        let any = ["http", "https"]
+            .map(|scheme| Entry::new(Capability::HttpOutbound, &*why).to_host(any_of(Some(scheme))));
+        reached.extend(any);
+    }
+    reached
+}
+
+/// The import by which a module of the component, or one of no component, sends requests with the older client.
+fn old_http<'a>(host: &RuntimeHost<'a>, component: &SpinComponent) -> Option<&'a str> {
+    let by_owner = host.old_http.get_or_init(|| {
+        let is_old = |name: &&str| OLD_HTTP.contains(&name.split('@').next().unwrap_or_default());
+        let of = |module: &'a ModuleFacts| {
+            let mut names = module.imports.iter().map(|import| import.interface.as_str());
+            Some((module.component.as_deref(), names.find(is_old)?))
+        };
+        host.facts.modules.iter().filter_map(of).collect()
+    });
+    by_owner.get(&Some(component.id.as_str())).or_else(|| by_owner.get(&None)).copied()
+}
