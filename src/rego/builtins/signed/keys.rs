@@ -197,9 +197,10 @@ fn of_info(info: &SubjectPublicKeyInfo<'_>, is_certificate: bool) -> Result<Publ
 // === JSON Web Keys ===
 
 fn key_set(text: &str) -> Result<Vec<NamedKey>, Failure> {
-    let failed = |_| Failure::Error("failed to parse a JWK key (set)".into());
-    let Value::Object(document) = json::parse(text).map_err(failed)? else {
-        return Failure::error("failed to parse a JWK key (set)");
+    let document = match json::parse(text) {
+        Ok(Value::Object(document)) => document,
+        Err(Failure::Halt(reason)) => return Err(Failure::Halt(reason)),
+        _ => return Failure::error("failed to parse a JWK key (set)"),
     };
     match document.get(&Value::text("keys")) {
         None => Ok(vec![web_key(&document)?]),
