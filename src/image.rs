@@ -430,6 +430,7 @@ pub mod host;
 pub mod interpreter;
 pub mod kind;
 pub mod layer;
+pub mod lazy;
 pub mod leads;
 pub mod magic;
 pub mod malformed;

@@ -69,12 +69,14 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
     for sent in host.telemetry().into_iter().chain(host.queues()) {
         add(&mut all, vec![sent.clone()], vec![sent]);
     }
+    let found = |all: &mut Capabilities, reached: Vec<Entry>| {
+        all.requires.extend_from_slice(&reached);
+        all.ambient.extend_from_slice(&reached);
+        all.effective.extend(reached);
+    };
+    found(&mut all, host.listeners());
     let beyond = host.beyond(&all.effective);
-    for reached in host.listeners().into_iter().chain(beyond) {
-        all.requires.push(reached.clone());
-        all.ambient.push(reached.clone());
-        all.effective.push(reached);
-    }
+    found(&mut all, beyond);
     let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
         .into_iter()
         .chain(host.starts_layer())

@@ -63,15 +63,24 @@ impl Manifest {
     }
 }
 
-/// Reads every object of the paths. Folders are read recursively, and a `kind: List` yields its items.
+/// Reads every object of the paths. Folders are read recursively, and a `kind: List` yields its items. Of a folder, JSON that is for
+/// other programs is passed over, such as `package.json`.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     let mut manifests = Vec::new();
     for path in paths {
         for file in files(path)? {
-            manifests.extend(documents(&display(&file), &text_of(&file)?)?);
+            let text = text_of(&file)?;
+            if file == *path || !is_of_others(&file, &text) {
+                manifests.extend(documents(&display(&file), &text)?);
+            }
         }
     }
     Ok(manifests)
+}
+
+/// Whether a JSON file has no object of Kubernetes in it: each has a `kind`.
+fn is_of_others(file: &Path, text: &str) -> bool {
+    file.extension().is_some_and(|extension| extension == "json") && !text.contains("\"kind\"")
 }
 
 /// The text of every file that the paths stand for, each with the name of the file for messages.
@@ -274,6 +283,20 @@ mod tests {
     fn a_document_that_is_no_object_is_named_with_its_place() {
         let error = documents("x.yaml", "kind: Pod\n---\n[1, 2]\n").unwrap_err().to_string();
         assert!(error.contains("x.yaml, document 2"), "{error}");
+    }
+
+    #[test]
+    fn json_for_other_programs_is_passed_over_in_a_folder_and_named_where_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("package.json"), r#"{"name": "shop"}"#).unwrap();
+        std::fs::write(at("tsconfig.json"), "{ // a comment\n}").unwrap();
+        std::fs::write(at("pod.json"), r#"{"apiVersion": "v1", "kind": "Pod"}"#).unwrap();
+        let read = |path: PathBuf| super::read(&[path]);
+        assert_eq!(read(folder.path().to_path_buf()).unwrap().len(), 1);
+        assert!(read(at("package.json")).is_err());
+        std::fs::write(at("broken.json"), r#"{"kind": "Pod""#).unwrap();
+        assert!(read(folder.path().to_path_buf()).is_err(), "a manifest that cannot be read is told");
     }
 
     #[test]

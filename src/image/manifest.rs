@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::archive::Compression;
 use super::descriptor::Descriptor;
+use super::lazy;
 use super::malformed::{Malformed, Rest, no_lookalikes};
 use super::platform::{self, is_wasm};
 
@@ -80,6 +81,8 @@ pub struct ImageManifest {
     pub annotations: BTreeMap<String, String>,
     /// Why the shims cannot read it, although containerd can; then they start no layer of it.
     pub unreadable_by_shims: Option<String>,
+    /// The annotation by which a node may take the files of a layer from somewhere else than its tar ([`super::lazy`]).
+    pub lazy: Option<String>,
 }
 
 /// One entry of an index.
@@ -162,6 +165,8 @@ struct RawDescriptor {
     size: u64,
     #[serde(default)]
     platform: Option<RawPlatform>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, Option<String>>>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -276,7 +281,10 @@ fn manifest(raw: RawDocument) -> Result<ImageManifest, Malformed> {
         )));
     }
     let annotations = raw.annotations.unwrap_or_default();
+    let of_layers = layers.iter().flat_map(|layer| layer.annotations.iter().flat_map(BTreeMap::keys));
+    let lazy = of_layers.chain(annotations.keys()).find(|key| lazy::is_annotation(key)).cloned();
     Ok(ImageManifest {
+        lazy,
         artifact_type: raw.artifact_type.unwrap_or_default(),
         config: config.checked()?,
         layers: layers.iter().map(RawDescriptor::checked).collect::<Result<_, _>>()?,
@@ -298,7 +306,7 @@ fn index(raw: RawDocument) -> Result<Vec<IndexEntry>, Malformed> {
 
 impl RawDescriptor {
     fn checked(&self) -> Result<Descriptor, Malformed> {
-        no_lookalikes(&self.rest, &["mediaType", "digest", "size", "platform"])?;
+        no_lookalikes(&self.rest, &["mediaType", "digest", "size", "platform", "annotations"])?;
         let media_type = self.media_type.clone().unwrap_or_default();
         Ok(Descriptor { media_type, digest: self.digest.parse()?, size: self.size })
     }
@@ -520,6 +528,28 @@ mod tests {
             Document::Index(entries) => choose(&entries),
             Document::Manifest(_) => unreachable!("an index was built"),
         }
+    }
+
+    #[test]
+    fn an_annotation_that_leads_a_node_to_a_table_of_contents_is_kept() {
+        let digest = crate::image::Digest::of(b"layer").to_string();
+        let lazy = |of_layer: &str, of_manifest: &str| {
+            let text = format!(
+                r#"{{"schemaVersion":2,"config":{{"digest":"{digest}"}},"annotations":{{"{of_manifest}":null}},
+                    "layers":[{{"digest":"{digest}","annotations":{{"{of_layer}":"x"}}}},{{"digest":"{digest}","annotations":null}}]}}"#
+            );
+            match parse(text.as_bytes()).unwrap() {
+                Document::Manifest(manifest) => manifest.lazy,
+                Document::Index(_) => None,
+            }
+        };
+        let table = "containerd.io/snapshot/stargz/toc.digest";
+        assert_eq!(lazy(table, "a").as_deref(), Some(table));
+        assert_eq!(
+            lazy("a", "com.amazon.soci.index-digest").as_deref(),
+            Some("com.amazon.soci.index-digest")
+        );
+        assert_eq!(lazy("containerd.io/uncompressed", "org.opencontainers.image.created"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The locked app of a Spin image: what it hands to each component (`spin:crates/locked-app/src/locked.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
@@ -8,12 +8,16 @@ use super::malformed::Malformed;
 use super::outbound::OutboundHost;
 use super::{Digest, ModuleFacts, SpinApp, SpinComponent};
 
+mod at;
 mod listeners;
 pub mod manifest;
 mod owned;
+mod variables;
 
+use at::At;
 use listeners::Listeners;
 pub(crate) use owned::for_each_owner;
+use variables::{MAX_HANDED, check_variable, template_variables};
 
 /// Label of the image config that names the locked app's layer.
 pub const LOCKED_APP_LABEL: &str = "com.fermyon.spin.lockedAppDigest";
@@ -35,9 +39,6 @@ const MAX_COMPONENTS: usize = MAX_USES;
 /// the shim knows five.
 const MAX_TRIGGER_TYPES: usize = 16;
 const MAX_TRIGGER_TYPE: usize = 64;
-/// Most hosts, variables, stores, databases and models that an application hands to its components, each of which is judged for
-/// every container that starts it. Applications have a few dozen.
-const MAX_HANDED: usize = 4096;
 
 /// Reads a locked app.
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
@@ -148,12 +149,6 @@ fn handed(components: &[SpinComponent]) -> usize {
     components.iter().map(SpinComponent::handed).sum()
 }
 
-/// What the names of variables must not begin with. The shim gives each variable of an application its value under this prefix, one
-/// after the other (`spinframework/containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
-/// `configure_application_variables_from_environment_variables`). So a variable of such a name takes the value that another one was
-/// given, be it a secret.
-const VARIABLE_PREFIX: &str = "spin_variable_";
-
 fn check_variables(components: &[SpinComponent]) -> Result<(), Malformed> {
     let of_hosts = |component: &SpinComponent| {
         let hosts = component.allowed_outbound_hosts.iter();
@@ -163,15 +158,6 @@ fn check_variables(components: &[SpinComponent]) -> Result<(), Malformed> {
         for name in component.variables.iter().cloned().chain(of_hosts(component)) {
             check_variable(&name)?;
         }
-    }
-    Ok(())
-}
-
-fn check_variable(name: &str) -> Result<(), Malformed> {
-    if name.to_ascii_lowercase().starts_with(VARIABLE_PREFIX) {
-        return Err(Malformed::new(format!(
-            "it reads the variable `{name}`, which may get the value of another one: rename it, so that it does not begin with `{VARIABLE_PREFIX}`"
-        )));
     }
     Ok(())
 }
@@ -298,12 +284,6 @@ fn hosts(metadata: &At<'_>) -> Result<Vec<String>, Malformed> {
     Ok(hosts)
 }
 
-/// Names between `{{` and `}}`; an unclosed one extends to the end.
-fn template_variables(text: &str) -> Vec<String> {
-    let pieces = text.split("{{").skip(1);
-    pieces.map(|piece| piece.split("}}").next().unwrap_or(piece).trim().to_string()).collect()
-}
-
 /// Digests of the dependencies: those that run with the component's own capabilities because they inherit anything at
 /// all, and the others. A partial list counts as all of them, an upper bound: Spin cannot hand over a part yet and fails
 /// with "granular configuration inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`,
@@ -364,58 +344,6 @@ fn add_middleware(trigger: &At<'_>, components: &mut [SpinComponent]) -> Result<
         }
     }
     Ok(())
-}
-
-/// A JSON value and its path, so that an error can name the field.
-struct At<'a> {
-    value: &'a Value,
-    path: String,
-}
-
-impl<'a> At<'a> {
-    fn wrong(&self, what: &str) -> Malformed {
-        let path = if self.path.is_empty() { "the document" } else { &self.path };
-        Malformed::new(format!("`{path}` {what}"))
-    }
-
-    fn child(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
-    }
-
-    fn map(&self) -> Result<&'a Map<String, Value>, Malformed> {
-        self.value.as_object().ok_or_else(|| self.wrong("must be an object"))
-    }
-
-    /// A field; `null` counts as absent.
-    fn get(&self, key: &str) -> Result<Option<At<'a>>, Malformed> {
-        let value = self.map()?.get(key).filter(|value| !value.is_null());
-        Ok(value.map(|value| At { value, path: self.child(key) }))
-    }
-
-    fn need(&self, key: &str) -> Result<At<'a>, Malformed> {
-        self.get(key)?.ok_or_else(|| Malformed::new(format!("`{}` is missing", self.child(key))))
-    }
-
-    fn text(&self) -> Result<String, Malformed> {
-        self.value.as_str().map(String::from).ok_or_else(|| self.wrong("must be a string"))
-    }
-
-    fn list(&self) -> Result<Vec<At<'a>>, Malformed> {
-        let items = self.value.as_array().ok_or_else(|| self.wrong("must be a list"))?;
-        let at = |(number, value)| At { value, path: format!("{}[{number}]", self.path) };
-        Ok(items.iter().enumerate().map(at).collect())
-    }
-
-    fn list_of_text(&self, key: &str) -> Result<Vec<String>, Malformed> {
-        let Some(list) = self.get(key)? else { return Ok(Vec::new()) };
-        list.list()?.iter().map(At::text).collect()
-    }
-
-    fn map_of_text(&self, key: &str) -> Result<BTreeMap<String, String>, Malformed> {
-        let Some(map) = self.get(key)? else { return Ok(BTreeMap::new()) };
-        let text = |(name, value)| Ok((String::clone(name), At { value, path: map.child(name) }.text()?));
-        map.map()?.iter().map(text).collect()
-    }
 }
 
 #[cfg(test)]

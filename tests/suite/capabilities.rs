@@ -1307,10 +1307,15 @@ fn the_client_of_postgres_reaches_any_host_whatever_the_list_says() {
         let found = reached_through(interface, "open", &[], &json!({}));
         assert_eq!(found, ["db.postgres postgres://*:*"], "{interface}");
     }
+    let other = on("spin", &plain_pod(), spin(SpinComponent::default(), outgoing()));
+    assert!(
+        !lines(&other.ambient).iter().any(|line| line.starts_with("db.postgres")),
+        "nothing to a program without it"
+    );
 }
 
 #[test]
-fn the_client_of_redis_reaches_the_unix_sockets_of_mounts_where_a_scheme_lets_it() {
+fn clients_reach_the_unix_sockets_of_mounts_where_an_address_may_name_one() {
     let mounted = json!({"volumeMounts": [{"name": "v", "mountPath": "/run/broker"}]});
     let reached = |host: &str| reached_through("fermyon:spin/redis@2.0.0", "publish", &[host], &mounted);
     let socket = "fs /run/broker rw".to_string();
@@ -1318,6 +1323,15 @@ fn the_client_of_redis_reaches_the_unix_sockets_of_mounts_where_a_scheme_lets_it
         assert!(reached(host).contains(&socket), "{host}: {:?}", reached(host));
     }
     assert_eq!(reached("redis://localhost:*"), ["db.redis redis://*:*"]);
+    // `mysql://db/?socket=/run/broker/x.sock`
+    let mysql = reached_through("fermyon:spin/mysql@2.0.0", "open", &["mysql://db"], &mounted);
+    assert_eq!(mysql, ["fs /run/broker rw", "db.mysql mysql://*:*"]);
+    let trigger = |address: &str| {
+        let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+        beyond_start(&on("spin", &pod(&mounted, &volumes), listening("redis", address, &[], false)))
+    };
+    assert!(trigger("unix:///run/broker/x.sock").contains(&socket));
+    assert!(!trigger("redis://cache").contains(&socket));
 }
 
 /// SQL of a component runs in the process of the shim, which hides nothing from it.
@@ -1678,6 +1692,54 @@ fn a_variable_of_an_application_that_every_container_gets_is_shown_as_that() {
 
 fn reached_by(container: &Value, spec: &Value, hosts: &[&str]) -> Vec<String> {
     beyond_start(&on("spin", &pod(container, spec), spin(with_hosts(hosts), outgoing())))
+}
+
+/// All containers of a pod have one `/etc/hosts`, which root may write.
+#[test]
+fn a_host_by_name_is_any_host_beside_a_container_that_may_be_root() {
+    let reached = |spec: Value| {
+        let mut workload = pod(&json!({}), &spec);
+        workload
+            .spec
+            .containers
+            .extend(spec.get("beside").map(|other| serde_json::from_value(other.clone()).unwrap()));
+        beyond_start(&on("spin", &workload, spin(with_hosts(&["http://payments.example.:8080"]), outgoing())))
+    };
+    let (named, any) = (["http.outbound http://payments.example.:8080"], ["http.outbound http://*:8080"]);
+    let beside = |security: Value| {
+        reached(json!({"beside": {"name": "side", "image": "x", "securityContext": security}}))
+    };
+    assert_eq!(reached(json!({})), named, "alone");
+    assert_eq!(beside(json!({})), any);
+    assert_eq!(beside(json!({"readOnlyRootFilesystem": true, "runAsNonRoot": true})), any);
+    assert_eq!(beside(json!({"runAsUser": 0, "allowPrivilegeEscalation": false})), any);
+    assert_eq!(beside(json!({"runAsNonRoot": true, "allowPrivilegeEscalation": false})), named);
+    assert_eq!(beside(json!({"runAsUser": 65532, "allowPrivilegeEscalation": false})), named);
+    let of_pod = json!({"securityContext": {"runAsUser": 65532},
+        "beside": {"name": "side", "image": "x", "securityContext": {"allowPrivilegeEscalation": false}}});
+    assert_eq!(reached(of_pod), named);
+    let init = |policy: Option<&str>| {
+        reached(json!({"initContainers": [{"name": "init", "image": "x", "restartPolicy": policy}]}))
+    };
+    assert_eq!(init(None), named, "the kubelet writes the file anew when the next container starts");
+    assert_eq!(init(Some("Always")), any);
+    assert_eq!(reached(json!({"ephemeralContainers": [{"name": "debug", "image": "x"}]})), any);
+}
+
+#[test]
+fn a_volume_of_a_kind_that_may_hold_a_secret_is_one() {
+    let is_secret = |volume: Value| {
+        let container = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        let workload = pod(&container, &json!({"volumes": [volume], "automountServiceAccountToken": false}));
+        let found = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["path_open"])]));
+        found.effective.into_iter().find(|entry| entry.path.as_deref() == Some("/v")).unwrap().secret
+    };
+    let flex =
+        |secret: Value| json!({"name": "v", "flexVolume": {"driver": "acme/keys", "secretRef": secret}});
+    assert!(is_secret(flex(json!({"name": "keys"}))));
+    assert!(!is_secret(flex(json!(null))));
+    assert!(is_secret(json!({"name": "v", "vaultOfTomorrow": {"key": "k"}})), "a kind that is not known");
+    assert!(!is_secret(json!({"name": "v", "emptyDir": {}})));
 }
 
 /// The runtime compares the name, and the container's resolver says where it leads.

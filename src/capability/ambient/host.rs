@@ -22,8 +22,8 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     /// What [`super::spin`] finds out once, and not for each component and variable.
     pub dotenv: OnceCell<Option<Entry>>,
     pub reconfigured: OnceCell<Option<&'static str>>,
-    /// The imports of an older HTTP client, by the component that owns the module, if one does.
-    pub old_http: OnceCell<HashMap<Option<&'a str>, &'a str>>,
+    /// The imports of clients that the lists of hosts do not hold, by the component that owns the module, if one does.
+    pub clients: OnceCell<HashMap<Option<&'a str>, Vec<&'a str>>>,
     /// The components that the pod keeps; all of them if there is none.
     pub retained: OnceCell<Option<HashSet<&'a str>>>,
     /// How names of hosts resolve, found out for the first of them.
@@ -58,7 +58,7 @@ impl<'a> RuntimeHost<'a> {
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
             reconfigured: OnceCell::new(),
-            old_http: OnceCell::new(),
+            clients: OnceCell::new(),
             retained: OnceCell::new(),
             resolution: OnceCell::new(),
         }

@@ -26,6 +26,8 @@ pub struct Pod<'a> {
     name: Option<&'a str>,
     workload: &'a Workload,
     container: ContainerSpec<'a>,
+    /// The list and the position in it of the container.
+    at: (Role, usize),
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
     variables: Variables<'a>,
@@ -55,6 +57,7 @@ impl<'a> Pod<'a> {
             name: (workload.kind == Kind::Pod).then_some(workload.name.as_str()),
             workload,
             container,
+            at: (*role, *index),
             ephemeral: *role == Role::EphemeralContainer,
             variables: Variables::new(container.env, container.env_from),
             // Of two volumes with the same name, the first; the API server refuses such a pod.
@@ -140,6 +143,21 @@ impl<'a> Pod<'a> {
     /// The spec of the pod.
     pub const fn spec(&self) -> &'a PodSpec {
         self.spec
+    }
+
+    /// The other containers that may run while this one does. Init containers that do not go on running end before the others begin.
+    pub fn beside(&self) -> impl Iterator<Item = ContainerSpec<'a>> {
+        let (spec, at) = (self.spec, self.at);
+        let ordinary = spec.containers.iter().map(ContainerSpec::from).enumerate();
+        let ordinary = ordinary.map(|(index, container)| ((Role::Container, index), container));
+        let ephemeral = spec.ephemeral_containers.iter().flatten().map(ContainerSpec::from).enumerate();
+        let ephemeral = ephemeral.map(|(index, container)| ((Role::EphemeralContainer, index), container));
+        let init = spec.init_containers.iter().flatten().enumerate();
+        let sidecars = init.filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"));
+        let sidecars =
+            sidecars.map(|(index, container)| ((Role::InitContainer, index), ContainerSpec::from(container)));
+        let all = ordinary.chain(ephemeral).chain(sidecars);
+        all.filter(move |(other, _)| *other != at).map(|(_, container)| container)
     }
 
     /// The name of the pod; `None` for a template.

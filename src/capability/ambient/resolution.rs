@@ -3,6 +3,8 @@
 
 use std::ops::Bound;
 
+use k8s_openapi::api::core::v1::{PodSecurityContext, SecurityContext};
+
 use super::host::{Resolution, RuntimeHost};
 use super::pod::DEFAULT_LOG;
 use crate::capability::{Entry, path};
@@ -28,7 +30,7 @@ impl Resolution {
         let given = aliases.map(|name| (name.as_str(), "hostAliases")).chain(own_names(host));
         let searches = spec.dns_config.iter().flat_map(|config| config.searches.iter().flatten());
         Self {
-            every: servers(host).or_else(|| variable(host)).or_else(|| file(host)),
+            every: servers(host).or_else(|| variable(host)).or_else(|| file(host)).or_else(|| written(host)),
             searched: searches.count() > 0,
             given: given.map(|(name, field)| (backwards(name), field)).collect(),
             in_zone: own_start(host),
@@ -138,6 +140,28 @@ fn variable(host: &RuntimeHost<'_>) -> Option<String> {
         let source = host.pod.may_set(name)?.evidence.into_iter().next()?;
         Some(format!("{source} may hold {name}, which changes how it resolves"))
     })
+}
+
+/// Another container that may write into `/etc/hosts`: all containers of a pod have the same file, which belongs to root and is
+/// mounted writable, whatever `readOnlyRootFilesystem` says. The kubelet writes it anew whenever a container starts
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `makeHostsMount`, `ensureHostsFile`). `/etc/resolv.conf` is theirs together as well
+/// (`containerd:internal/cri/server/container_create.go`).
+fn written(host: &RuntimeHost<'_>) -> Option<String> {
+    let of_pod = host.pod.spec().security_context.as_ref();
+    let root = host.pod.beside().find(|container| may_be_root(of_pod, container.security))?;
+    Some(format!(
+        "container `{}` has no `runAsNonRoot: true` with `allowPrivilegeEscalation: false`, and may write /etc/hosts of the pod",
+        text::visible(root.name)
+    ))
+}
+
+/// Whether a container may run as root, or become it.
+fn may_be_root(pod: Option<&PodSecurityContext>, own: Option<&SecurityContext>) -> bool {
+    let user = own.and_then(|own| own.run_as_user).or_else(|| pod.and_then(|pod| pod.run_as_user));
+    let not_root =
+        own.and_then(|own| own.run_as_non_root).or_else(|| pod.and_then(|pod| pod.run_as_non_root));
+    let is_other = user.map_or(not_root == Some(true), |user| user != 0);
+    !is_other || own.and_then(|own| own.allow_privilege_escalation) != Some(false)
 }
 
 /// A mount that may hold one of the resolver's files.

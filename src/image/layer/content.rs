@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::super::archive::{Fault, TarEntry, refused, unreadable};
+use super::super::lazy;
 use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
 use super::super::names::{VARIABLES_FILE, has_ending, is_application_file};
@@ -28,6 +29,9 @@ impl Tree {
         entry: &TarEntry,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
+        if name == lazy::TABLE {
+            return Err(refused(format!("`{name}` is a table of contents, {}", lazy::WRONG)));
+        }
         let mut head = Vec::new();
         content.take(HEAD).read_to_end(&mut head).map_err(|error| unreadable(&error))?;
         // `#!` begins a comment in TOML too.

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{At, MAX_HANDED, Malformed, check_variable, template_variables};
+use super::at::At;
+use super::variables::{MAX_HANDED, check_variable, template_variables};
 use crate::image::SpinListener;
+use crate::image::malformed::Malformed;
 
 /// The triggers for which the shim connects to an address of the application.
 const CONNECTING: [&str; 2] = ["redis", "mqtt"];

@@ -11,7 +11,7 @@ use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, ImageManifest};
 use crate::image::names::{APPLICATION_FILES, SHELL};
 use crate::image::platform::is_wasm;
-use crate::image::{Depth, ImageFacts, Shape, entry};
+use crate::image::{Depth, ImageFacts, Shape, entry, lazy};
 use crate::registry::source::{Slot, Source};
 
 impl<S: Source> Look<'_, S> {
@@ -61,6 +61,10 @@ impl<S: Source> Look<'_, S> {
         self.check_sizes(&manifest.layers)?;
         let count = manifest.layers.len();
         unpacked.check(count).map_err(|malformed| self.error("the config", malformed))?;
+        if let Some(key) = &manifest.lazy {
+            let wrong = format!("the annotation `{key}` names a table of contents, {}", lazy::WRONG);
+            return Err(self.error("the manifest", Malformed::new(wrong)));
+        }
         let bounds = UnpackLimits { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = entry::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
         let wanted = wanted.into_iter().chain(APPLICATION_FILES.into_iter().chain([SHELL]).map(String::from));
@@ -72,6 +76,11 @@ impl<S: Source> Look<'_, S> {
             let compression = compression.ok_or_else(|| {
                 self.error(&what, Malformed::new(format!("`{}` is not a layer of files", layer.media_type)))
             })?;
+            if lazy::has_footer(&bytes) {
+                let wrong =
+                    format!("it ends with a footer that leads to a table of contents, {}", lazy::WRONG);
+                return Err(self.error(&what, Malformed::new(wrong)));
+            }
             let names = names.clone();
             let apply = move || {
                 let result = tree.apply(&*bytes, compression);

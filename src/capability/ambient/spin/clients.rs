@@ -1,9 +1,11 @@
 //! What the clients of the Spin shim reach by a host that a component may reach. The shim checks the address of a program against the
 //! list, and hands the text to a client that reads it again.
 
+use std::collections::HashMap;
+
 use crate::capability::ambient::RuntimeHost;
 use crate::capability::{Capability, Entry, HostPattern, WrittenHost};
-use crate::image::{ModuleFacts, SpinComponent};
+use crate::image::{ImageFacts, SpinComponent};
 
 /// Clients that read the address otherwise than the check does: `redis://a?@b` is `b` to the check, which takes all before `@` for the
 /// user, and `a` to the client (`spin:crates/outbound-networking-config/src/allowed_hosts.rs`, `OutboundUrl::parse`;
@@ -13,9 +15,9 @@ const READ_OTHERWISE: [Capability; 3] = [Capability::DbRedis, Capability::DbMysq
 /// The imports of the HTTP client of which the same is true, and which follows redirects without a check
 /// (`spin:crates/factor-outbound-http/src/spin.rs`). That of `wasi:http` checks what it sends.
 const OLD_HTTP: [&str; 2] = ["fermyon:spin/http", "wasi-outbound-http"];
-/// The same of Postgres, which connects to `hostaddr` and is not checked but for its `host`
+/// The imports of the client of Postgres, which connects to `hostaddr` and is not checked but for its `host`
 /// (`spin:crates/factor-outbound-pg/src/host.rs`, `ensure_address_allowed`; `rust-postgres:tokio-postgres/src/connect.rs`).
-const POSTGRES: &str = "postgres";
+const POSTGRES: [&str; 3] = ["fermyon:spin/postgres", "spin:postgres/postgres", "outbound-pg"];
 
 /// Every capability by which some client connects.
 const ALL: [Capability; 7] = [
@@ -79,13 +81,16 @@ pub(super) fn beside_list(
     mut reached: Vec<Entry>,
     at: &str,
 ) -> Vec<Entry> {
-    let why = format!(
-        "{at} the client of Postgres connects to any `hostaddr`, whatever allowed_outbound_hosts says"
-    );
-    reached.push(Entry::new(Capability::DbPostgres, why).to_host(any_of(Some(POSTGRES))));
+    if imports(host, component, &POSTGRES).is_some() {
+        let why = format!(
+            "{at} the client of Postgres connects to any `hostaddr`, whatever allowed_outbound_hosts says"
+        );
+        reached.push(Entry::new(Capability::DbPostgres, why).to_host(any_of(Some("postgres"))));
+    }
     let is_http =
         |entry: &Entry| matches!(entry.capability, Capability::HttpOutbound | Capability::ServiceChaining);
-    if let Some(import) = old_http(host, component).filter(|_| reached.iter().any(is_http)) {
+    let old = imports(host, component, &OLD_HTTP).filter(|_| reached.iter().any(is_http));
+    if let Some(import) = old {
         let why = format!(
             "{at} the client of {import} may read another host in an address than its check, and follows redirects: taken for any host"
         );
@@ -96,15 +101,33 @@ pub(super) fn beside_list(
     reached
 }
 
-/// The import by which a module of the component, or one of no component, sends requests with the older client.
-fn old_http<'a>(host: &RuntimeHost<'a>, component: &SpinComponent) -> Option<&'a str> {
-    let by_owner = host.old_http.get_or_init(|| {
-        let is_old = |name: &&str| OLD_HTTP.contains(&name.split('@').next().unwrap_or_default());
-        let of = |module: &'a ModuleFacts| {
-            let mut names = module.imports.iter().map(|import| import.interface.as_str());
-            Some((module.component.as_deref(), names.find(is_old)?))
-        };
-        host.facts.modules.iter().filter_map(of).collect()
-    });
-    by_owner.get(&Some(component.id.as_str())).or_else(|| by_owner.get(&None)).copied()
+/// The first of these imports that a module of the component has, or one of no component. A component whose module was not read may
+/// have any.
+fn imports<'a>(
+    host: &RuntimeHost<'a>,
+    component: &SpinComponent,
+    wanted: &[&'static str],
+) -> Option<&'a str> {
+    let by_owner = host.clients.get_or_init(|| by_owner(host.facts));
+    let owners = [Some(component.id.as_str()), None];
+    if owners.iter().all(|owner| !by_owner.contains_key(owner)) {
+        return wanted.first().copied();
+    }
+    let mut names = owners.iter().filter_map(|owner| by_owner.get(owner)).flatten().copied();
+    names.find(|name| wanted.contains(name))
+}
+
+/// Those imports of all modules, once for all components: the image chooses how many there are of each.
+fn by_owner(facts: &ImageFacts) -> HashMap<Option<&str>, Vec<&str>> {
+    let mut found: HashMap<Option<&str>, Vec<&str>> = HashMap::new();
+    for module in &facts.modules {
+        let names = module.imports.iter().map(|import| without_version(&import.interface));
+        let known = names.filter(|name| OLD_HTTP.contains(name) || POSTGRES.contains(name));
+        found.entry(module.component.as_deref()).or_default().extend(known);
+    }
+    found
+}
+
+fn without_version(interface: &str) -> &str {
+    interface.split('@').next().unwrap_or_default()
 }

@@ -15,16 +15,23 @@ pub(in crate::capability::ambient) fn beyond(host: &RuntimeHost<'_>, effective: 
     if let Some(place) = reconfigured(host) {
         entries.extend(remote(effective, &format!("{RUNTIME_CONFIG} {place} and may lead it to any host")));
     }
-    let is_socket = |entry: &&Entry| {
-        entry.capability == Capability::DbRedis
-            && clients::may_be_socket(entry.host.as_ref().and_then(|host| host.pattern().scheme()))
-    };
-    if effective.iter().chain(&entries).any(|entry| is_socket(&entry)) {
-        entries.extend(host.pod.foreign_mounts().map(|mount| {
-            mount.clone().seen_in("the shim's client of Redis connects to Unix sockets, those of mounts too")
-        }));
+    if effective.iter().chain(&entries).any(may_be_socket) {
+        let why = "the shim's clients of Redis and MySQL connect to Unix sockets, those of mounts too";
+        entries.extend(host.pod.foreign_mounts().map(|mount| mount.clone().seen_in(why)));
     }
     entries
+}
+
+/// Whether a client may connect to the path of a Unix socket: that of Redis by its scheme, and that of MySQL by `?socket=` in any
+/// address (`mysql_async:src/opts/mod.rs`, `from_url`; `spin:crates/factor-outbound-mysql/src/client.rs`, `build_opts`).
+fn may_be_socket(entry: &Entry) -> bool {
+    match entry.capability {
+        Capability::DbRedis => {
+            clients::may_be_socket(entry.host.as_ref().and_then(|host| host.pattern().scheme()))
+        }
+        Capability::DbMysql => true,
+        _ => false,
+    }
 }
 
 fn uses(effective: &[Entry], capability: Capability) -> bool {
