@@ -678,6 +678,31 @@ fn crun_searches_the_path_of_the_container_and_no_other() {
     assert_eq!(started(Family::CrunWasmtime, &own, &start), "/opt/tools/a.wasm");
 }
 
+/// crun goes on where the container's user may not execute a file (`crun:src/libcrun/utils.c`, `find_executable`), and of a Wasm file
+/// or a text it is not known who may.
+#[test]
+fn crun_passes_over_files_that_its_user_may_not_execute_so_that_only_one_of_a_name_is_judged() {
+    let start = |files: &str, command: &str| {
+        let command = [command.to_string()];
+        let path = Variable::Literal("/opt/tools:/usr/bin");
+        let start = Start { command: &command, path, working_dir: Some("/nowhere"), ..Start::default() };
+        [Family::CrunWasmtime, Family::CrunWasmer].map(|family| started(family, &scratch(files), &start))
+    };
+    for (files, command, expected) in [
+        ("/usr/bin/tool", "tool", "/usr/bin/tool"),
+        ("/opt/tools/tool /usr/bin/tool", "tool", "?"),
+        ("/opt/tools/tool? /usr/bin/tool", "tool", "?"),
+        ("/opt/tools/tool~ /usr/bin/tool", "tool", "?"),
+        ("/opt/tools/tool! /usr/bin/tool", "tool", "?"),
+        ("/opt/tools/tool~", "tool", "?"),
+        ("/opt/tools/tool->/srv/tool /srv/tool /usr/bin/tool", "tool", "?"),
+        ("/opt/tools/tool->/usr/bin/tool /usr/bin/tool", "tool", "/usr/bin/tool"),
+        ("/opt/tools/tool /usr/bin/tool", "/usr/bin/tool", "/usr/bin/tool"),
+    ] {
+        assert_eq!(start(files, command), [expected; 2], "{files} {command}");
+    }
+}
+
 #[test]
 fn a_mount_inside_of_another_volume_may_hide_any_file() {
     let image = scratch("/app.wasm");

@@ -218,6 +218,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ),
         ("spin-env", spin_variables(&[(".env", b"SPIN_VARIABLE_KEY=${DB_PASSWORD}")])),
         ("spin-no-env", spin_variables(&[])),
+        ("spin-chained", spin_reading("spin_variable_key", &[])),
         (
             "spin-runtime-config",
             spin_variables(&[(
@@ -307,9 +308,16 @@ fn with_dependency(interface: &str, satisfied: &str) -> Image {
 
 /// An application in a root file system that reads the variable `key`, beside these files.
 fn spin_variables(files: &[(&str, &[u8])]) -> Image {
-    let manifest = "spin_manifest_version = 2\n[application]\nname = \"shop\"\n[variables]\nkey = { default = \"none\" }\n\
-                    [[trigger.http]]\nroute = \"/...\"\ncomponent = \"web\"\n[component.web]\nsource = \"web.wasm\"\n\
-                    variables = { key = \"{{ key }}\" }\n";
+    spin_reading("key", files)
+}
+
+/// The same with another name for the variable of the application.
+fn spin_reading(variable: &str, files: &[(&str, &[u8])]) -> Image {
+    let manifest = format!(
+        "spin_manifest_version = 2\n[application]\nname = \"shop\"\n[variables]\nkey = {{ default = \"none\" }}\n\
+         spin_variable_key = {{ default = \"none\" }}\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"web\"\n\
+         [component.web]\nsource = \"web.wasm\"\nvariables = {{ key = \"{{{{ {variable} }}}}\" }}\n"
+    );
     let web = answering("fermyon:spin/variables@2.0.0", "get");
     let own: [(&str, &[u8]); 2] = [("spin.toml", manifest.as_bytes()), ("web.wasm", &web)];
     ImageBuilder::rootfs("linux/amd64", &["/"]).files(&[&own[..], files].concat()).build()

@@ -288,6 +288,37 @@ mod tests {
         assert!(with("", &triggers(17)).unwrap_err().0.contains("16 types"));
     }
 
+    /// As in a locked app: the shim gives a variable `spin_variable_a` the value of `a`.
+    #[test]
+    fn a_manifest_with_a_variable_that_may_get_the_value_of_another_one_is_refused() {
+        let with = |key: &str, value: &str| {
+            SHOP.replace("environment = ", &format!("{key} = {value}\nenvironment = "))
+                .replace("allowed_outbound_hosts = [\"https://{{ host }}\", \"redis://db:6379\"]\n", "")
+                .replace("variables = { url = \"https://{{ host }}/x\" }\n", "")
+        };
+        let old = |key: &str, value: &str| {
+            format!(
+                "spin_manifest_version = \"1\"\nname = \"a\"\ntrigger = {{ type = \"http\" }}\n[[component]]\nid = \"c\"\nsource = \"c.wasm\"\n{key} = {value}\n\
+                 [component.trigger]\nroute = \"/\"\n"
+            )
+        };
+        let read = |name: &str| format!("{{{{ {name} }}}}");
+        for name in ["spin_variable_host", "SPIN_VARIABLE_HOST"] {
+            for text in [
+                with("variables", &format!("{{ url = \"https://{}\" }}", read(name))),
+                with("allowed_outbound_hosts", &format!("[\"https://{}\"]", read(name))),
+                old("config", &format!("{{ url = \"{}\" }}", read(name))),
+                old("allowed_outbound_hosts", &format!("[\"https://{}\"]", read(name))),
+            ] {
+                let said = refusal(&text);
+                assert!(said.contains(&format!("reads the variable `{name}`")), "{said}: {text}");
+            }
+        }
+        let other = format!("{{ url = \"{}\" }}", read("host_of_spin_variable"));
+        assert!(parse(with("variables", &other).as_bytes()).is_ok());
+        assert!(parse(old("config", &other).as_bytes()).is_ok());
+    }
+
     #[test]
     fn a_manifest_lists_what_each_component_is_handed() {
         let app = parse(SHOP.as_bytes()).unwrap();
