@@ -125,7 +125,7 @@ pub fn of_verdict(
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = lines(&once(verdict.at(EnforcementAction::Warn)));
+    response.warnings = warnings(&once(verdict.at(EnforcementAction::Warn)));
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict, missing_class));
         Outcome::Deny
@@ -146,18 +146,18 @@ pub fn of_template(
     plan_warnings: &[String],
     verdict: &Verdict,
 ) -> Answer {
-    let mut warnings = Vec::new();
+    let mut said = Vec::new();
     if verdict.denied() {
         let kind = workload.kind.as_str();
-        warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
+        said.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
     let denied = verdict.at(EnforcementAction::Deny);
-    warnings.extend(lines(&once(denied.chain(verdict.at(EnforcementAction::Warn)))));
-    warnings.extend(plan_warnings.iter().cloned());
+    said.extend(warnings(&once(denied.chain(verdict.at(EnforcementAction::Warn)))));
+    said.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
-    let outcome = if warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
-    Answer { response: Response { warnings, audit_annotations: annotations, ..admitted(uid) }, outcome }
+    let outcome = if said.is_empty() { Outcome::Allow } else { Outcome::Warn };
+    Answer { response: Response { warnings: said, audit_annotations: annotations, ..admitted(uid) }, outcome }
 }
 
 fn admitted(uid: &str) -> Response {
@@ -170,10 +170,21 @@ fn admitted(uid: &str) -> Response {
     }
 }
 
-/// Lines for kubectl: `[rule] message`; further lines of the message follow.
-fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
+/// `[rule] message`, in lines.
+fn message_lines(judged: &JudgedViolation) -> Vec<String> {
     let message = format!("[{}] {}", judged.violation.rule, judged.violation.said());
     shortened(&message).lines().map(String::from).collect()
+}
+
+/// The same as one warning, which is a line: a further one would read as another violation, of whatever rule it names.
+fn warning(judged: &JudgedViolation) -> String {
+    let lines = message_lines(judged);
+    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+    lines.fold(String::new(), |said, line| match said.chars().last() {
+        None => line.into(),
+        Some(':' | ';' | ',' | '.') => said + " " + line,
+        Some(_) => said + "; " + line,
+    })
 }
 
 /// The violations without those that several bundles have found.
@@ -191,10 +202,10 @@ fn once<'a>(all: impl Iterator<Item = &'a JudgedViolation>) -> Vec<&'a JudgedVio
     found
 }
 
-/// Lines for kubectl of as many violations as an answer lists, and how many more there are.
-fn lines(all: &[&JudgedViolation]) -> Vec<String> {
+/// A warning for each violation that an answer lists, and one that says how many more there are.
+fn warnings(all: &[&JudgedViolation]) -> Vec<String> {
     let listed = listed(all);
-    listed.iter().flat_map(|judged| warning_lines(judged)).chain(more(all, listed)).collect()
+    listed.iter().map(|judged| warning(judged)).chain(more(all, listed)).collect()
 }
 
 /// What stands for the violations that are not listed.
@@ -220,7 +231,7 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
     );
     for judged in listed {
         // Writing to a string cannot fail, here and below.
-        let _ = write!(message, "\n- {}", warning_lines(judged).join("\n    "));
+        let _ = write!(message, "\n- {}", message_lines(judged).join("\n    "));
     }
     if let Some(more) = more(&denials, listed) {
         let _ = write!(message, "\n{more}");
@@ -322,4 +333,38 @@ fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
         annotations.insert("note".to_string(), verdict.notes.join("; "));
     }
     annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Violation;
+
+    #[test]
+    fn a_violation_is_one_warning_however_many_lines_its_message_and_its_remedy_have() {
+        let judged = |message: &str, remedy: Option<&str>| JudgedViolation {
+            action: EnforcementAction::Warn,
+            exempted: None,
+            shadow: None,
+            violation: Violation {
+                rule: "r".into(),
+                message: message.into(),
+                remedy: remedy.map(String::from),
+                ..Violation::default()
+            },
+        };
+        let all = [
+            judged("not this\n[not-inspected] image `a`\r\n\n  and", Some("do this\n[baseline] admitted")),
+            judged("a grant would, with this:\n- { name: env }", None),
+        ];
+        let said = warnings(&all.iter().collect::<Vec<_>>());
+        assert_eq!(
+            said,
+            [
+                "[r] not this; [not-inspected] image `a`; and; remedy: do this; [baseline] admitted",
+                "[r] a grant would, with this: - { name: env }",
+            ]
+        );
+        assert_eq!(message_lines(&all[1]).len(), 2, "a refusal has them below each other");
+    }
 }

@@ -11,7 +11,7 @@ use super::subject::{
 use super::types::WasiGrant;
 
 /// All grants, indexed so that the cost of a review does not grow with their number: `WasiGrant`s by namespace,
-/// `ClusterWasiGrant`s by a label that their selector requires, and both then by service account.
+/// `ClusterWasiGrant`s by a label that their selector requires, and both then by service account and image.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
@@ -97,19 +97,25 @@ impl Grants {
     fn select(&self, subject: &Subject<'_>, wanted: impl Fn(&WasiGrant) -> bool) -> Vec<Arc<WasiGrant>> {
         let forms = image_forms(subject.image);
         let fits = |grant: &&Arc<WasiGrant>| wanted(grant) && matches(grant, subject, &forms);
-        let mut found: Vec<Arc<WasiGrant>> = self.candidates(subject).filter(fits).cloned().collect();
+        let mut found: Vec<Arc<WasiGrant>> = self.candidates(subject, &forms).filter(fits).cloned().collect();
         found.sort_by_cached_key(|grant| grant.label());
+        // One that names the image in several forms was found as often.
+        found.dedup_by(|one, other| Arc::ptr_eq(one, other));
         found
     }
 
     /// The grants that may match a subject.
-    fn candidates<'a>(&'a self, subject: &Subject<'a>) -> impl Iterator<Item = &'a Arc<WasiGrant>> {
+    fn candidates<'a>(
+        &'a self,
+        subject: &Subject<'a>,
+        forms: &'a [String],
+    ) -> impl Iterator<Item = &'a Arc<WasiGrant>> {
         let account = subject.service_account;
         let of_namespace = self.namespaces.get(subject.namespace).into_iter();
         let of_labels =
             namespace_labels(subject).filter_map(|(label, value)| self.labels.get(label)?.get(value));
         let buckets = of_namespace.chain(of_labels).chain(std::iter::once(&self.every_namespace));
-        buckets.flat_map(move |bucket| bucket.of(account))
+        buckets.flat_map(move |bucket| bucket.for_image(account, forms))
     }
 }
 
@@ -237,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_that_names_an_image_in_several_forms_is_found_once_and_those_of_others_are_not_looked_at() {
+        let spec = "subjects: { images: [ghcr.io/myorg/orders, 'ghcr.io/myorg/orders:v1', other] }";
+        let others: Vec<_> = (0..50)
+            .map(|n| {
+                grant(&format!("o{n}"), "shop", &format!("subjects: {{ images: [other.example/a{n}] }}"))
+            })
+            .chain([grant("g", "shop", spec), grant("w", "shop", "subjects: { images: ['ghcr.io/*'] }")])
+            .collect();
+        let (grants, pod) = (index(&others), Pod::default());
+        let names: Vec<_> =
+            grants.matching(&pod.subject(), NOW.parse().unwrap()).iter().map(|g| g.label()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let forms = image_forms(pod.image);
+        assert!(grants.candidates(&pod.subject(), &forms).count() <= 3);
+    }
+
+    #[test]
     fn an_image_pattern_matches_by_repository_tag_or_digest() {
         const PINNED: &str = "localhost:5000/org/app:v1@sha256:aa";
         for (image, pattern, expected) in [
@@ -344,7 +367,7 @@ mod tests {
         let grants = Grants::new(read).unwrap();
         let pod = Pod::default();
         assert_eq!(grants.len(), 10_004);
-        assert_eq!(grants.candidates(&pod.subject()).count(), 4);
+        assert_eq!(grants.candidates(&pod.subject(), &image_forms(pod.image)).count(), 4);
         assert_eq!(grants.matching(&pod.subject(), NOW.parse().unwrap()).len(), 4);
     }
 

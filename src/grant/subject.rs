@@ -30,29 +30,72 @@ pub struct Subject<'a> {
 /// Objects of one bucket, by the service accounts that their subjects name.
 #[derive(Debug, Clone)]
 pub(super) struct ByAccount<T> {
-    any: Vec<Arc<T>>,
-    named: HashMap<String, Vec<Arc<T>>>,
+    any: ByImage<T>,
+    named: HashMap<String, ByImage<T>>,
 }
 
 impl<T> Default for ByAccount<T> {
     fn default() -> Self {
-        Self { any: Vec::new(), named: HashMap::new() }
+        Self { any: ByImage::default(), named: HashMap::new() }
     }
 }
 
 impl<T> ByAccount<T> {
     pub fn insert(&mut self, object: &Arc<T>, subjects: Option<&Subjects>) {
         let accounts: BTreeSet<&String> = subjects.iter().flat_map(|s| &s.service_accounts).collect();
+        let images = subjects.map_or(&[][..], |subjects| &subjects.images);
         if accounts.is_empty() {
-            self.any.push(Arc::clone(object));
+            self.any.insert(object, images);
         }
         for account in accounts {
-            self.named.entry(account.clone()).or_default().push(Arc::clone(object));
+            self.named.entry(account.clone()).or_default().insert(object, images);
         }
     }
 
+    /// Those of an account, whatever their images.
     pub fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Arc<T>> {
-        self.any.iter().chain(self.named.get(account).into_iter().flatten())
+        self.both(account).flat_map(|bucket| &bucket.all)
+    }
+
+    /// Those that may be for an image of these [`image_forms`]; one that names several of the forms comes as often.
+    pub fn for_image<'a>(&'a self, account: &str, forms: &'a [String]) -> impl Iterator<Item = &'a Arc<T>> {
+        self.both(account).flat_map(move |bucket| bucket.of(forms))
+    }
+
+    fn both<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a ByImage<T>> {
+        std::iter::once(&self.any).chain(self.named.get(account))
+    }
+}
+
+/// Objects by the images that their subjects name.
+#[derive(Debug, Clone)]
+struct ByImage<T> {
+    all: Vec<Arc<T>>,
+    /// Those for any image, or with a pattern that matches more than one name.
+    several: Vec<Arc<T>>,
+    exact: HashMap<String, Vec<Arc<T>>>,
+}
+
+impl<T> Default for ByImage<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), several: Vec::new(), exact: HashMap::new() }
+    }
+}
+
+impl<T> ByImage<T> {
+    fn insert(&mut self, object: &Arc<T>, images: &[String]) {
+        self.all.push(Arc::clone(object));
+        if images.is_empty() || images.iter().any(|pattern| pattern.contains('*')) {
+            self.several.push(Arc::clone(object));
+            return;
+        }
+        for image in images.iter().collect::<BTreeSet<_>>() {
+            self.exact.entry(image.clone()).or_default().push(Arc::clone(object));
+        }
+    }
+
+    fn of<'a>(&'a self, forms: &'a [String]) -> impl Iterator<Item = &'a Arc<T>> {
+        self.several.iter().chain(forms.iter().filter_map(|form| self.exact.get(form)).flatten())
     }
 }
 

@@ -18,6 +18,7 @@ mod patch;
 mod paths;
 mod regexes;
 mod semver;
+mod signed;
 mod sprintf;
 mod strings;
 mod time;
@@ -80,9 +81,18 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin::new("indexof_n", strings::indexof_n),
     Builtin::new("internal.print", strings::print),
     Builtin::new("io.jwt.decode", token::decode),
+    Builtin::new("io.jwt.verify_eddsa", signed::eddsa),
+    Builtin::new("io.jwt.verify_es256", signed::es256),
+    Builtin::new("io.jwt.verify_es384", signed::es384),
     Builtin::new("io.jwt.verify_hs256", token::verify_hs256),
     Builtin::new("io.jwt.verify_hs384", token::verify_hs384),
     Builtin::new("io.jwt.verify_hs512", token::verify_hs512),
+    Builtin::new("io.jwt.verify_ps256", signed::ps256),
+    Builtin::new("io.jwt.verify_ps384", signed::ps384),
+    Builtin::new("io.jwt.verify_ps512", signed::ps512),
+    Builtin::new("io.jwt.verify_rs256", signed::rs256),
+    Builtin::new("io.jwt.verify_rs384", signed::rs384),
+    Builtin::new("io.jwt.verify_rs512", signed::rs512),
     Builtin::new("json.marshal_with_options", encoding::json_marshal_with_options),
     Builtin::new("json.patch", patch::patch),
     Builtin::new("net.cidr_contains_matches", net::contains_matches),
@@ -294,19 +304,10 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("graphql.parse_schema", GRAPHQL),
     ("graphql.schema_is_valid", GRAPHQL),
     ("http.send", "it would touch the network"),
-    ("io.jwt.decode_verify", TOKENS),
+    ("io.jwt.decode_verify", CONSTRAINTS),
     ("io.jwt.encode_sign", PRIVATE),
     ("io.jwt.encode_sign_raw", PRIVATE),
-    ("io.jwt.verify_eddsa", TOKENS),
-    ("io.jwt.verify_es256", TOKENS),
-    ("io.jwt.verify_es384", TOKENS),
-    ("io.jwt.verify_es512", TOKENS),
-    ("io.jwt.verify_ps256", TOKENS),
-    ("io.jwt.verify_ps384", TOKENS),
-    ("io.jwt.verify_ps512", TOKENS),
-    ("io.jwt.verify_rs256", TOKENS),
-    ("io.jwt.verify_rs384", TOKENS),
-    ("io.jwt.verify_rs512", TOKENS),
+    ("io.jwt.verify_es512", P521),
     ("json.match_schema", SCHEMAS),
     ("json.verify_schema", SCHEMAS),
     ("net.lookup_ip_addr", "it would touch the network"),
@@ -321,8 +322,9 @@ pub const REFUSED: &[(&str, &str)] = &[
 const PRIVATE: &str = "it would handle private keys";
 const CERTIFICATES: &str =
     "its value is Go's own structure of a certificate, whose fields are those of a Go version";
-const TOKENS: &str = "it takes keys that the gate's cryptography does not know (P-521, RSA below 2048 bits) and key sets as a Go library \
-                      reads them, and would be `false` there";
+const CONSTRAINTS: &str = "it reads keys, constraints and times in ways of Go libraries that the gate does not have, use `io.jwt.decode` and \
+                           `io.jwt.verify_rs256` and the like";
+const P521: &str = "the gate's cryptography does not know P-521";
 const SCHEMAS: &str = "its value has the messages of a Go library";
 const YAML: &str =
     "YAML is not read in the gate as OPA reads it, where `on` is a text and `0777` an octal number";

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Suggestion, dns_name, summary};
 use crate::admission::{Examined, Judged};
-use crate::capability::{Entry, HostPattern, WrittenHost};
+use crate::capability::host::Destination;
+use crate::capability::{Entry, WrittenHost};
 use crate::cli::manifest::Manifest;
 use crate::cli::report::{Container, JudgedFacts};
 use crate::grant::network::{NetworkDraft, is_outgoing};
@@ -79,13 +80,16 @@ fn other_program(kept: &JudgedFacts) -> Option<&Container> {
     kept.containers.iter().filter(starts).find(|container| container.found.class != ProgramClass::Wasm)
 }
 
-/// Whether the runtime hands a program connections to anywhere.
+/// Whether the runtime hands a program connections to anywhere, or one of its clients does, such as those of Spin's databases.
 fn reaches_any_host(container: &Container) -> bool {
-    let wide = |entry: &Entry| {
-        let any = entry.host.as_ref().map(WrittenHost::pattern).is_none_or(|host| *host == HostPattern::ANY);
-        any && is_outgoing(entry.capability)
-    };
-    container.capabilities.as_ref().is_some_and(|found| found.ambient.iter().any(wide))
+    container.capabilities.as_ref().is_some_and(|found| found.ambient.iter().any(leads_anywhere))
+}
+
+/// Any host and port, be it of one scheme: a packet filter sees none.
+fn leads_anywhere(entry: &Entry) -> bool {
+    let host = entry.host.as_ref().map(WrittenHost::pattern);
+    let any = host.is_none_or(|host| host.destination() == Destination::Any && host.ports().is_none());
+    any && is_outgoing(entry.capability)
 }
 
 /// The labels that select the pods: those by which a controller knows its own, which cannot change, or else all of the pod's.
@@ -93,4 +97,25 @@ fn selecting(manifest: &Manifest, workload: &Workload) -> BTreeMap<String, Strin
     let own = manifest.object.pointer("/spec/selector/matchLabels").cloned();
     let own: Option<BTreeMap<String, String>> = own.and_then(|own| serde_json::from_value(own).ok());
     own.filter(|own| !own.is_empty()).unwrap_or_else(|| workload.labels.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::Capability;
+
+    #[test]
+    fn a_client_that_no_list_holds_to_its_hosts_leads_anywhere() {
+        for (capability, host, expected) in [
+            (Capability::DbPostgres, "postgres://*:*", true),
+            (Capability::NetTcpConnect, "*://*:*", true),
+            (Capability::HttpOutbound, "https://*:443", false),
+            (Capability::HttpOutbound, "https://api.example.com", false),
+            (Capability::HttpInbound, "*://*:*", false),
+        ] {
+            let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
+            assert_eq!(leads_anywhere(&entry), expected, "{host}");
+        }
+        assert!(leads_anywhere(&Entry::new(Capability::Mqtt, "x")));
+    }
 }

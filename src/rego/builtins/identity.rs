@@ -110,10 +110,10 @@ struct Uri {
 
 impl Uri {
     fn parse(text: &str) -> Option<Self> {
+        let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
         if text.chars().any(|letter| letter < ' ' || letter == '\u{7f}') {
             return None;
         }
-        let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
         let mut uri = Self { fragment: unescape(fragment)?, ..Self::default() };
         let (scheme, rest) = scheme(text)?;
         uri.scheme = scheme.to_lowercase();
@@ -126,15 +126,15 @@ impl Uri {
         if uri.scheme.is_empty() && !rest.starts_with('/') && rest.split('/').next()?.contains(':') {
             return None;
         }
-        let path = match rest.strip_prefix("//").filter(|_| !rest.starts_with("///") || uri.scheme.is_empty())
-        {
+        let has_host = !uri.scheme.is_empty() || !rest.starts_with("///");
+        let path = match rest.strip_prefix("//").filter(|_| has_host) {
             Some(after) => {
                 let at = after.find('/').unwrap_or(after.len());
                 let (host, path) = after.split_at_checked(at)?;
                 uri.host(host)?;
                 path
             }
-            None => rest.strip_prefix("//").filter(|_| !uri.scheme.is_empty()).unwrap_or(rest),
+            None => rest,
         };
         uri.path = unescape(path)?;
         uri.raw_path = path.into();

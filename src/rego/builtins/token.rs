@@ -12,7 +12,7 @@ use crate::rego::value::Value;
 /// Nesting depth of tokens.
 const MAX_NESTED: usize = 8;
 
-fn parts(token: &str) -> Result<[&str; 3], Failure> {
+pub(in crate::rego::builtins) fn parts(token: &str) -> Result<[&str; 3], Failure> {
     let mut parts = token.split('.');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(header), Some(payload), Some(signature), None) => Ok([header, payload, signature]),
@@ -31,7 +31,7 @@ fn object(part: &str, what: &str) -> Result<Value, Failure> {
     }
 }
 
-fn header(part: &str) -> Result<Value, Failure> {
+pub(in crate::rego::builtins) fn header(part: &str) -> Result<Value, Failure> {
     let header = object(part, "header")?;
     if header.get("enc").is_some() {
         return Failure::error("JWT is a JWE object, which is not supported");

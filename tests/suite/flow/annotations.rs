@@ -30,7 +30,7 @@ async fn a_denial_and_its_record_say_the_remedy_of_the_rule_and_a_violation_may_
     let message = status["message"].as_str().unwrap();
     assert!(message.ends_with("\n- [never] not this one\n    remedy: Take another one."), "{message}");
     assert_eq!(status["details"]["causes"][0]["message"], "not this one\nremedy: Take another one.");
-    assert_eq!(answer["warnings"], json!(["[own] nor so", "remedy: From the rule itself."]));
+    assert_eq!(answer["warnings"], json!(["[own] nor so; remedy: From the rule itself."]));
     let records = flow.records();
     let violations = &records.last().unwrap()["result"]["violations"];
     assert_eq!(violations[0]["remedy"], "Take another one.", "{violations}");
