@@ -27,6 +27,7 @@ mod store;
 mod unpacked;
 mod verdicts;
 
+pub use crate::rego::Asked;
 pub use about::Annotations;
 pub use annotations::annotated_rules;
 pub use bundle::Bundle;

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::unpacked::{UNVERIFIED, UnpackBudget, UnpackShare};
+use super::unpacked::{UnpackBudget, UnpackShare};
 use crate::text;
 
 /// The file with the signature.
@@ -33,6 +33,9 @@ const MAX_VALUES: usize = 2_000_000;
 const MAX_FILES: usize = 10_000;
 /// Most characters of a foreign name in a message.
 const SHOWN: usize = 200;
+
+/// What the archives of this process may unpack to together: as much as one of them may.
+static UNVERIFIED: UnpackBudget = UnpackBudget::of(MAX_UNPACKED_BYTES);
 
 /// The files of a bundle, by their paths from its root.
 #[derive(Clone, Default)]

@@ -65,6 +65,14 @@ fn unexpected(what: &str, value: &Value) -> String {
     format!("{what} is {kind}, `{shown}`")
 }
 
+/// Names of rules, for people.
+pub(super) fn listed(rules: &std::collections::BTreeSet<String>) -> String {
+    if rules.is_empty() {
+        return "no rule".into();
+    }
+    rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -412,7 +412,11 @@ impl LoadedBundle {
             });
             let reason = match found {
                 Ok(found) if found == *rules => continue,
-                Ok(found) => format!("it breaks {} and was to break {}", listed(&found), listed(rules)),
+                Ok(found) => format!(
+                    "it breaks {} and was to break {}",
+                    outcome::listed(&found),
+                    outcome::listed(rules)
+                ),
                 Err(reason) => reason,
             };
             let bundle = self.program.bundle.name.clone();
@@ -494,13 +498,6 @@ impl LoadedBundle {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
         }
     }
-}
-
-fn listed(rules: &BTreeSet<String>) -> String {
-    if rules.is_empty() {
-        return "no rule".into();
-    }
-    rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

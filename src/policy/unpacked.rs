@@ -3,11 +3,6 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::contents::MAX_UNPACKED_BYTES;
-
-/// What the archives of this process may unpack to together: as much as one of them may.
-pub(super) static UNVERIFIED: UnpackBudget = UnpackBudget::of(MAX_UNPACKED_BYTES);
-
 /// Bytes that are shared.
 pub(super) struct UnpackBudget {
     total: u64,
@@ -26,7 +21,7 @@ impl UnpackBudget {
         Self { total, left: Mutex::new(total), freed: Condvar::new() }
     }
 
-    /// Waits until so many bytes are free. Whoever has a share gives it back without waiting for another one, so this ends.
+    /// Waits until so many bytes are free. An archive that has a share gives it back without waiting for another one, so this ends.
     pub fn take(&'static self, bytes: u64) -> UnpackShare {
         let bytes = bytes.min(self.total);
         let mut left = self.left();

@@ -5,7 +5,7 @@ use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
-use super::Algorithm;
+use super::algorithm::Algorithm;
 
 /// What is said of a secret that could be guessed from a signature.
 const TOO_SHORT: &str = "it is too short for a secret: it needs as many bytes as the digest has (32 for HS256, 48 for HS384, 64 for HS512); \

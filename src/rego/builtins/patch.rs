@@ -25,7 +25,7 @@ struct Patched {
 }
 
 impl Patched {
-    /// Makes room for so many bytes more.
+    /// Takes so many bytes more.
     fn grow(&mut self, call: &mut Call, bytes: usize) -> Result<(), Failure> {
         call.take(bytes / VALUE_BYTES)?;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_makes_room() {
+    fn what_was_removed_is_not_counted() {
         let mut call = Call::within(4 << 10);
         let text = "x".repeat(1000);
         let both =
