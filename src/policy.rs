@@ -26,6 +26,7 @@ pub mod signature;
 mod store;
 mod verdicts;
 
+pub use crate::rego::Asked;
 pub use about::Annotations;
 pub use annotations::annotated_rules;
 pub use bundle::Bundle;

@@ -27,8 +27,7 @@ use super::State;
 use crate::grant::exception::PodIdentity;
 use crate::judge::verdict::POLICY_ERROR;
 use crate::judge::{self, EnforcementLabels, ExemptionContext, JudgedViolation, Verdict};
-use crate::policy::{EnforcementAction, Violation, blames_load};
-use crate::rego::Asked;
+use crate::policy::{Asked, EnforcementAction, Violation, blames_load};
 
 /// The longest that the API server waits for a webhook (`kubernetes:pkg/apis/admissionregistration/types.go`, `TimeoutSeconds`).
 const LONGEST_REVIEW: SignedDuration = SignedDuration::from_secs(30);
