@@ -182,6 +182,22 @@ pub enum Error {
         /// What was named.
         path: std::path::PathBuf,
     },
+    /// The folder of the rules could not be used.
+    #[error("could not use the rules at `{}`", path.display())]
+    UseRules {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that rules depend on would not be in the bundle.
+    #[error("could not put `{}` into the bundle: {message}", path.display())]
+    LeaveOut {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why, and how to mend it.
+        message: String,
+    },
     /// There is no `opa`.
     #[error(
         "could not find `{}`; install opa (https://www.openpolicyagent.org/docs#1-download-opa) so that it is on PATH, or name it \
@@ -233,6 +249,14 @@ pub enum Error {
     ReplaceRule {
         /// The file.
         path: std::path::PathBuf,
+    },
+    /// No gate would take the signature.
+    #[error("could not sign with `{}`: {reason}", key.display())]
+    SignBundle {
+        /// File of the key.
+        key: std::path::PathBuf,
+        /// Why, and how to mend it.
+        reason: String,
     },
     /// A folder was signed, and no archive was named.
     #[error("could not sign the folder `{}` in its place; name the archive to write with -f", path.display())]

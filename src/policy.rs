@@ -24,6 +24,7 @@ mod rewrite;
 pub mod set;
 pub mod signature;
 mod store;
+mod unpacked;
 mod verdicts;
 
 pub use crate::rego::Asked;

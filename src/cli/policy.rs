@@ -10,6 +10,7 @@ pub mod cases;
 pub mod check;
 pub mod coverage;
 pub mod junit;
+pub mod left_out;
 pub mod new;
 pub mod opa;
 pub mod regal;

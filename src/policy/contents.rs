@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -13,6 +14,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use super::unpacked::{UNVERIFIED, UnpackBudget, UnpackShare};
 use crate::text;
 
 /// The file with the signature.
@@ -33,10 +35,20 @@ const MAX_FILES: usize = 10_000;
 const SHOWN: usize = 200;
 
 /// The files of a bundle, by their paths from its root.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Contents {
     files: BTreeMap<String, Vec<u8>>,
+    /// Of what may be unpacked at once, until it is known who made them.
+    share: Option<Arc<UnpackShare>>,
 }
+
+impl PartialEq for Contents {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
+impl Eq for Contents {}
 
 // Modules and data do not belong in a log.
 impl fmt::Debug for Contents {
@@ -47,7 +59,8 @@ impl fmt::Debug for Contents {
 
 impl<'a> FromIterator<(&'a str, &'a [u8])> for Contents {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a [u8])>>(files: I) -> Self {
-        Self { files: files.into_iter().map(|(name, bytes)| (name.into(), bytes.to_vec())).collect() }
+        let files = files.into_iter().map(|(name, bytes)| (name.into(), bytes.to_vec())).collect();
+        Self { files, share: None }
     }
 }
 
@@ -55,8 +68,13 @@ impl Contents {
     /// Reads an archive or a folder; `name` is the bundle's, for messages. Blocks on the disk.
     pub fn load(name: &str, path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
-        if std::fs::metadata(path).map_err(failed)?.is_dir() {
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        if metadata.is_dir() {
             return Self::from_dir(name, path);
+        }
+        // Reading a pipe would wait for a writer.
+        if !metadata.is_file() {
+            return Err(failed(not_regular()));
         }
         let bytes = read_bounded(File::open(path).map_err(failed)?, MAX_PACKED_BYTES).map_err(failed)?;
         let bytes = bytes.ok_or_else(|| too_large(name, "an archive", MAX_PACKED_BYTES))?;
@@ -76,7 +94,7 @@ impl Contents {
             let (what, limit) = bound(&relative);
             // Reading a pipe would wait for a writer.
             if !file.metadata().map_err(failed)?.is_file() {
-                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+                return Err(failed(not_regular()));
             }
             let bytes = read_bounded(File::open(&file).map_err(failed)?, left.min(limit)).map_err(failed)?;
             let bytes = bytes.ok_or_else(|| {
@@ -91,14 +109,36 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Reads an archive of `opa build`.
+    /// Reads an archive of `opa build`. What archives unpack to is bounded for all of them together: where it is too much, this waits
+    /// until the contents of others are [settled](Self::settled) or dropped.
     pub fn from_tar_gz(name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        Self::unpacked(name, bytes, Some(&UNVERIFIED))
+    }
+
+    /// Reads an archive that this process wrote itself, of a bundle that was verified.
+    pub fn from_own_archive(name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        Self::unpacked(name, bytes, None)
+    }
+
+    /// The same, of a bundle that was verified, or need not be.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        drop(self.share.take());
+        self
+    }
+
+    pub(super) fn unpacked(
+        name: &str,
+        bytes: &[u8],
+        budget: Option<&'static UnpackBudget>,
+    ) -> Result<Self, Error> {
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
             return Err(too_large(name, "an archive", MAX_PACKED_BYTES));
         }
-        let mut contents = Self::default();
-        let mut archive =
-            tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_UNPACKED_BYTES });
+        let unpacked = unpacked_bytes(bytes).map_err(|error| damaged(name, &error))?;
+        let share = budget.map(|budget| Arc::new(budget.take(unpacked)));
+        let mut contents = Self { share, ..Self::default() };
+        let mut archive = tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: unpacked });
         for entry in archive.entries().map_err(|error| damaged(name, &error))? {
             contents.unpack(name, entry.map_err(|error| damaged(name, &error))?)?;
         }
@@ -120,10 +160,6 @@ impl Contents {
                 Ok(())
             };
         }
-        // What is kept on disk is packed anew, and that takes plain names alone.
-        if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return refuse("its path has an empty part, `.` or `..`; pack it without them");
-        }
         if self.files.contains_key(file) {
             return refuse("it is there twice");
         }
@@ -131,8 +167,12 @@ impl Contents {
             return Err(Error::WalkFolder { bundle: name.into(), limit: MAX_FILES });
         }
         let (what, limit) = bound(file);
-        let bytes = read_bounded(entry, limit).map_err(|error| damaged(name, &error))?;
-        let bytes = bytes.ok_or_else(|| too_large(name, what, limit))?;
+        // A buffer that grows would be twice as large for a moment. What is not written to takes no memory.
+        let size = usize::try_from(entry.size().min(limit)).unwrap_or_default();
+        let bytes =
+            read_into(Vec::with_capacity(size), entry, limit).map_err(|error| damaged(name, &error))?;
+        let mut bytes = bytes.ok_or_else(|| too_large(name, what, limit))?;
+        bytes.shrink_to_fit();
         few_values(name, file, &bytes)?;
         self.files.insert(file.into(), bytes);
         Ok(())
@@ -178,10 +218,21 @@ impl Contents {
             let mut header = tar::Header::new_gnu();
             header.set_size(u64::try_from(bytes.len()).map_err(io::Error::other)?);
             header.set_mode(0o644);
-            archive.append_data(&mut header, name, bytes.as_slice())?;
+            if is_plain(name) {
+                archive.append_data(&mut header, name, bytes.as_slice())?;
+                continue;
+            }
+            // `opa build --bundle ../rules` names sources so. Nothing is unpacked to where a name leads, and a signature has the name.
+            archive.append_pax_extensions([("path", name.as_bytes())])?;
+            archive.append_data(&mut header, "source", bytes.as_slice())?;
         }
         archive.into_inner()?.finish()
     }
+}
+
+/// Whether the writer of archives takes the name.
+fn is_plain(name: &str) -> bool {
+    !name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// Every file of the bundle at a path: the archive itself, or the files of the folder. Blocks on the disk.
@@ -301,8 +352,25 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 
 /// Whether a link at the root of a folder is the kubelet's own, for a folder of a mounted `ConfigMap`
 /// (`kubernetes:pkg/volume/util/atomic_writer.go`): it leads to the same name in `..data`, and so to nothing above itself.
-fn is_mounted(link: &Path, name: &str) -> bool {
+pub fn is_mounted(link: &Path, name: &str) -> bool {
     std::fs::read_link(link).is_ok_and(|target| target == Path::new("..data").join(name))
+}
+
+/// How many bytes an archive unpacks to, without keeping them; of a damaged one, up to the damage.
+fn unpacked_bytes(bytes: &[u8]) -> io::Result<u64> {
+    let (mut reader, mut buffer, mut count) = (MultiGzDecoder::new(bytes), vec![0; 64 << 10], 0_u64);
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(count),
+            Ok(read) => count = count.saturating_add(u64::try_from(read).unwrap_or(u64::MAX)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // It is told by reading the files.
+            Err(_) => return Ok(count),
+        }
+        if count > MAX_UNPACKED_BYTES {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+    }
 }
 
 /// A reader that fails after `left` bytes.
@@ -320,9 +388,16 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+fn not_regular() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")
+}
+
 /// All bytes of `reader`, or `None` if it has more than `limit`.
 fn read_bounded(reader: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
+    read_into(Vec::new(), reader, limit)
+}
+
+fn read_into(mut bytes: Vec<u8>, reader: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let read = reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok((u64::try_from(read).unwrap_or(u64::MAX) <= limit).then_some(bytes))
 }
@@ -359,7 +434,7 @@ mod tests {
         assert!(others.iter().all(|files| of(files) != plain));
     }
 
-    fn refusal(name: &str, bytes: &[u8]) -> String {
+    fn packed(name: &str, bytes: &[u8]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len().try_into().unwrap());
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -367,8 +442,11 @@ mod tests {
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
         archive.append(&header, bytes).unwrap();
-        let packed = archive.into_inner().unwrap().finish().unwrap();
-        Contents::from_tar_gz("test", &packed).unwrap_err().to_string()
+        archive.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn refusal(name: &str, bytes: &[u8]) -> String {
+        Contents::from_tar_gz("test", &packed(name, bytes)).unwrap_err().to_string()
     }
 
     #[test]
@@ -420,9 +498,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_could_not_be_packed_again_is_refused() {
+    fn a_source_from_above_the_folder_of_opa_build_is_kept_under_its_name() {
         for name in ["a/../b.rego", "a//b.rego", "a/./b.rego", "../b.rego"] {
-            assert!(refusal(name, b"x").contains("has an empty part, `.` or `..`"), "{name}");
+            let contents = Contents::from_tar_gz("test", &packed(name, b"x")).unwrap();
+            assert_eq!(contents.file(name), Some(b"x".as_slice()), "{name}");
+            let again = Contents::from_tar_gz("test", &contents.to_tar_gz().unwrap()).unwrap();
+            assert_eq!(again, contents, "{name}");
         }
+        for name in ["../data.json", "a/../policy.wasm", "..//data.json"] {
+            assert!(refusal(name, b"{}").contains("puts one at the root"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_no_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe.tar.gz");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let Err(Error::ReadBundle { source, .. }) = Contents::load("test", &path) else {
+            panic!("it was read")
+        };
+        assert_eq!(source.to_string(), "it is not a regular file");
     }
 }

@@ -15,18 +15,39 @@ pub(super) struct Broken;
 /// The memory of a module, and how many values may still be read from it.
 pub(super) struct Guest<'a> {
     memory: &'a [u8],
+    allowed: usize,
     left: usize,
+    is_spent: bool,
 }
 
 impl<'a> Guest<'a> {
     /// Reads from a memory, which has no more values than bytes.
     pub const fn new(memory: &'a [u8]) -> Self {
-        Self { memory, left: memory.len() }
+        Self::within(memory, memory.len())
+    }
+
+    /// Reads no more values than this. A value that stands in several places of another one is read once for each of them, so there can
+    /// be any number.
+    pub const fn within(memory: &'a [u8], values: usize) -> Self {
+        Self { memory, allowed: values, left: values, is_spent: false }
+    }
+
+    /// Whether there was more to read than allowed.
+    pub const fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
+    fn take(&mut self, values: usize) -> Result<(), Broken> {
+        match self.left.checked_sub(values) {
+            Some(left) => self.left = left,
+            None => self.is_spent = true,
+        }
+        if self.is_spent { Err(Broken) } else { Ok(()) }
     }
 
     /// How much has been read, in values.
     pub const fn read_so_far(&self) -> usize {
-        self.memory.len().saturating_sub(self.left)
+        self.allowed.saturating_sub(self.left)
     }
 
     fn bytes(&self, address: u32, length: u32) -> Result<&'a [u8], Broken> {
@@ -57,7 +78,7 @@ impl<'a> Guest<'a> {
     }
 
     fn value_within(&mut self, address: u32, depth: usize) -> Result<Value, Broken> {
-        self.left = self.left.checked_sub(1).ok_or(Broken)?;
+        self.take(1)?;
         if depth > MAX_DEPTH {
             return Err(Broken);
         }
@@ -68,7 +89,7 @@ impl<'a> Guest<'a> {
             3 => self.number(address),
             4 | 8 => {
                 let bytes = self.bytes(self.word(address, 8)?, self.word(address, 4)?)?;
-                self.left = self.left.checked_sub(bytes.len() / 64).ok_or(Broken)?;
+                self.take(bytes.len() / 64)?;
                 Ok(Value::String(String::from_utf8_lossy(bytes).into_owned()))
             }
             5 => {
@@ -107,7 +128,7 @@ impl<'a> Guest<'a> {
         }
         let bytes = self.bytes(self.word(address, 8)?, self.word(address, 4)?)?;
         let read = 1_usize.saturating_add(bytes.len() / 64);
-        self.left = self.left.checked_sub(read).ok_or(Broken)?;
+        self.take(read)?;
         Ok(Some(bytes))
     }
 
@@ -135,7 +156,7 @@ impl<'a> Guest<'a> {
         for bucket in 0..count {
             let mut node = self.word(slot(buckets, bucket, 4)?, 0)?;
             while node != 0 {
-                self.left = self.left.checked_sub(1).ok_or(Broken)?;
+                self.take(1)?;
                 nodes.push(node);
                 node = self.word(node, next_offset)?;
             }
@@ -237,5 +258,22 @@ mod tests {
         ] {
             assert_eq!(Guest::new(memory).value(0), Err(Broken));
         }
+    }
+
+    #[test]
+    fn a_value_that_stands_in_many_places_is_read_within_a_bound() {
+        // Arrays of two items, which are both the next array; the last one is `null`.
+        let array = |at: u32| {
+            let next = at + 32;
+            let words = [5, at + 16, 2, 0, 0, next, 0, next];
+            words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>()
+        };
+        let mut memory: Vec<u8> = (0..30).flat_map(|place| array(place * 32)).collect();
+        memory.extend([1; 16]);
+        let mut guest = Guest::within(&memory, 10_000);
+        assert_eq!(guest.value(0), Err(Broken));
+        assert!(guest.is_spent() && guest.read_so_far() <= 10_000);
+        let mut guest = Guest::within(&memory, 10_000);
+        assert!(guest.value(25 * 32).is_ok() && !guest.is_spent(), "{}", guest.read_so_far());
     }
 }

@@ -14,6 +14,10 @@ const CALL_FUEL: u64 = 20;
 const VALUE_FUEL: u64 = 20;
 /// Fuel for a byte of a result.
 const BYTE_FUEL: u64 = 4;
+/// Fuel for a step of a function whose work grows faster than its operands.
+const STEP_FUEL: u64 = 50;
+/// Bytes that a value takes in a module at least.
+const VALUE_BYTES: usize = 32;
 /// Fuel that is paid at once: paying has a price of its own, and the clock is looked at then.
 const PAID_AT_ONCE: u64 = 100_000;
 
@@ -77,12 +81,54 @@ fn next(
     collection: u32,
     previous: u32,
 ) -> wasmtime::Result<u32> {
+    let fuel = fuel_left(store)?;
     let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
-    let mut guest = Guest::new(memory);
-    let found = budget.host.orders.next(&mut guest, collection, previous).map_err(broken)?;
+    let mut guest = Guest::within(memory, readable(fuel, budget));
+    let found = budget.host.orders.next(&mut guest, collection, previous);
+    let found = found.map_err(|_| not_read(&guest, fuel, budget))?;
     let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
     pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
     Ok(found)
+}
+
+/// Fuel that is neither used nor owed.
+fn fuel_left(store: &mut StoreContextMut<'_, EvaluationBudget>) -> wasmtime::Result<u64> {
+    let owed = store.data().host.owed;
+    Ok(store.get_fuel()?.saturating_sub(owed))
+}
+
+/// How many values may be read: those that there is fuel for, and as many as fit into the memory of a module, since the host holds
+/// them all.
+fn readable(fuel: u64, budget: &EvaluationBudget) -> usize {
+    usize::try_from(fuel / VALUE_FUEL).unwrap_or(usize::MAX).min(budget.limits.memory_bytes / VALUE_BYTES)
+}
+
+/// Why a value could not be read.
+fn not_read(guest: &Guest<'_>, fuel: u64, budget: &mut EvaluationBudget) -> wasmtime::Error {
+    if !guest.is_spent() {
+        return broken(Broken);
+    }
+    if usize::try_from(fuel / VALUE_FUEL).is_ok_and(|values| values <= readable(fuel, budget)) {
+        return Trap::OutOfFuel.into();
+    }
+    budget.out_of_memory = true;
+    wasmtime::Error::msg("memory limit")
+}
+
+/// The operands of a call, which are paid for.
+fn read<const N: usize>(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    operands: [u32; N],
+) -> wasmtime::Result<Vec<Value>> {
+    let fuel = fuel_left(store)?;
+    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
+    let mut guest = Guest::within(memory, readable(fuel, budget));
+    let values = operands.into_iter().map(|operand| guest.value(operand)).collect::<Result<Vec<Value>, _>>();
+    let values = values.map_err(|_| not_read(&guest, fuel, budget))?;
+    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
+    pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
+    Ok(values)
 }
 
 /// What a built-in function says, as the module reads values; `None` for undefined.
@@ -92,18 +138,18 @@ fn compute<const N: usize>(
     id: i32,
     operands: [u32; N],
 ) -> wasmtime::Result<Option<String>> {
-    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
-    let host = &mut budget.host;
-    let builtin = host.functions.get(&id).copied();
+    let builtin = store.data().host.functions.get(&id).copied();
     let builtin =
         builtin.ok_or_else(|| wasmtime::Error::msg("the module calls a function that it did not name"))?;
-    let mut guest = Guest::new(memory);
-    let operands =
-        operands.into_iter().map(|operand| guest.value(operand)).collect::<Result<Vec<Value>, _>>();
-    let operands = operands.map_err(broken)?;
+    let operands = read(store, exports, operands)?;
+    let steps = fuel_left(store)? / STEP_FUEL;
+    let host = &mut store.data_mut().host;
+    host.call.allow(steps);
     let result = builtin.call(&mut host.call, &operands);
-    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
-    let strict = host.strict;
+    let (taken, strict) = (host.call.taken(), host.strict);
+    if host.call.is_exhausted() {
+        return Err(Trap::OutOfFuel.into());
+    }
     let text = match result {
         Ok(value) => Some(value.to_module_text()),
         Err(Failure::Undefined) => None,
@@ -111,8 +157,7 @@ fn compute<const N: usize>(
         Err(Failure::Error(reason) | Failure::Halt(reason)) => return Err(wasmtime::Error::msg(reason)),
     };
     let written = text.as_ref().map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX));
-    let fuel = read.saturating_mul(VALUE_FUEL).saturating_add(written.saturating_mul(BYTE_FUEL));
-    pay(store, fuel.saturating_add(CALL_FUEL))?;
+    pay(store, taken.saturating_mul(STEP_FUEL).saturating_add(written.saturating_mul(BYTE_FUEL)))?;
     Ok(text)
 }
 

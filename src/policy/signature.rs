@@ -2,6 +2,7 @@
 //! `.signatures.json` holds one JWT, whose payload has the digest of every file.
 
 mod digest;
+mod key;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,11 +13,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{hmac, signature as rsa};
 use serde::{Deserialize, Serialize};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
-use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use digest::{digest, shown};
+use key::{check_length, usable};
 
 use super::contents::SIGNATURES;
 use super::{Contents, Error};
@@ -74,6 +74,15 @@ impl Algorithm {
             Self::HS256 => Some(32),
             Self::HS384 => Some(48),
             Self::HS512 => Some(64),
+            _ => None,
+        }
+    }
+
+    /// The curve of its keys (RFC 5480, section 2.1.1.1); none where they are of another kind.
+    const fn curve(self) -> Option<&'static str> {
+        match self {
+            Self::ES256 => Some("1.2.840.10045.3.1.7"),
+            Self::ES384 => Some("1.3.132.0.34"),
             _ => None,
         }
     }
@@ -342,37 +351,20 @@ impl Key {
     }
 }
 
-/// What is said of a secret that could be guessed from a signature.
-const TOO_SHORT: &str = "it is too short for a secret: it needs as many bytes as the digest has (32 for HS256, 48 for HS384, 64 for HS512); \
-                         make one with `head -c 64 /dev/urandom`";
-
-/// The key in the form in which it verifies.
-fn usable(algorithm: Algorithm, file: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    if let Some(least) = algorithm.least_secret() {
-        // Everyone may have a public key, and could sign with it.
-        if pem::parse(&*file).is_ok() {
-            return Err(
-                "it is a key in PEM, and not a secret; write the algorithm of that key, such as RS256",
-            );
-        }
-        return if file.len() < least { Err(TOO_SHORT) } else { Ok(file) };
+/// Refuses a secret that the gate would not take to verify with; of other algorithms the signature says it.
+pub fn check_secret(algorithm: Algorithm, file: Vec<u8>) -> Result<(), &'static str> {
+    if algorithm.least_secret().is_none() {
+        return Ok(());
     }
-    let expected = "expected a `PUBLIC KEY` or a `CERTIFICATE` in PEM";
-    let pem = pem::parse(&*file).map_err(|_| expected)?;
-    let key = match pem.tag() {
-        // The same bytes as inside a `PUBLIC KEY` of RSA.
-        "RSA PUBLIC KEY" => pem.contents().to_vec(),
-        "PUBLIC KEY" => {
-            let (_, key) = SubjectPublicKeyInfo::from_der(pem.contents()).map_err(|_| expected)?;
-            key.subject_public_key.data.to_vec()
-        }
-        "CERTIFICATE" => {
-            let (_, certificate) = X509Certificate::from_der(pem.contents()).map_err(|_| expected)?;
-            certificate.public_key().subject_public_key.data.to_vec()
-        }
-        _ => return Err(expected),
-    };
-    Ok(Zeroizing::new(key))
+    usable(algorithm, Zeroizing::new(file)).map(drop)
+}
+
+/// Refuses a `.signatures.json` that no key of this algorithm can have made, and so none verifies.
+pub fn check_signed(algorithm: Algorithm, text: &[u8]) -> Result<(), &'static str> {
+    let unreadable = "what it signed is not readable";
+    let Signatures { signatures, .. } = serde_json::from_slice(text).map_err(|_| unreadable)?;
+    let signature = signatures.first().and_then(|token| token.rsplit_once('.')).ok_or(unreadable)?.1;
+    check_length(algorithm, &URL_SAFE_NO_PAD.decode(signature).map_err(|_| unreadable)?)
 }
 
 /// Whether the files are those that were signed: every one of them, and no other.

@@ -360,4 +360,41 @@ mod tests {
             Err(Failure::Error("`strings.count`: operand 1 must be string but got null".into()))
         );
     }
+
+    #[test]
+    fn work_that_grows_faster_than_the_operands_ends_with_the_fuel() {
+        let array = |count: usize, item: &Value| Value::Array(vec![item.clone(); count]);
+        let nodes: Vec<Value> = (0..12).map(Value::int).collect();
+        let edges = nodes.iter().map(|node| (node.clone(), Value::Array(nodes.clone())));
+        let (graph, roots) = (Value::Object(edges.collect()), Value::Array(vec![Value::int(0)]));
+        let cidrs = array(2_000, &Value::text("10.0.0.0/8"));
+        let mut almost = vec![Value::int(1); 1_000];
+        almost.push(Value::int(2));
+        let ranges =
+            Value::texts((0..2_000).map(|third| format!("10.{}.{}.1/32", third / 100, 2 * (third % 100))));
+        for (name, operands) in [
+            ("graph.reachable_paths", vec![graph, roots]),
+            ("net.cidr_contains_matches", vec![cidrs.clone(), cidrs]),
+            ("net.cidr_merge", vec![ranges]),
+            ("object.subset", vec![array(2_000, &Value::int(1)), Value::Array(almost)]),
+            (
+                "strings.any_prefix_match",
+                vec![array(2_000, &Value::text("a")), array(2_000, &Value::text("b"))],
+            ),
+            (
+                "strings.any_suffix_match",
+                vec![array(2_000, &Value::text("a")), array(2_000, &Value::text("b"))],
+            ),
+            ("indexof_n", vec![Value::text("a".repeat(20_000)), Value::text("a".repeat(10_000))]),
+        ] {
+            let mut call = Call::within(64 << 20);
+            call.allow(30_000);
+            let found = builtin(name).unwrap().call(&mut call, &operands);
+            assert!(
+                matches!(found, Err(Failure::Halt(_))) && call.is_exhausted(),
+                "{name}: {}",
+                call.taken()
+            );
+        }
+    }
 }

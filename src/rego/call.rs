@@ -40,6 +40,13 @@ impl Asked {
     }
 }
 
+/// The work of a call beside reading its operands and writing its result: about as much as copying so many values.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    allowed: u64,
+    taken: u64,
+}
+
 /// What the calls of one evaluation share.
 #[derive(Debug, Default)]
 pub struct Call {
@@ -51,6 +58,8 @@ pub struct Call {
     drawn: BTreeMap<String, Value>,
     /// What the calls of this evaluation asked for.
     asked: Asked,
+    /// The work that a call may take; `None` for any.
+    steps: Option<Steps>,
     /// Expressions by their text, kept from one evaluation to the next.
     expressions: HashMap<String, Arc<Regex>>,
 }
@@ -72,6 +81,33 @@ impl Call {
     /// What the evaluation asked for so far that does not follow from its input.
     pub const fn asked(&self) -> Asked {
         self.asked
+    }
+
+    /// Lets the next call take so many steps.
+    pub const fn allow(&mut self, steps: u64) {
+        self.steps = Some(Steps { allowed: steps, taken: 0 });
+    }
+
+    /// The steps that were taken since.
+    pub fn taken(&self) -> u64 {
+        self.steps.map_or(0, |steps| steps.taken)
+    }
+
+    /// Whether it took more than it may.
+    pub fn is_exhausted(&self) -> bool {
+        self.steps.is_some_and(|steps| steps.taken > steps.allowed)
+    }
+
+    /// Takes steps before the work is done, and ends the evaluation where there are none left. Work that grows with the operands
+    /// alone was paid when they were read; this is for what grows faster.
+    pub(super) fn take(&mut self, count: usize) -> Result<(), Failure> {
+        if let Some(steps) = &mut self.steps {
+            steps.taken = steps.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        if self.is_exhausted() {
+            return Err(Failure::Halt("it needs more fuel than there is".into()));
+        }
+        Ok(())
     }
 
     /// Now. There is no other clock for a function, so that an evaluation knows whether it has looked.

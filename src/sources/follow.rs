@@ -324,7 +324,7 @@ impl Follower {
             let mut bundle = Bundle::of(&name, &contents)?;
             bundle.is_shadow = is_shadow;
             bundle.warnings = warnings::of(origin, &bundle);
-            Ok(Verified { bundle, contents })
+            Ok(Verified { bundle, contents: contents.settled() })
         })
         .await
     }

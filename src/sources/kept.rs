@@ -199,7 +199,7 @@ impl BundleStore {
             let source = io::Error::new(ErrorKind::InvalidData, "its digest is another");
             return Err(policy::Error::ReadBundle { path, source });
         }
-        Contents::from_tar_gz(&record.name, &bytes)
+        Contents::from_own_archive(&record.name, &bytes)
     }
 
     /// The highest sequence that a bundle of this name had, wherever it came from. Blocks on the disk.

@@ -526,6 +526,38 @@ async fn a_rule_that_allocates_without_end_is_stopped_and_the_next_request_is_cl
     assert!(set.memory_bytes() <= 1 << 20, "{}", set.memory_bytes());
 }
 
+/// Each array holds the one before it twice, so a module has few values, and who reads them all has millions.
+#[tokio::test]
+async fn values_that_stand_in_many_places_are_read_by_the_host_within_the_limits() {
+    let arrays: Vec<_> = (1..=40).map(|step| format!("\tx{step} := [x{0}, x{0}]\n", step - 1)).collect();
+    let arrays = arrays.concat();
+    let source = format!(
+        "violations contains {{\"rule\": \"r\", \"message\": m}} if {{\n\tx0 := [input.a]\n{arrays}\tm := json.marshal(x40)\n}}"
+    );
+    for (limits, message) in
+        [(GENEROUS, "it needs more than 64Mi of memory"), (BRIEF, "it needs more than 20000000 of fuel")]
+    {
+        let set = rules(&source, limits).await;
+        let evaluation = set.evaluate(&json!({"a": 1})).await;
+        assert!(failure(&evaluation).contains(message), "{evaluation:?}");
+        assert_eq!(set.evaluate(&json!({})).await, Evaluation::default());
+    }
+}
+
+/// A host function is as dear as the work that it does.
+#[tokio::test]
+async fn a_host_function_whose_work_grows_faster_than_its_operands_ends_with_the_fuel() {
+    let source = "violations contains {\"rule\": \"paths\", \"message\": \"m\"} if {
+	nodes := numbers.range(1, input.nodes)
+	edges := {node: nodes | some node in nodes}
+	count(graph.reachable_paths(edges, {1})) > 0
+}";
+    let set = rules(source, BRIEF).await;
+    let evaluation = set.evaluate(&json!({"nodes": 14})).await;
+    assert!(failure(&evaluation).contains("it needs more than 20000000 of fuel"), "{evaluation:?}");
+    assert_eq!(rules_of(&set.evaluate(&json!({"nodes": 4})).await), ["paths"]);
+}
+
 #[tokio::test]
 async fn an_instance_whose_memory_has_grown_is_not_reused() {
     let set = rules(ALLOCATE, GENEROUS).await;

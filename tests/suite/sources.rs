@@ -643,6 +643,34 @@ fn what_opa_signs_by_each_algorithm_is_verified_and_what_another_key_signed_is_n
     }
 }
 
+/// With such a key every bundle would be refused, for another reason than the right one.
+#[test]
+fn a_key_that_verifies_nothing_by_its_algorithm_is_refused_when_it_is_read() {
+    use Algorithm::{ES256, ES384, PS256, RS256};
+    let signer = Signer::new();
+    let short = "-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCs2p14SveKI9+Q3q32q82+CEQ2
+IDc3MGyLTt3lodNcRJMo625QpbSZcIg/otLzIMiPZ7x/a58zYwiCyx6JaHpU9e70
+g7E/TZrxNOkO9tpz91i6b+YfuLwjIFNDLymR+BDY8g+Nef4614obnXIE+3PKJBls
+qAOMDjdSj4OQiQZlrQIDAQAB
+-----END PUBLIC KEY-----
+";
+    signer.write("short.pub.pem", short);
+    let curve = "needs one of the curve P-256 (ES256) or P-384 (ES384)";
+    for (file, algorithm, message) in [
+        ("rsa.pub.pem", ES256, curve),
+        ("p384.pub.pem", ES256, curve),
+        ("p256.pub.pem", ES384, curve),
+        ("p256.pub.pem", RS256, "needs one of RSA"),
+        ("p256.pub.pem", PS256, "needs one of RSA"),
+        ("short.pub.pem", RS256, "fewer than 2048 bits"),
+    ] {
+        let key = KeyOptions { algorithm, file: signer.at(file), scope: String::new() };
+        let error = Trust::new(&[("release".to_string(), key)].into(), None).unwrap_err().to_string();
+        assert!(error.contains("`release`") && error.contains(message), "{file} {algorithm:?}: {error}");
+    }
+}
+
 #[test]
 fn every_file_is_what_was_signed_and_there_is_no_other() {
     let signer = Signer::new();

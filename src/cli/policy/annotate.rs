@@ -33,12 +33,13 @@ pub fn annotate(built: &Path, sources: &PolicySources) -> Result<(), Error> {
     archive::write(built, &all.to_tar_gz().map_err(failed)?)
 }
 
-fn is_rego(path: &Path) -> bool {
+/// Whether it is a file of Rego.
+pub fn is_rego(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "rego")
 }
 
 /// Whether `opa` was told to leave the file out.
-fn is_ignored(path: &Path, root: &Path, ignored: &[String]) -> bool {
+pub fn is_ignored(path: &Path, root: &Path, ignored: &[String]) -> bool {
     let below = path.strip_prefix(root).unwrap_or(path);
     below.iter().any(|part| {
         let part = part.to_string_lossy();

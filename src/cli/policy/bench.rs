@@ -30,7 +30,7 @@ struct Measured {
 
 /// Evaluates each case again and again, one after the other.
 pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
-    let rules = trial::folder(&options.sources)?;
+    let rules = trial::complete(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
     let found = case::read(rules)?;
     if found.is_empty() {

@@ -11,7 +11,7 @@ use crate::text;
 
 /// Compiles the rules, loads them as the gate would, and only then writes the archive.
 pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
-    trial::folder(&options.sources)?;
+    trial::complete(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
     let loading = (&Engine::for_command()?, Limits::default());
     let compiled = trial::compiled(&opa, &options.sources, &options.revision, loading).await?;

@@ -94,19 +94,47 @@ impl Case {
 
     /// What is wrong with what was found; nothing where it is what is expected.
     pub fn differences(&self, found: &[Violation]) -> Vec<String> {
-        let mut left: Vec<&Violation> = found.iter().collect();
-        let mut differences = Vec::new();
-        for expected in &self.violations {
-            match left.iter().position(|violation| expected.matches(violation)) {
-                Some(place) => {
-                    left.remove(place);
+        let mut pairs = Pairs { taken: vec![None; found.len()], expected: &self.violations, found };
+        let missing = |(place, expected): (usize, &Expected)| {
+            let is_missing = !pairs.pair(place, &mut vec![false; found.len()]);
+            is_missing.then(|| format!("not found: {}", expected.described()))
+        };
+        let mut differences: Vec<_> = self.violations.iter().enumerate().filter_map(missing).collect();
+        let left = found.iter().zip(&pairs.taken).filter(|(_, by)| by.is_none());
+        differences.extend(left.map(|(violation, _)| format!("not expected: {}", described(violation))));
+        differences
+    }
+}
+
+/// Which violation stands for which expected one. One that several fit goes to the one that no other fits.
+struct Pairs<'a> {
+    expected: &'a [Expected],
+    found: &'a [Violation],
+    /// For each found one, the place of the expected one.
+    taken: Vec<Option<usize>>,
+}
+
+impl Pairs<'_> {
+    /// Finds one for the expected one at this place, where need be by finding another one for a former. `seen` are the found ones that
+    /// were tried.
+    fn pair(&mut self, place: usize, seen: &mut [bool]) -> bool {
+        let Some(expected) = self.expected.get(place) else { return false };
+        for (number, violation) in self.found.iter().enumerate() {
+            let Some(is_seen) =
+                seen.get_mut(number).filter(|is_seen| !**is_seen && expected.matches(violation))
+            else {
+                continue;
+            };
+            *is_seen = true;
+            let owner = self.taken.get(number).copied().flatten();
+            if owner.is_none_or(|owner| self.pair(owner, seen)) {
+                if let Some(taken) = self.taken.get_mut(number) {
+                    *taken = Some(place);
                 }
-                None => differences.push(format!("not found: {}", expected.described())),
+                return true;
             }
         }
-        differences
-            .extend(left.into_iter().map(|violation| format!("not expected: {}", described(violation))));
-        differences
+        false
     }
 }
 
@@ -171,7 +199,8 @@ fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
+/// Every file below a folder, and every link.
+pub fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
     let (mut found, mut folders, mut seen) = (Vec::new(), vec![root.to_path_buf()], 0_usize);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| failed(&folder, &error))? {
@@ -194,7 +223,8 @@ fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
+/// The documents of a file.
+pub fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
     let size = path.metadata().map_err(|error| failed(path, &error))?.len();
     if size > MAX_BYTES {
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
@@ -238,5 +268,23 @@ mod tests {
             ]
         );
         assert_eq!(case.differences(&[]).len(), 2);
+    }
+
+    #[test]
+    fn a_violation_that_several_expected_ones_fit_stands_for_the_one_that_no_other_fits() {
+        let read = |violations: &str| -> Case {
+            serde_saphyr::from_str(&format!("{{name: a, input: {{}}, violations: {violations}}}")).unwrap()
+        };
+        let found = ["a", "b", "c"].map(|container| violation("x", Some(container), "m"));
+        for violations in [
+            "[{rule: x}, {rule: x, container: a}, {rule: x, container: b}]",
+            "[{rule: x, container: b}, {rule: x}, {rule: x, container: a}]",
+            "[{rule: x}, {rule: x, message: m}, {rule: x, container: a}]",
+        ] {
+            assert_eq!(read(violations).differences(&found), Vec::<String>::new(), "{violations}");
+        }
+        let twice = read("[{rule: x}, {rule: x, container: a}, {rule: x, container: a}]").differences(&found);
+        assert_eq!(twice.len(), 2, "{twice:?}");
+        assert_eq!(twice[0], "not found: rule `x`, container `a`");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::left_out::{self, LeftOut};
 use super::opa::{Opa, OpaProblem};
 use super::{regal, trial};
 use crate::cli::args::{OutputFormat, PolicyCheckOptions};
@@ -40,6 +41,10 @@ pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
 async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     let sources = &options.sources;
     let rules = trial::folder(sources)?;
+    if let Some(LeftOut { path, message }) = left_out::find(sources)? {
+        let problem = OpaProblem::of_file(&path.display().to_string(), "gate_left_out", message);
+        return Ok(Report { problems: vec![problem], ..Report::default() });
+    }
     let opa = Opa::of(sources)?;
     let (mut regal, mut warnings) = (false, Vec::new());
     let mut problems = opa.check(rules, &sources.ignore, false)?;

@@ -1,5 +1,6 @@
 //! The author's `opa`: finds it, gives it what it needs to know of the gate, and reads what it says.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,8 @@ impl Opa {
     /// Prepares the program of this name or path.
     pub fn new(program: &Path) -> Result<Self, Error> {
         let folder = std::env::temp_dir().join(format!("wasmgate-policy-{}", Uuid::new_v4()));
+        // opa is run in other folders too.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         let failed = |source| Error::UseFolder { path: folder.clone(), source };
         std::fs::create_dir(&folder).map_err(failed)?;
         let opa = Self { program: program.into(), folder: Folder(folder.clone()), has_schema: true };
@@ -159,7 +162,11 @@ impl Opa {
 
     /// What it prints where it succeeds.
     fn printed(&self, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
-        let output = self.run(arguments)?;
+        self.printed_in(None, arguments)
+    }
+
+    fn printed_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
+        let output = self.run_in(folder, arguments)?;
         if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
     }
 
@@ -172,7 +179,7 @@ impl Opa {
             arguments.extend([OsString::from("--capabilities"), self.file("capabilities.json").into()]);
         }
         ignore(&mut arguments, ignored, in_gate);
-        arguments.push(rules.into());
+        arguments.push(followed(rules).into());
         let output = self.run(&arguments)?;
         if output.status.success() {
             return Ok(Vec::new());
@@ -184,7 +191,7 @@ impl Opa {
     /// The files that `opa fmt` would change.
     pub fn unformatted(&self, rules: &Path) -> Result<Vec<OpaProblem>, Error> {
         let mut arguments = words(&["fmt", "--list"]);
-        arguments.push(rules.into());
+        arguments.push(followed(rules).into());
         let printed = self.printed(&arguments)?;
         let finding = |file: &str| {
             let message = format!("it is not formatted, run `opa fmt --write {file}`");
@@ -199,8 +206,13 @@ impl Opa {
         arguments.extend(words(&["--revision", revision, "--capabilities"]));
         arguments.push(self.file("capabilities.json").into());
         ignore(&mut arguments, ignored, true);
-        arguments.extend([OsString::from("--output"), to.into(), OsString::from("--bundle"), rules.into()]);
-        self.printed(&arguments).map(drop)
+        arguments.extend([OsString::from("--output"), to.into(), OsString::from("--bundle")]);
+        // Sources are in the archive under the path that is named here: neither `..` nor a path of this machine belongs there.
+        let failed = |source| Error::UseRules { path: rules.to_path_buf(), source };
+        let whole = rules.canonicalize().map_err(failed)?;
+        let name = whole.file_name().unwrap_or(".".as_ref());
+        arguments.push(name.into());
+        self.printed_in(Some(whole.parent().unwrap_or(&whole)), &arguments).map(drop)
     }
 
     /// Signs an archive. Returns what `.signatures.json` has to hold.
@@ -223,7 +235,7 @@ impl Opa {
         let mut arguments = words(&["test", "--format", "json", "--bundle"]);
         self.with_schema(&mut arguments);
         ignore(&mut arguments, ignored, false);
-        arguments.push(rules.into());
+        arguments.push(followed(rules).into());
         let output = self.run(&arguments)?;
         // Nothing at all is printed where there are no tests.
         if output.status.success() && output.stdout.is_empty() {
@@ -244,18 +256,44 @@ impl Opa {
         serde_json::from_slice(&output.stdout).map_err(|_| failed(&arguments, &output))
     }
 
-    /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing.
+    /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing. The inner error says why
+    /// there is none.
     pub fn evaluate(
         &self,
         rules: &Path,
         ignored: &[String],
-        inputs: &serde_json::Map<String, serde_json::Value>,
-    ) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+        inputs: Documents,
+    ) -> Result<BTreeMap<String, Result<serde_json::Value, String>>, Error> {
+        let (mut values, mut open) = (BTreeMap::new(), vec![inputs]);
+        while let Some(mut inputs) = open.pop() {
+            match self.evaluate_all(rules, ignored, &inputs) {
+                Ok(found) => values.extend(found.into_iter().map(|(name, value)| (name, Ok(value)))),
+                Err(Error::RunOpa { message, .. }) => {
+                    // One of them is to blame, and the others have values.
+                    let half = inputs.keys().nth(inputs.len() / 2).filter(|_| inputs.len() > 1).cloned();
+                    match half {
+                        Some(half) => {
+                            let (before, after) =
+                                std::mem::take(&mut inputs).into_iter().partition(|(name, _)| *name < half);
+                            open.extend::<[Documents; 2]>([before, after]);
+                        }
+                        None => {
+                            values.extend(inputs.into_iter().map(|(name, _)| (name, Err(message.clone()))));
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(values)
+    }
+
+    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Documents) -> Result<Documents, Error> {
         let path = self.file("inputs.json");
         let text = serde_json::to_vec(inputs).map_err(|error| Error::Format(error.to_string()))?;
         std::fs::write(&path, text).map_err(|source| Error::UseFolder { path: path.clone(), source })?;
         let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
-        arguments.push(rules.into());
+        arguments.push(followed(rules).into());
         ignore(&mut arguments, ignored, true);
         arguments.extend([OsString::from("--input"), path.into()]);
         let query = format!(
@@ -267,6 +305,15 @@ impl Opa {
         serde_json::from_slice(&printed)
             .map_err(|error| Error::RunOpa { command: shown(&arguments), message: error.to_string() })
     }
+}
+
+/// Documents by their names.
+type Documents = serde_json::Map<String, serde_json::Value>;
+
+/// The folder itself, where a link to it is named: opa would find nothing in that.
+fn followed(rules: &Path) -> PathBuf {
+    let target = if rules.is_symlink() { rules.canonicalize().ok() } else { None };
+    target.unwrap_or_else(|| rules.to_path_buf())
 }
 
 /// How a bundle is signed.
@@ -341,8 +388,18 @@ fn failed(arguments: &[OsString], output: &Output) -> Error {
     Error::RunOpa { command: shown(arguments), message }
 }
 
-/// The reason behind a line about a function that the gate does not have.
+/// What opa says of sources without the entry point.
+const NO_ENTRYPOINT: &str = "does not refer to a rule or policy decision";
+
+/// A line with the reason where it is about a function that the gate does not have, and with the cure where no rule is in the package that
+/// the gate asks.
 fn with_reason(line: &str) -> String {
+    if line.contains(NO_ENTRYPOINT) {
+        let (package, rule) = ENTRYPOINT.split_once('/').unwrap_or_default();
+        return format!(
+            "{line}; write the rules in `package {package}`, each as `{rule} contains …`, as `wasmgate policy new` does"
+        );
+    }
     let function = line.find("undefined function ").and_then(|at| refused(line.get(at..)?));
     function
         .map_or_else(|| line.to_string(), |reason| format!("{line}: it does not run in the gate ({reason})"))
@@ -382,6 +439,11 @@ mod tests {
                 .ends_with("http.send: it does not run in the gate (it would touch the network)")
         );
         assert_eq!(with_reason("undefined function my.own"), "undefined function my.own");
+        let said = with_reason(&format!("error: entrypoint \"wasmgate/violations\" {NO_ENTRYPOINT}"));
+        assert!(
+            said.contains("write the rules in `package wasmgate`, each as `violations contains"),
+            "{said}"
+        );
     }
 
     #[test]

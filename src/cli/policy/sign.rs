@@ -11,7 +11,7 @@ use crate::cli::args::{OutputFormat, PolicySignOptions, PolicyVerifyOptions};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::policy::bundle::{name_of, own_name};
 use crate::policy::contents::SIGNATURES;
-use crate::policy::signature::Signers;
+use crate::policy::signature::{Signers, check_secret, check_signed};
 use crate::policy::{self, Contents, Trust};
 use crate::sources::KeyOptions;
 use crate::text;
@@ -30,7 +30,13 @@ pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
     let part = opa.file("unsigned.tar.gz");
     archive::write(&part, &packed(&unsigned().collect(), to)?)?;
     let signing = Signing { key: &key.key, algorithm: key.algorithm, id: &key.key_id, scope: &key.scope };
+    let refused = |reason: &str| Error::SignBundle { key: key.key.clone(), reason: reason.into() };
+    // opa may know the key otherwise than by a file, or says that it cannot read it.
+    if let Ok(file) = std::fs::read(&key.key) {
+        check_secret(key.algorithm, file).map_err(refused)?;
+    }
     let signatures = opa.sign(&part, &signing)?;
+    check_signed(key.algorithm, &signatures).map_err(refused)?;
     let bytes = packed(&unsigned().chain([(SIGNATURES, signatures.as_slice())]).collect(), to)?;
     archive::write(to, &bytes)?;
     let shown = to.display().to_string();

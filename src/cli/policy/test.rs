@@ -22,7 +22,7 @@ use crate::text;
 
 /// Runs everything once. Exit code 1 means that something failed.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
-    let rules = trial::folder(&options.sources)?;
+    let rules = trial::complete(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
     let tests = opa.tests(rules, &options.sources.ignore)?;
     let mut results: Vec<_> = tests.into_iter().map(of_rego).collect();
@@ -101,7 +101,7 @@ async fn judged(opa: &Opa, options: &PolicyTestOptions, found: &[Case]) -> Resul
         Some((place.to_string(), input.as_ref().ok()?.clone()))
     };
     let documents: Map<String, Value> = inputs.iter().enumerate().filter_map(known).collect();
-    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, &documents)?;
+    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents)?;
     let mut results = Vec::new();
     for (place, (case, input)) in found.iter().zip(&inputs).enumerate() {
         let started = Instant::now();
@@ -123,14 +123,27 @@ async fn judged(opa: &Opa, options: &PolicyTestOptions, found: &[Case]) -> Resul
 }
 
 /// Why a case failed: what the compiled rules found is not what is expected, or not what `opa eval` finds.
-async fn reasons(case: &Case, set: &PolicySet, input: &Value, in_opa: Option<&Value>) -> Vec<String> {
+async fn reasons(
+    case: &Case,
+    set: &PolicySet,
+    input: &Value,
+    in_opa: Option<&Result<Value, String>>,
+) -> Vec<String> {
     let evaluation = set.evaluate(input).await;
     if !evaluation.failures.is_empty() {
         return evaluation.failures.into_iter().map(|failure| failure.message).collect();
     }
     let mut reasons = case.differences(&evaluation.violations);
     let read = |value: &Value| serde_json::from_value::<Vec<Violation>>(value.clone()).ok();
-    let Some(mut in_opa) = in_opa.and_then(read) else {
+    let in_opa = match in_opa {
+        Some(Err(message)) => {
+            reasons.push(format!("`opa eval` failed: {message}"));
+            return reasons;
+        }
+        Some(Ok(value)) => read(value),
+        None => None,
+    };
+    let Some(mut in_opa) = in_opa else {
         reasons.push("`opa eval` finds no set of violations".into());
         return reasons;
     };

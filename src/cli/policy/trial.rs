@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::annotate::annotate;
+use super::left_out::{self, LeftOut};
 use super::opa::Opa;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
@@ -41,6 +42,15 @@ pub fn folder(sources: &PolicySources) -> Result<&Path, Error> {
         Ok(&sources.rules)
     } else {
         Err(Error::FindRules { path: sources.rules.clone() })
+    }
+}
+
+/// The same, and everything that the rules depend on is in the bundle.
+pub fn complete(sources: &PolicySources) -> Result<&Path, Error> {
+    let rules = folder(sources)?;
+    match left_out::find(sources)? {
+        Some(LeftOut { path, message }) => Err(Error::LeaveOut { path, message }),
+        None => Ok(rules),
     }
 }
 

@@ -90,12 +90,16 @@ fn address_text(address: u128, bits: u32) -> String {
 
 fn contains_text(network: &str, other: &str) -> Result<bool, Failure> {
     let network = Network::parse(network)?;
-    if let Ok(address) = other.parse() {
-        return Ok(network.contains(normal(address)));
+    Ok(ends(other)?.into_iter().all(|end| network.contains(end)))
+}
+
+/// The first and the last address of a network, or twice the same address.
+fn ends(text: &str) -> Result<[(u128, u32); 2], Failure> {
+    if let Ok(address) = text.parse() {
+        return Ok([normal(address); 2]);
     }
-    let wrong = || format!("not a valid textual representation of an IP address or CIDR: {other}");
-    let other = Network::read(other).ok_or_else(|| Failure::Error(wrong()))?;
-    Ok(other.ends().into_iter().all(|end| network.contains(end)))
+    let wrong = || format!("not a valid textual representation of an IP address or CIDR: {text}");
+    Ok(Network::read(text).ok_or_else(|| Failure::Error(wrong()))?.ends())
 }
 
 pub(super) fn contains(_: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -141,9 +145,17 @@ fn listed(operand: &Value) -> Result<Vec<(&str, Value)>, Failure> {
 pub(super) fn contains_matches(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (networks, others) = (listed(operands.at(0)?)?, listed(operands.at(1)?)?);
     let mut found = Vec::new();
+    if networks.is_empty() || others.is_empty() {
+        return Ok(call::set(found));
+    }
+    let read = others.into_iter().map(|(other, name)| Ok((ends(other)?, name)));
+    let others = read.collect::<Result<Vec<_>, Failure>>()?;
     for (network, name) in &networks {
-        for (other, other_name) in &others {
-            if contains_text(network, other)? {
+        let network = Network::parse(network)?;
+        // Comparing two takes far less than copying a value.
+        call.take(others.len() / 8 + 1)?;
+        for (ends, other_name) in &others {
+            if ends.iter().all(|end| network.contains(*end)) {
                 found.push(Value::Array(vec![name.clone(), other_name.clone()]));
                 call.fits(found.len().saturating_mul(3 * VALUE_BYTES))?;
             }
@@ -181,7 +193,7 @@ fn is_mapped(item: &Value, network: &Network) -> bool {
     network.bits == 32 && matches!(item, Value::String(text) if text.contains(':') && text.contains('/'))
 }
 
-pub(super) fn merge(_: &mut Call, operands: Operands<'_>) -> Outcome {
+pub(super) fn merge(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let mut networks = Vec::new();
     for item in operands.items(0)? {
         let network = mergeable(item)?;
@@ -199,7 +211,12 @@ pub(super) fn merge(_: &mut Call, operands: Operands<'_>) -> Outcome {
                 _ => united.push((first, last)),
             }
         }
-        merged.extend(united.into_iter().flat_map(|(first, last)| networks_of(first, last, kind.0)));
+        for (first, last) in united {
+            let networks = networks_of(first, last, kind.0);
+            // Each is looked for by its length.
+            call.take(networks.len().saturating_mul(20))?;
+            merged.extend(networks);
+        }
     }
     Ok(call::set(merged.iter().map(|network| Value::String(network.write()))))
 }

@@ -6,13 +6,13 @@ use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::value::{Object, Value};
 
-pub(super) fn subset(_: &mut Call, operands: Operands<'_>) -> Outcome {
+pub(super) fn subset(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (whole, part) = (operands.at(0)?, operands.at(1)?);
     match (whole, part) {
         (Value::Array(whole), Value::Set(part)) => Ok(Value::Bool(holds_all(whole, part))),
         (Value::Object(_), Value::Object(_))
         | (Value::Set(_), Value::Set(_))
-        | (Value::Array(_), Value::Array(_)) => Ok(Value::Bool(is_part(whole, part))),
+        | (Value::Array(_), Value::Array(_)) => Ok(Value::Bool(is_part(call, whole, part)?)),
         _ => Failure::error("both arguments object.subset must be of the same type or array and set"),
     }
 }
@@ -26,31 +26,38 @@ fn holds_all(whole: &[Value], part: &BTreeSet<Value>) -> bool {
     })
 }
 
-fn is_part(whole: &Value, part: &Value) -> bool {
+fn is_part(call: &mut Call, whole: &Value, part: &Value) -> Result<bool, Failure> {
     match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => part
-            .iter()
-            .all(|(key, item)| whole.get(key).is_some_and(|found| found == item || is_part(found, item))),
-        (Value::Set(whole), Value::Set(part)) => part.is_subset(whole),
-        (Value::Array(whole), Value::Array(part)) => is_part_of_array(whole, part),
-        _ => false,
+        (Value::Object(whole), Value::Object(part)) => {
+            for (key, item) in part {
+                let Some(found) = whole.get(key) else { return Ok(false) };
+                if found != item && !is_part(call, found, item)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        (Value::Set(whole), Value::Set(part)) => Ok(part.is_subset(whole)),
+        (Value::Array(whole), Value::Array(part)) => is_part_of_array(call, whole, part),
+        _ => Ok(false),
     }
 }
 
 /// OPA looks for the items in a row, and goes on one further where they break off.
-fn is_part_of_array(whole: &[Value], part: &[Value]) -> bool {
+fn is_part_of_array(call: &mut Call, whole: &[Value], part: &[Value]) -> Result<bool, Failure> {
     let (mut start, mut matched) = (0_usize, 0_usize);
     if part.len() > whole.len() {
-        return false;
+        return Ok(false);
     }
     while let Some(wanted) = part.get(matched) {
+        call.take(1)?;
         match whole.get(start.saturating_add(matched)) {
-            None => return false,
+            None => return Ok(false),
             Some(found) if found == wanted => matched = matched.saturating_add(1),
             Some(_) => (start, matched) = (start.saturating_add(1), 0),
         }
     }
-    true
+    Ok(true)
 }
 
 pub(super) fn union_n(_: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -119,28 +126,31 @@ pub(super) fn reachable_paths(call: &mut Call, operands: Operands<'_>) -> Outcom
         // Paths can be as many as the ways through a graph are.
         written = written.saturating_add(step.path.len().saturating_mul(VALUE_BYTES));
         call.fits(written)?;
-        follow(graph, step, &mut open, &mut paths);
+        follow(call, graph, step, &mut open, &mut paths)?;
     }
     let paths = paths.into_iter().map(|path| Value::Array(path.into_iter().cloned().collect()));
     Ok(Value::Set(paths.collect()))
 }
 
 fn follow<'a>(
+    call: &mut Call,
     graph: &'a Object,
     step: Step<'a>,
     open: &mut Vec<Step<'a>>,
     paths: &mut BTreeSet<Vec<&'a Value>>,
-) {
+) -> Result<(), Failure> {
     let Step { node, mut path, mut passed } = step;
     let Some(next) = edges(graph, node) else {
         paths.insert(path);
-        return;
+        return Ok(());
     };
     path.push(node);
     if next.is_empty() {
         paths.insert(path);
-        return;
+        return Ok(());
     }
+    // Each neighbour gets the path and what closes a circle.
+    call.take(next.len().saturating_mul(path.len().saturating_mul(2).saturating_add(1)))?;
     passed.insert(node);
     for neighbour in next {
         if passed.contains(neighbour) {
@@ -149,6 +159,7 @@ fn follow<'a>(
             open.push(Step { node: neighbour, path: path.clone(), passed: passed.clone() });
         }
     }
+    Ok(())
 }
 
 // === Casts, which old rules still use ===

@@ -1,6 +1,6 @@
 //! `json.patch` (RFC 6902) as OPA applies it: sets are patched too, and a path may be an array of keys.
 
-use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
@@ -10,11 +10,46 @@ fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
 
 pub(super) fn patch(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let operations = operands.array(1)?;
-    let mut patched = operands.at(0)?.clone();
+    let document = operands.at(0)?.clone();
+    let mut patched = Patched { bytes: weight(&document), document };
     for operation in operations {
         apply(call, &mut patched, operation)?;
     }
-    Ok(patched)
+    Ok(patched.document)
+}
+
+/// A document that is changed, and no fewer bytes than it takes.
+struct Patched {
+    document: Value,
+    bytes: usize,
+}
+
+impl Patched {
+    /// Makes room for so many bytes more.
+    fn grow(&mut self, call: &mut Call, bytes: usize) -> Result<(), Failure> {
+        call.take(bytes / VALUE_BYTES)?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if call.fits(self.bytes).is_err() {
+            // What was removed meanwhile is not counted.
+            self.bytes = weight(&self.document).saturating_add(bytes);
+            call.take(self.bytes / VALUE_BYTES)?;
+        }
+        call.fits(self.bytes)
+    }
+}
+
+/// The bytes that a value takes in a module at least.
+fn weight(value: &Value) -> usize {
+    let sum = usize::saturating_add;
+    match value {
+        Value::String(text) => VALUE_BYTES.saturating_add(text.len()),
+        Value::Array(items) => items.iter().map(weight).fold(VALUE_BYTES, sum),
+        Value::Set(items) => items.iter().map(weight).fold(VALUE_BYTES, sum),
+        Value::Object(members) => {
+            members.iter().flat_map(|(key, value)| [weight(key), weight(value)]).fold(VALUE_BYTES, sum)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => VALUE_BYTES,
+    }
 }
 
 fn path(value: &Value) -> Result<Vec<Value>, Failure> {
@@ -32,7 +67,7 @@ fn path(value: &Value) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn apply(call: &Call, document: &mut Value, operation: &Value) -> Result<(), Failure> {
+fn apply(call: &mut Call, patched: &mut Patched, operation: &Value) -> Result<(), Failure> {
     if !matches!(operation, Value::Object(_)) {
         return fail("must be an array of JSON-Patch objects, but at least one element is not an object");
     }
@@ -42,30 +77,39 @@ fn apply(call: &Call, document: &mut Value, operation: &Value) -> Result<(), Fai
     let target = path(member("path")?)?;
     let Value::String(name) = member("op")? else { return fail("attribute 'op' must be a string") };
     match name.as_str() {
-        "add" => insert(document, &target, member("value")?.clone()),
-        "remove" => delete(document, &target),
+        "add" => add(call, patched, &target, member("value")?),
+        "remove" => delete(call, &mut patched.document, &target),
         "replace" => {
-            delete(document, &target)?;
-            insert(document, &target, member("value")?.clone())
+            delete(call, &mut patched.document, &target)?;
+            add(call, patched, &target, member("value")?)
         }
         "move" => {
             let from = path(member("from")?)?;
-            let moved = at(document, &from)?.clone();
-            delete(document, &from)?;
-            insert(document, &target, moved)
+            let moved = at(&patched.document, &from)?;
+            call.take(weight(moved) / VALUE_BYTES)?;
+            let moved = moved.clone();
+            delete(call, &mut patched.document, &from)?;
+            insert(call, &mut patched.document, &target, moved)
         }
         "copy" => {
-            let copied = at(document, &path(member("from")?)?)?.clone();
-            insert(document, &target, copied)?;
+            let from = path(member("from")?)?;
             // Copies of copies double with each operation.
-            call.fits(document.to_module_text().len())
+            let bytes = weight(at(&patched.document, &from)?);
+            patched.grow(call, bytes)?;
+            let copied = at(&patched.document, &from)?.clone();
+            insert(call, &mut patched.document, &target, copied)
         }
         "test" => {
-            let (found, wanted) = (at(document, &target)?, member("value")?);
+            let (found, wanted) = (at(&patched.document, &target)?, member("value")?);
             if found == wanted { Ok(()) } else { fail("value from EditTree != patch value") }
         }
         other => fail(format!("unrecognized op: '{other}'")),
     }
+}
+
+fn add(call: &mut Call, patched: &mut Patched, target: &[Value], value: &Value) -> Result<(), Failure> {
+    patched.grow(call, weight(value))?;
+    insert(call, &mut patched.document, target, value.clone())
 }
 
 /// The place in an array that a key names.
@@ -135,7 +179,12 @@ fn change(
     }
 }
 
-fn insert(document: &mut Value, path: &[Value], value: Value) -> Result<(), Failure> {
+/// Everything behind a place in an array moves.
+fn shift(call: &mut Call, items: &[Value]) -> Result<(), Failure> {
+    call.take(items.len() / 16)
+}
+
+fn insert(call: &mut Call, document: &mut Value, path: &[Value], value: Value) -> Result<(), Failure> {
     if path.is_empty() {
         *document = value;
         return Ok(());
@@ -153,6 +202,7 @@ fn insert(document: &mut Value, path: &[Value], value: Value) -> Result<(), Fail
                 if at > items.len() {
                     return missing(key);
                 }
+                shift(call, items)?;
                 items.insert(at, value);
             }
             // The key of an item of a set is the item.
@@ -166,7 +216,7 @@ fn insert(document: &mut Value, path: &[Value], value: Value) -> Result<(), Fail
     })
 }
 
-fn delete(document: &mut Value, path: &[Value]) -> Result<(), Failure> {
+fn delete(call: &mut Call, document: &mut Value, path: &[Value]) -> Result<(), Failure> {
     if path.is_empty() {
         *document = Value::Null;
         return Ok(());
@@ -176,6 +226,7 @@ fn delete(document: &mut Value, path: &[Value]) -> Result<(), Failure> {
             Value::Object(members) => members.remove(key).is_some(),
             Value::Array(items) => {
                 let at = index(key)?;
+                shift(call, items)?;
                 at < items.len() && {
                     items.remove(at);
                     true
@@ -186,4 +237,38 @@ fn delete(document: &mut Value, path: &[Value]) -> Result<(), Failure> {
         };
         if removed { Ok(()) } else { missing(key) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rego::json;
+
+    fn patched(call: &mut Call, document: &str, operations: &str) -> Outcome {
+        patch(call, Operands(&[json::parse(document).unwrap(), json::parse(operations).unwrap()]))
+    }
+
+    #[test]
+    fn copies_of_copies_end_before_they_fill_the_memory() {
+        let mut call = Call::within(1 << 20);
+        let copy = |to: usize| format!(r#"{{"op": "copy", "from": "", "path": "/{to}"}}"#);
+        let many = |count: usize| format!("[{}]", (0..count).map(copy).collect::<Vec<_>>().join(","));
+        assert!(patched(&mut call, "{}", &many(8)).is_ok());
+        assert!(matches!(patched(&mut call, "{}", &many(40)), Err(Failure::Halt(_))));
+        // The same in fuel.
+        call = Call::within(usize::MAX);
+        call.allow(10_000);
+        assert!(matches!(patched(&mut call, "{}", &many(40)), Err(Failure::Halt(_))));
+        assert!(call.is_exhausted());
+    }
+
+    #[test]
+    fn what_was_removed_makes_room() {
+        let mut call = Call::within(4 << 10);
+        let text = "x".repeat(1000);
+        let both =
+            format!(r#"{{"op": "add", "path": "/a", "value": "{text}"}}, {{"op": "remove", "path": "/a"}}"#);
+        let many = format!("[{}]", vec![both.as_str(); 20].join(","));
+        assert_eq!(patched(&mut call, "{}", &many).unwrap().to_json_text(), "{}");
+    }
 }

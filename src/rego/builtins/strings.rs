@@ -14,17 +14,26 @@ fn one_or_more(operands: Operands<'_>, place: usize) -> Result<Vec<&str>, Failur
     }
 }
 
-fn any_match(operands: Operands<'_>, matches: impl Fn(&str, &str) -> bool) -> Outcome {
+fn any_match(call: &mut Call, operands: Operands<'_>, matches: impl Fn(&str, &str) -> bool) -> Outcome {
     let (texts, affixes) = (one_or_more(operands, 0)?, one_or_more(operands, 1)?);
-    Ok(Value::Bool(texts.iter().any(|text| affixes.iter().any(|affix| matches(text, affix)))))
+    // Comparing with one takes far less than copying a value, but for its length.
+    let work =
+        affixes.iter().fold(1, |sum: usize, affix| sum.saturating_add(1 + affix.len() / 64)).div_ceil(8);
+    for text in texts {
+        call.take(work)?;
+        if affixes.iter().any(|affix| matches(text, affix)) {
+            return Ok(Value::Bool(true));
+        }
+    }
+    Ok(Value::Bool(false))
 }
 
-pub(super) fn any_prefix_match(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    any_match(operands, |text, prefix| text.starts_with(prefix))
+pub(super) fn any_prefix_match(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    any_match(call, operands, |text, prefix| text.starts_with(prefix))
 }
 
-pub(super) fn any_suffix_match(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    any_match(operands, |text, suffix| text.ends_with(suffix))
+pub(super) fn any_suffix_match(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    any_match(call, operands, |text, suffix| text.ends_with(suffix))
 }
 
 pub(super) fn count(_: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -35,23 +44,35 @@ pub(super) fn count(_: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(Value::int(i64::try_from(found).unwrap_or(i64::MAX)))
 }
 
-/// Where a text begins in another, counted in letters, overlapping ones included.
-fn positions(operands: Operands<'_>) -> Result<impl Iterator<Item = i64> + '_, Failure> {
-    let (text, part) = (operands.text(0)?, operands.text(1)?);
+/// The first places where a text begins in another, counted in letters, overlapping ones included.
+fn positions(call: &mut Call, operands: Operands<'_>, most: usize) -> Result<Vec<i64>, Failure> {
+    let (mut text, part) = (operands.text(0)?, operands.text(1)?);
     if part.is_empty() {
         return Failure::error("empty search character");
     }
-    let starts = text.char_indices().zip(0_i64..);
-    Ok(starts.filter_map(move |((at, _), letter)| text.get(at..)?.starts_with(part).then_some(letter)))
+    let (mut found, mut letter) = (Vec::new(), 0_i64);
+    while found.len() < most
+        && let Some(at) = text.find(part)
+    {
+        // A part that repeats itself is found again after each letter.
+        call.take(part.len() / 64 + 1)?;
+        let (before, rest) = text.split_at(at);
+        letter = letter.saturating_add(i64::try_from(before.chars().count()).unwrap_or(i64::MAX));
+        found.push(letter);
+        let mut letters = rest.chars();
+        letters.next();
+        (text, letter) = (letters.as_str(), letter.saturating_add(1));
+    }
+    Ok(found)
 }
 
-pub(super) fn indexof(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    Ok(Value::int(positions(operands)?.next().unwrap_or(-1)))
+pub(super) fn indexof(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    Ok(Value::int(positions(call, operands, 1)?.first().copied().unwrap_or(-1)))
 }
 
 pub(super) fn indexof_n(call: &mut Call, operands: Operands<'_>) -> Outcome {
     call.fits(operands.text(0)?.len().saturating_mul(VALUE_BYTES))?;
-    Ok(Value::Array(positions(operands)?.map(Value::int).collect()))
+    Ok(Value::Array(positions(call, operands, usize::MAX)?.into_iter().map(Value::int).collect()))
 }
 
 /// The first parts, or with a number below zero the last ones.

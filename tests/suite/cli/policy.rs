@@ -133,6 +133,7 @@ fn rules_that_the_gate_would_not_load_are_found_and_not_written() {
     assert_eq!(said.code, 1, "{said:?}");
     let problem = said.json()["problems"][0]["message"].as_str().unwrap().to_string();
     assert!(problem.contains("wasmgate/violations"), "{problem}");
+    assert!(problem.contains("; write the rules in `package wasmgate`"), "{problem}");
     let archive = folder.path().join("out.tar.gz");
     policy("build", folder.path(), &["-f", archive.to_str().unwrap()]).fails(&["wasmgate/violations"]);
     assert!(!archive.exists());
@@ -270,6 +271,149 @@ fn a_new_rule_passes_beside_another_one_and_replaces_no_file() {
     assert_eq!(fs::read_to_string(rules.join("other.rego")).unwrap(), "mine");
     for name in ["Our", "a b", "../a", "-a", ""] {
         assert_eq!(new(name).code, 2, "{name}");
+    }
+    new("smoke-test").fails(&["would count as a test"]);
+    assert!(!rules.join("smoke_test.rego").exists());
+}
+
+/// The names of the files in an archive.
+fn listed(archive: &str) -> Vec<String> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(archive).unwrap()));
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    names.collect()
+}
+
+#[test]
+fn rules_are_where_the_author_says_and_the_bundle_does_not_say_where_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("here")).unwrap();
+    fs::create_dir_all(at("rules2")).unwrap();
+    std::os::unix::fs::symlink("rules2", at("linked")).unwrap();
+    let text = cases("- {name: web, input: {containers: [{name: web}]}, violations: [{rule: no-web}]}\n");
+    fs::write(at("rules2/rule.rego"), RULE).unwrap();
+    fs::write(at("rules2/rule_cases.yaml"), text).unwrap();
+    let archive = at("out.tar.gz").to_str().unwrap().to_string();
+    for rules in ["../rules2", "../here/../rules2/", "../linked", at("rules2").to_str().unwrap()] {
+        let run = |verb: &str, more: &[&str]| {
+            let mut command = wasmgate();
+            command.args(["policy", verb, rules, "--opa"]).arg(program("opa")).args(more);
+            let said = Said::of(command.current_dir(at("here")));
+            assert_eq!(said.code, 0, "{verb} {rules}: {said:?}");
+            said
+        };
+        run("check", &[]).has(&["nothing is wrong"]);
+        run("test", &[]).has(&["web: PASS"]);
+        run("bench", &["--count", "1"]);
+        run("build", &["-f", &archive]);
+        let names = listed(&archive);
+        assert!(names.iter().any(|name| name.ends_with("rules2/rule.rego")), "{names:?}");
+        let outside = folder.path().file_name().unwrap().to_str().unwrap();
+        assert!(names.iter().all(|name| !name.contains("..") && !name.contains(outside)), "{names:?}");
+    }
+    // What opa itself writes of such a folder is taken too.
+    let build =
+        ["build", "-t", "wasm", "-e", "wasmgate/violations", "-b", "../rules2", "-o", "../plain.tar.gz"];
+    opa::run_in(&at("here"), &build);
+    let plain = at("plain.tar.gz").to_str().unwrap().to_string();
+    assert!(listed(&plain).iter().any(|name| name.contains("..")), "{:?}", listed(&plain));
+    assert_eq!(run(&["check", "--bundle", &plain]).code, 0, "{:?}", run(&["check", "--bundle", &plain]));
+}
+
+#[test]
+fn what_would_be_left_out_of_the_bundle_without_a_word_is_refused() {
+    type Others = &'static [(&'static str, &'static str)];
+    type Change = Box<dyn Fn(&Path)>;
+    const LIMITS: &str = r#"{"limits": {"name": "web"}}"#;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("away.rego"), RULE).unwrap();
+    fs::create_dir(folder.path().join("more")).unwrap();
+    let limited = RULE.replace("container.name == \"web\"", "container.name == data.limits.name");
+    let link = |name: &'static str, to: &'static str| {
+        move |rules: &Path| std::os::unix::fs::symlink(to, rules.join(name)).unwrap()
+    };
+    let away = folder.path().join("away.rego");
+    let cases: [(&str, &str, Others, Change); 6] = [
+        (
+            "linked.rego: it is a link",
+            RULE,
+            &[],
+            Box::new(move |rules| std::os::unix::fs::symlink(&away, rules.join("linked.rego")).unwrap()),
+        ),
+        ("data.json: it is a link", RULE, &[("other", "{}")], Box::new(link("data.json", "other"))),
+        ("more: it is a link", RULE, &[], Box::new(link("more", "/"))),
+        ("limits.json: rules read `data.limits`", &limited, &[("limits.json", LIMITS)], Box::new(|_| ())),
+        ("limits.yaml: rules read `data.limits`", &limited, &[("limits.yaml", LIMITS)], Box::new(|_| ())),
+        ("smoke_test.rego: it defines `violations`", RULE, &[("smoke_test.rego", RULE)], Box::new(|_| ())),
+    ];
+    for (message, rule, others, make) in cases {
+        let folder = rules(rule, others);
+        make(folder.path());
+        let said = policy("check", folder.path(), &[]);
+        assert_eq!(said.code, 1, "{message}: {said:?}");
+        said.has(&[message, "1 problem"]);
+        let archive = folder.path().join("out.tar.gz");
+        policy("build", folder.path(), &["-f", archive.to_str().unwrap()]).fails(&[&message.replacen(
+            ": ",
+            "` into the bundle: ",
+            1,
+        )]);
+        assert!(!archive.exists());
+        let name = message.split(':').next().unwrap();
+        if message.contains("link") {
+            let said = policy("check", folder.path(), &["--ignore", name]);
+            assert_eq!(said.code, 0, "{message}: {said:?}");
+        }
+    }
+    // Data that the bundle has, and files that no rule reads.
+    for others in
+        [[("data.json", LIMITS), ("limits.json", LIMITS)], [("pod.json", LIMITS), ("data.yaml", LIMITS)]]
+    {
+        let folder = rules(&limited, &others);
+        let said = policy("check", folder.path(), &[]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+}
+
+#[test]
+fn a_case_whose_rules_conflict_fails_and_the_others_are_judged() {
+    let rule = "package wasmgate
+
+violations contains {\"rule\": \"no-web\", \"message\": \"m\"} if limit == 1
+
+limit := 1 if input.a
+
+limit := 2 if input.b
+";
+    let text = cases(
+        "- {name: one, input: {a: true}, violations: [{rule: no-web}]}\n\
+         - {name: both, input: {a: true, b: true}, violations: []}\n\
+         - {name: two, input: {b: true}, violations: []}\n",
+    );
+    let folder = rules(rule, &[("rule_cases.yaml", &text)]);
+    let said = policy("test", folder.path(), &["--no-schema"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["one: PASS", "both: FAIL\n  policy bundle", "two: PASS"]);
+}
+
+#[test]
+fn a_key_that_no_gate_verifies_with_signs_nothing() {
+    let folder = rules(RULE, &[]);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (plain, signed) = (at("plain.tar.gz"), at("signed.tar.gz"));
+    assert_eq!(policy("build", folder.path(), &["-f", &plain]).code, 0);
+    let pair = rcgen::KeyPair::generate().unwrap();
+    fs::write(at("p256.pem"), pair.serialize_pem()).unwrap();
+    fs::write(at("secret"), "short").unwrap();
+    for (key, algorithm, message) in [
+        ("p256.pem", "ES384", "needs one of the curve P-256 (ES256) or P-384 (ES384)"),
+        ("secret", "HS256", "too short for a secret"),
+    ] {
+        let mut command = wasmgate();
+        command.args(["policy", "sign", &plain, "-f", &signed, "--opa"]).arg(program("opa"));
+        Said::of(command.args(["--key", &at(key), "--algorithm", algorithm]))
+            .fails(&["could not sign with", message]);
+        assert!(!Path::new(&signed).exists());
     }
 }
 
