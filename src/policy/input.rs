@@ -2,6 +2,8 @@
 //! (`request.uid`). Parsing in the guest takes most of the time, so it pays to leave them out, and an input without what is of one
 //! request alone comes again.
 
+use std::sync::Arc;
+
 use serde::ser::{Error, Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -14,6 +16,25 @@ const UID: [&str; 2] = ["request", "request.uid"];
 /// in `omit`, is written as it is: one of a record may be masked.
 pub(super) fn serialise(input: &impl Serialize, omit: &Omit) -> serde_json::Result<Box<RawValue>> {
     to_raw_value(&Without { value: input, omit: Omitted { paths: omit, below: None } })
+}
+
+/// The input of each bundle, serialised once for all that leave out the same. The error is for people to read.
+pub(super) fn serialise_each<'a>(
+    omits: impl Iterator<Item = &'a Omit>,
+    input: &impl Serialize,
+) -> Vec<Result<Arc<RawValue>, String>> {
+    let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
+    let mut inputs = Vec::new();
+    for omit in omits {
+        let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
+        inputs.push(found.unwrap_or_else(|| {
+            let json = serialise(input, omit).map(Arc::from);
+            let json = json.map_err(|error| format!("the input cannot be written as JSON: {error}"));
+            written.push((omit, json.clone()));
+            json
+        }));
+    }
+    inputs
 }
 
 /// Whether an input may be the same for two reviews.

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
-use super::bundle::{Omit, TrialCase};
+use super::bundle::TrialCase;
 use super::engine::Stop;
 use super::evaluation::{BundleFailure, Evaluation, Found};
 use super::instance::Instance;
@@ -278,7 +278,7 @@ impl PolicySet {
         input: &I,
         stop: &Stop,
     ) -> Evaluation {
-        let inputs = inputs(bundles, input);
+        let inputs = input::serialise_each(bundles.iter().map(|loaded| &*loaded.program.bundle.omit), input);
         // Concurrently, so that a bundle that never ends does not use up the others' time.
         let runs = bundles
             .iter()
@@ -352,23 +352,6 @@ impl PolicySet {
         let work = spawn_blocking(move || Ok(loaded.result_set(number, &input, limits, &stop)?.0));
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
-}
-
-/// The input of each bundle, serialised once for all bundles that read the same keys.
-fn inputs<I: Serialize>(bundles: &[&Arc<LoadedBundle>], input: &I) -> Vec<Result<Arc<RawValue>, String>> {
-    let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
-    let mut inputs = Vec::with_capacity(bundles.len());
-    for loaded in bundles {
-        let omit = &*loaded.program.bundle.omit;
-        let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
-        inputs.push(found.unwrap_or_else(|| {
-            let json = input::serialise(input, omit).map(Arc::from);
-            let json = json.map_err(|error| format!("the input cannot be written as JSON: {error}"));
-            written.push((omit, json.clone()));
-            json
-        }));
-    }
-    inputs
 }
 
 /// What is said of bundles in the shadow that no answer waits for any longer.
