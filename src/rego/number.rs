@@ -123,7 +123,7 @@ impl Ratio {
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let unsigned = whole.trim_start_matches(['-', '+']);
+        let unsigned = whole.strip_prefix(['-', '+']).unwrap_or(whole);
         let digits = format!("{unsigned}{fraction}");
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;

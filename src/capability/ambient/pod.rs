@@ -156,13 +156,24 @@ impl<'a> Pod<'a> {
         let sidecars = init.filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"));
         let sidecars =
             sidecars.map(|(index, container)| ((Role::InitContainer, index), ContainerSpec::from(container)));
+        // Nothing that follows a container for the start has begun.
+        let has_begun =
+            move |(role, index)| role != Role::Container && (role != Role::InitContainer || index < at.1);
+        let is_beside = move |other| other != at && (!self.is_init() || has_begun(other));
         let all = ordinary.chain(ephemeral).chain(sidecars);
-        all.filter(move |(other, _)| *other != at).map(|(_, container)| container)
+        all.filter(move |(other, _)| is_beside(*other)).map(|(_, container)| container)
     }
 
     /// The name of the pod; `None` for a template.
     pub const fn name(&self) -> Option<&'a str> {
         self.name
+    }
+
+    /// Whether it ends before the containers of the pod begin.
+    fn is_init(&self) -> bool {
+        let (role, index) = self.at;
+        let policy = self.spec.init_containers.iter().flatten().nth(index).map(|own| &own.restart_policy);
+        role == Role::InitContainer && policy.is_some_and(|policy| policy.as_deref() != Some("Always"))
     }
 
     /// The namespace of the pod; empty where a manifest does not say it.

@@ -150,7 +150,7 @@ fn written(host: &RuntimeHost<'_>) -> Option<String> {
     let of_pod = host.pod.spec().security_context.as_ref();
     let root = host.pod.beside().find(|container| may_be_root(of_pod, container.security))?;
     Some(format!(
-        "container `{}` has no `runAsNonRoot: true` with `allowPrivilegeEscalation: false`, and may write /etc/hosts of the pod",
+        "container `{}` may write /etc/hosts of the pod, which takes `runAsNonRoot: true` and `allowPrivilegeEscalation: false` to end",
         text::visible(root.name)
     ))
 }

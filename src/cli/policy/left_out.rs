@@ -32,7 +32,7 @@ pub fn find(sources: &PolicySources) -> Result<Option<LeftOut>, Error> {
         let message = "it is a link, which opa does not follow here; put the file or the folder itself there, or leave it out with --ignore";
         return Ok(Some(LeftOut { path: path.clone(), message: message.into() }));
     }
-    if let Some(path) = tests.iter().find(|path| code(path).lines().any(is_rule)) {
+    if let Some(path) = tests.iter().find(|path| is_of_entry_point(&code(path))) {
         let message = "it defines `violations`, and a file whose name ends with `_test.rego` is left out of the bundle; rename it";
         return Ok(Some(LeftOut { path: path.clone(), message: message.into() }));
     }
@@ -70,6 +70,13 @@ fn code(path: &Path) -> String {
     let text = if path.is_file() { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Whether a file defines the entry point in its package.
+fn is_of_entry_point(code: &str) -> bool {
+    let (package, _) = ENTRYPOINT.split_once('/').unwrap_or_default();
+    let mut names = code.lines().filter_map(|line| line.trim().strip_prefix("package "));
+    names.next().is_some_and(|name| name.trim() == package) && code.lines().any(is_rule)
 }
 
 /// Whether a line begins a rule of the entry point.

@@ -335,15 +335,20 @@ fn plain_or_quoted(text: &str) -> String {
     let is_word = |words: &[&str]| words.contains(&text.to_lowercase().as_str());
     let reserved =
         is_word(&["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", ".nan", ".inf"]);
+    // A date, a time, or a number of base 60, to those who read YAML 1.1.
+    let is_time = text.starts_with(|letter: char| letter.is_ascii_digit())
+        && text.contains(['-', ':'])
+        && text.bytes().all(|byte| byte.is_ascii_digit() || b"-:.TtZz +".contains(&byte));
     if stays
         && !reserved
+        && !is_time
         && Number::from_text(text).to_f64().is_nan()
         && yaml(text).is_ok_and(|read| read == Value::text(text))
     {
         return text.into();
     }
     // Numbers and words are put in double quotes, other texts in single ones.
-    if stays && (reserved || !Number::from_text(text).to_f64().is_nan()) || text.is_empty() {
+    if stays && (reserved || is_time || !Number::from_text(text).to_f64().is_nan()) || text.is_empty() {
         return format!("\"{text}\"");
     }
     format!("'{}'", text.replace('\'', "''"))

@@ -131,6 +131,7 @@ pub(super) fn replace_n(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let pairs: Vec<(&str, &str)> = pairs.collect::<Result<_, _>>()?;
     let (mut out, mut rest, mut after_empty) = (String::new(), text, false);
     loop {
+        call.take(pairs.len())?;
         // An empty text is found once at each place, and another one may follow it there.
         let found = pairs.iter().find(|(old, _)| rest.starts_with(old) && !(after_empty && old.is_empty()));
         after_empty = found.is_some_and(|(old, _)| old.is_empty());
