@@ -12,7 +12,7 @@ mod quote;
 mod value;
 
 pub use builtins::{BUILTINS, Builtin, CORRECTED, Correction, OwnCode, REFUSED, builtin, corrections};
-pub use call::{Asked, Call};
+pub use call::{Asked, Call, VALUE_BYTES};
 pub use failure::Failure;
 pub use number::Number;
 pub use value::{Object, Value};

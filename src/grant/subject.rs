@@ -52,9 +52,9 @@ impl<T> ByAccount<T> {
         }
     }
 
-    /// Those of an account, whatever their images.
+    /// Those of an account, whatever their images; one that names several images comes as often.
     pub fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Arc<T>> {
-        self.both(account).flat_map(|bucket| &bucket.all)
+        self.both(account).flat_map(ByImage::all)
     }
 
     /// Those that may be for an image of these [`image_forms`]; one that names several of the forms comes as often.
@@ -70,7 +70,6 @@ impl<T> ByAccount<T> {
 /// Objects by the images that their subjects name.
 #[derive(Debug, Clone)]
 struct ByImage<T> {
-    all: Vec<Arc<T>>,
     /// Those for any image, or with a pattern that matches more than one name.
     several: Vec<Arc<T>>,
     exact: HashMap<String, Vec<Arc<T>>>,
@@ -78,13 +77,12 @@ struct ByImage<T> {
 
 impl<T> Default for ByImage<T> {
     fn default() -> Self {
-        Self { all: Vec::new(), several: Vec::new(), exact: HashMap::new() }
+        Self { several: Vec::new(), exact: HashMap::new() }
     }
 }
 
 impl<T> ByImage<T> {
     fn insert(&mut self, object: &Arc<T>, images: &[String]) {
-        self.all.push(Arc::clone(object));
         if images.is_empty() || images.iter().any(|pattern| pattern.contains('*')) {
             self.several.push(Arc::clone(object));
             return;
@@ -92,6 +90,10 @@ impl<T> ByImage<T> {
         for image in images.iter().collect::<BTreeSet<_>>() {
             self.exact.entry(image.clone()).or_default().push(Arc::clone(object));
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.several.iter().chain(self.exact.values().flatten())
     }
 
     fn of<'a>(&'a self, forms: &'a [String]) -> impl Iterator<Item = &'a Arc<T>> {

@@ -6,7 +6,7 @@ use super::engine::Stop;
 use super::guest::{Broken, Guest};
 use super::rewrite::ITERATE;
 use super::store::{EvaluationBudget, Exports};
-use crate::rego::{Failure, Value};
+use crate::rego::{Failure, VALUE_BYTES, Value};
 
 /// Fuel for a call that reads and writes nothing.
 const CALL_FUEL: u64 = 20;
@@ -16,8 +16,6 @@ const VALUE_FUEL: u64 = 20;
 const BYTE_FUEL: u64 = 4;
 /// Fuel for a step of a function whose work grows faster than its operands.
 const STEP_FUEL: u64 = 50;
-/// Bytes that a value takes in a module at least.
-const VALUE_BYTES: usize = 32;
 /// Fuel that is paid at once: paying has a price of its own, and the clock is looked at then.
 const PAID_AT_ONCE: u64 = 100_000;
 

@@ -13,7 +13,7 @@ use super::value::{Object, Value};
 /// Compiled expressions that are kept.
 const MAX_EXPRESSIONS: usize = 100;
 /// Bytes that a value takes in a module at least.
-pub(super) const VALUE_BYTES: usize = 32;
+pub const VALUE_BYTES: usize = 32;
 
 /// How a call ends.
 pub(super) type Outcome = Result<Value, Failure>;

@@ -36,11 +36,16 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, Failure> {
             format!("the regular expression `{pattern}` has a surrogate in a class, which is not read here");
         return Err(Failure::Halt(message));
     }
-    match RegexBuilder::new(&translator.out).size_limit(MAX_COMPILED).build() {
+    match build(&translator.out) {
         Ok(compiled) => Ok(compiled),
         Err(regex::Error::CompiledTooBig(_)) => Err(too_large()),
         Err(error) => Err(wrong(error.to_string().replace('\n', " "))),
     }
+}
+
+/// Compiles a pattern of the `regex` crate within the bound.
+pub(super) fn build(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build()
 }
 
 /// The same pattern in the other grammar.
@@ -418,7 +423,7 @@ impl Translator<'_> {
             return Ok(());
         }
         let Some(low) = self.class_letter()? else { return Ok(()) };
-        push_in_class(&mut self.out, low);
+        push_literal(&mut self.out, low);
         // A dash before the closing bracket means itself.
         if self.rest.starts_with('-') && !self.rest.starts_with("-]") {
             self.take();
@@ -428,7 +433,7 @@ impl Translator<'_> {
             }
             let high = high.ok_or_else(|| format!("invalid character class range: `{low}-`"))?;
             self.out.push('-');
-            push_in_class(&mut self.out, high);
+            push_literal(&mut self.out, high);
         }
         Ok(())
     }
@@ -460,16 +465,13 @@ enum Escaped {
     Letter(char),
 }
 
-fn push_literal(out: &mut String, letter: char) {
+/// Writes a letter that means itself, in a class or outside.
+pub(super) fn push_literal(out: &mut String, letter: char) {
     if letter.is_ascii() && !letter.is_ascii_alphanumeric() {
         let _ = write!(out, "\\x{:02X}", u32::from(letter));
     } else {
         out.push(letter);
     }
-}
-
-fn push_in_class(out: &mut String, letter: char) {
-    push_literal(out, letter);
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
 //! `glob.match` (`open-policy-agent/opa:v1/topdown/glob.go`, `github.com/gobwas/glob` 1.0): the pattern is written anew as a regular expression.
 
-use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::expression::{build, push_literal};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
-/// Bytes of a compiled pattern.
-const MAX_COMPILED: usize = 4 << 20;
 /// Nesting depth of alternatives.
 const MAX_NESTED: usize = 100;
 /// What separates the parts of a text where an empty list of delimiters is given.
@@ -57,7 +55,7 @@ fn compile(pattern: &str, delimiters: &str) -> Result<Regex, Failure> {
         Wrong::TooDeep => too_large(pattern),
     })?;
     let expression = format!("(?s)\\A(?:{})\\z", translator.out);
-    let compiled = RegexBuilder::new(&expression).size_limit(MAX_COMPILED).build();
+    let compiled = build(&expression);
     compiled.map_err(|_| too_large(pattern))
 }
 
@@ -72,13 +70,9 @@ fn any_but(delimiters: &str) -> String {
         return ".".into();
     }
     let mut class = String::from("[^");
-    delimiters.chars().for_each(|letter| literal(&mut class, letter));
+    delimiters.chars().for_each(|letter| push_literal(&mut class, letter));
     class.push(']');
     class
-}
-
-fn literal(out: &mut String, letter: char) {
-    let _ = write!(out, "\\x{{{:X}}}", u32::from(letter));
 }
 
 /// Why a pattern is not written anew.
@@ -124,9 +118,9 @@ impl Translator<'_> {
                 '\\' => {
                     let letter =
                         self.letters.next().ok_or(Wrong::Pattern("nothing is escaped at the end"))?;
-                    literal(&mut self.out, letter);
+                    push_literal(&mut self.out, letter);
                 }
-                other => literal(&mut self.out, other),
+                other => push_literal(&mut self.out, other),
             }
         }
         if self.open > 0 { Err(Wrong::Pattern("unclosed {")) } else { Ok(()) }
@@ -145,16 +139,16 @@ impl Translator<'_> {
             if last < first || self.letters.next() != Some(']') {
                 return Err(ENDS);
             }
-            literal(&mut self.out, first);
+            push_literal(&mut self.out, first);
             self.out.push('-');
-            literal(&mut self.out, last);
+            push_literal(&mut self.out, last);
             self.out.push(']');
             return Ok(());
         }
         let (mut letter, mut count) = (first, 0_usize);
         while letter != ']' {
             let listed = if letter == '\\' { self.letters.next().ok_or(ENDS)? } else { letter };
-            literal(&mut self.out, listed);
+            push_literal(&mut self.out, listed);
             count = count.saturating_add(1);
             letter = self.letters.next().ok_or(ENDS)?;
         }
