@@ -167,6 +167,21 @@ pub(super) fn outcome(site: &Site, name: &str) -> Option<String> {
     settled.contains(&waiting).then(|| format!("nothing: {waiting}"))
 }
 
+/// What a pod of layers ends with when the shim could not read them and found no file in their place.
+///
+/// It happens to one that is right: containerd-shim-wasm 1.0.1 takes a lease of one and the same name for whatever layer an
+/// engine compiles (`src/containerd/client.rs`, `save_content`), so the later one of two that start at once gets none.
+const LAYERS_NOT_READ: &str = "nothing: StartError";
+
+/// How often such a pod is started again, as the kubelet would start one of a Deployment.
+const STARTS_AGAIN: usize = 4;
+
+/// The outcome of a row's pod.
+fn end(site: &Site, name: &str, row: &Row) -> String {
+    let seen = ask_patiently(|| outcome(site, name));
+    seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)))
+}
+
 /// Whether that is what the gate says. Of `?` it says that it cannot tell; what ends with `+` it refuses, because the
 /// shim is not able to run it.
 fn agrees(said: &str, seen: &str) -> bool {
@@ -190,9 +205,17 @@ pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
     }
     let (mut lines, mut wrong) = (Vec::new(), Vec::new());
     for (number, row) in rows.iter().enumerate() {
-        let seen = ask_patiently(|| outcome(site, &name(number)));
-        let seen = seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)));
         let said = &row.starts[setting.ambient];
+        let mut seen = end(site, &name(number), row);
+        for again in 1..=STARTS_AGAIN {
+            if seen != LAYERS_NOT_READ || (setting.agrees)(said, &seen) {
+                break;
+            }
+            let name = format!("{}-again-{again}", name(number));
+            site.push(&name, &image(row, &native, setting.mode));
+            site.apply(&pod(site, &name, row, setting)).ok();
+            seen = end(site, &name, row);
+        }
         let line = format!("{said:<28} {seen:<28} {}: {}", row.command, row.why);
         println!("{line}");
         if !(setting.agrees)(said, &seen) {
@@ -200,7 +223,8 @@ pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
         }
         lines.push(line);
     }
-    assert_eq!(wrong, Vec::<String>::new(), "said, seen, command and why of the rows that differ");
+    let told = "said, seen, command and why of the rows that differ";
+    assert_eq!(wrong, Vec::<String>::new(), "{told}\n{}", site.story(UNSEEN));
     lines
 }
 
