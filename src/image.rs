@@ -172,6 +172,10 @@ pub enum FileClass {
         /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
         #[serde(default)]
         runs: bool,
+        /// Whether it is in a folder that the `PATH` of every shim has, and every user may read and execute it and enter
+        /// the folders above it, so that a search for its name ends at it.
+        #[serde(default)]
+        found: bool,
     },
     /// Meant to be Wasm, but invalid or too large to read.
     Unreadable {
@@ -193,7 +197,7 @@ pub enum FileClass {
     },
     /// A native program, or a link, that is not the same on every platform of an index.
     Varies {
-        /// On every platform it is a native program or not there.
+        /// On every platform it is a native program that every user may execute, or not there.
         native: bool,
         /// Where it leads on those on which it is a link; on the others it is none.
         targets: Vec<String>,
@@ -203,7 +207,7 @@ pub enum FileClass {
 }
 
 impl FileClass {
-    /// Whether it is a native program where it is there, whether or not the container's user may execute it.
+    /// Whether it is a native program wherever it is there, be it that not every user may execute it.
     pub const fn is_native(&self) -> bool {
         matches!(self, Self::Native { .. } | Self::Varies { native: true, .. })
     }

@@ -41,7 +41,7 @@ mod tests {
     fn every_class_of_file_is_written_as_one_flat_object_and_read_again() {
         let digest = Digest::of(b"");
         let mut facts = ImageFacts::blank(&digest, &digest);
-        let native = FileClass::Native { magic: "ELF".into(), runs: true };
+        let native = FileClass::Native { magic: "ELF".into(), runs: true, found: true };
         facts.files = vec![
             ("/a.wasm".into(), FileClass::Wasm),
             ("/b".into(), native),

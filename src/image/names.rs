@@ -82,6 +82,10 @@ pub fn is_of_plug_ins(folder: &str) -> bool {
     folder.split('/').any(|part| matches!(part, "wasmedge" | "plugin"))
 }
 
+/// The folders that the `PATH` of a service has whatever the distribution merged
+/// (`systemd:src/basic/path-util.h`, `DEFAULT_PATH_NORMAL`), and so that of containerd and of its shims.
+pub const EVERY_PATH: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
+
 /// Whether a path is a folder that may be in a `PATH`, or below one: k3s has `bin/aux` in it.
 pub fn is_of_programs(folder: &str) -> bool {
     folder.split('/').any(|part| part.ends_with("bin"))

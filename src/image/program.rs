@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn elf() -> FileClass {
-        FileClass::Native { magic: "ELF".into(), runs: true }
+        FileClass::Native { magic: "ELF".into(), runs: true, found: false }
     }
 
     fn link(target: &str) -> FileClass {

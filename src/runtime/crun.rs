@@ -107,6 +107,9 @@ impl Runtime for Crun {
 /// The annotation that names a handler.
 const HANDLER: &str = "run.oci.handler";
 
+/// The annotation that asks for any that runs Wasm.
+const VARIANT: &str = "module.wasm.image/variant";
+
 /// The handlers that run Wasm.
 const WASM_HANDLERS: [&str; 4] = ["wasmedge", "wasmtime", "wasmer", "wamr"];
 
@@ -116,12 +119,18 @@ impl Crun {
     /// application of the working directory (`crun:src/libcrun/custom-handler.c`, `libcrun_configure_handler`;
     /// `handlers/spin.c`).
     fn asked(&self, view: &View<'_>, chosen: Choice) -> Choice {
+        if matches!(&chosen, Choice::Starts(Program::Linux)) && self.loads_elf(view) {
+            return Choice::unknown(
+                "an annotation asks crun for a Wasm handler, and WasmEdge runs the machine code of a program that its compiler \
+                 made instead of starting it; use the value `wasm-smart` or `compat-smart` beside Linux containers",
+            );
+        }
         let wasm = matches!(&chosen, Choice::Starts(Program::Wasm { .. }));
         if !wasm && !matches!(&chosen, Choice::Nothing(_)) {
             return chosen;
         }
         let known = ["wasm", "wasm-smart", self.handler];
-        let mut others = named_handlers(view).filter(|handler| !known.contains(handler));
+        let mut others = named_handlers(view, HANDLER).filter(|handler| !known.contains(handler));
         match others.next() {
             Some(other) if WASM_HANDLERS.contains(&other) => Choice::Nothing(format!(
                 "the annotation `{HANDLER}: {other}` asks crun for another handler than `{}`, which the profile of the class \
@@ -142,11 +151,45 @@ impl Crun {
     }
 }
 
+impl Crun {
+    /// Whether WasmEdge may be given an ELF file, out of which it takes a module with its machine code
+    /// (`WasmEdge:lib/loader/loader.cpp`, `parseWasmUnit`). The handler that an annotation asks for gets whatever file is
+    /// named (`crun:src/libcrun/custom-handler.c`, `libcrun_configure_handler`; `handlers/handler-utils.c`,
+    /// `wasm_can_handle_container`). The others fail on one, as runwasi's shim does, which passes on bytes.
+    fn loads_elf(&self, view: &View<'_>) -> bool {
+        let argument = view.first_argument().unwrap_or_default();
+        let is_elf = |class: &FileClass| match class {
+            FileClass::Native { magic, .. } => magic == "ELF",
+            FileClass::Varies { native, .. } => *native,
+            _ => false,
+        };
+        let may_be_elf = || {
+            places(view, argument).is_none_or(|places| {
+                let mut places = places.iter().take(runwasi::MAX_PLACES);
+                places.any(|place| matches!(view.at(place), At::File(_, class) if is_elf(class)))
+            })
+        };
+        self.handler == "wasmedge" && asks_for_wasm(view, argument) && may_be_elf()
+    }
+}
+
+/// Whether an annotation of the pod or of the image's manifest asks for a Wasm handler for this program.
+fn asks_for_wasm(view: &View<'_>, argument: &str) -> bool {
+    let name = argument.to_ascii_lowercase();
+    let named = [".wasm", ".wat"].iter().any(|ending| name.ends_with(ending));
+    let asks = |value: &str| match value {
+        "wasm-smart" | "compat-smart" => named,
+        "compat" | "wasm" | "wasmedge" => true,
+        _ => false,
+    };
+    named_handlers(view, HANDLER).chain(named_handlers(view, VARIANT)).any(asks)
+}
+
 /// The handlers that annotations of the pod and of the image's manifest name; which of them reach crun depends on the
 /// configuration of the node's container runtime.
-fn named_handlers<'a>(view: &View<'a>) -> impl Iterator<Item = &'a str> {
-    let of_pod = view.start.annotations.and_then(|annotations| annotations.get(HANDLER));
-    let seen = format!("manifest.annotations.{HANDLER}");
+fn named_handlers<'a>(view: &View<'a>, key: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let of_pod = view.start.annotations.and_then(|annotations| annotations.get(key));
+    let seen = format!("manifest.annotations.{key}");
     let of_image = view.facts.evidence.iter().filter(move |evidence| evidence.seen == seen);
     of_pod.into_iter().chain(of_image.map(|evidence| &evidence.value)).map(String::as_str)
 }
@@ -194,7 +237,10 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for place in &places {
         match view.at(place) {
-            At::Hidden(mount) => return Choice::Starts(program::hidden_by(argument, &mount)),
+            At::Hidden(mount) => {
+                return found_before(facts, &files, argument)
+                    .unwrap_or_else(|| Choice::Starts(program::hidden_by(argument, &mount)));
+            }
             At::File(at, class) if files.iter().all(|(known, _)| *known != at) => files.push((at, class)),
             At::File(..) | At::Nothing => {}
         }
@@ -203,7 +249,7 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     match files.as_slice() {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
-        [(at, FileClass::Native { magic, runs: true }), rest @ ..]
+        [(at, FileClass::Native { magic, runs: true, .. }), rest @ ..]
             if rest.iter().all(|(_, class)| class.is_native()) =>
         {
             Choice::Starts(program::native(facts, at, magic))
@@ -213,6 +259,17 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
              write the whole path"
         )),
     }
+}
+
+/// The program at which the search ends, whoever searches, before it comes to a volume.
+fn found_before(facts: &ImageFacts, files: &[(&str, &FileClass)], name: &str) -> Option<Choice> {
+    files.iter().all(|(_, class)| class.is_native()).then_some(())?;
+    files.iter().find_map(|(at, class)| match class {
+        FileClass::Native { magic, runs: true, found: true } if path::split(at).1 == name => {
+            Some(Choice::Starts(program::native(facts, at, magic)))
+        }
+        _ => None,
+    })
 }
 
 /// Where a name is looked for, in order; `None` where the container's `PATH` is not known.
@@ -259,13 +316,16 @@ fn search_path<'a>(view: &View<'a>) -> Option<Vec<&'a str>> {
 pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: &str) -> Choice {
     match class {
         FileClass::Wasm => Choice::Starts(program::run(facts, at, None)),
-        FileClass::Native { magic, runs: true } => Choice::Starts(program::native(facts, at, magic)),
+        FileClass::Native { magic, runs: true, .. } => Choice::Starts(program::native(facts, at, magic)),
         // Users who may execute it start it as a program; for others it is loaded into the engine.
         FileClass::Native { .. } => Choice::unknown(format!(
             "`{at}` is a native program that not every user may execute; add the permission (`chmod +x`)"
         )),
         FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
         FileClass::Varies { .. } => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
-        FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other => runwasi::nothing(name),
+        FileClass::Other => Choice::unknown(format!(
+            "`{at}` is neither a Wasm binary nor a program, and some handlers assemble it if it is Wasm text; ship the binary"
+        )),
+        FileClass::Link { .. } | FileClass::PerPlatform { .. } => runwasi::nothing(name),
     }
 }

@@ -9,11 +9,11 @@ use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
 use crate::image::module::machine_code;
 use crate::image::mounts::{Links, Mount};
-use crate::image::names::{is_of_plug_ins, is_of_resolver};
+use crate::image::names::{EVERY_PATH, is_of_plug_ins, is_of_resolver};
 use crate::image::outbound::OutboundHost;
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
-    SpinApp, SpinComponent, WasmFormat, program,
+    SpinApp, SpinComponent, WasmFormat, path, program,
 };
 
 /// The families with a column of their own in the table.
@@ -74,18 +74,22 @@ fn blank(shape: Shape) -> ImageFacts {
 /// A root file system. `path` is a Wasm file, `path!` an ELF program, `path~` an ELF program that not every user may
 /// execute, `path->target` a link, `path?` a text file.
 fn rootfs(shape: Shape, files: &str) -> ImageFacts {
-    let native = |runs| FileClass::Native { magic: "ELF".into(), runs };
+    let native = |name: &str, runs| {
+        let found = runs && EVERY_PATH.contains(&path::split(name).0);
+        FileClass::Native { magic: "ELF".into(), runs, found }
+    };
     let file = |word: &str| {
         if let Some((name, target)) = word.split_once("->") {
             return (name.to_string(), FileClass::Link { target: target.to_string() });
         }
         let name = word.trim_end_matches(['!', '~', '?']).to_string();
-        match word.chars().last() {
-            Some('!') => (name, native(true)),
-            Some('~') => (name, native(false)),
-            Some('?') => (name, FileClass::Other),
-            _ => (name, FileClass::Wasm),
-        }
+        let (class, name) = match word.chars().last() {
+            Some('!') => (native(&name, true), name),
+            Some('~') => (native(&name, false), name),
+            Some('?') => (FileClass::Other, name),
+            _ => (FileClass::Wasm, name),
+        };
+        (name, class)
     };
     let mut files: Vec<(String, FileClass)> = files.split_whitespace().map(file).collect();
     files.sort_by(|a, b| a.0.cmp(&b.0));
@@ -247,6 +251,35 @@ fn working_directories() -> Vec<Row> {
                 ["native /app.wasm", "native /app.wasm", "native /app.wasm", "native /app.wasm", "?", "?"],
             )
         },
+        Row {
+            working_dir: "/work",
+            ..row(
+                "a native program, and text where youki looks if it is asked for Wasm, which it assembles",
+                linux("/app.wasm! /work/app.wasm?"),
+                "/app.wasm",
+                ["linux", "linux", "linux", "linux", "?", "?"],
+            )
+        },
+        Row {
+            working_dir: "/data",
+            mount: "/data",
+            ..row(
+                "a native program of every search path, and a volume at the working directory",
+                linux("/usr/local/bin/app!"),
+                "app",
+                ["linux"; 6],
+            )
+        },
+        Row {
+            working_dir: "/data",
+            mount: "/data",
+            ..row(
+                "a native program of an unusual folder, and a volume at the working directory",
+                linux("/opt/bin/app!"),
+                "app",
+                ["?"; 6],
+            )
+        },
     ]
 }
 
@@ -313,6 +346,12 @@ fn traps() -> Vec<Row> {
         row(
             "a precompiled module in the search path, and a harmless one where the check looks",
             scratch("/usr/local/bin/app~ /app"),
+            "app",
+            ["?"; 6],
+        ),
+        row(
+            "a precompiled module in the search path, and a native program of its name elsewhere",
+            linux("/usr/bin/app~ /opt/app!"),
             "app",
             ["?"; 6],
         ),
@@ -1217,6 +1256,66 @@ fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
         "linux",
         "in a virtual machine, but the same program"
     );
+}
+
+/// `wasmedge compile` writes a shared library, out of which WasmEdge takes the module.
+#[test]
+fn crun_with_wasmedge_runs_the_machine_code_of_an_elf_file_where_an_annotation_asks_for_wasm() {
+    let asked = |family: Family, command: &str, key: &str, value: &str| {
+        let command = [command.to_string()];
+        let annotations = [(key.to_string(), value.to_string())].into();
+        let of_pod = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+        let mut image = linux("/app.so! /app.WASM! /bin/app!");
+        let found = started(family, &image, &of_pod);
+        let seen = format!("manifest.annotations.{key}");
+        image.evidence.push(Evidence { seen, value: value.into() });
+        let plain = Start { command: &command, ..Start::default() };
+        assert_eq!(started(family, &image, &plain), found, "the image's annotation may reach crun too");
+        found
+    };
+    let (handler, variant) = ("run.oci.handler", "module.wasm.image/variant");
+    for (command, key, value, expected) in [
+        ("/app.so", handler, "wasmedge", "?"),
+        ("/app.so", handler, "wasm", "?"),
+        ("app", variant, "compat", "?"),
+        ("/app.WASM", variant, "compat-smart", "?"),
+        ("/app.WASM", handler, "wasm-smart", "?"),
+        ("/app.so", variant, "compat-smart", "linux"),
+        ("/app.so", handler, "wasm-smart", "linux"),
+        ("/app.so", handler, "krun", "linux"),
+        ("/app.so", "unknown", "wasm", "linux"),
+    ] {
+        assert_eq!(asked(Family::CrunWasmedge, command, key, value), expected, "{command} {key}: {value}");
+        assert_eq!(asked(Family::CrunWasmtime, command, key, value), "linux", "another engine fails on one");
+        assert_eq!(asked(Family::Everything, command, key, value), expected, "one of them is WasmEdge");
+    }
+    let (command, annotations) = (["/run".to_string()], [(variant.to_string(), "compat".into())].into());
+    let mut image = linux("/run!");
+    image.files[0].1 = FileClass::Native { magic: "#!".into(), runs: true, found: false };
+    let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+    assert_eq!(started(Family::CrunWasmedge, &image, &start), "linux", "a script is no library");
+}
+
+/// A search that ends at a program never comes to the volume, and one that may pass it over does.
+#[test]
+fn a_volume_at_the_working_directory_matters_where_a_search_may_come_to_it() {
+    let command = ["app".to_string()];
+    let mounts = ["/data".into()];
+    let with = |image: &ImageFacts, path| {
+        let start =
+            Start { command: &command, mounts: &mounts, working_dir: Some("/data"), path, ..Start::default() };
+        [Family::RunwasiWasmtime, Family::CrunWasmtime].map(|family| started(family, image, &start))
+    };
+    let image = linux("/usr/bin/app!");
+    assert_eq!(with(&image, Variable::Unset), ["linux"; 2]);
+    assert_eq!(with(&image, Variable::Literal("/usr/bin:/data")), ["linux"; 2]);
+    assert_eq!(with(&image, Variable::Literal("/data:/usr/bin")), ["linux", "?"]);
+    assert_eq!(with(&linux("/usr/bin/app->other /usr/bin/other!"), Variable::Unset), ["?"; 2]);
+    assert_eq!(with(&linux("/usr/bin/app! /opt/app~"), Variable::Unset), ["?", "linux"]);
+    assert_eq!(with(&linux("/usr/local/bin/app /usr/bin/app!"), Variable::Unset), ["?"; 2]);
+    let mut closed = image;
+    closed.files[0].1 = FileClass::Native { magic: "ELF".into(), runs: true, found: false };
+    assert_eq!(with(&closed, Variable::Unset), ["?"; 2], "not every user may open it");
 }
 
 #[test]

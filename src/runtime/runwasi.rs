@@ -5,7 +5,7 @@
 use super::choice::Choice;
 use super::handover::{Extra, Files, HandedOver, Handover};
 use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
-use crate::image::names::is_of_programs;
+use crate::image::names::{EVERY_PATH, is_of_programs};
 use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path, program};
 use crate::text;
 
@@ -152,7 +152,7 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
         };
     }
     match view.at(&view.here(argument)) {
-        At::File(source, FileClass::Native { magic, runs: true }) => {
+        At::File(source, FileClass::Native { magic, runs: true, .. }) => {
             Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         At::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
@@ -172,24 +172,35 @@ pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
         }
 }
 
-/// A bare name is native if every file with this name is native and at least one is executable: whichever of them the
-/// shim finds first, it starts a native program or nothing. That one of them is not on every platform, or not the same, makes
+/// A bare name is native if every file with this name is a program that every user may execute: whichever of them the
+/// shim finds first, it starts. One that not everybody may execute is passed over by the check for programs, and read by the
+/// engine, which runs machine code of its own in it. That one of them is not on every platform, or not the same, makes
 /// no difference.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
-    let beside = match view.at(&view.here(argument)) {
-        At::File(_, class) => class.is_native(),
-        At::Hidden(_) => false,
-        At::Nothing => true,
+    let runs = |class: &FileClass| {
+        matches!(class, FileClass::Native { runs: true, .. } | FileClass::Varies { native: true, .. })
     };
-    if !beside || !files.iter().all(|(_, class)| class.is_native()) {
+    if !files.iter().all(|(_, class)| runs(class)) || !ends_in_path(view, argument, files) {
         return None;
     }
     files.iter().find_map(|(source, class)| match class {
-        FileClass::Native { magic, runs: true } => {
+        FileClass::Native { magic, runs: true, .. } => {
             Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         _ => None,
     })
+}
+
+/// Whether nothing else starts where the search in `PATH` finds none of these programs: the engine then looks into the working
+/// directory, which a volume may hide.
+fn ends_in_path(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> bool {
+    let is_found = |at: &str| EVERY_PATH.iter().any(|folder| path::join(folder, argument) == at);
+    files.iter().any(|(at, class)| matches!(class, FileClass::Native { found: true, .. }) && is_found(at))
+        || match view.at(&view.here(argument)) {
+            At::File(_, class) => class.is_native(),
+            At::Hidden(_) => false,
+            At::Nothing => true,
+        }
 }
 
 /// The program of an image with Wasm layers, as runwasi's own shims start it.

@@ -91,9 +91,8 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
 
 /// A native program, unless the Wasm executor finds something else under the same name.
 fn either(view: &View<'_>, native: Choice, cut: &str, wasm: bool) -> Choice {
-    let harmless = |class: &FileClass| {
-        matches!(class, FileClass::Native { .. } | FileClass::Link { .. } | FileClass::Other)
-    };
+    // Text is assembled, whatever its name (`YoukiWasmtime::provides`).
+    let harmless = |class: &FileClass| matches!(class, FileClass::Native { .. } | FileClass::Link { .. });
     match view.at(&view.here(cut)) {
         At::Hidden(mount) if wasm => Choice::Starts(program::hidden_by(cut, &mount)),
         At::File(at, class) if wasm && !harmless(class) => Choice::unknown(format!(

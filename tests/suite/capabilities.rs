@@ -767,7 +767,7 @@ fn a_whole_config_map_that_may_load_a_native_plug_in_counts_as_one_that_does() {
 /// runwasi's WasmEdge loads what is called `.so` in a folder beside the path of its shim, looked up in the container's files.
 #[test]
 fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
-    let elf = || FileClass::Native { magic: "ELF".into(), runs: false };
+    let elf = || FileClass::Native { magic: "ELF".into(), runs: false, found: false };
     let link = |target: &str| FileClass::Link { target: target.into() };
     let loads = |runtime: &str, files: Vec<(&str, FileClass)>, mounts: Value| {
         let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
@@ -804,7 +804,7 @@ fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
 /// glibc loads a module of its name service by the container's files, in the process that runs the program.
 #[test]
 fn what_glibc_would_load_to_resolve_a_name_counts_as_a_plug_in_where_glibc_resolves() {
-    let elf = || FileClass::Native { magic: "ELF".into(), runs: false };
+    let elf = || FileClass::Native { magic: "ELF".into(), runs: false, found: false };
     let loads = |family: Family, calls: &[&str], files: Vec<(&str, FileClass)>, mounts: Value| {
         let mut image = facts(ImageKind::Module, vec![core(calls)]);
         image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
@@ -2054,7 +2054,7 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
     assert_eq!(asked(&image, &json!({}), layers), [""; 0]);
     assert_eq!(asked(&image, &json!({}), files), [any]);
     let mut with_shell = image;
-    with_shell.files.push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true }));
+    with_shell.files.push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true, found: false }));
     assert_eq!(asked(&with_shell, &json!({}), files), [any, native]);
 }
 

@@ -34,7 +34,10 @@ pub fn digest(name: &str) -> String {
 
 /// Every image by its name.
 fn catalogue() -> Vec<(&'static str, Image)> {
-    [modules(), components(), spin_apps(), root_file_systems(), broken()].into_iter().flatten().collect()
+    [modules(), components(), spin_apps(), root_file_systems(), linux_programs(), broken()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The CNCF artifact, with an entry point in its config: without one, every pod would have to name a command.
@@ -367,14 +370,14 @@ fn spin_files(module: &str, opened: &str) -> Image {
         .build()
 }
 
+fn rootfs(platform: &str, entrypoint: &str, files: &[(&str, &[u8])]) -> Image {
+    ImageBuilder::rootfs(platform, &[entrypoint]).files(files).build()
+}
+
 fn root_file_systems() -> Vec<(&'static str, Image)> {
     let files = fixtures::file_command();
-    let rootfs = |platform: &str, entrypoint: &str, files: &[(&str, &[u8])]| {
-        ImageBuilder::rootfs(platform, &[entrypoint]).files(files).build()
-    };
     let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
     let printing = fixtures::command();
-    let both: &[(&str, &[u8])] = &[("bin/app", ELF), ("srv/app.wasm", &files)];
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
         (
@@ -461,8 +464,42 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),
         // A Wasm program with the name of a native one; only an annotation reveals it.
         ("disguised", rootfs("linux/amd64", "/bin/app", &[("bin/app", &files)])),
+    ]
+}
+
+fn linux_programs() -> Vec<(&'static str, Image)> {
+    let files = fixtures::file_command();
+    vec![
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),
-        ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", both)),
+        // As the official image of Redis: searched for, in a working directory that is a volume.
+        (
+            "redis-server",
+            ImageBuilder::rootfs("linux/amd64", &["docker-entrypoint.sh"])
+                .set("Cmd", json!(["redis-server"]))
+                .set("WorkingDir", json!("/data"))
+                .set("Volumes", json!({"/data": {}}))
+                .set("Env", json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]))
+                .files(&[
+                    ("usr/local/bin/docker-entrypoint.sh", b"#!/bin/sh\nexec \"$@\"\n"),
+                    ("usr/local/bin/redis-server", ELF),
+                ])
+                .build(),
+        ),
+        // The first `app` is no program to every user; text, and what the compiler of WasmEdge writes.
+        (
+            "linux-namesakes",
+            ImageBuilder::rootfs("linux/amd64", &["/opt/app"])
+                .layer(oci::GZIP_LAYER, oci::gzip(&oci::tar_of_mode(&[("usr/bin/app", ELF)], 0o644)))
+                .files(&[
+                    ("opt/app", ELF),
+                    ("w/app", b"(module)"),
+                    ("x.wasm", ELF),
+                    ("w/x.wasm", b"(module)"),
+                    ("app.so", ELF),
+                ])
+                .build(),
+        ),
+        ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF), ("srv/app.wasm", &files)])),
     ]
 }
 

@@ -234,11 +234,16 @@ impl ImageBuilder {
 
 /// A tar archive of executable files.
 pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    tar_of_mode(files, 0o755)
+}
+
+/// A tar archive of files with these mode bits.
+pub fn tar_of_mode(files: &[(&str, &[u8])], mode: u32) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
-        header.set_mode(0o755);
+        header.set_mode(mode);
         builder.append_data(&mut header, name.trim_start_matches('/'), *content).unwrap();
     }
     builder.into_inner().unwrap()

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
-use super::super::names::{MAX_WORKERS, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name, is_worker};
+use super::super::names::{EVERY_PATH, MAX_WORKERS, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name, is_worker};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
 use super::{Content, Files, Node, Tree};
@@ -114,7 +114,8 @@ impl<'a> Names<'a> {
                 let loaded = is_plug_in(name) || is_of_resolver(name);
                 let kept = node.mode & 0o111 != 0 || asked || searched.holds(name) || loaded;
                 let runs = node.mode & 0o001 != 0;
-                kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
+                let found = self.is_found_by_all(name, node);
+                kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs, found })
             }
             Content::Other | Content::Special if asked || searched.holds(name) || is_of_resolver(name) => {
                 Some(FileClass::Other)
@@ -122,6 +123,20 @@ impl<'a> Names<'a> {
             Content::Text(_) => Some(FileClass::Other),
             _ => None,
         }
+    }
+
+    /// Whether every search in a usual `PATH` finds this program, whoever searches. Folders that the layers do not bring are
+    /// made with 0755 (`containerd:pkg/archive/tar.go`, `mkparent`).
+    fn is_found_by_all(self, name: &str, node: &Node) -> bool {
+        let folder = path::split(name).0;
+        let may_enter = |folder: &str| {
+            self.nodes.get(folder).is_none_or(|node| {
+                matches!(node.content, Content::Folder { .. }) && node.mode & 0o111 == 0o111
+            })
+        };
+        EVERY_PATH.contains(&folder)
+            && node.mode & 0o555 == 0o555
+            && [folder, path::split(folder).0, "/usr"].into_iter().all(may_enter)
     }
 
     /// Keeps the files to which the wanted paths lead: it must be known that they exist, whatever they are.

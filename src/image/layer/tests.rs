@@ -134,20 +134,20 @@ fn files_are_classed_by_their_first_bytes() {
             .file("text.wat", br#"(module (func (export "t")))"#)
             .file("empty", b""),
     ]);
-    let native = |magic: &str| FileClass::Native { magic: magic.into(), runs: true };
+    let native = |magic: &str| FileClass::Native { magic: magic.into(), runs: true, found: false };
     let class = |name: &str| files.entries.iter().find(|(path, _)| path == name).map(|(_, class)| class);
     assert_eq!(class("/app"), Some(&FileClass::Wasm));
     assert_eq!(class("/bin/sh"), Some(&native("ELF")));
     assert_eq!(class("/script"), Some(&native("#!")));
     assert_eq!(class("/lib.so"), None);
-    assert_eq!(class("/native.wasm"), Some(&FileClass::Native { magic: "ELF".into(), runs: false }));
+    assert_eq!(class("/native.wasm"), Some(&FileClass::Native { magic: "ELF".into(), runs: false, found: false }));
     assert_eq!(
         class("/bin/short"),
         Some(&FileClass::Other),
         "no shim takes less than four bytes for a program"
     );
     assert_eq!(class("/bin/notes"), Some(&FileClass::Other), "found first, whatever it is");
-    assert_eq!(class("/opt/bin/tool"), Some(&FileClass::Native { magic: "ELF".into(), runs: false }));
+    assert_eq!(class("/opt/bin/tool"), Some(&FileClass::Native { magic: "ELF".into(), runs: false, found: false }));
     assert_eq!(class("/etc/passwd"), None);
     assert_eq!(class("/wanted"), Some(&FileClass::Other));
     assert!(matches!(class("/broken.wasm"), Some(FileClass::Unreadable { .. })));
@@ -184,9 +184,26 @@ fn a_program_that_only_its_owner_may_execute_is_known() {
         let layer = Layer::new().entry("w/app", EntryType::Regular, "", mode, b"\x7fELF....");
         scan(vec![layer]).entries
     };
-    let owned = FileClass::Native { magic: "ELF".into(), runs: false };
+    let owned = FileClass::Native { magic: "ELF".into(), runs: false, found: false };
     assert_eq!(files(0o744), [("/w/app".to_string(), owned)]);
     assert_eq!(files(0o644), []);
+}
+
+/// Every user may read and execute it, and enter the folders.
+#[test]
+fn a_program_that_every_search_finds_is_open_to_all_in_a_folder_of_every_path() {
+    let is_found = |folders: [u32; 2], mode: u32, name: &str| {
+        let layer = Layer::new()
+            .entry("usr", EntryType::Directory, "", folders[0], b"")
+            .entry("usr/local/bin", EntryType::Directory, "", folders[1], b"");
+        let files = scan(vec![layer.entry(name, EntryType::Regular, "", mode, b"#!/bin/sh")]).entries;
+        files.iter().any(|(_, class)| matches!(class, FileClass::Native { found: true, .. }))
+    };
+    let (open, app) = ([0o755, 0o755], "usr/local/bin/app");
+    assert!(is_found(open, 0o755, app) && is_found(open, 0o555, "usr/bin/app"));
+    assert!(!is_found(open, 0o711, app) && !is_found(open, 0o655, app));
+    assert!(!is_found([0o700, 0o755], 0o755, app) && !is_found([0o755, 0o750], 0o755, app));
+    assert!(!is_found(open, 0o755, "usr/local/bin/in/app") && !is_found(open, 0o755, "opt/bin/app"));
 }
 
 /// dlopen needs no right to execute.

@@ -227,8 +227,12 @@ impl Left {
         places.extend(self.program(other, name)?.1);
         let bytes = places.iter().map(|place| place.len() + size_of::<String>()).sum();
         self.bytes = self.bytes.checked_sub(bytes)?;
-        let (program, places) = (Box::new(program.clone()), places.into_iter().collect());
-        Some(FileClass::PerPlatform { program, places })
+        let mut program = Box::new(program.clone());
+        if let FileClass::Native { found, .. } = program.as_mut() {
+            // That is known of one of them alone.
+            *found = false;
+        }
+        Some(FileClass::PerPlatform { program, places: places.into_iter().collect() })
     }
 
     /// The native program that every user may execute to which a path leads, and the paths on the way.
@@ -310,10 +314,12 @@ fn varies(ours: Option<&FileClass>, theirs: Option<&FileClass>, linked: bool) ->
     }
 }
 
-/// Whether it is a native program or nothing on one platform, and where the links lead that it is; `None` for anything else.
+/// Whether it is a native program that every user may execute or nothing on one platform, and where the links lead that it
+/// is; `None` for anything else.
 fn of_one(class: Option<&FileClass>) -> Option<(bool, Vec<&str>)> {
     match class {
-        None | Some(FileClass::Native { .. }) => Some((true, Vec::new())),
+        None => Some((true, Vec::new())),
+        Some(FileClass::Native { runs, .. }) => Some((*runs, Vec::new())),
         Some(FileClass::Link { target }) => Some((false, vec![target])),
         Some(FileClass::Varies { native, targets, .. }) => {
             Some((*native, targets.iter().map(String::as_str).collect()))
