@@ -149,6 +149,16 @@ pub struct ModuleFacts {
     pub size_bytes: u64,
 }
 
+impl ModuleFacts {
+    /// About the bytes that the names of its imports and exports take in memory.
+    pub fn size_in_memory(&self) -> usize {
+        let functions = |import: &Import| import.functions.iter().map(|name| size::name(name)).sum::<usize>();
+        let imported =
+            self.imports.iter().map(|import| size::interface(&import.interface) + functions(import));
+        imported.sum::<usize>() + self.exports.iter().map(|name| size::name(name)).sum::<usize>()
+    }
+}
+
 /// Native machine code in a layer that is declared as Wasm, or as the program that starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NativeCode {
@@ -432,6 +442,7 @@ mod facts;
 mod files;
 pub mod host;
 pub mod interpreter;
+mod json;
 pub mod kind;
 pub mod layer;
 pub mod lazy;
@@ -450,6 +461,7 @@ pub mod program;
 pub mod reference;
 pub mod rootfs;
 mod shape;
+pub(crate) mod size;
 pub mod spin;
 pub mod steps;
 

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use extended::Extended;
 use header::{Announced, BLOCK, Header};
 
-pub use compression::Compression;
+pub use compression::{Compression, MAX_WINDOW};
 pub use fault::Fault;
 pub(super) use fault::{refused, unreadable};
 pub use header::Kind;

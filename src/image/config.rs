@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::malformed::{Malformed, Rest, no_lookalikes, short};
 use super::spin::LOCKED_APP_LABEL;
-use super::{Claim, Digest, ModuleFacts, WasmFormat, platform};
+use super::{Claim, Digest, ModuleFacts, WasmFormat, json, platform};
 
 /// The fields of an image config that detection needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -220,7 +220,7 @@ const MAX_VARIABLES: usize = 4096;
 
 /// Reads an image config, or the config of a Wasm artifact, which shares only the platform with it.
 pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
-    let outer: Outer = serde_json::from_slice(bytes)?;
+    let outer: Outer = json::read(bytes)?;
     no_lookalikes(&outer.rest, &["os", "architecture", "config", "rootfs"])?;
     let rootfs = outer.rootfs.unwrap_or_default();
     no_lookalikes(&rootfs.rest, &["type", "diff_ids"])?;

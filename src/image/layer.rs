@@ -8,6 +8,7 @@ use super::archive::{self, Compression, Fault, Kind, TarEntry, UnpackBudget, Vis
 use super::path;
 use tree::{Content, Node};
 
+pub use content::MAX_APPLICATION_FILE;
 pub use tree::{Files, MAX_FILE_MODULES, MAX_NODES, MAX_PATHS, Tree, UnpackLimits};
 
 mod content;

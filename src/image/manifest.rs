@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::archive::Compression;
 use super::descriptor::Descriptor;
-use super::lazy;
 use super::malformed::{Malformed, Rest, no_lookalikes};
 use super::platform::{self, is_wasm};
+use super::{json, lazy};
 
 /// Most layers of one image. Spin stays below 500 (`spin:crates/oci/src/client.rs`), overlayfs below 128.
 pub const MAX_LAYERS: usize = 512;
@@ -224,7 +224,7 @@ struct ShimPlatform {
 
 /// Reads a manifest or an index.
 pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
-    let raw: RawDocument = serde_json::from_slice(bytes)?;
+    let raw: RawDocument = json::read(bytes)?;
     let known =
         ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "annotations"];
     no_lookalikes(&raw.rest, &known)?;
@@ -237,8 +237,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
     if is_index(&raw)? {
         return index(raw).map(Document::Index);
     }
-    let unreadable_by_shims =
-        serde_json::from_slice::<ShimManifest>(bytes).err().map(|error| Malformed::from(error).0);
+    let unreadable_by_shims = json::read::<ShimManifest>(bytes).err().map(|error| error.0);
     Ok(Document::Manifest(ImageManifest { unreadable_by_shims, ..manifest(raw)? }))
 }
 

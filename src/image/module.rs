@@ -6,8 +6,10 @@
 
 mod features;
 mod memory;
+mod tables;
 
 pub(super) use features::is_http_0_3;
+pub use tables::MAX_TABLES;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,15 +25,17 @@ use wasmparser::{
 use super::interpreter::Signs;
 use super::magic::{Magic, magic};
 use super::malformed::Malformed;
+use super::size;
 use super::{Feature, Import, ModuleFacts, WasmFormat};
 use features::wasi_0_3;
 use memory::Pages;
+use tables::Tables;
 
-/// Most bytes of `.wat` text that are parsed.
-pub const MAX_TEXT: usize = 1 << 20;
-/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes can
-/// name the same large instance type again and again.
-const MAX_NAMES: usize = 1 << 20;
+/// Most bytes of `.wat` text that are parsed, each of which becomes some two hundred in memory.
+pub const MAX_TEXT: usize = 128 << 10;
+/// Most bytes that the names of imports and exports take that are kept of one binary; those of Wasmtime's whole `wasi:cli` world
+/// take about 64 KiB. A few bytes can name the same large instance type again and again.
+const MAX_NAMES: usize = 4 << 20;
 /// Deepest nesting of units. Toolchains nest fewer than ten. Every level is read again by each one around it, so the
 /// work would grow with the square of the depth.
 const MAX_NESTED: usize = 100;
@@ -63,14 +67,16 @@ pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<Modul
 fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
     let mut walk = Walk::default();
     let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let mut tables = Tables::default();
     let mut types = None;
     for payload in Parser::new(0).parse_all(bytes) {
         if stop.load(Ordering::Relaxed) {
             return Err(Malformed::new("reading it was given up"));
         }
         let payload = payload?;
-        // Before the validator, which would follow any depth.
+        // Before the validator, which would follow any depth, and keeps all that it reads.
         walk.check_depth()?;
+        tables.count(&payload)?;
         if let ValidPayload::End(end) = validator.payload(&payload)? {
             types = Some(end);
         }
@@ -141,6 +147,8 @@ struct Walk {
     signs: Signs,
     /// Functions that the outermost module has imported so far: the index of the next one.
     functions: u32,
+    /// Bytes that the names take which are kept.
+    names: usize,
     /// Items that were visited.
     steps: u64,
     /// The function `sock_accept`, whose number of parameters distinguishes two interfaces.
@@ -169,12 +177,12 @@ impl Walk {
             }
             Payload::ImportSection(section) if self.outermost() => {
                 for import in section.clone().into_imports() {
-                    self.core_import(&import?);
+                    self.core_import(&import?)?;
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section.clone() {
-                    self.core_export(export?.name);
+                    self.core_export(export?.name)?;
                 }
             }
             Payload::CustomSection(section) => {
@@ -190,12 +198,12 @@ impl Walk {
         match payload {
             Payload::ComponentImportSection(section) => {
                 for import in section.clone() {
-                    self.component_import(&import?);
+                    self.component_import(&import?)?;
                 }
             }
             Payload::ComponentExportSection(section) => {
                 for export in section.clone() {
-                    self.component_export(&export?);
+                    self.component_export(&export?)?;
                 }
             }
             Payload::ComponentAliasSection(section) => {
@@ -260,13 +268,28 @@ impl Walk {
         unit.memory = unit.memory.plus(Pages::of(memory), 1);
     }
 
-    fn core_import(&mut self, import: &wasmparser::Import<'_>) {
+    /// Counts a name before it is kept.
+    fn keep(&mut self, bytes: usize) -> Step {
+        self.names = self.names.saturating_add(bytes);
+        if self.names > MAX_NAMES { Err(too_many_names()) } else { Ok(()) }
+    }
+
+    /// Counts an interface that is imported, if it is the first time.
+    fn keep_interface(&mut self, name: &str) -> Step {
+        let known = self.imports.contains_key(name);
+        self.keep(if known { 0 } else { size::interface(name) })
+    }
+
+    fn core_import(&mut self, import: &wasmparser::Import<'_>) -> Step {
         self.steps = self.steps.saturating_add(1);
         self.signs.import(import.module);
+        self.keep_interface(import.module)?;
         let functions = self.imports.entry(import.module.to_string()).or_default();
         match import.ty {
             TypeRef::Func(_) | TypeRef::FuncExact(_) => {
-                functions.insert(import.name.to_string());
+                if functions.insert(import.name.to_string()) {
+                    self.keep(size::name(import.name))?;
+                }
                 if (import.module, import.name) == ("wasi_snapshot_preview1", "sock_accept") {
                     self.accept = Some(self.functions);
                 }
@@ -277,42 +300,49 @@ impl Walk {
             TypeRef::Memory(memory) => self.memory(&memory),
             _ => {}
         }
+        Ok(())
     }
 
-    fn core_export(&mut self, name: &str) {
+    fn core_export(&mut self, name: &str) -> Step {
         self.steps = self.steps.saturating_add(1);
         self.signs.export(name);
-        if self.outermost() {
-            self.exports.insert(name.to_string());
+        if self.outermost() && self.exports.insert(name.to_string()) {
+            self.keep(size::name(name))?;
         }
+        Ok(())
     }
 
-    fn component_import(&mut self, import: &wasmparser::ComponentImport<'_>) {
+    fn component_import(&mut self, import: &wasmparser::ComponentImport<'_>) -> Step {
         let outermost = self.outermost();
         if outermost && !matches!(import.ty, ComponentTypeRef::Type(_)) {
+            self.keep_interface(import.name.name)?;
             self.imports.entry(import.name.name.to_string()).or_default();
         }
-        let Some(frame) = self.stack.last_mut() else { return };
+        let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         match import.ty {
             ComponentTypeRef::Module(_) => frame.modules.push(None),
             ComponentTypeRef::Component(_) => frame.components.push(None),
             _ => {}
         }
+        Ok(())
     }
 
-    fn component_export(&mut self, export: &wasmparser::ComponentExport<'_>) {
-        if self.outermost() && export.kind != ComponentExternalKind::Type {
-            self.exports.insert(export.name.name.to_string());
+    fn component_export(&mut self, export: &wasmparser::ComponentExport<'_>) -> Step {
+        let name = export.name.name;
+        let kept = self.outermost() && export.kind != ComponentExternalKind::Type;
+        if kept && self.exports.insert(name.to_string()) {
+            self.keep(size::name(name))?;
         }
         // An export adds its item to the index space again.
-        let Some(frame) = self.stack.last_mut() else { return };
+        let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         let core = match export.kind {
             ComponentExternalKind::Module => true,
             ComponentExternalKind::Component => false,
-            _ => return,
+            _ => return Ok(()),
         };
         let unit = frame.find(core, export.index);
         frame.space(core).push(unit);
+        Ok(())
     }
 
     fn alias(&mut self, alias: &ComponentAlias<'_>) {
@@ -372,12 +402,11 @@ impl Walk {
         if self.accepts_for_wasmedge(types) {
             self.features.insert(Feature::WasmedgeSockets);
         }
-        let imports = if self.component { component_imports(self.imports, types)? } else { self.imports };
-        let imported = imports.iter().map(|(interface, names)| interface.len() + bytes_of(names));
-        let names = imported.fold(bytes_of(&self.exports), usize::saturating_add);
-        if names > MAX_NAMES {
-            return Err(too_many_names());
-        }
+        let imports = if self.component {
+            component_imports(self.imports, types, MAX_NAMES.saturating_sub(self.names))?
+        } else {
+            self.imports
+        };
         let called = imports.iter().flat_map(|(interface, names)| features::of_import(interface, names));
         self.features.extend(called.chain(self.exports.iter().filter_map(|name| wasi_0_3(name))));
         Ok(ModuleFacts {
@@ -417,9 +446,9 @@ impl Frame {
 fn component_imports(
     names: BTreeMap<String, BTreeSet<String>>,
     types: &Types,
+    mut left: usize,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, Malformed> {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut left = MAX_NAMES;
     for name in names.into_keys() {
         let item = types.component_item_for_import(&name);
         let interface = item.and_then(|item| item.implements.clone()).unwrap_or_else(|| name.clone());
@@ -429,6 +458,7 @@ fn component_imports(
                 instance_functions(types, id, "", functions, &mut left)?;
             }
             Some(ComponentEntityType::Func(_)) => {
+                left = left.checked_sub(size::name(&name)).ok_or_else(too_many_names)?;
                 functions.insert(name);
             }
             _ => {}
@@ -437,12 +467,11 @@ fn component_imports(
     Ok(imports)
 }
 
-fn bytes_of(names: &BTreeSet<String>) -> usize {
-    names.iter().map(String::len).sum()
-}
-
 fn too_many_names() -> Malformed {
-    Malformed::new(format!("its imports and exports have names of more than {MAX_NAMES} bytes"))
+    Malformed::new(format!(
+        "the names of its imports and exports take more than {} MiB of memory; leave out exports that nothing uses",
+        MAX_NAMES >> 20
+    ))
 }
 
 /// Functions of an instance type; those of a nested instance are prefixed with its name and a dot.
@@ -454,7 +483,7 @@ fn instance_functions(
     left: &mut usize,
 ) -> Result<(), Malformed> {
     for (name, item) in &types[id].exports {
-        *left = left.checked_sub(prefix.len() + name.len()).ok_or_else(too_many_names)?;
+        *left = left.checked_sub(prefix.len() + size::name(name)).ok_or_else(too_many_names)?;
         match item.ty {
             ComponentEntityType::Func(_) => {
                 functions.insert(format!("{prefix}{name}"));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::malformed::Malformed;
 use super::outbound::OutboundHost;
-use super::{Digest, ModuleFacts, SpinApp, SpinComponent};
+use super::{Digest, ModuleFacts, SpinApp, SpinComponent, json};
 
 mod at;
 mod listeners;
@@ -42,7 +42,7 @@ const MAX_TRIGGER_TYPE: usize = 64;
 
 /// Reads a locked app.
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
-    let root: Value = serde_json::from_slice(bytes)?;
+    let root: Value = json::read(bytes)?;
     let root = At { value: &root, path: String::new() };
     check_version(&root)?;
     check_requirements(&root)?;

@@ -70,13 +70,13 @@ pub async fn detect_for<S: Source>(
 ) -> Result<ImageFacts, S::Error> {
     let (names, image) = (OnceCell::new(), reference.to_string());
     let look = Look { source, reference, depth, limits, nodes, slot, names, image };
-    let fetched = look.manifest(reference).await?;
-    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest").await? {
+    let FetchedManifest { bytes, digest } = look.manifest(reference).await?;
+    let facts = match look.parsed(bytes, manifest::parse, "the manifest").await? {
         Document::Manifest(manifest) => {
-            let facts = ImageFacts::blank(&fetched.digest, &fetched.digest);
+            let facts = ImageFacts::blank(&digest, &digest);
             look.image(facts, &manifest).await
         }
-        Document::Index(entries) => look.index(&fetched.digest, &entries).await,
+        Document::Index(entries) => look.index(&digest, &entries).await,
     };
     facts.map(ImageFacts::harmless)
 }
@@ -112,13 +112,13 @@ impl<S: Source> Look<'_, S> {
         Error::TooLarge { image: self.image.clone(), what: what.into(), limit }.into()
     }
 
+    /// A document, whose bytes are dropped.
     async fn parsed<T: Send + 'static>(
         &self,
-        bytes: &Bytes,
+        bytes: Bytes,
         parse: fn(&[u8]) -> Result<T, Malformed>,
         what: &str,
     ) -> Result<T, S::Error> {
-        let bytes = bytes.clone();
         let read = self.on_blocking_thread(what, move || parse(&bytes)).await?;
         read.map_err(|malformed| self.error(what, malformed))
     }
@@ -181,7 +181,7 @@ impl<S: Source> Look<'_, S> {
             _ => {}
         }
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
-        let config = self.parsed(&bytes, config::parse, "the config").await?;
+        let config = self.parsed(bytes, config::parse, "the config").await?;
         facts.adopt(&config);
         match layout {
             ManifestKind::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,

@@ -11,10 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::SizeLimits;
-use crate::image::archive::Compression;
+use crate::image::archive::{Compression, MAX_WINDOW};
 use crate::image::descriptor::Descriptor;
 use crate::image::manifest::compression;
+use crate::image::module;
 use crate::shares::{Share, Shares};
+
+/// What the tables of a binary may take while it is read.
+const TABLES: u64 = module::MAX_TABLES;
+/// The window of a Zstandard frame, a block, and the tables of the decoder.
+const ZSTD: u64 = MAX_WINDOW + (1 << 20);
 
 /// Bytes per permit of the semaphore.
 const UNIT: u64 = 64 << 10;
@@ -89,15 +95,18 @@ impl Reservation {
     }
 }
 
-/// The most memory that reading a layer takes, in bytes: the layer as transferred, plus what is built from it. A layer
-/// of files is unpacked as a stream, and holds one Wasm file at a time, which in an uncompressed layer is no larger
-/// than the layer. A Wasm layer is parsed in place, and the tables of its parts are at most as large as itself.
+/// The most memory that reading a layer takes, in bytes: the layer as transferred, what is held of it unpacked, and the tables
+/// of a binary. A layer of files is unpacked as a stream, and holds one Wasm file at a time, which in an uncompressed layer is
+/// no larger than the layer; a Zstandard frame holds its window too. A Wasm layer is parsed in place.
 pub(super) fn need(layer: &Descriptor, limits: &SizeLimits) -> u64 {
-    let beside = match compression(&layer.media_type) {
-        None | Some(Compression::Plain) => layer.size,
-        Some(_) => limits.layer.min(limits.unpacked),
+    let file = limits.layer.min(limits.unpacked);
+    let unpacked = match compression(&layer.media_type) {
+        None => 0,
+        Some(Compression::Plain) => layer.size,
+        Some(Compression::Gzip) => file,
+        Some(Compression::Zstd | Compression::Any) => file.saturating_add(ZSTD),
     };
-    layer.size.saturating_add(beside)
+    layer.size.saturating_add(unpacked).saturating_add(TABLES)
 }
 
 #[cfg(test)]
@@ -115,14 +124,15 @@ mod tests {
     fn a_layer_needs_its_size_plus_what_is_built_from_it() {
         let limits = SizeLimits { layer: 100, unpacked: 500, ..SizeLimits::default() };
         for (media_type, needed) in [
-            ("application/wasm", 40),
-            ("application/vnd.wasm.content.layer.v1+wasm", 40),
+            ("application/wasm", 20),
+            ("application/vnd.wasm.content.layer.v1+wasm", 20),
             ("application/vnd.oci.image.layer.v1.tar", 40),
             ("application/vnd.oci.image.layer.v1.tar+gzip", 120),
-            ("application/vnd.oci.image.layer.v1.tar+zstd", 120),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", 120 + ZSTD),
+            ("application/vnd.docker.image.rootfs.diff.tar", 120 + ZSTD),
             ("application/vnd.docker.image.rootfs.diff.tar.gzip", 120),
         ] {
-            assert_eq!(need(&layer(media_type, 20), &limits), needed, "{media_type}");
+            assert_eq!(need(&layer(media_type, 20), &limits), needed + TABLES, "{media_type}");
         }
         assert_eq!(need(&layer("application/wasm", u64::MAX), &limits), u64::MAX);
     }

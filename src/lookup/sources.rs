@@ -76,6 +76,10 @@ pub(super) struct LookupSource {
     pub(super) documents: Documents,
 }
 
+/// Most bytes of manifests and configs that are kept, beside the first manifest. Those of an image have some ten thousand; a
+/// larger one is fetched again.
+const MOST_DOCUMENTS: u64 = 1 << 20;
+
 /// Manifests and configs fetched so far: two passes over one image, the second of which goes deeper, fetch them once.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
@@ -102,13 +106,6 @@ impl Documents {
     }
 }
 
-impl LookupSource {
-    /// The most bytes of manifests and configs that are kept: as much as the largest of each.
-    fn most_documents(&self) -> u64 {
-        self.limits.manifest.saturating_add(self.limits.config)
-    }
-}
-
 impl Source for LookupSource {
     type Error = Error;
 
@@ -123,7 +120,7 @@ impl Source for LookupSource {
             return Ok(FetchedManifest { bytes, digest: digest.clone() });
         }
         let fetched = self.images.manifest(reference, limit).await?;
-        self.documents.keep(&fetched.digest, &fetched.bytes, self.most_documents());
+        self.documents.keep(&fetched.digest, &fetched.bytes, MOST_DOCUMENTS);
         Ok(fetched)
     }
 
@@ -132,7 +129,7 @@ impl Source for LookupSource {
             return Ok(bytes);
         }
         let bytes = self.images.blob(reference, descriptor, limit).await?;
-        self.documents.keep(&descriptor.digest, &bytes, self.most_documents());
+        self.documents.keep(&descriptor.digest, &bytes, MOST_DOCUMENTS);
         Ok(bytes)
     }
 

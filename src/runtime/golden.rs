@@ -1302,8 +1302,13 @@ fn a_volume_at_the_working_directory_matters_where_a_search_may_come_to_it() {
     let command = ["app".to_string()];
     let mounts = ["/data".into()];
     let with = |image: &ImageFacts, path| {
-        let start =
-            Start { command: &command, mounts: &mounts, working_dir: Some("/data"), path, ..Start::default() };
+        let start = Start {
+            command: &command,
+            mounts: &mounts,
+            working_dir: Some("/data"),
+            path,
+            ..Start::default()
+        };
         [Family::RunwasiWasmtime, Family::CrunWasmtime].map(|family| started(family, image, &start))
     };
     let image = linux("/usr/bin/app!");

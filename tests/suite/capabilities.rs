@@ -2054,7 +2054,9 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
     assert_eq!(asked(&image, &json!({}), layers), [""; 0]);
     assert_eq!(asked(&image, &json!({}), files), [any]);
     let mut with_shell = image;
-    with_shell.files.push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true, found: false }));
+    with_shell
+        .files
+        .push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true, found: false }));
     assert_eq!(asked(&with_shell, &json!({}), files), [any, native]);
 }
 

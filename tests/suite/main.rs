@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adverse;
 mod capabilities;
 mod cli;
 mod docs;

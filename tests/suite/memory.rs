@@ -10,12 +10,15 @@ use wasmgate::image::{Depth, ImageKind};
 use wasmgate::lookup::{Error, Inspector, LookupOptions};
 use wasmgate::registry::{self, Puller, guard::GuardOptions};
 
+use crate::adverse;
 use crate::support::oci::{self, Image, ImageBuilder, fixtures};
 use crate::support::process::until;
 use crate::support::web::{Web, never, ok};
 
 const AMPLE: Duration = Duration::from_mins(1);
 const MIB: usize = 1 << 20;
+/// What a Wasm layer of 2 MiB takes: itself, and 32 MiB for the tables of a binary.
+const NEEDED: usize = 34 * MIB + (64 << 10);
 
 /// A module of about this many bytes, different for each number.
 fn module(number: u8, bytes: usize) -> Vec<u8> {
@@ -69,8 +72,8 @@ async fn look_at_all(inspector: &Inspector, images: usize) -> Vec<Result<ImageKi
 async fn images_with_several_layers_share_the_memory_and_all_are_read() {
     let folder = tempfile::tempdir().unwrap();
     spin_images(folder.path(), 12, 2 * MIB);
-    // A layer takes twice its size, so one image alone could take nearly all of it.
-    let memory = 20 * MIB;
+    // One image alone could take nearly all of it.
+    let memory = 5 * NEEDED;
     let inspector = Inspector::new(options(folder.path(), memory)).unwrap();
     for outcome in look_at_all(&inspector, 12).await {
         assert_eq!(outcome.unwrap(), ImageKind::SpinApp);
@@ -78,7 +81,7 @@ async fn images_with_several_layers_share_the_memory_and_all_are_read() {
     let stats = inspector.stats();
     let (held, peak) = (stats.layer_bytes, stats.layer_bytes_peak);
     assert_eq!(held, 0);
-    assert!((8 * MIB as u64..=memory as u64).contains(&peak), "{peak} of {memory} bytes");
+    assert!((4 * NEEDED as u64..=memory as u64).contains(&peak), "{peak} of {memory} bytes");
 }
 
 #[tokio::test]
@@ -108,7 +111,7 @@ async fn a_look_up_that_waits_too_long_for_memory_is_reported_and_ends_once_ther
     let options = LookupOptions {
         lookup_timeout: Duration::from_secs(4),
         read_timeout: AMPLE,
-        ..with_registry(&slow, options(folder.path(), 5 * MIB))
+        ..with_registry(&slow, options(folder.path(), NEEDED + NEEDED / 2))
     };
     let inspector = Inspector::new(options).unwrap();
     let (held, image) = (inspector.clone(), slow.image("slow:1"));
@@ -319,6 +322,34 @@ async fn where_links_lead_takes_no_more_memory_than_their_names() {
     let grown = grown_by(&folder, 1).await;
     println!("an image of 60000 links to long paths: grown by {grown}");
     assert!(grown < (OF_NAMES / 2) as u64, "{grown} bytes");
+}
+
+/// Spin images of four modules with so many imports that the tables of each take nearly all that they may.
+fn many_imports(folder: &Path, images: usize) {
+    for image in 0..images {
+        let modules: Vec<Vec<u8>> =
+            (0..4).map(|number| adverse::imports_from(image * 4 + number, 31_000)).collect();
+        let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
+        let image_of = ImageBuilder::spin(&fixtures::locked_app(&modules, &json!({})), &modules).build();
+        image_of.write_layout(&folder.join(format!("app{image}")), "v1").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_modules_of_spin_images_that_are_parsed_at_once_take_what_is_reserved_for_them() {
+    const IMAGES: usize = 6;
+    let memory = 4 * NEEDED;
+    let name = "memory::the_modules_of_spin_images_that_are_parsed_at_once_take_what_is_reserved_for_them";
+    let Some(folder) = alone(name, |folder| many_imports(folder, IMAGES)) else { return };
+    let inspector = Inspector::new(options(Path::new(&folder), memory)).unwrap();
+    let before = peak_resident();
+    for outcome in look_at_all(&inspector, IMAGES).await {
+        let said = outcome.unwrap_err().to_string();
+        assert!(said.contains("the names of its imports and exports take more than 4 MiB"), "{said}");
+    }
+    let grown = peak_resident() - before;
+    println!("24 modules of 31000 imports, {memory} bytes for them: grown by {grown}");
+    assert!(grown < memory as u64, "{grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

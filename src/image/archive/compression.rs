@@ -12,6 +12,11 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::{Fault, refused};
 
+/// The largest window of a Zstandard frame, all of which is held. The encoder of buildkit and buildah takes 32 MiB at its best
+/// level (`klauspost/compress:zstd/encoder_options.go`, `WithEncoderLevel`), that of the reference 8 MiB up to level 19, and
+/// more than 32 from level 21 on (`facebook/zstd:lib/compress/clevels.h`).
+pub const MAX_WINDOW: u64 = 32 << 20;
+
 /// What a layer's media type says about its compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -59,7 +64,7 @@ pub(super) fn unpack<'a>(
     }
     Ok(match found {
         Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
-        Compression::Zstd => Box::new(Zstd { input, decoder: FrameDecoder::new(), open: false }),
+        Compression::Zstd => Box::new(Zstd::new(input)),
         Compression::Plain | Compression::Any => Box::new(input),
     })
 }
@@ -71,7 +76,13 @@ struct Zstd<'a> {
     open: bool,
 }
 
-impl Zstd<'_> {
+impl<'a> Zstd<'a> {
+    fn new(input: Box<dyn BufRead + 'a>) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(MAX_WINDOW);
+        Self { input, decoder, open: false }
+    }
+
     /// Starts the next frame; `false` at the end of the input.
     fn begin(&mut self) -> io::Result<bool> {
         while !self.input.fill_buf()?.is_empty() {
@@ -89,6 +100,13 @@ impl Zstd<'_> {
                     if skipped != length {
                         return Err(io::Error::other("a skippable frame is cut off"));
                     }
+                }
+                Err(FrameDecoderError::WindowSizeTooBig { requested, .. }) => {
+                    return Err(io::Error::other(format!(
+                        "to unpack it takes a window of {requested} bytes, and at most {} MiB are held; compress it without \
+                         `--long` and at level 20 at most",
+                        MAX_WINDOW >> 20
+                    )));
                 }
                 Err(error) => return Err(io::Error::other(error.to_string())),
             }

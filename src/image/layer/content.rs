@@ -9,11 +9,12 @@ use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
 use super::super::names::{VARIABLES_FILE, has_ending, is_application_file};
 use super::super::path;
+use super::super::size::{MAX_KEPT, too_many_names};
 use super::super::{ModuleFacts, module};
 use super::{Content, MAX_FILE_MODULES, Tree};
 
-/// Most bytes of an application's manifest; those of Spin have a few kilobytes.
-const MAX_APPLICATION_FILE: u64 = 1 << 20;
+/// Most bytes of an application's manifest; those of Spin have a few kilobytes. A byte becomes three hundred in memory.
+pub const MAX_APPLICATION_FILE: usize = 64 << 10;
 /// Most manifests whose text is kept.
 const MAX_APPLICATION_FILES: usize = 16;
 /// Number of bytes that are enough to classify a file.
@@ -82,7 +83,7 @@ impl Tree {
         head: Vec<u8>,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
-        if entry.size > MAX_APPLICATION_FILE || self.texts >= MAX_APPLICATION_FILES {
+        if entry.size > MAX_APPLICATION_FILE as u64 || self.texts >= MAX_APPLICATION_FILES {
             return Ok(Content::Other);
         }
         self.texts += 1;
@@ -113,6 +114,11 @@ impl Tree {
     fn keep(&mut self, facts: Result<ModuleFacts, Malformed>) -> Content {
         match facts {
             Ok(facts) => {
+                let names = self.names.saturating_add(facts.size_in_memory());
+                if names > MAX_KEPT {
+                    return Content::Unreadable(too_many_names());
+                }
+                self.names = names;
                 self.modules.push(facts);
                 Content::Module(self.modules.len() - 1)
             }
@@ -121,7 +127,12 @@ impl Tree {
     }
 }
 
+/// The buffer has the size that the header says, because growing it step by step takes twice the memory at the end; pages
+/// that are never filled cost no memory.
 fn whole(entry: &TarEntry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
+    // One more, so that the end is found without growing.
+    let size = usize::try_from(entry.size).unwrap_or_default().saturating_add(1);
+    bytes.reserve_exact(size.saturating_sub(bytes.len()));
     content.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 == entry.size {
         Ok(bytes)

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
-use super::super::names::{EVERY_PATH, MAX_WORKERS, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name, is_worker};
+use super::super::names::{
+    EVERY_PATH, MAX_WORKERS, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name, is_worker,
+};
 use super::super::path;
 use super::super::steps::{Steps, of_path};
 use super::{Content, Files, Node, Tree};

@@ -140,14 +140,20 @@ fn files_are_classed_by_their_first_bytes() {
     assert_eq!(class("/bin/sh"), Some(&native("ELF")));
     assert_eq!(class("/script"), Some(&native("#!")));
     assert_eq!(class("/lib.so"), None);
-    assert_eq!(class("/native.wasm"), Some(&FileClass::Native { magic: "ELF".into(), runs: false, found: false }));
+    assert_eq!(
+        class("/native.wasm"),
+        Some(&FileClass::Native { magic: "ELF".into(), runs: false, found: false })
+    );
     assert_eq!(
         class("/bin/short"),
         Some(&FileClass::Other),
         "no shim takes less than four bytes for a program"
     );
     assert_eq!(class("/bin/notes"), Some(&FileClass::Other), "found first, whatever it is");
-    assert_eq!(class("/opt/bin/tool"), Some(&FileClass::Native { magic: "ELF".into(), runs: false, found: false }));
+    assert_eq!(
+        class("/opt/bin/tool"),
+        Some(&FileClass::Native { magic: "ELF".into(), runs: false, found: false })
+    );
     assert_eq!(class("/etc/passwd"), None);
     assert_eq!(class("/wanted"), Some(&FileClass::Other));
     assert!(matches!(class("/broken.wasm"), Some(FileClass::Unreadable { .. })));
@@ -193,9 +199,13 @@ fn a_program_that_only_its_owner_may_execute_is_known() {
 #[test]
 fn a_program_that_every_search_finds_is_open_to_all_in_a_folder_of_every_path() {
     let is_found = |folders: [u32; 2], mode: u32, name: &str| {
-        let layer = Layer::new()
-            .entry("usr", EntryType::Directory, "", folders[0], b"")
-            .entry("usr/local/bin", EntryType::Directory, "", folders[1], b"");
+        let layer = Layer::new().entry("usr", EntryType::Directory, "", folders[0], b"").entry(
+            "usr/local/bin",
+            EntryType::Directory,
+            "",
+            folders[1],
+            b"",
+        );
         let files = scan(vec![layer.entry(name, EntryType::Regular, "", mode, b"#!/bin/sh")]).entries;
         files.iter().any(|(_, class)| matches!(class, FileClass::Native { found: true, .. }))
     };

@@ -75,6 +75,8 @@ pub struct Tree {
     pub(super) removed: BTreeSet<String>,
     pub(super) modules: Vec<ModuleFacts>,
     pub(super) texts: usize,
+    /// Bytes that the names take which the modules import and export.
+    pub(super) names: usize,
     pub(super) steps: Steps,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -108,6 +110,7 @@ impl Tree {
             removed: BTreeSet::new(),
             modules: Vec::new(),
             texts: 0,
+            names: 0,
             steps: Steps::new(Arc::clone(&stop)),
             stop,
         }

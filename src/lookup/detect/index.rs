@@ -25,7 +25,7 @@ impl<S: Source> Look<'_, S> {
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
-        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index").await? {
+        match self.parsed(fetched.bytes, manifest::parse, "a manifest of the index").await? {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");

@@ -12,7 +12,10 @@ use crate::image::magic::{Magic, magic};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, ImageManifest};
 use crate::image::rootfs::described;
-use crate::image::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
+use crate::image::size::{MAX_KEPT, too_many_names};
+use crate::image::{
+    ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, SpinComponent, module, spin,
+};
 use crate::registry::source::Source;
 
 /// Layers that are fetched at the same time.
@@ -65,7 +68,7 @@ impl<S: Source> Look<'_, S> {
     ) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it is readable.
-        if let Ok(app) = self.parsed(&bytes, spin::parse, "the locked app").await {
+        if let Ok(app) = self.parsed(bytes, spin::parse, "the locked app").await {
             facts.saw(format!("locked app {}", manifest.config.digest), spin::describe(&app));
             facts.spin = Some(app);
         }
@@ -89,13 +92,14 @@ impl<S: Source> Look<'_, S> {
             return Ok(facts.not_startable("a Spin image without a locked app"));
         };
         let bytes = self.blob(locked, "the locked app", self.limits.config).await?;
-        let app = self.parsed(&bytes, spin::parse, "the locked app").await?;
+        let app = self.parsed(bytes, spin::parse, "the locked app").await?;
         if let Some(label) = config.labels.get(spin::LOCKED_APP_LABEL) {
             facts.saw(format!("config.Labels.{}", spin::LOCKED_APP_LABEL), label);
         }
         facts.saw(format!("locked app {}", locked.digest), spin::describe(&app));
         let layers = self.wasm_layers(manifest, &[manifest::SPIN_LAYER]).await?;
         self.check_components(&app, &layers)?;
+        self.check_names(&app, &layers)?;
         for (layer, found) in layers {
             facts.add_spin_layer(&app, &layer, found);
         }
@@ -132,6 +136,24 @@ impl<S: Source> Look<'_, S> {
                 spin::MAX_USES
             ));
             return Err(self.error("the locked app", malformed));
+        }
+        Ok(())
+    }
+
+    /// A module is kept once for each component that runs it.
+    fn check_names(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
+        let copies = |digest: &str| {
+            let modules = app.components.iter().flat_map(SpinComponent::modules);
+            modules.filter(|module| module.as_str() == digest).count().max(1)
+        };
+        let kept = layers.iter().map(|(layer, found)| match found {
+            WasmLayer::Module(module) => {
+                module.size_in_memory().saturating_mul(copies(layer.digest.as_str()))
+            }
+            WasmLayer::Native(_) => 0,
+        });
+        if kept.fold(0, usize::saturating_add) > MAX_KEPT {
+            return Err(self.error("the layers", Malformed::new(too_many_names())));
         }
         Ok(())
     }

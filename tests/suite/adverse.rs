@@ -1,0 +1,362 @@
+//! The most memory that reading foreign bytes takes, for adverse input of every size up to the largest that is read: it stays
+//! within what a look-up reserves or is said to take (`docs/operations.md`, "Size"), whether the input is read or refused.
+
+use allocation_counter::measure;
+use wasmgate::image::layer::{Tree, UnpackLimits};
+use wasmgate::image::{archive::Compression, config, manifest, module, spin};
+
+use crate::support::oci::tar_of;
+
+const MIB: u64 = 1 << 20;
+/// The largest manifest, config or locked app.
+const DOCUMENT: usize = 4 << 20;
+/// What one of them takes beside its bytes.
+const OF_DOCUMENT: u64 = 12 * MIB;
+
+/// Input of so many equal parts.
+struct Shape {
+    what: &'static str,
+    bytes: fn(usize) -> Vec<u8>,
+    read: fn(&[u8]) -> bool,
+    /// The most bytes of it.
+    most: usize,
+    /// The most memory beside the input.
+    within: u64,
+}
+
+/// The most memory that reading a shape took, by the number of its parts, and how many parts were still read.
+fn worst(shape: &Shape) -> (u64, usize, usize) {
+    let (mut peak, mut of, mut read) = (0, 0, 0);
+    let each = ((shape.bytes)(2000).len() - (shape.bytes)(1000).len()).div_ceil(1000);
+    let most = shape.most / each;
+    let mut count = 500;
+    while count <= most {
+        let bytes = (shape.bytes)(count);
+        let mut was_read = false;
+        let taken = measure(|| was_read = (shape.read)(&bytes)).bytes_max;
+        if taken > peak {
+            (peak, of) = (taken, count);
+        }
+        read = if was_read { count } else { read };
+        count = if count < most { (count + count / 3).min(most) } else { most + 1 };
+    }
+    (peak, of, read)
+}
+
+fn check(shapes: Vec<Shape>) {
+    let mut wrong = Vec::new();
+    for shape in shapes {
+        let (peak, count, read) = worst(&shape);
+        let what = shape.what;
+        println!("{what:<50} {peak:>12} bytes at {count} parts; {read} parts were read");
+        if peak > shape.within || read == 0 {
+            wrong.push(format!(
+                "{what}: {peak} bytes at {count} parts, {} are said; {read} parts were read",
+                shape.within
+            ));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+fn list(before: &str, part: &str, count: usize, after: &str) -> Vec<u8> {
+    let parts: Vec<String> = (0..count).map(|number| part.replace('#', &number.to_string())).collect();
+    format!("{before}{}{after}", parts.join(",")).into_bytes()
+}
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn documents_take_no_more_memory_than_is_said() {
+    let of_config = |what, bytes| Shape {
+        what,
+        bytes,
+        read: |bytes| config::parse(bytes).is_ok(),
+        most: DOCUMENT,
+        within: OF_DOCUMENT,
+    };
+    let of_manifest =
+        |what, bytes| Shape { read: |bytes| manifest::parse(bytes).is_ok(), ..of_config(what, bytes) };
+    let of_app = |what, bytes| Shape { read: |bytes| spin::parse(bytes).is_ok(), ..of_config(what, bytes) };
+    check(vec![
+        of_config("config, objects in a field that is read leniently", |n| list(r#"{"component":["#, r#"{"":0}"#, n, "]}")),
+        of_config("config, objects in an unknown field", |n| list(r#"{"x":["#, r#"{"":0}"#, n, "]}")),
+        of_config("config, numbers in an unknown field", |n| list(r#"{"x":["#, "0", n, "]}")),
+        of_config("config, lists in an unknown field", |n| list(r#"{"config":{"x":["#, "[0]", n, "]}}")),
+        of_config("config, unknown fields", |n| list("{", r#""#":0"#, n, "}")),
+        of_config("config, labels", |n| list(r#"{"config":{"Labels":{"#, r#""#":"""#, n, "}}}")),
+        of_config("config, words", |n| list(r#"{"config":{"Cmd":["#, r#""""#, n, "]}}")),
+        of_config("config, digests", |n| list(r#"{"rootfs":{"diff_ids":["#, r#""""#, n, "]}}")),
+        of_config("config, one long text", |n| format!(r#"{{"os":"{}"}}"#, "abcd".repeat(n)).into_bytes()),
+        of_config("config, one long label", |n| {
+            format!(r#"{{"config":{{"Labels":{{"a":"{}"}}}}}}"#, r"\n\n".repeat(n)).into_bytes()
+        }),
+        of_manifest("manifest, objects in an unknown field", |n| {
+            let config = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{DIGEST}","size":1}},"x":["#);
+            list(&config, r#"{"":0}"#, n, "]}")
+        }),
+        of_manifest("manifest, annotations", |n| {
+            let config = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{DIGEST}","size":1}},"annotations":{{"#);
+            list(&config, r#""#":"""#, n, "}}")
+        }),
+        of_app("locked app, objects in an unknown field", |n| {
+            list(r#"{"spin_lock_version":1,"components":[],"triggers":[],"x":["#, r#"{"":0}"#, n, "]}")
+        }),
+        of_app("locked app, lists in lists", |n| {
+            list(r#"{"spin_lock_version":1,"components":[],"triggers":[],"x":["#, r#"[[{"":{"":[0]}}]]"#, n, "]}")
+        }),
+    ]);
+}
+
+/// LEB128.
+fn number(mut value: usize, into: &mut Vec<u8>) {
+    while value >= 0x80 {
+        into.push(0x80 | u8::try_from(value & 0x7f).unwrap());
+        value >>= 7;
+    }
+    into.push(u8::try_from(value).unwrap());
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![id];
+    number(content.len(), &mut bytes);
+    [&bytes, content].concat()
+}
+
+/// A section of so many items.
+fn items(id: u8, count: usize, mut item: impl FnMut(usize, &mut Vec<u8>)) -> Vec<u8> {
+    let mut content = Vec::new();
+    number(count, &mut content);
+    (0..count).for_each(|number| item(number, &mut content));
+    section(id, &content)
+}
+
+/// Four letters that differ for each number.
+fn name(number: usize) -> [u8; 4] {
+    [0, 6, 12, 18].map(|shift| b'0' + u8::try_from((number >> shift) & 0x3f).unwrap())
+}
+
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+fn of_module(sections: &[Vec<u8>]) -> Vec<u8> {
+    [MODULE, &sections.concat()].concat()
+}
+
+fn of_component(sections: &[Vec<u8>]) -> Vec<u8> {
+    [COMPONENT, &sections.concat()].concat()
+}
+
+/// One type `(func)`.
+fn plain() -> Vec<u8> {
+    section(1, &[1, 0x60, 0, 0])
+}
+
+fn imports(count: usize) -> Vec<u8> {
+    items(2, count, |number, into| {
+        into.push(4);
+        into.extend(name(number));
+        into.extend([0, 0, 0]);
+    })
+}
+
+/// A module of so many imports, another one for each `kind`.
+pub fn imports_from(kind: usize, count: usize) -> Vec<u8> {
+    of_module(&[plain(), imports(count), section(0, &[1, u8::try_from(kind).unwrap()])])
+}
+
+/// Four lower-case letters that differ for each number.
+fn letters(number: usize) -> [u8; 4] {
+    [1, 26, 26 * 26, 26 * 26 * 26].map(|place| b'a' + u8::try_from(number / place % 26).unwrap())
+}
+
+/// An instance type with a resource and so many functions, each of a type of its own that takes the resource.
+fn instance_type(functions: usize) -> Vec<u8> {
+    let mut content = vec![1, 0x42];
+    number(2 + 2 * functions, &mut content);
+    // (export "r" (type (sub resource))) (type (own 0))
+    content.extend([4, 0, 1, b'r', 3, 1, 1, 0x69, 0]);
+    for function in 0..functions {
+        // (type (func (param "a" 1))) (export "…" (func …))
+        content.extend([1, 0x40, 1, 1, b'a', 1, 1, 0, 4, 0, 4]);
+        content.extend(letters(function));
+        content.push(1);
+        number(2 + function, &mut content);
+    }
+    section(7, &content)
+}
+
+/// Imports of the first type as an instance.
+fn instances(count: usize) -> Vec<u8> {
+    items(10, count, |number, into| {
+        into.extend([0, 4]);
+        into.extend(letters(number));
+        into.extend([5, 0]);
+    })
+}
+
+/// A component that imports an instance of so many functions, and is instantiated so often.
+fn instantiated(functions: usize, times: usize) -> Vec<u8> {
+    let inner = of_component(&[instance_type(functions), instances(1)]);
+    // (instance (instantiate 0 (with "aaaa" (instance 0))))
+    let each = items(5, times, |_, into| {
+        into.extend([0, 0, 1, 4]);
+        into.extend(letters(0));
+        into.extend([5, 0]);
+    });
+    of_component(&[instance_type(functions), instances(1), section(4, &inner), each])
+}
+
+#[test]
+fn a_module_takes_no_more_memory_than_its_tables_may() {
+    let read = |bytes: &[u8]| module::read(bytes, "test").is_ok();
+    let shape = |what, bytes| Shape { what, bytes, read, most: 8 << 20, within: module::MAX_TABLES };
+    check(vec![
+        shape("imports", |n| of_module(&[plain(), imports(n)])),
+        shape("exports", |n| {
+            let exports = items(7, n, |number, into| {
+                into.push(4);
+                into.extend(name(number));
+                into.extend([0, 0]);
+            });
+            of_module(&[plain(), section(2, &[1, 0, 0, 0, 0]), exports])
+        }),
+        shape("types", |n| {
+            of_module(&[items(1, n, |number, into| {
+                let kinds = [0x7f, 0x7e, 0x7d, 0x7c];
+                into.extend([0x60, 6]);
+                into.extend([0, 2, 4, 6, 8, 10].map(|shift| kinds[(number >> shift) & 3]));
+                into.extend([1, kinds[(number >> 12) & 3]]);
+            })])
+        }),
+        shape("types, all of them alike", |n| of_module(&[items(1, n, |_, into| into.extend([0x60, 0, 0]))])),
+        shape("types in groups of their own", |n| {
+            of_module(&[items(1, n, |_, into| into.extend([0x4e, 2, 0x60, 0, 0, 0x60, 0, 0]))])
+        }),
+        shape("functions", |n| {
+            let bodies = items(10, n, |_, into| into.extend([2, 0, 0x0b]));
+            of_module(&[plain(), items(3, n, |_, into| into.push(0)), bodies])
+        }),
+        shape("functions in segments", |n| {
+            let segment = |from: usize, into: &mut Vec<u8>| {
+                into.extend([3, 0]);
+                number(10, into);
+                (from..from + 10).for_each(|function| number(function, into));
+            };
+            let elements = items(9, n / 10, |at, into| segment(at * 10, into));
+            let bodies = items(10, n, |_, into| into.extend([2, 0, 0x0b]));
+            of_module(&[plain(), items(3, n, |_, into| into.push(0)), elements, bodies])
+        }),
+        shape("globals", |n| of_module(&[items(6, n, |_, into| into.extend([0x7f, 0, 0x41, 0, 0x0b]))])),
+        shape("tags", |n| of_module(&[plain(), items(13, n, |_, into| into.extend([0, 0]))])),
+        shape("tables", |n| of_module(&[items(4, n, |_, into| into.extend([0x70, 0, 0]))])),
+        shape("nested modules of a thousand imports", |n| {
+            let nested = section(1, &of_module(&[plain(), imports(1000)]));
+            of_component(&vec![nested; n.div_ceil(1000)])
+        }),
+        shape("nested modules", |n| of_component(&vec![section(1, MODULE); n])),
+        shape("nested components", |n| {
+            let inner = section(4, &of_component(&vec![section(4, COMPONENT); 500]));
+            of_component(&vec![inner; n.div_ceil(500)])
+        }),
+        shape("types of a component", |n| of_component(&[items(7, n, |_, into| into.push(0x7f))])),
+        shape("fields of types", |n| {
+            of_component(&[items(7, n.div_ceil(100), |_, into| {
+                into.extend([0x72, 100]);
+                for field in 0..100 {
+                    into.push(4);
+                    into.extend(letters(field));
+                    into.push(0x7f);
+                }
+            })])
+        }),
+        shape("an instance type", |n| of_component(&[instance_type(n)])),
+        shape("an instance type of 200 functions, imported", |n| {
+            let imports =
+                items(10, n, |number, into| {
+                    into.extend([0, 5, b'i']);
+                    into.extend(name(number).map(|byte| {
+                        if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'x' }
+                    }));
+                    into.extend([5, 0]);
+                });
+            of_component(&[instance_type(200), imports])
+        }),
+    ]);
+}
+
+#[test]
+fn text_takes_no_more_memory_than_the_tables_of_a_binary() {
+    let shape = |what, bytes| Shape {
+        what,
+        bytes,
+        read: |bytes| module::read_text(bytes, "test").is_ok(),
+        most: module::MAX_TEXT,
+        within: module::MAX_TABLES,
+    };
+    check(vec![
+        shape("text, functions", |n| format!("(module {})", "(func)".repeat(n)).into_bytes()),
+        shape("text, imports", |n| format!("(module {})", r#"(import "" "" (func))"#.repeat(n)).into_bytes()),
+        shape("text, instructions", |n| format!("(module (func {}))", "nop ".repeat(n)).into_bytes()),
+        shape("text, types", |n| format!("(module {})", "(type(func))".repeat(n)).into_bytes()),
+        shape("text, components", |n| format!("(component {})", "(component)".repeat(n)).into_bytes()),
+    ]);
+}
+
+#[test]
+fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
+    let shape = |what, bytes| Shape {
+        what,
+        bytes,
+        read: |bytes| spin::manifest::parse(bytes).is_err(),
+        most: wasmgate::image::layer::MAX_APPLICATION_FILE,
+        within: 32 * MIB,
+    };
+    check(vec![
+        shape("spin.toml, inline tables", |n| format!("a=[{}]", "{a=0},".repeat(n)).into_bytes()),
+        shape("spin.toml, tables", |n| {
+            (0..n).map(|number| format!("[a{number}]\n")).collect::<String>().into_bytes()
+        }),
+        shape("spin.toml, names in names", |n| {
+            (0..n).map(|number| format!("{number}.a.a.a=0\n")).collect::<String>().into_bytes()
+        }),
+        shape("spin.toml, numbers", |n| format!("a=[{}]", "0,".repeat(n)).into_bytes()),
+    ]);
+}
+
+/// A frame whose window has `1 << log` bytes, of one block that is not compressed.
+fn frame(log: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3];
+    let blocks = content.chunks(128 << 10);
+    let last = blocks.len() - 1;
+    for (number, block) in blocks.enumerate() {
+        let header = u32::try_from((block.len() << 3) | usize::from(number == last)).unwrap();
+        bytes.extend(header.to_le_bytes().into_iter().take(3));
+        bytes.extend(block);
+    }
+    bytes
+}
+
+#[test]
+fn a_zstd_layer_takes_no_more_memory_than_its_file_and_the_largest_window() {
+    let content = tar_of(&[("big", &vec![7; 40 << 20])]);
+    let apply = |bytes: &[u8]| {
+        let bounds = UnpackLimits { layer: 512 << 20, file: 128 << 20 };
+        let mut tree = Tree::new(bounds, [], std::sync::Arc::default());
+        let mut result = Ok(String::new());
+        let taken = measure(|| result = tree.apply(bytes, Compression::Zstd)).bytes_max;
+        println!("{} bytes, {taken} in memory", bytes.len());
+        (taken, result)
+    };
+    for log in [17, 23, 25] {
+        let (taken, result) = apply(&frame(log, &content));
+        assert!(result.is_ok(), "{result:?}");
+        assert!(taken < (1 << log) + 2 * MIB, "{taken} with a window of {} bytes", 1 << log);
+    }
+    for log in [26, 27] {
+        let (taken, result) = apply(&frame(log, &content));
+        let said = format!("{:?}", result.unwrap_err());
+        assert!(said.contains("32 MiB") && said.contains("--long"), "{said}");
+        assert!(taken < 2 * MIB, "{taken}");
+    }
+}
