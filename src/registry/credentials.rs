@@ -186,6 +186,9 @@ pub(super) fn docker_name(registry: &str) -> &str {
     if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry }
 }
 
+/// Most registries of one Secret or file, each of which takes ten times its bytes for as long as the Secret is remembered.
+const MOST_LOGINS: usize = 2048;
+
 #[derive(Deserialize)]
 struct ConfigFile {
     #[serde(default)]
@@ -231,6 +234,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, String> {
 
 /// The logins, the most specific first.
 fn logins_of(auths: BTreeMap<String, DockerConfigEntry>) -> Result<Vec<Login>, String> {
+    let count = auths.len();
+    if count > MOST_LOGINS {
+        return Err(format!(
+            "it names {count} registries; at most {MOST_LOGINS} are read, so leave out those that no image is from"
+        ));
+    }
     let mut logins = Vec::new();
     for (key, entry) in auths {
         // `docker login` with a credential store leaves an empty entry behind.
@@ -291,6 +300,16 @@ mod tests {
 
     fn parse(text: &[u8]) -> Result<Vec<Login>, String> {
         Login::from_docker_config(text)
+    }
+
+    #[test]
+    fn a_config_has_no_more_registries_than_are_remembered() {
+        let of = |count: usize| {
+            let auths = (0..count).map(|at| format!(r#""r{at}.test":{{"auth":"YTpi"}}"#));
+            parse(format!(r#"{{"auths":{{{}}}}}"#, auths.collect::<Vec<_>>().join(",")).as_bytes())
+        };
+        assert_eq!(of(MOST_LOGINS).unwrap().len(), MOST_LOGINS);
+        assert!(of(MOST_LOGINS + 1).unwrap_err().contains("names 2049 registries; at most 2048"));
     }
 
     #[test]

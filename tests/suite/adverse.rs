@@ -2,7 +2,7 @@
 //! within what a look-up reserves or is said to take (`docs/operations.md`, "Size"), whether the input is read or refused.
 
 use allocation_counter::measure;
-use wasmgate::image::layer::{Tree, UnpackLimits};
+use wasmgate::image::layer::{MAX_APPLICATION_FILE, Tree, UnpackLimits};
 use wasmgate::image::{archive::Compression, config, manifest, module, spin};
 
 use crate::support::oci::tar_of;
@@ -66,44 +66,54 @@ fn list(before: &str, part: &str, count: usize, after: &str) -> Vec<u8> {
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+const CONFIG: fn(&[u8]) -> bool = |bytes| config::parse(bytes).is_ok();
+const MANIFEST: fn(&[u8]) -> bool = |bytes| manifest::parse(bytes).is_ok();
+const APP: fn(&[u8]) -> bool = |bytes| spin::parse(bytes).is_ok();
+
+fn document(read: fn(&[u8]) -> bool, what: &'static str, bytes: fn(usize) -> Vec<u8>) -> Shape {
+    Shape { what, bytes, read, most: DOCUMENT, within: OF_DOCUMENT }
+}
+
 #[test]
 fn documents_take_no_more_memory_than_is_said() {
-    let of_config = |what, bytes| Shape {
-        what,
-        bytes,
-        read: |bytes| config::parse(bytes).is_ok(),
-        most: DOCUMENT,
-        within: OF_DOCUMENT,
-    };
-    let of_manifest =
-        |what, bytes| Shape { read: |bytes| manifest::parse(bytes).is_ok(), ..of_config(what, bytes) };
-    let of_app = |what, bytes| Shape { read: |bytes| spin::parse(bytes).is_ok(), ..of_config(what, bytes) };
     check(vec![
-        of_config("config, objects in a field that is read leniently", |n| list(r#"{"component":["#, r#"{"":0}"#, n, "]}")),
-        of_config("config, objects in an unknown field", |n| list(r#"{"x":["#, r#"{"":0}"#, n, "]}")),
-        of_config("config, numbers in an unknown field", |n| list(r#"{"x":["#, "0", n, "]}")),
-        of_config("config, lists in an unknown field", |n| list(r#"{"config":{"x":["#, "[0]", n, "]}}")),
-        of_config("config, unknown fields", |n| list("{", r#""#":0"#, n, "}")),
-        of_config("config, labels", |n| list(r#"{"config":{"Labels":{"#, r#""#":"""#, n, "}}}")),
-        of_config("config, words", |n| list(r#"{"config":{"Cmd":["#, r#""""#, n, "]}}")),
-        of_config("config, digests", |n| list(r#"{"rootfs":{"diff_ids":["#, r#""""#, n, "]}}")),
-        of_config("config, one long text", |n| format!(r#"{{"os":"{}"}}"#, "abcd".repeat(n)).into_bytes()),
-        of_config("config, one long label", |n| {
+        document(CONFIG, "config, objects in a field that is read leniently", |n| {
+            list(r#"{"component":["#, r#"{"":0}"#, n, "]}")
+        }),
+        document(CONFIG, "config, objects in an unknown field", |n| list(r#"{"x":["#, r#"{"":0}"#, n, "]}")),
+        document(CONFIG, "config, numbers in an unknown field", |n| list(r#"{"x":["#, "0", n, "]}")),
+        document(CONFIG, "config, lists in an unknown field", |n| {
+            list(r#"{"config":{"x":["#, "[0]", n, "]}}")
+        }),
+        document(CONFIG, "config, unknown fields", |n| list("{", r#""k#":0"#, n, "}")),
+        document(CONFIG, "config, labels", |n| list(r#"{"config":{"Labels":{"#, r#""k#":"""#, n, "}}}")),
+        document(CONFIG, "config, words", |n| list(r#"{"config":{"Cmd":["#, r#""""#, n, "]}}")),
+        document(CONFIG, "config, digests", |n| list(r#"{"rootfs":{"diff_ids":["#, r#""""#, n, "]}}")),
+        document(CONFIG, "config, one long text", |n| {
+            format!(r#"{{"os":"{}"}}"#, "abcd".repeat(n)).into_bytes()
+        }),
+        document(CONFIG, "config, one long label", |n| {
             format!(r#"{{"config":{{"Labels":{{"a":"{}"}}}}}}"#, r"\n\n".repeat(n)).into_bytes()
         }),
-        of_manifest("manifest, objects in an unknown field", |n| {
+        document(MANIFEST, "manifest, objects in an unknown field", |n| {
             let config = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{DIGEST}","size":1}},"x":["#);
             list(&config, r#"{"":0}"#, n, "]}")
         }),
-        of_manifest("manifest, annotations", |n| {
-            let config = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{DIGEST}","size":1}},"annotations":{{"#);
-            list(&config, r#""#":"""#, n, "}}")
+        document(MANIFEST, "manifest, annotations", |n| {
+            let config =
+                format!(r#"{{"schemaVersion":2,"config":{{"digest":"{DIGEST}","size":1}},"annotations":{{"#);
+            list(&config, r#""k#":"""#, n, "}}")
         }),
-        of_app("locked app, objects in an unknown field", |n| {
+        document(APP, "locked app, objects in an unknown field", |n| {
             list(r#"{"spin_lock_version":1,"components":[],"triggers":[],"x":["#, r#"{"":0}"#, n, "]}")
         }),
-        of_app("locked app, lists in lists", |n| {
-            list(r#"{"spin_lock_version":1,"components":[],"triggers":[],"x":["#, r#"[[{"":{"":[0]}}]]"#, n, "]}")
+        document(APP, "locked app, lists in lists", |n| {
+            list(
+                r#"{"spin_lock_version":1,"components":[],"triggers":[],"x":["#,
+                r#"[[{"":{"":[0]}}]]"#,
+                n,
+                "]}",
+            )
         }),
     ]);
 }
@@ -120,7 +130,7 @@ fn number(mut value: usize, into: &mut Vec<u8>) {
 fn section(id: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![id];
     number(content.len(), &mut bytes);
-    [&bytes, content].concat()
+    [bytes.as_slice(), content].concat()
 }
 
 /// A section of so many items.
@@ -207,13 +217,16 @@ fn instantiated(functions: usize, times: usize) -> Vec<u8> {
     of_component(&[instance_type(functions), instances(1), section(4, &inner), each])
 }
 
+fn binary(what: &'static str, bytes: fn(usize) -> Vec<u8>) -> Shape {
+    let read = |bytes: &[u8]| module::read(bytes, "test").is_ok();
+    Shape { what, bytes, read, most: 8 << 20, within: module::MAX_TABLES }
+}
+
 #[test]
 fn a_module_takes_no_more_memory_than_its_tables_may() {
-    let read = |bytes: &[u8]| module::read(bytes, "test").is_ok();
-    let shape = |what, bytes| Shape { what, bytes, read, most: 8 << 20, within: module::MAX_TABLES };
     check(vec![
-        shape("imports", |n| of_module(&[plain(), imports(n)])),
-        shape("exports", |n| {
+        binary("imports", |n| of_module(&[plain(), imports(n)])),
+        binary("exports", |n| {
             let exports = items(7, n, |number, into| {
                 into.push(4);
                 into.extend(name(number));
@@ -221,7 +234,7 @@ fn a_module_takes_no_more_memory_than_its_tables_may() {
             });
             of_module(&[plain(), section(2, &[1, 0, 0, 0, 0]), exports])
         }),
-        shape("types", |n| {
+        binary("types", |n| {
             of_module(&[items(1, n, |number, into| {
                 let kinds = [0x7f, 0x7e, 0x7d, 0x7c];
                 into.extend([0x60, 6]);
@@ -229,15 +242,17 @@ fn a_module_takes_no_more_memory_than_its_tables_may() {
                 into.extend([1, kinds[(number >> 12) & 3]]);
             })])
         }),
-        shape("types, all of them alike", |n| of_module(&[items(1, n, |_, into| into.extend([0x60, 0, 0]))])),
-        shape("types in groups of their own", |n| {
+        binary("types, all of them alike", |n| {
+            of_module(&[items(1, n, |_, into| into.extend([0x60, 0, 0]))])
+        }),
+        binary("types in groups of their own", |n| {
             of_module(&[items(1, n, |_, into| into.extend([0x4e, 2, 0x60, 0, 0, 0x60, 0, 0]))])
         }),
-        shape("functions", |n| {
+        binary("functions", |n| {
             let bodies = items(10, n, |_, into| into.extend([2, 0, 0x0b]));
             of_module(&[plain(), items(3, n, |_, into| into.push(0)), bodies])
         }),
-        shape("functions in segments", |n| {
+        binary("functions in segments", |n| {
             let segment = |from: usize, into: &mut Vec<u8>| {
                 into.extend([3, 0]);
                 number(10, into);
@@ -247,20 +262,26 @@ fn a_module_takes_no_more_memory_than_its_tables_may() {
             let bodies = items(10, n, |_, into| into.extend([2, 0, 0x0b]));
             of_module(&[plain(), items(3, n, |_, into| into.push(0)), elements, bodies])
         }),
-        shape("globals", |n| of_module(&[items(6, n, |_, into| into.extend([0x7f, 0, 0x41, 0, 0x0b]))])),
-        shape("tags", |n| of_module(&[plain(), items(13, n, |_, into| into.extend([0, 0]))])),
-        shape("tables", |n| of_module(&[items(4, n, |_, into| into.extend([0x70, 0, 0]))])),
-        shape("nested modules of a thousand imports", |n| {
+        binary("globals", |n| of_module(&[items(6, n, |_, into| into.extend([0x7f, 0, 0x41, 0, 0x0b]))])),
+        binary("tags", |n| of_module(&[plain(), items(13, n, |_, into| into.extend([0, 0]))])),
+        binary("tables", |n| of_module(&[items(4, n, |_, into| into.extend([0x70, 0, 0]))])),
+    ]);
+}
+
+#[test]
+fn a_component_takes_no_more_memory_than_its_tables_may() {
+    check(vec![
+        binary("nested modules of a thousand imports", |n| {
             let nested = section(1, &of_module(&[plain(), imports(1000)]));
             of_component(&vec![nested; n.div_ceil(1000)])
         }),
-        shape("nested modules", |n| of_component(&vec![section(1, MODULE); n])),
-        shape("nested components", |n| {
+        binary("nested modules", |n| of_component(&vec![section(1, MODULE); n])),
+        binary("nested components", |n| {
             let inner = section(4, &of_component(&vec![section(4, COMPONENT); 500]));
             of_component(&vec![inner; n.div_ceil(500)])
         }),
-        shape("types of a component", |n| of_component(&[items(7, n, |_, into| into.push(0x7f))])),
-        shape("fields of types", |n| {
+        binary("types of a component", |n| of_component(&[items(7, n, |_, into| into.push(0x7f))])),
+        binary("fields of types", |n| {
             of_component(&[items(7, n.div_ceil(100), |_, into| {
                 into.extend([0x72, 100]);
                 for field in 0..100 {
@@ -270,8 +291,8 @@ fn a_module_takes_no_more_memory_than_its_tables_may() {
                 }
             })])
         }),
-        shape("an instance type", |n| of_component(&[instance_type(n)])),
-        shape("an instance type of 200 functions, imported", |n| {
+        binary("an instance type", |n| of_component(&[instance_type(n)])),
+        binary("an instance type of 200 functions, imported", |n| {
             let imports =
                 items(10, n, |number, into| {
                     into.extend([0, 5, b'i']);
@@ -287,7 +308,7 @@ fn a_module_takes_no_more_memory_than_its_tables_may() {
 
 #[test]
 fn text_takes_no_more_memory_than_the_tables_of_a_binary() {
-    let shape = |what, bytes| Shape {
+    let shape = |what: &'static str, bytes: fn(usize) -> Vec<u8>| Shape {
         what,
         bytes,
         read: |bytes| module::read_text(bytes, "test").is_ok(),
@@ -305,12 +326,13 @@ fn text_takes_no_more_memory_than_the_tables_of_a_binary() {
 
 #[test]
 fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
-    let shape = |what, bytes| Shape {
+    // None of them is an application.
+    let shape = |what: &'static str, bytes: fn(usize) -> Vec<u8>| Shape {
         what,
         bytes,
         read: |bytes| spin::manifest::parse(bytes).is_err(),
-        most: wasmgate::image::layer::MAX_APPLICATION_FILE,
-        within: 32 * MIB,
+        most: MAX_APPLICATION_FILE,
+        within: 16 * MIB,
     };
     check(vec![
         shape("spin.toml, inline tables", |n| format!("a=[{}]", "{a=0},".repeat(n)).into_bytes()),

@@ -115,7 +115,7 @@ fn documents() -> Vec<Growth> {
             what: "manifest, members that no reader knows",
             bytes: |n| manifest_of(&layer(), &format!(",{}", list(n, r#""x#":[{"a":[1,2]},"text"]"#))),
             read,
-            few: 500,
+            few: 250,
         },
         Growth {
             what: "index, entries",
@@ -152,7 +152,7 @@ fn documents() -> Vec<Growth> {
                 .into_bytes()
             },
             read: |bytes| config::parse(bytes).is_ok(),
-            few: 500,
+            few: 400,
         },
     ]
 }

@@ -14,7 +14,7 @@ use super::super::{ModuleFacts, module};
 use super::{Content, MAX_FILE_MODULES, Tree};
 
 /// Most bytes of an application's manifest; those of Spin have a few kilobytes. A byte becomes three hundred in memory.
-pub const MAX_APPLICATION_FILE: usize = 64 << 10;
+pub const MAX_APPLICATION_FILE: usize = 32 << 10;
 /// Most manifests whose text is kept.
 const MAX_APPLICATION_FILES: usize = 16;
 /// Number of bytes that are enough to classify a file.
