@@ -10,7 +10,7 @@ pub mod path;
 pub mod required;
 
 pub use crate::image::host::{self, HostPattern, WrittenHost};
-pub use effective::assess;
+pub use effective::{Siblings, assess};
 pub use name::{Capability, Parameter};
 
 use std::collections::BTreeMap;

@@ -325,6 +325,12 @@ pub struct SpinApp {
     /// What the shim connects to for the messages of its triggers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<SpinListener>,
+    /// `/runtime-config.toml` of the image; `None` if it has none, or one whose text was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_config: Option<RuntimeConfig>,
+    /// Its files `.env` that were read, in whatever folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dotenv: Vec<DotEnv>,
 }
 
 /// Everything that is known about one image. Immutable, because it is keyed by its digest.
@@ -473,3 +479,4 @@ pub use interpreter::{Interpreter, InterpreterKind};
 pub use outbound::OutboundHost;
 pub use program::program;
 pub use shape::Shape;
+pub use spin::{DotEnv, RuntimeConfig};

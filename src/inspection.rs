@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, PodSpec, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, KeyToPath, PodSpec, Volume, VolumeMount, VolumeProjection,
+};
 use serde::Serialize;
 
 use crate::image::entry::{KUBELET_MOUNTS, TOKEN_FOLDER};
@@ -12,7 +14,7 @@ use crate::image::mounts::{Links, Mount};
 use crate::image::names::is_worker;
 use crate::image::{ImageFacts, Program};
 use crate::lookup;
-use crate::workload::{ContainerSpec, Role, may_have_token, may_hold_links, volumes_of_one_container};
+use crate::workload::{ContainerSpec, Role, may_have_token, may_hold_links, volumes_by_one_container};
 
 /// All images of one workload, in the order of [`crate::workload::Workload::images`].
 #[derive(Debug, Clone, Default)]
@@ -128,15 +130,19 @@ impl Container {
 pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: bool) -> Vec<Mount<'a>> {
     let volumes: BTreeMap<&str, &Volume> =
         spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect();
-    let own = volumes_of_one_container(spec);
+    let own = volumes_by_one_container(spec);
     // What a container has written itself it could do without another program: where one may be started so, all is handed over.
-    let holds = |name: &str| match volumes.get(name) {
-        Some(volume) if !may_hold_links(volume) => (Links::None, may_hold_worker(volume)),
-        Some(_) if own.contains(name) => (Links::Below, false),
-        Some(_) | None => (Links::Anywhere, true),
+    let holds = |mount: &VolumeMount| match volumes.get(mount.name.as_str()) {
+        Some(volume) if !may_hold_links(volume) => (Links::None, may_hold_worker(volume, mount)),
+        Some(_) => match own.get(mount.name.as_str()) {
+            Some(true) => (Links::Below, false),
+            Some(false) => (Links::Anywhere, false),
+            None => (Links::Anywhere, true),
+        },
+        None => (Links::Anywhere, true),
     };
     let written = container.mounts.iter().map(|mount| {
-        let (links, workers) = holds(&mount.name);
+        let (links, workers) = holds(mount);
         Mount { path: &mount.mount_path, links, workers }
     });
     let devices = container.devices.iter().map(|device| Mount::from(device.device_path.as_str()));
@@ -149,10 +155,33 @@ pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: b
 /// Most files of a volume whose names are looked at.
 const MAX_NAMES: usize = 64;
 
-/// Whether a volume that the kubelet writes may hold a file that is named like a worker.
-fn may_hold_worker(volume: &Volume) -> bool {
+/// Whether what is mounted of a volume that the kubelet writes may hold a file that is named like a worker. A part that is one file
+/// has the name of its mount.
+fn may_hold_worker(volume: &Volume, mount: &VolumeMount) -> bool {
+    let part = match (&mount.sub_path, &mount.sub_path_expr) {
+        (None, None) => "",
+        (Some(part), _)
+            if part.split('/').all(|name| !name.is_empty() && name != "." && !name.starts_with("..")) =>
+        {
+            part
+        }
+        // The folder in which the kubelet has all files (`kubernetes:pkg/volume/util/atomic_writer.go`), or any.
+        _ => return file_names(volume).next().is_some(),
+    };
     let mut names = file_names(volume).take(MAX_NAMES + 1).enumerate();
-    names.any(|(number, name)| number == MAX_NAMES || name.is_none_or(is_worker))
+    names.any(|(number, name)| {
+        number == MAX_NAMES || in_part(name, part).is_some_and(|left| left.is_none_or(is_worker))
+    })
+}
+
+/// The name of a file within a part of its volume; `None` if it is not in a folder of that name. A file of which the pod does not
+/// say the name is no folder's: keys have no `/` (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`,
+/// `IsConfigMapKey`).
+fn in_part<'n>(name: Option<&'n str>, part: &str) -> Option<Option<&'n str>> {
+    if part.is_empty() {
+        return Some(name);
+    }
+    name?.strip_prefix(part)?.strip_prefix('/').map(Some)
 }
 
 /// The paths of the files in a volume that the kubelet writes; `None` for those whose names the pod does not say.
@@ -208,5 +237,78 @@ impl Inspection {
     /// Whether any container starts a Wasm program; an image volume starts nothing.
     pub fn has_wasm(&self) -> bool {
         self.containers.iter().any(|c| c.role != Role::ImageVolume && c.class() == ProgramClass::Wasm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Whether each mount of the first container of a pod may bring a worker.
+    fn bringing(volumes: &Value, containers: &Value) -> Vec<bool> {
+        let spec: PodSpec = serde_json::from_value(json!({
+            "automountServiceAccountToken": false, "volumes": volumes, "containers": containers,
+        }))
+        .unwrap();
+        let first = ContainerSpec::from(&spec.containers[0]);
+        let mounts = mounts(&spec, &first, false);
+        mounts.iter().take(first.mounts.len()).map(|mount| mount.workers).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_volume_of_the_kubelet_brings_the_files_in_it_and_no_other() {
+        let plain = json!({"configMap": {"name": "c"}});
+        let named =
+            |path: &str| json!({"secret": {"secretName": "s", "items": [{"key": "k", "path": path}]}});
+        for (volume, part, brings) in [
+            (plain.clone(), None, true),
+            (plain.clone(), Some("app.toml"), false),
+            (plain.clone(), Some("app.js"), false),
+            (plain.clone(), Some("a/b"), false),
+            // All keys are files of this folder of the kubelet.
+            (plain.clone(), Some("..data"), true),
+            (plain.clone(), Some("./"), true),
+            (plain.clone(), Some("a/."), true),
+            (named("a/x.js"), None, true),
+            (named("a/x.js"), Some("a"), true),
+            (named("a/x.js"), Some("a/x.js"), false),
+            (named("a/x.js"), Some("b"), false),
+            (named("public/x.js"), None, false),
+            (named("public/x.js"), Some("public"), true),
+            (named("a/x.toml"), Some("a"), false),
+            (named("a/x.toml"), Some("..data"), true),
+        ] {
+            let mut whole = json!({"name": "v"});
+            whole.as_object_mut().unwrap().extend(volume.as_object().unwrap().clone());
+            let mut mount = json!({"name": "v", "mountPath": "/etc/app"});
+            if let Some(part) = part {
+                mount["subPath"] = json!(part);
+            }
+            let found = bringing(&json!([whole]), &json!([{"name": "a", "volumeMounts": [mount.clone()]}]));
+            assert_eq!(found, [brings], "{volume} {part:?}");
+            mount.as_object_mut().unwrap().remove("subPath");
+            mount["subPathExpr"] = json!("$(NAME)");
+            let found = bringing(&json!([whole]), &json!([{"name": "a", "volumeMounts": [mount]}]));
+            assert_eq!(found, [true], "{volume} of an expression");
+        }
+    }
+
+    #[test]
+    fn an_empty_volume_brings_what_other_containers_write_however_often_one_mounts_it() {
+        let volumes = json!([{"name": "v", "emptyDir": {}}]);
+        let at = |path: &str| json!({"name": "v", "mountPath": path});
+        let twice = json!({"name": "a", "volumeMounts": [at("/x"), at("/y")]});
+        let part = json!({"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/x", "subPath": "p"}]});
+        let other = json!({"name": "b", "volumeMounts": [at("/z")]});
+        assert_eq!(bringing(&volumes, &json!([twice])), [false, false]);
+        assert_eq!(bringing(&volumes, &json!([twice, {"name": "b"}])), [false, false]);
+        assert_eq!(bringing(&volumes, &json!([part])), [false]);
+        assert_eq!(bringing(&volumes, &json!([twice, other])), [true, true]);
+        assert_eq!(
+            bringing(&json!([{"name": "v", "hostPath": {"path": "/x"}}]), &json!([twice])),
+            [true, true]
+        );
     }
 }

@@ -103,6 +103,19 @@ pub struct Profile {
     /// program which opens files cannot reach the process that runs it. No published shim does.
     #[serde(default)]
     pub hides_host_process: bool,
+    /// Whether this build of the Spin shim holds its clients of Redis, MySQL, MQTT, PostgreSQL and `fermyon:spin/http` to
+    /// `allowed_outbound_hosts`: they connect to no host, port or Unix socket, and follow no redirect to one, that the list
+    /// does not name. That of Spin 3.6.3 does not ([`spin`]). Other families have no such list.
+    #[serde(default)]
+    pub checks_hosts: bool,
+    /// Whether this build of the Spin shim confines the SQL of a component to its database: no `ATTACH DATABASE`, no
+    /// `VACUUM INTO` and no `fts3_tokenizer`. No published shim does. Other families run no SQL.
+    #[serde(default)]
+    pub confines_sqlite: bool,
+    /// Variables that the Spin shim's own process has on the nodes of the cluster beside those that every node may have; a `*`
+    /// at the end stands for any rest. An application may ask for them by their names, so that each counts as a secret.
+    #[serde(default)]
+    pub shim_variables: BTreeSet<String>,
     /// Requirements that are ANDed into every term of the required node affinity.
     #[serde(default)]
     pub node_affinity: Vec<NodeSelectorRequirement>,
@@ -220,6 +233,9 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         runs: runs.iter().copied().collect(),
         ambient,
         hides_host_process: false,
+        checks_hosts: false,
+        confines_sqlite: false,
+        shim_variables: BTreeSet::new(),
         // Every Wasm shim runs on Linux. Labels of a provisioner belong in the configuration, where a person knows
         // them.
         node_affinity: vec![NodeSelectorRequirement {

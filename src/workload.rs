@@ -9,7 +9,7 @@ mod path;
 pub mod read;
 mod spin_app;
 
-pub use container::{ContainerSpec, may_have_token, may_hold_links, volumes_of_one_container};
+pub use container::{ContainerSpec, may_have_token, may_hold_links, volumes_by_one_container};
 pub use error::Error;
 pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, template_field, unchanged_ephemeral};

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::EnvFromSource;
 
-use crate::image::entry::{Start, Variable, is_expanded};
+use crate::image::entry::{Sharer, Start, Variable, is_expanded};
 use crate::image::mounts::Mount;
 use crate::image::names::SPIN_RETAINED;
 use crate::image::{ImageFacts, Packaging, Program, program};
@@ -31,7 +31,10 @@ pub(super) fn started(
         annotations: Some(&workload.annotations),
         path: spec.variable("PATH"),
         retained: spec.variable(SPIN_RETAINED),
-        shares_memory: workload.spec.host_ipc == Some(true) || has_others(workload),
+        shares_memory: match workload.spec.host_ipc {
+            Some(true) => Some(Sharer::Node),
+            _ => has_others(workload).then_some(Sharer::Pod),
+        },
     };
     let program = match family {
         Some(family) => family.start(facts, &start),

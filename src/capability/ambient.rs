@@ -18,9 +18,9 @@ use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
 use crate::image::{ImageKind, Program, SpinComponent};
 use crate::runtime::spin::handed;
-use crate::runtime::{Family, Handover};
+use crate::runtime::{Family, Files, Handover};
 
-pub(super) use host::RuntimeHost;
+pub(super) use host::{Neighbours, RuntimeHost};
 pub(super) use plug_ins::{of_resolver, plug_ins};
 pub use resolution::REDIRECTED;
 use resolution::resolved;
@@ -79,6 +79,24 @@ impl<'a> RuntimeHost<'a> {
         self.handover() != Handover::SpinManifest
     }
 
+    /// Whether a program that opens files is handed the folder of this one, to write in it.
+    pub fn hands_over_file(&self, file: &str) -> bool {
+        let given = match self.handover() {
+            Handover::Only(given) => given,
+            // What Spin opens for a component is read-only.
+            Handover::SpinManifest | Handover::SpinLayer => return false,
+            Handover::Everything => return true,
+        };
+        match given.files {
+            Files::None => false,
+            Files::Root => true,
+            Files::WorkingDirectory => match self.leads(self.working_directory()) {
+                Leads::To(folder) => super::path::covers(&folder, file),
+                Leads::Anywhere => true,
+            },
+        }
+    }
+
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
         let handed = match (self.handover(), unit.component) {
@@ -128,7 +146,12 @@ impl<'a> RuntimeHost<'a> {
 
     /// What comes with what the program can really do, by way of the runtime's own process.
     pub fn beyond(&self, effective: &[Entry]) -> Vec<Entry> {
-        if self.handover() == Handover::SpinManifest { spin::beyond(self, effective) } else { Vec::new() }
+        let found = if self.handover() == Handover::SpinManifest {
+            spin::beyond(self, effective)
+        } else {
+            Vec::new()
+        };
+        found.into_iter().map(|entry| resolved(self, entry)).collect()
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

@@ -1,8 +1,9 @@
 //! What a program can really do: what it can call and is handed.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::ambient::{RuntimeHost, of_resolver, plug_ins};
+use super::ambient::{Neighbours, RuntimeHost, of_resolver, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -13,12 +14,87 @@ use crate::workload::{Role, Workload};
 /// The lists of one container under a runtime; `None` for a runtime that no profile describes, which is assumed to hand
 /// over everything. Empty if no Wasm is started: for Linux programs, image volumes, and images that could not be read,
 /// which have a rule of their own.
+///
+/// What the other containers of the pod start is not looked at, so that each of them may write whatever its user may: see
+/// [`Siblings::assess`].
 pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profile>) -> Capabilities {
+    assessed(workload, container, profile, None)
+}
+
+/// The containers of one pod, of which one may change what another reaches.
+#[derive(Debug)]
+pub struct Siblings<'a> {
+    workload: &'a Workload,
+    profile: Option<&'a Profile>,
+    by_place: BTreeMap<(Role, usize), Sibling<'a>>,
+}
+
+/// One of them, and whether its program may write into the file of the pod's hosts: found out when it is first asked for.
+#[derive(Debug)]
+struct Sibling<'a> {
+    container: &'a Container,
+    writes: OnceCell<bool>,
+}
+
+impl<'a> Siblings<'a> {
+    /// All containers of a pod under one runtime, as [`assess`] takes it.
+    pub fn new(workload: &'a Workload, containers: &'a [Container], profile: Option<&'a Profile>) -> Self {
+        let sibling = |container: &'a Container| {
+            ((container.role, container.index), Sibling { container, writes: OnceCell::new() })
+        };
+        Self { workload, profile, by_place: containers.iter().map(sibling).collect() }
+    }
+
+    /// The lists of one of the containers, by what the others can do.
+    pub fn assess(&self, container: &Container) -> Capabilities {
+        assessed(self.workload, container, self.profile, Some(self))
+    }
+}
+
+impl Neighbours for Siblings<'_> {
+    fn may_write_hosts(&self, place: (Role, usize)) -> bool {
+        let Some(sibling) = self.by_place.get(&place) else { return true };
+        *sibling.writes.get_or_init(|| match sibling.container.known() {
+            Some((facts, program @ Program::Wasm { .. })) => {
+                // Its own hosts do not matter here, so that nobody looks at its siblings in turn.
+                let known = (facts, program);
+                let host = RuntimeHost::new(self.workload, sibling.container, known, self.profile);
+                opens(&host, facts, program, HOSTS)
+            }
+            _ => true,
+        })
+    }
+}
+
+/// The file in which the kubelet writes the hosts of the pod, and that all its containers share.
+const HOSTS: &str = "/etc/hosts";
+
+/// Whether a Wasm program may open a file of the container, or leave its sandbox.
+fn opens(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program, file: &str) -> bool {
+    let all = wasm(host, facts, program);
+    let leaves = |entry: &Entry| {
+        matches!(
+            entry.capability,
+            Capability::NativeExec | Capability::NativePlugin | Capability::UnknownImport
+        )
+    };
+    let opener = |entry: &Entry| entry.capability == Capability::Fs && entry.opens;
+    all.effective.iter().any(leaves) || (host.hands_over_file(file) && all.requires.iter().any(opener))
+}
+
+fn assessed(
+    workload: &Workload,
+    container: &Container,
+    profile: Option<&Profile>,
+    siblings: Option<&Siblings<'_>>,
+) -> Capabilities {
     let Some((facts, program)) = container.known() else { return Capabilities::default() };
     if container.role == Role::ImageVolume {
         return Capabilities::default();
     }
     let host = RuntimeHost::new(workload, container, (facts, program), profile);
+    let siblings = siblings.map(|siblings| siblings as &dyn Neighbours);
+    let host = RuntimeHost { siblings, ..host };
     match program {
         Program::Linux => Capabilities::default(),
         Program::Native { source, magic } => native(&host, source, magic),

@@ -13,7 +13,7 @@ use crate::audit::OWN_LABELS;
 use crate::image::reference::Reference;
 use crate::lookup::LookupOptions;
 use crate::quantity::{Quantity, WrittenQuantity};
-use crate::runtime::{Profile, Sizing};
+use crate::runtime::{Family, Profile, Sizing};
 
 /// Problems of a configuration, in the order of its checks.
 #[derive(Debug, Default)]
@@ -174,6 +174,31 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
         problems.take(tolerated(&format!("{field}.tolerations[{index}]"), toleration));
     }
     sizing(&format!("{field}.sizing"), &profile.sizing, problems);
+    of_spin(field, profile, problems);
+}
+
+/// What a profile says of the Spin shim alone would be believed of no other.
+fn of_spin(field: &str, profile: &Profile, problems: &mut Problems) {
+    let names: Vec<&str> = profile.shim_variables.iter().map(String::as_str).collect();
+    let said = [
+        ("checksHosts", profile.checks_hosts, "true".to_string()),
+        ("confinesSqlite", profile.confines_sqlite, "true".to_string()),
+        ("shimVariables", !names.is_empty(), names.join(", ")),
+    ];
+    let others = said.into_iter().filter(|(_, is_said, _)| *is_said && profile.ambient != Family::Spin);
+    for (name, _, value) in others {
+        let message = "it says something of the Spin shim: leave it out, or write `ambient: spin`";
+        problems.add(wrong(&format!("{field}.{name}"), &value, message));
+    }
+    // A `*` alone would make a secret of every variable, and one in the middle would stand for itself.
+    let is_pattern = |name: &&&str| {
+        let start = name.strip_suffix('*').unwrap_or(name);
+        !start.is_empty() && !start.contains(['*', '='])
+    };
+    for name in names.iter().filter(|name| !is_pattern(name)) {
+        let message = "write the name of a variable, with a `*` at its end for any rest, such as `ACME_*`";
+        problems.add(wrong(&format!("{field}.shimVariables"), name, message));
+    }
 }
 
 fn node_requirement(field: &str, requirement: &NodeSelectorRequirement) -> Result<(), Error> {
@@ -316,6 +341,21 @@ mod tests {
         ] {
             let said = profile(&fields);
             assert!(said.contains(expected), "{fields}: {said}");
+        }
+        for name in ["*", "", "A*B", "A=B"] {
+            let said = profile(&format!("runtimeClass: a, shimVariables: ['{name}']"));
+            assert!(said.contains(&format!("shimVariables` cannot be `{name}`")), "{name}: {said}");
+        }
+        assert_eq!(profile("runtimeClass: a, shimVariables: [A, B_*]"), "");
+        for name in ["checksHosts", "confinesSqlite"] {
+            assert_eq!(profile(&format!("runtimeClass: a, {name}: true")), "");
+            let other = problem(&format!(
+                "runtimes: {{placement: {{}}, profiles: [{{name: a, runtimeClass: a, runs: [module], ambient: youki-wasmtime, {name}: true}}]}}"
+            ));
+            assert!(
+                other.contains(&format!("{name}` cannot be `true`: it says something of the Spin shim")),
+                "{other}"
+            );
         }
         assert_eq!(profile(&affinity("operator: NotIn, values: [a]")), "");
         assert_eq!(profile("runtimeClass: wasm.example.com, sizing: {memoryRequest: 32Mi}"), "");

@@ -57,9 +57,17 @@ pub struct Start<'a> {
     pub path: Variable<'a>,
     /// [`super::names::SPIN_RETAINED`], which makes the Spin shim narrow an application.
     pub retained: Variable<'a>,
-    /// Whether others than the container may write to the shared memory of its pod, in
-    /// [`super::mounts::SHARED_MEMORY`].
-    pub shares_memory: bool,
+    /// Who else than the container may write to the shared memory of its pod, in [`super::mounts::SHARED_MEMORY`].
+    pub shares_memory: Option<Sharer>,
+}
+
+/// Who shares the memory of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharer {
+    /// Other containers of its pod.
+    Pod,
+    /// All processes of the node.
+    Node,
 }
 
 /// An image as a container of a pod sees it: its files, and the mounts over them. Built once, so that no query takes

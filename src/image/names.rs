@@ -26,7 +26,7 @@ pub const SHELL: &str = "/bin/sh";
 pub(crate) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
 
 /// Files from which Spin takes variables, in whatever folder it starts (`spin:crates/variables-env/src/lib.rs`).
-pub(super) const VARIABLES_FILE: &str = ".env";
+pub(crate) const VARIABLES_FILE: &str = ".env";
 
 /// Whether a file is named like Wasm.
 pub(super) fn is_wasm_name(name: &str) -> bool {

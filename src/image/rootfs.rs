@@ -5,7 +5,7 @@ use super::archive::Fault;
 use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::short;
-use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
+use super::names::{PLUGIN, RUNTIME_CONFIG, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, VARIABLES_FILE, WWS_TOML};
 use super::spin::{self, MAX_USES, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
@@ -64,7 +64,14 @@ impl ImageFacts {
     /// Assigns every module of the application to its components; marks an unusable manifest as such.
     fn read_spin_toml(&mut self, tree: &Tree) {
         let Some(text) = tree.manifest(SPIN_TOML) else { return };
-        let read = manifest::parse(text).map_err(|malformed| malformed.0).and_then(|app| self.attribute(app));
+        let beside = |app: SpinApp| {
+            let config = tree.manifest_at(RUNTIME_CONFIG);
+            let config = config.map(|(path, text)| spin::runtime_config_of(path, text));
+            let variables = tree.texts_called(VARIABLES_FILE);
+            let dotenv = variables.filter_map(|(path, text)| spin::dotenv_of(path, text)).collect();
+            self.attribute(SpinApp { runtime_config: config, dotenv, ..app })
+        };
+        let read = manifest::parse(text).map_err(|malformed| malformed.0).and_then(beside);
         let message = match read {
             Ok(app) => {
                 self.spin = Some(app);

@@ -9,10 +9,15 @@ use super::outbound::OutboundHost;
 use super::{Digest, ModuleFacts, SpinApp, SpinComponent, json};
 
 mod at;
+pub(crate) mod dotenv;
 mod listeners;
 pub mod manifest;
 mod owned;
+mod runtime_config;
 mod variables;
+
+pub use dotenv::DotEnv;
+pub use runtime_config::{Backend, Provider, RuntimeConfig};
 
 use at::At;
 use listeners::Listeners;
@@ -39,6 +44,16 @@ const MAX_COMPONENTS: usize = MAX_USES;
 /// the shim knows five.
 const MAX_TRIGGER_TYPES: usize = 16;
 const MAX_TRIGGER_TYPE: usize = 64;
+
+/// Reads `/runtime-config.toml` of an image; its path is the one behind the links.
+pub fn runtime_config_of(path: &str, bytes: &[u8]) -> RuntimeConfig {
+    runtime_config::parse(path, bytes)
+}
+
+/// Reads a file `.env` of an image; `None` if it is too long, no text, or has too many names.
+pub fn dotenv_of(path: &str, bytes: &[u8]) -> Option<DotEnv> {
+    dotenv::parse(path, bytes)
+}
 
 /// Reads a locked app.
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
@@ -67,7 +82,7 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let name = root.get("metadata")?.map(|metadata| metadata.get("name")).transpose()?.flatten();
     let name = name.map(|name| name.text()).transpose()?.unwrap_or_default();
     let listeners = listeners.checked(handed(&components))?;
-    Ok(SpinApp { name, triggers, components, listeners })
+    Ok(SpinApp { name, triggers, components, listeners, ..SpinApp::default() })
 }
 
 /// What all triggers of a type have in common: `metadata.triggers`, and `metadata.trigger` of older apps

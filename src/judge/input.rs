@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::capability::{self, Capabilities, Entry};
+use crate::capability::{Capabilities, Entry, Siblings};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
@@ -62,8 +62,10 @@ pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
     let profile = class.and_then(|name| case.cluster.profile_of(case.runtimes, name));
     let mut grants = Vec::new();
+    let all = &case.inspection.containers;
+    let siblings = Siblings::new(case.workload, all, profile);
     let containers =
-        case.inspection.containers.iter().map(|c| container_facts(case, profile, c, &mut grants)).collect();
+        all.iter().map(|c| container_facts(case, (profile, &siblings), c, &mut grants)).collect();
     PolicyInput {
         api_version: API_VERSION,
         request: case.request,
@@ -151,11 +153,11 @@ fn runtime_facts<'a>(
 
 fn container_facts<'a>(
     case: &InputParts<'a>,
-    profile: Option<&Profile>,
+    (profile, siblings): (Option<&Profile>, &Siblings<'_>),
     container: &'a Container,
     grants: &mut Vec<Arc<WasiGrant>>,
 ) -> ContainerFacts<'a> {
-    let (capabilities, effective) = covered(case, profile, container, grants);
+    let (capabilities, effective) = covered(case, siblings, container, grants);
     let spec = Spec::of(case.workload, container);
     let known = container.known();
     let (kind, packaging, reason, native) = summarise(container);
@@ -194,7 +196,7 @@ fn container_facts<'a>(
 /// are added to those of the document.
 fn covered(
     case: &InputParts<'_>,
-    profile: Option<&Profile>,
+    siblings: &Siblings<'_>,
     container: &Container,
     grants: &mut Vec<Arc<WasiGrant>>,
 ) -> (Capabilities, Vec<Effective>) {
@@ -207,7 +209,7 @@ fn covered(
         image: &container.image,
     };
     let matching = case.grants.matching(&subject, case.now);
-    let mut capabilities = capability::assess(case.workload, container, profile);
+    let mut capabilities = siblings.assess(container);
     cover::cover(&mut capabilities.effective, &matching);
     cover::cover(&mut capabilities.ambient, &matching);
     for grant in matching {

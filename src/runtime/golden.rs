@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::Family;
 use super::answers::NativeWay;
 use super::choice::Choice;
+use super::handover::{Files, Handover, Variables};
 use super::start_undescribed;
-use crate::image::entry::{Start, Variable, View};
+use crate::image::entry::{Sharer, Start, Variable, View};
 use crate::image::module::machine_code;
 use crate::image::mounts::{Links, Mount};
 use crate::image::names::{EVERY_PATH, is_of_plug_ins, is_of_resolver};
@@ -105,7 +106,7 @@ fn spin_files(shape: Shape, files: &str) -> ImageFacts {
         name: "shop".into(),
         triggers: ["http".into()].into(),
         components: vec![component],
-        listeners: Vec::new(),
+        ..SpinApp::default()
     });
     for module in image.modules.iter_mut().filter(|module| module.source == "/web.wasm") {
         module.component = Some("web".into());
@@ -142,6 +143,8 @@ fn started(family: Family, image: &ImageFacts, start: &Start<'_>) -> String {
 
 struct Row {
     why: &'static str,
+    /// Where the code is that the row follows.
+    sources: &'static [&'static str],
     image: ImageFacts,
     command: &'static str,
     working_dir: &'static str,
@@ -150,8 +153,31 @@ struct Row {
     starts: [&'static str; 6],
 }
 
-fn row(why: &'static str, image: ImageFacts, command: &'static str, starts: [&'static str; 6]) -> Row {
-    Row { why, image, command, working_dir: "/", mount: "/elsewhere", starts }
+/// How runwasi's shims tell a native program, and how they look for a file and for the function to start.
+const EXECUTOR: &str = "runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs";
+const PATHS: &str = "runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs";
+const ENTRY: &str = "runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs";
+/// When they start layers.
+const INSTANCE: &str = "runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs";
+/// `find_executable`.
+const CRUN: &str = "crun:src/libcrun/utils.c";
+const YOUKI: &str = "youki:crates/youki/src/workload/wasmtime.rs";
+/// What youki starts where no annotation reaches it.
+const YOUKI_DEFAULT: &str = "youki:crates/libcontainer/src/workload/default.rs";
+const SPIN: &str = "containerd-shim-spin:containerd-shim-spin/src/source.rs";
+const SLIGHT: &str = "containerd-wasm-shims:containerd-shim-slight/src/engine.rs";
+/// What the kubelet makes of a variable in a command, and what the node mounts over the image.
+const EXPANSION: &str = "kubernetes:third_party/forked/golang/expansion/expand.go";
+const MOUNTS: &str = "containerd:internal/cri/opts/spec_linux_opts.go";
+
+fn row(
+    why: &'static str,
+    sources: &'static [&'static str],
+    image: ImageFacts,
+    command: &'static str,
+    starts: [&'static str; 6],
+) -> Row {
+    Row { why, sources, image, command, working_dir: "/", mount: "/elsewhere", starts }
 }
 
 fn scratch(files: &str) -> ImageFacts {
@@ -167,56 +193,81 @@ fn paths() -> Vec<Row> {
     let everywhere =
         |program: &'static str, spin: &'static str| [program, program, spin, program, program, program];
     vec![
-        row("a whole path", scratch("/app.wasm"), "/app.wasm", everywhere("/app.wasm", "/app.wasm+")),
+        row(
+            "a whole path",
+            &[PATHS, CRUN, YOUKI],
+            scratch("/app.wasm"),
+            "/app.wasm",
+            everywhere("/app.wasm", "/app.wasm+"),
+        ),
         row(
             "a function after `#`, which crun and youki do not know",
+            &[ENTRY, CRUN, YOUKI],
             scratch("/app.wasm"),
             "/app.wasm#main",
             ["/app.wasm", "/app.wasm", "/app.wasm+", "?", "?", "/app.wasm"],
         ),
-        row("an ordinary program", linux("/bin/sh!"), "/bin/sh", ["linux"; 6]),
-        row("an ordinary program that is not there", linux("/bin/sh!"), "/bin/ls", ["?"; 6]),
+        row("an ordinary program", &[EXECUTOR], linux("/bin/sh!"), "/bin/sh", ["linux"; 6]),
+        row(
+            "an ordinary program that is not there",
+            &[EXECUTOR, CRUN],
+            linux("/bin/sh!"),
+            "/bin/ls",
+            ["?"; 6],
+        ),
         row(
             "a native program in an image that is packed as Wasm",
+            &[EXECUTOR],
             scratch("/app.wasm /bin/sh!"),
             "/bin/sh",
             ["native /bin/sh"; 6],
         ),
         row(
             "a module beside the one that slight starts whatever the command names",
+            &[SLIGHT],
             scratch("/app.wasm /good.wasm"),
             "/good.wasm",
             ["/good.wasm", "/good.wasm", "/good.wasm+", "/good.wasm", "/good.wasm", "?"],
         ),
-        row("nothing that is named", linux(""), "", ["?"; 6]),
-        row("a variable", scratch("/app.wasm"), "$(APP)", ["?"; 6]),
+        row("nothing that is named", &[EXECUTOR, CRUN], linux(""), "", ["?"; 6]),
+        row("a variable", &[EXPANSION], scratch("/app.wasm"), "$(APP)", ["?"; 6]),
         row(
             "a module beside a shell, which runs what the kernel does not start for youki",
+            &[YOUKI_DEFAULT],
             scratch("/app.wasm /bin/sh!"),
             "/app.wasm",
             ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
         ),
         row(
             "a module beside a link to a shell that only its owner may execute",
+            &[YOUKI_DEFAULT],
             scratch("/app.wasm /bin/sh->/opt/sh /opt/sh~"),
             "/app.wasm",
             ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
         ),
         row(
             "an application of Spin beside a shell, with an entry point that may be a script",
+            &[SPIN, YOUKI_DEFAULT],
             spin_files(Shape::SpinRootfs, "/web.wasm /bin/sh!"),
             "/serve",
             ["spin app+", "spin app+", "spin app", "spin app+", "?", "?"],
         ),
         row(
             "a name that does not say that it is Wasm",
+            &[ENTRY, YOUKI],
             scratch("/app"),
             "/app",
             ["/app", "/app", "/app+", "/app", "?", "/app"],
         ),
         Row {
             mount: "/app.wasm",
-            ..row("a volume in the place of the program", scratch("/app.wasm"), "/app.wasm", ["?"; 6])
+            ..row(
+                "a volume in the place of the program",
+                &[MOUNTS],
+                scratch("/app.wasm"),
+                "/app.wasm",
+                ["?"; 6],
+            )
         },
     ]
 }
@@ -228,6 +279,7 @@ fn working_directories() -> Vec<Row> {
             working_dir: "/work",
             ..row(
                 "youki cuts the leading slash",
+                &[YOUKI],
                 scratch("/app.wasm /work/app.wasm"),
                 "/app.wasm",
                 ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/work/app.wasm", "?"],
@@ -237,6 +289,7 @@ fn working_directories() -> Vec<Row> {
             working_dir: "/work",
             ..row(
                 "youki cuts one slash and no more",
+                &[YOUKI],
                 scratch("/app.wasm /work/app.wasm"),
                 "//app.wasm",
                 ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/app.wasm", "?"],
@@ -246,6 +299,7 @@ fn working_directories() -> Vec<Row> {
             working_dir: "/work",
             ..row(
                 "a native program, and a module where youki looks if it is asked for Wasm",
+                &[EXECUTOR, YOUKI],
                 scratch("/app.wasm! /work/app.wasm"),
                 "/app.wasm",
                 ["native /app.wasm", "native /app.wasm", "native /app.wasm", "native /app.wasm", "?", "?"],
@@ -288,20 +342,34 @@ fn names() -> Vec<Row> {
     let work =
         ["/work/app.wasm", "/work/app.wasm", "/work/app.wasm+", "/work/app.wasm", "/work/app.wasm", "?"];
     vec![
-        row("an ordinary program", linux("/usr/bin/sh! /bin->usr/bin"), "sh", ["linux"; 6]),
-        row("an ordinary program in two folders", linux("/usr/bin/sh! /bin/sh!"), "sh", ["linux"; 6]),
+        row("an ordinary program", &[EXECUTOR], linux("/usr/bin/sh! /bin->usr/bin"), "sh", ["linux"; 6]),
+        row(
+            "an ordinary program in two folders",
+            &[PATHS, CRUN],
+            linux("/usr/bin/sh! /bin/sh!"),
+            "sh",
+            ["linux"; 6],
+        ),
         Row {
             working_dir: "/work",
-            ..row("one of the working directory", scratch("/other.wasm /work/app.wasm"), "app.wasm", work)
+            ..row(
+                "one of the working directory",
+                &[PATHS, CRUN, YOUKI],
+                scratch("/other.wasm /work/app.wasm"),
+                "app.wasm",
+                work,
+            )
         },
         row(
             "one of the search path and one of the working directory",
+            &[PATHS, CRUN, YOUKI],
             scratch("/bin/a.wasm /a.wasm"),
             "a.wasm",
             ["?", "?", "/bin/a.wasm+", "?", "/a.wasm", "?"],
         ),
         row(
             "one of an unusual folder of programs and one of the working directory",
+            &[PATHS, CRUN, YOUKI],
             scratch("/opt/bin/a.wasm /a.wasm"),
             "a.wasm",
             ["?", "?", "/a.wasm+", "/a.wasm", "/a.wasm", "?"],
@@ -312,39 +380,51 @@ fn names() -> Vec<Row> {
 /// Cases that a shim's check and its start read differently.
 fn traps() -> Vec<Row> {
     vec![
-        row("a program that not every user may execute", linux("/bin/app~"), "/bin/app", ["?"; 6]),
+        row(
+            "a program that not every user may execute",
+            &[EXECUTOR, CRUN],
+            linux("/bin/app~"),
+            "/bin/app",
+            ["?"; 6],
+        ),
         row(
             "such a program beside an application of Spin",
+            &[EXECUTOR, SPIN],
             spin_files(Shape::LinuxRootfs, "/web.wasm /bin/app~"),
             "/bin/app",
             ["?", "?", "spin app", "?", "?", "?"],
         ),
         row(
             "a native program that is searched for, beside an application of Spin",
+            &[EXECUTOR, SPIN],
             spin_files(Shape::LinuxRootfs, "/web.wasm /usr/local/sbin/tool!"),
             "tool",
             ["linux", "linux", "?", "linux", "linux", "?"],
         ),
         row(
             "the same, where something else of that name may be found first",
+            &[EXECUTOR, PATHS],
             spin_files(Shape::LinuxRootfs, "/web.wasm /usr/local/bin/tool? /usr/local/sbin/tool!"),
             "tool",
             ["?"; 6],
         ),
         row(
             "a native program of the search path, which youki starts where no handler is asked for",
+            &[PATHS, YOUKI_DEFAULT],
             scratch("/usr/local/sbin/a.wasm! /a.wasm"),
             "a.wasm",
             ["?", "?", "?", "?", "?", "?"],
         ),
         row(
             "the entry point of a Docker image beside an application of Spin",
+            &[SPIN],
             spin_files(Shape::ScratchRootfs, "/web.wasm"),
             "/web.wasm",
             ["/web.wasm", "/web.wasm", "spin app", "/web.wasm", "/web.wasm", "?"],
         ),
         row(
             "a precompiled module in the search path, and a harmless one where the check looks",
+            &[EXECUTOR, PATHS],
             scratch("/usr/local/bin/app~ /app"),
             "app",
             ["?"; 6],
@@ -357,12 +437,14 @@ fn traps() -> Vec<Row> {
         ),
         row(
             "a text file first in the search path",
+            &[PATHS, CRUN],
             scratch("/usr/local/bin/a.wasm? /a.wasm"),
             "a.wasm",
             ["?", "?", "/a.wasm+", "?", "?", "?"],
         ),
         row(
             "no function after `#`",
+            &[ENTRY, CRUN, YOUKI],
             scratch("/app.wasm"),
             "/app.wasm#",
             ["?", "?", "/app.wasm+", "?", "?", "?"],
@@ -374,11 +456,12 @@ fn traps() -> Vec<Row> {
 fn fallbacks() -> Vec<Row> {
     let index = |shape| ImageFacts { manifest_digest: Digest::of(b"m"), ..layered(shape) };
     vec![
-        row("a folder", scratch("/app.wasm"), "/app.wasm/", ["?"; 6]),
+        row("a folder", &[PATHS, CRUN, YOUKI], scratch("/app.wasm"), "/app.wasm/", ["?"; 6]),
         Row {
             mount: "/q/app.wasm",
             ..row(
                 "a volume mounted through a link of the image",
+                &[MOUNTS],
                 scratch("/app.wasm /q->/"),
                 "/app.wasm",
                 ["?"; 6],
@@ -386,6 +469,7 @@ fn fallbacks() -> Vec<Row> {
         },
         row(
             "Wasm layers behind an index, which the shims do not read",
+            &[INSTANCE],
             index(Shape::WasmArtifact),
             "/",
             ["?", "?", "layers+", "layers+", "layers+", "?"],
@@ -394,6 +478,7 @@ fn fallbacks() -> Vec<Row> {
             mount: "/app.wasm",
             ..row(
                 "Wasm layers, and a volume from which the shim starts when reading them fails",
+                &[INSTANCE],
                 layered(Shape::WasmArtifact),
                 "/app.wasm",
                 ["?"; 6],
@@ -409,21 +494,23 @@ fn shapes() -> Vec<Row> {
     vec![
         row(
             "an application of Spin beside the module that is named",
+            &[SPIN],
             spin_files(Shape::ScratchRootfs, "/web.wasm /other.wasm"),
             "/other.wasm",
             ["/other.wasm", "/other.wasm", "spin app", "/other.wasm", "/other.wasm", "?"],
         ),
-        row("an application of Spin", spin_files(Shape::SpinRootfs, "/web.wasm"), "/", spin),
+        row("an application of Spin", &[SPIN], spin_files(Shape::SpinRootfs, "/web.wasm"), "/", spin),
         row(
             "an application of Spin beside a native program",
+            &[EXECUTOR, SPIN],
             spin_files(Shape::LinuxRootfs, "/web.wasm /bin/sh!"),
             "/bin/sh",
             ["linux", "linux", "?", "linux", "linux", "?"],
         ),
-        row("one layer of the Wasm artifact", layered(Shape::WasmArtifact), "/", layers),
-        row("a layer of runwasi", layered(Shape::RunwasiLayers), "/bin/sh", layers),
-        row("an application of Spin as layers", layered(Shape::SpinArtifact), "/", spin),
-        row("an artifact that is no program", blank(Shape::Other), "/", ["?"; 6]),
+        row("one layer of the Wasm artifact", &[INSTANCE, CRUN], layered(Shape::WasmArtifact), "/", layers),
+        row("a layer of runwasi", &[INSTANCE], layered(Shape::RunwasiLayers), "/bin/sh", layers),
+        row("an application of Spin as layers", &[SPIN], layered(Shape::SpinArtifact), "/", spin),
+        row("an artifact that is no program", &[INSTANCE], blank(Shape::Other), "/", ["?"; 6]),
     ]
 }
 
@@ -444,6 +531,93 @@ fn the_same_image_and_pod_start_what_each_runtime_starts() {
             let found = with_start(&row, |start| started(family, &row.image, start));
             assert_eq!(Some(found), said, "{} under {family:?}", row.why);
         }
+    }
+}
+
+/// A row without the place of its code says what somebody believed.
+#[test]
+fn every_row_says_where_its_code_is() {
+    for row in rows() {
+        assert!(!row.sources.is_empty(), "{}", row.why);
+        for source in row.sources {
+            let (repo, path) = source.split_once(':').unwrap_or_default();
+            assert!(!repo.is_empty() && path.contains('/') && path.contains('.'), "{}: {source}", row.why);
+        }
+    }
+}
+
+/// What a handler of crun makes of a module that needs this.
+struct HandlerRow {
+    why: &'static str,
+    /// Of what the engine says, `None` for a module that needs nothing.
+    feature: Option<Feature>,
+    /// In the order of [`HANDLERS`]; with `+` if the handler cannot run it.
+    starts: [&'static str; 4],
+}
+
+/// The handlers, and where their code is.
+const HANDLERS: [(Family, &str); 4] = [
+    (Family::CrunWasmtime, "crun:src/libcrun/handlers/wasmtime.c"),
+    (Family::CrunWasmedge, "crun:src/libcrun/handlers/wasmedge.c"),
+    (Family::CrunWasmer, "crun:src/libcrun/handlers/wasmer.c"),
+    (Family::CrunWamr, "crun:src/libcrun/handlers/wamr.c"),
+];
+
+/// All handlers take the same file; what they make of it is up to the engine, and to what each calls of it.
+fn handler_rows() -> [HandlerRow; 6] {
+    const CAN: &str = "/app.wasm";
+    const CANNOT: &str = "/app.wasm+";
+    let row = |why, feature, starts| HandlerRow { why, feature: Some(feature), starts };
+    [
+        HandlerRow { why: "a module of WASI preview 1", feature: None, starts: [CAN; 4] },
+        row("text: only wasmer is handed what it assembles", Feature::Text, [CANNOT, CANNOT, CAN, CANNOT]),
+        row(
+            "machine code, which `WasmEdge_VMRunWasmFromFile` runs",
+            Feature::WasmedgeMachineCode,
+            [CAN, "native /app.wasm", CAN, CAN],
+        ),
+        row("the sockets of WasmEdge", Feature::WasmedgeSockets, [CANNOT, CAN, CANNOT, CANNOT]),
+        row("the first snapshot of WASI", Feature::WasiUnstable, [CANNOT, CANNOT, CAN, CAN]),
+        row("threads", Feature::WasiThreads, [CANNOT, CANNOT, CAN, CAN]),
+    ]
+}
+
+#[test]
+fn the_handlers_of_crun_start_what_their_engines_run() {
+    let command = ["/app.wasm".to_string()];
+    for row in handler_rows() {
+        let mut image = scratch("/app.wasm");
+        image.modules[0].features.extend(row.feature);
+        let start = Start { command: &command, ..Start::default() };
+        let found = HANDLERS.map(|(family, _)| started(family, &image, &start));
+        assert_eq!(found, row.starts, "{}", row.why);
+    }
+}
+
+/// `wasi_config_preopen_dir (".")` and `wasi_config_inherit_env` of wasmtime, `WasmEdge_ModuleInstanceInitWASI` with the first of two
+/// folders, wasmer's `wasi_config_new` with standard output and one argument, and `wasm_runtime_set_wasi_args` with the pools of
+/// addresses and names of WAMR.
+#[test]
+fn the_handlers_of_crun_hand_over_what_their_own_code_does() {
+    for ((family, source), files, variables, network) in [
+        (HANDLERS[0], Files::WorkingDirectory, Variables::All, false),
+        (HANDLERS[1], Files::Root, Variables::All, true),
+        (HANDLERS[2], Files::None, Variables::None, false),
+        (HANDLERS[3], Files::Root, Variables::All, true),
+    ] {
+        let Handover::Only(given) = family.runtime().hands_over(ImageKind::Module) else {
+            panic!("{family:?} is described")
+        };
+        assert_eq!((given.files, given.variables, given.network), (files, variables, network), "{source}");
+        // `getenv` of WasmEdge's handler alone.
+        let loads = !family.plugin_variables().is_empty();
+        assert_eq!(loads, family == Family::CrunWasmedge, "{source}");
+        assert_eq!(family.runtime().hands_over(ImageKind::Component), Handover::Everything, "{source}");
+        assert!(!family.runtime().runs(
+            Shape::ScratchRootfs,
+            ImageKind::Component,
+            Packaging::RootFilesystem
+        ));
     }
 }
 
@@ -606,12 +780,12 @@ fn a_volume_that_may_bring_a_worker_leads_to_no_verdict_under_a_class_of_any_run
         assert!(matches!(program, Program::Wasm { .. }), "{mounts:?}: {program:?}");
     }
     let shared = |mounts: &[Mount<'_>]| {
-        let start = Start { command: &command, mounts, shares_memory: true, ..Start::default() };
+        let start = Start { command: &command, mounts, shares_memory: Some(Sharer::Pod), ..Start::default() };
         starts_under_any_runtime(&image, &start)
     };
     assert!(!shared(&["/data".into()]), "another container writes to `/dev/shm`");
     assert!(shared(&["/dev/shm".into()]), "a volume is there instead");
-    let start = Start { command: &command, shares_memory: true, ..Start::default() };
+    let start = Start { command: &command, shares_memory: Some(Sharer::Pod), ..Start::default() };
     assert_eq!(started(Family::CrunWasmtime, &image, &start), "/good.wasm");
     let layers = layered(Shape::WasmArtifact);
     assert!(!starts_under_any_runtime(&layers, &Start { mounts: &[workers("/data")], ..start }));

@@ -6,7 +6,7 @@
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
-use crate::image::entry::{self, At, View};
+use crate::image::entry::{self, At, Sharer, View};
 use crate::image::mounts::SHARED_MEMORY;
 use crate::image::names::{MAX_WORKERS, SCRIPT, SLIGHT_PROGRAM, WWS_TOML, is_without_workers, is_worker};
 use crate::image::{Feature, FileClass, ImageKind, Packaging, Program, Shape};
@@ -85,13 +85,20 @@ fn another_worker(view: &View<'_>, judged: &[&str]) -> Option<String> {
     }
     if let Some(mount) = bringing(view) {
         return Some(format!(
-            "Wasm Workers Server would start the workers that `{}` may bring",
+            "Wasm Workers Server would start the workers that `{}` may bring: name the files of a ConfigMap or a Secret by `items`, or \
+             mount another volume below a folder whose name begins with `_`",
             quoted(mount)
         ));
     }
-    (view.start.shares_memory && !view.is_mounted(SHARED_MEMORY)).then(|| {
-        format!("Wasm Workers Server would start the workers that another container of the pod may write to `{SHARED_MEMORY}`")
-    })
+    let sharer = view.start.shares_memory.filter(|_| !view.is_mounted(SHARED_MEMORY))?;
+    let (who, cure) = match sharer {
+        Sharer::Node => ("a process of the node (`hostIPC`)", "leave `hostIPC` out, or mount"),
+        Sharer::Pod => ("another container of the pod", "mount"),
+    };
+    Some(format!(
+        "Wasm Workers Server would start the workers that {who} may write to `{SHARED_MEMORY}`: {cure} an `emptyDir` of this container \
+         alone at `{SHARED_MEMORY}`"
+    ))
 }
 
 /// The path of a mount that may bring a worker, or that may be one. Folders are not followed through links

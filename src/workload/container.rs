@@ -127,30 +127,38 @@ fn may_unmount(security: &SecurityContext) -> bool {
 const MOST_MOUNTS: usize = 256;
 const MOST_CONTAINERS: usize = 64;
 
-/// The names of the volumes that are empty when the pod starts and that one container alone mounts, whole and once. Of a pod
-/// that has a great many mounts, none are named; nor of one whose processes see each other, since `/proc/<pid>/root` leads
-/// into the volumes of the others (proc(5)), or may undo mounts (capabilities(7), `CAP_SYS_ADMIN`).
-pub fn volumes_of_one_container(spec: &PodSpec) -> BTreeSet<&str> {
+/// The names of the volumes that are empty when the pod starts and that one container alone mounts, and whether it does so whole and
+/// once. Of a pod that has a great many mounts, none are named; nor of one whose processes see each other, since
+/// `/proc/<pid>/root` leads into the volumes of the others (proc(5)), or may undo mounts (capabilities(7), `CAP_SYS_ADMIN`).
+pub fn volumes_by_one_container(spec: &PodSpec) -> BTreeMap<&str, bool> {
     let targets = spec.ephemeral_containers.iter().flatten().any(|c| c.target_container_name.is_some());
     if targets || spec.share_process_namespace == Some(true) || spec.host_pid == Some(true) {
-        return BTreeSet::new();
+        return BTreeMap::new();
     }
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(ContainerSpec::from);
     let all: Vec<ContainerSpec<'_>> =
         containers.map(ContainerSpec::from).chain(ephemeral).take(MOST_CONTAINERS + 1).collect();
-    let mounts: Vec<&VolumeMount> =
-        all.iter().flat_map(|container| container.mounts).take(MOST_MOUNTS + 1).collect();
+    let mounts: Vec<(usize, &VolumeMount)> = all
+        .iter()
+        .enumerate()
+        .flat_map(|(number, container)| container.mounts.iter().map(move |mount| (number, mount)))
+        .take(MOST_MOUNTS + 1)
+        .collect();
     let unmounts = all.iter().filter_map(|container| container.security).any(may_unmount);
     if unmounts || all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
-        return BTreeSet::new();
+        return BTreeMap::new();
     }
-    // Mounted once, and whole. Volumes may be many more than mounts.
-    let mut once: BTreeMap<&str, bool> = BTreeMap::new();
-    for mount in mounts {
+    // The container that mounts it, if it is one, and whether whole and once. Volumes may be many more than mounts.
+    let mut by: BTreeMap<&str, (Option<usize>, bool)> = BTreeMap::new();
+    for (number, mount) in mounts {
         let whole = mount.sub_path.is_none() && mount.sub_path_expr.is_none();
-        once.entry(&mount.name).and_modify(|once| *once = false).or_insert(whole);
+        let again = |(known, once): &mut (Option<usize>, bool)| {
+            (*known, *once) = (known.filter(|known| *known == number), false);
+        };
+        by.entry(&mount.name).and_modify(again).or_insert((Some(number), whole));
     }
     let volumes = spec.volumes.iter().flatten().filter(|volume| volume.empty_dir.is_some());
-    volumes.map(|volume| volume.name.as_str()).filter(|name| once.get(name) == Some(&true)).collect()
+    let of_one = volumes.filter_map(|volume| by.get_key_value(volume.name.as_str()));
+    of_one.filter_map(|(name, (known, once))| known.map(|_| (*name, *once))).collect()
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wasmgate::capability::required::required;
-use wasmgate::capability::{Access, Capabilities, Capability, Entry, assess};
+use wasmgate::capability::{Access, Capabilities, Capability, Entry, Siblings, assess};
 use wasmgate::image::entry::Start;
 use wasmgate::image::outbound::OutboundHost;
+use wasmgate::image::spin::{dotenv_of, runtime_config_of};
 use wasmgate::image::{
     FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape, SpinApp,
     SpinComponent, SpinListener, WasmFormat,
@@ -1120,7 +1121,7 @@ fn spin(api: SpinComponent, imports: Vec<Import>) -> ImageFacts {
     ];
     let triggers = ["http".to_string()].into();
     ImageFacts {
-        spin: Some(SpinApp { name: "shop".into(), triggers, components, listeners: Vec::new() }),
+        spin: Some(SpinApp { name: "shop".into(), triggers, components, ..SpinApp::default() }),
         shape: Shape::SpinArtifact,
         ..facts(ImageKind::SpinApp, modules)
     }
@@ -1334,6 +1335,46 @@ fn clients_reach_the_unix_sockets_of_mounts_where_an_address_may_name_one() {
     assert!(!trigger("redis://cache").contains(&socket));
 }
 
+/// What a component with this import and these hosts needs a grant for, beside a volume, under a build of the shim of which its
+/// profile says this.
+fn under(own: &Profile, interface: &str, host: &str) -> Vec<String> {
+    let mounted = json!({"volumeMounts": [{"name": "v", "mountPath": "/run/broker"}]});
+    let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+    let api = SpinComponent { sqlite_databases: strings(&["default"]), ..with_hosts(&[host]) };
+    let image = spin(api, vec![import(interface, &["open", "send-request"])]);
+    let program = wasm(&image);
+    let found = assess(&pod(&mounted, &volumes), &container(Role::Container, image, program), Some(own));
+    let needs = |e: &&Entry| !(e.own || e.capability.is_default());
+    let lines = found.effective.iter().filter(needs).map(line);
+    lines.filter(|line| !STARTED.contains(&line.as_str())).collect()
+}
+
+#[test]
+fn a_build_of_the_shim_that_checks_hosts_reaches_those_in_the_list_alone() {
+    let checking = Profile { checks_hosts: true, ..profile("spin") };
+    for (interface, host, expected) in [
+        ("fermyon:spin/redis@2.0.0", "redis://cache:6379", &["db.redis redis://cache:6379"][..]),
+        ("fermyon:spin/mysql@2.0.0", "mysql://db", &["db.mysql mysql://db"]),
+        ("fermyon:spin/mqtt@2.0.0", "mqtt://broker", &["mqtt mqtt://broker"]),
+        ("fermyon:spin/postgres@2.0.0", "postgres://db", &["db.postgres postgres://db"]),
+        ("fermyon:spin/postgres@2.0.0", "mysql://db", &[]),
+        ("fermyon:spin/http", "https://a.example.com", &["http.outbound https://a.example.com"]),
+        // A socket that the list names is in the list.
+        ("fermyon:spin/redis", "unix://x:*", &["fs /run/broker rw", "db.redis unix://x:*"]),
+        ("fermyon:spin/sqlite", "redis://cache", &["fs /run/broker rw", "sqlite default", "native.exec"]),
+    ] {
+        assert_eq!(under(&checking, interface, host), expected, "{interface} {host}");
+    }
+}
+
+#[test]
+fn a_build_of_the_shim_that_confines_sql_reaches_its_database_alone() {
+    let confining = Profile { confines_sqlite: true, ..profile("spin") };
+    assert_eq!(under(&confining, "fermyon:spin/sqlite", "redis://cache"), ["sqlite default"]);
+    let redis = under(&confining, "fermyon:spin/redis", "redis://cache");
+    assert_eq!(redis, ["db.redis redis://*:*"], "it says nothing of hosts");
+}
+
 /// SQL of a component runs in the process of the shim, which hides nothing from it.
 #[test]
 fn sql_under_spin_reaches_every_file_and_native_code() {
@@ -1537,7 +1578,169 @@ fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
     let capabilities = on("spin", &pod(&env, &json!({})), image);
     assert!(to_grant(&capabilities).contains(&"db.redis *://*:*".to_string()), "a store may be at any host");
     let evidence = evidence(&capabilities.effective, "keyvalue default");
-    assert!(evidence.iter().any(|e| e.contains("is in the image")), "{evidence:?}");
+    assert!(evidence.iter().any(|e| e.contains("is in the image, and was not read")), "{evidence:?}");
+}
+
+/// An application whose image has this runtime configuration, with stores, databases and models of these names.
+fn configured(text: &str, at: &str) -> ImageFacts {
+    let api = SpinComponent {
+        key_value_stores: strings(&["default", "orders"]),
+        sqlite_databases: strings(&["orders"]),
+        ai_models: strings(&["llama"]),
+        variables: strings(&["token"]),
+        ..SpinComponent::default()
+    };
+    let all = [
+        import("spin:key-value/key-value@3.0.0", &["open"]),
+        import("fermyon:spin/sqlite@2.0.0", &["open"]),
+        import("fermyon:spin/llm@2.0.0", &["infer"]),
+        import("spin:variables/variables@3.0.0", &["get"]),
+    ];
+    let mut image = spin(api, all.to_vec());
+    let app = image.spin.as_mut().unwrap();
+    app.runtime_config = Some(runtime_config_of(at, text.as_bytes()));
+    image.files = vec![(at.to_string(), FileClass::Other)];
+    image
+}
+
+/// What such an image needs a grant for beyond what its manifest lists.
+fn opened_by(text: &str, container: &Value) -> Vec<String> {
+    let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+    let found = on("spin", &pod(container, &volumes), configured(text, "/runtime-config.toml"));
+    let listed = ["keyvalue default", "keyvalue orders", "sqlite orders", "ai llama", "native.exec"];
+    let needs =
+        |e: &&Entry| !(e.own || e.capability.is_default()) && !(e.opens && e.capability == Capability::Fs);
+    let lines = found.effective.iter().filter(needs).map(line);
+    lines.filter(|line| !STARTED.contains(&line.as_str()) && !listed.contains(&line.as_str())).collect()
+}
+
+#[test]
+fn a_runtime_config_of_the_image_opens_what_it_names_and_nothing_else() {
+    let mounted = json!({"volumeMounts": [{"name": "v", "mountPath": "/data"}]});
+    for (text, expected) in [
+        ("", &[][..]),
+        (
+            "[key_value_store.orders]\ntype = \"redis\"\nurl = \"redis://:x@cache\"",
+            &["db.redis redis://cache"],
+        ),
+        (
+            "[key_value_store.orders]\ntype = \"redis\"\nurl = \"redis://a/?@b@cache\"",
+            &["fs /data rw", "db.redis *://*:*"],
+        ),
+        (
+            "[key_value_store.orders]\ntype = \"redis\"\nurl = \"unix:///data/x.sock\"",
+            &["fs /data rw", "db.redis *://*:*"],
+        ),
+        ("[key_value_store.other]\ntype = \"redis\"\nurl = \"redis://cache\"", &[]),
+        ("[key_value_store.orders]\ntype = \"spin\"\npath = \"data/x.db\"", &["fs /data rw"]),
+        ("[key_value_store.orders]\ntype = \"spin\"\npath = \"/srv/x.db\"", &[]),
+        ("state_dir = \"/data\"", &["fs /data rw"]),
+        (
+            "[sqlite_database.orders]\ntype = \"libsql\"\nurl = \"https://db.example.com\"\ntoken = \"t\"",
+            &["http.outbound https://db.example.com"],
+        ),
+        (
+            "[llm_compute]\ntype = \"remote_http\"\nurl = \"https://llm.example.com\"\nauth_token = \"t\"",
+            &["http.outbound https://llm.example.com"],
+        ),
+        (
+            "[[variables_provider]]\ntype = \"vault\"\nurl = \"https://vault.example.com\"\ntoken = \"t\"\nmount = \"m\"",
+            &["http.outbound https://vault.example.com", "config token secret"],
+        ),
+        ("[[variables_provider]]\ntype = \"static\"\nvalues = { token = \"x\" }", &[]),
+        (
+            "[key_value_store.orders]\ntype = \"aws_dynamo\"\nregion = \"eu-west-1\"\ntable = \"t\"",
+            &["http.outbound *://*:*"],
+        ),
+        (
+            "[[client_tls]]\ncomponent_ids = [\"api\"]\nhosts = [\"x\"]\nca_roots_file = \"/data/ca.pem\"",
+            &["fs /data ro"],
+        ),
+        (
+            "[key_value_store.orders]\ntype = \"etcd\"",
+            &["fs /data rw", "http.outbound *://*:*", "db.redis *://*:*", "config token secret"],
+        ),
+    ] {
+        let found: BTreeSet<String> = opened_by(text, &mounted).into_iter().collect();
+        assert_eq!(found, expected.iter().map(ToString::to_string).collect(), "{text}");
+    }
+}
+
+#[test]
+fn sql_that_a_server_runs_is_no_native_code() {
+    let reaches = |text: &str| {
+        let found = on("spin", &plain_pod(), configured(text, "/runtime-config.toml"));
+        found.effective.iter().any(|entry| entry.capability == Capability::NativeExec)
+    };
+    assert!(reaches(""));
+    assert!(!reaches(
+        "[sqlite_database.orders]\ntype = \"libsql\"\nurl = \"https://db.example.com\"\ntoken = \"t\""
+    ));
+    assert!(reaches(
+        "[sqlite_database.other]\ntype = \"libsql\"\nurl = \"https://db.example.com\"\ntoken = \"t\""
+    ));
+}
+
+#[test]
+fn a_runtime_config_counts_as_what_it_is_where_no_mount_hides_it() {
+    let text = "[key_value_store.orders]\ntype = \"redis\"\nurl = \"redis://cache\"";
+    let redis = |container: &Value, links: &[(&str, &str)], at: &str| {
+        let volumes = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        let found = on("spin", &pod(container, &volumes), linked(configured(text, at), links));
+        let all = found.effective.iter().map(line).filter(|line| line.starts_with("db.redis"));
+        (all.collect::<Vec<_>>(), found)
+    };
+    let (own, any) = (["db.redis redis://cache"], ["db.redis *://*:*"]);
+    assert_eq!(redis(&json!({}), &[], "/runtime-config.toml").0, own);
+    let link = [("/runtime-config.toml", "conf/c.toml")];
+    assert_eq!(redis(&json!({}), &link, "/conf/c.toml").0, own);
+    for (container, links, at) in [
+        (
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/runtime-config.toml", "subPath": "c"}]}),
+            &[][..],
+            "/runtime-config.toml",
+        ),
+        (json!({"volumeMounts": [{"name": "v", "mountPath": "/conf"}]}), &link, "/conf/c.toml"),
+    ] {
+        let (found, capabilities) = redis(&container, links, at);
+        assert_eq!(found, any, "{container}");
+        let why = evidence(&capabilities.effective, any[0]);
+        assert!(why[0].contains("comes from a volume") && why[0].contains("configMap c"), "{why:?}");
+    }
+}
+
+#[test]
+fn a_file_of_variables_that_was_read_supplies_what_it_writes_and_copies() {
+    let token = |text: &str, env: Value, mounts: Value| {
+        let api = SpinComponent { variables: strings(&["token"]), ..SpinComponent::default() };
+        let mut image = spin(api, vec![import("spin:variables/variables@3.0.0", &["get"])]);
+        image.files = vec![("/.env".into(), FileClass::Other)];
+        image.spin.as_mut().unwrap().dotenv.extend(dotenv_of("/.env", text.as_bytes()));
+        let volumes = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        let found = on("spin", &pod(&json!({"env": env, "volumeMounts": mounts}), &volumes), image);
+        let entry = found.effective.into_iter().find(|entry| entry.capability == Capability::Config).unwrap();
+        line(&entry)
+    };
+    let none = || json!([]);
+    let secret = || json!([{"name": "DB", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    for (text, env, expected) in [
+        ("SPIN_VARIABLE_TOKEN=abc", secret(), "config token own"),
+        ("SPIN_VARIABLE_TOKEN=${DB}", secret(), "config token secret"),
+        ("SPIN_VARIABLE_TOKEN=${DB}", json!([{"name": "DB", "value": "x"}]), "config token"),
+        ("SPIN_VARIABLE_TOKEN=${DB}", none(), "config token own"),
+        ("SPIN_VARIABLE_TOKEN=$AWS_SECRET_ACCESS_KEY", none(), "config token secret"),
+        ("SPIN_VARIABLE_OTHER=${DB}", secret(), "config token own"),
+        ("TOKEN=${DB}", secret(), "config token own"),
+        ("\0", none(), "config token secret"),
+    ] {
+        assert_eq!(token(text, env.clone(), none()), expected, "{text} {env}");
+    }
+    let over = json!([{"name": "v", "mountPath": "/.env", "subPath": "e"}]);
+    assert_eq!(
+        token("SPIN_VARIABLE_TOKEN=abc", none(), over),
+        "config token secret",
+        "the file is the volume's"
+    );
 }
 
 #[test]
@@ -1724,6 +1927,40 @@ fn a_host_by_name_is_any_host_beside_a_container_that_may_be_root() {
     assert_eq!(init(None), named, "the kubelet writes the file anew when the next container starts");
     assert_eq!(init(Some("Always")), any);
     assert_eq!(reached(json!({"ephemeralContainers": [{"name": "debug", "image": "x"}]})), any);
+}
+
+/// What the first container of a pod reaches beside a second one that starts this.
+fn reached_beside(other: ImageFacts, security: &Value) -> Vec<String> {
+    let mut side = json!({"name": "side", "image": "ghcr.io/org/side:v1"});
+    side.as_object_mut().unwrap().extend(security.as_object().unwrap().clone());
+    let workload =
+        pod(&json!({}), &json!({"containers": [{"name": "app", "image": "ghcr.io/org/app:v1"}, side]}));
+    let image = spin(with_hosts(&["https://a.example.com"]), outgoing());
+    let (program, program_of_other) = (wasm(&image), wasm(&other));
+    let app = container(Role::Container, image, program);
+    let side =
+        Container { index: 1, name: "side".into(), ..container(Role::Container, other, program_of_other) };
+    let containers = [app, side];
+    let profile = profile("spin");
+    let found = Siblings::new(&workload, &containers, Some(&profile)).assess(&containers[0]);
+    let hosts = found.effective.iter().map(line).filter(|line| line.starts_with("http.outbound"));
+    hosts.collect()
+}
+
+#[test]
+fn only_a_program_that_may_write_the_hosts_of_the_pod_makes_names_count_as_any_host() {
+    let (own, any) = (["http.outbound https://a.example.com"], ["http.outbound https://*"]);
+    let quiet = || spin(SpinComponent::default(), outgoing());
+    let sql = || {
+        let api = SpinComponent { sqlite_databases: strings(&["default"]), ..SpinComponent::default() };
+        spin(api, vec![import("fermyon:spin/sqlite", &["open"])])
+    };
+    let odd = || spin(SpinComponent::default(), vec![import("acme:thing/api", &["call"])]);
+    assert_eq!(reached_beside(quiet(), &json!({})), own);
+    assert_eq!(reached_beside(sql(), &json!({})), any, "SQL opens any file, and calls native code");
+    assert_eq!(reached_beside(odd(), &json!({})), any, "nobody knows what it calls");
+    let restricted = json!({"securityContext": {"runAsNonRoot": true, "allowPrivilegeEscalation": false}});
+    assert_eq!(reached_beside(sql(), &restricted), own, "its user may not write the file");
 }
 
 #[test]
@@ -2390,7 +2627,7 @@ fn many_components_are_handed_what_a_runtime_gives_once() {
         name: "shop".into(),
         triggers: ["http".to_string()].into(),
         components: (0..many).map(of).collect(),
-        listeners: Vec::new(),
+        ..SpinApp::default()
     };
     let facts = ImageFacts {
         spin: Some(app),

@@ -179,7 +179,7 @@ fn image() -> impl Strategy<Value = ImageFacts> {
                     name: "shop".into(),
                     triggers: component.triggers.clone(),
                     components: vec![component],
-                    listeners: Vec::new(),
+                    ..SpinApp::default()
                 }),
                 modules: vec![module],
                 scanned: true,

@@ -249,6 +249,31 @@ fn applications() -> Vec<Growth> {
             read: read_toml,
             few: 2000,
         },
+        // Eight times as many are as many as are read.
+        Growth {
+            what: "runtime-config.toml, stores and databases",
+            bytes: |n| {
+                let store = "[key_value_store.s#]\ntype = \"redis\"\nurl = \"redis://:x@h#\"\n[sqlite_database.d#]\ntype = \"spin\"\n";
+                list(n, store).replace(',', "").into_bytes()
+            },
+            read: |bytes| spin::runtime_config_of("/c", bytes).unread.is_none(),
+            few: 30,
+        },
+        Growth {
+            what: ".env, names and a long value",
+            bytes: |n| {
+                let names = list(n, "A#=x").replace(',', "\n");
+                format!("{names}\nB=\"{}\"\n", "é ".repeat(n * 80)).into_bytes()
+            },
+            read: |bytes| spin::dotenv_of("/.env", bytes).is_some(),
+            few: 30,
+        },
+        Growth {
+            what: ".env, copies",
+            bytes: |n| format!("A={}{}", list(n, "${B#}"), "x".repeat(n * 1000)).into_bytes(),
+            read: |bytes| spin::dotenv_of("/.env", bytes).is_some(),
+            few: 4,
+        },
     ]
 }
 
@@ -613,7 +638,7 @@ fn parsers() -> Parsers {
     let targets: [(&str, &[&str]); 16] = [
         ("manifest", &["manifest", "index"]),
         ("config", &["config"]),
-        ("locked_app", &["locked app", "spin.toml"]),
+        ("locked_app", &["locked app", "spin.toml", "runtime-config.toml", ".env"]),
         ("tar", &["pax header"]),
         ("tree", &["layer"]),
         ("module", &["module"]),
@@ -899,7 +924,7 @@ fn component_of(number: usize) -> SpinComponent {
 }
 
 fn app_of(components: Vec<SpinComponent>) -> SpinApp {
-    SpinApp { name: "shop".into(), triggers: ["http".to_string()].into(), components, listeners: Vec::new() }
+    SpinApp { name: "shop".into(), triggers: ["http".to_string()].into(), components, ..SpinApp::default() }
 }
 
 /// What is judged of such a pod takes.

@@ -224,11 +224,17 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-chained", spin_reading("spin_variable_key", &[])),
         (
             "spin-runtime-config",
-            spin_variables(&[(
-                "runtime-config.toml",
-                b"[[config_provider]]\ntype = \"env\"\nprefix = \"DB\"\n",
-            )]),
+            spin_reading(
+                "password",
+                &[("runtime-config.toml", b"[[config_provider]]\ntype = \"env\"\nprefix = \"DB\"\n")],
+            ),
         ),
+        ("spin-plain-env", spin_variables(&[(".env", b"SPIN_VARIABLE_KEY=abc\n")])),
+        (
+            "spin-redis-store",
+            spin_storing(b"[key_value_store.orders]\ntype = \"redis\"\nurl = \"redis://app:x@cache:6379\"\n"),
+        ),
+        ("spin-new-store", spin_storing(b"[key_value_store.orders]\ntype = \"etcd\"\n")),
         ("spin-two", two_components()),
         ("spin-id", with_id("orders_api.v2")),
         ("spin-id-path", with_id("a/../../.cache")),
@@ -318,12 +324,22 @@ fn spin_variables(files: &[(&str, &[u8])]) -> Image {
 fn spin_reading(variable: &str, files: &[(&str, &[u8])]) -> Image {
     let manifest = format!(
         "spin_manifest_version = 2\n[application]\nname = \"shop\"\n[variables]\nkey = {{ default = \"none\" }}\n\
-         spin_variable_key = {{ default = \"none\" }}\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"web\"\n\
+         spin_variable_key = {{ default = \"none\" }}\npassword = {{ default = \"none\" }}\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"web\"\n\
          [component.web]\nsource = \"web.wasm\"\nvariables = {{ key = \"{{{{ {variable} }}}}\" }}\n"
     );
     let web = answering("fermyon:spin/variables@2.0.0", "get");
     let own: [(&str, &[u8]); 2] = [("spin.toml", manifest.as_bytes()), ("web.wasm", &web)];
     ImageBuilder::rootfs("linux/amd64", &["/"]).files(&[&own[..], files].concat()).build()
+}
+
+/// An application in a root file system with the key-value store `orders`, beside this runtime configuration.
+fn spin_storing(config: &[u8]) -> Image {
+    let manifest = b"spin_manifest_version = 2\n[application]\nname = \"shop\"\n[[trigger.http]]\nroute = \"/...\"\n\
+                     component = \"web\"\n[component.web]\nsource = \"web.wasm\"\nkey_value_stores = [\"orders\"]\n";
+    let web = answering("spin:key-value/key-value@3.0.0", "open");
+    let files: [(&str, &[u8]); 3] =
+        [("spin.toml", manifest), ("web.wasm", &web), ("runtime-config.toml", config)];
+    ImageBuilder::rootfs("linux/amd64", &["/"]).files(&files).build()
 }
 
 /// An application of two components, of which only the second reaches other hosts.

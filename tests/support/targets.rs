@@ -83,12 +83,26 @@ pub fn image_config(data: &[u8]) {
     }
 }
 
-/// A locked app, and a manifest.
+/// A locked app, a manifest, and the files that the shim reads beside it.
 pub fn locked_app(data: &[u8]) {
+    let config = spin::runtime_config_of("/runtime-config.toml", data);
+    let text = serde_json::to_string(&config).expect("a configuration is JSON");
+    assert_eq!(serde_json::from_str::<spin::RuntimeConfig>(&text).expect("and is read back"), config);
+    let known =
+        config.stores.len() + config.databases.len() + config.providers.len() + config.tls_files.len();
+    assert!(config.unread.is_none() || known == 0, "what is not known is not known in part");
+    if let Some(file) = spin::dotenv_of("/.env", data) {
+        assert!(!data.contains(&b'$') || !file.copies.is_empty() || !has_name_after_dollar(data));
+    }
     for app in [spin::parse(data), spin_toml::parse(data)].into_iter().flatten() {
         let text = serde_json::to_string(&app).expect("an app is JSON");
         assert_eq!(serde_json::from_str::<wasmgate::image::SpinApp>(&text).expect("and is read back"), app);
     }
+}
+
+/// Whether a letter follows a `$` directly.
+fn has_name_after_dollar(data: &[u8]) -> bool {
+    data.windows(2).any(|pair| matches!(pair, [b'$', letter] if letter.is_ascii_alphabetic()))
 }
 
 /// The bytes, or the text, of a module or component.

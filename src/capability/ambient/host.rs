@@ -2,13 +2,14 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Debug;
 
 use super::pod::Pod;
-use crate::capability::Entry;
+use crate::image::spin::{DotEnv, RuntimeConfig};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
 use crate::runtime::Profile;
-use crate::workload::Workload;
+use crate::workload::{Role, Workload};
 
 /// The facts, pod and runtime that decide what an image is handed.
 #[derive(Debug)]
@@ -17,11 +18,13 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     pub program: &'a Program,
     pub pod: Pod<'a>,
     pub profile: Option<&'a Profile>,
+    /// The other containers, if it is known what they start.
+    pub siblings: Option<&'a dyn Neighbours>,
     /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
     of_image: HashSet<&'a str>,
     /// What [`super::spin`] finds out once, and not for each component and variable.
-    pub dotenv: OnceCell<Option<Entry>>,
-    pub reconfigured: OnceCell<Option<&'static str>>,
+    pub dotenv: OnceCell<Files<'a>>,
+    pub configuration: OnceCell<Configuration<'a>>,
     /// The imports of clients that the lists of hosts do not hold, by the component that owns the module, if one does.
     pub clients: OnceCell<HashMap<Option<&'a str>, Vec<&'a str>>>,
     /// The components that the pod keeps; all of them if there is none.
@@ -34,13 +37,57 @@ pub(in crate::capability) struct RuntimeHost<'a> {
 #[derive(Debug)]
 pub(in crate::capability) struct Resolution {
     /// Why every name may.
-    pub every: Option<String>,
+    pub every: Option<Redirection>,
     /// Whether every name may that does not end with a dot.
     pub searched: bool,
     /// The names to which the pod gives an address, each from its end, and the field that does.
     pub given: BTreeMap<String, &'static str>,
     /// What the pod's own name in the zone of the cluster begins with, up to its namespace.
     pub in_zone: Option<String>,
+}
+
+/// The other containers of the pod.
+pub(in crate::capability) trait Neighbours: Debug {
+    /// Whether the program of a container may write into `/etc/hosts` if its user may.
+    fn may_write_hosts(&self, place: (Role, usize)) -> bool;
+}
+
+/// The configuration that the shim reads.
+#[derive(Debug)]
+pub(in crate::capability) enum Configuration<'a> {
+    /// None.
+    Absent,
+    /// One of the image, which was read.
+    Known(&'a RuntimeConfig),
+    /// One of which it is not known what it says, and where it is from, as evidence.
+    Unknown(String),
+}
+
+/// The files of variables that the shim reads, found out once for all variables.
+#[derive(Debug)]
+pub(in crate::capability) struct Files<'a> {
+    /// The files `.env`.
+    pub usual: VariableFiles<'a>,
+    /// Those of the providers of a configuration, in their order.
+    pub of_providers: Vec<VariableFiles<'a>>,
+}
+
+/// Some of these files.
+#[derive(Debug)]
+pub(in crate::capability) struct VariableFiles<'a> {
+    /// Those that were read: of the image alone, as nothing is mounted over them.
+    pub known: Vec<&'a DotEnv>,
+    /// Those of which it is not known what they say, as evidence.
+    pub unknown: Vec<String>,
+}
+
+/// Why a name may lead elsewhere.
+#[derive(Debug, Clone)]
+pub(in crate::capability) struct Redirection {
+    /// What leads it there, as a sentence without its end.
+    pub seen: String,
+    /// What ends that.
+    pub cure: String,
 }
 
 impl<'a> RuntimeHost<'a> {
@@ -55,9 +102,10 @@ impl<'a> RuntimeHost<'a> {
             program: known.1,
             pod: Pod::new(workload, container).in_image(known.0),
             profile,
+            siblings: None,
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
-            reconfigured: OnceCell::new(),
+            configuration: OnceCell::new(),
             clients: OnceCell::new(),
             retained: OnceCell::new(),
             resolution: OnceCell::new(),

@@ -146,7 +146,7 @@ impl<'a> Pod<'a> {
     }
 
     /// The other containers that may run while this one does. Init containers that do not go on running end before the others begin.
-    pub fn beside(&self) -> impl Iterator<Item = ContainerSpec<'a>> {
+    pub fn beside(&self) -> impl Iterator<Item = ((Role, usize), ContainerSpec<'a>)> {
         let (spec, at) = (self.spec, self.at);
         let ordinary = spec.containers.iter().map(ContainerSpec::from).enumerate();
         let ordinary = ordinary.map(|(index, container)| ((Role::Container, index), container));
@@ -160,8 +160,7 @@ impl<'a> Pod<'a> {
         let has_begun =
             move |(role, index)| role != Role::Container && (role != Role::InitContainer || index < at.1);
         let is_beside = move |other| other != at && (!self.is_init() || has_begun(other));
-        let all = ordinary.chain(ephemeral).chain(sidecars);
-        all.filter(move |(other, _)| is_beside(*other)).map(|(_, container)| container)
+        ordinary.chain(ephemeral).chain(sidecars).filter(move |(other, _)| is_beside(*other))
     }
 
     /// The name of the pod; `None` for a template.

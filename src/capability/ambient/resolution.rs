@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use k8s_openapi::api::core::v1::{PodSecurityContext, SecurityContext};
 
-use super::host::{Resolution, RuntimeHost};
+use super::host::{Redirection, Resolution, RuntimeHost};
 use super::pod::DEFAULT_LOG;
 use crate::capability::{Entry, path};
 use crate::image::entry::Leads;
@@ -23,14 +23,22 @@ const OF_KUBELET: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 /// sets those of the container in its own process.
 const VARIABLES: [&str; 3] = ["HOSTALIASES", "LOCALDOMAIN", "RESOLV_HOST_CONF"];
 
+impl Redirection {
+    /// By a field of the pod.
+    fn of_pod(seen: String) -> Self {
+        Self { seen, cure: "leave that out".to_string() }
+    }
+}
+
 impl Resolution {
     pub fn new(host: &RuntimeHost<'_>) -> Self {
         let spec = host.pod.spec();
         let aliases = spec.host_aliases.iter().flatten().flat_map(|alias| alias.hostnames.iter().flatten());
         let given = aliases.map(|name| (name.as_str(), "hostAliases")).chain(own_names(host));
+        let of_pod = servers(host).or_else(|| variable(host)).or_else(|| file(host));
         let searches = spec.dns_config.iter().flat_map(|config| config.searches.iter().flatten());
         Self {
-            every: servers(host).or_else(|| variable(host)).or_else(|| file(host)).or_else(|| written(host)),
+            every: of_pod.map(Redirection::of_pod).or_else(|| written(host)),
             searched: searches.count() > 0,
             given: given.map(|(name, field)| (backwards(name), field)).collect(),
             in_zone: own_start(host),
@@ -38,22 +46,23 @@ impl Resolution {
     }
 
     /// Why this name may lead elsewhere, or one below it where it begins with a dot; `None` if it does not.
-    fn redirects(&self, name: &str, namespace: &str) -> Option<String> {
+    fn redirects(&self, name: &str, namespace: &str) -> Option<Redirection> {
         if let Some(why) = &self.every {
             return Some(why.clone());
         }
+        let of_pod = |seen: String| Some(Redirection::of_pod(seen));
         if self.is_own(name, namespace) {
-            return Some("hostname and subdomain of the pod give it the pod's own address".to_string());
+            return of_pod("hostname and subdomain of the pod give it the pod's own address".to_string());
         }
         if self.searched && !name.ends_with('.') {
-            return Some("dnsConfig.searches of the pod is tried with it".to_string());
+            return of_pod("dnsConfig.searches of the pod is tried with it".to_string());
         }
         let ending = backwards(name);
         // The names with this ending come next to each other.
         let mut from = self.given.range::<str, _>((Bound::Included(ending.as_str()), Bound::Unbounded));
         let (given, field) = from.next()?;
         let is_given = *given == ending || (name.starts_with('.') && given.starts_with(&ending));
-        is_given.then(|| format!("{field} of the pod gives it an address"))
+        is_given.then(|| Redirection::of_pod(format!("{field} of the pod gives it an address")))
     }
 
     /// Whether this is `<hostname>.<subdomain>.<namespace>.svc.<zone>` of the pod, whatever the zone of the cluster. A pattern of
@@ -74,7 +83,7 @@ pub(super) fn resolved(host: &RuntimeHost<'_>, entry: Entry) -> Entry {
     let resolution = host.resolution.get_or_init(|| Resolution::new(host));
     let Some(why) = resolution.redirects(name, host.pod.namespace()) else { return entry };
     let any = written.pattern().clone().with_any_host();
-    let note = format!("{} {REDIRECTED}, as {why}: leave that out, or grant {any}", written.as_str());
+    let note = format!("{} {REDIRECTED}, as {}: {}, or grant {any}", written.as_str(), why.seen, why.cure);
     entry.to_host(any).seen_in(note)
 }
 
@@ -142,17 +151,23 @@ fn variable(host: &RuntimeHost<'_>) -> Option<String> {
     })
 }
 
-/// Another container that may write into `/etc/hosts`: all containers of a pod have the same file, which belongs to root and is
-/// mounted writable, whatever `readOnlyRootFilesystem` says. The kubelet writes it anew whenever a container starts
+/// Another container that may write into `/etc/hosts`, as root and by what it starts: all containers of a pod have the same file,
+/// which belongs to root and is mounted writable, whatever `readOnlyRootFilesystem` says. The kubelet writes it anew whenever a container starts
 /// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `makeHostsMount`, `ensureHostsFile`). `/etc/resolv.conf` is theirs together as well
 /// (`containerd:internal/cri/server/container_create.go`).
-fn written(host: &RuntimeHost<'_>) -> Option<String> {
+fn written(host: &RuntimeHost<'_>) -> Option<Redirection> {
     let of_pod = host.pod.spec().security_context.as_ref();
-    let root = host.pod.beside().find(|container| may_be_root(of_pod, container.security))?;
-    Some(format!(
-        "container `{}` may write /etc/hosts of the pod, which takes `runAsNonRoot: true` and `allowPrivilegeEscalation: false` to end",
-        text::visible(root.name)
-    ))
+    let may_write = |place| host.siblings.is_none_or(|siblings| siblings.may_write_hosts(place));
+    let mut others = host.pod.beside();
+    let (_, root) =
+        others.find(|(place, container)| may_be_root(of_pod, container.security) && may_write(*place))?;
+    let name = text::visible(root.name);
+    Some(Redirection {
+        seen: format!("container `{name}` may write /etc/hosts of the pod"),
+        cure: format!(
+            "set `runAsNonRoot: true` and `allowPrivilegeEscalation: false` in the securityContext of `{name}`"
+        ),
+    })
 }
 
 /// Whether a container may run as root, or become it.

@@ -3,8 +3,10 @@
 //! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
 
 mod clients;
+mod configuration;
 mod listeners;
 mod process;
+mod variables;
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
@@ -12,21 +14,19 @@ use std::collections::BTreeSet;
 use super::RuntimeHost;
 use super::handed_over::{self, listening};
 use super::shim_variables;
-use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, WrittenHost, path};
+use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, WrittenHost, path};
+use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
-use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
+use crate::image::names::SPIN_RETAINED;
 use crate::image::outbound::{OutboundHost, OutboundReach, hosts};
-use crate::image::{Packaging, Program, SpinComponent};
 use crate::runtime::spin::handed;
 use crate::text;
 pub(super) use listeners::listeners;
 pub(super) use process::beyond;
+use variables::{set_elsewhere, variable};
 
 /// What the evidence says of a host that cannot be known before the app starts.
 pub const UNRESOLVED: &str = "is not known before start";
-
-/// What it says of a variable that the pod does not write.
-const OF_SHIM: &str = "the shim's own process may have a variable of this name";
 
 /// Whether the app's component is started.
 pub(super) fn retains(host: &RuntimeHost<'_>, id: &str) -> bool {
@@ -165,40 +165,18 @@ fn opened(host: &RuntimeHost<'_>, source: Option<&str>, place: &str, how: &str) 
     entries
 }
 
-/// Where a runtime configuration comes from. It can rebind stores, databases, models and variables to remote providers.
-fn reconfigured(host: &RuntimeHost<'_>) -> Option<&'static str> {
-    *host.reconfigured.get_or_init(|| find_configuration(host))
-}
-
-fn find_configuration(host: &RuntimeHost<'_>) -> Option<&'static str> {
-    let is_mounted = |place: &str| host.pod.mounts_at(place);
-    if is_mounted(RUNTIME_CONFIG) || is_mounted("/") || led_to_volume(host, RUNTIME_CONFIG) {
-        return Some("is mounted");
-    }
-    host.facts.has_file(RUNTIME_CONFIG).then_some("is in the image")
-}
-
-/// Whether a file is, or may be, one of a volume.
-fn led_to_volume(host: &RuntimeHost<'_>, file: &str) -> bool {
-    match host.leads(file) {
-        Leads::To(place) => host.pod.mounts_at(&place),
-        Leads::Anywhere => true,
-    }
-}
-
 fn stores(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
-    let remote = reconfigured(host);
     let lists = [
         (Capability::Keyvalue, "key_value_stores", &component.key_value_stores),
         (Capability::Sqlite, "databases", &component.sqlite_databases),
         (Capability::Ai, "ai_models", &component.ai_models),
     ];
     let to_entry = |capability, key: &str, name: &String| {
-        let mut entry = Entry::new(capability, format!("{at} {key} \"{name}\"")).named(name);
-        if let Some(place) = remote {
-            entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: \"{name}\" may be a remote service"));
+        let entry = Entry::new(capability, format!("{at} {key} \"{name}\"")).named(name);
+        match configuration::noted(host, capability, name) {
+            Some(note) => entry.seen_in(note),
+            None => entry,
         }
-        entry
     };
     let of_list = |(capability, key, names): (Capability, &'static str, &Vec<String>)| {
         names.iter().map(|name| to_entry(capability, key, name)).collect::<Vec<_>>()
@@ -206,83 +184,13 @@ fn stores(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<En
     lists.into_iter().flat_map(of_list).collect()
 }
 
-/// An application variable. Its value is a variable of the container, else one from a file `.env`, else the image's own
-/// default, unless a mounted runtime configuration names a provider such as Vault. All possible sources count.
-fn variable(host: &RuntimeHost<'_>, name: &str, at: &str) -> Entry {
-    let dotenv = host.dotenv.get_or_init(|| dotenv(host)).as_ref();
-    let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
-    let names = handed::variables(name);
-    let remote = reconfigured(host);
-    if let Some(place) = remote {
-        // A provider may read any variable of the container by another prefix.
-        let why =
-            format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it, from any variable too");
-        entry = entry.seen_in(why).mark_secret(true);
-    }
-    let set = names.iter().filter_map(|env| host.pod.may_set(env)).chain(dotenv.cloned());
-    let mut own = remote.is_none();
-    for source in set {
-        own = false;
-        entry.secret |= source.secret;
-        entry.evidence.extend(source.evidence);
-    }
-    // These reveal no secret, and are granted like the image's own.
-    let [plain, _] = &names;
-    if let Some(evidence) = host.pod.platform_variable(plain) {
-        entry = entry.seen_in(evidence);
-    }
-    // What a Secret or a ConfigMap is to set may be missing there.
-    if handed::is_of_shim(plain) && host.pod.literal(plain).is_none() && !host.is_set_by_image(plain) {
-        let is_secret = handed::is_secret_of_shim(plain);
-        own &= !is_secret;
-        entry.secret |= is_secret;
-        entry = entry.seen_in(OF_SHIM);
-    }
-    for env in names.iter().filter(|env| host.is_set_by_image(env)) {
-        entry = entry.seen_in(format!("env {env} of the image"));
-    }
-    entry.mark_own(own)
-}
-
-/// The files `.env` of mounts and of the image, as one entry. Such a file may copy any variable of the shim's process, of which each
-/// of the container is one, by `${NAME}` (`dotenvy:src/parse.rs`, `apply_substitution`). So what it supplies counts as a secret.
-fn dotenv(host: &RuntimeHost<'_>) -> Option<Entry> {
-    let files = handed::env_files(host.working_directory()).map(|file| (host.leads(&file), file));
-    let holds = |mount: &&Entry| {
-        let tree = mount.path.as_deref().unwrap_or_default();
-        files.iter().any(|(leads, _)| match leads {
-            Leads::To(file) => path::covers(tree, file),
-            Leads::Anywhere => true,
-        })
-    };
-    let mut evidence: Vec<String> =
-        host.pod.mounts().iter().filter(holds).flat_map(|mount| mount.evidence.iter().cloned()).collect();
-    evidence.truncate(MAX_EVIDENCE);
-    let of_image = files.iter().find(|(leads, file)| may_be_of_image(host, leads, file));
-    evidence.extend(of_image.map(|(_, file)| format!("file {} of the image", text::clean_path(file))));
-    if evidence.is_empty() {
-        return None;
-    }
-    evidence.push("a file .env may copy any variable of the shim's process, such as `${NAME}`".into());
-    Some(Entry { evidence, ..Entry::new(Capability::Config, "").mark_secret(true) })
-}
-
-/// Whether the image has the file, or may have it: of layers of Spin, the shim unpacks the files itself.
-fn may_be_of_image(host: &RuntimeHost<'_>, leads: &Leads, file: &str) -> bool {
-    let has = |place: &str| host.facts.has_file(place);
-    let Leads::To(place) = leads else { return false };
-    let is_unpacked = matches!(host.program, Program::Wasm { packaging: Packaging::Layers, .. })
-        && crate::runtime::spin::UNPACKED.iter().any(|folder| path::covers(folder, place));
-    is_unpacked || has(place) || has(&text::clean_path(file))
-}
-
 /// The capabilities that one entry of `allowed_outbound_hosts` hands over.
 fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
     let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written.as_str()));
     match written.reach() {
-        OutboundReach::Hosts(patterns) => of_patterns(patterns, &evidence),
+        OutboundReach::Hosts(patterns) => of_patterns(host, patterns, &evidence),
         OutboundReach::Unreadable(widest) => {
-            of_pattern(widest, &format!("{evidence} is not a host pattern: taken for any host"))
+            of_pattern(host, widest, &format!("{evidence} is not a host pattern: taken for any host"))
         }
         OutboundReach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
     }
@@ -297,16 +205,16 @@ fn of_template(
     let (text, variables) = match resolve(host, written) {
         Ok(Resolved { text, variables }) => (text, variables),
         Err(why) => {
-            return of_pattern(widest, &format!("{evidence} {UNRESOLVED}{why}: taken for any host"));
+            return of_pattern(host, widest, &format!("{evidence} {UNRESOLVED}{why}: taken for any host"));
         }
     };
     let set_by = variables.iter().map(|name| format!("env {name}")).collect::<Vec<_>>().join(", ");
     if let Some(patterns) = hosts(&text) {
-        return of_patterns(&patterns, &format!("{evidence} is set by {set_by} of the pod"));
+        return of_patterns(host, &patterns, &format!("{evidence} is set by {set_by} of the pod"));
     }
     let note =
         format!("{evidence}: what {set_by} of the pod makes of it is not a host pattern: taken for any host");
-    of_pattern(widest, &note)
+    of_pattern(host, widest, &note)
 }
 
 /// The text without user and password, which some authors write into a host pattern. A password may contain `/` or `@`,
@@ -337,7 +245,7 @@ struct Resolved {
 /// (`spin-operator:internal/controller/deployment.go`). So that one counts only where nothing is known to set the plain one.
 fn resolve(host: &RuntimeHost<'_>, written: &str) -> Result<Resolved, String> {
     let unknown = String::new;
-    if reconfigured(host).is_some() {
+    if !variables::are_of_container(host) {
         return Err(unknown());
     }
     let (mut variables, mut wins) = (Vec::new(), None);
@@ -359,25 +267,15 @@ fn resolve(host: &RuntimeHost<'_>, written: &str) -> Result<Resolved, String> {
     text.map(|text| Resolved { text, variables }).ok_or_else(|| wins.unwrap_or_else(unknown))
 }
 
-/// What may give the container, or the shim's own process, a variable whose value the pod does not write. What else is in the
-/// environment of containerd is the platform's, and no tenant chooses it.
-fn set_elsewhere(host: &RuntimeHost<'_>, name: &str) -> Option<String> {
-    let of_pod = host.pod.may_set(name).map(|entry| entry.evidence.into_iter().next().unwrap_or_default());
-    let of_image = || host.is_set_by_image(name).then(|| format!("env {name} of the image"));
-    let of_platform = || host.pod.platform_variable(name).map(String::from);
-    let of_shim = || handed::is_of_shim(name).then(|| OF_SHIM.to_string());
-    of_pod.or_else(of_image).or_else(of_platform).or_else(of_shim)
+fn of_patterns(host: &RuntimeHost<'_>, patterns: &[WrittenHost], evidence: &str) -> Vec<Entry> {
+    patterns.iter().flat_map(|pattern| of_pattern(host, pattern, evidence)).collect()
 }
 
-fn of_patterns(patterns: &[WrittenHost], evidence: &str) -> Vec<Entry> {
-    patterns.iter().flat_map(|pattern| of_pattern(pattern, evidence)).collect()
-}
-
-fn of_pattern(written: &WrittenHost, evidence: &str) -> Vec<Entry> {
+fn of_pattern(host: &RuntimeHost<'_>, written: &WrittenHost, evidence: &str) -> Vec<Entry> {
     let pattern = written.pattern();
     let mut entries = Vec::new();
     if !pattern.is_internal() {
-        entries.extend(clients::of(written, evidence));
+        entries.extend(clients::of(host, written, evidence));
     }
     if let Some(id) = pattern.chained_component() {
         entries.push(Entry::new(Capability::ServiceChaining, evidence).named(id));

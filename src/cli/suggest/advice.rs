@@ -11,12 +11,15 @@ use crate::image::{Interpreter, ModuleFacts, Program};
 
 /// The advice about one object, in the order of its containers.
 pub(super) fn of(examined: &Examined<JudgedFacts>, kept: &JudgedFacts, open: &[Open]) -> Vec<String> {
-    let mut advice: Vec<String> = runtime(kept, open).into_iter().collect();
+    let about = |one: &Open, text: String| format!("container `{}`: {text}", one.container);
+    // First what makes the grant below smaller.
+    let cures =
+        open.iter().flat_map(|one| redirected(&one.entries).into_iter().map(move |text| about(one, text)));
+    let mut advice: Vec<String> = cures.chain(runtime(kept, open)).collect();
     for one in open {
-        let about = |text: String| format!("container `{}`: {text}", one.container);
+        let about = |text: String| about(one, text);
         advice.extend(interpreters(examined, one).into_iter().map(about));
         advice.extend(unresolved(&one.entries).into_iter().map(about));
-        advice.extend(redirected(&one.entries).into_iter().map(about));
         advice.extend(any_host(&one.entries).map(about));
         advice.extend(unread(&one.entries).map(about));
         advice.extend(patterns(&one.entries).into_iter().map(about));
@@ -94,10 +97,13 @@ fn unresolved(entries: &[Entry]) -> Vec<String> {
     found
 }
 
-/// Advice about hosts whose names the pod itself leads elsewhere, with the evidence as it is: that says what to leave out.
+/// Advice about hosts whose names the pod itself leads elsewhere. The evidence says what ends that.
 fn redirected(entries: &[Entry]) -> BTreeSet<String> {
     let evidence = entries.iter().flat_map(|entry| &entry.evidence);
-    evidence.filter(|evidence| evidence.contains(REDIRECTED)).cloned().collect()
+    let found = evidence.filter(|evidence| evidence.contains(REDIRECTED));
+    found
+        .map(|evidence| format!("{evidence}; do the first, and suggest again to be granted the host alone"))
+        .collect()
 }
 
 /// Advice about sockets and requests on a runtime that does not restrict hosts.

@@ -10,6 +10,7 @@ use super::super::malformed::Malformed;
 use super::super::names::{VARIABLES_FILE, has_ending, is_application_file};
 use super::super::path;
 use super::super::size::{MAX_KEPT, too_many_names};
+use super::super::spin::dotenv;
 use super::super::{ModuleFacts, module};
 use super::{Content, MAX_FILE_MODULES, Tree};
 
@@ -39,9 +40,8 @@ impl Tree {
         if is_application_file(name) && magic(&head) != Magic::Wasm {
             return self.application_file(entry, head, content);
         }
-        // That it is there says enough.
         if path::split(name).1 == VARIABLES_FILE && magic(&head) != Magic::Wasm {
-            return Ok(Content::Text(Arc::default()));
+            return self.variables_file(entry, head, content);
         }
         match magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content),
@@ -87,6 +87,20 @@ impl Tree {
             return Ok(Content::Other);
         }
         self.texts += 1;
+        whole(entry, head, content).map(|text| Content::Text(text.into()))
+    }
+
+    /// That a file of variables is there matters too, so one that is too long, or one too many, is kept as what is no text.
+    fn variables_file(
+        &mut self,
+        entry: &TarEntry,
+        head: Vec<u8>,
+        content: &mut dyn Read,
+    ) -> Result<Content, Fault> {
+        if entry.size > dotenv::MAX_BYTES as u64 || self.variables_files >= MAX_APPLICATION_FILES {
+            return Ok(Content::Text(Arc::new(*b"\0")));
+        }
+        self.variables_files += 1;
         whole(entry, head, content).map(|text| Content::Text(text.into()))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::image::archive::{Fault, refused};
+use crate::image::path;
 use crate::image::steps::Steps;
 use crate::image::{FileClass, ModuleFacts};
 
@@ -61,6 +62,13 @@ impl Node {
     }
 }
 
+fn text_of(node: &Node) -> Option<&[u8]> {
+    match &node.content {
+        Content::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// A root file system after the layers that were applied.
 #[derive(Debug)]
 pub struct Tree {
@@ -77,6 +85,7 @@ pub struct Tree {
     pub(super) texts: usize,
     /// Bytes that the names take which the modules import and export.
     pub(super) names: usize,
+    pub(super) variables_files: usize,
     pub(super) steps: Steps,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -111,6 +120,7 @@ impl Tree {
             modules: Vec::new(),
             texts: 0,
             names: 0,
+            variables_files: 0,
             steps: Steps::new(Arc::clone(&stop)),
             stop,
         }
@@ -123,10 +133,19 @@ impl Tree {
 
     /// The text of an application's manifest, if a regular file of that name is left after the last layer.
     pub fn manifest(&self, name: &str) -> Option<&[u8]> {
-        match &self.nodes.get(&self.resolve(name)?)?.content {
-            Content::Text(text) => Some(text),
-            _ => None,
-        }
+        self.manifest_at(name).map(|(_, text)| text)
+    }
+
+    /// The same, with the path to which links lead.
+    pub fn manifest_at(&self, name: &str) -> Option<(&str, &[u8])> {
+        let (path, node) = self.nodes.get_key_value(&self.resolve(name)?)?;
+        text_of(node).map(|text| (path.as_str(), text))
+    }
+
+    /// The files of this name in all folders whose text was kept, or is to be taken for unreadable.
+    pub fn texts_called<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let called = self.nodes.iter().filter(move |(path, _)| path::split(path).1 == name);
+        called.filter_map(|(path, node)| Some((path.as_str(), text_of(node)?)))
     }
 
     pub(super) fn insert(&mut self, path: &str, mode: u32, content: Content) -> Result<(), Fault> {

@@ -39,6 +39,19 @@ const COMPONENT_KEYS: [&str; 20] = [
     "profile",
     "trigger",
 ];
+/// What a component must not have of its own to be a dependency of another one
+/// (`spin:crates/manifest/src/normalize.rs`, `ensure_is_acceptable_dependency`, tag v3.6.3).
+const OF_ITS_OWN: [&str; 9] = [
+    "ai_models",
+    "allowed_http_hosts",
+    "allowed_outbound_hosts",
+    "dependencies",
+    "environment",
+    "files",
+    "key_value_stores",
+    "sqlite_databases",
+    "variables",
+];
 /// The hosts that a component of version 1 reaches unless it lists `allowed_outbound_hosts`
 /// (`spin:crates/manifest/src/compat.rs`, `convert_allowed_http_to_allowed_hosts`).
 const VERSION_1_HOSTS: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
@@ -75,7 +88,7 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
     let trigger = trigger_type(&of_app.need("type")?.text()?, &BTreeSet::new())?;
     let mut listeners = Listeners::default();
     for at in root.get("component")?.map(|list| list.list()).transpose()?.unwrap_or_default() {
-        let mut component = component(&at, at.need("id")?.text()?)?;
+        let mut component = component(&at, at.need("id")?.text()?, &Listed::new())?;
         if at.get("allowed_outbound_hosts")?.is_none() {
             let defaults = VERSION_1_HOSTS.map(OutboundHost::from);
             component.allowed_outbound_hosts.splice(0..0, defaults);
@@ -87,13 +100,19 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
     triggered_by(&trigger, None, &mut components);
     let listeners = listeners.checked(handed(&components))?;
     let (name, triggers) = (root.need("name")?.text()?, BTreeSet::from([trigger]));
-    Ok(SpinApp { name, triggers, components, listeners })
+    Ok(SpinApp { name, triggers, components, listeners, ..SpinApp::default() })
 }
 
 fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
     let mut components = Vec::new();
-    for (id, value) in entries(root, "component")? {
-        components.push(component(&At { value, path: format!("component.{id}") }, id.clone())?);
+    let listed: Listed<'_> =
+        entries(root, "component")?.into_iter().map(|(id, value)| (id.as_str(), value)).collect();
+    for (id, value) in &listed {
+        components.push(component(
+            &At { value, path: format!("component.{id}") },
+            (*id).to_string(),
+            &listed,
+        )?);
     }
     let mut triggers = BTreeSet::new();
     let mut listeners = Listeners::default();
@@ -108,7 +127,7 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
             // A component may be written inline instead of by name.
             let named = match trigger.get("component")? {
                 Some(at) if at.value.is_object() => {
-                    components.push(component(&at, at.path.clone())?);
+                    components.push(component(&at, at.path.clone(), &listed)?);
                     Some(at.path)
                 }
                 Some(at) => Some(at.text()?),
@@ -119,7 +138,8 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
         }
     }
     let listeners = listeners.checked(handed(&components))?;
-    Ok(SpinApp { name: application.need("name")?.text()?, triggers, components, listeners })
+    let name = application.need("name")?.text()?;
+    Ok(SpinApp { name, triggers, components, listeners, ..SpinApp::default() })
 }
 
 /// Records what starts a component; a trigger that names none may start any.
@@ -129,21 +149,35 @@ fn triggered_by(kind: &str, id: Option<&str>, components: &mut [SpinComponent]) 
     }
 }
 
-/// Reserved in Spin 3, middleware in Spin 4.
+/// Keys of a trigger of which it is not known what they start: the first is reserved (`spin:crates/manifest/src/schema/v2.rs`,
+/// `Trigger`, tag v3.6.3), and the second is middleware of Spin 4.
 fn check_trigger(trigger: &At<'_>) -> Result<(), Malformed> {
-    for key in ["components", "dependencies"] {
+    for (key, what) in [
+        (
+            "components",
+            "is reserved by Spin, and it is not known what it starts; name one `component` for each trigger",
+        ),
+        (
+            "dependencies",
+            "is middleware, which Spin 3.6.3 does not have, and which is not read from a manifest; push the application with \
+             `spin registry push`",
+        ),
+    ] {
         if let Some(found) = trigger.get(key)?.filter(|found| found.value != &Value::Object(Map::new())) {
-            return Err(found.wrong("is not read here; push the application with `spin registry push`"));
+            return Err(found.wrong(what));
         }
     }
     Ok(())
 }
 
+/// The components of a manifest by their ids, as they are written.
+type Listed<'a> = BTreeMap<&'a str, &'a Value>;
+
 fn entries<'a>(at: &At<'a>, key: &str) -> Result<Vec<(&'a String, &'a Value)>, Malformed> {
     Ok(at.get(key)?.map(|found| found.map()).transpose()?.into_iter().flatten().collect())
 }
 
-fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
+fn component(at: &At<'_>, id: String, listed: &Listed<'_>) -> Result<SpinComponent, Malformed> {
     if let Some(key) = at.map()?.keys().find(|key| !COMPONENT_KEYS.contains(&key.as_str())) {
         return Err(at.wrong(&format!("has the key `{key}`, which is not known and could hand over more")));
     }
@@ -153,7 +187,7 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
     }
     let hosts = hosts(at)?;
     let files = files(at)?;
-    let dependencies = dependencies(at)?;
+    let dependencies = dependencies(at, listed)?;
     let read: BTreeSet<String> = variables.values().flat_map(|value| template_variables(value)).collect();
     Ok(SpinComponent {
         id,
@@ -199,7 +233,7 @@ fn forward(at: &At<'_>) -> Result<String, Malformed> {
 }
 
 /// All dependencies, if any of them may inherit: a list of single capabilities counts as all, as in a locked app.
-fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
+fn dependencies(at: &At<'_>, listed: &Listed<'_>) -> Result<Dependencies, Malformed> {
     let all =
         at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
     let (mut inherited, mut isolated, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
@@ -208,10 +242,47 @@ fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
         let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
         let own = value.get("inherit_configuration").is_some_and(|flag| flag != &Value::Bool(false));
         let list = if all || own { &mut inherited } else { &mut isolated };
-        list.insert(local_file(&dependency, Some("path"))?);
+        let module = match value.get("component") {
+            Some(_) => of_component(&dependency, listed)?,
+            None => local_file(&dependency, Some("path"))?,
+        };
+        list.insert(module);
     }
     let (inherited, isolated) = (inherited.into_iter().collect(), isolated.into_iter().collect());
     Ok(Dependencies { inherited, isolated, names })
+}
+
+/// The module of another component of the application. Spin takes that one's source alone, and nothing that it has of its own
+/// (`spin:crates/manifest/src/normalize.rs`, `normalize_dependency_component_refs`, tag v3.6.3).
+fn of_component(dependency: &At<'_>, listed: &Listed<'_>) -> Result<String, Malformed> {
+    if dependency
+        .map()?
+        .keys()
+        .any(|key| !matches!(key.as_str(), "component" | "export" | "inherit_configuration"))
+    {
+        return Err(dependency
+            .wrong("names a component and something else, which Spin refuses; leave one of them out"));
+    }
+    let id = dependency.need("component")?.text()?;
+    let Some(value) = listed.get(id.as_str()) else {
+        return Err(dependency.wrong(&format!(
+            "names the component `{id}`, which is no table `component.{id}` of the manifest"
+        )));
+    };
+    let other = At { value, path: format!("component.{id}") };
+    for key in OF_ITS_OWN {
+        let is_empty = |at: &At<'_>| match at.value {
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        if other.get(key)?.is_some_and(|at| !is_empty(&at)) {
+            return Err(dependency.wrong(&format!(
+                "names the component `{id}`, which has `{key}` of its own: Spin 3.6.3 does not start such an application"
+            )));
+        }
+    }
+    local_file(&other.need("source")?, None)
 }
 
 /// Each folder that is opened and the path at which the component sees it: source and destination, or the folder above
@@ -358,6 +429,29 @@ mod tests {
     }
 
     #[test]
+    fn a_dependency_may_be_another_component_of_the_application() {
+        let other = "\n[component.lib]\nsource = \"lib/own.wasm\"\nfiles = []\n";
+        let named =
+            SHOP.replace("{ path = \"lib/dep.wasm\" }", "{ component = \"lib\", export = \"a:b/d\" }");
+        let app = parse(format!("{named}{other}").as_bytes()).unwrap();
+        let web = app.components.iter().find(|component| component.id == "web").unwrap();
+        assert_eq!(
+            (web.isolated.as_slice(), web.satisfied.as_slice()),
+            (&["/lib/own.wasm".to_string()][..], &["a:b/c".to_string()][..])
+        );
+        let lib = app.components.iter().find(|component| component.id == "lib").unwrap();
+        assert_eq!((lib.digest.as_deref(), lib.triggers.len()), (Some("/lib/own.wasm"), 0));
+        let all = named.replace("ai_models", "dependencies_inherit_configuration = true\nai_models");
+        let app = parse(format!("{all}{other}").as_bytes()).unwrap();
+        assert_eq!(
+            app.components.iter().find(|component| component.id == "web").unwrap().inherited,
+            ["/lib/own.wasm"]
+        );
+        let fetched = other.replace("\"lib/own.wasm\"", "{ url = \"https://x\", digest = \"sha256:1\" }");
+        assert!(refusal(&format!("{named}{fetched}")).contains("`component.lib.source` is fetched by Spin"));
+    }
+
+    #[test]
     fn version_1_reaches_every_database_unless_it_lists_its_hosts() {
         let text = r#"
             spin_version = "1"
@@ -398,7 +492,31 @@ mod tests {
                 "`component.web.dependencies.a:b/c` is fetched by Spin",
             ),
             ("spin_manifest_version = 2", "spin_manifest_version = 3", "only 1 and 2"),
-            ("channel = \"orders\"", "components = { x = \"web\" }", "is not read here"),
+            (
+                "channel = \"orders\"",
+                "components = { x = \"web\" }",
+                "`trigger.redis[0].components` is reserved by Spin",
+            ),
+            (
+                "channel = \"orders\"",
+                "dependencies = { x = [\"web\"] }",
+                "`trigger.redis[0].dependencies` is middleware",
+            ),
+            (
+                "{ path = \"lib/dep.wasm\" }",
+                "{ component = \"none\" }",
+                "names the component `none`, which is no table",
+            ),
+            (
+                "{ path = \"lib/dep.wasm\" }",
+                "{ component = \"web\" }",
+                "`ai_models` of its own: Spin 3.6.3 does not",
+            ),
+            (
+                "{ path = \"lib/dep.wasm\" }",
+                "{ component = \"web\", path = \"a.wasm\" }",
+                "a component and something else",
+            ),
             ("web.wasm", "l/../web.wasm", "`component.web.source` is `l/../web.wasm`, which goes up"),
             ("lib/dep.wasm", "lib/../dep.wasm", "which goes up"),
             ("source = \"static\"", "source = \"l/../proc\"", "which goes up"),

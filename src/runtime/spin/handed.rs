@@ -142,7 +142,8 @@ pub fn is_secret_of_shim(name: &str) -> bool {
     SECRETS_OF_SHIM.iter().any(|pattern| stands_for(pattern, name))
 }
 
-fn stands_for(pattern: &str, name: &str) -> bool {
+/// Whether a pattern, with a `*` at its end for any rest, stands for a name.
+pub fn stands_for(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or_else(|| pattern == name, |start| name.starts_with(start))
 }
 

@@ -206,6 +206,23 @@ async fn a_rule_that_demands_a_grant_although_all_is_granted_does_not_count_as_m
     );
 }
 
+/// A grant for any host is the last resort where a field of another container would do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_a_grant_smaller_comes_before_the_grant() {
+    images::folder();
+    let cases = Case::load_all();
+    let case = cases.iter().find(|case| case.name == "deny-host-beside-sql-of-spin").unwrap();
+    let found = suggestion(&flow_of(case, Vec::new()).await, case).await;
+    let first = found.warnings.first().map(String::as_str).unwrap_or_default();
+    assert!(first.starts_with("container `app`: https://payments.example.com counts as any host"), "{first}");
+    let cure =
+        "set `runAsNonRoot: true` and `allowPrivilegeEscalation: false` in the securityContext of `other`";
+    assert!(first.contains(cure), "{first}");
+    let text = found.to_yaml();
+    let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
+    assert!(place(cure) < place("kind: WasiGrant"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_network_policy_is_written_for_a_pod_with_a_linux_program() {
     images::folder();

@@ -15,7 +15,7 @@ violations contains violation if {
 	some [field, why] in [
 		["hostNetwork", "its network is the node's, where no NetworkPolicy applies and the node's own services listen"],
 		["hostPID", "`/proc` shows the node's processes with their files and environments to a program that opens files"],
-		["hostIPC", "the node's shared memory is in reach of a program that opens files"],
+		["hostIPC", "`/dev/shm` is the node's, where its processes share memory, to a program that opens files"],
 	]
 	field in namespaces_of_node
 	may_run_wasm

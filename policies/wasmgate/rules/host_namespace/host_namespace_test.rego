@@ -26,7 +26,7 @@ test_the_namespaces_of_the_node_are_refused if {
 	every field, why in {
 		"hostNetwork": "its network is the node's, where no NetworkPolicy applies and the node's own services listen",
 		"hostPID": "`/proc` shows the node's processes with their files and environments to a program that opens files",
-		"hostIPC": "the node's shared memory is in reach of a program that opens files",
+		"hostIPC": "`/dev/shm` is the node's, where its processes share memory, to a program that opens files",
 	} {
 		wasmgate.violations == of_pod(field, why) with input as fixture.with_workload(fixture.pod({}), {field: true})
 	}

@@ -18,7 +18,8 @@ import data.wasmgate.lib.text
 #     Ship a program that opens no file and uses no SQLite, or use a runtime that is not affected. The platform team
 #     may trust the image like a native one, with a grant for `native.exec`; give the rule a lower action
 #     (`enforcement.rules`); or, where its own build of the shim hides `/proc` from its programs, say so in the profile
-#     (`hidesHostProcess: true`).
+#     (`hidesHostProcess: true`). For SQL under Spin use a database on the network or a key-value store; a profile may
+#     say that its build of the shim confines SQL to its database (`confinesSqlite: true`).
 #   severity: critical
 violations contains violation if {
 	some i in reports
@@ -31,8 +32,7 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} {way(found.entry)}, which is native code, and no grant allows it",
-			$"{text.grounds(found.entry)}; ship a program that opens no file or use a runtime that is not affected ",
-			$"(docs/capabilities.md); {text.grant(found.entry)}",
+			$"{text.grounds(found.entry)}; {cure(found.entry)} (docs/capabilities.md); {text.grant(found.entry)}",
 		]),
 	}
 }
@@ -65,11 +65,28 @@ violations contains violation if {
 }
 
 way(entry) := "sends SQL that SQLite runs in the process of the shim" if {
-	some evidence in entry.evidence
-	startswith(evidence, "SQLite ")
+	by_sql(entry)
+} else := "uses a service of a cloud, for whose credentials the shim may start a program of the container" if {
+	by_credentials(entry)
 } else := concat("", [
 	$"opens files, and {runtime.name} shows it `/proc`, so it can write into the memory of the process that runs it",
 ])
+
+cure(entry) := "use a database on the network or a key-value store" if {
+	by_sql(entry)
+} else := "write the credentials into `/runtime-config.toml`, or leave `sh` and `az` out of the container" if {
+	by_credentials(entry)
+} else := "ship a program that opens no file or use a runtime that is not affected"
+
+by_sql(entry) if {
+	some evidence in entry.evidence
+	startswith(evidence, "SQLite ")
+}
+
+by_credentials(entry) if {
+	some evidence in entry.evidence
+	startswith(evidence, "an SDK of a cloud ")
+}
 
 # The containers of which the first rule says everything: who writes into the process has all that it has.
 rewritten contains found.container.name if {

@@ -67,6 +67,23 @@ test_sql_that_runs_in_the_process_of_the_shim_is_told_as_that if {
 	{v.rule | some v in violations} == {"host-process-in-reach"}
 	every v in violations {
 		contains(v.message, "container `web` sends SQL that SQLite runs in the process of the shim, which is native code")
+		contains(v.message, "; use a database on the network or a key-value store (docs/capabilities.md); ")
+	}
+}
+
+test_a_program_that_the_shim_starts_for_credentials_is_told_as_that if {
+	program := {
+		"capability": "native.exec",
+		"opens": true,
+		"evidence": ["an SDK of a cloud may start a program of the container for credentials"],
+		"coveredBy": [],
+		"needsGrant": "{ name: native.exec }",
+	}
+	violations := wasmgate.violations with input as fixture.pod({"effective": [program]})
+	{v.rule | some v in violations} == {"host-process-in-reach"}
+	every v in violations {
+		contains(v.message, "container `web` uses a service of a cloud, for whose credentials the shim may start")
+		contains(v.message, "; write the credentials into `/runtime-config.toml`, or leave `sh` and `az` out of ")
 	}
 }
 

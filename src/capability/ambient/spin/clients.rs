@@ -55,12 +55,22 @@ pub(super) fn may_be_socket(scheme: Option<&str>) -> bool {
     }
 }
 
+/// Whether the profile says that these clients are held to the list, sockets and redirects included.
+pub(super) fn are_held_to_list(host: &RuntimeHost<'_>) -> bool {
+    host.profile.is_some_and(|profile| profile.checks_hosts)
+}
+
 /// What one host pattern of the list hands over.
-pub(super) fn of<'a>(written: &'a WrittenHost, evidence: &'a str) -> impl Iterator<Item = Entry> + 'a {
+pub(super) fn of<'a>(
+    host: &RuntimeHost<'_>,
+    written: &'a WrittenHost,
+    evidence: &'a str,
+) -> impl Iterator<Item = Entry> + 'a {
+    let is_held = are_held_to_list(host);
     by_scheme(written.pattern().scheme()).iter().map(move |capability| {
         let entry = Entry::new(*capability, evidence);
         let any = any_of(written.pattern().scheme());
-        if !READ_OTHERWISE.contains(capability) || *written.pattern() == any {
+        if is_held || !READ_OTHERWISE.contains(capability) || *written.pattern() == any {
             return entry.to_written_host(written.clone());
         }
         let why =
@@ -81,6 +91,9 @@ pub(super) fn beside_list(
     mut reached: Vec<Entry>,
     at: &str,
 ) -> Vec<Entry> {
+    if are_held_to_list(host) {
+        return reached;
+    }
     if imports(host, component, &POSTGRES).is_some() {
         let why = format!(
             "{at} the client of Postgres connects to any `hostaddr`, whatever allowed_outbound_hosts says"
