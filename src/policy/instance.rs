@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use wasmtime::{AsContextMut, Linker, Memory, Store, TypedFunc};
 
 use super::Limits;
@@ -56,13 +56,13 @@ impl Instance {
     }
 
     /// The result set of an entry point. The error is for people to read; after one, the instance is spent.
-    pub fn evaluate(
+    pub fn evaluate<T: DeserializeOwned>(
         &mut self,
         entrypoint: i32,
         input: &str,
         limits: Limits,
         stop: &Stop,
-    ) -> Result<Value, String> {
+    ) -> Result<T, String> {
         let budget = self.store.data_mut();
         budget.limits = limits;
         budget.host.begin(limits.strict_builtins, limits.memory_bytes, stop);
@@ -116,12 +116,12 @@ impl Started {
     }
 
     /// The input lies where the heap began, and the heap begins after it.
-    async fn evaluate(
+    async fn evaluate<T: DeserializeOwned>(
         &self,
         store: &mut Store<EvaluationBudget>,
         entrypoint: i32,
         input: &str,
-    ) -> wasmtime::Result<Value> {
+    ) -> wasmtime::Result<T> {
         let (start, length) = (usize::try_from(self.heap)?, u32::try_from(input.len())?);
         let end = start.saturating_add(input.len());
         let missing = end.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);

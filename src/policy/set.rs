@@ -11,6 +11,7 @@ use futures::future::{Either, join_all, select};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
@@ -333,20 +334,20 @@ impl PolicySet {
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// The result set of one entry point of the bundle of this name, for tests of rules. The error is for people to read.
-    pub async fn query<I: Serialize + Sync>(
+    /// The result set of one entry point of the bundle of this name, for tests of rules. It is JSON with the text of its numbers, and so is
+    /// the input. The error is for people to read.
+    pub async fn query(
         &self,
         bundle: &str,
         entrypoint: &str,
-        input: Option<&I>,
-    ) -> Result<Value, String> {
+        input: Option<&RawValue>,
+    ) -> Result<Box<RawValue>, String> {
         let loaded = self.loaded.iter().find(|loaded| loaded.program.bundle.name == bundle);
         let loaded = Arc::clone(loaded.ok_or_else(|| format!("there is no bundle `{bundle}`"))?);
         let number = loaded.program.entrypoints.get(entrypoint).copied();
         let number = number.ok_or_else(|| format!("bundle `{bundle}` has no entry point `{entrypoint}`"))?;
         // No input at all is undefined.
-        let input = input.map(serde_json::to_string).transpose().map_err(|error| error.to_string())?;
-        let input = input.unwrap_or_default();
+        let input = input.map(|input| input.get().to_string()).unwrap_or_default();
         let limits = self.limits;
         let (stop, _guard) = Stop::at(Instant::now() + limits.time);
         let work = spawn_blocking(move || Ok(loaded.result_set(number, &input, limits, &stop)?.0));
@@ -412,7 +413,7 @@ impl LoadedBundle {
     /// ignored.
     fn warm_up(&self, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
         let mut instance = self.caught(|| Instance::start(&self.program, patient, stop))?;
-        if self.caught(|| instance.evaluate(self.entrypoint, "{}", limits, stop)).is_ok() {
+        if self.caught(|| instance.evaluate::<Value>(self.entrypoint, "{}", limits, stop)).is_ok() {
             self.put_back(instance);
         }
         Ok(())
@@ -429,18 +430,18 @@ impl LoadedBundle {
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
     fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
-        let (result_set, asked) = self.result_set(self.entrypoint, input, limits, stop)?;
+        let (result_set, asked): (Value, _) = self.result_set(self.entrypoint, input, limits, stop)?;
         Ok(Ran { violations: outcome::violations(&result_set)?, asked })
     }
 
     /// The result set of an entry point, and what it asked for that does not follow from the input.
-    fn result_set(
+    fn result_set<T: DeserializeOwned>(
         &self,
         entrypoint: i32,
         input: &str,
         limits: Limits,
         stop: &Stop,
-    ) -> Result<(Value, Asked), String> {
+    ) -> Result<(T, Asked), String> {
         let mut instance = match self.take() {
             Some(instance) => instance,
             None => self.caught(|| Instance::start(&self.program, limits, stop))?,

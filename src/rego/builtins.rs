@@ -2,10 +2,13 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "all have one type, by which they are called")]
 
+mod cases;
+mod certificates;
 mod checks;
 mod clock;
 mod crypto;
 mod encoding;
+mod extremes;
 mod float;
 mod glob;
 mod globs;
@@ -17,6 +20,7 @@ mod objects;
 mod patch;
 mod paths;
 mod regexes;
+mod schema;
 mod semver;
 mod signed;
 mod sprintf;
@@ -74,6 +78,7 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin::new("crypto.md5", crypto::md5),
     Builtin::new("crypto.sha1", crypto::sha1),
     Builtin::new("crypto.sha256", crypto::sha256),
+    Builtin::new("crypto.x509.parse_certificates", certificates::parse),
     Builtin::new("glob.quote_meta", regexes::glob_quote_meta),
     Builtin::new("graph.reachable_paths", objects::reachable_paths),
     Builtin::new("hex.decode", encoding::hex_decode),
@@ -81,6 +86,9 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin::new("indexof_n", strings::indexof_n),
     Builtin::new("internal.print", strings::print),
     Builtin::new("io.jwt.decode", token::decode),
+    Builtin::new("io.jwt.decode_verify", signed::decode_verify),
+    Builtin::new("io.jwt.encode_sign", signed::encode),
+    Builtin::new("io.jwt.encode_sign_raw", signed::encode_raw),
     Builtin::new("io.jwt.verify_eddsa", signed::eddsa),
     Builtin::new("io.jwt.verify_es256", signed::es256),
     Builtin::new("io.jwt.verify_es384", signed::es384),
@@ -94,7 +102,9 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin::new("io.jwt.verify_rs384", signed::rs384),
     Builtin::new("io.jwt.verify_rs512", signed::rs512),
     Builtin::new("json.marshal_with_options", encoding::json_marshal_with_options),
+    Builtin::new("json.match_schema", schema::matches),
     Builtin::new("json.patch", patch::patch),
+    Builtin::new("json.verify_schema", schema::verify),
     Builtin::new("net.cidr_contains_matches", net::contains_matches),
     Builtin::new("net.cidr_expand", net::expand),
     Builtin::new("net.cidr_is_valid", net::is_valid),
@@ -194,6 +204,8 @@ pub const CORRECTED: &[Correction] = &[
         builtin: Builtin::new("array[place]", numbers::place),
         own_code: OwnCode::Places,
     },
+    instead("opa_agg_max", "max", extremes::greatest),
+    instead("opa_agg_min", "min", extremes::least),
     instead("opa_agg_product", "product", numbers::product),
     instead("opa_array_slice", "array.slice", objects::slice),
     instead("opa_base64_decode", "base64.decode", encoding::base64_decode),
@@ -224,8 +236,10 @@ pub const CORRECTED: &[Correction] = &[
     instead("opa_strings_concat", "concat", strings::concat),
     instead("opa_strings_format_int", "format_int", strings::format_int),
     instead("opa_strings_indexof", "indexof", strings::indexof),
+    instead("opa_strings_lower", "lower", cases::lower),
     instead("opa_strings_replace", "replace", strings::replace),
     instead("opa_strings_replace_n", "strings.replace_n", strings::replace_n),
+    instead("opa_strings_upper", "upper", cases::upper),
     arithmetic("opa_arith_abs", "abs", numbers::abs),
     arithmetic("opa_arith_ceil", "ceil", numbers::ceil),
     arithmetic("opa_arith_floor", "floor", numbers::floor),
@@ -252,8 +266,6 @@ const CHECKED: &[Correction] = &[
     checked("builtin_object_remove", "object.remove", checks::object_and_keys),
     checked("builtin_object_union", "object.union", checks::two_objects),
     checked("opa_agg_count", "count", checks::countable),
-    checked("opa_agg_max", "max", checks::items),
-    checked("opa_agg_min", "min", checks::items),
     checked("opa_agg_sort", "sort", checks::items),
     checked("opa_array_concat", "array.concat", checks::two_arrays),
     checked("opa_array_flatten", "array.flatten", checks::array),
@@ -264,7 +276,6 @@ const CHECKED: &[Correction] = &[
     checked("opa_sets_union", "union", checks::set_of_sets),
     checked("opa_strings_contains", "contains", checks::two_texts),
     checked("opa_strings_endswith", "endswith", checks::two_texts),
-    checked("opa_strings_lower", "lower", checks::text),
     checked("opa_strings_reverse", "strings.reverse", checks::text),
     checked("opa_strings_split", "split", checks::two_texts),
     checked("opa_strings_startswith", "startswith", checks::two_texts),
@@ -274,7 +285,6 @@ const CHECKED: &[Correction] = &[
     checked("opa_strings_trim_right", "trim_right", checks::two_texts),
     checked("opa_strings_trim_space", "trim_space", checks::text),
     checked("opa_strings_trim_suffix", "trim_suffix", checks::two_texts),
-    checked("opa_strings_upper", "upper", checks::text),
 ];
 
 /// What is changed about a module. In strict mode the host sees every error: it computes what the module has no errors for, and looks at
@@ -291,10 +301,9 @@ pub fn corrections(strict: bool) -> Vec<Correction> {
 /// The functions that no rule may call here, sorted by name, and why.
 pub const REFUSED: &[(&str, &str)] = &[
     ("crypto.parse_private_keys", PRIVATE),
-    ("crypto.x509.parse_and_verify_certificates", CERTIFICATES),
-    ("crypto.x509.parse_and_verify_certificates_with_options", CERTIFICATES),
-    ("crypto.x509.parse_certificate_request", CERTIFICATES),
-    ("crypto.x509.parse_certificates", CERTIFICATES),
+    ("crypto.x509.parse_and_verify_certificates", CHAINS),
+    ("crypto.x509.parse_and_verify_certificates_with_options", CHAINS),
+    ("crypto.x509.parse_certificate_request", "its value has attributes in a structure of Go alone"),
     ("crypto.x509.parse_keypair", PRIVATE),
     ("crypto.x509.parse_rsa_private_key", PRIVATE),
     ("graphql.is_valid", GRAPHQL),
@@ -304,12 +313,7 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("graphql.parse_schema", GRAPHQL),
     ("graphql.schema_is_valid", GRAPHQL),
     ("http.send", "it would touch the network"),
-    ("io.jwt.decode_verify", CONSTRAINTS),
-    ("io.jwt.encode_sign", PRIVATE),
-    ("io.jwt.encode_sign_raw", PRIVATE),
-    ("io.jwt.verify_es512", P521),
-    ("json.match_schema", SCHEMAS),
-    ("json.verify_schema", SCHEMAS),
+    ("io.jwt.verify_es512", "the gate's cryptography does not know P-521"),
     ("net.lookup_ip_addr", "it would touch the network"),
     ("opa.runtime", "it would hand the gate's environment to rules, and through their messages to users"),
     ("providers.aws.sign_req", "it would handle secrets"),
@@ -320,12 +324,7 @@ pub const REFUSED: &[(&str, &str)] = &[
 ];
 
 const PRIVATE: &str = "it would handle private keys";
-const CERTIFICATES: &str =
-    "its value is Go's own structure of a certificate, whose fields are those of a Go version";
-const CONSTRAINTS: &str = "it reads keys, constraints and times in ways of Go libraries that the gate does not have, use `io.jwt.decode` and \
-                           `io.jwt.verify_rs256` and the like";
-const P521: &str = "the gate's cryptography does not know P-521";
-const SCHEMAS: &str = "its value has the messages of a Go library";
+const CHAINS: &str = "the gate has no code that finds and judges chains of certificates as Go does";
 const YAML: &str =
     "YAML is not read in the gate as OPA reads it, where `on` is a text and `0777` an octal number";
 const GRAPHQL: &str = "its value is the syntax tree of a Go library, or what that library takes for valid";

@@ -182,11 +182,11 @@ impl<'a> Operands<'a> {
         }
     }
 
-    /// A whole number of 64 bits.
+    /// A whole number of 64 bits, written without an exponent.
     pub fn integer(self, place: usize) -> Result<i64, Failure> {
         let number = self.number(place)?;
         let not = || Failure::Error(format!("operand {} must be integer number", place.saturating_add(1)));
-        number.to_i64().ok_or_else(not)
+        number.to_count().ok_or_else(not)
     }
 
     /// A whole number of any size.

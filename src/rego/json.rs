@@ -14,10 +14,32 @@ const MAX_POWER: i64 = 30_102;
 /// Reads one value and nothing after it. What is no JSON is an error of the call; what Go reads and is not read here ends the evaluation,
 /// since undefined would be another answer than Go's, and the author of a text that a rule reads might ask for it.
 pub(super) fn parse(text: &str) -> Result<Value, Failure> {
-    let mut reader = Reader { text, at: 0 };
-    let value = reader.value(0)?;
-    reader.blanks();
-    if reader.at < text.len() { Err(reader.wrong("more than one value")) } else { Ok(value) }
+    Reader { text, at: 0, take: Take::Last }.whole()
+}
+
+/// Reads one value whose objects have no name twice; one that is there twice ends the evaluation.
+pub(super) fn parse_distinct(text: &str) -> Result<Value, Failure> {
+    Reader { text, at: 0, take: Take::Distinct }.whole()
+}
+
+/// Whether it is JSON, whatever its numbers are: Go's `json.Valid` does not look at how large they are.
+pub(super) fn is_valid(text: &str) -> Result<bool, Failure> {
+    match (Reader { text, at: 0, take: Take::AnyNumber }).whole() {
+        Ok(_) => Ok(true),
+        Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// What a reader takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Take {
+    /// The last of equal names.
+    Last,
+    /// No equal names.
+    Distinct,
+    /// Numbers of any size.
+    AnyNumber,
 }
 
 /// The power of ten that is just above a number with an exponent: what is written without one is not bounded.
@@ -35,9 +57,16 @@ fn power_of_ten(text: &str) -> Option<i64> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    take: Take,
 }
 
 impl<'a> Reader<'a> {
+    fn whole(mut self) -> Result<Value, Failure> {
+        let value = self.value(0)?;
+        self.blanks();
+        if self.at < self.text.len() { Err(self.wrong("more than one value")) } else { Ok(value) }
+    }
+
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -121,7 +150,10 @@ impl<'a> Reader<'a> {
             if !self.eat(":") {
                 return Err(self.wrong("no colon"));
             }
-            members.insert(key, self.value(depth.saturating_add(1))?);
+            let is_second = members.insert(key, self.value(depth.saturating_add(1))?).is_some();
+            if is_second && self.take == Take::Distinct {
+                return Err(self.not_here("a name twice"));
+            }
             self.blanks();
             if self.eat("}") {
                 return Ok(Value::Object(members));
@@ -136,6 +168,10 @@ impl<'a> Reader<'a> {
         let length = number_length(self.rest()).ok_or_else(|| self.wrong("no number"))?;
         let text = self.rest().get(..length).unwrap_or_default();
         let number = Number::from_text(text);
+        if self.take == Take::AnyNumber {
+            self.at = self.at.saturating_add(length);
+            return Ok(Value::Number(number));
+        }
         let power = power_of_ten(text).map(i64::saturating_abs);
         if power.is_some_and(|power| power > OPAS_MAX_POWER) {
             return Err(self.wrong("a number beyond all bounds"));

@@ -75,6 +75,30 @@ impl Number {
             Self::Text(_) => i64::try_from(self.to_big()?).ok(),
         }
     }
+
+    /// As OPA reads a place or a count (`open-policy-agent/opa:v1/util/performance.go`, `Atoi64`): digits, and zeros behind a point, but no
+    /// exponent.
+    pub fn to_count(&self) -> Option<i64> {
+        match self {
+            Self::Int(integer) => Some(*integer),
+            Self::Text(text) => count(text),
+        }
+    }
+}
+
+/// A place or a count in a text, which may have a sign. As in OPA, a point alone is zero.
+pub fn count(text: &str) -> Option<i64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, zeros) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let is_digit = |digit: u8| digit.is_ascii_digit();
+    if !(1..=19).contains(&unsigned.len())
+        || !whole.bytes().all(is_digit)
+        || zeros.bytes().any(|zero| zero != b'0')
+    {
+        return None;
+    }
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    format!("{sign}0{whole}").parse().ok()
 }
 
 impl Ord for Number {
@@ -267,6 +291,20 @@ impl Ratio {
         }
     }
 
+    /// As Go prints a `big.Float` that is made of this fraction, with an exponent where `%g` has one. `None` where its parts need more
+    /// than 64 bits, since such a float has more.
+    pub fn to_go(&self) -> Option<String> {
+        if self.numerator.bits().max(self.denominator.bits()) > MANTISSA_BITS {
+            return None;
+        }
+        if self.numerator.sign() == Sign::NoSign {
+            return Some("0".into());
+        }
+        let rounded = self.rounded();
+        let (mantissa, exponent) = rounded.fewest(MANTISSA_BITS);
+        Some(general(&mantissa, exponent))
+    }
+
     /// The decimal of the fewest digits that is read back as the same, as an integer and a power of ten.
     fn fewest(&self, bits: u64) -> (String, i64) {
         let read_back = |(mantissa, exponent): &(String, i64)| {
@@ -286,7 +324,11 @@ impl Ratio {
         let scaled = |exponent: i64| {
             let (numerator, denominator) =
                 (magnitude * ten(exponent.saturating_neg().max(0)), &self.denominator * ten(exponent.max(0)));
-            (&numerator * 2_u8 + &denominator) / (denominator * 2_u8)
+            let (above, doubled) = (&numerator * 2_u8 + &denominator, denominator * 2_u8);
+            let nearest = &above / &doubled;
+            // In the middle between two, the even one is taken.
+            let is_odd_tie = nearest.bit(0) && &nearest * &doubled == above;
+            if is_odd_tie { nearest - 1_u8 } else { nearest }
         };
         let length = |number: &BigUint| i64::try_from(number.to_string().len()).unwrap_or_default();
         let estimate = length(magnitude) - length(&self.denominator) - digits;

@@ -44,6 +44,8 @@ const RETIRED_PHRASES: &[(&str, &str)] = &[
 /// Names of other projects that contain such a word.
 const FOREIGN: &[&str] = &[
     "use_authority_key_identifier_extension",
+    // A field of Go's `crypto/x509.Certificate`.
+    "AuthorityKeyId",
     "certificate-authority",
     "certificate authority",
     // WASI's word for the host and port of a request.

@@ -189,10 +189,7 @@ pub(super) fn json_unmarshal(_: &mut Call, operands: Operands<'_>) -> Outcome {
 
 pub(super) fn json_is_valid(_: &mut Call, operands: Operands<'_>) -> Outcome {
     let Ok(text) = operands.text(0) else { return Ok(Value::Bool(false)) };
-    match json::parse(text) {
-        Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
-        read => Ok(Value::Bool(read.is_ok())),
-    }
+    json::is_valid(text).map(Value::Bool)
 }
 
 pub(super) fn json_marshal_with_options(call: &mut Call, operands: Operands<'_>) -> Outcome {

@@ -78,6 +78,11 @@ pub(super) fn uri_is_valid(_: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(Value::Bool(operands.text(0).is_ok_and(|text| !text.is_empty() && Uri::parse(text).is_some())))
 }
 
+/// The scheme and the path of an address that Go reads.
+pub(super) fn uri_parts(text: &str) -> Option<(String, String)> {
+    Uri::parse(text).map(|uri| (uri.scheme, uri.path))
+}
+
 pub(super) fn uri_parse(_: &mut Call, operands: Operands<'_>) -> Outcome {
     let text = operands.text(0)?;
     let uri = Uri::parse(text).ok_or_else(|| Failure::Error(format!("parse {text:?}: invalid URI")))?;

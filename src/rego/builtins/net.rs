@@ -172,10 +172,10 @@ pub(super) fn expand(call: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(call::set(all.map(|address| Value::String(address_text(address, network.bits)))))
 }
 
-/// A network, or an address of IPv4 with the mask of its class.
-fn mergeable(item: &Value) -> Result<Network, Failure> {
+/// A network, or an address of IPv4 with the mask of its class, and how that is written where it stays alone.
+fn mergeable(item: &Value) -> Result<(Network, Option<String>), Failure> {
     let Value::String(text) = item else { return Failure::error("element must be string") };
-    let Ok(address) = text.parse::<IpAddr>() else { return Network::parse(text) };
+    let Ok(address) = text.parse::<IpAddr>() else { return Ok((Network::parse(text)?, None)) };
     let (first, bits) = normal(address);
     if bits != 32 {
         return Failure::error("IPv6 invalid: needs prefix length");
@@ -185,7 +185,8 @@ fn mergeable(item: &Value) -> Result<Network, Failure> {
         128..=191 => 16,
         _ => 24,
     };
-    Ok(Network { first: first & mask(prefix, bits), prefix, bits })
+    let written = Network { first, prefix, bits }.write();
+    Ok((Network { first: first & mask(prefix, bits), prefix, bits }, Some(written)))
 }
 
 /// Whether an item is an IPv4 network that is written as an IPv6 one. OPA keeps these apart from those that are written as IPv4.
@@ -196,29 +197,36 @@ fn is_mapped(item: &Value, network: &Network) -> bool {
 pub(super) fn merge(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let mut networks = Vec::new();
     for item in operands.items(0)? {
-        let network = mergeable(item)?;
-        networks.push((network, is_mapped(item, &network)));
+        let (network, written) = mergeable(item)?;
+        networks.push((network, is_mapped(item, &network), written));
     }
     let mut merged = Vec::new();
     for kind in [(32, false), (32, true), (128, false)] {
-        let of_kind = networks.iter().filter(|(network, is_mapped)| (network.bits, *is_mapped) == kind);
-        let mut ranges: Vec<_> = of_kind.map(|(network, _)| (network.first, network.last())).collect();
+        let of_kind = networks.iter().filter(|(network, is_mapped, _)| (network.bits, *is_mapped) == kind);
+        let mut ranges: Vec<_> =
+            of_kind.map(|(network, _, written)| (network.first, network.last(), written.clone())).collect();
         ranges.sort_unstable();
-        let mut united: Vec<(u128, u128)> = Vec::new();
-        for (first, last) in ranges {
+        let mut united: Vec<(u128, u128, Option<String>)> = Vec::new();
+        for (first, last, written) in ranges {
             match united.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
-                _ => united.push((first, last)),
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    *before = (before.0, before.1.max(last), None);
+                }
+                _ => united.push((first, last, written)),
             }
         }
-        for (first, last) in united {
+        for (first, last, written) in united {
+            if let Some(written) = written {
+                merged.push(written);
+                continue;
+            }
             let networks = networks_of(first, last, kind.0);
             // Each is looked for by its length.
             call.take(networks.len().saturating_mul(20))?;
-            merged.extend(networks);
+            merged.extend(networks.iter().map(Network::write));
         }
     }
-    Ok(call::set(merged.iter().map(|network| Value::String(network.write()))))
+    Ok(call::set(merged.into_iter().map(Value::String)))
 }
 
 /// The fewest networks that make up a range; two for each bit at most.

@@ -2,6 +2,7 @@
 
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
+use crate::rego::number;
 use crate::rego::value::Value;
 
 fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
@@ -115,17 +116,12 @@ fn add(call: &mut Call, patched: &mut Patched, target: &[Value], value: &Value) 
 /// The place in an array that a key names.
 fn index(key: &Value) -> Result<usize, Failure> {
     let wrong = || Failure::Error(format!("invalid index {}", key.to_rego()));
-    match key {
-        Value::Number(number) => number.to_i64().and_then(|at| usize::try_from(at).ok()).ok_or_else(wrong),
-        Value::String(text) => {
-            let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            if !plain || (text.len() > 1 && text.starts_with('0')) {
-                return Err(wrong());
-            }
-            text.parse().map_err(|_| wrong())
-        }
-        _ => Err(wrong()),
-    }
+    let at = match key {
+        Value::Number(number) => number.to_count(),
+        Value::String(text) if text == "0" || !text.starts_with('0') => number::count(text),
+        _ => None,
+    };
+    at.and_then(|at| usize::try_from(at).ok()).ok_or_else(wrong)
 }
 
 fn missing<T>(key: &Value) -> Result<T, Failure> {

@@ -2,6 +2,7 @@
 
 use num_bigint::BigInt;
 
+use super::token;
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
@@ -110,10 +111,22 @@ pub(super) fn substring(_: &mut Call, operands: Operands<'_>) -> Outcome {
 
 /// An empty text is found before each letter and at the end, as Go finds it.
 fn replaced(call: &Call, text: &str, old: &str, new: &str) -> Result<String, Failure> {
-    let times =
-        if old.is_empty() { text.chars().count().saturating_add(1) } else { text.matches(old).count() };
-    call.fits(text.len().saturating_add(times.saturating_mul(new.len())))?;
-    Ok(text.replace(old, new))
+    let times = if old.is_empty() { text.len().saturating_add(1) } else { text.matches(old).count() };
+    call.fits(text.len().saturating_mul(3).saturating_add(times.saturating_mul(new.len())))?;
+    if !old.is_empty() || new.is_empty() {
+        return Ok(text.replace(old, new));
+    }
+    let mut found = String::from(new);
+    for byte in text.bytes() {
+        found.push(alone(byte));
+        found.push_str(new);
+    }
+    Ok(found)
+}
+
+/// A byte as text. OPA puts the new text between the bytes of a letter, which are no text then.
+fn alone(byte: u8) -> char {
+    if byte.is_ascii() { char::from(byte) } else { char::REPLACEMENT_CHARACTER }
 }
 
 pub(super) fn replace(call: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -129,23 +142,25 @@ pub(super) fn replace_n(call: &mut Call, operands: Operands<'_>) -> Outcome {
         _ => Failure::error("operand 1 must be object of strings"),
     });
     let pairs: Vec<(&str, &str)> = pairs.collect::<Result<_, _>>()?;
-    let (mut out, mut rest, mut after_empty) = (String::new(), text, false);
+    let (mut out, mut rest, mut after_empty) = (Vec::new(), text.as_bytes(), false);
     loop {
         call.take(pairs.len())?;
         // An empty text is found once at each place, and another one may follow it there.
-        let found = pairs.iter().find(|(old, _)| rest.starts_with(old) && !(after_empty && old.is_empty()));
+        let found = pairs
+            .iter()
+            .find(|(old, _)| rest.starts_with(old.as_bytes()) && !(after_empty && old.is_empty()));
         after_empty = found.is_some_and(|(old, _)| old.is_empty());
         if let Some((old, new)) = found {
-            out.push_str(new);
-            call.fits(out.len())?;
+            out.extend(new.bytes());
+            call.fits(out.len().saturating_mul(3))?;
             rest = rest.get(old.len()..).unwrap_or_default();
             continue;
         }
-        let mut letters = rest.chars();
-        let Some(letter) = letters.next() else { return Ok(Value::String(out)) };
-        out.push(letter);
-        rest = letters.as_str();
+        let Some((byte, behind)) = rest.split_first() else { break };
+        out.push(*byte);
+        rest = behind;
     }
+    Ok(Value::String(token::text_of(&out)))
 }
 
 pub(super) fn format_int(_: &mut Call, operands: Operands<'_>) -> Outcome {

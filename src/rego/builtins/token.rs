@@ -10,7 +10,7 @@ use crate::rego::json;
 use crate::rego::value::Value;
 
 /// Nesting depth of tokens.
-const MAX_NESTED: usize = 8;
+pub(in crate::rego::builtins) const MAX_NESTED: usize = 8;
 
 pub(in crate::rego::builtins) fn parts(token: &str) -> Result<[&str; 3], Failure> {
     let mut parts = token.split('.');
@@ -21,7 +21,7 @@ pub(in crate::rego::builtins) fn parts(token: &str) -> Result<[&str; 3], Failure
 }
 
 /// A part that holds a JSON object.
-fn object(part: &str, what: &str) -> Result<Value, Failure> {
+pub(in crate::rego::builtins) fn object(part: &str, what: &str) -> Result<Value, Failure> {
     match json::parse(&text_of(&base64url(part)?)) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
@@ -30,7 +30,7 @@ fn object(part: &str, what: &str) -> Result<Value, Failure> {
 }
 
 /// As Go reads a text of JSON: each byte that is no UTF-8 is U+FFFD.
-fn text_of(bytes: &[u8]) -> String {
+pub(in crate::rego::builtins) fn text_of(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

@@ -18,7 +18,7 @@ const BEGIN: &str = "-----BEGIN ";
 /// The blanks that may end a line in PEM.
 const BLANKS: [char; 3] = [' ', '\t', '\r'];
 /// As Go decodes it: padded, and whatever the unused bits are.
-const STANDARD: GeneralPurpose = GeneralPurpose::new(
+pub(in crate::rego::builtins) const STANDARD: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
@@ -28,7 +28,7 @@ const ALGORITHMS: [&str; 13] = [
     "RS384", "RS512",
 ];
 /// The members of a key that are read, and those that say nothing about it.
-const MEMBERS: [&str; 11] = ["alg", "crv", "e", "kid", "kty", "n", "use", "x", "x5t", "x5t#S256", "y"];
+const MEMBERS: [&str; 12] = ["alg", "crv", "e", "k", "kid", "kty", "n", "use", "x", "x5t", "x5t#S256", "y"];
 
 /// A key, and what a key set says of it.
 pub(super) struct NamedKey {
@@ -40,7 +40,7 @@ pub(super) struct NamedKey {
 }
 
 /// A public key.
-pub(super) enum PublicKey {
+pub(in crate::rego::builtins) enum PublicKey {
     Rsa {
         modulus: BigUint,
         exponent: BigUint,
@@ -50,20 +50,39 @@ pub(super) enum PublicKey {
     /// On a curve of this name, which the gate has no code for.
     OtherCurve(&'static str),
     Ed25519(Vec<u8>),
+    /// A secret that both sides have: it verifies what `io.jwt.decode_verify` is given, and nothing else.
+    Shared(Vec<u8>),
     /// Of a kind that signs no tokens.
     Other,
 }
 
+/// A key that signs.
+pub(super) enum PrivateKey {
+    /// `n`, `e`, `d`, `p`, `q`, `dp`, `dq`, `qi` (RFC 7518, section 6.3).
+    Rsa([Vec<u8>; 8]),
+    /// The public point, uncompressed, and the number.
+    Curve {
+        curve: Curve,
+        point: Vec<u8>,
+        number: Vec<u8>,
+    },
+    Ed25519 {
+        public: Vec<u8>,
+        seed: Vec<u8>,
+    },
+    Shared(Vec<u8>),
+}
+
 /// A curve.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Curve {
+pub(in crate::rego::builtins) enum Curve {
     P256,
     P384,
 }
 
 impl Curve {
     /// Bytes of a coordinate.
-    const fn length(self) -> usize {
+    pub(super) const fn length(self) -> usize {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
@@ -139,6 +158,27 @@ fn block(text: &str) -> Result<Option<(&str, Vec<u8>)>, Failure> {
     }
 }
 
+/// The contents of all blocks, one behind the other, which are of one kind. What follows the last of them does not count.
+pub(in crate::rego::builtins) fn blocks(text: &str, wanted: &str) -> Result<Vec<u8>, Failure> {
+    let (mut rest, mut contents) = (text, Vec::new());
+    while let Some(block) = rest.trim_start_matches(['\n', ' ', '\t', '\r']).strip_prefix(BEGIN) {
+        let Some((kind, inside, behind)) = apart(block) else {
+            return unread("the text has a PEM block of another form");
+        };
+        if kind != wanted {
+            return Failure::error(format!("PEM block type is '{kind}', expected {wanted}"));
+        }
+        let encoded: String =
+            inside.chars().filter(|letter| !BLANKS.contains(letter) && *letter != '\n').collect();
+        match STANDARD.decode(encoded).ok().filter(|_| !inside.contains(':')) {
+            Some(bytes) => contents.extend(bytes),
+            None => return unread("the text has a PEM block of another form"),
+        }
+        rest = behind;
+    }
+    if rest.contains(BEGIN) { unread("the text has a PEM block behind something else") } else { Ok(contents) }
+}
+
 /// The kind of a block, what is in it, and what is behind it.
 fn apart(block: &str) -> Option<(&str, &str, &str)> {
     let (first, body) = block.split_once('\n')?;
@@ -164,7 +204,11 @@ fn encoded(kind: &str, bytes: &[u8]) -> Result<PublicKey, Failure> {
     }
 }
 
-fn of_info(info: &SubjectPublicKeyInfo<'_>, is_certificate: bool) -> Result<PublicKey, Failure> {
+/// The key of a certificate, or one alone.
+pub(in crate::rego::builtins) fn of_info(
+    info: &SubjectPublicKeyInfo<'_>,
+    is_certificate: bool,
+) -> Result<PublicKey, Failure> {
     let key = &*info.subject_public_key.data;
     let parameters = info.algorithm.parameters.as_ref();
     let found = match info.algorithm.algorithm.to_id_string().as_str() {
@@ -215,19 +259,38 @@ fn key_set(text: &str) -> Result<Vec<NamedKey>, Failure> {
     }
 }
 
-fn web_key(members: &Object) -> Result<NamedKey, Failure> {
-    let is_known = |(name, value): (&Value, &Value)| matches!((name, value), (Value::String(name), Value::String(_)) if MEMBERS.contains(&name.as_str()));
+/// A member of a key; empty where it is absent or no text.
+fn text_of<'a>(members: &'a Object, name: &str) -> &'a str {
+    match members.get(&Value::text(name)) {
+        Some(Value::String(text)) => text,
+        _ => "",
+    }
+}
+
+/// A member of a key that is bytes; `None` if there are none.
+fn bytes_of(members: &Object, name: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text_of(members, name)).ok().filter(|bytes| !bytes.is_empty())
+}
+
+/// Whether a key has texts alone, of names that are read, and algorithm and use are ones that OPA's library knows.
+fn is_readable(members: &Object, more: &[&str]) -> Result<(), Failure> {
+    let is_known = |(name, value): (&Value, &Value)| matches!((name, value), (Value::String(name), Value::String(_)) if MEMBERS.contains(&name.as_str()) || more.contains(&name.as_str()));
     if !members.iter().all(is_known) {
         return unread(format!("the key set has a key with other members than {}", MEMBERS.join(", ")));
     }
-    let text = |name: &str| match members.get(&Value::text(name)) {
-        Some(Value::String(text)) => text.as_str(),
-        _ => "",
-    };
+    let algorithm = text_of(members, "alg");
+    let is_known = algorithm.is_empty() || ALGORITHMS.contains(&algorithm);
+    if !is_known || !["", "sig", "enc"].contains(&text_of(members, "use")) {
+        return unread("the key set has a key of another algorithm or use");
+    }
+    Ok(())
+}
+
+fn web_key(members: &Object) -> Result<NamedKey, Failure> {
+    is_readable(members, &[])?;
+    let text = |name: &str| text_of(members, name);
+    let bytes = |name: &str| bytes_of(members, name);
     let algorithm = text("alg");
-    let is_known = (algorithm.is_empty() || ALGORITHMS.contains(&algorithm))
-        && ["", "sig", "enc"].contains(&text("use"));
-    let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)).ok().filter(|bytes| !bytes.is_empty());
     let number = |name: &str| bytes(name).map(|bytes| BigUint::from_bytes_be(&bytes));
     let point = || Some([vec![4], bytes("x")?, bytes("y")?].concat());
     let key = match (text("kty"), text("crv")) {
@@ -237,11 +300,65 @@ fn web_key(members: &Object) -> Result<NamedKey, Failure> {
         ("EC", "P-256") => point().and_then(|point| Curve::P256.key(&point)),
         ("EC", "P-384") => point().and_then(|point| Curve::P384.key(&point)),
         ("EC", "P-521") => point().map(|_| PublicKey::OtherCurve("P-521")),
+        ("oct", "") => bytes("k").map(PublicKey::Shared),
         ("OKP", "Ed25519") => bytes("x").filter(|bytes| bytes.len() == 32).map(PublicKey::Ed25519),
         _ => None,
     };
-    match key.filter(|_| is_known) {
+    match key {
         Some(key) => Ok(NamedKey { key, algorithm: algorithm.into(), id: text("kid").into() }),
         None => unread("the key set has a key of another kind or form"),
     }
+}
+
+/// The first key of a text, with which it signs. One that has no private part is an error, as in OPA.
+pub(super) fn private(text: &str) -> Result<PrivateKey, Failure> {
+    let document = match json::parse(text) {
+        Ok(Value::Object(document)) => document,
+        Err(Failure::Halt(reason)) => return Err(Failure::Halt(reason)),
+        _ => return Failure::error("failed to parse a JWK key (set)"),
+    };
+    match document.get(&Value::text("keys")) {
+        None => private_web_key(&document),
+        Some(Value::Array(keys)) if document.len() == 1 => match keys.as_slice() {
+            [] => Failure::error("no keys found in JWK set"),
+            [Value::Object(key)] => private_web_key(key),
+            _ => unread("the key set has several keys, or something else than keys"),
+        },
+        Some(_) => unread("the key set has other members, or no list of keys"),
+    }
+}
+
+fn private_web_key(members: &Object) -> Result<PrivateKey, Failure> {
+    let has = |name: &str| members.contains_key(&Value::text(name));
+    is_readable(members, &["d", "p", "q", "dp", "dq", "qi"])?;
+    let kind = text_of(members, "kty");
+    if ["RSA", "EC", "OKP"].contains(&kind) && !has("d") {
+        return Failure::error("the key is a public one");
+    }
+    let bytes = |name: &str| bytes_of(members, name);
+    let on_curve = |curve: Curve| {
+        let (point, number) = ([vec![4], bytes("x")?, bytes("y")?].concat(), bytes("d")?);
+        curve.key(&point)?;
+        (number.len() == curve.length()).then_some(PrivateKey::Curve { curve, point, number })
+    };
+    let found = match (kind, text_of(members, "crv")) {
+        ("RSA", "") => {
+            let numbers = ["n", "e", "d", "p", "q", "dp", "dq", "qi"].map(bytes);
+            numbers
+                .iter()
+                .all(Option::is_some)
+                .then(|| PrivateKey::Rsa(numbers.map(Option::unwrap_or_default)))
+        }
+        ("EC", "P-256") => on_curve(Curve::P256),
+        ("EC", "P-384") => on_curve(Curve::P384),
+        ("OKP", "Ed25519") => match (bytes("x"), bytes("d")) {
+            (Some(public), Some(seed)) if public.len() == 32 && seed.len() == 32 => {
+                Some(PrivateKey::Ed25519 { public, seed })
+            }
+            _ => None,
+        },
+        ("oct", "") => bytes("k").map(PrivateKey::Shared),
+        _ => None,
+    };
+    found.map_or_else(|| unread("the key is of another kind or form"), Ok)
 }

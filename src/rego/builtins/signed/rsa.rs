@@ -74,14 +74,20 @@ pub(super) fn pkcs1<D: Digest>(key: Key<'_>, signed: &[u8], signature: &[u8]) ->
     Ok(padding >= 8 && found == wanted)
 }
 
-/// RSASSA-PSS with a salt of any length, and the same digest in both places.
-pub(super) fn pss<D: Digest>(key: Key<'_>, signed: &[u8], signature: &[u8]) -> Result<bool, Failure> {
+/// RSASSA-PSS with the same digest in both places, and a salt of any length or one as long as the digest.
+pub(super) fn pss<D: Digest>(
+    key: Key<'_>,
+    signed: &[u8],
+    signature: &[u8],
+    any_salt: bool,
+) -> Result<bool, Failure> {
     let Some(found) = recovered(key, signature)? else { return Ok(false) };
-    Ok(is_encoded::<D>(&found, key.0.bits().saturating_sub(1), signed).unwrap_or(false))
+    let bits = key.0.bits().saturating_sub(1);
+    Ok(is_encoded::<D>(&found, bits, signed, any_salt).unwrap_or(false))
 }
 
 /// Section 9.1.2. `None` where it is too short.
-fn is_encoded<D: Digest>(found: &[u8], bits: u64, signed: &[u8]) -> Option<bool> {
+fn is_encoded<D: Digest>(found: &[u8], bits: u64, signed: &[u8], any_salt: bool) -> Option<bool> {
     let length = usize::try_from(bits.div_ceil(8)).ok()?;
     let (surplus, encoded) = found.split_at_checked(found.len().checked_sub(length)?)?;
     let digest = D::digest(signed);
@@ -98,8 +104,9 @@ fn is_encoded<D: Digest>(found: &[u8], bits: u64, signed: &[u8]) -> Option<bool>
     // Zeros, a one, and the salt.
     let one = block.iter().position(|byte| *byte != 0)?;
     let (&mark, salt) = block.get(one..)?.split_first()?;
+    let is_as_long = any_salt || salt.len() == digest.len();
     let again = D::new().chain_update([0; 8]).chain_update(digest).chain_update(salt).finalize();
-    Some(mark == 1 && again.as_slice() == hash)
+    Some(mark == 1 && is_as_long && again.as_slice() == hash)
 }
 
 /// MGF1 of a seed (appendix B.2.1), without end.
