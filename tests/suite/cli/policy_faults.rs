@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::policy::{RULE, cases, policy, rules};
-use super::run;
+use super::{layouts, run, samples, wasmgate};
+use crate::support::process::{ask_patiently, program};
 use crate::support::registry::Registry;
 
 /// A folder of rules with files in folders.
@@ -268,4 +269,37 @@ fn a_bundle_in_a_layout_that_stands_in_for_a_registry_is_pulled_and_loaded_from_
     assert_eq!(said.code, 0, "{said:?}");
     run(&["policy", "push", &archive, "rules.example/team/rules:7", "--image-layouts", &layouts])
         .fails(&["a folder with image layouts stands in for its registry"]);
+}
+
+/// How long that takes is measured by `benches/bundles watch`.
+#[test]
+fn a_saved_rule_changes_the_verdict_on_the_pod_of_a_manifest() {
+    let case = format!(
+        "- {{name: pod, manifest: {}, violations: [{{rule: no-web, container: files}}]}}\n",
+        samples("workloads/files.yaml").display()
+    );
+    let folder = rules(&reading("container.name == \"files\""), &[("rule_cases.yaml", &cases(&case))]);
+    let out = folder.path().with_extension("out");
+    let mut command = wasmgate();
+    command.args([
+        "policy",
+        "test",
+        folder.path().to_str().unwrap(),
+        "--watch",
+        "--image-layouts",
+        &layouts(),
+        "--opa",
+    ]);
+    let mut child = command.arg(program("opa")).stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    let says = |part: &str| {
+        let found = ask_patiently(|| fs::read_to_string(&out).unwrap().contains(part).then_some(()));
+        assert!(found.is_some(), "no {part} in {}", fs::read_to_string(&out).unwrap());
+    };
+    says("pod: PASS");
+    says("waiting for a change");
+    fs::write(folder.path().join("rule.rego"), reading("container.name == \"other\"")).unwrap();
+    says("pod: FAIL\n  not found: rule `no-web`, container `files`");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(out).unwrap();
 }
