@@ -55,7 +55,7 @@ fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -
     let example: Option<serde_json::Value> = serde_json::from_str(EXAMPLE).ok();
     let inputs = example.iter().chain(program.bundle.cases.iter().map(|case| &case.input));
     for input in inputs.filter_map(|document| input::serialise(document, omit).ok()) {
-        // Whoever starts it next says why it does not start.
+        // Why it does not start is said where it is started next.
         let Ok(mut instance) = Instance::start(program, limits, stop) else { break };
         used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());
         if instance.evaluate(entrypoint, input.get(), limits, stop).is_ok() {

@@ -106,7 +106,7 @@ fn constants<'a>(
     before: &'a [Step],
 ) -> impl Iterator<Item = &'a str> {
     let patterns = PATTERNS.iter().filter(move |(name, ..)| *name == function);
-    patterns.filter_map(|(_, operand, operands)| {
+    patterns.filter_map(move |(_, operand, operands)| {
         let place = before.len().checked_sub(*operands)?.checked_add(*operand)?;
         match before.get(place)? {
             Step::Constant(address) => code.text(*address),

@@ -651,7 +651,7 @@ async fn limits_with_which_a_bundle_could_judge_no_pod_are_refused_with_the_leas
     }
 }
 
-/// Whoever built the bundle did not ask the gate.
+/// Also of a bundle that another program built.
 #[tokio::test]
 async fn constant_patterns_that_cannot_be_used_are_told_of_when_a_bundle_is_loaded() {
     for (condition, part) in [
