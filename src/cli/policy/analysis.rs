@@ -1,14 +1,14 @@
 //! What `opa` knows of rules without running them: what they read, and what a file defines.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::annotate::is_rego;
 use super::opa::Opa;
 use crate::cli::Error;
-use crate::cli::args::PolicySources;
 
 /// A place below `data`: its keys, up to the first that is not a constant.
 pub type DataPath = Vec<String>;
@@ -55,16 +55,17 @@ fn below_data(terms: &[Term]) -> Option<DataPath> {
     first.is_data().then(|| rest.iter().map_while(Term::key).collect())
 }
 
-/// What a query such as `data.wasmgate.violations` depends on. Test files are left out, unless `with_tests` says so.
-pub fn dependencies(
+/// What a query such as `data.wasmgate.violations` depends on in these files of Rego. They are named one by one: in a folder, `opa deps
+/// --bundle` takes those of `--ignore` too.
+pub fn dependencies<'a>(
     opa: &Opa,
-    sources: &PolicySources,
+    files: impl IntoIterator<Item = &'a PathBuf>,
     query: &str,
-    with_tests: bool,
 ) -> Result<Dependencies, Error> {
-    let mut arguments: Vec<OsString> = ["deps", "--format", "json", "--bundle"].map(OsString::from).into();
-    arguments.push(super::opa::followed(&sources.rules).into());
-    super::opa::ignore(&mut arguments, &sources.ignore, !with_tests);
+    let mut arguments: Vec<OsString> = ["deps", "--format", "json"].map(OsString::from).into();
+    for file in files.into_iter().filter(|file| is_rego(file)) {
+        arguments.extend(["--data".into(), OsString::from(file)]);
+    }
     arguments.push(query.into());
     let printed = opa.printed(&arguments)?;
     let read: Deps = serde_json::from_slice(&printed)

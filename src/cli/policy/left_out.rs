@@ -51,7 +51,7 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         return Ok(Found::missing(path, message));
     }
     let query = format!("data.{}", ENTRYPOINT.replace('/', "."));
-    let used = match analysis::dependencies(opa, sources, &query, false) {
+    let used = match analysis::dependencies(opa, &others, &query) {
         Ok(used) => used,
         Err(Error::RunOpa { .. }) => return Ok(Found::default()),
         Err(error) => return Err(error),
