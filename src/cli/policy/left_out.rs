@@ -51,12 +51,13 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         return Ok(Found::missing(path, message));
     }
     let query = format!("data.{}", ENTRYPOINT.replace('/', "."));
-    let used = match analysis::dependencies(opa, &others, &query) {
-        Ok(used) => used,
-        Err(Error::RunOpa { .. }) => return Ok(Found::default()),
-        Err(error) => return Err(error),
+    let Some(used) = if_compiled(analysis::dependencies(opa, &others, &query))? else {
+        return Ok(Found::default());
     };
-    if let Some((path, defined)) = defined_in_tests(opa, &tests, &used)? {
+    // The tests alone may not compile, which `opa test` says.
+    let with_tests = if_compiled(analysis::dependencies(opa, tests.iter().chain(&others), &query))?;
+    let with_tests = with_tests.unwrap_or_default().rules;
+    if let Some((path, defined)) = defined_in_tests(opa, &tests, &used, &with_tests)? {
         let message = format!(
             "it defines `{}`, which rules of the bundle use, and a file whose name ends with `_test.rego` is left out of the bundle; \
              move what is no test to another file",
@@ -84,13 +85,24 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
     Ok(Found { left_out: None, undefined: undefined.collect() })
 }
 
-/// The first test file that defines what rules use, and what that is.
+/// What `opa deps` found, if it could read the rules.
+fn if_compiled(found: Result<Dependencies, Error>) -> Result<Option<Dependencies>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::RunOpa { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first test file that defines what rules use, and what that is. `with_tests` are the rules that they would use if tests were in the
+/// bundle: those of a package that is reached by a computed name are not among the others.
 fn defined_in_tests<'a>(
     opa: &Opa,
     tests: &'a [PathBuf],
     used: &Dependencies,
+    with_tests: &[DataPath],
 ) -> Result<Option<(&'a Path, DataPath)>, Error> {
-    let places: Vec<_> = used.data.iter().chain(&used.rules).collect();
+    let places: Vec<_> = used.data.iter().chain(&used.rules).chain(with_tests).collect();
     for path in tests {
         // A program for each file takes time, and most of them are in packages of their own.
         if !places.iter().any(|place| may_define(path, place)) {

@@ -42,23 +42,31 @@ fn what_only_a_test_defines_and_a_rule_uses_is_not_built() {
     let (set, function) = (helper("names contains \"web\""), helper("is_bad(name) if name == \"web\""));
     let used = reading("container.name in data.helpers.names");
     let message = "helpers_test.rego: it defines `data.helpers.names`, which rules of the bundle use";
-    refused(with_files(&used, &[("helpers_test.rego", &set)]).path(), message);
+    refused(with_files(&used, &[("helpers_test.rego", set.as_str())]).path(), message);
     // Through an import, and through another rule.
     let imported = used
         .replace("package wasmgate\n", "package wasmgate\n\nimport data.helpers")
         .replace("data.helpers.n", "helpers.n");
-    refused(with_files(&imported, &[("helpers_test.rego", &set)]).path(), message);
+    refused(with_files(&imported, &[("helpers_test.rego", set.as_str())]).path(), message);
     let own = "package helpers.own\n\nall contains name if some name in data.helpers.names\n";
     let through = reading("container.name in data.helpers.own.all");
-    refused(with_files(&through, &[("helpers_test.rego", &set), ("own.rego", own)]).path(), message);
+    refused(with_files(&through, &[("helpers_test.rego", set.as_str()), ("own.rego", own)]).path(), message);
     // A part of a set that the bundle has as well.
-    let both = [("helpers.rego", &*helper("names contains \"db\"")), ("helpers_test.rego", &set)];
+    let bundled = helper("names contains \"db\"");
+    let both = [("helpers.rego", bundled.as_str()), ("helpers_test.rego", set.as_str())];
     refused(with_files(&used, &both).path(), message);
+    // A package that is reached by a computed name.
+    let united =
+        "package wasmgate\n\nviolations contains violation if some violation in data.rules[_].violations\n";
+    let one = RULE.replace("package wasmgate", "package rules.web");
+    let other = RULE.replace("package wasmgate", "package rules.smoke");
+    let files = [("web.rego", &*one), ("smoke_test.rego", &*other)];
+    refused(with_files(united, &files).path(), "smoke_test.rego: it defines `data.rules.smoke.violations`");
     // opa itself says that a function is missing, and the gate what to do.
     let called = reading("data.helpers.is_bad(container.name)");
     let message = "undefined function data.helpers.is_bad: no file of the bundle defines it; where one whose name ends with \
                    `_test.rego` does, move it to another file";
-    refused(with_files(&called, &[("helpers_test.rego", &function)]).path(), message);
+    refused(with_files(&called, &[("helpers_test.rego", function.as_str())]).path(), message);
     // What a test has for itself.
     let own = "package wasmgate_test\n\nnames contains \"web\"\n\ntest_it if count(data.wasmgate.violations) == 0 with input as {\"containers\": []}\n";
     let folder = with_files(&reading("container.name in {\"a\"}"), &[("rule_test.rego", own)]);
