@@ -141,7 +141,7 @@ fn what_makes_every_pod_be_refused_or_a_rule_be_nameless_is_found_before_it_ship
         let folder = rules(&rule, &[]);
         let said = policy("check", folder.path(), &[]);
         assert_eq!(said.code, 1, "{rule}: {said:?}");
-        said.has(&[message, "1 problem\n"]);
+        said.has(&[message]);
     }
     // An object that is no violation may have an empty text at these keys.
     let other = format!("{RULE}\nother := {{\"rule\": \"\"}}\n");
