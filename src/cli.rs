@@ -273,6 +273,14 @@ pub enum Error {
         /// The folder.
         path: std::path::PathBuf,
     },
+    /// A bundle cannot be there.
+    #[error("could not use `{written}` as a place in a registry: {message}")]
+    ReadPlace {
+        /// What was written.
+        written: String,
+        /// Why, and what to write.
+        message: String,
+    },
     /// The rules could not be evaluated on a case.
     #[error("could not evaluate the rules on case `{case}`: {message}")]
     BenchCase {

@@ -14,6 +14,7 @@ mod subject;
 pub mod suggest;
 pub mod types;
 
+pub use check::rule_name_problem;
 pub use error::{Error, Problem, Problems};
 pub use exception::Exceptions;
 pub use index::Grants;

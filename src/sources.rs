@@ -24,8 +24,8 @@ pub use error::Error;
 pub use follow::Follower;
 pub use in_force::{Changes, InForce};
 pub use kept::BundleStore;
-pub use oci::{LAYER, pull};
-pub use options::{BundleAction, BundleSource, Origin};
+pub use oci::{LAYER, Registries, pull};
+pub use options::{BundleAction, BundleSource, Origin, place};
 pub use status::{BundleStatus, Statuses};
 pub use terms::{Memory, Swap, Terms};
 

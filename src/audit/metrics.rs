@@ -354,6 +354,8 @@ mod tests {
             m.set_bundle_sources(&[BundleReport {
                 name: "baseline".into(),
                 checked: Timestamp::UNIX_EPOCH,
+                next: Some(Timestamp::UNIX_EPOCH),
+                since: Some(Timestamp::UNIX_EPOCH),
                 is_failing: false,
                 is_unkept: false,
                 swaps: 0,

@@ -13,7 +13,7 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, REFUSE_FILES, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
-use crate::sources::{BundleSource, Follower, Memory, Terms};
+use crate::sources::{BundleSource, Follower, Memory, Registries, Terms};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -248,6 +248,12 @@ pub fn followers(settings: &Settings, engine: &Engine, memory: &Memory) -> Resul
     bundles.map(|source| follower(settings, source, engine, memory)).collect()
 }
 
+/// What bundles in registries are asked for.
+pub fn registries(settings: &Settings) -> Result<Registries, Error> {
+    let images = &settings.file.images;
+    Ok(Registries { registry: lookup::registry(images)?, layouts: lookup::layouts(images).into() })
+}
+
 /// What fetches one of them.
 pub fn follower(
     settings: &Settings,
@@ -256,14 +262,14 @@ pub fn follower(
     memory: &Memory,
 ) -> Result<Follower, Error> {
     let is_in_registry = source.origin().is_ok_and(|origin| origin.is_registry());
-    let registry = is_in_registry.then(|| lookup::registry(&settings.file.images)).transpose()?;
+    let registries = is_in_registry.then(|| registries(settings)).transpose()?;
     let terms = Terms {
         engine: engine.clone(),
         limits: limits(settings),
         trust: Trust::new(&settings.file.policies.keys, settings.file.policies.require_signed)?.into(),
         memory: memory.clone(),
     };
-    Ok(Follower::new(source.clone(), terms, registry.as_ref())?)
+    Ok(Follower::new(source.clone(), terms, registries.as_ref())?)
 }
 
 /// Compiles the bundles for a command that does not serve, with the limits of the configuration.

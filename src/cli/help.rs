@@ -67,8 +67,8 @@ Example: wasmgate policy new our-registry && wasmgate policy test rules/ --watch
 Exit codes: 0 the files were written; 2 they were not, since one is there already, for example.";
 
 pub(super) const POLICY_CHECK_HELP: &str = "\
-Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
-what `opa build` makes of it. Where regal is on PATH or named with --regal, its errors are problems too: with your `.regal/config.yaml`, or \
+Types against the schema of `input`, strict mode, format, functions that do not run in the gate, names and messages that are empty or that no \
+exception can name, constant patterns that cannot be used; and whether the gate loads what `opa build` makes of it and judges an ordinary pod by it. Where regal is on PATH or named with --regal, its errors are problems too: with your `.regal/config.yaml`, or \
 else without its rules about entry points and folders.
 Example: wasmgate policy check rules/
 Exit codes: 0 nothing is wrong; 1 something is; 2 the command failed.";
@@ -84,8 +84,9 @@ Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each ha
     manifest: testdata/pod.yaml
     violations: [{rule: our-registry, container: web, message: is not from}]
 
-`rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
-`--watch` shows within two seconds of a save what it changes. `--coverage` counts what the tests of `opa test` reach, and not the cases.
+`rule` has to be equal, and so have `container`, `capability` and `action` if they are given; `message` is a part of the message. JSON and YAML \
+that tests alone read, such as fixtures/pods.json as `data.fixtures`, is there for them and not in the bundle.
+`--watch` shows within two seconds of a save what it changes. `--coverage` counts what the tests of `opa test` and the cases reach.
 Examples:
   wasmgate policy test rules/ --junit report.xml
   wasmgate policy test rules/ --watch --image-layouts registry.example=layouts/
@@ -93,7 +94,7 @@ Exit codes: 0 all passed; 1 a test or a case failed; 2 the command failed, or th
 
 pub(super) const POLICY_BUILD_HELP: &str = "\
 Compiles RULES without their tests (`opa build --target wasm`), and writes the archive only if the gate loads it.
-Example: wasmgate policy build rules/ --revision \"$(git rev-parse HEAD)\" -f rules.tar.gz
+Example: wasmgate policy build rules/ --revision \"$(git rev-parse HEAD)\" --sequence \"$(date +%s)\" -f rules.tar.gz
 Exit codes: 0 it was written; 2 it was not.";
 
 pub(super) const POLICY_BENCH_HELP: &str = "\

@@ -1,6 +1,7 @@
 //! `wasmgate policy`: what authors of rules need, on the engine that will run them. Rego is parsed, typed and compiled by
 //! the author's own `opa`; what runs in the gate is tried on the gate's engine.
 
+pub mod analysis;
 pub mod annotate;
 pub mod archive;
 pub mod bench;
@@ -9,12 +10,16 @@ pub mod case;
 pub mod cases;
 pub mod check;
 pub mod coverage;
+pub mod findings;
+pub mod fixtures;
 pub mod junit;
 pub mod left_out;
 pub mod new;
 pub mod opa;
+pub mod plan;
 pub mod regal;
 pub mod result;
+pub mod runs;
 pub mod sign;
 pub mod test;
 pub mod transfer;

@@ -11,6 +11,7 @@ use super::types::{
     WasiException, WasiGrant,
 };
 use crate::capability::Parameter;
+use crate::text;
 
 /// The content of one document.
 #[derive(Debug)]
@@ -184,11 +185,34 @@ fn wrong_rule(rule: &str) -> Option<String> {
     if NEVER_EXEMPT.contains(&rule) {
         return Some(format!("`{rule}` says that nothing was judged, so it cannot be excepted; remove it"));
     }
-    let kebab = rule
-        .split('-')
-        .all(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
-    (!kebab).then(|| {
+    (!is_rule_name(rule)).then(|| {
         format!("`{rule}` is not the name of a rule; write one as messages show it, such as `needs-grant`")
+    })
+}
+
+/// Lower-case words that are joined by `-`.
+fn is_rule_name(text: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.split('-').all(|word| !word.is_empty() && word.chars().all(is_letter))
+}
+
+/// Longest name of a rule that an exception may have, as its schema says (`manifests/crds/wasiexceptions.yaml`).
+const MAX_RULE_NAME: usize = 128;
+
+/// Why no exception could name this rule, for its author.
+pub fn rule_name_problem(rule: &str) -> Option<String> {
+    if NEVER_EXEMPT.contains(&rule) {
+        return Some(format!(
+            "`{rule}` is the gate's own name for what was not judged; give the rule another one"
+        ));
+    }
+    let is_right = is_rule_name(rule) && rule.len() <= MAX_RULE_NAME;
+    (!is_right).then(|| {
+        format!(
+            "`{}` is not the name of a rule, so that no exception can name it; write lower-case words joined by `-`, such as \
+             `our-registry`, of {MAX_RULE_NAME} characters at most",
+            text::quoted(rule, MAX_RULE_NAME)
+        )
     })
 }
 

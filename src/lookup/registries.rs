@@ -4,16 +4,17 @@ use super::{Error, LookupOptions};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::registry::guard::Guard;
+use crate::registry::layout::Layouts;
 use crate::registry::{self, Artifact, Registry, RegistryOptions};
-
-/// A place in a registry.
-pub fn reference(image: &str) -> Result<Reference, Error> {
-    Ok(Reference::parse(image).map_err(registry::Error::from)?)
-}
 
 /// The registries as these options have them reached. Reads the CAs and the docker config; sends no request yet.
 pub fn registry(options: &LookupOptions) -> Result<Registry, Error> {
     Ok(Registry::new(Guard::new(&options.registries)?, &reached(options))?)
+}
+
+/// The folders that stand in for registries.
+pub fn layouts(options: &LookupOptions) -> Layouts {
+    Layouts::new(&options.layouts)
 }
 
 /// Pushes an artifact to a registry that is reached so. Returns the digest of its manifest.

@@ -126,6 +126,21 @@ pub enum Error {
         /// The key of the configuration.
         field: &'static str,
     },
+    /// A limit with which the bundle could judge no pod.
+    #[error(
+        "`{field}` is {limit}, and policy bundle `{bundle}` needs {least} for an ordinary pod or its own cases: it would refuse every \
+         pod; write at least {least}, or leave the key out"
+    )]
+    RaiseLimit {
+        /// Name of the bundle.
+        bundle: String,
+        /// The key of the configuration.
+        field: &'static str,
+        /// Its value.
+        limit: u64,
+        /// The smallest value that is enough.
+        least: u64,
+    },
     /// A file that affects the rules and that the gate does not read.
     #[error("policy bundle `{bundle}` holds `{file}`, which is not read: {fix}")]
     AcceptFile {
@@ -273,6 +288,7 @@ impl Error {
             | Self::NameFunctions { bundle }
             | Self::SupplyBuiltins { bundle, .. }
             | Self::OmitKey { bundle, .. }
+            | Self::RaiseLimit { bundle, .. }
             | Self::VerifyBundle { bundle, .. }
             | Self::TryBundle { bundle, .. }
             | Self::StartModule { bundle, .. } => Some(bundle),

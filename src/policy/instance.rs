@@ -84,6 +84,11 @@ impl Instance {
         self.store.data().host.call.asked()
     }
 
+    /// What the last evaluation used of the fuel that these limits gave it.
+    pub fn fuel_used(&self, limits: Limits) -> u64 {
+        limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
     /// Linear memory, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory

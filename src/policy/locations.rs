@@ -160,6 +160,11 @@ impl<'a> Code<'a> {
         number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
+    /// The name of a function.
+    pub fn name(&self, function: u32) -> Option<&'a str> {
+        self.names.get(&function).copied()
+    }
+
     /// Whether the rules of the entry point are there.
     pub fn has_entry(&self) -> bool {
         self.names.iter().any(|(function, name)| *name == ENTRY && self.bodies.contains_key(function))

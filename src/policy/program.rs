@@ -10,6 +10,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::RuleLocations;
+use super::patterns;
 use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
 use super::store::{EvaluationBudget, Exports, Functions, describe, store, timed_out};
@@ -59,6 +60,8 @@ impl CheckedModule {
         }
         functions.extend(supplied(&bundle.name, &builtins)?);
         omitting(&mut bundle)?;
+        let warnings = patterns::warnings(&bundle.module, &functions);
+        bundle.warnings.extend(warnings);
         let locations = Arc::new(RuleLocations::of(&bundle.module));
         Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
     }

@@ -152,7 +152,7 @@ fn calls_a_rule(code: &Code<'_>, steps: &[Step]) -> bool {
 
 /// An instruction, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Get(u32),
     Set(u32),
     Constant(i32),
@@ -160,7 +160,8 @@ enum Step {
     Other,
 }
 
-fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
+/// The instructions of a function; `None` where they are not valid.
+pub(super) fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
     let reader = body.get_operators_reader().ok()?;
     let step = |operator| match operator {
         Operator::LocalGet { local_index } => Step::Get(local_index),

@@ -18,6 +18,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 use super::bundle::TrialCase;
+use super::demand;
 use super::engine::Stop;
 use super::evaluation::{BundleFailure, Evaluation, Found};
 use super::instance::Instance;
@@ -372,12 +373,13 @@ fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<A
 impl LoadedBundle {
     fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let patient = Limits { time: START_TIME, ..limits.for_start() };
-        let program = CheckedModule::check(engine, bundle, patient)?;
+        let program = CheckedModule::check(engine, bundle, demand::with_usual_memory(patient))?;
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
         let loaded = Self { repeats, program, entrypoint, idle: Mutex::default() };
+        demand::check(&loaded.program, entrypoint, limits, &stop)?;
         loaded
             .warm_up(limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;

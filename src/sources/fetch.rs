@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::disk::Disk;
 use super::fetched::Fetched;
 use super::http::Http;
-use super::oci::Oci;
+use super::oci::{Oci, Registries};
 use super::options::{BundleSource, Origin};
 use super::{Error, disk};
-use crate::registry::Registry;
 
 /// One source.
 #[derive(Debug)]
@@ -19,16 +18,16 @@ pub(super) enum Fetcher {
 }
 
 impl Fetcher {
-    /// The source as it is configured. `registry` is what registries are asked with.
-    pub fn new(source: &BundleSource, registry: Option<&Registry>) -> Result<Self, Error> {
+    /// The source as it is configured. `registries` are what bundles in registries are asked for.
+    pub fn new(source: &BundleSource, registries: Option<&Registries>) -> Result<Self, Error> {
         let failed =
             |message: String| Error::FetchBundle { bundle: source.name(), from: source.shown(), message };
         Ok(match source.origin().map_err(|wrong| failed(wrong.message))? {
             Origin::Path(path) => Self::Disk(Disk::new(source.name(), path)),
             Origin::Http(url) => Self::Http(Http::new(source.clone(), url)),
             Origin::Oci(reference) => {
-                let registry = registry.ok_or_else(|| failed("no registry may be asked".into()))?;
-                Self::Oci(Oci::new(source.name(), reference, registry.clone()))
+                let registries = registries.ok_or_else(|| failed("no registry may be asked".into()))?;
+                Self::Oci(Oci::new(source.name(), reference, registries.clone()))
             }
         })
     }

@@ -10,12 +10,12 @@ use super::fetch::Fetcher;
 use super::fetched::Fetched;
 use super::in_force::Last;
 use super::kept::{Order, Record, no_roll_back};
+use super::oci::Registries;
 use super::options::BundleSource;
 use super::ready::{First, Opened, Ready, Unkept, Verified};
 use super::terms::{Swap, Terms};
 use super::{BundleStatus, Error, Statuses, blocking, warnings};
 use crate::policy::{self, Bundle, Contents, Loaded};
-use crate::registry::Registry;
 use crate::text;
 
 /// Longest time between two tries of a source that fails.
@@ -54,8 +54,8 @@ pub struct Follower {
 
 impl Follower {
     /// A follower of this source.
-    pub fn new(source: BundleSource, terms: Terms, registry: Option<&Registry>) -> Result<Self, Error> {
-        let (name, fetcher) = (source.name(), Fetcher::new(&source, registry)?);
+    pub fn new(source: BundleSource, terms: Terms, registries: Option<&Registries>) -> Result<Self, Error> {
+        let (name, fetcher) = (source.name(), Fetcher::new(&source, registries)?);
         let version = String::new();
         Ok(Self {
             source,
@@ -219,7 +219,7 @@ impl Follower {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    self.report(&said(&error), &statuses);
+                    self.report(&said(&error), self.pause(failures), &statuses);
                 }
             }
         }
@@ -276,12 +276,12 @@ impl Follower {
         });
     }
 
-    fn report(&self, error: &str, statuses: &Statuses) {
+    fn report(&self, error: &str, pause: Duration, statuses: &Statuses) {
         statuses.change(&self.name, |status| {
             // Said once: a server may be away for days.
             if status.error.as_deref() != Some(error) {
-                let (bundle, revision) = (&self.name, &status.revision);
-                tracing::warn!(bundle, revision, error, "the policy bundle in force stays");
+                let (bundle, revision, next_try_seconds) = (&self.name, &status.revision, pause.as_secs());
+                tracing::warn!(bundle, revision, error, next_try_seconds, "the policy bundle in force stays");
             }
             status.error = Some(error.into());
             status.failures = status.failures.saturating_add(1);

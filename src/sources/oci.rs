@@ -1,6 +1,9 @@
 //! Registries, in the layout that opa reads and writes (`open-policy-agent/opa:v1/download/oci_download.go`): the archive is a layer of
 //! type `application/vnd.oci.image.layer.v1.tar+gzip`. Fetched by the same guarded client as images.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::fetched::Fetched;
@@ -10,6 +13,7 @@ use crate::image::reference::Reference;
 use crate::policy::Contents;
 use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::registry::Registry;
+use crate::registry::layout::Layouts;
 use crate::registry::source::{FetchedManifest, Source as _};
 use crate::text;
 
@@ -31,22 +35,52 @@ struct Document {
     manifests: Vec<Descriptor>,
 }
 
+/// Registries, and the folders with image layouts that stand in for some of them, as for images.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    /// The registries.
+    pub registry: Registry,
+    /// The folders.
+    pub layouts: Arc<Layouts>,
+}
+
+impl Registries {
+    /// Whether a folder stands in for the registry of this bundle.
+    pub fn is_on_disk(&self, reference: &Reference) -> bool {
+        self.layouts.covers(reference)
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, crate::registry::Error> {
+        if self.is_on_disk(reference) {
+            return self.layouts.manifest(reference, MOST_MANIFEST).await;
+        }
+        self.registry.manifest(reference, MOST_MANIFEST).await
+    }
+
+    async fn blob(&self, reference: &Reference, layer: &Descriptor) -> Result<Bytes, crate::registry::Error> {
+        if self.is_on_disk(reference) {
+            return self.layouts.blob(reference, layer, MAX_PACKED_BYTES).await;
+        }
+        self.registry.blob(reference, layer, MAX_PACKED_BYTES).await
+    }
+}
+
 /// A bundle in a registry.
 #[derive(Debug)]
 pub(super) struct Oci {
     bundle: String,
     reference: Reference,
-    registry: Registry,
+    registries: Registries,
 }
 
 /// The archive of a bundle as it was pushed, and the digest of its manifest. It is not looked into.
-pub async fn pull(reference: Reference, registry: Registry) -> Result<(Vec<u8>, String), Error> {
-    Oci::new(reference.to_string(), reference, registry).archive().await
+pub async fn pull(reference: Reference, registries: Registries) -> Result<(Vec<u8>, String), Error> {
+    Oci::new(reference.to_string(), reference, registries).archive().await
 }
 
 impl Oci {
-    pub const fn new(bundle: String, reference: Reference, registry: Registry) -> Self {
-        Self { bundle, reference, registry }
+    pub const fn new(bundle: String, reference: Reference, registries: Registries) -> Self {
+        Self { bundle, reference, registries }
     }
 
     /// The archive as it was pushed, and the digest of its manifest.
@@ -57,7 +91,7 @@ impl Oci {
 
     async fn packed(&self, manifest: &FetchedManifest) -> Result<Vec<u8>, Error> {
         let layer = self.layer(manifest).await?;
-        let bytes = self.registry.blob(&self.reference, &layer, MAX_PACKED_BYTES).await;
+        let bytes = self.registries.blob(&self.reference, &layer).await;
         bytes.map(|bytes| bytes.to_vec()).map_err(|error| self.failed(text::chain(&error)))
     }
 
@@ -75,7 +109,7 @@ impl Oci {
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {
-        let fetched = self.registry.manifest(reference, MOST_MANIFEST).await;
+        let fetched = self.registries.manifest(reference).await;
         fetched.map_err(|error| self.failed(text::chain(&error)))
     }
 

@@ -129,6 +129,23 @@ impl Origin {
     }
 }
 
+/// A place in a registry. For an image, a name without a host is one of Docker Hub; rules would go there, or come from there, by
+/// mistake. The error says what to write instead.
+pub fn place(written: &str) -> Result<Reference, String> {
+    let reference = Reference::parse(written).map_err(|error| error.to_string())?;
+    let host = written.split('/').next().unwrap_or_default();
+    if !written.contains('/') || (reference.registry != host && !HUB.contains(&host)) {
+        return Err(format!(
+            "it names no registry, and would be one of Docker Hub; write the host too, such as `ghcr.io/myorg/rules:7`, or for that \
+             `{reference}`"
+        ));
+    }
+    Ok(reference)
+}
+
+/// Names of Docker Hub.
+const HUB: [&str; 2] = ["docker.io", "index.docker.io"];
+
 /// A field of a source that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
@@ -165,7 +182,7 @@ impl BundleSource {
     pub fn origin(&self) -> Result<Origin, Wrong> {
         let wrong = |message: String| Wrong { field: "from", value: self.shown(), message };
         if let Some(image) = self.from.strip_prefix("oci://") {
-            return Reference::parse(image).map(Origin::Oci).map_err(|error| wrong(error.to_string()));
+            return place(image).map(Origin::Oci).map_err(wrong);
         }
         if !self.from.contains("://") {
             let empty = "write a file, a folder, or a URL that begins with `https://` or `oci://`";
@@ -353,6 +370,27 @@ mod tests {
             let found = BundleSource::of(wrong).check();
             assert_eq!(found.first().map(|wrong| wrong.field), Some("from"), "{wrong}");
             assert!(!found.iter().any(|one| one.value.contains("secret")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_registry_names_the_registry() {
+        for written in ["rules", "rules:7", "myorg/rules:7", "library/rules"] {
+            let error = place(written).unwrap_err();
+            assert!(
+                error.contains("it names no registry") && error.contains("`docker.io/"),
+                "{written}: {error}"
+            );
+            assert_eq!(BundleSource::of(format!("oci://{written}")).check()[0].message, error);
+        }
+        for written in [
+            "docker.io/myorg/rules:7",
+            "index.docker.io/a/b",
+            "localhost/a",
+            "a.example/b:1",
+            "127.0.0.1:5000/a",
+        ] {
+            assert!(place(written).is_ok(), "{written}");
         }
     }
 

@@ -7,6 +7,7 @@ mod explain;
 mod foreign_text;
 mod output;
 mod policy;
+mod policy_faults;
 mod real;
 mod replay;
 mod scan;

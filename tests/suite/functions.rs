@@ -217,7 +217,7 @@ fn the_capabilities_are_those_of_opa_without_what_is_refused() {
 /// Expressions on which an implementation of a function easily says something else than OPA's, one a line.
 const EXPRESSIONS: &str = include_str!("../fixtures/rego/expressions.txt");
 /// Those that come out otherwise in the gate, each with a tab and the reason.
-const OTHERWISE: &str = include_str!("../fixtures/rego/otherwise.txt");
+const OTHERWISE: &str = include_str!("../../policies/otherwise.txt");
 
 fn otherwise() -> BTreeMap<&'static str, &'static str> {
     OTHERWISE.lines().map(|line| line.split_once('\t').unwrap()).collect()

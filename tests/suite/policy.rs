@@ -150,6 +150,14 @@ fn the_input_is_what_the_golden_documents_and_the_schema_say() {
             let text = serde_json::to_string_pretty(&written).unwrap() + "\n";
             std::fs::write(golden_path(name), text).unwrap();
         }
+        // The document that bundles are tried with, which ships.
+        if name == "admitted" {
+            let example = root().join("policies/schema/example.v1alpha1.json");
+            if std::env::var_os("WASMGATE_WRITE_GOLDEN").is_some() {
+                std::fs::copy(golden_path(name), &example).unwrap();
+            }
+            assert_eq!(std::fs::read(example).unwrap(), std::fs::read(golden_path(name)).unwrap());
+        }
         assert_eq!(written, golden(name), "{name}: run with WASMGATE_WRITE_GOLDEN=1 if this is meant");
         let path = golden_path(name);
         let query = "json.match_schema(input, data.schema)";
@@ -619,6 +627,58 @@ async fn limits_that_allow_no_evaluation_are_refused() {
         let error = load(vec![Bundle::embedded().unwrap()], limits).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("`{field}` is zero")), "{error}");
     }
+}
+
+/// The value that is named is one with which the bundle judges a pod.
+#[tokio::test]
+async fn limits_with_which_a_bundle_could_judge_no_pod_are_refused_with_the_least_that_is_enough() {
+    let baseline = || vec![Bundle::embedded().unwrap()];
+    let least = |error: &str| -> u64 {
+        error.split("write at least ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
+    };
+    for field in ["fuelLimit", "memoryLimitBytes"] {
+        let with = |value: u64| match field {
+            "fuelLimit" => Limits { fuel: value, ..GENEROUS },
+            _ => Limits { memory_bytes: value.try_into().unwrap(), ..GENEROUS },
+        };
+        for value in [1, 70_000] {
+            let error = load(baseline(), with(value)).await.unwrap_err().to_string();
+            let start = format!("`policies.{field}` is {value}, and policy bundle `baseline` needs ");
+            assert!(error.starts_with(&start), "{error}");
+            let enough = load(baseline(), with(least(&error))).await.unwrap();
+            assert_eq!(enough.evaluate(&sample()).await, Evaluation::default(), "{error}");
+        }
+    }
+}
+
+/// Also of a bundle that another program built.
+#[tokio::test]
+async fn constant_patterns_that_cannot_be_used_are_told_of_when_a_bundle_is_loaded() {
+    for (condition, part) in [
+        ("regex.match(\"(a{1000}){1000}\", input.a)", "in `data.wasmgate.violations`: `regex.match`: "),
+        ("regex.split(\"a(\", input.a)[0] == \"\"", "the call is undefined and the rule finds nothing"),
+        ("regex.replace(input.a, \"a(\", \"b\") == \"\"", "the call is undefined and the rule finds nothing"),
+        ("glob.match(\"[\", [], input.a)", "the call is undefined and the rule finds nothing"),
+    ] {
+        let rule = format!("violations contains {{\"rule\": \"r\", \"message\": \"m\"}} if {condition}");
+        let set = rules(&rule, GENEROUS).await;
+        let warnings: Vec<_> = set.warnings().map(|(_, said)| said.to_string()).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains(part), "{condition}: {warnings:?}");
+    }
+    let right = "violations contains {\"rule\": \"a(\", \"message\": \"[\"} if regex.match(\"^a\", input.a)";
+    assert_eq!(rules(right, GENEROUS).await.warnings().count(), 0);
+}
+
+/// What the usual limits do not allow either is the bundle's fault, and fails when it is evaluated.
+#[tokio::test]
+async fn a_bundle_that_never_ends_is_not_blamed_on_a_low_limit() {
+    let source = "violations contains {\"rule\": \"r\", \"message\": \"m\"} if {
+	some a in numbers.range(1, 100000)
+	some b in numbers.range(1, 100000)
+	a + b < 0
+}";
+    let evaluation = rules(source, BRIEF).await.evaluate(&sample()).await;
+    assert!(failure(&evaluation).contains("it needs more than 20000000 of fuel"), "{evaluation:?}");
 }
 
 #[tokio::test]

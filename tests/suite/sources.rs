@@ -24,7 +24,7 @@ use wasmgate::policy::{Contents, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
     Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, InForce, KeyOptions, Memory,
-    Signers, Statuses, Swap, Terms,
+    Registries, Signers, Statuses, Swap, Terms,
 };
 
 use crate::support::opa;
@@ -109,9 +109,12 @@ async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Err
     let hosts: Vec<String> = source.from.split('/').nth(2).map(String::from).into_iter().collect();
     let registries = GuardOptions { allow: hosts.clone(), insecure: hosts, ..GuardOptions::default() };
     let images = LookupOptions { registries, ..LookupOptions::default() };
-    let registry = source.from.starts_with("oci://").then(|| wasmgate::lookup::registry(&images).unwrap());
+    let registries = source.from.starts_with("oci://").then(|| Registries {
+        registry: wasmgate::lookup::registry(&images).unwrap(),
+        layouts: wasmgate::lookup::layouts(&images).into(),
+    });
     let statuses = Arc::new(Statuses::default());
-    let mut follower = Follower::new(source, terms.clone(), registry.as_ref())?;
+    let mut follower = Follower::new(source, terms.clone(), registries.as_ref())?;
     let loaded = follower.start().await?;
     follower.begin(&statuses);
     let set = PolicySet::of(&terms.engine, terms.limits, vec![loaded]).unwrap();

@@ -25,6 +25,10 @@ pub struct BundleReport {
     pub name: String,
     /// When the source was last asked with success.
     pub checked: Timestamp,
+    /// When it is asked again; `None` for a bundle that never changes.
+    pub next: Option<Timestamp>,
+    /// Since when the bundle is in force; `None` while there is none.
+    pub since: Option<Timestamp>,
     /// Whether the source or its bundle cannot be used now.
     pub is_failing: bool,
     /// Whether what is in force could not be kept on disk.
@@ -41,6 +45,8 @@ pub(super) struct Bundles {
     failing: Family<BundleLabels, Gauge>,
     unkept: Family<BundleLabels, Gauge>,
     checked: Family<BundleLabels, Gauge>,
+    next: Family<BundleLabels, Gauge>,
+    since: Family<BundleLabels, Gauge>,
     swaps: Family<BundleLabels, Counter>,
     failures: Family<BundleLabels, Counter>,
     /// The bundles that have series.
@@ -57,6 +63,20 @@ impl Bundles {
         let help = "When the source of a policy bundle was last asked with success, in seconds since 1970";
         let name = "wasmgate_policy_bundle_checked_timestamp";
         to.register_with_unit(name, help, Unit::Seconds, self.checked.clone());
+        let help = "When the source of a policy bundle is asked again, in seconds since 1970";
+        to.register_with_unit(
+            "wasmgate_policy_bundle_next_try_timestamp",
+            help,
+            Unit::Seconds,
+            self.next.clone(),
+        );
+        let help = "Since when a policy bundle is in force, in seconds since 1970";
+        to.register_with_unit(
+            "wasmgate_policy_bundle_since_timestamp",
+            help,
+            Unit::Seconds,
+            self.since.clone(),
+        );
         let help = "Policy bundles that came into force while the gate served";
         to.register("wasmgate_policy_bundle_swaps", help, self.swaps.clone());
         let help =
@@ -70,7 +90,7 @@ impl Bundles {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for name in known.difference(&now) {
             let labels = BundleLabels { name: name.clone() };
-            for gauge in [&self.failing, &self.unkept, &self.checked] {
+            for gauge in [&self.failing, &self.unkept, &self.checked, &self.next, &self.since] {
                 gauge.remove(&labels);
             }
             self.swaps.remove(&labels);
@@ -83,6 +103,16 @@ impl Bundles {
             self.failing.get_or_create(&labels).set(report.is_failing.into());
             self.unkept.get_or_create(&labels).set(report.is_unkept.into());
             self.checked.get_or_create(&labels).set(report.checked.as_second());
+            for (gauge, time) in [(&self.next, report.next), (&self.since, report.since)] {
+                match time {
+                    Some(time) => {
+                        gauge.get_or_create(&labels).set(time.as_second());
+                    }
+                    None => {
+                        gauge.remove(&labels);
+                    }
+                }
+            }
             self.swaps.get_or_create(&labels).inner().fetch_max(report.swaps, Ordering::Relaxed);
             self.failures.get_or_create(&labels).inner().fetch_max(report.failures, Ordering::Relaxed);
         }

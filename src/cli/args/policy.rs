@@ -90,10 +90,10 @@ pub struct PolicyTestOptions {
     /// Run everything again whenever a file below RULES changes, or one that a case names, until interrupted
     #[arg(long)]
     pub watch: bool,
-    /// Also say which lines of the rules no test of `opa test` reaches, as opa counts them
+    /// Also say which lines of the rules neither a test of `opa test` nor a case reaches, as opa counts them
     #[arg(long)]
     pub coverage: bool,
-    /// The same, and fail if the tests reach less of the rules, in percent
+    /// The same, and fail if they reach less of the rules, in percent
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub threshold: Option<f64>,
     /// Form of the output
@@ -152,6 +152,10 @@ pub struct PolicyNewOptions {
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
+}
+
+fn bundle_name(name: &str) -> Result<String, String> {
+    if name.trim().is_empty() { Err("write the name of the bundle".into()) } else { Ok(name.into()) }
 }
 
 fn rule_name(name: &str) -> Result<String, String> {
@@ -263,6 +267,12 @@ pub struct PolicyBuildOptions {
     /// Revision of the bundle, which each record of a decision names
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
+    /// Place in the order of the versions of the bundle, instead of that in `.manifest`: a gate refuses a lower one than it had
+    #[arg(long, value_name = "NUMBER")]
+    pub sequence: Option<u64>,
+    /// Name that the bundle gives itself, instead of that in `.manifest`: a gate takes a signed one as the bundle of this name alone
+    #[arg(long, value_name = "NAME", value_parser = bundle_name)]
+    pub name: Option<String>,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,

@@ -10,8 +10,20 @@ use crate::cli::Error;
 use crate::cli::args::PolicySources;
 use crate::policy::{Contents, annotated_rules};
 
-/// Adds it to the archive that was built from these rules. What the author's manifest says of a rule stays.
-pub fn annotate(built: &Path, sources: &PolicySources) -> Result<(), Error> {
+/// What the author says of the bundle with flags; it comes before what the manifest says.
+#[derive(Debug, Default)]
+pub struct Stated<'a> {
+    /// Its revision.
+    pub revision: &'a str,
+    /// Its place in the order of its versions.
+    pub sequence: Option<u64>,
+    /// The name that it gives itself.
+    pub name: Option<&'a str>,
+}
+
+/// Adds it to the archive that was built from these rules, and what is stated of the bundle. What the author's manifest says of a rule
+/// stays.
+pub fn annotate(built: &Path, sources: &PolicySources, stated: &Stated<'_>) -> Result<(), Error> {
     let mut read = Vec::new();
     for path in case::sources(&sources.rules)? {
         if is_rego(&path) && !is_ignored(&path, &sources.rules, &sources.ignore) {
@@ -21,12 +33,21 @@ pub fn annotate(built: &Path, sources: &PolicySources) -> Result<(), Error> {
     }
     let files = read.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let rules = annotated_rules(&files);
-    if rules.is_empty() {
+    let stated = [("sequence", json!(stated.sequence)), ("name", json!(stated.name))];
+    let stated: Vec<_> = stated.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    if rules.is_empty() && stated.is_empty() {
         return Ok(());
     }
     let contents = Contents::load("rules", built)?;
     let manifest = contents.file(".manifest").and_then(|bytes| serde_json::from_slice(bytes).ok());
-    let manifest = with_rules(manifest.unwrap_or_else(|| json!({})), json!(rules)).to_string();
+    let mut manifest = manifest.unwrap_or_else(|| json!({}));
+    if !rules.is_empty() {
+        manifest = with_rules(manifest, json!(rules));
+    }
+    if let Some(own) = own_part(&mut manifest).and_then(Value::as_object_mut) {
+        own.extend(stated.into_iter().map(|(key, value)| (key.to_string(), value)));
+    }
+    let manifest = manifest.to_string();
     let others = contents.files().filter(|(name, _)| *name != ".manifest");
     let all: Contents = others.chain([(".manifest", manifest.as_bytes())]).collect();
     let failed = |source| Error::WriteBundle { path: built.to_path_buf(), source };
@@ -64,20 +85,24 @@ fn is_like(pattern: &str, name: &str) -> bool {
     true
 }
 
+/// The value at `metadata.wasmgate` of a manifest; `None` where it is none, which is said when it is loaded.
+fn own_part(manifest: &mut Value) -> Option<&mut Value> {
+    ["metadata", "wasmgate"].into_iter().try_fold(manifest, member)
+}
+
+/// The value at a key, an object if there is none.
+fn member<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    let found = value.as_object_mut()?.entry(key).or_insert(Value::Null);
+    if found.is_null() {
+        *found = json!({});
+    }
+    Some(found)
+}
+
 /// The manifest with `metadata.wasmgate.rules`.
 fn with_rules(mut manifest: Value, rules: Value) -> Value {
-    let mut place = &mut manifest;
-    for key in ["metadata", "wasmgate", "rules"] {
-        if !place.is_object() {
-            // It is no manifest, which is said when it is loaded.
-            return manifest;
-        }
-        place = &mut place[key];
-        if place.is_null() {
-            *place = json!({});
-        }
-    }
-    if let (Some(known), Value::Object(rules)) = (place.as_object_mut(), rules) {
+    let place = own_part(&mut manifest).and_then(|own| member(own, "rules"));
+    if let (Some(known), Value::Object(rules)) = (place.and_then(Value::as_object_mut), rules) {
         for (rule, said) in rules {
             known.entry(rule).or_insert(said);
         }

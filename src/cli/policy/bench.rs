@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::annotate::Stated;
 use super::opa::Opa;
 use super::{case, cases, trial};
 use crate::cli::args::{OutputFormat, PolicyBenchOptions};
@@ -30,8 +31,9 @@ struct Measured {
 
 /// Evaluates each case again and again, one after the other.
 pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
-    let rules = trial::complete(&options.sources)?;
+    trial::folder(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
+    let (rules, _) = trial::complete(&opa, &options.sources)?;
     let found = case::read(rules)?;
     if found.is_empty() {
         return Err(Error::NothingToTest { path: rules.display().to_string() });
@@ -39,7 +41,8 @@ pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
     let inputs = cases::inputs(&options.cases, &found).await?;
     let limits = build::limits(&build::settings(&options.cases.gate)?);
     // With the optimiser of a gate that serves.
-    let set = trial::compiled(&opa, &options.sources, "", (&Engine::new()?, limits)).await?.set;
+    let set =
+        trial::compiled(&opa, &options.sources, &Stated::default(), (&Engine::new()?, limits)).await?.set;
     let mut measured = Vec::new();
     for (case, input) in found.iter().zip(inputs) {
         let wrong = |message: String| Error::BenchCase { case: case.name.clone(), message };

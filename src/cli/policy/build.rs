@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::annotate::Stated;
 use super::opa::Opa;
 use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyBuildOptions};
@@ -11,10 +12,15 @@ use crate::text;
 
 /// Compiles the rules, loads them as the gate would, and only then writes the archive.
 pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
-    trial::complete(&options.sources)?;
+    trial::folder(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
+    for warning in trial::complete(&opa, &options.sources)?.1 {
+        anstream::eprintln!("wasmgate: {}", text::line(&warning));
+    }
     let loading = (&Engine::for_command()?, Limits::default());
-    let compiled = trial::compiled(&opa, &options.sources, &options.revision, loading).await?;
+    let PolicyBuildOptions { revision, sequence, name, .. } = options;
+    let stated = Stated { revision, sequence: *sequence, name: name.as_deref() };
+    let compiled = trial::compiled(&opa, &options.sources, &stated, loading).await?;
     let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };
     let built = std::fs::read(&compiled.archive).map_err(failed)?;
     archive::write(&options.archive, &built)?;

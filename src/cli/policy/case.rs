@@ -1,12 +1,13 @@
 //! Cases for rules: what is judged, and which violations are expected.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::Error;
-use crate::policy::Violation;
+use crate::policy::{EnforcementAction, Violation};
 use crate::text;
 
 /// Most folders and files that are gone through for cases.
@@ -53,6 +54,9 @@ pub struct Expected {
     capability: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    /// The strictest action that the rule asks for.
+    #[serde(default)]
+    action: Option<EnforcementAction>,
 }
 
 /// What a case is about.
@@ -145,6 +149,8 @@ impl Expected {
             && same(&self.container, &found.container)
             && same(&self.capability, &found.capability)
             && self.message.as_ref().is_none_or(|part| found.message.contains(part))
+            // A violation without one is refused like one that says so.
+            && self.action.is_none_or(|wanted| wanted == found.action.unwrap_or(EnforcementAction::Deny))
     }
 
     fn described(&self) -> String {
@@ -152,7 +158,8 @@ impl Expected {
             [("container", &self.container), ("capability", &self.capability), ("message", &self.message)];
         let parts =
             parts.into_iter().filter_map(|(name, value)| Some(format!(", {name} `{}`", value.as_ref()?)));
-        format!("rule `{}`{}", self.rule, parts.collect::<String>())
+        let action = self.action.map(|action| format!(", action `{}`", action.as_str())).unwrap_or_default();
+        format!("rule `{}`{}{action}", self.rule, parts.collect::<String>())
     }
 }
 
@@ -160,7 +167,8 @@ impl Expected {
 pub fn described(violation: &Violation) -> String {
     let container =
         violation.container.as_ref().map(|name| format!(", container `{name}`")).unwrap_or_default();
-    format!("rule `{}`{container}: {}", violation.rule, text::shorten(&violation.message, 300))
+    let action = violation.action.map(|action| format!(", action `{}`", action.as_str())).unwrap_or_default();
+    format!("rule `{}`{container}{action}: {}", violation.rule, text::shorten(&violation.message, 300))
 }
 
 /// The cases of all files below a folder whose names end with `_cases.yaml`, `_cases.yml` or `_cases.json`.
@@ -181,22 +189,34 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
 /// Every file below a folder, and those that its cases name.
 pub fn sources(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = walked(folder)?;
+    found.extend(named(folder));
+    Ok(found)
+}
+
+/// The files that the cases of a folder name, without links and `..`.
+pub fn named_files(folder: &Path) -> BTreeSet<PathBuf> {
+    named(folder).into_iter().filter_map(|path| path.canonicalize().ok()).collect()
+}
+
+fn named(folder: &Path) -> Vec<PathBuf> {
     let named = |case: &Case| {
         let path = case.input.as_ref().or(case.manifest.as_ref())?.as_str()?;
         Some(case.file.parent()?.join(path))
     };
     // Cases that cannot be read name nothing yet.
-    found.extend(read(folder).unwrap_or_default().iter().filter_map(named));
-    Ok(found)
+    read(folder).unwrap_or_default().iter().filter_map(named).collect()
 }
 
 fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = walked(root)?;
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        ["_cases.yaml", "_cases.yml", "_cases.json"].iter().any(|end| name.ends_with(end))
-    });
+    found.retain(|path| is_case_file(path));
     Ok(found)
+}
+
+/// Whether its name says that it has cases.
+pub fn is_case_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ["_cases.yaml", "_cases.yml", "_cases.json"].iter().any(|end| name.ends_with(end))
 }
 
 /// Every file below a folder, and every link.
@@ -268,6 +288,24 @@ mod tests {
             ]
         );
         assert_eq!(case.differences(&[]).len(), 2);
+    }
+
+    #[test]
+    fn an_action_that_is_expected_is_compared_and_none_at_all_is_deny() {
+        let case = |action: &str| -> Case {
+            serde_saphyr::from_str(&format!("{{name: a, input: {{}}, violations: [{{rule: x{action}}}]}}"))
+                .unwrap()
+        };
+        let mut found = [violation("x", None, "m")];
+        for (action, expected) in [("", true), (", action: deny", true), (", action: warn", false)] {
+            assert_eq!(case(action).differences(&found).is_empty(), expected, "{action}");
+        }
+        found[0].action = Some(EnforcementAction::Warn);
+        assert_eq!(case(", action: warn").differences(&found), Vec::<String>::new());
+        assert_eq!(
+            case(", action: audit").differences(&found),
+            ["not found: rule `x`, action `audit`", "not expected: rule `x`, action `warn`: m"]
+        );
     }
 
     #[test]

@@ -5,13 +5,18 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::left_out::{self, LeftOut};
+use super::annotate::Stated;
+use super::left_out::{self, Found, LeftOut};
 use super::opa::{Opa, OpaProblem};
-use super::{regal, trial};
+use super::{findings, plan, regal, trial};
 use crate::cli::args::{OutputFormat, PolicyCheckOptions};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::policy::{Engine, Limits, PolicySet};
 use crate::text;
+
+/// What is said where the plan of this opa is another one.
+const NOT_READ: &str = "the plan that this opa makes of the rules is not readable here, so the patterns, names and messages in them were not \
+                        checked; use opa 1.22";
 
 /// What is wrong.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,21 +46,21 @@ pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
 async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     let sources = &options.sources;
     let rules = trial::folder(sources)?;
-    if let Some(LeftOut { path, message }) = left_out::find(sources)? {
+    let opa = Opa::of(sources)?;
+    let Found { left_out, undefined: mut warnings } = left_out::find(&opa, sources)?;
+    if let Some(LeftOut { path, message }) = left_out {
         let problem = OpaProblem::of_file(&path.display().to_string(), "gate_left_out", message);
         return Ok(Report { problems: vec![problem], ..Report::default() });
     }
-    let opa = Opa::of(sources)?;
-    let (mut regal, mut warnings) = (false, Vec::new());
+    let mut regal = false;
     let mut problems = opa.check(rules, &sources.ignore, false)?;
     if problems.is_empty() {
         problems = opa.check(rules, &sources.ignore, true)?;
     }
     if problems.is_empty() {
-        match loaded(&opa, options).await? {
-            Ok(set) => warnings.extend(set.warnings().map(|(_, warning)| warning.to_string())),
-            Err(problem) => problems.push(problem),
-        }
+        let more = of_built(&opa, options).await?;
+        problems.extend(more.problems);
+        warnings.extend(more.warnings);
         problems.extend(opa.unformatted(rules)?);
         let style = style(options)?;
         regal = style.is_some();
@@ -63,6 +68,32 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     }
     problems.sort();
     Ok(Report { problems, warnings, regal })
+}
+
+/// What is wrong with what opa makes of the rules.
+async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Error> {
+    let sources = &options.sources;
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    match plan::planned(opa, sources) {
+        Ok(Some(plan)) => {
+            problems.extend(findings::faults(&plan, sources));
+            warnings.extend(findings::differences(&plan));
+        }
+        Ok(None) => warnings.push(NOT_READ.into()),
+        // What does not build or load is said below.
+        Err(Error::RunOpa { .. } | Error::LoadPolicies(_)) => {}
+        Err(error) => return Err(error),
+    }
+    match loaded(opa, options).await? {
+        Ok(set) => {
+            // The plan says the same of a pattern, with its place.
+            let is_new = |warning: &&str| !problems.iter().any(|problem| warning.ends_with(&problem.message));
+            warnings.extend(set.warnings().map(|(_, said)| said).filter(is_new).map(String::from));
+            problems.extend(findings::failures(&set, sources).await);
+        }
+        Err(problem) => problems.push(problem),
+    }
+    Ok(Report { problems, warnings, regal: false })
 }
 
 /// What regal objects to; `None` if it is not there, which is said unless it was named.
@@ -86,7 +117,7 @@ fn style(options: &PolicyCheckOptions) -> Result<Option<Vec<OpaProblem>>, Error>
 async fn loaded(opa: &Opa, options: &PolicyCheckOptions) -> Result<Result<PolicySet, OpaProblem>, Error> {
     let rules = options.sources.rules.display().to_string();
     let loading = (&Engine::for_command()?, Limits::default());
-    match trial::compiled(opa, &options.sources, "", loading).await {
+    match trial::compiled(opa, &options.sources, &Stated::default(), loading).await {
         Ok(compiled) => Ok(Ok(compiled.set)),
         Err(Error::LoadPolicies(error)) => {
             Ok(Err(OpaProblem::of_file(&rules, "gate_load", text::chain(&error))))

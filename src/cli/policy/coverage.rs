@@ -1,6 +1,6 @@
-//! What of the rules the tests of `opa test` have reached, as opa counts it.
+//! What of the rules the tests of `opa test` and the cases have reached, as opa counts it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::text;
 const MOST_RANGES: usize = 20;
 
 /// The report of `opa test --coverage` (`open-policy-agent/opa:v1/cover/cover.go`).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct OpaCoverage {
     #[serde(default)]
     files: BTreeMap<String, OpaFile>,
@@ -22,6 +22,8 @@ pub struct OpaCoverage {
 
 #[derive(Debug, Deserialize)]
 struct OpaFile {
+    #[serde(default)]
+    covered: Vec<Range>,
     #[serde(default)]
     not_covered: Vec<Range>,
     #[serde(default)]
@@ -65,10 +67,39 @@ pub struct CoveredFile {
 }
 
 impl Coverage {
-    /// What opa has counted of these rules.
+    /// What opa has counted of these rules, by tests and by cases: a line is reached if either of them reaches all of it. Files that the
+    /// cases do not have are tests.
+    pub fn of_both(rules: &Path, tests: OpaCoverage, cases: OpaCoverage, threshold: Option<f64>) -> Self {
+        let mut cases: BTreeMap<_, _> =
+            cases.files.into_iter().map(|(name, file)| (plain(&name), file)).collect();
+        let mut tests: BTreeMap<_, _> =
+            tests.files.into_iter().map(|(name, file)| (plain(&name), file)).collect();
+        let names: BTreeSet<_> = tests.keys().chain(cases.keys()).cloned().collect();
+        let (mut files, mut all, mut reached) = (Vec::new(), 0_usize, 0_usize);
+        for name in names {
+            let found: Vec<_> = tests.remove(&name).into_iter().chain(cases.remove(&name)).collect();
+            let rows =
+                |ranges: &[Range]| ranges.iter().flat_map(|range| range.start.row..=range.end.row).collect();
+            let known: BTreeSet<u64> = found
+                .iter()
+                .flat_map(|file| [rows(&file.covered), rows(&file.not_covered)])
+                .flatten()
+                .collect::<BTreeSet<u64>>();
+            let missed = found.iter().map(|file| -> BTreeSet<u64> { rows(&file.not_covered) });
+            let missed = missed.reduce(|one, other| &one & &other).unwrap_or_default();
+            let (lines, hit) = (known.len(), known.len().saturating_sub(missed.len()));
+            (all, reached) = (all.saturating_add(lines), reached.saturating_add(hit));
+            let not_covered = joined(missed.into_iter().map(|row| (row, row)));
+            let file = rules.join(&name).display().to_string();
+            files.push(CoveredFile { file, percent: percent(hit, lines), not_covered });
+        }
+        Self { percent: percent(reached, all), threshold, files }
+    }
+
+    /// What opa has counted of these rules by tests alone.
     pub fn of(rules: &Path, counted: OpaCoverage, threshold: Option<f64>) -> Self {
         let file = |(file, counted): (String, OpaFile)| {
-            let file = rules.join(file.trim_start_matches('/')).display().to_string();
+            let file = rules.join(plain(&file)).display().to_string();
             let ranges = counted.not_covered.iter().map(|range| (range.start.row, range.end.row));
             CoveredFile { file, percent: counted.coverage, not_covered: joined(ranges) }
         };
@@ -106,6 +137,17 @@ impl Coverage {
     }
 }
 
+/// The name of a file below the folder of the rules.
+fn plain(name: &str) -> String {
+    name.trim_start_matches("./").trim_start_matches('/').to_string()
+}
+
+/// A share in percent; all of nothing.
+#[allow(clippy::cast_precision_loss, reason = "files have few lines")]
+fn percent(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
 /// Ranges of lines in order, those that touch as one.
 fn joined(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     let mut sorted: Vec<_> = ranges.collect();
@@ -123,6 +165,29 @@ fn joined(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_reached_if_tests_or_cases_reach_it() {
+        let read = |text: &str| serde_json::from_str::<OpaCoverage>(text).unwrap();
+        let rows = |rows: &[u64]| {
+            let each = rows
+                .iter()
+                .map(|row| format!("{{\"start\": {{\"row\": {row}}}, \"end\": {{\"row\": {row}}}}}"));
+            format!("[{}]", each.collect::<Vec<_>>().join(","))
+        };
+        let file = |name: &str, covered: &[u64], missed: &[u64]| {
+            format!("\"{name}\": {{\"covered\": {}, \"not_covered\": {}}}", rows(covered), rows(missed))
+        };
+        let tests = read(&format!(
+            "{{\"files\": {{{}, {}}}}}",
+            file("a.rego", &[1], &[2, 3]),
+            file("a_test.rego", &[1], &[])
+        ));
+        let cases = read(&format!("{{\"files\": {{{}}}}}", file("/a.rego", &[2], &[1, 3])));
+        let found = Coverage::of_both(Path::new("rules"), tests, cases, Some(80.0));
+        assert_eq!(found.files[0].not_covered, [(3, 3)]);
+        assert!((found.percent - 75.0).abs() < 0.01 && found.is_too_low(), "{found:?}");
+    }
 
     #[test]
     fn lines_that_touch_are_one_range() {

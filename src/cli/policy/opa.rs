@@ -1,6 +1,5 @@
 //! The author's `opa`: finds it, gives it what it needs to know of the gate, and reads what it says.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use std::process::{Command, Output};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::coverage::OpaCoverage;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
@@ -80,19 +78,23 @@ struct RegoError {
     details: serde_json::Value,
 }
 
+/// A place in a file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Location {
-    file: String,
-    row: u64,
-    col: u64,
+pub struct Location {
+    /// The file.
+    pub file: String,
+    /// Line, from 1.
+    pub row: u64,
+    /// Column, from 1.
+    pub col: u64,
 }
 
 impl From<RegoError> for OpaProblem {
     fn from(error: RegoError) -> Self {
         let RegoError { mut message, code, location, details } = error;
-        if let Some(reason) = refused(&message) {
-            message = format!("{message}: it does not run in the gate ({reason})");
+        if let Some(reason) = why_undefined(&message) {
+            message = format!("{message}: {reason}");
         }
         // OPA's own words for a reference that the schema does not have.
         if details.get("have").is_some() && message.contains("undefined ref: input") {
@@ -102,11 +104,19 @@ impl From<RegoError> for OpaProblem {
     }
 }
 
-/// Why the function of `undefined function NAME` is not in the gate.
-fn refused(message: &str) -> Option<&'static str> {
+/// Why the function of `undefined function NAME` is not in the gate, or not in the bundle.
+fn why_undefined(message: &str) -> Option<String> {
     let name = message.strip_prefix("undefined function ")?.split_whitespace().next()?;
-    REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)
+    if name.starts_with("data.") {
+        return Some(MOVE.into());
+    }
+    let reason = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)?;
+    Some(format!("it does not run in the gate ({reason})"))
 }
+
+/// What is said of a function that no file of the bundle defines.
+const MOVE: &str = "no file of the bundle defines it; where one whose name ends with `_test.rego` does, move it to another file, since \
+                    these are left out";
 
 impl Opa {
     /// Prepares the program of this name or path.
@@ -129,7 +139,7 @@ impl Opa {
     }
 
     /// Has rules checked against the schema of `input`.
-    fn with_schema(&self, arguments: &mut Vec<OsString>) {
+    pub fn with_schema(&self, arguments: &mut Vec<OsString>) {
         if self.has_schema {
             arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
         }
@@ -140,11 +150,13 @@ impl Opa {
         self.folder.0.join(name)
     }
 
-    fn run(&self, arguments: &[OsString]) -> Result<Output, Error> {
+    /// Runs it; what it says of a failure is in the output.
+    pub fn run(&self, arguments: &[OsString]) -> Result<Output, Error> {
         self.run_in(None, arguments)
     }
 
-    fn run_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Output, Error> {
+    /// The same in this folder.
+    pub fn run_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Output, Error> {
         // A program of the PATH stays one; any other is where it was named.
         let is_path = self.program.components().count() > 1;
         let absolute = is_path.then(|| self.program.canonicalize().ok()).flatten();
@@ -161,11 +173,12 @@ impl Opa {
     }
 
     /// What it prints where it succeeds.
-    fn printed(&self, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
+    pub fn printed(&self, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
         self.printed_in(None, arguments)
     }
 
-    fn printed_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
+    /// The same in this folder.
+    pub fn printed_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
         let output = self.run_in(folder, arguments)?;
         if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
     }
@@ -229,89 +242,10 @@ impl Opa {
         self.printed(&arguments)?;
         std::fs::read(signatures.join(SIGNATURES)).map_err(failed)
     }
-
-    /// What `opa test` says of each test.
-    pub fn tests(&self, rules: &Path, ignored: &[String]) -> Result<Vec<RegoTest>, Error> {
-        let mut arguments = words(&["test", "--format", "json", "--bundle"]);
-        self.with_schema(&mut arguments);
-        ignore(&mut arguments, ignored, false);
-        arguments.push(followed(rules).into());
-        let output = self.run(&arguments)?;
-        // Nothing at all is printed where there are no tests.
-        if output.status.success() && output.stdout.is_empty() {
-            return Ok(Vec::new());
-        }
-        let read: Option<Option<Vec<RegoTest>>> = serde_json::from_slice(&output.stdout).ok();
-        Ok(read.ok_or_else(|| failed(&arguments, &output))?.unwrap_or_default())
-    }
-
-    /// What of the rules the tests reach, all of which have passed.
-    pub fn coverage(&self, rules: &Path, ignored: &[String]) -> Result<OpaCoverage, Error> {
-        let mut arguments = words(&["test", "--coverage", "--format", "json", "--bundle"]);
-        self.with_schema(&mut arguments);
-        ignore(&mut arguments, ignored, false);
-        // With another path opa counts what is reached of a file and what is not under two names.
-        arguments.push(".".into());
-        let output = self.run_in(Some(rules), &arguments)?;
-        serde_json::from_slice(&output.stdout).map_err(|_| failed(&arguments, &output))
-    }
-
-    /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing. The inner error says why
-    /// there is none.
-    pub fn evaluate(
-        &self,
-        rules: &Path,
-        ignored: &[String],
-        inputs: Documents,
-    ) -> Result<BTreeMap<String, Result<serde_json::Value, String>>, Error> {
-        let (mut values, mut open) = (BTreeMap::new(), vec![inputs]);
-        while let Some(mut inputs) = open.pop() {
-            match self.evaluate_all(rules, ignored, &inputs) {
-                Ok(found) => values.extend(found.into_iter().map(|(name, value)| (name, Ok(value)))),
-                Err(Error::RunOpa { message, .. }) => {
-                    // One of them is to blame, and the others have values.
-                    let half = inputs.keys().nth(inputs.len() / 2).filter(|_| inputs.len() > 1).cloned();
-                    match half {
-                        Some(half) => {
-                            let (before, after) =
-                                std::mem::take(&mut inputs).into_iter().partition(|(name, _)| *name < half);
-                            open.extend::<[Documents; 2]>([before, after]);
-                        }
-                        None => {
-                            values.extend(inputs.into_iter().map(|(name, _)| (name, Err(message.clone()))));
-                        }
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(values)
-    }
-
-    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Documents) -> Result<Documents, Error> {
-        let path = self.file("inputs.json");
-        let text = serde_json::to_vec(inputs).map_err(|error| Error::Format(error.to_string()))?;
-        std::fs::write(&path, text).map_err(|source| Error::UseFolder { path: path.clone(), source })?;
-        let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
-        arguments.push(followed(rules).into());
-        ignore(&mut arguments, ignored, true);
-        arguments.extend([OsString::from("--input"), path.into()]);
-        let query = format!(
-            "{{name: value | some name, document in input; value := data.{} with input as document}}",
-            ENTRYPOINT.replace('/', ".")
-        );
-        arguments.push(query.into());
-        let printed = self.printed(&arguments)?;
-        serde_json::from_slice(&printed)
-            .map_err(|error| Error::RunOpa { command: shown(&arguments), message: error.to_string() })
-    }
 }
 
-/// Documents by their names.
-type Documents = serde_json::Map<String, serde_json::Value>;
-
 /// The folder itself, where a link to it is named: opa would find nothing in that.
-fn followed(rules: &Path) -> PathBuf {
+pub fn followed(rules: &Path) -> PathBuf {
     let target = if rules.is_symlink() { rules.canonicalize().ok() } else { None };
     target.unwrap_or_else(|| rules.to_path_buf())
 }
@@ -329,45 +263,13 @@ pub struct Signing<'a> {
     pub scope: &'a str,
 }
 
-/// One test of `opa test` (`open-policy-agent/opa:v1/tester/runner.go`).
-#[derive(Debug, Deserialize)]
-pub struct RegoTest {
-    /// Its package.
-    pub package: String,
-    /// Its name.
-    pub name: String,
-    /// Whether it failed.
-    #[serde(default)]
-    pub fail: bool,
-    /// Whether it was left out, as its name begins with `todo_`.
-    #[serde(default)]
-    pub skip: bool,
-    /// What stopped it.
-    #[serde(default)]
-    pub error: Option<serde_json::Value>,
-    /// In nanoseconds.
-    #[serde(default)]
-    pub duration: u64,
-    /// What it printed, in base64.
-    #[serde(default)]
-    pub output: Option<String>,
-    /// Where it is.
-    #[serde(default)]
-    location: Location,
-}
-
-impl RegoTest {
-    /// File and line.
-    pub fn place(&self) -> String {
-        format!("{}:{}", self.location.file, self.location.row)
-    }
-}
-
-fn words(words: &[&str]) -> Vec<OsString> {
+/// Arguments.
+pub fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
-fn ignore(arguments: &mut Vec<OsString>, ignored: &[String], tests: bool) {
+/// Has files of these names left out, and those of tests.
+pub fn ignore(arguments: &mut Vec<OsString>, ignored: &[String], tests: bool) {
     let names = ignored.iter().map(String::as_str).chain(tests.then_some(TESTS));
     for name in names {
         arguments.extend(words(&["--ignore", name]));
@@ -379,7 +281,8 @@ fn errors(output: &Output) -> Option<Vec<RegoError>> {
     read(&output.stdout).or_else(|| read(&output.stderr)).map(|errors| errors.errors)
 }
 
-fn failed(arguments: &[OsString], output: &Output) -> Error {
+/// What went wrong, in its own words.
+pub fn failed(arguments: &[OsString], output: &Output) -> Error {
     let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
     // Its usage follows what it says of a wrong flag.
     let said = String::from_utf8_lossy(said);
@@ -400,13 +303,12 @@ fn with_reason(line: &str) -> String {
             "{line}; write the rules in `package {package}`, each as `{rule} contains …`, as `wasmgate policy new` does"
         );
     }
-    let function = line.find("undefined function ").and_then(|at| refused(line.get(at..)?));
-    function
-        .map_or_else(|| line.to_string(), |reason| format!("{line}: it does not run in the gate ({reason})"))
+    let function = line.find("undefined function ").and_then(|at| why_undefined(line.get(at..)?));
+    function.map_or_else(|| line.to_string(), |reason| format!("{line}: {reason}"))
 }
 
 /// The command for people: its first word says enough.
-fn shown(arguments: &[OsString]) -> String {
+pub fn shown(arguments: &[OsString]) -> String {
     let first = arguments.first().map(|word| word.to_string_lossy().into_owned());
     format!("opa {}", first.unwrap_or_default())
 }

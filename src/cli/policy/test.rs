@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::annotate::Stated;
 use super::case::{self, Case, described};
 use super::cases;
 use super::coverage::Coverage;
+use super::fixtures::{self, TestFiles};
 use super::junit;
-use super::opa::{Opa, RegoTest};
+use super::opa::Opa;
 use super::result::{Outcome, TestResult};
+use super::runs::{Documents, RegoTest};
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyTestOptions};
 use crate::cli::{Error, Exit, build, engine, inspect, print};
@@ -22,34 +26,47 @@ use crate::text;
 
 /// Runs everything once. Exit code 1 means that something failed.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
-    let rules = trial::complete(&options.sources)?;
+    trial::folder(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
-    let tests = opa.tests(rules, &options.sources.ignore)?;
+    let (rules, _) = trial::complete(&opa, &options.sources)?;
+    let (tests, files) = fixtures::tests(&opa, &options.sources)?;
     let mut results: Vec<_> = tests.into_iter().map(of_rego).collect();
     results.sort_by(|a, b| (&a.suite, &a.name).cmp(&(&b.suite, &b.name)));
     let cases = case::read(rules)?;
     if results.is_empty() && cases.is_empty() {
         return Err(Error::NothingToTest { path: rules.display().to_string() });
     }
-    results.extend(judged(&opa, options, &cases).await?);
+    let (of_cases, documents) = judged(&opa, options, &cases).await?;
+    results.extend(of_cases);
     if let Some(path) = &options.junit {
         let failed = |source| Error::WriteBundle { path: path.clone(), source };
         std::fs::write(path, junit::document(&results)).map_err(failed)?;
     }
     let failed = results.iter().any(|result| result.outcome == Outcome::Failed);
-    let coverage = if failed { None } else { coverage(&opa, options)? };
+    let coverage = if failed { None } else { coverage(&opa, options, files.as_ref(), &documents)? };
     print(&written(&results, coverage.as_ref(), options.output)?)?;
     let is_wrong = failed || coverage.is_some_and(|coverage| coverage.is_too_low());
     Ok(if is_wrong { Exit::Invalid } else { Exit::Success })
 }
 
-/// What the tests have reached, if it was asked for. Where one fails, opa does not count.
-fn coverage(opa: &Opa, options: &PolicyTestOptions) -> Result<Option<Coverage>, Error> {
+/// What the tests and the cases have reached, if it was asked for. Where one fails, opa does not count.
+fn coverage(
+    opa: &Opa,
+    options: &PolicyTestOptions,
+    files: Option<&TestFiles>,
+    documents: &Documents,
+) -> Result<Option<Coverage>, Error> {
     if !options.coverage && options.threshold.is_none() {
         return Ok(None);
     }
-    let counted = opa.coverage(&options.sources.rules, &options.sources.ignore)?;
-    Ok(Some(Coverage::of(&options.sources.rules, counted, options.threshold)))
+    let PolicyTestOptions { sources, threshold, .. } = options;
+    let files = files.map(|files| files.arguments(&sources.rules, Some(Path::new(""))));
+    let counted = opa.coverage(sources, files.as_deref())?;
+    if documents.is_empty() {
+        return Ok(Some(Coverage::of(&sources.rules, counted, *threshold)));
+    }
+    let by_cases = opa.case_coverage(sources, documents)?;
+    Ok(Some(Coverage::of_both(&sources.rules, counted, by_cases, *threshold)))
 }
 
 fn written(
@@ -88,20 +105,24 @@ fn of_rego(test: RegoTest) -> TestResult {
     }
 }
 
-/// The cases, on the compiled rules and in `opa eval`.
-async fn judged(opa: &Opa, options: &PolicyTestOptions, found: &[Case]) -> Result<Vec<TestResult>, Error> {
+/// The cases, on the compiled rules and in `opa eval`, and what they read.
+async fn judged(
+    opa: &Opa,
+    options: &PolicyTestOptions,
+    found: &[Case],
+) -> Result<(Vec<TestResult>, Documents), Error> {
     if found.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Documents::new()));
     }
     let settings = build::settings(&options.cases.gate)?;
     let loading = (&engine::for_command(&settings)?, build::limits(&settings));
-    let compiled = trial::compiled(opa, &options.sources, "", loading).await?;
+    let compiled = trial::compiled(opa, &options.sources, &Stated::default(), loading).await?;
     let inputs = cases::inputs(&options.cases, found).await?;
     let known = |(place, input): (usize, &Result<Value, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))
     };
-    let documents: Map<String, Value> = inputs.iter().enumerate().filter_map(known).collect();
-    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents)?;
+    let documents: Documents = inputs.iter().enumerate().filter_map(known).collect();
+    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
     let mut results = Vec::new();
     for (place, (case, input)) in found.iter().zip(&inputs).enumerate() {
         let started = Instant::now();
@@ -119,7 +140,7 @@ async fn judged(opa: &Opa, options: &PolicyTestOptions, found: &[Case]) -> Resul
             seconds: started.elapsed().as_secs_f64(),
         });
     }
-    Ok(results)
+    Ok((results, documents))
 }
 
 /// Why a case failed: what the compiled rules found is not what is expected, or not what `opa eval` finds.

@@ -19,6 +19,11 @@ pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
         return Err(Error::PushFolder { path: bundle.clone() });
     }
     let reference = reference(to)?;
+    if build::registries(&settings)?.is_on_disk(&reference) {
+        let message = "a folder with image layouts stands in for its registry, and bundles are pushed to registries alone; leave \
+                       --image-layouts out";
+        return Err(Error::ReadPlace { written: to.clone(), message: message.into() });
+    }
     trial::loaded(bundle, (&Engine::for_command()?, Limits::default())).await?;
     let layer = std::fs::read(bundle)
         .map_err(|source| crate::policy::Error::ReadBundle { path: bundle.clone(), source })?;
@@ -39,7 +44,7 @@ pub async fn pull(options: &PolicyPullOptions) -> Result<Exit, Error> {
     let settings = build::settings(&images.gate())?;
     let reference = reference(from)?;
     let shown = format!("oci://{reference}");
-    let (bytes, digest) = sources::pull(reference, lookup::registry(&settings.file.images)?).await?;
+    let (bytes, digest) = sources::pull(reference, build::registries(&settings)?).await?;
     Contents::from_tar_gz(&shown, &bytes)?;
     archive::write(archive, &bytes)?;
     let path = archive.display().to_string();
@@ -59,5 +64,5 @@ pub async fn pull(options: &PolicyPullOptions) -> Result<Exit, Error> {
 /// A place in a registry, with or without the `oci://` that the configuration needs.
 fn reference(written: &str) -> Result<Reference, Error> {
     let image = written.strip_prefix("oci://").unwrap_or(written);
-    Ok(lookup::reference(image)?)
+    sources::place(image).map_err(|message| Error::ReadPlace { written: written.into(), message })
 }

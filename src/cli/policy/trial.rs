@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::annotate::annotate;
-use super::left_out::{self, LeftOut};
+use super::annotate::{Stated, annotate};
+use super::left_out::{self, Found, LeftOut};
 use super::opa::Opa;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
@@ -21,12 +21,12 @@ pub struct Compiled {
 pub async fn compiled(
     opa: &Opa,
     sources: &PolicySources,
-    revision: &str,
+    stated: &Stated<'_>,
     loading: (&Engine, Limits),
 ) -> Result<Compiled, Error> {
     let archive = opa.file(&format!("{}.tar.gz", name(&sources.rules)));
-    opa.build(&sources.rules, &sources.ignore, revision, &archive)?;
-    annotate(&archive, sources)?;
+    opa.build(&sources.rules, &sources.ignore, stated.revision, &archive)?;
+    annotate(&archive, sources, stated)?;
     let set = loaded(&archive, loading).await?;
     Ok(Compiled { archive, set })
 }
@@ -45,12 +45,12 @@ pub fn folder(sources: &PolicySources) -> Result<&Path, Error> {
     }
 }
 
-/// The same, and everything that the rules depend on is in the bundle.
-pub fn complete(sources: &PolicySources) -> Result<&Path, Error> {
+/// The same, and everything that the rules depend on is in the bundle. What they read and nothing has comes back as sentences.
+pub fn complete<'a>(opa: &Opa, sources: &'a PolicySources) -> Result<(&'a Path, Vec<String>), Error> {
     let rules = folder(sources)?;
-    match left_out::find(sources)? {
-        Some(LeftOut { path, message }) => Err(Error::LeaveOut { path, message }),
-        None => Ok(rules),
+    match left_out::find(opa, sources)? {
+        Found { left_out: Some(LeftOut { path, message }), .. } => Err(Error::LeaveOut { path, message }),
+        Found { left_out: None, undefined } => Ok((rules, undefined)),
     }
 }
 

@@ -253,10 +253,12 @@ fn shortened(revision: &str) -> &str {
 }
 
 fn report(status: BundleStatus) -> BundleReport {
-    let BundleStatus { name, checked, since, error, unkept, swaps, failures, .. } = status;
+    let BundleStatus { name, checked, since, next, error, is_missing, unkept, swaps, failures, .. } = status;
     BundleReport {
         name,
         checked: checked.unwrap_or(since),
+        next,
+        since: (!is_missing).then_some(since),
         is_failing: error.is_some(),
         is_unkept: unkept.is_some(),
         swaps,

@@ -11,7 +11,7 @@ use crate::support::opa;
 use crate::support::process::{ask_patiently, program};
 use crate::support::registry::Registry;
 
-const RULE: &str = r#"package wasmgate
+pub const RULE: &str = r#"package wasmgate
 
 violations contains {"rule": "no-web", "container": container.name, "message": "it is called web"} if {
 	some container in input.containers
@@ -20,7 +20,7 @@ violations contains {"rule": "no-web", "container": container.name, "message": "
 "#;
 
 /// A folder of rules, with other files beside the rule.
-fn rules(rule: &str, others: &[(&str, &str)]) -> TempDir {
+pub fn rules(rule: &str, others: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in others.iter().chain(&[("rule.rego", rule)]) {
         fs::write(folder.path().join(name), text).unwrap();
@@ -85,13 +85,13 @@ pub fn runs_for_every_exit_code() -> [(&'static str, Vec<Said>); 10] {
     ]
 }
 
-fn policy(verb: &str, folder: &Path, more: &[&str]) -> Said {
+pub fn policy(verb: &str, folder: &Path, more: &[&str]) -> Said {
     let mut command = wasmgate();
     command.args(["policy", verb, folder.to_str().unwrap(), "--opa"]).arg(program("opa")).args(more);
     Said::of(&mut command)
 }
 
-fn cases(cases: &str) -> String {
+pub fn cases(cases: &str) -> String {
     format!("apiVersion: wasmgate.dev/v1alpha1\nkind: PolicyCases\ncases:\n{cases}")
 }
 
@@ -352,7 +352,12 @@ fn what_would_be_left_out_of_the_bundle_without_a_word_is_refused() {
         ("more: it is a link", RULE, &[], Box::new(link("more", "/"))),
         ("limits.json: rules read `data.limits`", &limited, &[("limits.json", LIMITS)], Box::new(|_| ())),
         ("limits.yaml: rules read `data.limits`", &limited, &[("limits.yaml", LIMITS)], Box::new(|_| ())),
-        ("smoke_test.rego: it defines `violations`", RULE, &[("smoke_test.rego", RULE)], Box::new(|_| ())),
+        (
+            "smoke_test.rego: it defines `data.wasmgate.violations`",
+            RULE,
+            &[("smoke_test.rego", RULE)],
+            Box::new(|_| ()),
+        ),
     ];
     for (message, rule, others, make) in cases {
         let folder = rules(rule, others);

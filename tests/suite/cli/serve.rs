@@ -195,11 +195,26 @@ async fn bundles_are_swapped_while_it_serves_and_probes_metrics_and_log_tell_how
     ] {
         assert!(metrics.contains(line), "{line} {metrics}");
     }
-    let log = gate.log.lock().unwrap().clone();
+    for series in ["checked", "next_try", "since"] {
+        let series = format!("wasmgate_policy_bundle_{series}_timestamp_seconds{{name=\"ours\"}} ");
+        let found = metrics.lines().find_map(|line| line.strip_prefix(series.as_str()));
+        assert!(found.is_some_and(|time| time.parse::<u64>().unwrap() > 1_700_000_000), "{series} {metrics}");
+    }
     assert!(
-        log.contains("a new policy bundle is in force") && log.contains("the policy bundle in force stays"),
-        "{log}"
+        bad.lines().any(|line| line.starts_with("[-]bundle/ours: ") && line.contains(", next try ")),
+        "{bad}"
     );
+    let log = gate.log.lock().unwrap().clone();
+    for (message, fields) in [
+        ("a new policy bundle is in force", &["bundle=\"ours\"", "revision=\"two\""][..]),
+        (
+            "the policy bundle in force stays",
+            &["bundle=\"ours\"", "revision=\"two\"", "error=", "next_try_seconds=1"],
+        ),
+    ] {
+        let line = log.lines().find(|line| line.contains(message)).expect(message);
+        assert!(fields.iter().all(|field| line.contains(field)), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,313 @@
+//! `policy`: what goes wrong with rules without a word of `opa`, and is said before they ship.
+
+use std::fs;
+use std::path::Path;
+
+use super::policy::{RULE, cases, policy, rules};
+use super::{layouts, run, samples, wasmgate};
+use crate::support::process::{ask_patiently, program};
+use crate::support::registry::Registry;
+
+/// A folder of rules with files in folders.
+fn with_files(rule: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = rules(rule, &[]);
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+/// Neither `check` nor `build` takes the folder, for this reason, and no archive is written.
+#[track_caller]
+fn refused(folder: &Path, message: &str) {
+    let said = policy("check", folder, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[message]);
+    let archive = folder.join("out.tar.gz");
+    let said = policy("build", folder, &["-f", archive.to_str().unwrap()]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(!archive.exists());
+}
+
+/// The rule reads this instead of a name of its own.
+fn reading(condition: &str) -> String {
+    RULE.replace("container.name == \"web\"", condition)
+}
+
+#[test]
+fn what_only_a_test_defines_and_a_rule_uses_is_not_built() {
+    let helper = |text: &str| format!("package helpers\n\n{text}\n");
+    let (set, function) = (helper("names contains \"web\""), helper("is_bad(name) if name == \"web\""));
+    let used = reading("container.name in data.helpers.names");
+    let message = "helpers_test.rego: it defines `data.helpers.names`, which rules of the bundle use";
+    refused(with_files(&used, &[("helpers_test.rego", set.as_str())]).path(), message);
+    // Through an import, and through another rule.
+    let imported = used
+        .replace("package wasmgate\n", "package wasmgate\n\nimport data.helpers")
+        .replace("data.helpers.n", "helpers.n");
+    refused(with_files(&imported, &[("helpers_test.rego", set.as_str())]).path(), message);
+    let own = "package helpers.own\n\nall contains name if some name in data.helpers.names\n";
+    let through = reading("container.name in data.helpers.own.all");
+    refused(with_files(&through, &[("helpers_test.rego", set.as_str()), ("own.rego", own)]).path(), message);
+    // A part of a set that the bundle has as well.
+    let bundled = helper("names contains \"db\"");
+    let both = [("helpers.rego", bundled.as_str()), ("helpers_test.rego", set.as_str())];
+    refused(with_files(&used, &both).path(), message);
+    // A package that is reached by a computed name.
+    let united =
+        "package wasmgate\n\nviolations contains violation if some violation in data.rules[_].violations\n";
+    let one = RULE.replace("package wasmgate", "package rules.web");
+    let other = RULE.replace("package wasmgate", "package rules.smoke");
+    let files = [("web.rego", &*one), ("smoke_test.rego", &*other)];
+    refused(with_files(united, &files).path(), "smoke_test.rego: it defines `data.rules.smoke.violations`");
+    // opa itself says that a function is missing, and the gate what to do.
+    let called = reading("data.helpers.is_bad(container.name)");
+    let message = "undefined function data.helpers.is_bad: no file of the bundle defines it; where one whose name ends with \
+                   `_test.rego` does, move it to another file";
+    refused(with_files(&called, &[("helpers_test.rego", function.as_str())]).path(), message);
+    // What a test has for itself.
+    let own = "package wasmgate_test\n\nnames contains \"web\"\n\ntest_it if count(data.wasmgate.violations) == 0 with input as {\"containers\": []}\n";
+    let folder = with_files(&reading("container.name in {\"a\"}"), &[("rule_test.rego", own)]);
+    assert_eq!(policy("check", folder.path(), &[]).code, 0, "{:?}", policy("check", folder.path(), &[]));
+}
+
+#[test]
+fn documents_that_rules_reach_by_a_computed_name_are_not_left_out() {
+    let used = reading("data.limits[container.name].most > 1");
+    let message =
+        "limits/web.json: rules read `data.limits.web`, and of JSON and YAML a bundle has the files named";
+    let document = r#"{"web": {"most": 3}}"#;
+    refused(with_files(&used, &[("limits/web.json", document)]).path(), message);
+    let other = ("limits/data.json", r#"{"db": {"most": 3}}"#);
+    refused(with_files(&used, &[("limits/web.json", document), other]).path(), message);
+    // A text that looks like a reference reads nothing, and neither does what the bundle has anyway.
+    let quoted = RULE.replace("it is called web", "see data.limits.web");
+    let has = ("limits/data.json", document);
+    for folder in [
+        with_files(&quoted, &[("limits/web.json", document)]),
+        with_files(&used, &[("limits/web.json", document), has]),
+        with_files(RULE, &[("limits/web.json", document)]),
+    ] {
+        let said = policy("check", folder.path(), &[]);
+        assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
+    }
+}
+
+#[test]
+fn what_rules_read_and_nothing_has_is_said() {
+    let folder = with_files(&reading("container.name in data.limits.names"), &[]);
+    let warning = "rules read `data.limits.names`, which neither a rule nor a `data.json` of the bundle has";
+    let said = policy("check", folder.path(), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["warning: ", warning]);
+    let archive = folder.path().join("out.tar.gz");
+    let said = policy("build", folder.path(), &["-f", archive.to_str().unwrap()]);
+    assert!(said.code == 0 && said.err.contains(warning), "{said:?}");
+    fs::write(folder.path().join("data.json"), r#"{"limits": {"names": []}}"#).unwrap();
+    assert_eq!(policy("check", folder.path(), &[]).out, "nothing is wrong\n");
+}
+
+#[test]
+fn what_makes_every_pod_be_refused_or_a_rule_be_nameless_is_found_before_it_ships() {
+    let named = |rule: &str| RULE.replace("no-web", rule);
+    let through = "package wasmgate\n\nviolations contains said(\"\") if input.containers\n\nsaid(rule) := {\"rule\": rule, \"message\": \"m\"}\n";
+    for (rule, message) in [
+        (named(""), "rule.rego:3:1: `` is not the name of a rule, so that no exception can name it"),
+        (named("No Web"), "`No Web` is not the name of a rule"),
+        (named("policy-error"), "`policy-error` is the gate's own name"),
+        (RULE.replace("it is called web", " "), "rule.rego:3:1: `message` is empty"),
+        (through.into(), "rule.rego:5:1: `` is not the name of a rule"),
+        (
+            "package wasmgate\n\nviolations := \"none\"\n".into(),
+            "is a string, `\"none\"`, expected a set of violations",
+        ),
+        ("package wasmgate\n\nviolations := input.options.nothing\n".into(), "is undefined on this input"),
+        (reading("container.name != \"\"").replace("\"message\"", "\"mesage\""), "unknown field `mesage`"),
+        (reading("regex.match(`(a{1000}){1000}`, container.name)"), "rule.rego:5:2: `regex.match`: "),
+        (
+            reading("regex.match(\"a(\", container.name)"),
+            "the call is undefined and the rule finds nothing: mend the pattern",
+        ),
+        (
+            format!(
+                "{}\nnames := [\"a(\"]\n",
+                reading("some name in names\n\tregex.match(name, container.name)")
+            ),
+            "mend the pattern",
+        ),
+    ] {
+        let folder = rules(&rule, &[]);
+        let said = policy("check", folder.path(), &[]);
+        assert_eq!(said.code, 1, "{rule}: {said:?}");
+        said.has(&[message]);
+    }
+    // An object that is no violation may have an empty text at these keys.
+    let other = format!("{RULE}\nother := {{\"rule\": \"\"}}\n");
+    assert_eq!(policy("check", rules(&other, &[]).path(), &[]).code, 0);
+}
+
+#[test]
+fn functions_that_come_out_otherwise_than_in_opa_are_named_with_the_row() {
+    let folder = rules(&reading("to_number(container.name) > 1"), &[]);
+    let said = policy("check", folder.path(), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "warning: `to_number` comes out otherwise than in OPA, as in `to_number(\"+1\")`",
+        "docs/policy-functions.md#",
+    ]);
+    let page = fs::read_to_string(crate::support::process::root().join("docs/policy-functions.md")).unwrap();
+    assert!(page.contains("## Expressions that come out otherwise\n"));
+}
+
+#[test]
+fn a_case_may_expect_an_action() {
+    let folder =
+        rules(&RULE.replace("\"rule\": \"no-web\"", "\"rule\": \"no-web\", \"action\": \"warn\""), &[]);
+    let case = |action: &str| {
+        cases(&format!(
+            "- {{name: one, input: {{containers: [{{name: web}}]}}, violations: [{{rule: no-web, action: {action}}}]}}\n"
+        ))
+    };
+    for (action, code, said) in
+        [("warn", 0, "one: PASS"), ("deny", 1, "not found: rule `no-web`, action `deny`"), ("stop", 2, "")]
+    {
+        fs::write(folder.path().join("a_cases.yaml"), case(action)).unwrap();
+        let found = policy("test", folder.path(), &[]);
+        assert_eq!(found.code, code, "{found:?}");
+        found.has(&[said]);
+    }
+}
+
+#[test]
+fn documents_that_tests_alone_read_are_there_for_them() {
+    let test = "package wasmgate_test\n\ntest_web if {\n\tcount(data.wasmgate.violations) == 1 with input as data.fixtures.web\n}\n";
+    let document = r#"{"web": {"containers": [{"name": "web"}]}}"#;
+    let files = [("rule_test.rego", test), ("fixtures/pods.json", document), ("other/list.yaml", "- 1\n")];
+    let folder = with_files(RULE, &files);
+    let said = policy("test", folder.path(), &["--coverage"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["data.wasmgate_test: test_web: PASS", "COVERAGE: 100.0 %"]);
+    assert_eq!(policy("check", folder.path(), &[]).code, 0);
+    // What no file has does not come from nowhere.
+    fs::remove_file(folder.path().join("fixtures/pods.json")).unwrap();
+    policy("test", folder.path(), &[]).has(&["data.wasmgate_test: test_web: FAIL"]);
+}
+
+#[test]
+fn cases_count_for_the_coverage() {
+    let case = "- {name: one, input: {containers: [{name: web}]}, violations: [{rule: no-web}]}\n";
+    let test = "package wasmgate_test\n\ntest_none if count(data.wasmgate.violations) == 0 with input as {\"containers\": []}\n";
+    let folder = rules(RULE, &[("rule_test.rego", test)]);
+    let said = policy("test", folder.path(), &["--coverage"]);
+    said.has(&["rule.rego: ", "% covered, not lines "]);
+    fs::write(folder.path().join("rule_cases.yaml"), cases(case)).unwrap();
+    let said = policy("test", folder.path(), &["--threshold", "100"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["COVERAGE: 100.0 %"]);
+    // Also where there is nothing else.
+    fs::remove_file(folder.path().join("rule_test.rego")).unwrap();
+    policy("test", folder.path(), &["--coverage"]).has(&["PASS: 1/1", "COVERAGE: 100.0 %"]);
+}
+
+#[test]
+fn a_build_may_state_the_order_and_the_name_of_the_bundle() {
+    let folder = with_files(
+        RULE,
+        &[(".manifest", r#"{"metadata": {"wasmgate": {"sequence": 1, "omit": ["object"]}}}"#)],
+    );
+    let archive = folder.path().join("out.tar.gz");
+    let archive = archive.to_str().unwrap();
+    let said = policy(
+        "build",
+        folder.path(),
+        &["-f", archive, "--sequence", "7", "--name", "ours", "--revision", "r"],
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    let contents = wasmgate::policy::Contents::load("out", Path::new(archive)).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(contents.file(".manifest").unwrap()).unwrap();
+    let own = &manifest["metadata"]["wasmgate"];
+    assert_eq!(
+        (&own["sequence"], &own["name"], &own["omit"][0]),
+        (&7.into(), &"ours".into(), &"object".into())
+    );
+    assert_eq!(manifest["revision"], "r");
+}
+
+#[test]
+fn a_place_without_a_registry_is_refused_with_what_to_write() {
+    let folder = rules(RULE, &[]);
+    let archive = folder.path().join("out.tar.gz");
+    let archive = archive.to_str().unwrap();
+    assert_eq!(policy("build", folder.path(), &["-f", archive]).code, 0);
+    for place in ["rules", "rules:7", "team/rules:7"] {
+        run(&["policy", "push", archive, place]).fails(&["it names no registry", "`docker.io/"]);
+        run(&["policy", "pull", place]).fails(&["it names no registry"]);
+        let said = run(&["check", "--bundle", &format!("oci://{place}")]);
+        assert!(
+            said.code != 0 && format!("{}{}", said.out, said.err).contains("it names no registry"),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_bundle_in_a_layout_that_stands_in_for_a_registry_is_pulled_and_loaded_from_there() {
+    let folder = rules(RULE, &[]);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (archive, pulled) = (at("out.tar.gz"), at("pulled.tar.gz"));
+    assert_eq!(policy("build", folder.path(), &["-f", &archive]).code, 0);
+    let registry = Registry::start();
+    let place = registry.image("team/rules:7");
+    let said = run(&["policy", "push", &archive, &place, "--insecure-registry", &registry.host]);
+    assert_eq!(said.code, 0, "{said:?}");
+    fs::create_dir_all(at("layouts/team")).unwrap();
+    let copy =
+        ["copy", "--from-plain-http", "--to-oci-layout", &place, &format!("{}:7", at("layouts/team/rules"))];
+    let copied = registry.oras(folder.path(), &copy);
+    assert!(copied.status.success(), "{copied:?}");
+    drop(registry);
+    let layouts = format!("rules.example={}", at("layouts"));
+    let said =
+        run(&["policy", "pull", "rules.example/team/rules:7", "-f", &pulled, "--image-layouts", &layouts]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(fs::read(&pulled).unwrap(), fs::read(&archive).unwrap());
+    let said = run(&["check", "--bundle", "oci://rules.example/team/rules:7", "--image-layouts", &layouts]);
+    assert_eq!(said.code, 0, "{said:?}");
+    run(&["policy", "push", &archive, "rules.example/team/rules:7", "--image-layouts", &layouts])
+        .fails(&["a folder with image layouts stands in for its registry"]);
+}
+
+/// How long that takes is measured by `benches/bundles watch`.
+#[test]
+fn a_saved_rule_changes_the_verdict_on_the_pod_of_a_manifest() {
+    let case = format!(
+        "- {{name: pod, manifest: {}, violations: [{{rule: no-web, container: files}}]}}\n",
+        samples("workloads/files.yaml").display()
+    );
+    let folder = rules(&reading("container.name == \"files\""), &[("rule_cases.yaml", &cases(&case))]);
+    let out = folder.path().with_extension("out");
+    let mut command = wasmgate();
+    command.args([
+        "policy",
+        "test",
+        folder.path().to_str().unwrap(),
+        "--watch",
+        "--image-layouts",
+        &layouts(),
+        "--opa",
+    ]);
+    let mut child = command.arg(program("opa")).stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    let says = |part: &str| {
+        let found = ask_patiently(|| fs::read_to_string(&out).unwrap().contains(part).then_some(()));
+        assert!(found.is_some(), "no {part} in {}", fs::read_to_string(&out).unwrap());
+    };
+    says("pod: PASS");
+    says("waiting for a change");
+    fs::write(folder.path().join("rule.rego"), reading("container.name == \"other\"")).unwrap();
+    says("pod: FAIL\n  not found: rule `no-web`, container `files`");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(out).unwrap();
+}
