@@ -15,6 +15,7 @@
 mod support;
 
 mod capabilities;
+mod ci;
 mod cli;
 mod docs;
 mod flow;
