@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa opacases regal registry crane oras crdcheck nodeoracle kubeletoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
+TOOLS := opa opacases regal registry crane oras cargo-cyclonedx crdcheck nodeoracle kubeletoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
 # More arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
@@ -26,6 +26,7 @@ run: ## Build the gate, start it on the samples, and print a command that sends 
 
 .PHONY: cluster
 cluster: ## Start a Kubernetes on loopback with the gate in front of it; NODE=1: with a node on which pods run
+	@[ '$(NODE)' != 1 ] || tools/cluster/node check machine
 	$(CARGO) build --locked --release
 	WASMGATE_CLUSTER_NODE=$(NODE) tools/cluster/up
 
@@ -34,9 +35,12 @@ cluster-down: ## Stop that Kubernetes and remove all its files
 	tools/cluster/down
 
 .PHONY: demo
-demo: ## Show, on a cluster with a real node, how a pushed module ends as a pod that runs; the cluster is ended again
-	$(MAKE) --no-print-directory cluster NODE=1 >/dev/null
-	trap 'tools/cluster/down' EXIT; tools/cluster/demo
+demo: ## Show, on a cluster of its own with a real node, how a pushed module ends as a pod that runs
+	@tools/cluster/node check machine
+	$(CARGO) build --locked --release
+	own=$$(mktemp -d); trap 'tools/cluster/down; rm -rf "$$own"' EXIT; \
+	export WASMGATE_CLUSTER_DIR="$$own/cluster" WASMGATE_CLUSTER_PORT="$${WASMGATE_CLUSTER_PORT:-17443}"; \
+	WASMGATE_CLUSTER_NODE=1 tools/cluster/up >/dev/null; tools/cluster/demo
 
 .PHONY: install
 install: ## Build the gate and install it with cargo
@@ -63,7 +67,7 @@ calibrate: tools producers ## Measure on a real node what modules of real compil
 	if ! why=$$(tools/cluster/node check machine); then echo "not measured, $$why"; exit 1; fi; \
 	paths=$$(tools/build --path $(TOOLS) $$(tools/cluster/node parts)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
-	tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1 || echo 'not measured: youki, it is not built; `make node-tools` builds it'; \
+	tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1 || echo 'not measured: youki, it is not built; `make node-tools` builds it; its rows stay if their versions are the same'; \
 	$(CARGO) test --locked --test live -- --ignored node::calibrate:: --nocapture $(ARGS); \
 	WASMGATE_WRITE_DOCS=1 $(CARGO) test --locked --test suite -- sizing::
 

@@ -1,5 +1,5 @@
-//! The `NetworkPolicy` that holds a pod to the addresses in its grants, where its runtime does not. A `NetworkPolicy` knows
-//! addresses and ports; what grants say in names it cannot express, and that is said.
+//! The `NetworkPolicy` that holds a pod to the addresses and ports in its grants, where its runtime does not. A `NetworkPolicy`
+//! knows addresses and ports; what grants say in names it cannot express, and that is said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -56,30 +56,40 @@ struct Egress {
     names: bool,
 }
 
-/// How a capability reaches the network outside of the pod.
+/// What the grants of a pod say about the ports on which it is reached.
+#[derive(Debug, Default)]
+struct Ingress {
+    /// Each port, and the grants that it comes from.
+    ports: BTreeMap<u16, BTreeSet<String>>,
+    /// Whether a grant names no port, so that it allows any.
+    any: bool,
+}
+
+/// How a capability uses the network.
 #[derive(Clone, Copy)]
-enum Outgoing {
-    /// By connections or packets of this protocol.
-    Protocol(&'static str),
+enum Use {
+    /// By connections or packets of this protocol to the outside.
+    Outgoing(&'static str),
     /// By asking the cluster's resolver.
     NameLookup,
+    /// By taking TCP connections.
+    Incoming,
 }
 
 /// Exhaustive, so that a new capability has to be placed.
-const fn outgoing(capability: Capability) -> Option<Outgoing> {
+const fn network_use(capability: Capability) -> Option<Use> {
     match capability {
         Capability::NetTcpConnect
         | Capability::HttpOutbound
         | Capability::DbRedis
         | Capability::DbMysql
         | Capability::DbPostgres
-        | Capability::Mqtt => Some(Outgoing::Protocol("TCP")),
-        Capability::NetUdp => Some(Outgoing::Protocol("UDP")),
-        Capability::NetDns => Some(Outgoing::NameLookup),
-        // Connections to the pod.
-        Capability::NetListen | Capability::HttpInbound
+        | Capability::Mqtt => Some(Use::Outgoing("TCP")),
+        Capability::NetUdp => Some(Use::Outgoing("UDP")),
+        Capability::NetDns => Some(Use::NameLookup),
+        Capability::NetListen | Capability::HttpInbound => Some(Use::Incoming),
         // Done by the host's own process, to places of the platform's configuration that no grant names.
-        | Capability::Keyvalue
+        Capability::Keyvalue
         | Capability::Sqlite
         | Capability::Blobstore
         | Capability::Messaging
@@ -107,18 +117,56 @@ const fn outgoing(capability: Capability) -> Option<Outgoing> {
 
 /// Whether a capability reaches the network outside of the pod.
 pub fn is_outgoing(capability: Capability) -> bool {
-    outgoing(capability).is_some()
+    matches!(network_use(capability), Some(Use::Outgoing(_) | Use::NameLookup))
+}
+
+impl Ingress {
+    fn add(&mut self, grant: &str, item: &GrantedCapability) {
+        if !matches!(network_use(item.name), Some(Use::Incoming)) {
+            return;
+        }
+        let Some(ports) = &item.ports else {
+            self.any = true;
+            return;
+        };
+        // Port 0 is no port of a NetworkPolicy.
+        for port in ports.iter().filter(|port| **port != 0) {
+            self.ports.entry(*port).or_default().insert(format!("{grant}: {} on {port}", item.name));
+        }
+    }
+
+    /// Whether the grants hold the pod to ports.
+    fn is_limited(&self) -> bool {
+        !self.any && !self.ports.is_empty()
+    }
+
+    fn write(&self, yaml: &mut String) {
+        yaml.push_str("  ingress:\n");
+        for (port, grants) in &self.ports {
+            write_comments(yaml, grants);
+            // Writing to a string cannot fail.
+            let _ = writeln!(yaml, "    - ports: [{{ protocol: TCP, port: {port} }}]");
+        }
+    }
+}
+
+/// Each grant as a comment, which ends with its line: names of grants are foreign.
+fn write_comments(yaml: &mut String, grants: &BTreeSet<String>) {
+    for grant in grants {
+        // Writing to a string cannot fail.
+        let _ = writeln!(yaml, "    # {}", text::visible(grant));
+    }
 }
 
 impl Egress {
     fn add(&mut self, grant: &str, item: &GrantedCapability) {
-        let protocol = match outgoing(item.name) {
-            Some(Outgoing::Protocol(protocol)) => protocol,
-            Some(Outgoing::NameLookup) => {
+        let protocol = match network_use(item.name) {
+            Some(Use::Outgoing(protocol)) => protocol,
+            Some(Use::NameLookup) => {
                 self.names = true;
                 return;
             }
-            None => return,
+            Some(Use::Incoming) | None => return,
         };
         match &item.hosts {
             None => self.allow(grant, &HostPattern::ANY.into(), (item.name, protocol)),
@@ -150,20 +198,27 @@ impl Egress {
 }
 
 impl NetworkDraft<'_> {
-    /// Writes the policy. Everything that no rule allows is cut off, and look-ups are allowed at the cluster's DNS where a
-    /// grant needs them.
+    /// Writes the policy. Every outgoing connection that no rule allows is cut off, and look-ups are allowed at the cluster's
+    /// DNS where a grant needs them. Incoming connections are held to ports where every grant to listen names some.
     pub fn draft(&self) -> DraftedPolicy {
-        let mut egress = Egress::default();
+        let (mut egress, mut ingress) = (Egress::default(), Ingress::default());
         for grant in self.grants {
-            grant.spec.capabilities.iter().for_each(|item| egress.add(&grant.label(), item));
+            for item in &grant.spec.capabilities {
+                egress.add(&grant.label(), item);
+                ingress.add(&grant.label(), item);
+            }
         }
+        let types = if ingress.is_limited() { "[Egress, Ingress]" } else { "[Egress]" };
         let mut yaml = format!(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: {}\n  namespace: {}\nspec:\n  \
-             podSelector:\n    matchLabels: {}\n  policyTypes: [Egress]\n",
+             podSelector:\n    matchLabels: {}\n  policyTypes: {types}\n",
             scalar(self.name),
             scalar(self.namespace),
             text::flow_yaml(&json!(self.labels).to_string()),
         );
+        if ingress.is_limited() {
+            ingress.write(&mut yaml);
+        }
         yaml.push_str(if egress.names || !egress.rules.is_empty() {
             "  egress:\n"
         } else {
@@ -173,10 +228,7 @@ impl NetworkDraft<'_> {
             yaml.push_str(DNS);
         }
         for (rule, grants) in &egress.rules {
-            for grant in grants {
-                // Writing to a string cannot fail. A comment ends with its line, and the names of grants are foreign.
-                let _ = writeln!(yaml, "    # {}", text::visible(grant));
-            }
+            write_comments(&mut yaml, grants);
             yaml.push_str(&rule.to_yaml());
         }
         DraftedPolicy { yaml, unexpressed: egress.unexpressed.into_iter().collect() }
@@ -265,6 +317,31 @@ mod tests {
             ("{ name: net.tcp.connect, hosts: ['tcp://10.0.0.1:0'] }", json!([])),
         ] {
             assert_eq!(egress(capabilities), expected, "{capabilities}");
+        }
+    }
+
+    #[test]
+    fn ports_of_grants_to_listen_become_rules_unless_one_of_them_names_none() {
+        let spec = |capabilities: &str| -> Value {
+            let policy: Value = serde_saphyr::from_str(&drafted(capabilities).yaml).unwrap();
+            policy["spec"].clone()
+        };
+        let held = spec("{ name: net.listen, ports: [9000, 0] }, { name: http.inbound, ports: [8080] }");
+        assert_eq!(held["policyTypes"], json!(["Egress", "Ingress"]));
+        let on = |port: u16| json!({"ports": [{"protocol": "TCP", "port": port}]});
+        assert_eq!(held["ingress"], json!([on(8080), on(9000)]));
+        assert_eq!(held["egress"], json!([]), "what listens connects to nothing");
+        for open in [
+            "{ name: net.listen }",
+            "{ name: http.inbound, ports: [8080] }, { name: net.listen }",
+            "{ name: clock }",
+        ] {
+            let spec = spec(open);
+            assert_eq!(
+                (&spec["policyTypes"], &spec["ingress"]),
+                (&json!(["Egress"]), &Value::Null),
+                "{open}"
+            );
         }
     }
 

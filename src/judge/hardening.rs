@@ -183,13 +183,16 @@ impl<'a> HardeningCase<'a> {
     /// The volumes that the ServiceAccount plug-in added: named and made as it does, and owned by no field manager. Of a
     /// pod without a list of owners none counts, since a person may have copied it from one that ran.
     fn volumes_of_plug_in(&self) -> BTreeSet<String> {
-        let template = self.workload.kind.template_pointer();
-        let metadata =
-            self.object.pointer(template).and_then(|pod| pod.get("metadata")).and_then(Value::as_object);
-        let Some(owned) = metadata.and_then(owned_volumes) else { return BTreeSet::new() };
+        let Some(owned) = self.metadata().and_then(owned_volumes) else { return BTreeSet::new() };
         let volumes = self.workload.spec.volumes.iter().flatten();
         let made = volumes.filter(|volume| is_of_plug_in(volume) && !owned.contains(&volume.name));
         made.map(|volume| volume.name.clone()).collect()
+    }
+
+    /// The metadata of the pod or of its template.
+    fn metadata(&self) -> Option<&'a Map<String, Value>> {
+        let pod = self.object.pointer(self.workload.kind.template_pointer())?;
+        pod.get("metadata")?.as_object()
     }
 
     // === Mounts ===
@@ -235,6 +238,8 @@ impl<'a> HardeningCase<'a> {
         };
         self.profile.hardening.enable_service_links == HardeningMode::Fill
             && self.workload.spec.enable_service_links != Some(false)
+            // The API server writes `true` too, so it counts as a person's only where one applied it.
+            && !self.metadata().is_some_and(|metadata| managed::is_applied(metadata, "enableServiceLinks"))
             && self.other().is_none()
             && !looked.iter().any(grants_variable)
     }

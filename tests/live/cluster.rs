@@ -638,6 +638,12 @@ fn the_trial_cluster_starts_works_as_documented_and_leaves_no_trace() {
 
     let second = up();
     assert!(second.status.success() && text_of(&second).contains("it runs already"), "{}", text_of(&second));
+    let mut with_node = cluster_script("up", &state, port);
+    with_node.env("WASMGATE_CLUSTER_NODE", "1").arg(env!("CARGO_BIN_EXE_wasmgate"));
+    let refused = with_node.output().unwrap();
+    let why = "a cluster without a real node runs already; end it first (make cluster-down)";
+    assert!(!refused.status.success() && text_of(&refused).contains(why), "{}", text_of(&refused));
+    assert!(run("kubectl get namespace shop").0, "the cluster that ran still does");
     let ended = cluster_script("down", &state, port).output().unwrap();
     assert!(ended.status.success(), "{}", text_of(&ended));
     let left: Vec<String> =
@@ -646,4 +652,28 @@ fn the_trial_cluster_starts_works_as_documented_and_leaves_no_trace() {
     assert!(!state.exists());
     drop(keeper.stdin.take());
     keeper.wait().unwrap();
+}
+
+/// The machine is asked first: what is missing is said at once, and not after minutes of building.
+#[test]
+fn a_machine_that_cannot_run_a_node_says_so_before_anything_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let id = "#!/bin/sh\necho 1000\n";
+    std::fs::write(bin.join("id"), id).unwrap();
+    std::fs::set_permissions(bin.join("id"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    // No program is built yet, neither the gate nor the others.
+    let state = folder.path().join("state");
+    let mut up = cluster_script("up", &state, free_port_range(6));
+    up.arg(folder.path().join("wasmgate")).env("WASMGATE_CLUSTER_NODE", "1").env("PATH", &path);
+    let said = text_of(&up.output().unwrap());
+    assert_eq!(said, "no real node here: it needs root, for namespaces, mounts and cgroups\n");
+    for target in ["cluster", "demo"] {
+        let mut make = Command::new("make");
+        make.args([target, "NODE=1", "CARGO=false"]).current_dir(root()).env("PATH", &path);
+        let said = text_of(&make.output().unwrap());
+        assert!(said.starts_with("no real node here: it needs root") && !said.contains("false"), "{said}");
+    }
 }

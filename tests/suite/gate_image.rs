@@ -7,10 +7,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::oci::digest;
-use crate::support::process::{own, root};
+use crate::support::process::{own, program, root};
 use crate::support::registry::Registry;
 
 /// A program of every Linux that is linked as the gate is, and packs in no time.
@@ -19,6 +19,16 @@ const SHELL: &str = "/bin/sh";
 fn build(binary: &str, out: &Path, more: &[&str]) -> Output {
     let mut command = own("tools/image/build", &["--binary".as_ref(), binary.as_ref(), "--no-sbom".as_ref()]);
     command.arg("--out").arg(out).args(more).output().unwrap()
+}
+
+/// The same by a person whose new files get other mode bits.
+fn built_under(umask: &str, out: &Path) -> String {
+    let script = format!("umask {umask}; exec \"$0\" --binary {SHELL} --no-sbom --out \"$1\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(root().join("tools/image/build")).arg(out);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn built(binary: &str, out: &Path, more: &[&str]) -> String {
@@ -77,6 +87,41 @@ fn the_same_program_makes_the_same_image_twice() {
 }
 
 #[test]
+fn who_builds_the_image_does_not_show_and_its_user_may_read_every_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (open, closed) = (folder.path().join("open"), folder.path().join("closed"));
+    assert_eq!(built_under("000", &open), built_under("077", &closed));
+    let (manifest, _) = documents(&closed);
+    for (path, (mode, ..)) in entries(&manifest, &closed) {
+        assert_eq!(mode & 0o444, 0o444, "{path:?} cannot be read by user 65532: {mode:o}");
+    }
+}
+
+#[test]
+fn a_program_that_is_too_large_for_a_release_is_refused_unless_any_size_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (large, layout) = (folder.path().join("large"), folder.path().join("image"));
+    // What follows the program counts, and does not shrink.
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let mut bytes = fs::read(SHELL).unwrap();
+    bytes.extend(noise.take(30_100_000 / 8).flatten());
+    fs::write(&large, bytes).unwrap();
+    fs::set_permissions(&large, fs::metadata(SHELL).unwrap().permissions()).unwrap();
+    let refused = build(large.to_str().unwrap(), &layout, &[]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{said}");
+    assert!(said.contains("are more than 30000000; pack a release build"), "{said}");
+    assert!(!layout.exists());
+    built(large.to_str().unwrap(), &layout, &["--any-size"]);
+}
+
+#[test]
 fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("image");
@@ -87,6 +132,8 @@ fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
     assert_eq!(labels["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(labels["org.opencontainers.image.licenses"], "Apache-2.0");
     assert_eq!(labels["org.opencontainers.image.source"], env!("CARGO_PKG_REPOSITORY"));
+    let revision = &labels["org.opencontainers.image.revision"];
+    assert!(revision.is_null(), "of which commit another program is, is not known: {revision}");
     assert_eq!(config["config"]["User"], "65532:65532");
     let kept = layout.join("blobs/sha256").join(said.trim_start_matches("sha256:"));
     assert_eq!(said, digest(&fs::read(kept).unwrap()), "it prints the digest of the manifest");
@@ -101,7 +148,7 @@ fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
             digest(&plain)
         })
         .collect();
-    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(unpacked));
+    assert_eq!(config["rootfs"]["diff_ids"], json!(unpacked));
     for (path, (mode, user, group)) in entries(&manifest, &layout) {
         assert_eq!((user, group), (0, 0), "{path:?} belongs to another than root");
         assert_eq!(mode & 0o7022, 0, "{path:?} can be written by others: {mode:o}");
@@ -112,7 +159,7 @@ fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
 fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("image");
-    built(env!("CARGO_BIN_EXE_wasmgate"), &layout, &[]);
+    built(env!("CARGO_BIN_EXE_wasmgate"), &layout, &["--any-size"]);
     let (manifest, config) = documents(&layout);
     let inside = folder.path().join("root");
     unpack(&manifest, &layout, &inside);
@@ -168,6 +215,49 @@ fn it_is_pushed_where_it_is_told_to_and_pulled_by_the_digest_that_is_printed() {
     let pulled = registry.crane(root(), &["config", &registry.image(&format!("platform/wasmgate@{digest}"))]);
     let config: Value = serde_json::from_slice(&pulled.stdout).unwrap();
     assert_eq!(config["config"]["Entrypoint"][0], "/usr/local/bin/wasmgate");
+}
+
+/// The digests of what `oras discover` lists for an image, by their type.
+fn attached(registry: &Registry, image: &str) -> BTreeMap<String, String> {
+    let mut oras = Command::new(program("oras"));
+    let listed = oras.args(["discover", "--plain-http", "--format=json", image]).output().unwrap();
+    assert!(listed.status.success(), "{}: {}", registry.host, String::from_utf8_lossy(&listed.stderr));
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let referrers = listed["referrers"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    referrers.map(|one| (text(&one["artifactType"]), text(&one["digest"]))).collect()
+}
+
+#[test]
+fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lock() {
+    let registry = Registry::start();
+    let folder = tempfile::tempdir().unwrap();
+    let image = registry.image("platform/wasmgate:0.1.0");
+    let mut build = own("tools/image/build", &["--binary".as_ref(), SHELL.as_ref(), "--insecure".as_ref()]);
+    build.arg("--out").arg(folder.path().join("image")).args(["--push", &image]);
+    let output = build.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let digest = String::from_utf8(output.stdout).unwrap().trim().to_string();
+    let named = registry.image(&format!("platform/wasmgate@{digest}"));
+    let attached = attached(&registry, &named);
+    assert_eq!(attached.keys().collect::<Vec<_>>(), ["application/vnd.cyclonedx+json"]);
+    let bill = registry.image(&format!("platform/wasmgate@{}", attached["application/vnd.cyclonedx+json"]));
+    let (mut oras, pulled_to) = (Command::new(program("oras")), folder.path().join("pulled"));
+    let pulled = oras.args(["pull", "--plain-http", "--output"]).arg(&pulled_to).arg(&bill).output().unwrap();
+    assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+    let text = fs::read_to_string(pulled_to.join("image.cdx.json")).unwrap();
+    assert!(!text.contains(root().to_str().unwrap()), "the folder in which it was built is in it");
+    let bill: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&json!("CycloneDX"), &json!("1.5")));
+    assert_eq!(bill["metadata"]["component"]["name"], "wasmgate");
+    let components = bill["components"].as_array().unwrap();
+    let locked = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for name in ["serde_json", "wasmtime", "rustls"] {
+        let component = components.iter().find(|component| component["name"] == name);
+        let version = component.unwrap_or_else(|| panic!("no {name} in {text}"))["version"].as_str().unwrap();
+        let locked_as = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(locked.contains(&locked_as), "{name} {version}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod support;
 
 mod adverse;
 mod capabilities;
+mod ci;
 mod cli;
 mod docs;
 mod flow;

@@ -343,10 +343,12 @@ impl Cell {
         Self::of(entries.iter().any(|entry| probe.is(entry)), probe, explained)
     }
 
-    /// What is so, for a program that can or cannot. Every component that answers HTTP needs a grant for that.
+    /// What is so, for a program that can or cannot. It is refused for what the probe does, and for nothing else; or for opening
+    /// any file, which reaches the process that runs it.
     pub fn of(can: bool, probe: &Probe, explained: &Value) -> Self {
         let denied = |v: &Value| {
-            v["enforced"] == "deny" && (probe.name == "serve" || v["capability"] != "http.inbound")
+            v["enforced"] == "deny"
+                && [probe.needs.0, "native.exec"].map(Value::from).contains(&v["capability"])
         };
         let refused = explained["violations"].as_array().into_iter().flatten().any(denied);
         match (can, refused) {

@@ -19,6 +19,13 @@ pub(super) fn of(
     judged: &Judged<JudgedFacts>,
 ) -> Suggestion {
     let (workload, kept) = (&examined.workload, &judged.kept);
+    if workload.spec.host_network == Some(true) {
+        return blocked(
+            "the pods are on the node's network (`hostNetwork: true`), to which no NetworkPolicy applies; give them a network of \
+             their own"
+                .to_string(),
+        );
+    }
     if let Some(other) = other_program(kept) {
         return blocked(format!(
             "a NetworkPolicy binds the whole pod, and container `{}` starts something else than Wasm, whose connections no \
@@ -43,7 +50,7 @@ pub(super) fn of(
 fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &JudgedFacts) -> Suggestion {
     let name = if workload.name.is_empty() { "new" } else { &workload.name };
     let draft = NetworkDraft {
-        name: &format!("{}-egress", dns_name(name)),
+        name: &format!("{}-network", dns_name(name)),
         namespace: &workload.namespace,
         labels,
         grants: &kept.grants,
@@ -57,13 +64,14 @@ fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Judged
     };
     let blocked: Vec<String> = draft.unexpressed.iter().map(cut).collect();
     let summary = if blocked.is_empty() {
-        "this policy holds it to the addresses of its grants"
+        "this policy holds it to the addresses and ports of its grants"
     } else {
         "this policy cuts off what its grants allow by name"
     };
     let warnings = vec![
         "a NetworkPolicy sees addresses after Service translation: for a Service, grant the addresses of its pods; it does \
-         nothing where the network plug-in does not enforce it"
+         nothing where the network plug-in does not enforce it, and another one that selects the same pods allows more; try it \
+         on your plug-in"
             .to_string(),
     ];
     let grants = vec![draft.yaml];

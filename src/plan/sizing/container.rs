@@ -245,8 +245,9 @@ impl ResourceField<'_> {
         let shown = self.context.profile.ambient.runtime().out_of_memory();
         let shown = shown.map(|shown| format!(", {shown}")).unwrap_or_default();
         notes.warn(format!(
-            "container `{container}`: with a memory limit of {} it cannot start: it will be killed for \
+            "container `{container}`: it needs about {} to start, and with a memory limit of {} it may be killed for \
              memory{shown}; {fix}",
+            floor.memory(),
             limit.memory()
         ));
     }

@@ -57,7 +57,7 @@ fn the_api_server_takes_the_network_policy_that_suggest_writes() {
         "spec": {"capabilities": [
             {"name": "http.outbound", "hosts":
                 ["https://10.1.2.0/24", "http://[2001:db8::1]:8000..9000", "https://api.example.com", "http://*:8080"]},
-            {"name": "net.udp"}, {"name": "net.dns"}]}});
+            {"name": "http.inbound", "ports": [8080]}, {"name": "net.udp"}, {"name": "net.dns"}]}});
     fs::write(grants.join("web.json"), grant.to_string()).unwrap();
     let workload = folder.join("deployment.json");
     let web = deployment("default", "web", "live.example/http:1", &json!({}));
@@ -77,4 +77,5 @@ fn the_api_server_takes_the_network_policy_that_suggest_writes() {
     assert_eq!(taken["spec"]["podSelector"], json!({"matchLabels": {"app": "web"}}));
     // DNS, two ranges, one port of any address, and all of UDP.
     assert_eq!(taken["spec"]["egress"].as_array().unwrap().len(), 5, "{taken}");
+    assert_eq!(taken["spec"]["ingress"], json!([{"ports": [{"protocol": "TCP", "port": 8080}]}]));
 }

@@ -2,8 +2,7 @@
 //! The constants of the sizing formula are held to that file (`src/plan/floor.rs`), and `docs/sizing.md` shows it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -121,7 +120,7 @@ impl Counted {
 }
 
 /// The cgroup of a pod, of one kind of controller.
-fn cgroup(site: &Site, controller: &str, uid: &str) -> Option<PathBuf> {
+pub(super) fn cgroup(site: &Site, controller: &str, uid: &str) -> Option<PathBuf> {
     // As `tools/cluster/node` names it.
     let home = fs::canonicalize(site.plane.home().path()).unwrap();
     let hash = format!("{:x}", Sha256::digest(home.display().to_string()));
@@ -372,11 +371,12 @@ fn kept(known: &str, head: &str) -> Vec<String> {
 fn what_modules_of_real_compilers_need_is_measured_and_written_down() {
     let site = SITE.get();
     let path = root().join("docs/sizing.csv");
+    // What an earlier call measured that did not come to its end.
+    let part = path.with_extension("csv.part");
     let head = format!("# {}\n{COLUMNS}\n", versions(&site));
-    let known = fs::read_to_string(&path).unwrap_or_default();
+    let read = |path: &Path| fs::read_to_string(path).ok().filter(|text| text.starts_with(&head));
+    let known = read(&part).or_else(|| read(&path)).unwrap_or_default();
     let mut lines = kept(&known, &head);
-    let kept: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
-    fs::write(&path, head + &kept.concat()).unwrap();
     let youki =
         own("tools/build", &["--built".as_ref(), "youki".as_ref()]).output().unwrap().status.success();
     for program in programs() {
@@ -386,9 +386,12 @@ fn what_modules_of_real_compilers_need_is_measured_and_written_down() {
             }
             let row = row(&site, &program, way);
             println!("{row}");
-            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-            writeln!(file, "{row}").unwrap();
             lines.push(row);
+            fs::write(&part, format!("{head}{}\n", lines.join("\n"))).unwrap();
         }
+    }
+    // The table is replaced as a whole, or not at all.
+    if part.exists() {
+        fs::rename(&part, &path).unwrap();
     }
 }

@@ -41,7 +41,7 @@ impl Installed {
     /// `make image PUSH=…`, but for the release build. The same program in an image of another time is another build.
     fn push_gate(&self, version: &str, time: &str) {
         let mut build = own("tools/image/build", &[]);
-        build.args(["--binary", env!("CARGO_BIN_EXE_wasmgate"), "--no-sbom", "--insecure"]);
+        build.args(["--binary", env!("CARGO_BIN_EXE_wasmgate"), "--no-sbom", "--any-size", "--insecure"]);
         build.arg("--out").arg(self.plane.home().path().join("image")).env("SOURCE_DATE_EPOCH", time);
         let name = self.registry.image(&format!("platform/wasmgate:{version}"));
         let built = build.args(["--push", &name]).output().unwrap();

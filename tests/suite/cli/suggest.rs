@@ -221,8 +221,8 @@ fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it
     let said = policy_for("{name: http.outbound, hosts: ['https://10.0.0.0/8']}", &web(LABELLED));
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&[
-        "# Pod shop/web: this policy holds it to the addresses of its grants\n",
-        "kind: NetworkPolicy\nmetadata:\n  name: web-egress\n  namespace: shop\n",
+        "# Pod shop/web: this policy holds it to the addresses and ports of its grants\n",
+        "kind: NetworkPolicy\nmetadata:\n  name: web-network\n  namespace: shop\n",
         "    # WasiGrant/g: http.outbound to https://10.0.0.0/8\n    - to: [{ ipBlock: { cidr: \"10.0.0.0/8\" } }]\n",
         "ports: [{ protocol: TCP, port: 443 }]",
     ]);
@@ -241,6 +241,8 @@ fn no_network_policy_is_written_that_would_bind_other_pods_or_other_programs() {
         assert!(said.out.contains(why) && !said.out.contains("kind: NetworkPolicy"), "{}", said.out);
     };
     none(&web(""), 1, "have no label");
+    let on_the_node = web(LABELLED).replace("spec:\n", "spec:\n  hostNetwork: true\n");
+    none(&on_the_node, 1, "no NetworkPolicy applies");
     let spin = web(LABELLED).replace("/http:", "/spin:");
     none(&spin, 0, "limits the hosts by itself");
     none(&web(LABELLED).replace("/http:", "/hello:"), 0, "hands over no network");

@@ -5,9 +5,10 @@ import data.wasmgate.lib.text
 # METADATA
 # title: The memory limit is enough to start
 # description: |
-#   With a memory limit below what the program needs to start, the kernel kills it (OOM). The floor depends on the size
-#   of its code, its initial memory, and whether the shim or the container compiles it. runwasi's shims and Spin's do
-#   not report such a kill as `OOMKilled`, so it looks like a crash of the program.
+#   With a memory limit below what the program needs to start, the kernel kills it (OOM). The floor is an estimate from
+#   the size of its code, its initial memory, and whether the shim or the container compiles it. No measured program
+#   needed more; small ones started with less (`docs/sizing.md`). runwasi's shims and Spin's do not report such a kill
+#   as `OOMKilled`, so it looks like a crash of the program.
 # custom:
 #   remedy: Raise `resources.limits.memory`, or leave it out so that the gate sets it.
 #   severity: medium
@@ -24,7 +25,7 @@ violations contains violation if {
 		"mendedBy": "pod",
 		"message": concat("", [
 			$"{text.container(container)} has a memory limit of {text.memory(container.resources.limitBytes)} and needs about ",
-			$"{text.mebibytes(container.resources.floorBytes)} to start: it will be killed, {killed}; write ",
+			$"{text.mebibytes(container.resources.floorBytes)} to start: it may be killed, {killed}; write ",
 			$"`resources.limits.memory: {text.mebibytes(container.resources.floorBytes)}` or leave it out",
 		]),
 	}

@@ -16,7 +16,7 @@ test_a_limit_under_the_floor_is_warned_of if {
 		"container": "web",
 		"action": "warn",
 		"message": concat("", [
-			"container `web` has a memory limit of 20971519 bytes and needs about 20Mi to start: it will be killed, ",
+			"container `web` has a memory limit of 20971519 bytes and needs about 20Mi to start: it may be killed, ",
 			"which shows as `OOMKilled`; write `resources.limits.memory: 20Mi` or leave it out",
 		]),
 	}} with input as sized(20971519, 20971520)
@@ -30,7 +30,7 @@ test_a_limit_is_named_as_it_is_written if {
 test_a_runtime_that_hides_the_reason_of_the_kill_is_said_to if {
 	document := object.union(refused, {"runtime": {"hidesOutOfMemory": true}})
 	violations := wasmgate.violations with input as document
-	shown := "it will be killed, which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`; write"
+	shown := "it may be killed, which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`; write"
 	{contains(v.message, shown) | some v in violations} == {true}
 }
 

@@ -1,0 +1,86 @@
+//! What `.ci/run` says in the end, with programs in the place of the real ones that say what they were asked.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::process::root;
+
+fn script(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs it where `tools/cluster/node` and `make` do this.
+fn run(node: &str, make: &str) -> Output {
+    run_with(node, make, "45")
+}
+
+/// The same with the minutes in which youki is still built.
+fn run_with(node: &str, make: &str, minutes: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    fs::create_dir(inside(".ci")).unwrap();
+    fs::copy(root().join(".ci/run"), inside(".ci/run")).unwrap();
+    script(&inside("tools/cluster/node"), node);
+    script(&inside("tools/build"), "exit 1");
+    script(&inside("policies/build"), "");
+    script(&inside("bin/cargo"), "echo cargo \"$@\"");
+    script(&inside("bin/make"), make);
+    let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    command.arg(inside(".ci/run")).env("PATH", path).env_remove("WASMGATE_TEST_NO_NAMESPACES");
+    command.env("WASMGATE_CI_YOUKI_UNTIL", minutes);
+    command.output().unwrap()
+}
+
+/// A machine that can run a node, and has no part of it, which only a check without `machine` asks.
+const NODE: &str =
+    "case $* in 'check machine') ;; 'parts further') echo youki ;; *) echo not built; exit 1 ;; esac";
+
+fn last_line(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).lines().last().unwrap().to_string()
+}
+
+#[test]
+fn where_the_machine_can_run_a_node_its_parts_are_built_and_its_tests_run() {
+    let output = run(NODE, "echo make \"$@\"");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let at = |text: &str| said.find(text).unwrap_or_else(|| panic!("no `{text}` in\n{said}"));
+    assert!(at("make --no-print-directory node-tools") < at("make --no-print-directory test-node"), "{said}");
+    let last = last_line(&output);
+    assert!(last.starts_with("== all passed in ") && last.ends_with('s') && !last.contains("but"), "{last}");
+}
+
+#[test]
+fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
+    let output = run_with(NODE, "echo make \"$@\"", "0");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("test-node") && !said.contains("node-tools"), "{said}");
+    let last = last_line(&output);
+    assert!(last.contains("but for what was skipped: tests of youki (0 minutes had passed"), "{last}");
+}
+
+#[test]
+fn what_was_skipped_is_in_the_last_line_with_its_reason() {
+    let output = run("echo 'no real node here: it needs root'; exit 1", "echo make \"$@\"");
+    assert!(output.status.success(), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("test-node"));
+    let last = last_line(&output);
+    let reason = "but for what was skipped: tests on a real node (no real node here: it needs root)";
+    assert!(last.starts_with("== all passed in ") && last.ends_with(reason), "{last}");
+}
+
+#[test]
+fn a_part_that_cannot_be_built_fails_the_run_and_is_no_reason_to_skip() {
+    let output = run(NODE, "case $* in *node-tools*) exit 2 ;; esac");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("== failed: parts of a real node"),
+        "{output:?}"
+    );
+}
