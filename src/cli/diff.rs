@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::{DiffFormat, DiffOptions, OutputFormat};
-use super::manifest::Manifest;
+use super::manifest::{self, Manifest};
 use super::report::{self, JudgedFacts};
 use super::{Error, Exit, build, inspect, print, rehearse, suggest};
-use crate::admission::{Rehearsal, State};
+use crate::admission::{Ending, Rehearsal, Skip, State};
 use crate::capability::required;
 use crate::image::{Depth, ImageFacts, ModuleFacts, program};
 use crate::inspection::ProgramClass;
@@ -59,11 +59,11 @@ fn document(differences: &[Difference], output: OutputFormat) -> Result<Vec<u8>,
     inspect::formatted(&json!({ "adds": adds, "programs": differences }), output)
 }
 
-/// The exit code. An image that could not be read does not count as unchanged.
+/// The exit code. What could not be read or judged does not count as unchanged.
 fn exit(differences: &[Difference]) -> Exit {
     if differences.iter().any(Difference::adds) {
         Exit::Added
-    } else if differences.iter().any(|difference| difference.unread.is_some()) {
+    } else if differences.iter().any(Difference::is_open) {
         Exit::Unread
     } else {
         Exit::Success
@@ -100,6 +100,10 @@ impl Reader {
             let rehearsal = self.rehearsed(&manifest, &namespace).await?;
             let place = if place.is_empty() { place } else { format!(" {}", text::visible(&place)) };
             let object = format!("{} {namespace}/{}{place}", manifest.kind().kind, manifest.shown_name());
+            if let Some(whole) = not_judged(&rehearsal.validate.ending, &manifest) {
+                side.insert(object, whole);
+                continue;
+            }
             side.extend(
                 programs(&rehearsal)
                     .into_iter()
@@ -119,7 +123,7 @@ impl Reader {
             self.inspector.inspect(image, Depth::Layers, self.budget).await.map_err(|e| (*e).clone())?;
         let manifest = suggest::pod_of(image, &self.namespace);
         let rehearsal = self.rehearsed(&manifest, &self.namespace).await?;
-        Ok(ComparedProgram { denials: denials(&rehearsal, None), ..of_facts(image, &facts) })
+        Ok(ComparedProgram { denials: Some(denials(&rehearsal, None)), ..of_facts(image, &facts) })
     }
 
     async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<JudgedFacts>, Error> {
@@ -171,6 +175,22 @@ fn of_modules(image: &str, modules: &[ModuleFacts]) -> ComparedProgram {
     }
 }
 
+/// An object that the gate left alone, where it may start something: not known if the gate cannot tell what, as in `scan`, and
+/// told if it does not judge it at all.
+fn not_judged(ending: &Ending<JudgedFacts>, manifest: &Manifest) -> Option<ComparedProgram> {
+    let Ending::Skipped(skip) = *ending else { return None };
+    let unread = |why: String| Some(ComparedProgram { unread: Some(why), ..ComparedProgram::default() });
+    match skip {
+        Skip::UnknownKind => unread(manifest::unknown_kind(&manifest.object)?),
+        Skip::NoTemplate => {
+            let at = manifest::containers_in(&manifest.object)?;
+            unread(format!("{}, and there are containers at `{at}`", skip.note()))
+        }
+        Skip::CompletedByOthers => unread(skip.note().to_owned()),
+        _ => Some(ComparedProgram { left_alone: Some(skip.note().to_owned()), ..ComparedProgram::default() }),
+    }
+}
+
 /// The containers of an object that may start Wasm, by name.
 fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
     let Some(examined) = rehearsal.validate.ending.examined() else { return Side::new() };
@@ -187,10 +207,13 @@ fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
         );
         let effective =
             reported.capabilities.iter().flat_map(|c| &c.effective).map(|e| e.entry.clone()).collect();
+        let unread = container.reason();
+        // The rules are not asked about what may be Wasm; of what is known not to be, they say nothing.
+        let asked = rehearsal.validate.ending.judged().is_some() || unread.is_none();
         let program = ComparedProgram {
-            unread: container.reason(),
+            unread,
             capabilities: effective,
-            denials: denials(rehearsal, Some(&container.name)),
+            denials: asked.then(|| denials(rehearsal, Some(&container.name))),
             ..read
         };
         side.insert(container.name.clone(), program);

@@ -139,7 +139,7 @@ Examples:
 OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
 by object and container.
 Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
-known to be added, but an image could not be read.";
+known to be added, but an image of one side could not be read, or an object could not be judged.";
 
 pub(super) const REPLAY_HELP: &str = "\
 Examples:

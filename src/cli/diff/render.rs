@@ -2,16 +2,49 @@
 
 use std::fmt::Write as _;
 
+use anstyle::Style;
+
 use super::compare::{Changed, Delta, Difference, Presence, Sizes};
 use crate::capability::Entry;
 use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, title};
 use crate::text;
 
-/// A line about an added or removed item.
+/// A line about an item that one side has.
 struct Line {
-    added: bool,
+    side: Side,
     what: &'static str,
     text: String,
+}
+
+/// Which side has an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// The new one alone.
+    Added,
+    /// The old one alone.
+    Removed,
+    /// The new one; whether the old one had it is not known.
+    Open,
+}
+
+impl Side {
+    /// The sign and its colour, for a terminal.
+    const fn sign(self) -> (char, Style) {
+        match self {
+            Self::Added => ('+', RED),
+            Self::Removed => ('-', GREEN),
+            Self::Open => ('?', YELLOW),
+        }
+    }
+
+    /// The word in a table.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Added => "**added**",
+            Self::Removed => "removed",
+            Self::Open => "not known",
+        }
+    }
 }
 
 fn lines(difference: &Difference) -> Vec<Line> {
@@ -20,15 +53,18 @@ fn lines(difference: &Difference) -> Vec<Line> {
     lines.extend(of("interpreter", &difference.interpreters, Clone::clone));
     lines.extend(of("denied by", &difference.denials, Clone::clone));
     lines.extend(of("import", &difference.imports, Clone::clone));
+    if difference.old_unread.is_some() {
+        lines.iter_mut().filter(|line| line.side == Side::Added).for_each(|line| line.side = Side::Open);
+    }
     lines
 }
 
 fn of<T>(what: &'static str, delta: &Delta<T>, text: impl Fn(&T) -> String) -> Vec<Line> {
-    let added = delta.added.iter().map(|item| (true, item));
-    let removed = delta.removed.iter().map(|item| (false, item));
+    let added = delta.added.iter().map(|item| (Side::Added, item));
+    let removed = delta.removed.iter().map(|item| (Side::Removed, item));
     added
         .chain(removed)
-        .map(|(added, item)| Line { added, what, text: text::visible(&text(item)).into_owned() })
+        .map(|(side, item)| Line { side, what, text: text::visible(&text(item)).into_owned() })
         .collect()
 }
 
@@ -81,8 +117,22 @@ fn percent(old: u64, new: u64) -> String {
     format!("{growth:+} %")
 }
 
+/// What is not known of a program, or not judged.
+fn notes(difference: &Difference) -> Vec<(&'static str, &str)> {
+    let notes = [
+        ("not known what it can do", &difference.unread),
+        ("not known what the old one was able to do", &difference.old_unread),
+        ("not judged", &difference.left_alone),
+    ];
+    notes.into_iter().filter_map(|(what, why)| Some((what, why.as_deref()?))).collect()
+}
+
 /// The images of both sides, or which side has the program.
 fn heading(difference: &Difference) -> String {
+    // An object that is not judged as a whole has none.
+    if difference.image.old.is_empty() && difference.image.new.is_empty() {
+        return text::visible(&difference.name).into_owned();
+    }
     let images = match difference.presence {
         Presence::Added => format!("new: {}", difference.image.new),
         Presence::Removed => format!("gone: {}", difference.image.old),
@@ -98,15 +148,11 @@ pub fn text(differences: &[Difference]) -> String {
     for difference in differences {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", title(&heading(difference)));
-        if let Some(why) = &difference.unread {
-            let _ = writeln!(
-                out,
-                "  {}",
-                paint(YELLOW, &text::line(&format!("not known what it can do: {why}")))
-            );
+        for (what, why) in notes(difference) {
+            let _ = writeln!(out, "  {}", paint(YELLOW, &text::line(&format!("{what}: {why}"))));
         }
         for line in lines(difference) {
-            let (sign, style) = if line.added { ('+', RED) } else { ('-', GREEN) };
+            let (sign, style) = line.side.sign();
             let _ = writeln!(out, "  {}", paint(style, &format!("{sign} {} {}", line.what, line.text)));
         }
         for change in changes(difference) {
@@ -121,7 +167,7 @@ pub fn text(differences: &[Difference]) -> String {
 }
 
 fn conclusion(differences: &[Difference]) -> String {
-    let sum = |of: fn(&Difference) -> usize| differences.iter().map(of).sum::<usize>();
+    let sum = |of| added(differences, of);
     let counts = [
         (sum(|d| d.capabilities.added.len()), "capability", "capabilities"),
         (sum(|d| d.interpreters.added.len()), "interpreter", "interpreters"),
@@ -131,18 +177,28 @@ fn conclusion(differences: &[Difference]) -> String {
     let said: Vec<_> = counted
         .map(|(count, one, several)| format!("{count} {}", if *count == 1 { one } else { several }))
         .collect();
-    if said.is_empty() { "nothing was added".to_string() } else { format!("added: {}", said.join(", ")) }
+    match (said.is_empty(), differences.iter().any(Difference::is_open)) {
+        (false, _) => format!("added: {}", said.join(", ")),
+        (true, true) => "nothing is known to be added, but not everything could be compared".to_string(),
+        (true, false) => "nothing was added".to_string(),
+    }
+}
+
+/// How much was added to the programs whose old side is known.
+fn added(differences: &[Difference], of: fn(&Difference) -> usize) -> usize {
+    differences.iter().filter(|difference| difference.old_unread.is_none()).map(of).sum()
 }
 
 /// The heading of the table: the capabilities that were added, and what else was.
 fn counted(differences: &[Difference]) -> String {
-    let sum = |of: fn(&Difference) -> usize| differences.iter().map(of).sum::<usize>();
+    let sum = |of| added(differences, of);
     let noun =
         |count: usize, word: &str| format!("{count} {word}{} added", if count == 1 { "" } else { "s" });
     let (interpreters, denials) = (sum(|d| d.interpreters.added.len()), sum(|d| d.denials.added.len()));
     let mut said = vec![format!("{} added", sum(|d| d.capabilities.added.len()))];
     said.extend((interpreters > 0).then(|| noun(interpreters, "interpreter")));
     said.extend((denials > 0).then(|| noun(denials, "denial")));
+    said.extend(differences.iter().any(Difference::is_open).then(|| "not everything is known".to_string()));
     said.join(", ")
 }
 
@@ -151,16 +207,15 @@ pub fn markdown(differences: &[Difference]) -> String {
     let mut out = format!("### Wasm capabilities: {}\n", counted(differences));
     for difference in differences {
         let _ = write!(out, "\n{}\n\n", code(&heading(difference)));
-        if let Some(why) = &difference.unread {
-            let _ = writeln!(out, "Not known what it can do: {}\n", code(why));
+        for (what, why) in notes(difference) {
+            let _ = writeln!(out, "**Note**: {what}: {}\n", code(why));
         }
         let rows = lines(difference);
         if !rows.is_empty() {
             out.push_str("| | what | |\n|---|---|---|\n");
         }
         for line in rows {
-            let sign = if line.added { "**added**" } else { "removed" };
-            let _ = writeln!(out, "| {sign} | {} | {} |", line.what, code(&line.text));
+            let _ = writeln!(out, "| {} | {} | {} |", line.side.word(), line.what, code(&line.text));
         }
         let changes: Vec<String> =
             changes(difference).iter().map(|change| format!("- {}", code(change))).collect();
