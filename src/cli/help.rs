@@ -156,7 +156,7 @@ pub(super) const SCAN_HELP: &str = "\
 Examples:
   wasmgate scan
   wasmgate scan -n shop --capability net.tcp.connect
-  helm template . | wasmgate scan -f - -o github
+  wasmgate scan -f manifests/ -o github
   wasmgate scan -o html > report.html
 Reads the cluster of the current context, or files with -f. Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
 be made of it. docs/scan.md lists the rights and the outputs.

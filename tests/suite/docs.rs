@@ -233,7 +233,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/sizing.md", "for limit in ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/sizing.md", "kubectl get pods ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
-    ("docs/scan.md", "# Any shell", "needs a cluster: cli/scan.rs reads the same JSON"),
+    ("docs/scan.md", "# Any shell", "needs a cluster: run below on manifests"),
     (
         "policies/README.md",
         "policies/build ",
@@ -399,6 +399,80 @@ fn the_job_of_the_readme_is_the_one_that_the_demonstration_runs() {
         rest.matches(digest).count(),
         "{digest} is what was pinned and pulled"
     );
+}
+
+/// The block of a page that begins so.
+fn block_of(page: &str, start: &str) -> String {
+    let page = fs::read_to_string(root().join(page)).unwrap();
+    let mut found =
+        blocks(&page).into_iter().map(|(block, _)| block).filter(|block| block.starts_with(start));
+    let block = found.next().expect("the block");
+    assert_eq!(found.next(), None, "one block begins so");
+    block
+}
+
+/// A `wasmgate` that stands before the real one on the path, and adds these arguments to its scans.
+fn scans_with(shell: &mut Shell, more: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bin = shell.folder.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let script = format!("#!/bin/sh\nexec {} \"$@\" {more}\n", env!("CARGO_BIN_EXE_wasmgate"));
+    fs::write(bin.join("wasmgate"), script).unwrap();
+    fs::set_permissions(bin.join("wasmgate"), fs::Permissions::from_mode(0o755)).unwrap();
+    shell.path = format!("{}:{}", bin.display(), shell.path);
+}
+
+/// Runs a script as a step of a pipeline does: its exit code, and what it printed.
+fn step(shell: &Shell, script: &str) -> (i32, String) {
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(shell.folder.path())
+        .env("PATH", &shell.path)
+        .env("NO_COLOR", "1")
+        .env("WASMGATE_COMPILED_DIR", compiled())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// The step must fail for what the next bundle refuses in addition, for nothing else, and wherever it cannot tell.
+#[test]
+fn the_recipe_that_compares_two_bundles_fails_when_it_has_to() {
+    let script = block_of("docs/scan.md", "# Any shell");
+    let mut shell = Shell::of("");
+    let folder = shell.folder.path().to_path_buf();
+    let sample = |name: &str| format!("-f {}", root().join("manifests/samples").join(name).display());
+    let images =
+        format!("--image-layouts samples.example={}", root().join("manifests/samples/images").display());
+    scans_with(&mut shell, &format!("{} {images}", sample("workloads")));
+    fs::write(folder.join("gate.yaml"), "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n")
+        .unwrap();
+    let bundle = |condition: &str| {
+        let rule = format!(
+            "package wasmgate\n\n# METADATA\n# entrypoint: true\nviolations contains v if {{\n\t{condition}\n\tv := \
+             {{\"rule\": \"ours\", \"message\": \"no\"}}\n}}\n"
+        );
+        fs::create_dir_all(folder.join("rules")).unwrap();
+        fs::write(folder.join("rules/ours.rego"), rule).unwrap();
+        let built = step(&shell, "opa build -t wasm -e wasmgate/violations rules -o next.tar.gz");
+        assert_eq!(built.0, 0, "{built:?}");
+    };
+    bundle("input.workload.kind == \"None\"");
+    let same = step(&shell, &script);
+    assert_eq!(same, (0, String::new()), "what is denied now is not new");
+    bundle("input.workload.kind == \"Deployment\"");
+    let (code, said) = step(&shell, &script);
+    assert_eq!((code, said.lines().next()), (1, Some("denied shop/Deployment/hello")), "{said}");
+    assert!(!said.contains("Pod/files"), "denied now: {said}");
+    fs::remove_file(folder.join("next.tar.gz")).unwrap();
+    let (code, said) = step(&shell, &script);
+    assert_eq!(code, 2, "a scan that fails is no scan without findings: {said}");
+    fs::write(folder.join("bin/wasmgate"), "#!/no/such/shell\n").unwrap();
+    assert_ne!(step(&shell, &script).0, 0, "nor is one that does not start");
+    fs::write(folder.join("bin/wasmgate"), "#!/bin/sh\nexit 0\n").unwrap();
+    bundle("input.workload.kind == \"None\"");
+    assert_ne!(step(&shell, &script).0, 0, "nor one that prints nothing");
 }
 
 #[test]
