@@ -3,6 +3,7 @@
 pub mod args;
 pub mod build;
 pub mod check;
+mod cluster;
 pub mod diff;
 mod engine;
 pub mod explain;
@@ -113,6 +114,14 @@ pub enum Error {
     #[error("could not read the cluster: {message}")]
     ReadCluster {
         /// What is missing and why.
+        message: String,
+    },
+    /// An object could not be read from the cluster.
+    #[error("could not read {object} from the cluster: {message}")]
+    ReadObject {
+        /// Kind, namespace and name.
+        object: String,
+        /// Why, and the right that is missing.
         message: String,
     },
     /// Nothing was given to explain.

@@ -271,11 +271,20 @@ pub struct CheckOptions {
 #[derive(Debug, Clone, Parser)]
 pub struct DiffOptions {
     /// The old image, `oci:PATH[:TAG]`, Wasm file, manifest file or folder
-    #[arg(value_name = "OLD")]
-    pub old: String,
+    #[arg(value_name = "OLD", required_unless_present = "files")]
+    pub old: Option<String>,
     /// The new one
-    #[arg(value_name = "NEW")]
-    pub new: String,
+    #[arg(value_name = "NEW", required_unless_present = "files")]
+    pub new: Option<String>,
+    /// Manifest file, folder, or `-` for standard input, to compare with the objects of the same names in the cluster (repeatable)
+    #[arg(long = "filename", short = 'f', value_name = "PATH", conflicts_with_all = ["old", "new"])]
+    pub files: Vec<PathBuf>,
+    /// Kubeconfig of the cluster [default: KUBECONFIG, ~/.kube/config, or the cluster that it runs in]
+    #[arg(long, value_name = "FILE", requires = "files")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "files")]
+    pub context: Option<String>,
     /// Namespace for objects that name none, and for images
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,

@@ -1,6 +1,8 @@
 //! `wasmgate diff`: shows what a new image, file or manifest can do that the old one could not.
 
+mod cluster;
 mod compare;
+mod markdown;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +22,7 @@ use crate::inspection::ProgramClass;
 use crate::lookup::Inspector;
 use crate::policy::EnforcementAction;
 use crate::text;
+use crate::watch;
 use crate::workload::Role;
 
 use compare::{ComparedProgram, Difference, Sizes, compare};
@@ -27,23 +30,38 @@ use compare::{ComparedProgram, Difference, Sizes, compare};
 /// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
-    comparable(&options.old, &options.new)?;
+    let named = options.old.as_deref().zip(options.new.as_deref());
+    if let Some((old, new)) = named {
+        comparable(old, new)?;
+    }
     let reader = Reader {
         state: build::state(&settings).await?,
         inspector: build::inspector(&settings)?,
         namespace: options.namespace.clone(),
         budget: Duration::from_secs(options.timeout),
     };
-    let old = reader.side(&options.old).await?;
-    let new = reader.side(&options.new).await?;
+    let (old, new) = match named {
+        Some((old, new)) => (reader.old(old).await?, reader.side(new).await?),
+        None => with_cluster(reader, &options).await?,
+    };
     let differences = compare(&old, &new);
     match options.output {
         DiffFormat::Text => print(render::text(&differences).as_bytes())?,
-        DiffFormat::Markdown => print(render::markdown(&differences).as_bytes())?,
+        DiffFormat::Markdown => print(markdown::markdown(&differences).as_bytes())?,
         DiffFormat::Json => print(&document(&differences, OutputFormat::Json)?)?,
         DiffFormat::Yaml => print(&document(&differences, OutputFormat::Yaml)?)?,
     }
     Ok(exit(&differences))
+}
+
+/// The objects of the cluster that have the names of these manifests, and the manifests; both judged by what the cluster grants.
+async fn with_cluster(reader: Reader, options: &DiffOptions) -> Result<(Side, Side), Error> {
+    let manifests = rehearse::manifests(&options.files)?;
+    let client = watch::connect_user(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+    let (state, pull_secrets) = super::cluster::state(reader.state, &client).await?;
+    let reader = Reader { state, inspector: reader.inspector.with_pull_secrets(pull_secrets), ..reader };
+    let old = cluster::present(&client, &reader.state.kinds, &manifests, &reader.namespace).await?;
+    Ok((reader.manifests(&old).await?, reader.manifests(&manifests).await?))
 }
 
 /// Refuses to compare what a manifest is handed with what an image alone can call: that would report everything as a change.
@@ -82,18 +100,26 @@ struct Reader {
 type Side = BTreeMap<String, ComparedProgram>;
 
 impl Reader {
+    /// The old side. Its folder may be empty, since everything may be new; a new side with nothing in it is a mistake.
+    async fn old(&self, target: &str) -> Result<Side, Error> {
+        let path = Path::new(target);
+        if path.is_dir() {
+            return self.manifests(&manifest::read(&[path.to_path_buf()])?).await;
+        }
+        self.side(target).await
+    }
+
     async fn side(&self, target: &str) -> Result<Side, Error> {
         let path = Path::new(target);
         if is_manifest(path) {
-            return self.manifests(path).await;
+            return self.manifests(&rehearse::manifests(&[path.to_path_buf()])?).await;
         }
         let program = if inspect::is_wasm_file(target)? { file(path)? } else { self.image(target).await? };
         Ok([(String::new(), program)].into())
     }
 
-    async fn manifests(&self, path: &Path) -> Result<Side, Error> {
+    async fn manifests(&self, manifests: &[Manifest]) -> Result<Side, Error> {
         let mut side = Side::new();
-        let manifests = rehearse::manifests(&[path.to_path_buf()])?;
         let templates = manifests.iter().flat_map(|manifest| rehearse::templates(&self.state, manifest));
         for (place, manifest) in templates {
             let namespace = manifest.namespace_or(&self.namespace).to_string();
@@ -213,6 +239,7 @@ fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
         let program = ComparedProgram {
             unread,
             capabilities: effective,
+            has_grants: reported.capabilities.is_some(),
             denials: asked.then(|| denials(rehearsal, Some(&container.name))),
             ..read
         };

@@ -135,9 +135,11 @@ pub(super) const DIFF_HELP: &str = "\
 Examples:
   wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
   wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
+  wasmgate diff -f deployment.yaml
   wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
 OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
-by object and container.
+by object and container. With -f the old side is the cluster: the objects of the same kinds and names, with its grants and RuntimeClasses. \
+docs/pull-requests.md has recipes.
 Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
 known to be added, but an image of one side could not be read, or an object could not be judged.";
 

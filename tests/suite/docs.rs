@@ -475,6 +475,90 @@ fn the_recipe_that_compares_two_bundles_fails_when_it_has_to() {
     assert_ne!(step(&shell, &script).0, 0, "nor one that prints nothing");
 }
 
+/// The script of each pipeline of a page, by the key that holds it, in the order of the page.
+fn scripts(page: &str) -> Vec<String> {
+    fn find(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value.as_str() {
+                        Some(script) if matches!(key.as_str(), "run" | "script") => {
+                            found.push(script.to_string());
+                        }
+                        _ => find(value, found),
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| find(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for (block, _) in blocks_in(&fs::read_to_string(root().join(page)).unwrap(), &["yaml"]) {
+        find(&serde_saphyr::from_str(&block).unwrap(), &mut found);
+    }
+    found
+}
+
+/// The exit code of a step, whatever it is that adds, fails or cannot be told.
+#[test]
+fn the_recipes_for_pull_requests_comment_and_end_as_diff_does() {
+    let scripts = scripts("docs/pull-requests.md");
+    assert_eq!(scripts.len(), 3, "{scripts:#?}");
+    for script in scripts {
+        let mut shell = Shell::of("");
+        let folder = shell.folder.path().join("work/source");
+        fs::create_dir_all(folder.join("manifests")).unwrap();
+        fs::create_dir_all(folder.join("grants")).unwrap();
+        let images =
+            format!("--image-layouts samples.example={}", root().join("manifests/samples/images").display());
+        scans_with(&mut shell, &images);
+        // Neither GitHub nor GitLab is here: what they would get is kept.
+        for name in ["gh", "curl"] {
+            let kept = shell.folder.path().join("sent");
+            let text = format!("#!/bin/sh\necho {name} \"$@\" >> {0}\ncat wasm.md >> {0}\n", kept.display());
+            fs::write(shell.folder.path().join("bin").join(name), text).unwrap();
+            let made = step(&shell, &format!("chmod +x bin/{name}"));
+            assert_eq!(made.0, 0);
+        }
+        let deployment = |image: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: app, namespace: shop}}\nspec: {{containers: [{{name: main, image: \
+                 \"samples.example/{image}\"}}]}}\n"
+            )
+        };
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write("gate.yaml", "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n");
+        write("grants/none.yaml", "");
+        write("manifests/app.yaml", &deployment("hello:1"));
+        let git =
+            "git init -q . && git add -A && git -c user.name=a -c user.email=a@b.example commit -qm base";
+        let made = step(&shell, &format!("cd work/source && {git}"));
+        assert_eq!(made.0, 0, "{made:?}");
+        let run = |image: &str| {
+            write("manifests/app.yaml", &deployment(image));
+            let names = "BASE=HEAD CI_MERGE_REQUEST_DIFF_BASE_SHA=HEAD NUMBER=1 CI_API_V4_URL=https://gitlab.example CI_PROJECT_ID=1 \
+                CI_MERGE_REQUEST_IID=1 WASMGATE_TOKEN=t GITHUB_STEP_SUMMARY=summary.md RESULT=result";
+            // As GitHub, GitLab and the script of a step of Tekton run it: the first failure ends it.
+            let said = step(&shell, &format!("cd work/source\nexport {names}\nset -e\n{script}"));
+            step(&shell, "cd work/source && git worktree remove --force ../base");
+            said
+        };
+        let (code, said) = run("hello:1");
+        assert_eq!(code, 0, "{said}");
+        let (code, said) = run("files:1");
+        assert_eq!(code, 1, "{script}\n{said}");
+        let shown = ["work/sent", "sent"]
+            .iter()
+            .filter_map(|name| fs::read_to_string(shell.folder.path().join(name)).ok());
+        let shown = shown.fold(said, |all, text| all + &text);
+        assert!(shown.contains("| **added** | capability | `fs"), "{script}\n{shown}");
+        assert_eq!(run("none:1").0, 3, "what an image that cannot be read can do is not known");
+        write("gate.yaml", "apiVersion: wasmgate.dev/v1alpha1\nkind: Nothing\n");
+        assert_eq!(run("hello:1").0, 2, "a comparison that fails is none that finds nothing");
+    }
+}
+
 #[test]
 fn the_commands_of_a_page_print_what_the_page_says() {
     for name in PAGES {

@@ -22,6 +22,8 @@ pub struct ComparedProgram {
     pub unread: Option<String>,
     /// Its capabilities: for an image or a file those that its code can call; for a manifest, those that are also handed over.
     pub capabilities: Vec<Entry>,
+    /// Whether grants were applied to them, so that each names those that cover it.
+    pub has_grants: bool,
     /// `interface function` of every import, without the version of the interface.
     pub imports: BTreeSet<String>,
     /// Interpreters in it.
@@ -36,6 +38,12 @@ pub struct ComparedProgram {
 }
 
 impl ComparedProgram {
+    /// What no grant covers.
+    fn uncovered(&self) -> Vec<Entry> {
+        let open = self.capabilities.iter().filter(|entry| self.has_grants && entry.covered_by.is_empty());
+        open.cloned().collect()
+    }
+
     /// The other side of a program that was added or removed: nothing, which no rule denies.
     fn absent() -> Self {
         Self { denials: Some(BTreeSet::new()), ..Self::default() }
@@ -121,6 +129,11 @@ pub struct Difference {
     pub left_alone: Option<String>,
     /// Capabilities. One that the old program had with wider parameters is not added.
     pub capabilities: Delta<Entry>,
+    /// Whether grants were applied to the new one.
+    #[serde(skip)]
+    pub has_grants: bool,
+    /// What the new one can do and no grant covers, whether or not it was added; of manifests.
+    pub uncovered: Vec<Entry>,
     /// Imports.
     pub imports: Delta<String>,
     /// Interpreters.
@@ -197,6 +210,8 @@ fn difference(name: &str, presence: Presence, old: &ComparedProgram, new: &Compa
         old_unread: old.unread.clone(),
         left_alone: new.left_alone.clone().or_else(|| old.left_alone.clone()),
         capabilities: capabilities(&old.capabilities, &new.capabilities),
+        has_grants: new.has_grants,
+        uncovered: new.uncovered(),
         imports: delta(&old.imports, &new.imports),
         interpreters: delta(&old.interpreters, &new.interpreters),
         denials,
