@@ -245,7 +245,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A bundle or a report could not be written.
+    /// A bundle, a report or a man page could not be written.
     #[error("could not write `{}`", path.display())]
     WriteBundle {
         /// The file.

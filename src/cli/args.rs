@@ -14,8 +14,8 @@ pub use policy::{
 };
 
 use super::help::{
-    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_HELP, REPLAY_HELP, SCAN_HELP,
-    SERVE_HELP, SUGGEST_HELP,
+    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, MAN_HELP, POLICY_HELP, REPLAY_HELP,
+    SCAN_HELP, SERVE_HELP, SUGGEST_HELP,
 };
 use crate::capability::Capability;
 use crate::config::is_label;
@@ -77,6 +77,13 @@ pub enum Command {
     Completion {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    #[command(after_help = MAN_HELP)]
+    Man {
+        /// The folder; it is made if its parent is there
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
 }
 

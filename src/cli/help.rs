@@ -131,6 +131,10 @@ pub(super) const COMPLETION_HELP: &str = "\
 Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
 Exit codes: 0 the script was printed; 2 on an error.";
 
+pub(super) const MAN_HELP: &str = "\
+Example: wasmgate man /usr/local/share/man/man1 && man wasmgate-scan
+Exit codes: 0 the pages were written; 2 they were not.";
+
 pub(super) const DIFF_HELP: &str = "\
 Examples:
   wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5

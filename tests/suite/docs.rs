@@ -234,6 +234,18 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/sizing.md", "for limit in ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/sizing.md", "kubectl get pods ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/scan.md", "# Any shell", "needs a cluster: run below on manifests"),
+    ("docs/command-line.md", "ln -s ", "the folder is the reader's: cli/platform.rs does so with another"),
+    (
+        "docs/command-line.md",
+        "tools/krew/make ",
+        "builds a release: cli/platform.rs runs it with another program",
+    ),
+    (
+        "docs/command-line.md",
+        "wasmgate completion ",
+        "the folders are the reader's: cli/platform.rs sources each script",
+    ),
+    ("docs/command-line.md", "wasmgate man ", "the folder is the reader's: cli/platform.rs writes another"),
     (
         "policies/README.md",
         "policies/build ",
