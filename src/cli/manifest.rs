@@ -94,8 +94,7 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Erro
     let mut read = Vec::new();
     for path in paths {
         for file in files(path)? {
-            let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true, legacy_octal_numbers: true };
-            match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options) {
+            match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options(true)) {
                 Ok(values) => read.extend(each(&display(&file), values)),
                 Err(error) => read.push(Err(failed(&file, &error))),
             }
@@ -213,7 +212,15 @@ pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
 /// Options without the parser's snippet, which spreads a message over several lines and calls the file `<input>`. `0644` is an
 /// octal number, as for kubectl (`sigs.k8s.io/yaml`).
 fn plain() -> serde_saphyr::Options {
-    serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true }
+    options(false)
+}
+
+fn options(strict_booleans: bool) -> serde_saphyr::Options {
+    // One file may hold all that a platform renders. The parser's own bounds are 1 024 documents and a quarter million nodes.
+    let budget = serde_saphyr::budget! { max_documents: 50_000, max_nodes: 4_000_000, max_events: 8_000_000 };
+    serde_saphyr::options! {
+        with_snippet: false, legacy_octal_numbers: true, strict_booleans: strict_booleans, budget: budget
+    }
 }
 
 /// The objects of each document, or what is wrong with it.
@@ -335,6 +342,13 @@ mod tests {
         std::fs::write(&file, "a: {{ b }}: [\n").unwrap();
         let broken = super::placed(&file).unwrap();
         assert!(matches!(broken.documents.as_slice(), [(1, Err(_))]), "{:?}", broken.documents);
+    }
+
+    #[test]
+    fn one_file_holds_all_that_a_platform_renders() {
+        let pod = |number| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: a-{number}}}\n");
+        let text: String = (0..5000).map(pod).collect();
+        assert_eq!(documents("x.yaml", &text).unwrap().len(), 5000);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod diff;
 mod explain;
 mod foreign_text;
 mod output;
+mod page;
 mod platform;
 mod policy;
 mod real;

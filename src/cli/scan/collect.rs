@@ -15,10 +15,11 @@ use super::model::{
 };
 use super::owner::{Chains, Controller, Reference, controller, reference};
 use super::progress::Progress;
+use crate::admission::Skip;
 use crate::cli::manifest;
 use crate::grant::WasiGrant;
 use crate::review::GroupVersionKind;
-use crate::workload::{Kind, further_templates};
+use crate::workload::{Kind, further_templates, is_completed_by_others};
 
 /// Objects that are judged at the same time. Most of their time is spent on waiting for registries.
 const AT_ONCE: usize = 16;
@@ -197,9 +198,11 @@ impl Collector {
         kind.is_some_and(|kind| kind.is_template() && !matches!(kind, Kind::SpinApp | Kind::Described(_)))
     }
 
-    /// An object of a kind that the gate does not know: harmless, unless it has containers.
+    /// An object of a kind that the gate does not know: harmless, unless it has containers, or its pods are made of it and of others.
     fn unknown(&mut self, found: FoundObject, namespace: &str) {
-        let Some(reason) = manifest::unknown_kind(&found.object) else {
+        let by_others =
+            || is_completed_by_others(&found.kind).then(|| Skip::CompletedByOthers.note().to_owned());
+        let Some(reason) = manifest::unknown_kind(&found.object).or_else(by_others) else {
             return self.count_other(&found.kind.kind);
         };
         self.note(title(&reference(&found.object, &found.kind, namespace)), reason, found.place);
