@@ -118,6 +118,7 @@ impl Browser {
         let end = Instant::now() + Duration::from_mins(1);
         while self.value(expression) != true {
             assert!(Instant::now() < end, "never: {expression}");
+            // What is waited for comes from the browser's own threads.
             std::thread::sleep(Duration::from_millis(20));
         }
     }
