@@ -6,7 +6,7 @@ const field = one('#filter');
 const outcome = one('#outcome');
 const shown = one('#shown');
 const more = one('#more');
-// A table of thousands of rows takes a browser seconds to lay out, with each letter of the filter again.
+// The layout of a table of thousands of rows takes a browser seconds, with each letter of the filter again.
 let most = 500;
 function apply() {
   const words = field.value.toLowerCase().split(' ');
