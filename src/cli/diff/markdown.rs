@@ -16,6 +16,9 @@ const ROWS: usize = 60;
 /// Most characters of one foreign text.
 const LONGEST_TEXT: usize = 240;
 
+/// Most characters of the heading of a program, which has two images with their digests.
+const LONGEST_HEADING: usize = 700;
+
 /// A heading that counts, and a table for each program; what gained most comes first, and imports and sizes are folded.
 pub fn markdown(differences: &[Difference]) -> String {
     let mut out = format!("### Wasm capabilities: {}\n", counted(differences));
@@ -63,7 +66,7 @@ fn counted(differences: &[Difference]) -> String {
 }
 
 fn program(difference: &Difference) -> String {
-    let mut out = format!("\n{}\n\n", code(&heading(difference)));
+    let mut out = format!("\n{}\n\n", span(&heading(difference), LONGEST_HEADING));
     for (what, why) in notes(difference) {
         let _ = writeln!(out, "**Note**: {what}: {}\n", code(why));
     }
@@ -130,7 +133,11 @@ fn grants(line: &Line) -> String {
 
 /// A code span that may stand in a table: its fence is longer than any run of backticks in the text, and bars are escaped.
 fn code(text: &str) -> String {
-    let text = text::shorten(&text::visible(text), LONGEST_TEXT).replace('|', "\\|");
+    span(text, LONGEST_TEXT)
+}
+
+fn span(text: &str, most: usize) -> String {
+    let text = text::shorten(&text::visible(text), most).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest + 1);
     let blank = if longest > 0 { " " } else { "" };
