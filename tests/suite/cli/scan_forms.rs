@@ -154,7 +154,7 @@ fn of_many_findings_the_worst_are_annotated_first_and_the_rest_is_told() {
         .to_string()
     };
     let mut objects: Vec<String> = (0..12).map(|n| pod(format!("a-{n}"), "samples.example/none:1")).collect();
-    objects.extend((0..6).map(|n| pod(format!("z-{n}"), "samples.example/files:1")));
+    objects.extend((0..12).map(|n| pod(format!("z-{n}"), "samples.example/files:1")));
     let manifest = folder.path().join("pods.yaml");
     std::fs::write(&manifest, objects.join("\n---\n")).unwrap();
     let said =
