@@ -3,6 +3,7 @@
 pub mod args;
 pub mod build;
 pub mod check;
+mod cluster;
 pub mod diff;
 mod engine;
 pub mod explain;
@@ -113,6 +114,14 @@ pub enum Error {
     #[error("could not read the cluster: {message}")]
     ReadCluster {
         /// What is missing and why.
+        message: String,
+    },
+    /// An object could not be read from the cluster.
+    #[error("could not read {object} from the cluster: {message}")]
+    ReadObject {
+        /// Kind, namespace and name.
+        object: String,
+        /// Why, and the right that is missing.
         message: String,
     },
     /// Nothing was given to explain.
@@ -236,7 +245,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A bundle or a report could not be written.
+    /// A bundle, a report or a man page could not be written.
     #[error("could not write `{}`", path.display())]
     WriteBundle {
         /// The file.

@@ -135,6 +135,7 @@ impl Metrics {
     /// Sets the bundles in use: name → revision.
     pub fn set_bundles(&self, revisions: &BTreeMap<String, String>) {
         self.serving.set_bundles(revisions);
+        self.reviews.know_bundles(revisions.keys());
     }
 
     /// Sets how the sources of the bundles are.
@@ -307,6 +308,28 @@ mod tests {
         assert_line(&metrics.encode(), "wasmgate_certificate_expiry_timestamp_seconds{} 1806451200");
     }
 
+    /// `sum(wasmgate_leader) < 1` is an alert.
+    #[test]
+    fn a_gate_that_writes_no_certificates_has_no_series_of_a_leader() {
+        let metrics = Metrics::new();
+        assert!(!metrics.encode().lines().any(|line| line.starts_with("wasmgate_leader")));
+        metrics.set_leader(false);
+        assert_line(&metrics.encode(), "wasmgate_leader{} 0");
+    }
+
+    /// A counter that appears with the first failure does not rise by it.
+    #[test]
+    fn failures_that_have_an_alert_stand_at_zero_before_the_first() {
+        let metrics = Metrics::new();
+        metrics.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
+        let page = metrics.encode();
+        for webhook in ["mutate", "validate"] {
+            let labels = format!(r#"webhook="{webhook}",outcome="error""#);
+            assert_line(&page, &format!("wasmgate_admission_duration_seconds_count{{{labels}}} 0"));
+        }
+        assert_line(&page, r#"wasmgate_policy_evaluation_failures_total{bundle="baseline"} 0"#);
+    }
+
     #[test]
     fn losses_of_the_decision_log_stand_at_zero_before_the_first() {
         let metrics = Metrics::new();
@@ -362,6 +385,7 @@ mod tests {
                 failures: 0,
             }]);
             m.set_watches(&[watch_report()], 3);
+            m.set_leader(true);
             m.set_ca_expiry(Some(Timestamp::UNIX_EPOCH));
             m.certificate_step("issue-leaf");
             m.ca_bundle_write("written");

@@ -14,8 +14,8 @@ pub use policy::{
 };
 
 use super::help::{
-    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_HELP, REPLAY_HELP, SCAN_HELP,
-    SERVE_HELP, SUGGEST_HELP,
+    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, MAN_HELP, POLICY_HELP, REPLAY_HELP,
+    SCAN_HELP, SERVE_HELP, SUGGEST_HELP,
 };
 use crate::capability::Capability;
 use crate::config::is_label;
@@ -77,6 +77,13 @@ pub enum Command {
     Completion {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    #[command(after_help = MAN_HELP)]
+    Man {
+        /// The folder; it is made if its parent is there
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
 }
 
@@ -271,11 +278,20 @@ pub struct CheckOptions {
 #[derive(Debug, Clone, Parser)]
 pub struct DiffOptions {
     /// The old image, `oci:PATH[:TAG]`, Wasm file, manifest file or folder
-    #[arg(value_name = "OLD")]
-    pub old: String,
+    #[arg(value_name = "OLD", required_unless_present = "files")]
+    pub old: Option<String>,
     /// The new one
-    #[arg(value_name = "NEW")]
-    pub new: String,
+    #[arg(value_name = "NEW", required_unless_present = "files")]
+    pub new: Option<String>,
+    /// Manifest file, folder, or `-` for standard input, to compare with the objects of the same names in the cluster (repeatable)
+    #[arg(long = "filename", short = 'f', value_name = "PATH", conflicts_with_all = ["old", "new"])]
+    pub files: Vec<PathBuf>,
+    /// Kubeconfig of the cluster [default: KUBECONFIG, ~/.kube/config, or the cluster that it runs in]
+    #[arg(long, value_name = "FILE", requires = "files")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "files")]
+    pub context: Option<String>,
     /// Namespace for objects that name none, and for images
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,

@@ -1,6 +1,8 @@
 //! `wasmgate diff`: shows what a new image, file or manifest can do that the old one could not.
 
+mod cluster;
 mod compare;
+mod markdown;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,16 +12,17 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::{DiffFormat, DiffOptions, OutputFormat};
-use super::manifest::Manifest;
+use super::manifest::{self, Manifest};
 use super::report::{self, JudgedFacts};
 use super::{Error, Exit, build, inspect, print, rehearse, suggest};
-use crate::admission::{Rehearsal, State};
+use crate::admission::{Ending, Rehearsal, Skip, State};
 use crate::capability::required;
 use crate::image::{Depth, ImageFacts, ModuleFacts, program};
 use crate::inspection::ProgramClass;
 use crate::lookup::Inspector;
 use crate::policy::EnforcementAction;
 use crate::text;
+use crate::watch;
 use crate::workload::Role;
 
 use compare::{ComparedProgram, Difference, Sizes, compare};
@@ -27,23 +30,38 @@ use compare::{ComparedProgram, Difference, Sizes, compare};
 /// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
-    comparable(&options.old, &options.new)?;
+    let named = options.old.as_deref().zip(options.new.as_deref());
+    if let Some((old, new)) = named {
+        comparable(old, new)?;
+    }
     let reader = Reader {
         state: build::state(&settings).await?,
         inspector: build::inspector(&settings)?,
         namespace: options.namespace.clone(),
         budget: Duration::from_secs(options.timeout),
     };
-    let old = reader.side(&options.old).await?;
-    let new = reader.side(&options.new).await?;
+    let (old, new) = match named {
+        Some((old, new)) => (reader.old(old).await?, reader.side(new).await?),
+        None => with_cluster(reader, &options).await?,
+    };
     let differences = compare(&old, &new);
     match options.output {
         DiffFormat::Text => print(render::text(&differences).as_bytes())?,
-        DiffFormat::Markdown => print(render::markdown(&differences).as_bytes())?,
+        DiffFormat::Markdown => print(markdown::markdown(&differences).as_bytes())?,
         DiffFormat::Json => print(&document(&differences, OutputFormat::Json)?)?,
         DiffFormat::Yaml => print(&document(&differences, OutputFormat::Yaml)?)?,
     }
     Ok(exit(&differences))
+}
+
+/// The objects of the cluster that have the names of these manifests, and the manifests; both judged by what the cluster grants.
+async fn with_cluster(reader: Reader, options: &DiffOptions) -> Result<(Side, Side), Error> {
+    let manifests = rehearse::manifests(&options.files)?;
+    let client = watch::connect_user(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+    let (state, pull_secrets) = super::cluster::state(reader.state, &client).await?;
+    let reader = Reader { state, inspector: reader.inspector.with_pull_secrets(pull_secrets), ..reader };
+    let old = cluster::present(&client, &reader.state.kinds, &manifests, &reader.namespace).await?;
+    Ok((reader.manifests(&old).await?, reader.manifests(&manifests).await?))
 }
 
 /// Refuses to compare what a manifest is handed with what an image alone can call: that would report everything as a change.
@@ -59,11 +77,11 @@ fn document(differences: &[Difference], output: OutputFormat) -> Result<Vec<u8>,
     inspect::formatted(&json!({ "adds": adds, "programs": differences }), output)
 }
 
-/// The exit code. An image that could not be read does not count as unchanged.
+/// The exit code. What could not be read or judged does not count as unchanged.
 fn exit(differences: &[Difference]) -> Exit {
     if differences.iter().any(Difference::adds) {
         Exit::Added
-    } else if differences.iter().any(|difference| difference.unread.is_some()) {
+    } else if differences.iter().any(Difference::is_open) {
         Exit::Unread
     } else {
         Exit::Success
@@ -82,24 +100,36 @@ struct Reader {
 type Side = BTreeMap<String, ComparedProgram>;
 
 impl Reader {
+    /// The old side. Its folder may be empty, since everything may be new; a new side with nothing in it is a mistake.
+    async fn old(&self, target: &str) -> Result<Side, Error> {
+        let path = Path::new(target);
+        if path.is_dir() {
+            return self.manifests(&manifest::read(&[path.to_path_buf()])?).await;
+        }
+        self.side(target).await
+    }
+
     async fn side(&self, target: &str) -> Result<Side, Error> {
         let path = Path::new(target);
         if is_manifest(path) {
-            return self.manifests(path).await;
+            return self.manifests(&rehearse::manifests(&[path.to_path_buf()])?).await;
         }
         let program = if inspect::is_wasm_file(target)? { file(path)? } else { self.image(target).await? };
         Ok([(String::new(), program)].into())
     }
 
-    async fn manifests(&self, path: &Path) -> Result<Side, Error> {
+    async fn manifests(&self, manifests: &[Manifest]) -> Result<Side, Error> {
         let mut side = Side::new();
-        let manifests = rehearse::manifests(&[path.to_path_buf()])?;
         let templates = manifests.iter().flat_map(|manifest| rehearse::templates(&self.state, manifest));
         for (place, manifest) in templates {
             let namespace = manifest.namespace_or(&self.namespace).to_string();
             let rehearsal = self.rehearsed(&manifest, &namespace).await?;
             let place = if place.is_empty() { place } else { format!(" {}", text::visible(&place)) };
             let object = format!("{} {namespace}/{}{place}", manifest.kind().kind, manifest.shown_name());
+            if let Some(whole) = not_judged(&rehearsal.validate.ending, &manifest) {
+                side.insert(object, whole);
+                continue;
+            }
             side.extend(
                 programs(&rehearsal)
                     .into_iter()
@@ -119,7 +149,7 @@ impl Reader {
             self.inspector.inspect(image, Depth::Layers, self.budget).await.map_err(|e| (*e).clone())?;
         let manifest = suggest::pod_of(image, &self.namespace);
         let rehearsal = self.rehearsed(&manifest, &self.namespace).await?;
-        Ok(ComparedProgram { denials: denials(&rehearsal, None), ..of_facts(image, &facts) })
+        Ok(ComparedProgram { denials: Some(denials(&rehearsal, None)), ..of_facts(image, &facts) })
     }
 
     async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<JudgedFacts>, Error> {
@@ -171,6 +201,22 @@ fn of_modules(image: &str, modules: &[ModuleFacts]) -> ComparedProgram {
     }
 }
 
+/// An object that the gate left alone, where it may start something: not known if the gate cannot tell what, as in `scan`, and
+/// told if it does not judge it at all.
+fn not_judged(ending: &Ending<JudgedFacts>, manifest: &Manifest) -> Option<ComparedProgram> {
+    let Ending::Skipped(skip) = *ending else { return None };
+    let unread = |why: String| Some(ComparedProgram { unread: Some(why), ..ComparedProgram::default() });
+    match skip {
+        Skip::UnknownKind => unread(manifest::unknown_kind(&manifest.object)?),
+        Skip::NoTemplate => {
+            let at = manifest::containers_in(&manifest.object)?;
+            unread(format!("{}, and there are containers at `{at}`", skip.note()))
+        }
+        Skip::CompletedByOthers => unread(skip.note().to_owned()),
+        _ => Some(ComparedProgram { left_alone: Some(skip.note().to_owned()), ..ComparedProgram::default() }),
+    }
+}
+
 /// The containers of an object that may start Wasm, by name.
 fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
     let Some(examined) = rehearsal.validate.ending.examined() else { return Side::new() };
@@ -187,10 +233,14 @@ fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
         );
         let effective =
             reported.capabilities.iter().flat_map(|c| &c.effective).map(|e| e.entry.clone()).collect();
+        let unread = container.reason();
+        // The rules are not asked about what may be Wasm; of what is known not to be, they say nothing.
+        let asked = rehearsal.validate.ending.judged().is_some() || unread.is_none();
         let program = ComparedProgram {
-            unread: container.reason(),
+            unread,
             capabilities: effective,
-            denials: denials(rehearsal, Some(&container.name)),
+            has_grants: reported.capabilities.is_some(),
+            denials: asked.then(|| denials(rehearsal, Some(&container.name))),
             ..read
         };
         side.insert(container.name.clone(), program);

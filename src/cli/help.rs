@@ -132,15 +132,21 @@ pub(super) const COMPLETION_HELP: &str = "\
 Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
 Exit codes: 0 the script was printed; 2 on an error.";
 
+pub(super) const MAN_HELP: &str = "\
+Example: wasmgate man /usr/local/share/man/man1 && man wasmgate-scan
+Exit codes: 0 the pages were written; 2 they were not.";
+
 pub(super) const DIFF_HELP: &str = "\
 Examples:
   wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
   wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
+  wasmgate diff -f deployment.yaml
   wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
 OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
-by object and container.
+by object and container. With -f the old side is the cluster: the objects of the same kinds and names, with its grants and RuntimeClasses. \
+docs/pull-requests.md has recipes.
 Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
-known to be added, but an image could not be read.";
+known to be added, but an image of one side could not be read, or an object could not be judged.";
 
 pub(super) const REPLAY_HELP: &str = "\
 Examples:
@@ -157,7 +163,7 @@ pub(super) const SCAN_HELP: &str = "\
 Examples:
   wasmgate scan
   wasmgate scan -n shop --capability net.tcp.connect
-  helm template . | wasmgate scan -f - -o github
+  wasmgate scan -f manifests/ -o github
   wasmgate scan -o html > report.html
 Reads the cluster of the current context, or files with -f. Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
 be made of it. docs/scan.md lists the rights and the outputs.

@@ -94,8 +94,7 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Erro
     let mut read = Vec::new();
     for path in paths {
         for file in files(path)? {
-            let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true, legacy_octal_numbers: true };
-            match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options) {
+            match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options(true)) {
                 Ok(values) => read.extend(each(&display(&file), values)),
                 Err(error) => read.push(Err(failed(&file, &error))),
             }
@@ -213,7 +212,15 @@ pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
 /// Options without the parser's snippet, which spreads a message over several lines and calls the file `<input>`. `0644` is an
 /// octal number, as for kubectl (`sigs.k8s.io/yaml`).
 fn plain() -> serde_saphyr::Options {
-    serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true }
+    options(false)
+}
+
+fn options(strict_booleans: bool) -> serde_saphyr::Options {
+    // One file may hold all that a platform renders. The parser's own bounds are 1 024 documents and a quarter million nodes.
+    let budget = serde_saphyr::budget! { max_documents: 50_000, max_nodes: 4_000_000, max_events: 8_000_000 };
+    serde_saphyr::options! {
+        with_snippet: false, legacy_octal_numbers: true, strict_booleans: strict_booleans, budget: budget
+    }
 }
 
 /// The objects of each document, or what is wrong with it.
@@ -254,6 +261,31 @@ pub fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> R
         _ => manifests.push(Manifest { origin, object: value }),
     }
     Ok(())
+}
+
+/// Field path of the first list of containers with images, at any depth. JSON from a parser has a bounded depth.
+pub fn containers_in(value: &Value) -> Option<String> {
+    let has_image = |item: &Value| item.get("image").is_some_and(Value::is_string);
+    let step = |name: &str, below: String| {
+        if below.is_empty() { name.to_owned() } else { format!("{name}.{below}") }
+    };
+    match value {
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| match value {
+            Value::Array(items) if name == "containers" && items.iter().any(has_image) => Some(name.clone()),
+            value => containers_in(value).map(|below| step(name, below)),
+        }),
+        Value::Array(items) => items.iter().find_map(containers_in),
+        _ => None,
+    }
+}
+
+/// Why an object of a kind that the gate does not know is not judged; `None` if it has no containers, and starts nothing.
+pub fn unknown_kind(object: &Value) -> Option<String> {
+    let at = containers_in(object)?;
+    Some(format!(
+        "the gate does not know this kind, and there are containers at `{at}`; describe the kind under `workloads` in the \
+         configuration"
+    ))
 }
 
 #[cfg(test)]
@@ -313,9 +345,27 @@ mod tests {
     }
 
     #[test]
+    fn one_file_holds_all_that_a_platform_renders() {
+        let pod = |number| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: a-{number}}}\n");
+        let text: String = (0..5000).map(pod).collect();
+        assert_eq!(documents("x.yaml", &text).unwrap().len(), 5000);
+    }
+
+    #[test]
     fn json_is_yaml_too() {
         let found =
             documents("x.json", r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#).unwrap();
         assert_eq!(found[0].text("/metadata/name"), "a");
+    }
+
+    #[test]
+    fn containers_are_found_in_any_object_that_has_some_and_not_in_schemas_or_text() {
+        let found = |value: &Value| containers_in(value);
+        let fleet = serde_json::json!({"spec": {"pools": [{"pod": {"containers": [{"image": "a"}]}}]}});
+        assert_eq!(found(&fleet).as_deref(), Some("spec.pools.pod.containers"));
+        let schema = serde_json::json!({"spec": {"properties": {"containers": {"type": "array", "items": {"image": "x"}}}}});
+        assert_eq!(found(&schema), None);
+        assert_eq!(found(&serde_json::json!({"data": {"pod": "containers: [{image: a}]"}})), None);
+        assert_eq!(found(&serde_json::json!({"containers": ["a"]})), None);
     }
 }

@@ -70,7 +70,7 @@ fn known_rules(rules: &[String], state: &State) -> Result<(), Error> {
 async fn of_cluster(judge: Judge, options: &ScanOptions) -> Result<Scan, Error> {
     let client = watch::connect_user(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
     let Judge { state, inspector, budget } = judge;
-    let (state, pull_secrets) = cluster::state(state, &client).await?;
+    let (state, pull_secrets) = super::cluster::state(state, &client).await?;
     let kinds = state.kinds.clone();
     let judge = Judge { state, inspector: inspector.with_pull_secrets(pull_secrets), budget };
     let mut collector = collector(judge, options);

@@ -188,7 +188,7 @@ impl Gate {
     }
 
     async fn leads(&self) -> bool {
-        self.metric("wasmgate_leader").await == 1
+        self.metric("wasmgate_leader{}").await == 1
     }
 }
 

@@ -6,6 +6,8 @@ mod diff;
 mod explain;
 mod foreign_text;
 mod output;
+mod page;
+mod platform;
 mod policy;
 mod policy_faults;
 mod real;
@@ -143,17 +145,6 @@ fn a_typing_error_gives_exit_code_2_and_the_expected_form() {
     run(&["serve", "--listen", "8443"]).fails(&["8443", "socket address"]);
     run(&["explain", "-f", "-", "--image-layouts", "nonsense"]).fails(&["nonsense"]);
     run(&["explain", "-f", manifest, "--grants", "/no/such/folder"]).fails(&["/no/such/folder"]);
-}
-
-#[test]
-fn completions_are_generated_for_the_shells() {
-    for (shell, sign) in
-        [("bash", "complete -F"), ("zsh", "#compdef wasmgate"), ("fish", "complete -c wasmgate")]
-    {
-        let script = run(&["completion", shell]);
-        assert_eq!(script.code, 0);
-        script.has(&[sign, "explain", "image-layouts"]);
-    }
 }
 
 #[test]

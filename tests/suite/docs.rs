@@ -233,7 +233,19 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/sizing.md", "for limit in ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/sizing.md", "kubectl get pods ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
-    ("docs/scan.md", "# Any shell", "needs a cluster: cli/scan.rs reads the same JSON"),
+    ("docs/scan.md", "# Any shell", "needs a cluster: run below on manifests"),
+    ("docs/command-line.md", "ln -s ", "the folder is the reader's: cli/platform.rs does so with another"),
+    (
+        "docs/command-line.md",
+        "tools/krew/make ",
+        "builds a release: cli/platform.rs runs it with another program",
+    ),
+    (
+        "docs/command-line.md",
+        "wasmgate completion ",
+        "the folders are the reader's: cli/platform.rs sources each script",
+    ),
+    ("docs/command-line.md", "wasmgate man ", "the folder is the reader's: cli/platform.rs writes another"),
     (
         "policies/README.md",
         "policies/build ",
@@ -399,6 +411,164 @@ fn the_job_of_the_readme_is_the_one_that_the_demonstration_runs() {
         rest.matches(digest).count(),
         "{digest} is what was pinned and pulled"
     );
+}
+
+/// The block of a page that begins so.
+fn block_of(page: &str, start: &str) -> String {
+    let page = fs::read_to_string(root().join(page)).unwrap();
+    let mut found =
+        blocks(&page).into_iter().map(|(block, _)| block).filter(|block| block.starts_with(start));
+    let block = found.next().expect("the block");
+    assert_eq!(found.next(), None, "one block begins so");
+    block
+}
+
+/// A `wasmgate` that stands before the real one on the path, and adds these arguments to its scans.
+fn scans_with(shell: &mut Shell, more: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bin = shell.folder.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let script = format!("#!/bin/sh\nexec {} \"$@\" {more}\n", env!("CARGO_BIN_EXE_wasmgate"));
+    fs::write(bin.join("wasmgate"), script).unwrap();
+    fs::set_permissions(bin.join("wasmgate"), fs::Permissions::from_mode(0o755)).unwrap();
+    shell.path = format!("{}:{}", bin.display(), shell.path);
+}
+
+/// Runs a script as a step of a pipeline does: its exit code, and what it printed.
+fn step(shell: &Shell, script: &str) -> (i32, String) {
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(shell.folder.path())
+        .env("PATH", &shell.path)
+        .env("NO_COLOR", "1")
+        .env("WASMGATE_COMPILED_DIR", compiled())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// The step must fail for what the next bundle refuses in addition, for nothing else, and wherever it cannot tell.
+#[test]
+fn the_recipe_that_compares_two_bundles_fails_when_it_has_to() {
+    let script = block_of("docs/scan.md", "# Any shell");
+    let mut shell = Shell::of("");
+    let folder = shell.folder.path().to_path_buf();
+    let sample = |name: &str| format!("-f {}", root().join("manifests/samples").join(name).display());
+    let images =
+        format!("--image-layouts samples.example={}", root().join("manifests/samples/images").display());
+    scans_with(&mut shell, &format!("{} {images}", sample("workloads")));
+    fs::write(folder.join("gate.yaml"), "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n")
+        .unwrap();
+    let bundle = |condition: &str| {
+        let rule = format!(
+            "package wasmgate\n\n# METADATA\n# entrypoint: true\nviolations contains v if {{\n\t{condition}\n\tv := \
+             {{\"rule\": \"ours\", \"message\": \"no\"}}\n}}\n"
+        );
+        fs::create_dir_all(folder.join("rules")).unwrap();
+        fs::write(folder.join("rules/ours.rego"), rule).unwrap();
+        let built = step(&shell, "opa build -t wasm -e wasmgate/violations rules -o next.tar.gz");
+        assert_eq!(built.0, 0, "{built:?}");
+    };
+    bundle("input.workload.kind == \"None\"");
+    let same = step(&shell, &script);
+    assert_eq!(same, (0, String::new()), "what is denied now is not new");
+    bundle("input.workload.kind == \"Deployment\"");
+    let (code, said) = step(&shell, &script);
+    assert_eq!((code, said.lines().next()), (1, Some("denied shop/Deployment/hello")), "{said}");
+    assert!(!said.contains("Pod/files"), "denied now: {said}");
+    fs::remove_file(folder.join("next.tar.gz")).unwrap();
+    let (code, said) = step(&shell, &script);
+    assert_eq!(code, 2, "a scan that fails is no scan without findings: {said}");
+    fs::write(folder.join("bin/wasmgate"), "#!/no/such/shell\n").unwrap();
+    assert_ne!(step(&shell, &script).0, 0, "nor is one that does not start");
+    fs::write(folder.join("bin/wasmgate"), "#!/bin/sh\nexit 0\n").unwrap();
+    bundle("input.workload.kind == \"None\"");
+    assert_ne!(step(&shell, &script).0, 0, "nor one that prints nothing");
+}
+
+/// The script of each pipeline of a page, by the key that holds it, in the order of the page.
+fn scripts(page: &str) -> Vec<String> {
+    fn find(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value.as_str() {
+                        Some(script) if matches!(key.as_str(), "run" | "script") => {
+                            found.push(script.to_string());
+                        }
+                        _ => find(value, found),
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| find(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for (block, _) in blocks_in(&fs::read_to_string(root().join(page)).unwrap(), &["yaml"]) {
+        find(&serde_saphyr::from_str(&block).unwrap(), &mut found);
+    }
+    found
+}
+
+/// The exit code of a step, whatever it is that adds, fails or cannot be told.
+#[test]
+fn the_recipes_for_pull_requests_comment_and_end_as_diff_does() {
+    let scripts = scripts("docs/pull-requests.md");
+    assert_eq!(scripts.len(), 3, "{scripts:#?}");
+    for script in scripts {
+        let mut shell = Shell::of("");
+        let folder = shell.folder.path().join("work/source");
+        fs::create_dir_all(folder.join("manifests")).unwrap();
+        fs::create_dir_all(folder.join("grants")).unwrap();
+        let images =
+            format!("--image-layouts samples.example={}", root().join("manifests/samples/images").display());
+        scans_with(&mut shell, &images);
+        // Neither GitHub nor GitLab is here: what they would get is kept.
+        for name in ["gh", "curl"] {
+            let kept = shell.folder.path().join("sent");
+            let text = format!("#!/bin/sh\necho {name} \"$@\" >> {0}\ncat wasm.md >> {0}\n", kept.display());
+            fs::write(shell.folder.path().join("bin").join(name), text).unwrap();
+            let made = step(&shell, &format!("chmod +x bin/{name}"));
+            assert_eq!(made.0, 0);
+        }
+        let deployment = |image: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: app, namespace: shop}}\nspec: {{containers: [{{name: main, image: \
+                 \"samples.example/{image}\"}}]}}\n"
+            )
+        };
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write("gate.yaml", "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n");
+        write("grants/none.yaml", "");
+        write("manifests/app.yaml", &deployment("hello:1"));
+        let git =
+            "git init -q . && git add -A && git -c user.name=a -c user.email=a@b.example commit -qm base";
+        let made = step(&shell, &format!("cd work/source && {git}"));
+        assert_eq!(made.0, 0, "{made:?}");
+        let run = |image: &str| {
+            write("manifests/app.yaml", &deployment(image));
+            let names = "BASE=HEAD CI_MERGE_REQUEST_DIFF_BASE_SHA=HEAD NUMBER=1 CI_API_V4_URL=https://gitlab.example CI_PROJECT_ID=1 \
+                CI_MERGE_REQUEST_IID=1 WASMGATE_TOKEN=t GITHUB_STEP_SUMMARY=summary.md RESULT=result";
+            // As GitHub, GitLab and the script of a step of Tekton run it: the first failure ends it.
+            let said = step(&shell, &format!("cd work/source\nexport {names}\nset -e\n{script}"));
+            step(&shell, "cd work/source && git worktree remove --force ../base");
+            said
+        };
+        let (code, said) = run("hello:1");
+        assert_eq!(code, 0, "{said}");
+        let (code, said) = run("files:1");
+        assert_eq!(code, 1, "{script}\n{said}");
+        let shown = ["work/sent", "sent"]
+            .iter()
+            .filter_map(|name| fs::read_to_string(shell.folder.path().join(name)).ok());
+        let shown = shown.fold(said, |all, text| all + &text);
+        assert!(shown.contains("| **added** | capability | `fs"), "{script}\n{shown}");
+        assert_eq!(run("none:1").0, 3, "what an image that cannot be read can do is not known");
+        write("gate.yaml", "apiVersion: wasmgate.dev/v1alpha1\nkind: Nothing\n");
+        assert_eq!(run("hello:1").0, 2, "a comparison that fails is none that finds nothing");
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! The Grafana dashboard and the Prometheus alerts: they name metrics and labels that the gate has, and the alerts are those of
-//! `docs/metrics.md`, whose table is compared with the code.
+//! The Grafana dashboard and the Prometheus alerts: they name metrics and labels that the gate has, the alerts are those of
+//! `docs/metrics.md`, whose table is compared with the code, and promtool evaluates each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::manifests::kustomize;
-use crate::support::process::root;
+use crate::support::process::{program, root};
 
 /// Labels that Prometheus puts on every series of a target.
 const OF_THE_TARGET: [&str; 4] = ["instance", "job", "namespace", "pod"];
@@ -102,11 +103,16 @@ fn every_expression_names_metrics_and_labels_that_the_gate_has() {
     }
 }
 
+/// The `spec` of the rule.
+fn rule() -> Value {
+    let text = read("manifests/components/prometheus-rules/prometheusrule.yaml");
+    serde_saphyr::from_str::<Value>(&text).unwrap()["spec"].clone()
+}
+
 /// The expressions of the rule, with their alerts checked.
 fn alerts() -> Vec<String> {
-    let rule: Value =
-        serde_saphyr::from_str(&read("manifests/components/prometheus-rules/prometheusrule.yaml")).unwrap();
-    let rules = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let rule = rule();
+    let rules = rule["groups"][0]["rules"].as_array().unwrap();
     let mut names = BTreeSet::new();
     for alert in rules {
         assert!(names.insert(alert["alert"].as_str().unwrap()), "{alert}");
@@ -125,6 +131,88 @@ fn the_alerts_are_those_of_the_page() {
     let documented: BTreeSet<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
     let alerts = alerts();
     assert_eq!(alerts.iter().map(String::as_str).collect::<BTreeSet<_>>(), documented);
+}
+
+/// An alert of the rule by its name.
+fn alert<'a>(rules: &'a [Value], name: &str) -> &'a Value {
+    rules.iter().find(|rule| rule["alert"] == name).unwrap_or_else(|| panic!("no alert {name}"))
+}
+
+/// Adds to an expected alert what the rule says of it: its severity, and its texts with the values of the labels.
+fn expected(rule: &Value, labels: &Value) -> Value {
+    let labels = labels.as_object().unwrap();
+    let filled = |text: &Value| {
+        labels.iter().fold(text.as_str().unwrap().to_string(), |text, (name, value)| {
+            text.replace(&format!("{{{{ $labels.{name} }}}}"), value.as_str().unwrap())
+        })
+    };
+    let texts = rule["annotations"].as_object().unwrap();
+    let texts: serde_json::Map<_, _> =
+        texts.iter().map(|(name, text)| (name.clone(), filled(text).into())).collect();
+    let mut all = labels.clone();
+    all.extend(rule["labels"].as_object().unwrap().clone());
+    json!({"exp_labels": all, "exp_annotations": texts})
+}
+
+/// Runs promtool in a folder; it has to succeed.
+fn promtool(folder: &std::path::Path, arguments: &[&str]) {
+    let said = Command::new(program("promtool")).args(arguments).current_dir(folder).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));
+}
+
+/// `tests/fixtures/prometheus/alerts.yaml` is a file for `promtool test rules` without the texts of the rule.
+#[test]
+fn every_alert_fires_when_it_has_to_and_not_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = rule();
+    let rules = rule["groups"][0]["rules"].as_array().unwrap();
+    let mut tests: Value = serde_saphyr::from_str(&read("tests/fixtures/prometheus/alerts.yaml")).unwrap();
+    let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+    for test in tests["tests"].as_array_mut().unwrap() {
+        for asked in test["alert_rule_test"].as_array_mut().unwrap() {
+            let name = asked["alertname"].as_str().unwrap().to_string();
+            let alerts = asked["exp_alerts"].as_array_mut().unwrap();
+            if alerts.is_empty() {
+                quiet.insert(name.clone())
+            } else {
+                fires.insert(name.clone())
+            };
+            for one in alerts {
+                *one = expected(alert(rules, &name), one);
+            }
+        }
+    }
+    let all: BTreeSet<String> = rules.iter().map(|rule| rule["alert"].as_str().unwrap().into()).collect();
+    assert_eq!(
+        (&fires, &quiet),
+        (&all, &all),
+        "each alert has series in which it fires, and in which it does not"
+    );
+    // JSON is YAML.
+    std::fs::write(folder.path().join("rules.yaml"), rule.to_string()).unwrap();
+    std::fs::write(folder.path().join("tests.yaml"), tests.to_string()).unwrap();
+    promtool(folder.path(), &["check", "rules", "--lint=all", "--lint-fatal", "rules.yaml"]);
+    promtool(folder.path(), &["test", "rules", "tests.yaml"]);
+}
+
+/// Prometheus' own parser takes every expression of the dashboard, with an interval in the place of Grafana's.
+#[test]
+fn every_expression_of_the_dashboard_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let dashboard = dashboard();
+    let targets =
+        dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let expressions =
+        targets.map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "5m"));
+    let rules: Vec<Value> = expressions
+        .enumerate()
+        .map(|(number, expression)| json!({"record": format!("panel:{number}"), "expr": expression}))
+        .collect();
+    assert!(rules.len() > 10, "{rules:?}");
+    let group = json!({"groups": [{"name": "panels", "rules": rules}]});
+    std::fs::write(folder.path().join("panels.yaml"), group.to_string()).unwrap();
+    promtool(folder.path(), &["check", "rules", "panels.yaml"]);
 }
 
 #[test]

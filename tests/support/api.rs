@@ -197,7 +197,9 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Res
     let path: Vec<String> = request.uri().path().split('/').map(str::to_string).collect();
     let query = request.uri().query().unwrap_or_default().to_string();
     let accept = request.headers().get("accept").map(|value| value.to_str().unwrap().to_string());
-    let one = path.iter().position(|part| part == "secrets");
+    // `…/namespaces/NAMESPACE/PLURAL/NAME` is a single object.
+    let namespaced = path.iter().position(|part| part == "namespaces").map(|at| at + 2);
+    let one = namespaced.filter(|at| path.len() == at + 2);
     let plural = one.map_or_else(|| path.last().unwrap().clone(), |at| path[at].clone());
     let parameter = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));

@@ -92,10 +92,15 @@ pub(super) struct Reviews {
 }
 
 impl Default for Reviews {
+    /// The durations of reviews in which the gate fails start at zero, so that the first failure is an increase and not a new series.
     fn default() -> Self {
+        let admission = durations();
+        for webhook in [Webhook::Mutate, Webhook::Validate] {
+            drop(admission.get_or_create(&DurationLabels { webhook, outcome: Outcome::Error }));
+        }
         Self {
             requests: Family::default(),
-            admission: durations(),
+            admission,
             stages: durations(),
             violations: Family::default(),
             shadow: Family::default(),
@@ -160,6 +165,13 @@ impl Reviews {
         }
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         rules.contains(rule) || (rules.len() < MAX_RULES && rules.insert(rule.to_string()))
+    }
+
+    /// Starts the counter of each bundle in use at zero, so that its first failure is an increase.
+    pub(super) fn know_bundles<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        for name in names {
+            drop(self.policy_failures.get_or_create(&BundleLabels { bundle: shown(name) }));
+        }
     }
 
     /// Counts a bundle that could not be evaluated.

@@ -17,7 +17,8 @@ struct StepLabels {
 /// The metrics of the writes.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    leader: Gauge,
+    /// Without a series where nothing is to be written, so that an alert on it does not fire there.
+    leader: Family<NoLabels, Gauge>,
     ca_expiry: Family<NoLabels, Gauge>,
     certificate_steps: Family<StepLabels, Counter>,
     ca_bundles: Family<ResultLabels, Counter>,
@@ -40,7 +41,7 @@ impl Writes {
     }
 
     pub(super) fn set_leader(&self, leader: bool) {
-        self.leader.set(leader.into());
+        self.leader.get_or_create(&[]).set(leader.into());
     }
 
     pub(super) fn set_ca_expiry(&self, expiry: Option<Timestamp>) {

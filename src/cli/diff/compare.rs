@@ -22,14 +22,32 @@ pub struct ComparedProgram {
     pub unread: Option<String>,
     /// Its capabilities: for an image or a file those that its code can call; for a manifest, those that are also handed over.
     pub capabilities: Vec<Entry>,
+    /// Whether grants were applied to them, so that each names those that cover it.
+    pub has_grants: bool,
     /// `interface function` of every import, without the version of the interface.
     pub imports: BTreeSet<String>,
     /// Interpreters in it.
     pub interpreters: BTreeSet<String>,
     /// Its sizes.
     pub sizes: Sizes,
-    /// Rules that deny it, each with its capability; without messages, since they name digests, which always differ.
-    pub denials: BTreeSet<String>,
+    /// Rules that deny it, each with its capability; without messages, since they name digests, which always differ. `None`
+    /// where no rule was asked: for a file, an image layout, and what was not read.
+    pub denials: Option<BTreeSet<String>>,
+    /// Why the gate leaves the whole object alone, such as an exempt namespace.
+    pub left_alone: Option<String>,
+}
+
+impl ComparedProgram {
+    /// What no grant covers.
+    fn uncovered(&self) -> Vec<Entry> {
+        let open = self.capabilities.iter().filter(|entry| self.has_grants && entry.covered_by.is_empty());
+        open.cloned().collect()
+    }
+
+    /// The other side of a program that was added or removed: nothing, which no rule denies.
+    fn absent() -> Self {
+        Self { denials: Some(BTreeSet::new()), ..Self::default() }
+    }
 }
 
 /// Sizes of all modules of a program, in bytes.
@@ -53,6 +71,12 @@ pub struct Delta<T> {
     pub added: Vec<T>,
     /// Only in the old one.
     pub removed: Vec<T>,
+}
+
+impl<T> Default for Delta<T> {
+    fn default() -> Self {
+        Self { added: Vec::new(), removed: Vec::new() }
+    }
 }
 
 /// A changed value.
@@ -97,13 +121,24 @@ pub struct Difference {
     /// Why the new one could not be read, so that its capabilities are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
+    /// Why the old one could not be read, so that what was added is not known: `added` is then all that the new one has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_unread: Option<String>,
+    /// Why the gate leaves the object alone, such as an exempt namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_alone: Option<String>,
     /// Capabilities. One that the old program had with wider parameters is not added.
     pub capabilities: Delta<Entry>,
+    /// Whether grants were applied to the new one.
+    #[serde(skip)]
+    pub has_grants: bool,
+    /// What the new one can do and no grant covers, whether or not it was added; of manifests.
+    pub uncovered: Vec<Entry>,
     /// Imports.
     pub imports: Delta<String>,
     /// Interpreters.
     pub interpreters: Delta<String>,
-    /// Denials by the rules, with the loaded grants.
+    /// Denials by the rules, with the loaded grants; empty unless the rules were asked about both sides.
     pub denials: Delta<String>,
     /// Sizes in bytes.
     pub sizes: Changed<Sizes>,
@@ -111,10 +146,17 @@ pub struct Difference {
 
 impl Difference {
     /// Whether the new program can do something that the old one could not, or is denied where the old one was not.
+    /// What a program that could not be read was able to do is not known, so nothing counts as added to it.
     pub fn adds(&self) -> bool {
-        !(self.capabilities.added.is_empty()
-            && self.interpreters.added.is_empty()
-            && self.denials.added.is_empty())
+        self.old_unread.is_none()
+            && !(self.capabilities.added.is_empty()
+                && self.interpreters.added.is_empty()
+                && self.denials.added.is_empty())
+    }
+
+    /// Whether it is not known what was added.
+    pub fn is_open(&self) -> bool {
+        self.unread.is_some() || self.old_unread.is_some()
     }
 
     /// Whether nothing differs.
@@ -124,6 +166,7 @@ impl Difference {
             && self.digest.old == self.digest.new
             && self.capabilities.added.is_empty()
             && self.capabilities.removed.is_empty()
+            && !self.is_open()
             && [&self.imports, &self.interpreters, &self.denials].into_iter().all(none)
             && self.kind.is_none()
             && self.shape.is_none()
@@ -141,7 +184,7 @@ pub fn compare(
     {
         return vec![difference(name, Presence::Kept, before, after)];
     }
-    let none = ComparedProgram::default();
+    let none = ComparedProgram::absent();
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let of = |name: &String| match (old.get(name), new.get(name)) {
         (Some(before), Some(after)) => difference(name, Presence::Kept, before, after),
@@ -152,6 +195,10 @@ pub fn compare(
 }
 
 fn difference(name: &str, presence: Presence, old: &ComparedProgram, new: &ComparedProgram) -> Difference {
+    let denials = match (&old.denials, &new.denials) {
+        (Some(old), Some(new)) => delta(old, new),
+        _ => Delta::default(),
+    };
     Difference {
         name: name.to_string(),
         presence,
@@ -160,10 +207,14 @@ fn difference(name: &str, presence: Presence, old: &ComparedProgram, new: &Compa
         kind: changed(old.kind, new.kind),
         shape: changed(old.shape, new.shape),
         unread: new.unread.clone(),
+        old_unread: old.unread.clone(),
+        left_alone: new.left_alone.clone().or_else(|| old.left_alone.clone()),
         capabilities: capabilities(&old.capabilities, &new.capabilities),
+        has_grants: new.has_grants,
+        uncovered: new.uncovered(),
         imports: delta(&old.imports, &new.imports),
         interpreters: delta(&old.interpreters, &new.interpreters),
-        denials: delta(&old.denials, &new.denials),
+        denials,
         sizes: Changed { old: old.sizes, new: new.sizes },
     }
 }
@@ -276,13 +327,37 @@ mod tests {
     #[test]
     fn a_new_denial_or_interpreter_counts_as_added_and_a_new_import_alone_does_not() {
         let of = |change: fn(&mut ComparedProgram)| {
-            let mut new = ComparedProgram::default();
+            let mut new = ComparedProgram::absent();
             change(&mut new);
-            compare(&side(&[("a", ComparedProgram::default())]), &side(&[("a", new)])).remove(0)
+            compare(&side(&[("a", ComparedProgram::absent())]), &side(&[("a", new)])).remove(0)
         };
-        assert!(of(|p| p.denials = ["needs-grant (fs)".to_string()].into()).adds());
+        assert!(of(|p| p.denials = Some(["needs-grant (fs)".to_string()].into())).adds());
         assert!(of(|p| p.interpreters = ["CPython".to_string()].into()).adds());
         let import = of(|p| p.imports = ["wasi:cli/exit exit".to_string()].into());
         assert!(!import.adds() && !import.is_empty());
+    }
+
+    #[test]
+    fn denials_are_compared_only_where_the_rules_were_asked_about_both() {
+        let denied = |denials: Option<&str>| ComparedProgram {
+            denials: denials.map(|one| [one.to_string()].into()),
+            ..ComparedProgram::default()
+        };
+        let of = |old, new| compare(&side(&[("a", old)]), &side(&[("a", new)])).remove(0);
+        for (old, new) in [(None, Some("needs-grant (fs)")), (Some("needs-grant (fs)"), None)] {
+            let difference = of(denied(old), denied(new));
+            assert_eq!(difference.denials, Delta::default());
+            assert!(!difference.adds());
+        }
+    }
+
+    #[test]
+    fn nothing_is_known_to_be_added_to_what_could_not_be_read() {
+        let unread = ComparedProgram { unread: Some("no answer".into()), ..ComparedProgram::default() };
+        let clock = able(vec![entry(Capability::Clock)]);
+        let difference = compare(&side(&[("a", unread)]), &side(&[("a", clock)])).remove(0);
+        assert!(!difference.adds() && difference.is_open() && !difference.is_empty(), "{difference:?}");
+        assert_eq!(difference.old_unread.as_deref(), Some("no answer"));
+        assert_eq!(difference.capabilities.added.len(), 1, "it is shown");
     }
 }

@@ -1,34 +1,96 @@
-//! Renders differences for a terminal and for the description of a pull request.
+//! Renders differences for a terminal; and the words that Markdown shares with it.
 
 use std::fmt::Write as _;
+
+use anstyle::Style;
 
 use super::compare::{Changed, Delta, Difference, Presence, Sizes};
 use crate::capability::Entry;
 use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, title};
 use crate::text;
 
-/// A line about an added or removed item.
-struct Line {
-    added: bool,
-    what: &'static str,
-    text: String,
+/// A line about an item that one side has.
+pub(super) struct Line {
+    pub side: Side,
+    pub what: &'static str,
+    pub text: String,
+    /// The grants that cover a capability of the new side, if grants were applied to it: none is empty.
+    pub grants: Option<Vec<String>>,
 }
 
-fn lines(difference: &Difference) -> Vec<Line> {
-    let mut lines = Vec::new();
-    lines.extend(of("capability", &difference.capabilities, capability_text));
+/// Which side has an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Both, and it needs a grant that is not there.
+    Kept,
+    /// The new one alone.
+    Added,
+    /// The old one alone.
+    Removed,
+    /// The new one; whether the old one had it is not known.
+    Open,
+}
+
+impl Side {
+    /// The sign and its colour, for a terminal.
+    const fn sign(self) -> (char, Style) {
+        match self {
+            Self::Added => ('+', RED),
+            Self::Removed => ('-', GREEN),
+            Self::Open => ('?', YELLOW),
+            Self::Kept => ('!', YELLOW),
+        }
+    }
+
+    /// The word in a table.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Added => "**added**",
+            Self::Removed => "removed",
+            Self::Open => "not known",
+            Self::Kept => "kept",
+        }
+    }
+}
+
+/// What the two sides can do, and which rules deny it.
+pub(super) fn lines(difference: &Difference) -> Vec<Line> {
+    let mut lines = of("capability", &difference.capabilities, capability_text);
+    let judged = difference.has_grants;
+    for (line, entry) in lines.iter_mut().zip(&difference.capabilities.added) {
+        line.grants = judged.then(|| entry.covered_by.clone());
+    }
+    let kept = difference.uncovered.iter().filter(|entry| !difference.capabilities.added.contains(entry));
+    lines.extend(kept.map(|entry| Line {
+        side: Side::Kept,
+        what: "capability",
+        text: text::visible(&capability_text(entry)).into_owned(),
+        grants: Some(Vec::new()),
+    }));
     lines.extend(of("interpreter", &difference.interpreters, Clone::clone));
     lines.extend(of("denied by", &difference.denials, Clone::clone));
-    lines.extend(of("import", &difference.imports, Clone::clone));
+    opened(difference, lines)
+}
+
+/// The imports of the two sides.
+pub(super) fn imports(difference: &Difference) -> Vec<Line> {
+    opened(difference, of("import", &difference.imports, Clone::clone))
+}
+
+/// The same, where it is not known what the old side had.
+fn opened(difference: &Difference, mut lines: Vec<Line>) -> Vec<Line> {
+    if difference.old_unread.is_some() {
+        lines.iter_mut().filter(|line| line.side == Side::Added).for_each(|line| line.side = Side::Open);
+    }
     lines
 }
 
 fn of<T>(what: &'static str, delta: &Delta<T>, text: impl Fn(&T) -> String) -> Vec<Line> {
-    let added = delta.added.iter().map(|item| (true, item));
-    let removed = delta.removed.iter().map(|item| (false, item));
+    let added = delta.added.iter().map(|item| (Side::Added, item));
+    let removed = delta.removed.iter().map(|item| (Side::Removed, item));
     added
         .chain(removed)
-        .map(|(added, item)| Line { added, what, text: text::visible(&text(item)).into_owned() })
+        .map(|(side, item)| Line { side, what, text: text::visible(&text(item)).into_owned(), grants: None })
         .collect()
 }
 
@@ -39,7 +101,7 @@ fn capability_text(entry: &Entry) -> String {
 }
 
 /// Changed facts, as `name old -> new`.
-fn changes(difference: &Difference) -> Vec<String> {
+pub(super) fn changes(difference: &Difference) -> Vec<String> {
     let mut changes = Vec::new();
     let word = |value: Option<&str>| value.unwrap_or("none").to_string();
     if difference.digest.old != difference.digest.new {
@@ -81,8 +143,22 @@ fn percent(old: u64, new: u64) -> String {
     format!("{growth:+} %")
 }
 
+/// What is not known of a program, or not judged.
+pub(super) fn notes(difference: &Difference) -> Vec<(&'static str, &str)> {
+    let notes = [
+        ("not known what it can do", &difference.unread),
+        ("not known what the old one was able to do", &difference.old_unread),
+        ("not judged", &difference.left_alone),
+    ];
+    notes.into_iter().filter_map(|(what, why)| Some((what, why.as_deref()?))).collect()
+}
+
 /// The images of both sides, or which side has the program.
-fn heading(difference: &Difference) -> String {
+pub(super) fn heading(difference: &Difference) -> String {
+    // An object that is not judged as a whole has none.
+    if difference.image.old.is_empty() && difference.image.new.is_empty() {
+        return text::visible(&difference.name).into_owned();
+    }
     let images = match difference.presence {
         Presence::Added => format!("new: {}", difference.image.new),
         Presence::Removed => format!("gone: {}", difference.image.old),
@@ -98,16 +174,14 @@ pub fn text(differences: &[Difference]) -> String {
     for difference in differences {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", title(&heading(difference)));
-        if let Some(why) = &difference.unread {
-            let _ = writeln!(
-                out,
-                "  {}",
-                paint(YELLOW, &text::line(&format!("not known what it can do: {why}")))
-            );
+        for (what, why) in notes(difference) {
+            let _ = writeln!(out, "  {}", paint(YELLOW, &text::line(&format!("{what}: {why}"))));
         }
-        for line in lines(difference) {
-            let (sign, style) = if line.added { ('+', RED) } else { ('-', GREEN) };
-            let _ = writeln!(out, "  {}", paint(style, &format!("{sign} {} {}", line.what, line.text)));
+        for Line { side, what, text, grants } in lines(difference).into_iter().chain(imports(difference)) {
+            let (sign, style) = side.sign();
+            let open =
+                if grants.is_some_and(|grants| grants.is_empty()) { ": no grant covers it" } else { "" };
+            let _ = writeln!(out, "  {}", paint(style, &format!("{sign} {what} {text}{open}")));
         }
         for change in changes(difference) {
             let _ = writeln!(out, "    {}", text::line(&change));
@@ -121,7 +195,7 @@ pub fn text(differences: &[Difference]) -> String {
 }
 
 fn conclusion(differences: &[Difference]) -> String {
-    let sum = |of: fn(&Difference) -> usize| differences.iter().map(of).sum::<usize>();
+    let sum = |of| added(differences, of);
     let counts = [
         (sum(|d| d.capabilities.added.len()), "capability", "capabilities"),
         (sum(|d| d.interpreters.added.len()), "interpreter", "interpreters"),
@@ -131,69 +205,21 @@ fn conclusion(differences: &[Difference]) -> String {
     let said: Vec<_> = counted
         .map(|(count, one, several)| format!("{count} {}", if *count == 1 { one } else { several }))
         .collect();
-    if said.is_empty() { "nothing was added".to_string() } else { format!("added: {}", said.join(", ")) }
-}
-
-/// The heading of the table: the capabilities that were added, and what else was.
-fn counted(differences: &[Difference]) -> String {
-    let sum = |of: fn(&Difference) -> usize| differences.iter().map(of).sum::<usize>();
-    let noun =
-        |count: usize, word: &str| format!("{count} {word}{} added", if count == 1 { "" } else { "s" });
-    let (interpreters, denials) = (sum(|d| d.interpreters.added.len()), sum(|d| d.denials.added.len()));
-    let mut said = vec![format!("{} added", sum(|d| d.capabilities.added.len()))];
-    said.extend((interpreters > 0).then(|| noun(interpreters, "interpreter")));
-    said.extend((denials > 0).then(|| noun(denials, "denial")));
-    said.join(", ")
-}
-
-/// Markdown for a pull request: a table per program. Foreign text is in code spans, so that Markdown in it has no effect.
-pub fn markdown(differences: &[Difference]) -> String {
-    let mut out = format!("### Wasm capabilities: {}\n", counted(differences));
-    for difference in differences {
-        let _ = write!(out, "\n{}\n\n", code(&heading(difference)));
-        if let Some(why) = &difference.unread {
-            let _ = writeln!(out, "Not known what it can do: {}\n", code(why));
-        }
-        let rows = lines(difference);
-        if !rows.is_empty() {
-            out.push_str("| | what | |\n|---|---|---|\n");
-        }
-        for line in rows {
-            let sign = if line.added { "**added**" } else { "removed" };
-            let _ = writeln!(out, "| {sign} | {} | {} |", line.what, code(&line.text));
-        }
-        let changes: Vec<String> =
-            changes(difference).iter().map(|change| format!("- {}", code(change))).collect();
-        if !changes.is_empty() {
-            let _ = write!(out, "\n{}\n", changes.join("\n"));
-        }
-        if difference.is_empty() {
-            out.push_str("No difference.\n");
-        }
+    match (said.is_empty(), differences.iter().any(Difference::is_open)) {
+        (false, _) => format!("added: {}", said.join(", ")),
+        (true, true) => "nothing is known to be added, but not everything could be compared".to_string(),
+        (true, false) => "nothing was added".to_string(),
     }
-    out
 }
 
-/// A code span for a table cell: its fence is longer than any run of backticks in the text, and bars are escaped.
-fn code(text: &str) -> String {
-    let text = text::visible(text).replace('|', "\\|");
-    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
-    let fence = "`".repeat(longest + 1);
-    let blank = if longest > 0 { " " } else { "" };
-    format!("{fence}{blank}{text}{blank}{fence}")
+/// How much was added to the programs whose old side is known.
+pub(super) fn added(differences: &[Difference], of: fn(&Difference) -> usize) -> usize {
+    differences.iter().filter(|difference| difference.old_unread.is_none()).map(of).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn foreign_text_stays_in_its_code_span() {
-        assert_eq!(code("plain"), "`plain`");
-        assert_eq!(code("a|b"), "`a\\|b`");
-        assert_eq!(code("`x` and ``y"), "``` `x` and ``y ```");
-        assert!(!code("a\nb").contains('\n'));
-    }
 
     #[test]
     fn growth_is_told_with_its_sign() {

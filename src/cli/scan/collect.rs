@@ -15,9 +15,11 @@ use super::model::{
 };
 use super::owner::{Chains, Controller, Reference, controller, reference};
 use super::progress::Progress;
+use crate::admission::Skip;
+use crate::cli::manifest;
 use crate::grant::WasiGrant;
 use crate::review::GroupVersionKind;
-use crate::workload::{Kind, further_templates};
+use crate::workload::{Kind, further_templates, is_completed_by_others};
 
 /// Objects that are judged at the same time. Most of their time is spent on waiting for registries.
 const AT_ONCE: usize = 16;
@@ -196,15 +198,13 @@ impl Collector {
         kind.is_some_and(|kind| kind.is_template() && !matches!(kind, Kind::SpinApp | Kind::Described(_)))
     }
 
-    /// An object of a kind that the gate does not know: harmless, unless it has containers.
+    /// An object of a kind that the gate does not know: harmless, unless it has containers, or its pods are made of it and of others.
     fn unknown(&mut self, found: FoundObject, namespace: &str) {
-        let Some(at) = containers_in(&found.object) else {
+        let by_others =
+            || is_completed_by_others(&found.kind).then(|| Skip::CompletedByOthers.note().to_owned());
+        let Some(reason) = manifest::unknown_kind(&found.object).or_else(by_others) else {
             return self.count_other(&found.kind.kind);
         };
-        let reason = format!(
-            "the gate does not know this kind, and there are containers at `{at}`; describe the kind under `workloads` in the \
-             configuration"
-        );
         self.note(title(&reference(&found.object, &found.kind, namespace)), reason, found.place);
     }
 
@@ -299,39 +299,4 @@ impl Collector {
 fn title(reference: &Reference) -> String {
     let Reference { namespace, kind, name, .. } = reference;
     format!("{kind} {namespace}/{name}")
-}
-
-/// Field path of the first list of containers with images, at any depth. JSON from a parser has a bounded depth.
-fn containers_in(value: &Value) -> Option<String> {
-    let has_image = |item: &Value| item.get("image").is_some_and(Value::is_string);
-    let step = |name: &str, below: String| {
-        if below.is_empty() { name.to_owned() } else { format!("{name}.{below}") }
-    };
-    match value {
-        Value::Object(fields) => fields.iter().find_map(|(name, value)| match value {
-            Value::Array(items) if name == "containers" && items.iter().any(has_image) => Some(name.clone()),
-            value => containers_in(value).map(|below| step(name, below)),
-        }),
-        Value::Array(items) => items.iter().find_map(containers_in),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn containers_are_found_in_any_object_that_has_some_and_not_in_schemas_or_text() {
-        let found = |value: &Value| containers_in(value);
-        let fleet = json!({"spec": {"pools": [{"pod": {"containers": [{"image": "a"}]}}]}});
-        assert_eq!(found(&fleet).as_deref(), Some("spec.pools.pod.containers"));
-        let schema =
-            json!({"spec": {"properties": {"containers": {"type": "array", "items": {"image": "x"}}}}});
-        assert_eq!(found(&schema), None);
-        assert_eq!(found(&json!({"data": {"pod": "containers: [{image: a}]"}})), None);
-        assert_eq!(found(&json!({"containers": ["a"]})), None);
-    }
 }

@@ -47,9 +47,10 @@ fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<FoundObj
         match document {
             Ok(manifests) => {
                 let name = nowhere(file).file;
+                let template = place::template(&lines, begin, Path::new("."));
                 found.extend(manifests.into_iter().map(|manifest| {
                     let place = place::of(name.as_deref(), &lines, begin, end, &manifest.object);
-                    object(manifest, place)
+                    object(manifest, ManifestPlace { template: template.clone(), ..place })
                 }));
             }
             Err(Error::NoKind { .. }) => collector.count_other(NO_OBJECT),

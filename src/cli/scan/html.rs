@@ -71,7 +71,8 @@ fn form(workloads: &[&Workload]) -> String {
     format!(
         "<form hidden=\"hidden\" role=\"search\"><label>Filter <input id=\"filter\" type=\"search\" autocomplete=\"off\" \
          placeholder=\"name, image, capability, rule (press /)\"/></label>\n<label>Outcome <select id=\"outcome\"><option \
-         value=\"\">all</option>{options}</select></label>\n<output id=\"shown\"></output></form>\n"
+         value=\"\">all</option>{options}</select></label>\n<output id=\"shown\"></output>\n<button id=\"more\" \
+         type=\"button\" hidden=\"hidden\">Show all</button></form>\n"
     )
 }
 
@@ -151,7 +152,10 @@ fn row(
             Some(cover) => {
                 let (class, sign, words) = cover.shown();
                 let title = format!("{}: {words}", capability.as_str());
-                let _ = write!(out, "<td class=\"can {class}\"><abbr title=\"{title}\">{sign}</abbr></td>");
+                let _ = write!(
+                    out,
+                    "<td class=\"can {class}\"><span role=\"img\" aria-label=\"{title}\" title=\"{title}\">{sign}</span></td>"
+                );
             }
             None => out.push_str("<td class=\"can\"></td>"),
         }

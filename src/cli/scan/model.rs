@@ -1,6 +1,6 @@
 //! What a scan found, for every form of its output. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -106,6 +106,9 @@ pub struct ManifestPlace {
     pub file: Option<String>,
     /// The line on which it begins, from 1; 0 when it is not known.
     pub line: usize,
+    /// The template of a Helm chart that it was rendered from, as a path to a file that exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Image → the line that names it.
     #[serde(skip)]
     pub images: BTreeMap<String, usize>,
@@ -114,6 +117,12 @@ pub struct ManifestPlace {
 impl ManifestPlace {
     fn is_nowhere(&self) -> bool {
         self.line == 0
+    }
+
+    /// The file that people edit, and the line: of a chart its template, whose lines are not those of what was rendered.
+    pub fn edited(&self) -> Option<(&str, usize)> {
+        let template = self.template.as_deref().map(|template| (template, 1));
+        template.or_else(|| Some((self.file.as_deref()?, self.line.max(1))))
     }
 }
 
@@ -225,6 +234,15 @@ impl Workload {
         self.judged.iter().map(|judged| &judged.place).find(|place| place.line > 0)
     }
 
+    /// The images that it names, as written and as judged.
+    pub fn images(&self) -> BTreeSet<&str> {
+        let programs = self.judged.iter().flat_map(|judged| &judged.spec.containers);
+        programs
+            .flat_map(|program| [program.image.as_str(), program.written()])
+            .filter(|image| !image.is_empty())
+            .collect()
+    }
+
     /// Every violation once, denials first, with where it applies.
     pub fn findings(&self) -> Vec<FoundViolation<'_>> {
         let mut found: BTreeMap<_, FoundViolation<'_>> = BTreeMap::new();
@@ -265,17 +283,17 @@ impl Workload {
 impl Judged {
     fn place_of(&self, container: Option<&str>) -> ManifestPlace {
         let image = container.and_then(|name| self.spec.containers.iter().find(|c| c.name == name));
-        let line = image.and_then(|program| self.place.images.get(&program.written()).copied());
+        let line = image.and_then(|program| self.place.images.get(program.written()).copied());
         ManifestPlace { line: line.unwrap_or(self.place.line), ..self.place.clone() }
     }
 }
 
 impl ScannedProgram {
     /// The image as the manifest has it: a template is judged with the digest that its pods will get.
-    fn written(&self) -> String {
-        let pinned = self.digest.as_ref().map(|digest| format!("@{digest}"));
-        let bare = pinned.and_then(|pinned| self.image.strip_suffix(&pinned).map(str::to_owned));
-        bare.unwrap_or_else(|| self.image.clone())
+    fn written(&self) -> &str {
+        let bare =
+            self.digest.as_deref().and_then(|digest| self.image.strip_suffix(digest)?.strip_suffix('@'));
+        bare.unwrap_or(&self.image)
     }
 }
 

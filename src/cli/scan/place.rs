@@ -1,6 +1,7 @@
-//! Where in a file an object and its images are written. Pure.
+//! Where in a file an object and its images are written.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
 use serde_json::Value;
 
@@ -22,7 +23,23 @@ pub fn of(file: Option<&str>, lines: &[&str], begin: usize, end: usize, object: 
             }
         }
     }
-    ManifestPlace { file: file.map(str::to_owned), line: begin, images }
+    ManifestPlace { file: file.map(str::to_owned), line: begin, images, template: None }
+}
+
+/// The template of a chart that the document which begins on this line was rendered from, by the comment that `helm template` writes
+/// above it (`helm/helm:pkg/action/action.go`, `# Source: %s`): the name of the chart, and the path in its folder. The text may come
+/// from elsewhere, so only a path below `folder` counts, and only one of a file.
+pub fn template(lines: &[&str], begin: usize, folder: &Path) -> Option<String> {
+    let above = lines.get(..begin.saturating_sub(1))?.iter().rev();
+    let mut comments = above.take_while(|line| line.starts_with('#') || line.trim().is_empty());
+    let source = comments.find_map(|line| line.strip_prefix("# Source: "))?.trim();
+    let (_chart, rest) = source.split_once('/')?;
+    // The folder of a chart has its name by convention; `helm template .` stands in it.
+    let places = [source.to_owned(), rest.to_owned(), format!("charts/{source}"), format!("chart/{rest}")];
+    places.into_iter().find(|place| {
+        let below = Path::new(place).components().all(|part| matches!(part, Component::Normal(_)));
+        below && folder.join(place).is_file()
+    })
 }
 
 /// The images that an object names, in its order, at any depth.
@@ -70,6 +87,34 @@ mod tests {
         assert_eq!(place.line, 4);
         let expected = [("a:1".to_owned(), 7), ("a:12".to_owned(), 6)];
         assert_eq!(place.images, expected.into());
+    }
+
+    #[test]
+    fn the_template_of_a_chart_is_a_file_that_exists_below_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        for path in [
+            "shop/here/templates/a.yaml",
+            "shop/templates/b.yaml",
+            "shop/charts/here/templates/c.yaml",
+            "d.yaml",
+        ] {
+            write(path);
+        }
+        let shop = folder.path().join("shop");
+        let of = |text: &str| template(&text.lines().collect::<Vec<_>>(), text.lines().count(), &shop);
+        let source = |path: &str| of(&format!("---\n# Source: {path}\n# of the template\n\nkind: Pod\n"));
+        assert_eq!(source("here/templates/a.yaml").as_deref(), Some("here/templates/a.yaml"));
+        assert_eq!(source("here/templates/b.yaml").as_deref(), Some("templates/b.yaml"));
+        assert_eq!(source("here/templates/c.yaml").as_deref(), Some("charts/here/templates/c.yaml"));
+        for other in ["here/templates/none.yaml", "../d.yaml", "a/../../d.yaml", "/etc/hostname", "shop"] {
+            assert_eq!(source(other), None, "{other}");
+        }
+        assert_eq!(of("# Source: here/templates/a.yaml\n---\nkind: Pod\n"), None, "of the document before");
     }
 
     #[test]

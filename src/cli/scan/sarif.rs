@@ -1,7 +1,7 @@
 //! SARIF 2.1.0, for code scanning. Pure. Source: the OASIS standard "Static Analysis Results Interchange Format (SARIF)
 //! Version 2.1.0"; sections are named where a field follows from one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -14,6 +14,9 @@ use crate::text;
 
 /// The rule of what could not be judged.
 const NOT_JUDGED: &str = "not-judged";
+
+/// The name of the fingerprint, with its version (section 3.27.17). Version 1 held the message, with digests.
+const FINGERPRINT: &str = "wasmgate/v2";
 
 /// Where the rules are described.
 const RULES: &str = "https://github.com/wasmgate/wasmgate/blob/main/docs/rules.md";
@@ -28,6 +31,7 @@ pub fn log(scan: &Scan) -> Value {
         results.extend(unknown.map(|reason| of_unknown(&workload.full_name(), &reason, &place)));
     }
     results.extend(scan.not_judged.iter().map(|one| of_unknown(&one.what, &one.reason, &one.place)));
+    number(&mut results);
     let findings = scan.workloads.iter().flat_map(Workload::findings);
     let annotated = findings.filter_map(|finding| {
         let violation = &finding.judged.violation;
@@ -94,15 +98,11 @@ fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
         EnforcementAction::Audit => "note",
     };
     let mut result = result(&violation.rule, level, &violation.said(), &workload.full_name(), &finding.place);
-    let identity = [
-        Some(violation.rule.as_str()),
-        violation.container.as_deref(),
-        violation.capability.as_deref(),
-        Some(violation.message.as_str()),
-    ];
-    let name = workload.full_name();
-    let parts = identity.iter().map(|part| part.unwrap_or_default()).chain([name.as_str()]);
-    result.insert("partialFingerprints".into(), json!({"wasmgate/v1": fingerprint(parts)}));
+    let (name, message) = (workload.full_name(), lasting(&violation.message, &workload.images()));
+    let container = violation.container.as_deref().unwrap_or_default();
+    let capability = violation.capability.as_deref().unwrap_or_default();
+    let parts = [violation.rule.as_str(), container, capability, &message, &name];
+    result.insert("partialFingerprints".into(), json!({FINGERPRINT: fingerprint(parts.into_iter())}));
     result.insert(
         "properties".into(),
         json!({"container": violation.container, "capability": violation.capability, "pods": finding.pods,
@@ -119,20 +119,50 @@ fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
 
 fn of_unknown(what: &str, reason: &str, place: &ManifestPlace) -> Value {
     let mut result = result(NOT_JUDGED, "warning", reason, what, place);
-    result.insert(
-        "partialFingerprints".into(),
-        json!({"wasmgate/v1": fingerprint([NOT_JUDGED, what].into_iter())}),
-    );
+    let identity = fingerprint([NOT_JUDGED, what].into_iter());
+    result.insert("partialFingerprints".into(), json!({FINGERPRINT: identity}));
     Value::Object(result)
+}
+
+/// A message without what differs in every build of an image: its names, and every digest. What is left tells two findings of a rule
+/// apart, such as those about two paths, so that one that was dismissed does not hide another.
+fn lasting(message: &str, images: &BTreeSet<&str>) -> String {
+    // Longest first: a name with its digest, or with a tag that goes on, holds the others.
+    let mut images: Vec<&str> = images.iter().copied().collect();
+    images.sort_by_key(|image| std::cmp::Reverse(image.len()));
+    let message = images.into_iter().fold(message.to_owned(), |text, image| text.replace(image, "image"));
+    let mut parts = message.split("sha256:");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str("sha256:");
+        text.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    }
+    text
+}
+
+/// Numbers the results that have one identity, in their order.
+fn number(results: &mut [Value]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for result in results {
+        let Some(Value::String(identity)) =
+            result.pointer_mut(&format!("/partialFingerprints/{}", FINGERPRINT.replace('/', "~1")))
+        else {
+            continue;
+        };
+        let earlier = seen.entry(identity.clone()).or_default();
+        if *earlier > 0 {
+            *identity = fingerprint([identity.as_str(), &earlier.to_string()].into_iter());
+        }
+        *earlier += 1;
+    }
 }
 
 fn result(rule: &str, level: &str, message: &str, name: &str, place: &ManifestPlace) -> Map<String, Value> {
     let name = text::visible(name);
     // Section 3.28: an object of a cluster has no file, but a name.
     let mut location = json!({"logicalLocations": [{"fullyQualifiedName": name, "kind": "resource"}]});
-    if let (Some(file), Some(fields)) = (&place.file, location.as_object_mut()) {
-        let physical =
-            json!({"artifactLocation": {"uri": encoded(file)}, "region": {"startLine": place.line.max(1)}});
+    if let (Some((file, line)), Some(fields)) = (place.edited(), location.as_object_mut()) {
+        let physical = json!({"artifactLocation": {"uri": encoded(file)}, "region": {"startLine": line}});
         fields.insert("physicalLocation".into(), physical);
     }
     let text = format!("{name}: {}", text::lines(message));
@@ -143,7 +173,7 @@ fn result(rule: &str, level: &str, message: &str, name: &str, place: &ManifestPl
     }
 }
 
-/// A stable identity, so that a finding is the same one in the next scan (section 3.27.17).
+/// An identity that lasts, so that a finding is the same one in the next scan and of the next build (section 3.27.17).
 fn fingerprint<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut digest = Sha256::new();
     for part in parts {
@@ -176,6 +206,30 @@ mod tests {
     fn a_path_becomes_a_uri() {
         assert_eq!(encoded("./a b/ü:1.yaml"), "a%20b/%C3%BC%3A1.yaml");
         assert_eq!(encoded("/a#b"), "file:///a%23b");
+    }
+
+    #[test]
+    fn a_lasting_message_names_no_build_and_keeps_what_tells_findings_apart() {
+        let images = ["r/a:1", "r/a:1@sha256:0a1b", "r/ab:1"].into();
+        let lasting = |message: &str| lasting(message, &images);
+        assert_eq!(lasting("`r/a:1` and `r/a:1@sha256:0a1b` read /x"), "`image` and `image` read /x");
+        assert_eq!(
+            lasting("import a in layer sha256:0123456789ab of r/ab:1"),
+            "import a in layer sha256: of image"
+        );
+        assert_eq!(lasting("layer sha256:ff"), lasting("layer sha256:0e"));
+        assert_ne!(lasting("path /a"), lasting("path /b"));
+    }
+
+    #[test]
+    fn results_of_one_identity_are_numbered() {
+        let result = |identity: &str| json!({"partialFingerprints": {FINGERPRINT: identity}});
+        let of = |result: &Value| result["partialFingerprints"][FINGERPRINT].as_str().unwrap().to_owned();
+        let mut results = vec![result("a"), result("b"), result("a"), result("a"), json!({})];
+        number(&mut results);
+        let found: Vec<_> = results[..4].iter().map(of).collect();
+        assert_eq!((found[0].as_str(), found[1].as_str()), ("a", "b"));
+        assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 4, "{found:?}");
     }
 
     #[test]

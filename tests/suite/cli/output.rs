@@ -208,8 +208,15 @@ fn the_fields_of_diff_are_those_of_the_page() {
     };
     let (hello, gone) =
         (manifest("old.yaml", "samples.example/hello"), manifest("new.yaml", "samples.example/none"));
-    let reports =
-        [differences("samples.example/hello:1", "samples.example/orders:1"), differences(&hello, &gone)];
+    let exempt = folder.path().join("exempt.yaml");
+    std::fs::write(&exempt, pod("kube-system", "a", "samples.example/hello")).unwrap();
+    let exempt = exempt.to_str().unwrap();
+    let reports = [
+        differences("samples.example/hello:1", "samples.example/orders:1"),
+        differences(&hello, &gone),
+        differences(&gone, &hello),
+        differences(exempt, exempt),
+    ];
     let page: Rows =
         rows("diff", "Field").into_iter().map(|(k, v)| (k.replace("programs[].", ""), v)).collect();
     let programs = all(&reports, "programs");
@@ -310,6 +317,8 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         .map(|target| run(&["inspect", "--image-layouts", &images, target]));
     let replay = replay::runs_for_every_exit_code();
     let completion = [run(&["completion", "bash"]), run(&["completion"])];
+    let pages = folder.path().join("pages");
+    let man = [run(&["man", pages.to_str().unwrap()]), run(&["man", "/no/such/folder/pages"])];
     let tried = [
         ("explain", &explain[..]),
         ("suggest", &suggest),
@@ -318,6 +327,7 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         ("diff", &diff),
         ("inspect", &inspect),
         ("completion", &completion),
+        ("man", &man),
         ("replay", &replay),
     ];
     let of_policy = policy::runs_for_every_exit_code();

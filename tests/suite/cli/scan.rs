@@ -142,6 +142,16 @@ fn what_cannot_be_judged_is_listed_and_what_starts_nothing_is_counted() {
     assert!(deployment["judged"][0]["reason"].as_str().unwrap().contains("spec.template.spec.containers"));
 }
 
+/// Its pods are judged when they are created, and a manifest does not have them.
+#[test]
+fn a_kind_whose_pods_are_made_of_several_objects_is_listed_as_not_judged() {
+    let model = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "iris"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}});
+    let said = scan_text(&documents(&[model]), &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has(&["not judged: InferenceService default/iris: kind whose pods take parts from other objects"]);
+}
+
 #[test]
 fn filters_leave_what_was_asked_for_and_what_is_not_known() {
     let names = |said: &Said| {

@@ -6,10 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Said, layouts, run, samples};
+use super::{Said, layouts, run, samples, wasmgate};
+use crate::support::oci::ImageBuilder;
 
 fn scan(form: &str) -> Said {
     let (files, grants) = (samples("workloads"), samples("grants"));
@@ -88,7 +89,7 @@ fn the_sarif_log_has_what_the_standard_requires() {
         assert!(uri.starts_with("file:///") && uri.contains("/workloads/"), "section 3.4.3: {uri}");
         assert!(location["region"]["startLine"].as_u64().unwrap() > 0, "section 3.30.5");
         assert!(
-            fingerprints.insert(result["partialFingerprints"]["wasmgate/v1"].clone().to_string()),
+            fingerprints.insert(result["partialFingerprints"]["wasmgate/v2"].clone().to_string()),
             "{result}"
         );
     }
@@ -105,6 +106,110 @@ fn the_sarif_log_has_what_the_standard_requires() {
     let line = u64::try_from(line_of("files", "image: samples.example/files:1")).unwrap();
     assert_eq!(found("needs-grant", "/files.yaml"), [line, line]);
     assert_eq!(scan("sarif").json(), log, "the same scan again gives the same log");
+}
+
+/// A build changes digests, tags and what the evidence quotes of them, and no finding becomes another one by that.
+#[test]
+fn a_finding_is_the_same_one_in_the_next_build_of_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let build = |tag: &str, padding: &str| {
+        let text = format!(
+            r#"(module (import "wasi_snapshot_preview1" "path_open" (func)) (import "wasi_snapshot_preview1" "sock_accept" (func))
+                (memory (export "memory") 1) (data (i32.const 0) "{padding}") (func (export "_start")))"#
+        );
+        let image = ImageBuilder::runwasi(&wat::parse_str(text).unwrap(), "/app.wasm").build();
+        image.write_layout(&folder.path().join("images/app"), tag).unwrap();
+    };
+    let manifest = folder.path().join("pod.yaml");
+    let scan = |tag: &str, padding: &str| {
+        build(tag, padding);
+        let image = format!("builds.example/app:{tag}");
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "namespace": "shop"},
+            "spec": {"containers": [{"name": "main", "image": image}, {"name": "other", "image": "builds.example/none:1"}]}});
+        std::fs::write(&manifest, pod.to_string()).unwrap();
+        let layouts = format!("builds.example={}", folder.path().join("images").display());
+        let said =
+            run(&["scan", "-f", manifest.to_str().unwrap(), "--image-layouts", &layouts, "-o", "sarif"]);
+        let results = said.json()["runs"][0]["results"].as_array().unwrap().clone();
+        let identity =
+            |result: &Value| result["partialFingerprints"]["wasmgate/v2"].as_str().unwrap().to_owned();
+        let message = |result: &Value| result["message"]["text"].as_str().unwrap().to_owned();
+        let identities: BTreeSet<String> = results.iter().map(identity).collect();
+        assert_eq!(identities.len(), results.len(), "each has its own: {results:?}");
+        (identities, results.iter().map(message).collect::<BTreeSet<_>>())
+    };
+    let (first, second) = (scan("1", "one"), scan("2", "two"));
+    assert_ne!(first.1, second.1, "the messages name the build");
+    assert!(first.1.iter().any(|message| message.contains("in layer sha256:")), "{first:?}");
+    assert_eq!(first.0, second.0, "{first:?}\n{second:?}");
+}
+
+/// GitHub shows ten of each level.
+#[test]
+fn of_many_findings_the_worst_are_annotated_first_and_the_rest_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = |name: String, image: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"automountServiceAccountToken": false, "containers": [{"name": "main", "image": image}]}})
+        .to_string()
+    };
+    let mut objects: Vec<String> = (0..12).map(|n| pod(format!("a-{n}"), "samples.example/none:1")).collect();
+    objects.extend((0..12).map(|n| pod(format!("z-{n}"), "samples.example/files:1")));
+    let manifest = folder.path().join("pods.yaml");
+    std::fs::write(&manifest, objects.join("\n---\n")).unwrap();
+    let said =
+        run(&["scan", "-f", manifest.to_str().unwrap(), "--image-layouts", &layouts(), "-o", "github"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let levels: Vec<&str> =
+        said.out.lines().filter_map(|line| line.strip_prefix("::")?.split(' ').next()).collect();
+    let errors = levels.iter().filter(|level| **level == "error").count();
+    assert!(errors > 10 && levels[..errors].iter().all(|level| *level == "error"), "{levels:?}");
+    let notes = [
+        format!("GitHub shows 10 of the {errors} annotations `error`; this log has all"),
+        format!("GitHub shows 10 of the {} annotations `warning`; this log has all", levels.len() - errors),
+    ];
+    for note in notes {
+        assert!(said.out.lines().any(|line| line == note), "no `{note}` in {}", said.out);
+    }
+}
+
+/// What `helm template` printed is annotated in the templates of the chart.
+#[test]
+fn a_finding_in_a_rendered_chart_is_shown_in_its_template() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("charts/shop/templates")).unwrap();
+    std::fs::write(folder.path().join("charts/shop/templates/pod.yaml"), "{{ .Values }}").unwrap();
+    let document = |source: &str, name: &str| {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"automountServiceAccountToken": false, "containers": [{"name": "main", "image": "samples.example/files:1"}]}});
+        format!("---\n# Source: {source}\n{pod}\n")
+    };
+    let rendered = document("shop/templates/pod.yaml", "a") + &document("shop/templates/none.yaml", "b");
+    let scan = |form: &str| {
+        std::fs::write(folder.path().join("rendered.yaml"), &rendered).unwrap();
+        let mut command = wasmgate();
+        let images = layouts();
+        command.current_dir(folder.path()).args([
+            "scan",
+            "-f",
+            "rendered.yaml",
+            "--image-layouts",
+            &images,
+            "-o",
+            form,
+        ]);
+        Said::of(&mut command)
+    };
+    scan("github").has(&[
+        "::error file=charts/shop/templates/pod.yaml,line=1,title=needs-grant shop/Pod/a::",
+        "::error file=rendered.yaml,line=6,title=needs-grant shop/Pod/b::",
+    ]);
+    let results = scan("sarif").json()["runs"][0]["results"].clone();
+    let place = &results[0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "charts/shop/templates/pod.yaml");
+    let place = &scan("json").json()["workloads"][0]["judged"][0]["place"];
+    assert_eq!((&place["file"], &place["line"]), (&json!("rendered.yaml"), &json!(3)));
+    assert_eq!(place["template"], "charts/shop/templates/pod.yaml");
 }
 
 #[test]

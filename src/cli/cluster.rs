@@ -1,0 +1,82 @@
+//! What commands read of a cluster: the state that verdicts depend on, and the kinds that every API server has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::core::ApiResource;
+use tokio::sync::watch as channel;
+use tokio::time::{Instant, sleep};
+
+use super::Error;
+use crate::admission::State;
+use crate::watch::{ApiPullSecrets, Base, Snapshot, WatchOptions, Watching};
+
+/// Longest wait for RuntimeClasses, LimitRanges, namespaces, accounts and grants.
+const SNAPSHOT_WITHIN: Duration = Duration::from_mins(1);
+
+/// Errors of one watch after which it is given up: a right is missing, or the API server is away.
+const MOST_ERRORS: u64 = 3;
+
+/// How often it is looked whether they are there.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Group, version, kind and plural of what every API server has. Templates come before pods.
+const BUILT_IN: &[[&str; 4]] = &[
+    ["apps", "v1", "Deployment", "deployments"],
+    ["apps", "v1", "StatefulSet", "statefulsets"],
+    ["apps", "v1", "DaemonSet", "daemonsets"],
+    ["apps", "v1", "ReplicaSet", "replicasets"],
+    ["batch", "v1", "CronJob", "cronjobs"],
+    ["batch", "v1", "Job", "jobs"],
+    ["", "v1", "ReplicationController", "replicationcontrollers"],
+    ["", "v1", "PodTemplate", "podtemplates"],
+    ["", "v1", "Pod", "pods"],
+];
+
+/// The state with the cluster's RuntimeClasses, LimitRanges, namespaces, grants and exceptions, as `serve` watches them; and
+/// the source of pull secrets.
+pub async fn state(state: State, client: &Client) -> Result<(State, Arc<ApiPullSecrets>), Error> {
+    let watching = Watching::new(client.clone(), WatchOptions::default());
+    let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
+    let (sender, receiver) = channel::channel(None);
+    watching.start(base, move |snapshot| drop(sender.send(Some(snapshot))));
+    let Snapshot { cluster, grants, exceptions } = snapshot(&watching, &receiver).await?;
+    let mut state = state.with_cluster(cluster);
+    (state.grants, state.exceptions) = (grants, exceptions);
+    Ok((state, watching.pull_secrets()))
+}
+
+async fn snapshot(
+    watching: &Watching,
+    receiver: &channel::Receiver<Option<Snapshot>>,
+) -> Result<Snapshot, Error> {
+    let deadline = Instant::now() + SNAPSHOT_WITHIN;
+    loop {
+        if let Some(snapshot) = receiver.borrow().as_ref() {
+            return Ok(snapshot.clone());
+        }
+        let failed = watching.reports().iter().any(|report| !report.synced && report.errors >= MOST_ERRORS);
+        if failed || Instant::now() > deadline {
+            let message = watching.ready().err().unwrap_or_default();
+            return Err(Error::ReadCluster { message });
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// The kinds with pods or pod templates that every API server has, templates first.
+pub fn built_in() -> impl Iterator<Item = ApiResource> {
+    BUILT_IN.iter().map(resource)
+}
+
+fn resource([group, version, kind, plural]: &[&str; 4]) -> ApiResource {
+    let api_version = if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") };
+    ApiResource {
+        group: (*group).into(),
+        version: (*version).into(),
+        api_version,
+        kind: (*kind).into(),
+        plural: (*plural).into(),
+    }
+}
