@@ -5,14 +5,18 @@ pub mod event;
 pub mod mask;
 pub mod metrics;
 pub mod record;
+pub mod rules;
+pub mod secrets;
 pub mod sink;
 
 pub use crate::answer::Outcome;
 pub use event::Outbox;
+pub use mask::Masks;
 pub use metrics::{Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, WatchReport};
 pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
 };
+pub use rules::LogRules;
 pub use sink::{DecisionLogOptions, DecisionLogOutput, Sink};
 
 use std::path::PathBuf;

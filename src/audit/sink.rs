@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{DropReason, Drops};
-use super::{Error, Record};
+use super::{Error, Masks, Record};
 
 /// Output of the decision log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct DecisionLogOptions {
     /// Whether a record holds what the rules read, so that `wasmgate replay` can judge it again. Such a record is two to three
     /// times as large. Default: no.
     pub policy_input: bool,
+    /// Annotations that are erased from records, besides copies of the manifest.
+    pub mask_annotations: Masks,
 }
 
 impl Default for DecisionLogOptions {
@@ -52,6 +54,7 @@ impl Default for DecisionLogOptions {
             buffer_bytes: 16 << 20,
             labels: BTreeMap::new(),
             policy_input: false,
+            mask_annotations: Masks::default(),
         }
     }
 }
@@ -240,7 +243,8 @@ impl Writer {
 
     fn write(&mut self, record: &Record, drops: &Drops) {
         let mut line = match record.to_line() {
-            Ok(line) => line,
+            Ok(Some(line)) => line,
+            Ok(None) => return drops.count(DropReason::Rule),
             Err(error) => {
                 tracing::error!(%error, decision_id = %record.decision_id, "cannot encode a decision record");
                 return drops.count(DropReason::EncodingFailed);

@@ -85,9 +85,21 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
         let message = "every record has this label from the gate itself; write another name";
         problems.add(wrong("decisionLog.labels", label, message));
     }
+    for name in file.decision_log.mask_annotations.annotations.iter().filter(|name| !is_annotation(name)) {
+        let message = "write the key of an annotation, or all that begin with a prefix, as `example.com/*`";
+        problems.add(wrong("decisionLog.maskAnnotations", name, message));
+    }
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
     }
+}
+
+/// Whether annotations can have this key (`apimachinery:pkg/util/validation/validation.go`, `IsQualifiedName`, less its lengths), or a
+/// key that begins so.
+fn is_annotation(name: &str) -> bool {
+    let key = name.strip_suffix('*').unwrap_or(name);
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    !key.is_empty() && key.chars().all(known) && key.matches('/').count() <= 1
 }
 
 /// A folder without a name would be the one in which the gate was started.
@@ -278,6 +290,9 @@ mod tests {
             ("images: {limits: {manifest: 0}}", "`images.limits.manifest` cannot be `0`"),
             ("images: {limits: {layer: 0}}", "`images.limits.layer` cannot be `0`"),
             ("decisionLog: {bufferBytes: 0}", "`decisionLog.bufferBytes` cannot be `0`"),
+            ("decisionLog: {maskAnnotations: ['']}", "`decisionLog.maskAnnotations` cannot be ``"),
+            ("decisionLog: {maskAnnotations: ['*']}", "`decisionLog.maskAnnotations` cannot be `*`"),
+            ("decisionLog: {maskAnnotations: ['a b']}", "`decisionLog.maskAnnotations` cannot be `a b`"),
         ] {
             let said = problem(body);
             assert!(said.contains(expected), "{body}: {said}");

@@ -14,18 +14,22 @@ pub enum DropReason {
     Closed,
     /// The record could not be encoded.
     EncodingFailed,
+    /// A rule `system.log.drop` said so.
+    Rule,
     /// The output failed.
     WriteFailed,
 }
 
 impl DropReason {
-    const ALL: [Self; 4] = [Self::BufferFull, Self::Closed, Self::EncodingFailed, Self::WriteFailed];
+    const ALL: [Self; 5] =
+        [Self::BufferFull, Self::Closed, Self::EncodingFailed, Self::Rule, Self::WriteFailed];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::BufferFull => "buffer_full",
             Self::Closed => "closed",
             Self::EncodingFailed => "encoding_failed",
+            Self::Rule => "rule",
             Self::WriteFailed => "write_failed",
         }
     }
@@ -62,9 +66,10 @@ impl Drops {
         self.0.get_or_create(&DropLabels { reason }).get()
     }
 
-    /// All records that were lost.
+    /// All records that were lost; not those that a rule left out.
     pub fn total(&self) -> u64 {
-        DropReason::ALL.into_iter().map(|reason| self.get(reason)).sum()
+        let lost = DropReason::ALL.into_iter().filter(|reason| *reason != DropReason::Rule);
+        lost.map(|reason| self.get(reason)).sum()
     }
 
     pub(super) fn register(&self, to: &mut Registry) {
