@@ -8,6 +8,7 @@ pub mod record;
 pub mod rules;
 pub mod secrets;
 pub mod sink;
+pub mod upload;
 
 pub use crate::answer::Outcome;
 pub use event::Outbox;
@@ -17,7 +18,8 @@ pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
 };
 pub use rules::LogRules;
-pub use sink::{DecisionLogOptions, DecisionLogOutput, Sink};
+pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
+pub use upload::UploadOptions;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,16 +6,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::gained::{self, Abilities};
+use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
+use super::gained::{self, Abilities};
 use super::heavy;
 use super::state::{Error, State};
+pub use super::template::plan;
 use super::template::{self, AsPods};
-use super::Clock;
 use crate::audit::{Stage, Timings};
 use crate::image::annotation::crun_annotation;
 use crate::image::entry::needs_layers;

@@ -87,8 +87,8 @@ mod tests {
 
     use super::super::{State, heavy};
     use super::*;
-    use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::admission::examine::as_pods;
+    use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::inspection::{Inspection, LookupResult};
     use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
@@ -169,7 +169,8 @@ mod tests {
             clock: Clock::start(Duration::from_secs(20)),
         };
         let template = serde_json::json!({"template": {"spec": heavy_spec(Some(class))}});
-        let object = to_raw_value(&serde_json::json!({"metadata": {"name": "app"}, "spec": template})).unwrap();
+        let object =
+            to_raw_value(&serde_json::json!({"metadata": {"name": "app"}, "spec": template})).unwrap();
         let workload = workload::read(object.get(), workload::Kind::Deployment, "shop").unwrap();
         let inspection = Inspection::default();
         let all = heavy::take_all().await;

@@ -53,7 +53,8 @@ fn warning(container: &str, old_image: &str, gained: &[String]) -> String {
 pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
     let images = old.images();
     new.images().iter().any(|image| {
-        let same = |other: &&crate::workload::ImageUse<'_>| other.name == image.name && other.role == image.role;
+        let same =
+            |other: &&crate::workload::ImageUse<'_>| other.name == image.name && other.role == image.role;
         images.iter().find(same).is_some_and(|other| other.image != image.image)
     })
 }

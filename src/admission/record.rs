@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::decision::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
-use crate::audit::{self, Admission, ImageSummary, Input, LogRules, Record, RecordedError, RecordedViolation};
+use crate::audit::{
+    self, Admission, ImageSummary, Input, LogRules, Record, RecordedError, RecordedViolation,
+};
 use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;

@@ -49,7 +49,7 @@ pub(super) fn as_pods(
 }
 
 /// Plans the changes to an object. The time decides which grants have expired.
-pub(super) fn plan(
+pub fn plan(
     state: &State,
     raw: &Value,
     workload: &Workload,

@@ -74,7 +74,8 @@ pub fn draft(record: &Record, warnings: bool) -> Option<EventDraft> {
     let input = record.input.as_ref()?;
     let regarding = regarding(input)?;
     let text = format!("{} {}", input.kind.kind, sentence(record, reason));
-    let note = text::line(&without_secrets(text, record, input)).split_whitespace().collect::<Vec<_>>().join(" ");
+    let note =
+        text::line(&without_secrets(text, record, input)).split_whitespace().collect::<Vec<_>>().join(" ");
     let note = text::shorten_bytes(&note, NOTE_BYTES).into_owned();
     Some(EventDraft { namespace: input.namespace.clone(), regarding, reason, note })
 }
@@ -274,7 +275,7 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::audit::record::tests::record;

@@ -382,10 +382,7 @@ mod tests {
             "livenessProbe": exec, "readinessProbe": exec, "startupProbe": exec});
         let (value, report) = masked(&json!({"spec": {"containers": [container]}}));
         let container = &value["spec"]["containers"][0];
-        assert_eq!(
-            container["livenessProbe"]["exec"]["command"],
-            json!(["mysqladmin", REDACTED, REDACTED])
-        );
+        assert_eq!(container["livenessProbe"]["exec"]["command"], json!(["mysqladmin", REDACTED, REDACTED]));
         assert_eq!((&container["command"], &container["args"]), (&json!(["app"]), &json!(["-v"])));
         assert!(!value.to_string().contains("hunter2"), "{value}");
         assert_eq!(report.masked.len(), 10);
@@ -415,7 +412,10 @@ mod tests {
         let masks = Masks { annotations: vec!["team/token".into(), "vault.example/*".into()] };
         let annotations = json!({"team/token": "hunter2", "vault.example/a": "hunter2", "vault.example": "kept", "team/tokens": "kept"});
         let template = json!({"metadata": {"annotations": annotations}});
-        let (value, report) = masked_by(&masks, &json!({"metadata": {"annotations": annotations}, "spec": {"template": template}}));
+        let (value, report) = masked_by(
+            &masks,
+            &json!({"metadata": {"annotations": annotations}, "spec": {"template": template}}),
+        );
         let kept = json!({"vault.example": "kept", "team/tokens": "kept"});
         assert_eq!(value["metadata"]["annotations"], kept);
         assert_eq!(value["spec"]["template"]["metadata"]["annotations"], kept);

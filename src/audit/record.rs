@@ -580,7 +580,8 @@ pub(super) mod tests {
 
     #[test]
     fn annotations_that_the_platform_lists_are_in_no_record() {
-        let object = json!({"metadata": {"name": "x", "annotations": {"team/token": "hunter2", "team/name": "a"}}});
+        let object =
+            json!({"metadata": {"name": "x", "annotations": {"team/token": "hunter2", "team/name": "a"}}});
         let masks = Masks { annotations: vec!["team/token".into()] };
         let event = Record { masks: Arc::new(masks), ..record(&object) }.to_value().unwrap();
         let metadata = &event["input"]["request"]["object"]["metadata"];

@@ -75,7 +75,7 @@ fn masked(mut event: Value, masks: &[MaskRule]) -> Value {
         if let Some(further) = mask.in_policy_input() {
             further.apply(&mut event);
         }
-        list(&mut event, if mask.replaces() { "masked" } else { "erased" }, mask.path());
+        list(&mut event, if mask.replaces() { "masked" } else { "erased" }, &mask.path());
     }
     if !secrets.is_empty() {
         let hider = secrets.hider(&event.get("input").into_iter().collect::<Vec<_>>());
@@ -97,10 +97,10 @@ fn hide(part: &mut Value, hider: &Hider) {
 }
 
 /// Adds a path to one of the lists of what was changed.
-fn list(event: &mut Value, key: &str, path: String) {
+fn list(event: &mut Value, key: &str, path: &str) {
     let Some(members) = event.as_object_mut() else { return };
     let list = members.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-    list.as_array_mut().into_iter().for_each(|list| list.push(Value::String(path.clone())));
+    list.as_array_mut().into_iter().for_each(|list| list.push(path.into()));
 }
 
 /// The record without what a rule might have removed: what was asked, what the rules of admission read, and what they said.
@@ -116,7 +116,7 @@ fn bare(mut event: Value, reason: &str) -> Value {
     let message = format!("the rules for the log could not be evaluated: {}", text::shorten(reason, REASON));
     members.insert("error".into(), json!({"code": "mask-record", "message": message}));
     for path in ["/input", "/result"] {
-        list(&mut event, "erased", path.to_owned());
+        list(&mut event, "erased", path);
     }
     event
 }
@@ -184,7 +184,8 @@ impl MaskRule {
 
     /// The path as the record lists it.
     pub(super) fn path(&self) -> String {
-        self.parts.iter().map(|part| format!("/{}", part.escaped)).collect()
+        let parts: Vec<&str> = self.parts.iter().map(|part| part.escaped.as_str()).collect();
+        format!("/{}", parts.join("/"))
     }
 
     /// Whether it puts something in the place of a value.
@@ -317,7 +318,8 @@ mod tests {
     #[test]
     fn values_are_removed_from_objects_and_lists_and_what_is_not_there_is_passed_over() {
         let event = json!({"input": {"a": {"b": 1, "c": 2}, "l": [1, [2, 3]]}, "result": {"x": 1}});
-        let rules = json!(["/input/a/b", "/input/l/1/0", "/input/l/7", "/input/none/x", "/input/a/c/d", "/result"]);
+        let rules =
+            json!(["/input/a/b", "/input/l/1/0", "/input/l/7", "/input/none/x", "/input/a/c/d", "/result"]);
         let (event, changed) = apply(rules, event);
         assert_eq!(event, json!({"input": {"a": {"c": 2}, "l": [1, [3]]}}));
         assert_eq!(changed, ["/input/a/b", "/input/l/1/0", "/result"]);
@@ -327,7 +329,14 @@ mod tests {
     fn values_are_replaced_and_objects_made_on_the_way_but_no_items() {
         let event = json!({"input": {"a": {"b": 1}, "l": [1, 2]}});
         let set = |path: &str| json!({"op": "upsert", "path": path, "value": "-"});
-        let rules = json!([set("/input/a/b"), set("/input/n/m"), set("/input/l/1"), set("/input/l/2"), set("/input/a/b/c"), set("/result/x")]);
+        let rules = json!([
+            set("/input/a/b"),
+            set("/input/n/m"),
+            set("/input/l/1"),
+            set("/input/l/2"),
+            set("/input/a/b/c"),
+            set("/result/x")
+        ]);
         let (event, changed) = apply(rules, event);
         assert_eq!(event, json!({"input": {"a": {"b": "-"}, "l": [1, "-"], "n": {"m": "-"}}}));
         assert_eq!(changed, ["/input/a/b", "/input/n/m", "/input/l/1"]);

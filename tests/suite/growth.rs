@@ -517,7 +517,9 @@ fn other_objects() -> Vec<Growth> {
         },
         Growth {
             what: "values that messages quote, looked for in them and in the object",
-            bytes: |n| pod(&format!(r#","env":[{}]"#, list(n, r#"{"name":"A#","value":"secret-#"}"#)), "", ""),
+            bytes: |n| {
+                pod(&format!(r#","env":[{}]"#, list(n, r#"{"name":"A#","value":"secret-#"}"#)), "", "")
+            },
             read: |bytes| {
                 let masks = Masks::default();
                 let mut masking = Masking::new(&masks);

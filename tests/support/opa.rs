@@ -71,7 +71,8 @@ pub fn build_package(folder: &Path, name: &str, package: &str, entrypoints: &[&s
     let (from, to) = (sources.to_str().unwrap(), archive.to_str().unwrap());
     let entrypoints = entrypoints.iter().flat_map(|entrypoint| ["--entrypoint", entrypoint]);
     let rest = ["--revision", name, "--output", to, "-b", from];
-    let arguments: Vec<&str> = ["build", "--target", "wasm"].into_iter().chain(entrypoints).chain(rest).collect();
+    let arguments: Vec<&str> =
+        ["build", "--target", "wasm"].into_iter().chain(entrypoints).chain(rest).collect();
     run(&arguments);
     archive
 }

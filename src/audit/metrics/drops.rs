@@ -16,13 +16,24 @@ pub enum DropReason {
     EncodingFailed,
     /// A rule `system.log.drop` said so.
     Rule,
+    /// Too much was waiting for the collector, and this was the oldest.
+    SpoolFull,
+    /// The collector takes nothing that is so large.
+    TooLarge,
     /// The output failed.
     WriteFailed,
 }
 
 impl DropReason {
-    const ALL: [Self; 5] =
-        [Self::BufferFull, Self::Closed, Self::EncodingFailed, Self::Rule, Self::WriteFailed];
+    const ALL: [Self; 7] = [
+        Self::BufferFull,
+        Self::Closed,
+        Self::EncodingFailed,
+        Self::Rule,
+        Self::SpoolFull,
+        Self::TooLarge,
+        Self::WriteFailed,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +41,8 @@ impl DropReason {
             Self::Closed => "closed",
             Self::EncodingFailed => "encoding_failed",
             Self::Rule => "rule",
+            Self::SpoolFull => "spool_full",
+            Self::TooLarge => "too_large",
             Self::WriteFailed => "write_failed",
         }
     }
@@ -59,6 +72,11 @@ impl Drops {
     /// Counts one lost record.
     pub fn count(&self, reason: DropReason) {
         self.0.get_or_create(&DropLabels { reason }).inc();
+    }
+
+    /// Counts lost records.
+    pub fn count_many(&self, reason: DropReason, records: u64) {
+        self.0.get_or_create(&DropLabels { reason }).inc_by(records);
     }
 
     /// Records that were lost for this reason.

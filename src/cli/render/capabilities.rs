@@ -54,13 +54,12 @@ fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolat
         covered.into_iter().partition(|entry| granters(entry) == DEFAULT);
     let mut rows = Vec::new();
     rows.extend(
-        open.into_iter().map(|e| row(&e.label(), [true, true], &format!("none{}", decided(e)), &seen(e), RED)),
+        open.into_iter()
+            .map(|e| row(&e.label(), [true, true], &format!("none{}", decided(e)), &seen(e), RED)),
     );
-    rows.extend(
-        capabilities.missing.iter().map(|e| {
-            row(&e.label(), [true, false], &format!("will fail there{}", decided(e)), &seen(e), YELLOW)
-        }),
-    );
+    rows.extend(capabilities.missing.iter().map(|e| {
+        row(&e.label(), [true, false], &format!("will fail there{}", decided(e)), &seen(e), YELLOW)
+    }));
     rows.extend(granted.into_iter().map(|e| row(&e.label(), [true, true], &granters(e), &seen(e), PLAIN)));
     rows.extend(
         grouped(&by_default).into_iter().map(|(name, seen)| row(&name, [true, true], DEFAULT, &seen, DIM)),

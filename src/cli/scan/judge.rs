@@ -8,8 +8,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::model::{JudgedSpec, ScannedProgram};
-use crate::audit::mask::Masking;
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
+use crate::audit::mask::Masking;
 use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
 use crate::cli::suggest;
 use crate::judge::{JudgedViolation, PolicyInput};

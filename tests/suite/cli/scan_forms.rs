@@ -225,7 +225,8 @@ fn no_form_shows_the_secrets_of_an_object_that_a_rule_quotes() {
     let header = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
     std::fs::write(&configuration, format!("{header}{}", secrets::CONFIGURATION)).unwrap();
     assert!(number >= 30);
-    let [manifest, configuration, bundle] = [&manifest, &configuration, &bundle].map(|path| path.to_str().unwrap());
+    let [manifest, configuration, bundle] =
+        [&manifest, &configuration, &bundle].map(|path| path.to_str().unwrap());
     for form in ["text", "json", "yaml", "html", "sarif", "junit", "github"] {
         let arguments = ["scan", "-f", manifest, "-c", configuration, "--bundle", bundle, "-o", form];
         let said = run(&[&arguments[..], &["--image-layouts", &layouts()]].concat());

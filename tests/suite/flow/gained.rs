@@ -31,7 +31,10 @@ async fn an_update_to_an_image_that_can_do_more_is_told_and_one_that_can_do_less
     let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
     let told = gained(&flow, deployment("hello", 1), deployment("files", 1)).await;
     let [told] = told.as_slice() else { panic!("{told:?}") };
-    assert!(told.starts_with("container `app`: this image can do what `images.test/hello:v1@sha256:"), "{told}");
+    assert!(
+        told.starts_with("container `app`: this image can do what `images.test/hello:v1@sha256:"),
+        "{told}"
+    );
     assert!(told.contains("`native.exec"), "{told}");
     assert!(told.contains("wasmgate diff"), "{told}");
     for (old, new) in [

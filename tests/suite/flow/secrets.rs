@@ -30,7 +30,9 @@ async fn no_secret_of_thirty_places_is_in_a_record_an_event_or_a_metric_though_a
     let configuration = format!("{}policies: {{bundles: [{}]}}\n", secrets::CONFIGURATION, bundle.display());
     let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
     let (mut places, mut quoted) = (0, 0);
-    for (object, number) in [secrets::pod("images.test/hello:v1"), secrets::spin_app("images.test/spin-silent:v1")] {
+    for (object, number) in
+        [secrets::pod("images.test/hello:v1"), secrets::spin_app("images.test/spin-silent:v1")]
+    {
         places += number;
         let mut object = if object["kind"] == "Pod" {
             plug_ins(&defaulted(&object, "shop", ""), "shop", &[])
@@ -51,7 +53,10 @@ async fn no_secret_of_thirty_places_is_in_a_record_an_event_or_a_metric_though_a
     }
     assert!(places >= 30 && quoted >= 30, "{places} {quoted}");
     let records = flow.records();
-    assert!(records.iter().all(|record| record["result"]["violations"].to_string().contains("**REDACTED**")), "{records:?}");
+    assert!(
+        records.iter().all(|record| record["result"]["violations"].to_string().contains("**REDACTED**")),
+        "{records:?}"
+    );
     assert_eq!(secrets::leaked(&Value::from(records).to_string()), Vec::<&str>::new());
 }
 
@@ -76,7 +81,8 @@ fn noted(namespace: &str) -> Request {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace}, "spec": {
         "automountServiceAccountToken": false,
         "containers": [{"name": "app", "image": "images.test/hello:v1", "args": ["x"]}]}});
-    pod["metadata"]["annotations"] = json!({"team.example/note": "hunter-001-secret", "team.example/keep": "kept"});
+    pod["metadata"]["annotations"] =
+        json!({"team.example/note": "hunter-001-secret", "team.example/keep": "kept"});
     Request::create(namespace, plug_ins(&defaulted(&pod, namespace, ""), namespace, &[]))
 }
 
@@ -91,11 +97,17 @@ async fn rules_for_the_log_mask_and_drop_records_as_opas_do_and_judge_nothing() 
     let [record] = records.as_slice() else { panic!("{} records", records.len()) };
     assert_eq!(record["input"]["request"].get("userInfo"), None);
     let annotations = &record["input"]["request"]["object"]["metadata"]["annotations"];
-    assert_eq!((annotations.get("team.example/note"), &annotations["team.example/keep"]), (None, &json!("kept")));
+    assert_eq!(
+        (annotations.get("team.example/note"), &annotations["team.example/keep"]),
+        (None, &json!("kept"))
+    );
     assert_eq!(record["result"]["reason"], "-");
     let note = "/input/request/object/metadata/annotations/team.example~1note";
     let erased = record["erased"].as_array().unwrap();
-    assert!(erased.contains(&json!(note)) && erased.contains(&json!("/input/request/userInfo")), "{erased:?}");
+    assert!(
+        erased.contains(&json!(note)) && erased.contains(&json!("/input/request/userInfo")),
+        "{erased:?}"
+    );
     assert!(record["masked"].as_array().unwrap().contains(&json!("/result/reason")));
     // The rule that judges quoted it.
     assert!(record["result"]["violations"].to_string().contains("**REDACTED**"), "{record}");

@@ -152,7 +152,7 @@ fn programs(programs: &[ScannedProgram], namespace: &str, until: &Until<'_>) -> 
             out.push_str(&capability_row(&entry.label(), &entry.evidence.join("; "), &by));
         }
         if !default.is_empty() {
-            let all: Vec<String> = default.into_iter().map(capability).collect();
+            let all: Vec<String> = default.into_iter().map(Entry::label).collect();
             let by = "<td class=\"dim\">needs no grant</td>";
             out.push_str(&capability_row(
                 &all.join(", "),
