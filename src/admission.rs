@@ -7,6 +7,7 @@ pub mod decision;
 pub mod ending;
 pub mod examine;
 pub mod flow;
+mod gained;
 mod gate;
 mod heavy;
 pub mod record;
@@ -14,6 +15,7 @@ pub mod rehearsal;
 pub mod replay;
 mod started;
 pub mod state;
+mod template;
 
 pub use clock::Clock;
 pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};

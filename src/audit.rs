@@ -5,15 +5,21 @@ pub mod event;
 pub mod mask;
 pub mod metrics;
 pub mod record;
+pub mod rules;
+pub mod secrets;
 pub mod sink;
+pub mod upload;
 
 pub use crate::answer::Outcome;
 pub use event::Outbox;
+pub use mask::Masks;
 pub use metrics::{Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, WatchReport};
 pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
 };
-pub use sink::{DecisionLogOptions, DecisionLogOutput, Sink};
+pub use rules::LogRules;
+pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
+pub use upload::UploadOptions;
 
 use std::path::PathBuf;
 use std::time::Duration;

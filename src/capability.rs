@@ -2,6 +2,7 @@
 //! can therefore really do (`effective`). The last is what a grant must cover.
 
 pub mod ambient;
+pub mod difference;
 pub mod effective;
 pub mod glob;
 pub mod interpreter;
@@ -27,6 +28,16 @@ pub enum Access {
     ReadOnly,
     /// Reading and writing.
     ReadWrite,
+}
+
+impl Access {
+    /// The word in grants and facts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        }
+    }
 }
 
 /// One capability with its parameters and its evidence. An absent parameter means "any", so an entry without parameters
@@ -136,6 +147,22 @@ impl Entry {
     pub const fn mark_own(mut self, own: bool) -> Self {
         self.own = own;
         self
+    }
+
+    /// The capability with its parameters, such as `fs /data read-write`.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.capability.as_str(), self.parameters()).trim_end().to_string()
+    }
+
+    /// The parameters in words; empty where it has none.
+    pub fn parameters(&self) -> String {
+        let access = self.access.map(|access| access.as_str().to_owned());
+        let host = self.host.clone().map(String::from);
+        let texts = [self.path.clone(), access, host, self.name.clone()];
+        let port = self.port.map(|port| format!(":{port}"));
+        let secret = self.secret.then(|| "(secret)".to_string());
+        let words = texts.into_iter().chain([port, secret]).flatten().filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// The same, marked as reached by opening a file.

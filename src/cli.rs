@@ -74,6 +74,9 @@ pub enum Error {
     /// The decision log could not be opened.
     #[error(transparent)]
     OpenLog(#[from] crate::audit::Error),
+    /// The records for a collector.
+    #[error(transparent)]
+    OpenSpool(#[from] crate::upload::Error),
     /// Certificates could not be made or read.
     #[error(transparent)]
     LoadCertificates(#[from] crate::certs::Error),

@@ -54,6 +54,12 @@ use serde::{Deserialize, Serialize};
 /// Entry point that every bundle must have.
 pub const ENTRYPOINT: &str = "wasmgate/violations";
 
+/// The entry point whose set says what a record leaves out, as OPA calls it (`opa:v1/plugins/logs/plugin.go`, `mask_decision`).
+pub const LOG_MASK: &str = "system/log/mask";
+
+/// The entry point that is `true` where a decision leaves no record (the same, `drop_decision`).
+pub const LOG_DROP: &str = "system/log/drop";
+
 /// The action on a violation, in ascending order of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -142,7 +142,7 @@ impl ServerOptions {
             connections: 1024,
             connections_per_peer: 256,
             reviews: 512,
-            large_bodies: 16,
+            large_bodies: 4,
             pause: Duration::from_secs(2),
             drain: Duration::from_secs(20),
         }

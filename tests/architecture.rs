@@ -85,8 +85,13 @@ const ROOMS: &[Room] = &[
     room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
     room("policy", &["files", "rego", "shares", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
+        "client",
+        &["registry", "text"],
+        "a server of the platform's own is reached in one way, whatever it is for",
+    ),
+    room(
         "sources",
-        &["image", "registry", "policy", "files", "text"],
+        &["image", "registry", "client", "policy", "files", "text"],
         "brings bundles from where they are kept up to date, which may be a registry, and hands them over compiled",
     ),
     room(
@@ -117,6 +122,11 @@ const ROOMS: &[Room] = &[
         "audit",
         &["review", "policy", "judge", "answer", "text"],
         "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended",
+    ),
+    room(
+        "upload",
+        &["client", "audit", "text"],
+        "sends what the log writes; of a record it knows the line, and of a line that it is JSON",
     ),
     room("certs", &["files"], "makes key pairs; knows nothing of what they protect"),
     room(

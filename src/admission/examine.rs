@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
+use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
+use super::gained::{self, Abilities};
 use super::heavy;
 use super::state::{Error, State};
-use super::{Clock, api_server};
+pub use super::template::plan;
+use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
 use crate::image::annotation::crun_annotation;
 use crate::image::entry::needs_layers;
@@ -22,13 +24,16 @@ use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::{self, Inspector, LookupBudget};
-use crate::plan::{self, Plan, placement};
+use crate::plan::{Plan, placement};
 use crate::policy::Evaluation;
 use crate::registry::Puller;
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::runtime::Family;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
+
+/// Longest time to look at the images of the object before an update: they ran, so they are known as a rule.
+const COMPARISON: Duration = Duration::from_millis(500);
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
 #[derive(Debug, Clone, Copy)]
@@ -324,18 +329,6 @@ fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
 
 // === Planning and judging ===
 
-/// Plans the changes to an object. The time decides which grants have expired.
-pub fn plan(
-    state: &State,
-    raw: &Value,
-    workload: &Workload,
-    inspection: &Inspection,
-    now: Timestamp,
-) -> Result<Plan, Error> {
-    let surplus = state.surplus(raw, workload, inspection, now);
-    Ok(plan::plan(raw, workload, inspection, &state.plan_context(), &surplus)?)
-}
-
 fn planned(
     asked: &ReviewContext<'_>,
     object: &RawValue,
@@ -343,7 +336,7 @@ fn planned(
     inspection: &Inspection,
 ) -> Result<Plan, Error> {
     let raw: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    plan(asked.state, &raw, workload, inspection, asked.clock.now())
+    template::plan(asked.state, &raw, workload, inspection, asked.clock.now())
 }
 
 /// Runs the policies on a workload as it is.
@@ -357,20 +350,7 @@ pub async fn judge<K>(
     let state = asked.state;
     let request = request_facts(asked.review);
     let unchanged = unchanged_ephemeral(asked.review, workload);
-    let case = InputParts {
-        request: &request,
-        object,
-        workload,
-        inspection,
-        unchanged: &unchanged,
-        runtimes: state.runtimes(),
-        cluster: state.cluster(),
-        class_for: state.class_for(),
-        grants: &state.grants,
-        options: &state.options,
-        unpinned: &state.unpinned,
-        now: asked.clock.now(),
-    };
+    let case = parts(asked, &request, &unchanged, (object, workload, inspection));
     let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
     let kept = keep(&input);
     let (evaluation, shadow) = {
@@ -384,6 +364,30 @@ pub async fn judge<K>(
     let verdict = judged(evaluation).with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
     Judged { judgement: Judgement { verdict, failed_bundles, is_cached, missing_class }, kept }
+}
+
+/// What the input of the rules is made from.
+fn parts<'a>(
+    asked: &ReviewContext<'a>,
+    request: &'a RequestFacts<'a>,
+    unchanged: &'a BTreeSet<String>,
+    (object, workload, inspection): (&'a RawValue, &'a Workload, &'a Inspection),
+) -> InputParts<'a> {
+    let state = asked.state;
+    InputParts {
+        request,
+        object,
+        workload,
+        inspection,
+        unchanged,
+        runtimes: state.runtimes(),
+        cluster: state.cluster(),
+        class_for: state.class_for(),
+        grants: &state.grants,
+        options: &state.options,
+        unpinned: &state.unpinned,
+        now: asked.clock.now(),
+    }
 }
 
 /// The ephemeral containers that an update leaves as they are.
@@ -429,42 +433,50 @@ async fn judge_as_pods<K>(
     inspection: &Inspection,
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
 ) -> Result<Conclusion<K>, Error> {
-    let (state, kind, namespace) = (asked.state, workload.kind, workload.namespace.as_str());
-    let mut before: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    api_server::as_pod(&mut before, kind, namespace, state.cluster());
-    let sent = workload::read(&before.to_string(), kind, namespace)?;
-    let planned = plan(state, &before, &sent, inspection, asked.clock.now());
-    let in_template = |error| match error {
-        Error::Plan(error) => Error::Plan(error.in_template(&workload::template_field(kind))),
-        other => other,
+    let pods = as_pods(asked, object, workload, inspection).await?;
+    let AsPods { before, mut plan, object, workload: pod, inspection } = pods;
+    plan.warnings.extend(template::unjudged(&before, workload.kind));
+    let mut abilities = Abilities::default();
+    let kept = |input: &PolicyInput<'_>| {
+        abilities = Abilities::of(input);
+        keep(input)
     };
-    let mut plan = planned.map_err(in_template)?;
-    plan.warnings.extend(unjudged_templates(&before, kind));
-    let object = to_raw_value(&plan.object).map_err(Error::WriteObject)?;
-    let workload = workload::read(object.get(), kind, namespace)?;
-    let inspection = renamed(inspection.clone(), &workload);
-    let judged = judge(asked, &object, &workload, &inspection, keep).await;
+    let judged = judge(asked, &object, &pod, &inspection, kept).await;
+    if let Some(former) = abilities_before(asked, workload).await {
+        plan.warnings.extend(abilities.warnings_since(&former));
+    }
     Ok(Conclusion::JudgedAsPods { before, plan, judged })
 }
 
-/// The warning about an object with several pod templates, of which only the first is judged.
-fn unjudged_templates(object: &Value, kind: Kind) -> Option<String> {
-    let further = workload::further_templates(object, kind);
-    (further > 0).then(|| {
-        format!(
-            "wasmgate judged the first pod template of this {}, and not the other {further}: their pods are judged when they \
-             are created",
-            kind.as_str()
-        )
-    })
+/// A template as its pods. Beside the threads that answer, as the plan for a pod is.
+pub(super) async fn as_pods(
+    asked: &ReviewContext<'_>,
+    object: &RawValue,
+    workload: &Workload,
+    inspection: &Inspection,
+) -> Result<AsPods, Error> {
+    let work = || template::as_pods(asked.state, object, workload, inspection, asked.clock.now());
+    heavy::beside(workload, inspection, work).await
 }
 
-/// The inspection with the image names of the planned object (`…@sha256:…`).
-fn renamed(mut inspection: Inspection, workload: &Workload) -> Inspection {
-    for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
-        container.image = image.image.to_string();
+/// What the programs of the object before an update can do, where the update changes one of its images. `None` where it cannot
+/// be told: the object is new, or nothing is known of its images, for which nobody waits long.
+async fn abilities_before(asked: &ReviewContext<'_>, new: &Workload) -> Option<Abilities> {
+    let (state, review) = (asked.state, asked.review);
+    let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;
+    let old = workload::as_judged(old, new.kind).ok()?;
+    let workload = workload::read(old.get(), new.kind, &review.namespace).ok()?;
+    if !gained::changes_an_image(new, &workload) {
+        return None;
     }
-    inspection
+    let budget = asked.clock.for_inspection().min(COMPARISON);
+    let inspection = inspect(state, asked.inspector, &workload, budget).await;
+    let pods = as_pods(asked, &old, &workload, &inspection).await.ok()?;
+    let request = request_facts(review);
+    let unchanged = BTreeSet::new();
+    let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));
+    let input = heavy::beside(&pods.workload, &pods.inspection, || judge::prepare(&case)).await;
+    Some(Abilities::of(&input))
 }
 
 fn request_facts(review: &Review) -> RequestFacts<'_> {

@@ -87,12 +87,14 @@ mod tests {
 
     use super::super::{State, heavy};
     use super::*;
+    use crate::admission::examine::as_pods;
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
-    use crate::inspection::LookupResult;
+    use crate::inspection::{Inspection, LookupResult};
     use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
     use crate::registry;
     use crate::runtime::Runtimes;
+    use crate::workload;
 
     async fn gate() -> Gate {
         gate_with(lookup::LookupOptions::default()).await
@@ -143,12 +145,38 @@ mod tests {
         }
     }
 
-    fn heavy_review(class: Option<&str>) -> Review {
+    fn heavy_spec(class: Option<&str>) -> Value {
         let path = "/x:".repeat(20_000);
         let container = serde_json::json!({
             "name": "app", "image": "127.0.0.1:1/app:1", "command": ["app"], "env": [{"name": "PATH", "value": path}],
         });
-        review_of(&serde_json::json!({"runtimeClassName": class, "containers": [container]}))
+        serde_json::json!({"runtimeClassName": class, "containers": [container]})
+    }
+
+    fn heavy_review(class: Option<&str>) -> Review {
+        review_of(&heavy_spec(class))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_pods_of_a_heavy_template_are_planned_where_other_reviews_do_not_wait_for_it() {
+        let (gate, class) = (gate().await, "wasmtime");
+        let (basis, review) = (gate.basis(), heavy_review(Some(class)));
+        let asked = ReviewContext {
+            state: &basis.state,
+            inspector: &basis.inspector,
+            webhook: Webhook::Validate,
+            review: &review,
+            clock: Clock::start(Duration::from_secs(20)),
+        };
+        let template = serde_json::json!({"template": {"spec": heavy_spec(Some(class))}});
+        let object =
+            to_raw_value(&serde_json::json!({"metadata": {"name": "app"}, "spec": template})).unwrap();
+        let workload = workload::read(object.get(), workload::Kind::Deployment, "shop").unwrap();
+        let inspection = Inspection::default();
+        let all = heavy::take_all().await;
+        assert!(as_pods(&asked, &object, &workload, &inspection).now_or_never().is_none());
+        drop(all);
+        assert!(as_pods(&asked, &object, &workload, &inspection).await.is_ok());
     }
 
     fn review_of(spec: &Value) -> Review {

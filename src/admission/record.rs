@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::decision::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
-use crate::audit::{self, Admission, ImageSummary, Input, Record, RecordedError, RecordedViolation};
+use crate::audit::{
+    self, Admission, ImageSummary, Input, LogRules, Record, RecordedError, RecordedViolation,
+};
 use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;
@@ -37,6 +39,8 @@ pub fn emit(
     let policy_input = decision.policy_input.take();
     let record = Record {
         labels: gate.labels.clone(),
+        masks: state.masks.clone(),
+        log_rules: LogRules::of(&state.policies),
         decision_id: Uuid::new_v4(),
         timestamp: Timestamp::now(),
         webhook,

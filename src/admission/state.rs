@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::audit::Masks;
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
 use crate::image::prefix::Unpinned;
@@ -66,6 +67,8 @@ pub struct State {
     pub exempt_namespaces: BTreeSet<String>,
     /// Whether records hold what the rules read.
     pub records_input: bool,
+    /// What records and Events leave out besides what they always do.
+    pub masks: Arc<Masks>,
     /// Computed only when `runtimes` or `cluster` is set.
     derived: Arc<Derived>,
 }
@@ -95,6 +98,7 @@ impl State {
             unpinned: Unpinned::default(),
             exempt_namespaces: BTreeSet::new(),
             records_input: false,
+            masks: Arc::default(),
         }
     }
 

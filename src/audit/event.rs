@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::mask::Masking;
 use super::record::{Input, Record};
-use super::{Metrics, Outcome, mask};
+use super::{Metrics, Outcome};
 use crate::policy::EnforcementAction;
 use crate::text;
 
@@ -20,9 +20,6 @@ pub const WARNED: &str = "WasmgateWarned";
 
 /// Longest note that the API server accepts, in bytes (`kubernetes:pkg/apis/core/validation/events.go`, `NoteLengthLimit`).
 pub const NOTE_BYTES: usize = 1024;
-
-/// Shortest value that is masked in a note, in bytes: shorter ones occur in ordinary words.
-const SHORTEST_SECRET: usize = 6;
 
 /// Most records in the queue for Events.
 const WAITING: usize = 64;
@@ -77,7 +74,8 @@ pub fn draft(record: &Record, warnings: bool) -> Option<EventDraft> {
     let input = record.input.as_ref()?;
     let regarding = regarding(input)?;
     let text = format!("{} {}", input.kind.kind, sentence(record, reason));
-    let note = text::line(&without_secrets(text, input)).split_whitespace().collect::<Vec<_>>().join(" ");
+    let note =
+        text::line(&without_secrets(text, record, input)).split_whitespace().collect::<Vec<_>>().join(" ");
     let note = text::shorten_bytes(&note, NOTE_BYTES).into_owned();
     Some(EventDraft { namespace: input.namespace.clone(), regarding, reason, note })
 }
@@ -158,35 +156,15 @@ fn sentence(record: &Record, reason: &str) -> String {
 
 // === what may not be in a note ===
 
-/// Removes from a text the values that the record masks, since a rule may have quoted one.
-fn without_secrets(mut text: String, input: &Input) -> String {
-    let mut secrets = Vec::new();
+/// Removes from a text the values that the record masks, since a rule may have quoted one. The Event shows nothing of the object, so
+/// a value that stands in clear elsewhere in it is removed too.
+fn without_secrets(mut text: String, record: &Record, input: &Input) -> String {
+    let mut masking = Masking::new(&record.masks);
     for raw in [&input.object, &input.old_object].into_iter().flatten() {
-        let mut report = mask::MaskReport::default();
-        mask::object(raw.get(), "", &mut report);
-        let Ok(document) = serde_json::from_str::<Value>(raw.get()) else { continue };
-        for pointer in report.masked.iter().chain(&report.erased) {
-            // Field owners are no secrets, and values in a copy of the manifest are masked elsewhere.
-            if !pointer.ends_with("/managedFields") && !pointer.contains("/annotations/") {
-                strings(document.pointer(pointer), &mut secrets);
-            }
-        }
+        masking.object(raw.get(), "");
     }
-    // Longest first, since one may be part of another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    for secret in secrets {
-        text = text.replace(&secret, mask::REDACTED);
-    }
+    masking.secrets.hider(&[]).hide_in(&mut text);
     text
-}
-
-fn strings(value: Option<&Value>, to: &mut Vec<String>) {
-    match value {
-        Some(Value::String(text)) if text.chars().count() >= SHORTEST_SECRET => to.push(text.clone()),
-        Some(Value::Array(items)) => items.iter().for_each(|item| strings(Some(item), to)),
-        Some(Value::Object(members)) => members.values().for_each(|member| strings(Some(member), to)),
-        _ => {}
-    }
 }
 
 // === the queue ===
@@ -297,7 +275,7 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::audit::record::tests::record;

@@ -7,16 +7,23 @@
 //! | `variables[].value`, anywhere | `**REDACTED**` | the variables of a SpinApp |
 //! | `options[].value` below `runtimeConfig` | `**REDACTED**` | tokens and addresses of a SpinApp's stores and databases |
 //! | `httpHeaders[].value`, anywhere | `**REDACTED**` | probes and hooks carry `Authorization` |
+//! | `exec.command` of probes and hooks, but for its first word | `**REDACTED**` | people log in there |
+//! | `csi.volumeAttributes.*`, `flexVolume.options.*` | `**REDACTED**` | drivers take credentials there |
+//! | `gitRepo.repository` with `@` in it | `**REDACTED**` | the address may hold a token |
 //! | annotations with a copy of the applied manifest | erased | the copy contains the same values |
+//! | annotations that the platform lists | erased | [`Masks`] |
 //! | `data`, `stringData`, `binaryData` of the object | erased | a broad webhook rule may send a Secret |
 //! | `metadata.managedFields` | erased | noise, often half of the object |
 //!
-//! Names of variables, `valueFrom`, `command`, `args` and all other annotations are kept, since auditors look for
+//! Names of variables, `valueFrom`, `command` and `args` of containers, and all other annotations are kept, since auditors look for
 //! them. A secret in a command line is in the record, as it is in `kubectl get pod -o yaml`.
 //!
 //! Changes are reported like those of OPA's own masking: as JSON pointers that begin with `/input`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use super::secrets::Secrets;
 
 /// Replacement of a masked value.
 pub const REDACTED: &str = "**REDACTED**";
@@ -42,101 +49,170 @@ pub struct MaskReport {
     pub masked: Vec<String>,
 }
 
-/// Parses an object's JSON and masks it; `at` is the object's own pointer in the record. JSON that cannot be parsed
-/// (nested too deep, a number that no float can hold) is erased whole.
-pub fn object(json: &str, at: &str, report: &mut MaskReport) -> Value {
-    let Ok(mut document) = serde_json::from_str(json) else {
-        report.erased.push(at.to_string());
-        return Value::Null;
-    };
-    if let Value::Object(members) = &mut document {
-        for member in DATA {
-            erase(members, member, at, report);
-        }
-    }
-    walk(&mut document, &mut at.to_string(), report);
-    document
+/// What a platform masks besides what always is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Masks {
+    /// Annotations whose values are erased: names, or all with a prefix, as `example.com/*`.
+    pub annotations: Vec<String>,
 }
 
-/// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
-pub fn policy_input(json: &str, at: &str, report: &mut MaskReport) -> Value {
-    let Ok(Value::Object(mut document)) = serde_json::from_str(json) else {
-        report.erased.push(at.to_string());
-        return Value::Null;
-    };
-    let mut at = at.to_string();
-    for (key, member) in document.iter_mut().filter(|(key, _)| *key != "options") {
-        within(&mut at, key, |at| {
-            if let Value::Object(members) = &mut *member {
-                for data in DATA {
-                    erase(members, data, at, report);
-                }
-            }
-            visit(key, member, at, report);
-        });
+impl Masks {
+    fn has(&self, annotation: &str) -> bool {
+        self.annotations.iter().any(|listed| match listed.strip_suffix('*') {
+            Some(prefix) => annotation.starts_with(prefix),
+            None => listed == annotation,
+        })
     }
-    Value::Object(document)
+}
+
+/// Masks the documents of one record.
+#[derive(Debug)]
+pub struct Masking<'a> {
+    masks: &'a Masks,
+    /// What was masked.
+    pub report: MaskReport,
+    /// The values that were masked, for texts that quote them.
+    pub secrets: Secrets,
+}
+
+impl<'a> Masking<'a> {
+    /// Nothing is masked yet.
+    pub fn new(masks: &'a Masks) -> Self {
+        Self { masks, report: MaskReport::default(), secrets: Secrets::default() }
+    }
+
+    /// Parses an object's JSON and masks it; `at` is the object's own pointer in the record. JSON that cannot be parsed
+    /// (nested too deep, a number that no float can hold) is erased whole.
+    pub fn object(&mut self, json: &str, at: &str) -> Value {
+        let Ok(mut document) = serde_json::from_str(json) else {
+            self.report.erased.push(at.to_string());
+            return Value::Null;
+        };
+        if let Value::Object(members) = &mut document {
+            for member in DATA {
+                erase(members, member, at, self);
+            }
+        }
+        walk(&mut document, &mut at.to_string(), self);
+        document
+    }
+
+    /// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
+    pub fn policy_input(&mut self, json: &str, at: &str) -> Value {
+        let Ok(Value::Object(mut document)) = serde_json::from_str(json) else {
+            self.report.erased.push(at.to_string());
+            return Value::Null;
+        };
+        let mut at = at.to_string();
+        for (key, member) in document.iter_mut().filter(|(key, _)| *key != "options") {
+            within(&mut at, key, |at| {
+                if let Value::Object(members) = &mut *member {
+                    for data in DATA {
+                        erase(members, data, at, self);
+                    }
+                }
+                visit(key, member, at, self);
+            });
+        }
+        Value::Object(document)
+    }
 }
 
 /// Masks below a value. The recursion is bounded, since the parser refuses documents deeper than 128 levels.
-fn walk(value: &mut Value, at: &mut String, report: &mut MaskReport) {
+fn walk(value: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     match value {
         Value::Object(members) => {
             for (key, member) in members {
-                within(at, key, |at| visit(key, member, at, report));
+                within(at, key, |at| visit(key, member, at, to));
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                within(at, &index.to_string(), |at| walk(item, at, report));
+                within(at, &index.to_string(), |at| walk(item, at, to));
             }
         }
         _ => {}
     }
 }
 
-fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut MaskReport) {
+fn visit(key: &str, member: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     match (key, &mut *member) {
-        ("variables", Value::Array(_)) => return values(member, at, report),
-        ("runtimeConfig", Value::Object(_)) => return runtime_config(member, at, report),
-        ("env" | "httpHeaders", Value::Array(_) | Value::Object(_)) => return variables(member, at, report),
-        ("metadata", Value::Object(metadata)) => erase(metadata, "managedFields", at, report),
-        ("annotations", Value::Object(annotations)) => {
-            for copy in APPLIED_MANIFESTS {
-                erase(annotations, copy, at, report);
-            }
-        }
+        ("variables", Value::Array(_)) => return values(member, at, to),
+        ("runtimeConfig", Value::Object(_)) => return runtime_config(member, at, to),
+        ("env" | "httpHeaders", Value::Array(_) | Value::Object(_)) => return variables(member, at, to),
+        ("metadata", Value::Object(metadata)) => remove(metadata, "managedFields", at, to),
+        ("annotations", Value::Object(members)) => annotations(members, at, to),
+        ("exec", Value::Object(exec)) => arguments(exec, at, to),
+        ("csi", Value::Object(source)) => options(source, "volumeAttributes", at, to),
+        ("flexVolume", Value::Object(source)) => options(source, "options", at, to),
+        ("gitRepo", Value::Object(source)) => repository(source, at, to),
         _ => {}
     }
-    walk(member, at, report);
+    walk(member, at, to);
+}
+
+/// Removes copies of the manifest, whose values are masked where they stand, and what the platform lists.
+fn annotations(members: &mut Map<String, Value>, at: &str, to: &mut Masking<'_>) {
+    for copy in APPLIED_MANIFESTS {
+        remove(members, copy, at, to);
+    }
+    let listed: Vec<String> = members.keys().filter(|name| to.masks.has(name)).cloned().collect();
+    for name in listed {
+        erase(members, &name, at, to);
+    }
+}
+
+/// Masks what a probe or a hook hands to its program (`k8s.io/api:core/v1/types.go`, `ExecAction`). The program's name stays.
+fn arguments(exec: &mut Map<String, Value>, at: &mut String, to: &mut Masking<'_>) {
+    let Some(Value::Array(words)) = exec.get_mut("command") else { return };
+    within(at, "command", |at| {
+        for (index, word) in words.iter_mut().enumerate().skip(1) {
+            within(at, &index.to_string(), |at| redact(word, at, to));
+        }
+    });
+}
+
+/// Masks the options that a volume's driver gets (`k8s.io/api:core/v1/types.go`, `CSIVolumeSource` and `FlexVolumeSource`).
+fn options(source: &mut Map<String, Value>, key: &str, at: &mut String, to: &mut Masking<'_>) {
+    let Some(found) = source.get_mut(key) else { return };
+    within(at, key, |at| variables(found, at, to));
+}
+
+/// Masks an address with a user or a token in it.
+fn repository(source: &mut Map<String, Value>, at: &mut String, to: &mut Masking<'_>) {
+    let Some(address) = source.get_mut("repository") else { return };
+    if address.as_str().is_none_or(|address| address.contains('@')) {
+        within(at, "repository", |at| redact(address, at, to));
+    }
 }
 
 /// Masks the values in a list of names and values of a custom resource. Other members stay, since lists with this name may
 /// hold other things.
-fn values(list: &mut Value, at: &mut String, report: &mut MaskReport) {
+fn values(list: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     for (index, item) in list.as_array_mut().into_iter().flatten().enumerate() {
         within(at, &index.to_string(), |at| match item.get_mut("value") {
-            Some(value) => within(at, "value", |at| redact(value, at, report)),
-            None => walk(item, at, report),
+            Some(value) => within(at, "value", |at| redact(value, at, to)),
+            None => walk(item, at, to),
         });
     }
 }
 
 /// Masks the runtime configuration of a SpinApp: the options of its stores, databases and model service
 /// (`spin-operator:api/v1alpha1/spinapp_types.go`, `RuntimeConfigOption`).
-fn runtime_config(value: &mut Value, at: &mut String, report: &mut MaskReport) {
+fn runtime_config(value: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     match value {
         Value::Object(members) => {
             for (key, member) in members {
                 within(at, key, |at| match key.as_str() {
-                    "options" => variables(member, at, report),
-                    _ => runtime_config(member, at, report),
+                    "options" => variables(member, at, to),
+                    _ => runtime_config(member, at, to),
                 });
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                within(at, &index.to_string(), |at| runtime_config(item, at, report));
+                within(at, &index.to_string(), |at| runtime_config(item, at, to));
             }
         }
         _ => {}
@@ -145,46 +221,56 @@ fn runtime_config(value: &mut Value, at: &mut String, report: &mut MaskReport) {
 
 /// Masks a list of variables in each of its three forms: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
 /// first is that of Kubernetes; the others occur in custom resources and by mistake.
-fn variables(list: &mut Value, at: &mut String, report: &mut MaskReport) {
+fn variables(list: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     match list {
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                within(at, &index.to_string(), |at| variable(item, at, report));
+                within(at, &index.to_string(), |at| variable(item, at, to));
             }
         }
         Value::Object(members) => {
             for (name, value) in members {
-                within(at, name, |at| redact(value, at, report));
+                within(at, name, |at| redact(value, at, to));
             }
         }
         _ => {}
     }
 }
 
-fn variable(item: &mut Value, at: &mut String, report: &mut MaskReport) {
+fn variable(item: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     match item {
         Value::Object(members) => {
             for (key, member) in members {
                 match key.as_str() {
                     "name" | "valueFrom" => {}
-                    _ => within(at, key, |at| redact(member, at, report)),
+                    _ => within(at, key, |at| redact(member, at, to)),
                 }
             }
         }
-        other => redact(other, at, report),
+        other => redact(other, at, to),
     }
 }
 
-fn redact(value: &mut Value, at: &str, report: &mut MaskReport) {
+fn redact(value: &mut Value, at: &str, to: &mut Masking<'_>) {
+    to.secrets.take(value);
     *value = Value::String(REDACTED.into());
-    report.masked.push(at.to_string());
+    to.report.masked.push(at.to_string());
 }
 
-fn erase(members: &mut Map<String, Value>, key: &str, at: &str, report: &mut MaskReport) {
+/// Takes a secret out.
+fn erase(members: &mut Map<String, Value>, key: &str, at: &str, to: &mut Masking<'_>) {
+    if let Some(secret) = members.get(key) {
+        to.secrets.take(secret);
+    }
+    remove(members, key, at, to);
+}
+
+/// Takes out what is no secret in itself.
+fn remove(members: &mut Map<String, Value>, key: &str, at: &str, to: &mut Masking<'_>) {
     if members.remove(key).is_some() {
         let mut pointer = at.to_string();
         append(&mut pointer, key);
-        report.erased.push(pointer);
+        to.report.erased.push(pointer);
     }
 }
 
@@ -216,9 +302,13 @@ mod tests {
     use super::*;
 
     fn masked(document: &Value) -> (Value, MaskReport) {
-        let mut report = MaskReport::default();
-        let value = object(&document.to_string(), "/input/request/object", &mut report);
-        (value, report)
+        masked_by(&Masks::default(), document)
+    }
+
+    fn masked_by(masks: &Masks, document: &Value) -> (Value, MaskReport) {
+        let mut masking = Masking::new(masks);
+        let value = masking.object(&document.to_string(), "/input/request/object");
+        (value, masking.report)
     }
 
     #[test]
@@ -286,6 +376,54 @@ mod tests {
     }
 
     #[test]
+    fn what_probes_and_hooks_hand_to_their_programs_is_redacted_and_the_command_of_a_container_kept() {
+        let exec = json!({"exec": {"command": ["mysqladmin", "-phunter2", "ping"]}});
+        let container = json!({"command": ["app"], "args": ["-v"], "lifecycle": {"preStop": exec, "postStart": exec},
+            "livenessProbe": exec, "readinessProbe": exec, "startupProbe": exec});
+        let (value, report) = masked(&json!({"spec": {"containers": [container]}}));
+        let container = &value["spec"]["containers"][0];
+        assert_eq!(container["livenessProbe"]["exec"]["command"], json!(["mysqladmin", REDACTED, REDACTED]));
+        assert_eq!((&container["command"], &container["args"]), (&json!(["app"]), &json!(["-v"])));
+        assert!(!value.to_string().contains("hunter2"), "{value}");
+        assert_eq!(report.masked.len(), 10);
+    }
+
+    #[test]
+    fn options_of_the_drivers_of_volumes_are_redacted() {
+        let volumes = json!([
+            {"name": "a", "csi": {"driver": "d", "volumeAttributes": {"user": "me", "password": "hunter2"}}},
+            {"name": "b", "flexVolume": {"driver": "d", "options": {"password": "hunter2"}, "secretRef": {"name": "s"}}},
+            {"name": "c", "gitRepo": {"repository": "https://me:hunter2@git.example/r"}},
+            {"name": "d", "gitRepo": {"repository": "https://git.example/r"}},
+        ]);
+        let (value, report) = masked(&json!({"spec": {"volumes": volumes}}));
+        assert!(!value.to_string().contains("hunter2"), "{value}");
+        let volumes = &value["spec"]["volumes"];
+        assert_eq!(volumes[0]["csi"]["driver"], "d");
+        assert_eq!(volumes[1]["flexVolume"]["secretRef"], json!({"name": "s"}));
+        assert_eq!(volumes[3]["gitRepo"]["repository"], "https://git.example/r");
+        let base = "/input/request/object/spec/volumes";
+        assert!(report.masked.contains(&format!("{base}/0/csi/volumeAttributes/password")), "{report:?}");
+        assert_eq!(report.masked.len(), 4);
+    }
+
+    #[test]
+    fn annotations_of_the_platforms_list_are_erased_by_name_and_by_prefix() {
+        let masks = Masks { annotations: vec!["team/token".into(), "vault.example/*".into()] };
+        let annotations = json!({"team/token": "hunter2", "vault.example/a": "hunter2", "vault.example": "kept", "team/tokens": "kept"});
+        let template = json!({"metadata": {"annotations": annotations}});
+        let (value, report) = masked_by(
+            &masks,
+            &json!({"metadata": {"annotations": annotations}, "spec": {"template": template}}),
+        );
+        let kept = json!({"vault.example": "kept", "team/tokens": "kept"});
+        assert_eq!(value["metadata"]["annotations"], kept);
+        assert_eq!(value["spec"]["template"]["metadata"]["annotations"], kept);
+        let base = "/input/request/object/metadata/annotations";
+        assert_eq!(report.erased[..2], [format!("{base}/team~1token"), format!("{base}/vault.example~1a")]);
+    }
+
+    #[test]
     fn copies_of_the_manifest_are_erased_wherever_metadata_stands() {
         let metadata = json!({"name": "x", "managedFields": [{}], "annotations": {
             "kubectl.kubernetes.io/last-applied-configuration": "{\"value\":\"hunter2\"}", "keep": "me"}});
@@ -319,24 +457,26 @@ mod tests {
             "containers": [{"name": "app", "requires": [{"name": "env", "names": ["A"]}]}],
             "options": {"env": ["prod"]},
         });
-        let mut report = MaskReport::default();
-        let value = policy_input(&input.to_string(), "/custom/policy_input", &mut report);
+        let masks = Masks::default();
+        let mut masking = Masking::new(&masks);
+        let value = masking.policy_input(&input.to_string(), "/custom/policy_input");
         assert!(!value.to_string().contains("hunter2"), "{value}");
         assert_eq!((&value["options"], &value["containers"]), (&input["options"], &input["containers"]));
         assert_eq!(value["workload"], json!({"annotations": {"keep": "me"}, "labels": {"env": "prod"}}));
         let base = "/custom/policy_input";
-        assert_eq!(report.masked, [format!("{base}/object/spec/containers/0/env/0/value")]);
+        assert_eq!(masking.report.masked, [format!("{base}/object/spec/containers/0/env/0/value")]);
         let copy = "workload/annotations/kubectl.kubernetes.io~1last-applied-configuration";
-        assert_eq!(report.erased, [format!("{base}/object/data"), format!("{base}/{copy}")]);
-        assert_eq!(policy_input("[]", base, &mut report), Value::Null);
+        assert_eq!(masking.report.erased, [format!("{base}/object/data"), format!("{base}/{copy}")]);
+        assert_eq!(masking.policy_input("[]", base), Value::Null);
     }
 
     #[test]
     fn a_document_too_deep_to_be_read_is_erased_whole() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        let mut report = MaskReport::default();
-        assert_eq!(object(&deep, "/input/request/object", &mut report), Value::Null);
-        assert_eq!(report.erased, ["/input/request/object"]);
+        let masks = Masks::default();
+        let mut masking = Masking::new(&masks);
+        assert_eq!(masking.object(&deep, "/input/request/object"), Value::Null);
+        assert_eq!(masking.report.erased, ["/input/request/object"]);
     }
 
     #[test]

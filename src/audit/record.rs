@@ -4,6 +4,7 @@
 //! The sink's writer encodes the line outside of the request path. Encoding masks the record, so an unmasked record
 //! cannot be written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,7 +15,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Outcome, Timings, mask};
+use super::mask::{Masking, Masks};
+use super::rules::LogRules;
+use super::secrets::{Hider, Secrets};
+use super::{Outcome, Timings};
 use crate::judge::Exemption;
 use crate::policy::{EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
@@ -110,9 +114,8 @@ impl Input {
         [&self.object, &self.old_object].into_iter().flatten().map(|raw| raw.get().len()).sum()
     }
 
-    fn masked(&self, report: &mut mask::MaskReport) -> MaskedInput<'_> {
-        let mut object =
-            |raw: &Option<Box<RawValue>>, at| Some(mask::object(raw.as_ref()?.get(), at, report));
+    fn masked(&self, masking: &mut Masking<'_>) -> MaskedInput<'_> {
+        let mut object = |raw: &Option<Box<RawValue>>, at| Some(masking.object(raw.as_ref()?.get(), at));
         MaskedInput {
             api_version: "admission.k8s.io/v1",
             kind: "AdmissionReview",
@@ -201,6 +204,10 @@ pub struct RecordedError {
 pub struct Record {
     /// Labels of the process that writes the record.
     pub labels: Arc<Labels>,
+    /// What is masked besides what always is.
+    pub masks: Arc<Masks>,
+    /// The rules in Rego that change records, if there are any.
+    pub log_rules: Option<LogRules>,
     /// Random id of this decision.
     pub decision_id: Uuid,
     /// When the decision was made.
@@ -307,51 +314,92 @@ impl Record {
         self.input.as_ref().map(|input| input.uid.as_str()).or(stray)
     }
 
-    /// The record as one line, with its newline. JSON escapes every newline inside, so a line is always a record.
-    pub fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let mut report = mask::MaskReport::default();
-        let input = self.input.as_ref().map(|input| input.masked(&mut report));
-        let policy_input = self
-            .policy_input
-            .as_ref()
-            .map(|input| mask::policy_input(input.get(), POLICY_INPUT, &mut report));
+    /// The record as one line, with its newline. JSON escapes every newline inside, so a line is always a record. `None` where rules
+    /// for the log say that it is not written.
+    pub fn to_line(&self) -> Result<Option<Vec<u8>>, serde_json::Error> {
+        let mut masking = Masking::new(&self.masks);
+        let input = self.input.as_ref().map(|input| input.masked(&mut masking));
+        let policy_input =
+            self.policy_input.as_ref().map(|input| masking.policy_input(input.get(), POLICY_INPUT));
+        let Masking { report, secrets, .. } = masking;
+        let (result, error) = self.without(&secrets, input.as_ref());
         let custom = Custom {
             request_uid: self.uid(),
             policy_input,
             bundle_digests: &self.bundle_digests,
             verdict_cached: self.is_verdict_cached,
         };
+        let revisions = self.bundles.iter();
         let event = EventV1 {
             labels: &self.labels,
             decision_id: self.decision_id,
-            bundles: self
-                .bundles
-                .iter()
-                .map(|(name, revision)| (name.as_str(), BundleInfo { revision }))
-                .collect(),
+            bundles: revisions.map(|(name, revision)| (name.as_str(), BundleInfo { revision })).collect(),
             path: self.webhook.decision_path(),
             input,
-            result: &self.result,
+            result: &result,
             erased: report.erased,
             masked: report.masked,
-            error: self.error.as_ref(),
+            error: error.as_deref(),
             requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
             timestamp: self.timestamp,
             metrics: &self.timings,
             custom: Some(custom).filter(|custom| !custom.is_empty()),
         };
-        let line = serde_json::to_string(&event)?;
+        let line = match &self.log_rules {
+            None => serde_json::to_string(&event)?,
+            Some(rules) => match rules.applied(serde_json::to_value(&event)?) {
+                Some(event) => event.to_string(),
+                None => return Ok(None),
+            },
+        };
         // People read it in a terminal too (`kubectl logs`).
-        Ok([text::json(&line).as_bytes(), b"\n"].concat())
+        Ok(Some([text::json(&line).as_bytes(), b"\n"].concat()))
+    }
+
+    /// What was decided and what failed, without the values that were masked: a rule may have quoted one. What the gate says of
+    /// a review without a finding quotes none.
+    fn without(
+        &self,
+        secrets: &Secrets,
+        input: Option<&MaskedInput<'_>>,
+    ) -> (Cow<'_, RecordedResult>, Option<Cow<'_, RecordedError>>) {
+        let said = (Cow::Borrowed(&self.result), self.error.as_ref().map(Cow::Borrowed));
+        let is_quiet = self.result.violations.is_empty() && self.result.warnings.is_empty();
+        if secrets.is_empty() || is_quiet && self.error.is_none() {
+            return said;
+        }
+        let request = input.map(|input| &input.request);
+        let shown: Vec<&Value> = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten().collect();
+        let hider = secrets.hider(&shown);
+        let (mut result, mut error) = said;
+        result.to_mut().hide(&hider);
+        if let Some(error) = &mut error {
+            hider.hide_in(&mut error.to_mut().message);
+        }
+        (result, error)
     }
 
     /// The parsed line, for tests and for callers that show a record.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be encoded, and where rules for the log say that it is not written.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
-        self.to_line().and_then(|line| serde_json::from_slice(&line))
+        self.to_line().and_then(|line| serde_json::from_slice(&line.unwrap_or_default()))
     }
 }
 
 impl RecordedResult {
+    /// Takes values out of what rules and the gate say. Names of rules, containers and capabilities stay.
+    fn hide(&mut self, hider: &Hider) {
+        for RecordedViolation { violation, .. } in &mut self.violations {
+            hider.hide_in(&mut violation.message);
+            violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
+        }
+        let words = self.changes.iter_mut().chain(&mut self.warnings);
+        words.chain([&mut self.reason]).for_each(|text| hider.hide_in(text));
+    }
+
     /// A result with only a `reason`.
     pub fn plain(action: Outcome, allowed: bool, reason: impl Into<String>) -> Self {
         Self {
@@ -424,6 +472,8 @@ pub(super) mod tests {
         timings.note(Stage::Judge, Duration::from_micros(40));
         Record {
             labels: Arc::new(Labels::new("wasmgate-0", &BTreeMap::new())),
+            masks: Arc::default(),
+            log_rules: None,
             decision_id: Uuid::from_u128(0x6bf8_1bb6_a3d1_4bd3_9c9f_0d1f_6d5c_1a2b),
             timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
             webhook: Webhook::Validate,
@@ -501,7 +551,7 @@ pub(super) mod tests {
     fn a_record_is_one_line_whatever_it_says() {
         let mut record = record(&json!({"metadata": {"name": "a\nb\r\n\u{2028}c"}}));
         record.result.reason = "first\nsecond".into();
-        let line = record.to_line().unwrap();
+        let line = record.to_line().unwrap().unwrap();
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
     }
 
@@ -509,9 +559,34 @@ pub(super) mod tests {
     fn the_stored_object_is_masked_like_the_new_one() {
         let mut record = record(&pod());
         record.input.as_mut().unwrap().old_object = Some(raw(&pod()));
-        let line = String::from_utf8(record.to_line().unwrap()).unwrap();
+        let line = String::from_utf8(record.to_line().unwrap().unwrap()).unwrap();
         assert!(!line.contains("hunter2"), "{line}");
         assert!(line.contains("/input/request/oldObject/spec/containers/0/env/0/value"), "{line}");
+    }
+
+    #[test]
+    fn a_value_that_a_rule_quotes_is_in_no_text_of_the_record() {
+        let mut quoting = record(&pod());
+        let violation = &mut quoting.result.violations[0].violation;
+        violation.message = "`hunter2` is weak".into();
+        violation.remedy = Some("do not use hunter2".into());
+        quoting.result.warnings = vec!["hunter2".into()];
+        quoting.error = Some(RecordedError { code: "x".into(), message: "at hunter2".into() });
+        let event = quoting.to_value().unwrap();
+        assert!(!event.to_string().contains("hunter2"), "{event}");
+        assert_eq!(event["result"]["violations"][0]["message"], "`**REDACTED**` is weak");
+        assert_eq!(event["error"]["message"], "at **REDACTED**");
+    }
+
+    #[test]
+    fn annotations_that_the_platform_lists_are_in_no_record() {
+        let object =
+            json!({"metadata": {"name": "x", "annotations": {"team/token": "hunter2", "team/name": "a"}}});
+        let masks = Masks { annotations: vec!["team/token".into()] };
+        let event = Record { masks: Arc::new(masks), ..record(&object) }.to_value().unwrap();
+        let metadata = &event["input"]["request"]["object"]["metadata"];
+        assert_eq!(metadata["annotations"], json!({"team/name": "a"}));
+        assert_eq!(event["erased"], json!(["/input/request/object/metadata/annotations/team~1token"]));
     }
 
     #[test]
@@ -542,9 +617,9 @@ pub(super) mod tests {
     #[test]
     fn the_weight_of_a_record_is_near_its_length() {
         let small = record(&pod());
-        assert!(small.to_line().unwrap().len() < small.weight());
+        assert!(small.to_line().unwrap().unwrap().len() < small.weight());
         let large = record(&json!({"metadata": {"annotations": {"note": "x".repeat(100_000)}}}));
-        let length = large.to_line().unwrap().len();
+        let length = large.to_line().unwrap().unwrap().len();
         assert!(
             large.weight() >= length && large.weight() < length + RECORD_BYTES,
             "{length} {}",

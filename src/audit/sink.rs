@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{DropReason, Drops};
-use super::{Error, Record};
+use super::{Error, Masks, Record, UploadOptions};
 
 /// Output of the decision log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,6 +42,10 @@ pub struct DecisionLogOptions {
     /// Whether a record holds what the rules read, so that `wasmgate replay` can judge it again. Such a record is two to three
     /// times as large. Default: no.
     pub policy_input: bool,
+    /// Annotations that are erased from records, besides copies of the manifest.
+    pub mask_annotations: Masks,
+    /// The collector that gets the records too.
+    pub upload: Option<UploadOptions>,
 }
 
 impl Default for DecisionLogOptions {
@@ -52,6 +56,8 @@ impl Default for DecisionLogOptions {
             buffer_bytes: 16 << 20,
             labels: BTreeMap::new(),
             policy_input: false,
+            mask_annotations: Masks::default(),
+            upload: None,
         }
     }
 }
@@ -111,12 +117,24 @@ impl Queue {
 impl Sink {
     /// Opens the output and starts the writer. Lost records are counted in `drops`.
     pub fn open(options: &DecisionLogOptions, drops: Drops) -> Result<Self, Error> {
-        let writer = match &options.output {
-            DecisionLogOutput::Stdout => Writer::new(open_stdout()?, None),
-            DecisionLogOutput::File(path) => Writer::new(open_file(path)?, Some(path.clone())),
-            DecisionLogOutput::Off => return Ok(Self { shared: None, capacity: 0, drops }),
+        Self::open_with(options, drops, None)
+    }
+
+    /// The same where each line goes to a further place too, also if the output is off.
+    pub fn open_with(
+        options: &DecisionLogOptions,
+        drops: Drops,
+        further: Option<Box<dyn LineSink>>,
+    ) -> Result<Self, Error> {
+        let output = match &options.output {
+            DecisionLogOutput::Stdout => Some(Output::new(open_stdout()?, None)),
+            DecisionLogOutput::File(path) => Some(Output::new(open_file(path)?, Some(path.clone()))),
+            DecisionLogOutput::Off if further.is_none() => {
+                return Ok(Self { shared: None, capacity: 0, drops });
+            }
+            DecisionLogOutput::Off => None,
         };
-        Self::start(writer, options.buffer_bytes, drops)
+        Self::start(Writer { output, further }, options.buffer_bytes, drops)
     }
 
     fn start(mut writer: Writer, capacity: usize, drops: Drops) -> Result<Self, Error> {
@@ -180,31 +198,40 @@ impl Drop for Sink {
     }
 }
 
+/// A further place for the lines of the log. The writer's thread calls it.
+pub trait LineSink: Send {
+    /// Takes a line, with its newline.
+    fn take(&mut self, line: &[u8]);
+
+    /// Comes at least every second.
+    fn tick(&mut self);
+
+    /// No more lines come.
+    fn end(&mut self);
+}
+
+/// How often [`LineSink::tick`] comes where there are no records.
+const TICK: Duration = Duration::from_secs(1);
+
 /// State of the writer thread.
 struct Writer {
-    file: File,
-    /// Path of the file; `None` for standard output.
-    path: Option<PathBuf>,
-    /// Whether the last write failed, so that the file may end inside a line.
-    torn: bool,
-    /// Whether the current failure is already in the log; it is not logged again for each record.
-    told: bool,
+    output: Option<Output>,
+    further: Option<Box<dyn LineSink>>,
 }
 
 // === impl Writer ===
 
 impl Writer {
-    fn new(file: File, path: Option<PathBuf>) -> Self {
-        Self { file, path, torn: false, told: false }
-    }
-
     fn run(&mut self, shared: &Shared, drops: &Drops) {
         while let Some(record) = self.next(shared) {
             self.write(&record, drops);
             let mut queue = shared.lock();
             queue.bytes = queue.bytes.saturating_sub(record.weight());
             queue.writing = false;
+            drop(queue);
+            self.further.iter_mut().for_each(|further| further.tick());
         }
+        self.further.iter_mut().for_each(|further| further.end());
         shared.lock().life = Life::Ended;
         shared.changed.notify_all();
     }
@@ -215,7 +242,7 @@ impl Writer {
         loop {
             if std::mem::take(&mut queue.reopen) {
                 drop(queue);
-                self.reopen();
+                self.output.iter_mut().for_each(Output::reopen);
                 queue = shared.lock();
                 continue;
             }
@@ -226,8 +253,51 @@ impl Writer {
             if queue.life != Life::Open {
                 return None;
             }
-            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let Some(further) = &mut self.further else {
+                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (woken, waited) =
+                shared.changed.wait_timeout(queue, TICK).unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            if waited.timed_out() {
+                drop(queue);
+                further.tick();
+                queue = shared.lock();
+            }
         }
+    }
+
+    fn write(&mut self, record: &Record, drops: &Drops) {
+        let line = match record.to_line() {
+            Ok(Some(line)) => line,
+            Ok(None) => return drops.count(DropReason::Rule),
+            Err(error) => {
+                tracing::error!(%error, decision_id = %record.decision_id, "cannot encode a decision record");
+                return drops.count(DropReason::EncodingFailed);
+            }
+        };
+        self.further.iter_mut().for_each(|further| further.take(&line));
+        if let Some(output) = &mut self.output {
+            output.write(line, drops);
+        }
+    }
+}
+
+/// A file, or standard output.
+struct Output {
+    file: File,
+    /// Path of the file; `None` for standard output.
+    path: Option<PathBuf>,
+    /// Whether the last write failed, so that the file may end inside a line.
+    torn: bool,
+    /// Whether the current failure is already in the log; it is not logged again for each record.
+    told: bool,
+}
+
+impl Output {
+    const fn new(file: File, path: Option<PathBuf>) -> Self {
+        Self { file, path, torn: false, told: false }
     }
 
     fn reopen(&mut self) {
@@ -238,14 +308,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, record: &Record, drops: &Drops) {
-        let mut line = match record.to_line() {
-            Ok(line) => line,
-            Err(error) => {
-                tracing::error!(%error, decision_id = %record.decision_id, "cannot encode a decision record");
-                return drops.count(DropReason::EncodingFailed);
-            }
-        };
+    fn write(&mut self, mut line: Vec<u8>, drops: &Drops) {
         // Start a new line after a torn one, so that one record is lost and not two.
         if self.torn {
             line.insert(0, b'\n');
@@ -300,6 +363,10 @@ mod tests {
             ..DecisionLogOptions::default()
         };
         Sink::open(&options, Drops::default()).unwrap()
+    }
+
+    fn to_file(file: File) -> Writer {
+        Writer { output: Some(Output::new(file, None)), further: None }
     }
 
     fn names(text: &str) -> Vec<String> {
@@ -384,7 +451,7 @@ mod tests {
     fn a_reader_that_stopped_reading_costs_records_and_no_time() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let file = File::from(OwnedFd::from(writer));
-        let sink = Sink::start(Writer::new(file, None), 256 << 10, Drops::default()).unwrap();
+        let sink = Sink::start(to_file(file), 256 << 10, Drops::default()).unwrap();
         // More than a pipe (64 KiB) and the buffer hold together: a writer that waited for space would wait for ever.
         (0..1000).for_each(|n| sink.emit(named(&format!("pod-{n}"))));
         let lost = sink.drops.get(DropReason::BufferFull);
@@ -406,7 +473,7 @@ mod tests {
     fn a_reader_that_went_away_costs_records_and_not_the_process() {
         let (reader, writer) = std::io::pipe().unwrap();
         let file = File::from(OwnedFd::from(writer));
-        let sink = Sink::start(Writer::new(file, None), 1 << 20, Drops::default()).unwrap();
+        let sink = Sink::start(to_file(file), 1 << 20, Drops::default()).unwrap();
         drop(reader);
         (0..3).for_each(|_| sink.emit(named("x")));
         sink.close(SOON).unwrap();
@@ -418,11 +485,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decisions.log");
         std::fs::write(&path, "{\"torn\":").unwrap();
-        let mut writer = Writer::new(open_file(&path).unwrap(), Some(path.clone()));
-        writer.torn = true;
-        writer.write(&named("whole"), &Drops::default());
+        let mut output = Output::new(open_file(&path).unwrap(), Some(path.clone()));
+        output.torn = true;
+        output.write(named("whole").to_line().unwrap().unwrap(), &Drops::default());
         assert_eq!(names(read(&path).split_once('\n').unwrap().1), ["whole"]);
-        assert!(!writer.torn);
+        assert!(!output.torn);
     }
 
     #[test]

@@ -173,6 +173,7 @@ pub fn configured(state: State, settings: &Settings) -> State {
     state.unpinned.clone_from(&settings.unpinned);
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     state.records_input = settings.file.decision_log.policy_input;
+    state.masks = Arc::new(settings.file.decision_log.mask_annotations.clone());
     state
 }
 

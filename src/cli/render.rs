@@ -18,7 +18,6 @@ use crate::policy::{Annotations, EnforcementAction};
 use crate::text;
 use crate::workload::Role;
 
-pub(super) use capabilities::label as capability;
 pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
 use words::{CYAN, hanging, word_of};
 

@@ -24,12 +24,13 @@ pub use served::Served;
 use super::args::ServeOptions;
 use super::{Error, Exit, build};
 use crate::admission::Gate;
-use crate::audit::{Labels, Metrics, Outbox, Sink};
+use crate::audit::{DecisionLogOptions, Labels, Metrics, Outbox, Sink};
 use crate::certs;
 use crate::config::Settings;
 use crate::register::{self, Registration};
 use crate::server::{self, Server, Signals};
 use crate::sources::InForce;
+use crate::upload::{SpoolWriter, Uploader};
 use crate::watch;
 
 /// Longest time to write the last records at shutdown.
@@ -46,7 +47,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     // Before they are read, so that a later change is seen as one.
     let keys = reload::of_keys(&settings);
     let metrics = Arc::new(Metrics::new());
-    let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
+    let (sink, uploader) = decision_log(&settings.file.decision_log, &metrics)?;
     let client = client(&settings).await?;
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
     let (cert, key) = certificate(&settings, registration.as_mut()).await?;
@@ -63,6 +64,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let events = events(&settings, client, &metrics);
     let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels).with_events(events));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
+    let uploading = uploader.clone().map(|uploader| tokio::spawn(async move { uploader.run().await }));
     let certificate = Expiry::default();
     let expiry =
         tokio::spawn(watch_expiry(Arc::clone(&gate), certificate.clone(), cert.clone(), key.clone()));
@@ -86,7 +88,23 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     if let Ok(Err(error)) = flushed {
         tracing::error!(%error, "lost records");
     }
+    if let (Some(uploader), Some(uploading)) = (uploader, uploading) {
+        uploading.abort();
+        uploader.finish(FLUSH_DEADLINE).await;
+    }
     served.map(|()| Exit::Success)
+}
+
+/// The decision log, and what sends it to a collector, if there is one.
+fn decision_log(
+    options: &DecisionLogOptions,
+    metrics: &Metrics,
+) -> Result<(Sink, Option<Arc<Uploader>>), Error> {
+    let Some(upload) = &options.upload else { return Ok((Sink::open(options, metrics.drops())?, None)) };
+    let spool = SpoolWriter::open(upload, metrics.drops())?;
+    let uploader = Uploader::new(upload.clone(), metrics.drops());
+    let sink = Sink::open_with(options, metrics.drops(), Some(Box::new(spool)))?;
+    Ok((sink, Some(Arc::new(uploader))))
 }
 
 /// SIGHUP reopens the decision log; log rotation sends it after moving the file away.

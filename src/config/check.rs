@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 
 use super::value::{duration, wrong};
 use super::{Error, File};
-use crate::audit::OWN_LABELS;
+use crate::audit::{OWN_LABELS, UploadOptions};
 use crate::image::reference::Reference;
 use crate::lookup::LookupOptions;
 use crate::quantity::{Quantity, WrittenQuantity};
@@ -85,9 +85,24 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
         let message = "every record has this label from the gate itself; write another name";
         problems.add(wrong("decisionLog.labels", label, message));
     }
+    for name in file.decision_log.mask_annotations.annotations.iter().filter(|name| !is_annotation(name)) {
+        let message = "write the key of an annotation, or all that begin with a prefix, as `example.com/*`";
+        problems.add(wrong("decisionLog.maskAnnotations", name, message));
+    }
+    if let Some((field, value, cure)) = file.decision_log.upload.as_ref().and_then(UploadOptions::problem) {
+        problems.add(wrong(&format!("decisionLog.upload.{field}"), &value, cure));
+    }
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
     }
+}
+
+/// Whether annotations can have this key (`apimachinery:pkg/util/validation/validation.go`, `IsQualifiedName`, less its lengths), or a
+/// key that begins so.
+fn is_annotation(name: &str) -> bool {
+    let key = name.strip_suffix('*').unwrap_or(name);
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    !key.is_empty() && key.chars().all(known) && key.matches('/').count() <= 1
 }
 
 /// A folder without a name would be the one in which the gate was started.
@@ -303,6 +318,27 @@ mod tests {
             ("images: {limits: {manifest: 0}}", "`images.limits.manifest` cannot be `0`"),
             ("images: {limits: {layer: 0}}", "`images.limits.layer` cannot be `0`"),
             ("decisionLog: {bufferBytes: 0}", "`decisionLog.bufferBytes` cannot be `0`"),
+            (
+                "decisionLog: {upload: {url: 'http://a.example/logs', spool: /s}}",
+                "`decisionLog.upload.url` cannot be",
+            ),
+            ("decisionLog: {upload: {url: 'https://me:x@a.example/logs', spool: /s}}", "`tokenFile`"),
+            ("decisionLog: {upload: {url: a.example, spool: /s}}", "`https://collector.example.com/logs`"),
+            (
+                "decisionLog: {upload: {url: 'https://a.example', spool: ''}}",
+                "`decisionLog.upload.spool` cannot be",
+            ),
+            (
+                "decisionLog: {upload: {url: 'https://a.example', spool: /s, chunkBytes: 1}}",
+                "`decisionLog.upload.chunkBytes`",
+            ),
+            (
+                "decisionLog: {upload: {url: 'https://a.example', spool: /s, clientKeyFile: k}}",
+                "`clientKeyFile`, or neither",
+            ),
+            ("decisionLog: {maskAnnotations: ['']}", "`decisionLog.maskAnnotations` cannot be ``"),
+            ("decisionLog: {maskAnnotations: ['*']}", "`decisionLog.maskAnnotations` cannot be `*`"),
+            ("decisionLog: {maskAnnotations: ['a b']}", "`decisionLog.maskAnnotations` cannot be `a b`"),
         ] {
             let said = problem(body);
             assert!(said.contains(expected), "{body}: {said}");

@@ -14,7 +14,7 @@ use super::patterns;
 use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
 use super::store::{EvaluationBudget, Exports, Functions, describe, store, timed_out};
-use super::{Bundle, ENTRYPOINT, Error, Limits};
+use super::{Bundle, ENTRYPOINT, Error, LOG_DROP, LOG_MASK, Limits};
 use crate::rego::{REFUSED, builtin};
 
 /// A compiled bundle that was checked.
@@ -51,7 +51,7 @@ impl CheckedModule {
         let tables = drive(Tables::read(&bundle.name, &module, limits), &stop);
         let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
         let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
-        if !entrypoints.contains_key(ENTRYPOINT) {
+        if ![ENTRYPOINT, LOG_MASK, LOG_DROP].iter().any(|known| entrypoints.contains_key(*known)) {
             let found = if entrypoints.is_empty() { "none".into() } else { list(entrypoints.keys()) };
             return Err(Error::FindEntrypoint { bundle: bundle.name, found });
         }

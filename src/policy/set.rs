@@ -97,8 +97,8 @@ struct LoadedBundle {
     /// Its identity in what is kept of evaluations; `None` if its input never repeats.
     repeats: Option<BundleId>,
     program: CheckedModule,
-    /// Number of [`ENTRYPOINT`].
-    entrypoint: i32,
+    /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
+    entrypoint: Option<i32>,
     /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
@@ -178,7 +178,7 @@ impl PolicySet {
     }
 
     fn with_rules(self) -> Self {
-        let (rules, rules_in_force) = (rules_of(self.loaded.iter()), rules_of(self.bundles(false)));
+        let (rules, rules_in_force) = (rules_of(self.judging()), rules_of(self.bundles(false)));
         Self { rules, rules_in_force, ..self }
     }
 
@@ -194,7 +194,35 @@ impl PolicySet {
 
     /// The bundles that decide, or those in the shadow.
     fn bundles(&self, is_shadow: bool) -> impl Iterator<Item = &Arc<LoadedBundle>> {
-        self.loaded.iter().filter(move |loaded| loaded.program.bundle.is_shadow == is_shadow)
+        self.judging().filter(move |loaded| loaded.program.bundle.is_shadow == is_shadow)
+    }
+
+    /// The bundles with rules that judge; others have rules for the log alone.
+    fn judging(&self) -> impl Iterator<Item = &Arc<LoadedBundle>> {
+        self.loaded.iter().filter(|loaded| loaded.entrypoint.is_some())
+    }
+
+    /// Whether a bundle has this entry point, and is not in the shadow.
+    pub fn has(&self, entrypoint: &str) -> bool {
+        self.having(entrypoint).next().is_some()
+    }
+
+    fn having(&self, entrypoint: &str) -> impl Iterator<Item = (&Arc<LoadedBundle>, i32)> {
+        let in_force = self.loaded.iter().filter(|loaded| !loaded.program.bundle.is_shadow);
+        in_force.filter_map(move |loaded| Some((loaded, *loaded.program.entrypoints.get(entrypoint)?)))
+    }
+
+    /// What an entry point of each bundle that has it says of an input; nothing of one where it is undefined. Blocks until
+    /// all have run, within the limits of one evaluation. The error names the bundle, and is for people to read.
+    pub fn ask_all(&self, entrypoint: &str, input: &str) -> Result<Vec<Value>, String> {
+        let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
+        let mut said = Vec::new();
+        for (loaded, number) in self.having(entrypoint) {
+            let named = |reason| format!("bundle `{}`: {reason}", loaded.program.bundle.name);
+            let (mut result_set, _) = loaded.result_set(number, input, self.limits, &stop).map_err(named)?;
+            said.extend(result_set.pointer_mut("/0/result").map(Value::take));
+        }
+        Ok(said)
     }
 
     /// Linear memory of the idle instances, in bytes.
@@ -375,7 +403,7 @@ impl LoadedBundle {
         let patient = Limits { time: START_TIME, ..limits.for_start() };
         let program = CheckedModule::check(engine, bundle, demand::with_usual_memory(patient))?;
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
-        let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
+        let entrypoint = program.entrypoints.get(ENTRYPOINT).copied();
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
         let loaded = Self { repeats, program, entrypoint, idle: Mutex::default() };
@@ -415,7 +443,11 @@ impl LoadedBundle {
     /// ignored.
     fn warm_up(&self, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
         let mut instance = self.caught(|| Instance::start(&self.program, patient, stop))?;
-        if self.caught(|| instance.evaluate::<Value>(self.entrypoint, "{}", limits, stop)).is_ok() {
+        let Some(entrypoint) = self.entrypoint.or_else(|| self.program.entrypoints.values().next().copied())
+        else {
+            return Ok(());
+        };
+        if self.caught(|| instance.evaluate::<Value>(entrypoint, "{}", limits, stop)).is_ok() {
             self.put_back(instance);
         }
         Ok(())
@@ -432,7 +464,8 @@ impl LoadedBundle {
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
     fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
-        let (result_set, asked): (Value, _) = self.result_set(self.entrypoint, input, limits, stop)?;
+        let entrypoint = self.entrypoint.ok_or("it has no rules that judge")?;
+        let (result_set, asked): (Value, _) = self.result_set(entrypoint, input, limits, stop)?;
         Ok(Ran { violations: outcome::violations(&result_set)?, asked })
     }
 

@@ -3,33 +3,27 @@
 //!
 //! Unlike the names of images, these URLs are the platform's own, so their servers may have any address.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
 };
-use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 use super::fetched::Fetched;
 use super::options::BundleSource;
 use super::{Error, blocking};
+use crate::client::{self, Credentials};
 use crate::policy::Contents;
 use crate::policy::contents::MAX_PACKED_BYTES;
-use crate::registry::install_tls_provider;
 use crate::text;
 
-/// Bound on resolving a name and on opening a connection.
-const CONNECT: Duration = Duration::from_secs(5);
 /// Bound on every wait for more bytes, beyond what the server was allowed to wait.
 const READ: Duration = Duration::from_secs(15);
 /// Bound on a whole answer, beyond the same.
 const WHOLE: Duration = Duration::from_mins(2);
-/// Redirects that are followed: stores of objects send to where an object is.
-const MOST_REDIRECTS: usize = 5;
 /// Content type of a server that can hold back its answer.
 const LONG_POLL_TYPE: &str = "application/vnd.openpolicyagent.bundles";
 /// Longest `ETag` that is kept, in bytes.
@@ -120,75 +114,38 @@ impl Http {
         if !etag.is_empty() {
             headers.extend(HeaderValue::from_str(etag).map(|etag| (IF_NONE_MATCH, etag)));
         }
-        if let Some(path) = &self.source.token_file {
-            let token = self.file(path).await?;
-            let token = std::str::from_utf8(&token).map(str::trim).unwrap_or_default();
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| self.failed(not_usable(path, "a token in one line")))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let authorization = self.credentials().authorization().await.map_err(|error| self.unusable(error))?;
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
         Ok(headers)
     }
 
     /// A new one for each request, since the files may have changed.
     async fn client(&self, wait: Duration) -> Result<Client, Error> {
-        install_tls_provider();
-        let has_identity = self.source.client_cert_file.is_some();
-        let mut builder = Client::builder()
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(redirect::Policy::custom(move |attempt| followed(attempt, has_identity)))
-            .connect_timeout(CONNECT)
-            .read_timeout(READ.saturating_add(wait))
-            .timeout(WHOLE.saturating_add(wait));
-        if let Some(path) = &self.source.ca_file {
-            let read = Certificate::from_pem_bundle(&self.file(path).await?);
-            let certificates = read.ok().filter(|found| !found.is_empty());
-            let certificates =
-                certificates.ok_or_else(|| self.failed(not_usable(path, "certificates in PEM")))?;
-            builder = builder.tls_certs_only(certificates);
-        }
-        if let (Some(cert), Some(key)) = (&self.source.client_cert_file, &self.source.client_key_file) {
-            let mut both = Zeroizing::new(Vec::new());
-            both.extend_from_slice(&self.file(cert).await?);
-            both.push(b'\n');
-            both.extend_from_slice(&self.file(key).await?);
-            let identity = Identity::from_pem(&both);
-            builder = builder.identity(
-                identity.map_err(|_| self.failed(not_usable(cert, "a certificate, with its key, in PEM")))?,
-            );
-        }
-        builder.build().map_err(|error| self.failed(text::chain(&error)))
+        let client = self.credentials().client(READ.saturating_add(wait), WHOLE.saturating_add(wait)).await;
+        client.map_err(|error| self.unusable(error))
     }
 
-    async fn file(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let failed =
-            |source| Error::ReadCredential { bundle: self.source.name(), path: path.to_path_buf(), source };
-        tokio::fs::read(path).await.map(Zeroizing::new).map_err(failed)
+    fn credentials(&self) -> Credentials {
+        Credentials {
+            ca_file: self.source.ca_file.clone(),
+            client_cert_file: self.source.client_cert_file.clone(),
+            client_key_file: self.source.client_key_file.clone(),
+            token_file: self.source.token_file.clone(),
+        }
+    }
+
+    fn unusable(&self, error: client::Error) -> Error {
+        match error {
+            client::Error::ReadCredential { path, source } => {
+                Error::ReadCredential { bundle: self.source.name(), path, source }
+            }
+            error => self.failed(error.to_string()),
+        }
     }
 
     fn failed(&self, message: String) -> Error {
         Error::FetchBundle { bundle: self.source.name(), from: self.source.shown(), message }
     }
-}
-
-/// A redirect is followed as long as it does not leave TLS. With a client certificate it must not leave the host either, which
-/// would be shown the certificate.
-fn followed(attempt: redirect::Attempt<'_>, has_identity: bool) -> redirect::Action {
-    if attempt.previous().len() > MOST_REDIRECTS {
-        return attempt.error("the server redirects too often");
-    }
-    let was_safe = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if was_safe && attempt.url().scheme() != "https" {
-        return attempt.error("the server redirects to plain HTTP, which is never followed");
-    }
-    let first = attempt.previous().first().and_then(Url::host_str);
-    if has_identity && first != attempt.url().host_str() {
-        return attempt
-            .error("the server redirects to another host, which is not followed with `clientCertFile`");
-    }
-    attempt.follow()
 }
 
 fn explained(status: StatusCode) -> String {
@@ -198,10 +155,6 @@ fn explained(status: StatusCode) -> String {
         _ => "",
     };
     format!("the server answers {status}{cure}")
-}
-
-fn not_usable(path: &Path, expected: &str) -> String {
-    format!("`{}` cannot be used, expected {expected}", path.display())
 }
 
 async fn body(mut response: Response) -> Result<Bytes, String> {

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
-use wasmgate::audit::mask::{self, MaskReport};
+use wasmgate::audit::Masks;
+use wasmgate::audit::mask::Masking;
 use wasmgate::capability::{HostPattern, assess};
 use wasmgate::grant::load;
 use wasmgate::image::archive::Compression;
@@ -532,9 +533,24 @@ fn other_objects() -> Vec<Growth> {
                 pod(&format!(r#","env":[{env}]"#), "", &format!(r#","annotations":{{{notes}}}"#))
             },
             read: |bytes| {
-                let mut report = MaskReport::default();
-                let masked = mask::object(std::str::from_utf8(bytes).unwrap(), "/object", &mut report);
-                masked.is_object() && !report.masked.is_empty()
+                let masks = Masks { annotations: vec!["b.example/*".into()] };
+                let mut masking = Masking::new(&masks);
+                let masked = masking.object(std::str::from_utf8(bytes).unwrap(), "/object");
+                masked.is_object() && !masking.report.masked.is_empty()
+            },
+            few: 500,
+        },
+        Growth {
+            what: "values that messages quote, looked for in them and in the object",
+            bytes: |n| {
+                pod(&format!(r#","env":[{}]"#, list(n, r#"{"name":"A#","value":"secret-#"}"#)), "", "")
+            },
+            read: |bytes| {
+                let masks = Masks::default();
+                let mut masking = Masking::new(&masks);
+                let text = std::str::from_utf8(bytes).unwrap();
+                let masked = masking.object(text, "/object");
+                !masking.secrets.hider(&[&masked]).hide(text).contains("secret-1\"")
             },
             few: 500,
         },

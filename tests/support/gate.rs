@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use wasmgate::admission::Gate;
-use wasmgate::audit::{self, DecisionLogOutput, Labels, Metrics, Sink};
+use wasmgate::audit::{self, DecisionLogOutput, Labels, Metrics, Outbox, Sink};
 use wasmgate::cli::{build, serve::Served};
 use wasmgate::config::{self, Overrides, Settings};
 use wasmgate::review::Webhook;
@@ -75,6 +75,15 @@ impl Flow {
         let state = (*self.gate.state()).clone();
         let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
         Self { gate, folder, settings: self.settings.clone() }
+    }
+
+    /// A gate with the same settings and policies that writes Events and counts for itself, and no log.
+    pub fn with_events(&self, events: Outbox, metrics: Arc<Metrics>) -> Gate {
+        let output = DecisionLogOutput::Off;
+        let off = audit::DecisionLogOptions { output, ..audit::DecisionLogOptions::default() };
+        let sink = Sink::open(&off, metrics.drops()).unwrap();
+        let (state, inspector) = ((*self.gate.state()).clone(), build::inspector(&self.settings).unwrap());
+        Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())).with_events(Some(events))
     }
 
     /// Sends a review through the gate in this process; returns `response`.

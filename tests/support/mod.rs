@@ -20,6 +20,7 @@ pub mod policies;
 pub mod probes;
 pub mod process;
 pub mod registry;
+pub mod secrets;
 pub mod shared;
 pub mod targets;
 pub mod tls;

@@ -59,23 +59,20 @@ pub fn baseline(inputs: &serde_json::Map<String, Value>) -> Value {
 
 /// Compiles rules of the package `wasmgate` into a bundle, `folder/name.tar.gz`.
 pub fn build(folder: &Path, name: &str, entrypoint: &str, rules: &str) -> PathBuf {
+    build_package(folder, name, "wasmgate", &[entrypoint], rules)
+}
+
+/// The same for another package and several entry points.
+pub fn build_package(folder: &Path, name: &str, package: &str, entrypoints: &[&str], rules: &str) -> PathBuf {
     let sources = folder.join(name);
     std::fs::create_dir_all(&sources).unwrap();
-    std::fs::write(sources.join("rules.rego"), format!("package wasmgate\n\n{rules}\n")).unwrap();
+    std::fs::write(sources.join("rules.rego"), format!("package {package}\n\n{rules}\n")).unwrap();
     let archive = folder.join(format!("{name}.tar.gz"));
     let (from, to) = (sources.to_str().unwrap(), archive.to_str().unwrap());
-    run(&[
-        "build",
-        "--target",
-        "wasm",
-        "--entrypoint",
-        entrypoint,
-        "--revision",
-        name,
-        "--output",
-        to,
-        "-b",
-        from,
-    ]);
+    let entrypoints = entrypoints.iter().flat_map(|entrypoint| ["--entrypoint", entrypoint]);
+    let rest = ["--revision", name, "--output", to, "-b", from];
+    let arguments: Vec<&str> =
+        ["build", "--target", "wasm"].into_iter().chain(entrypoints).chain(rest).collect();
+    run(&arguments);
     archive
 }

@@ -23,6 +23,8 @@ pub struct Asked {
     /// `authorization`, as received.
     pub authorization: Option<String>,
     pub body: String,
+    /// The body as received.
+    pub bytes: Vec<u8>,
     /// The address of this machine that the client connected to.
     pub at: IpAddr,
 }
@@ -94,11 +96,11 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
             lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_string())
         };
         let length = header("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.ok()?;
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes).await.ok()?;
         let line = head.lines().next()?.trim_end_matches(" HTTP/1.1").to_string();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        let asked = Asked { line, authorization: header("authorization"), head: head.clone(), body, at };
+        let (body, authorization) = (String::from_utf8_lossy(&bytes).into_owned(), header("authorization"));
+        let asked = Asked { line, authorization, head: head.clone(), body, bytes, at };
         let number = {
             let mut log = log.lock().unwrap();
             log.push(asked.clone());

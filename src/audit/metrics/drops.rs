@@ -14,18 +14,35 @@ pub enum DropReason {
     Closed,
     /// The record could not be encoded.
     EncodingFailed,
+    /// A rule `system.log.drop` said so.
+    Rule,
+    /// Too much was waiting for the collector, and this was the oldest.
+    SpoolFull,
+    /// The collector takes nothing that is so large.
+    TooLarge,
     /// The output failed.
     WriteFailed,
 }
 
 impl DropReason {
-    const ALL: [Self; 4] = [Self::BufferFull, Self::Closed, Self::EncodingFailed, Self::WriteFailed];
+    const ALL: [Self; 7] = [
+        Self::BufferFull,
+        Self::Closed,
+        Self::EncodingFailed,
+        Self::Rule,
+        Self::SpoolFull,
+        Self::TooLarge,
+        Self::WriteFailed,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::BufferFull => "buffer_full",
             Self::Closed => "closed",
             Self::EncodingFailed => "encoding_failed",
+            Self::Rule => "rule",
+            Self::SpoolFull => "spool_full",
+            Self::TooLarge => "too_large",
             Self::WriteFailed => "write_failed",
         }
     }
@@ -57,14 +74,20 @@ impl Drops {
         self.0.get_or_create(&DropLabels { reason }).inc();
     }
 
+    /// Counts lost records.
+    pub fn count_many(&self, reason: DropReason, records: u64) {
+        self.0.get_or_create(&DropLabels { reason }).inc_by(records);
+    }
+
     /// Records that were lost for this reason.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.0.get_or_create(&DropLabels { reason }).get()
     }
 
-    /// All records that were lost.
+    /// All records that were lost; not those that a rule left out.
     pub fn total(&self) -> u64 {
-        DropReason::ALL.into_iter().map(|reason| self.get(reason)).sum()
+        let lost = DropReason::ALL.into_iter().filter(|reason| *reason != DropReason::Rule);
+        lost.map(|reason| self.get(reason)).sum()
     }
 
     pub(super) fn register(&self, to: &mut Registry) {

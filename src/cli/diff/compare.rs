@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::capability::Entry;
+use crate::capability::{Entry, difference};
 use crate::image::{ImageKind, Shape};
 
 /// The compared facts about a program.
@@ -182,19 +182,19 @@ pub fn compare(
     if let (1, 1, Some(before), Some((name, after))) =
         (old.len(), new.len(), old.values().next(), new.iter().next())
     {
-        return vec![difference(name, Presence::Kept, before, after)];
+        return vec![compared(name, Presence::Kept, before, after)];
     }
     let none = ComparedProgram::absent();
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let of = |name: &String| match (old.get(name), new.get(name)) {
-        (Some(before), Some(after)) => difference(name, Presence::Kept, before, after),
-        (Some(before), None) => difference(name, Presence::Removed, before, &none),
-        (None, after) => difference(name, Presence::Added, &none, after.unwrap_or(&none)),
+        (Some(before), Some(after)) => compared(name, Presence::Kept, before, after),
+        (Some(before), None) => compared(name, Presence::Removed, before, &none),
+        (None, after) => compared(name, Presence::Added, &none, after.unwrap_or(&none)),
     };
     names.into_iter().map(of).collect()
 }
 
-fn difference(name: &str, presence: Presence, old: &ComparedProgram, new: &ComparedProgram) -> Difference {
+fn compared(name: &str, presence: Presence, old: &ComparedProgram, new: &ComparedProgram) -> Difference {
     let denials = match (&old.denials, &new.denials) {
         (Some(old), Some(new)) => delta(old, new),
         _ => Delta::default(),
@@ -228,32 +228,8 @@ fn delta(old: &BTreeSet<String>, new: &BTreeSet<String>) -> Delta<String> {
 }
 
 fn capabilities(old: &[Entry], new: &[Entry]) -> Delta<Entry> {
-    let only = |these: &[Entry], those: &[Entry]| {
-        these.iter().filter(|entry| !those.iter().any(|other| covers(other, entry))).cloned().collect()
-    };
+    let only = |these, those| difference::missing_from(these, those).cloned().collect();
     Delta { added: only(new, old), removed: only(old, new) }
-}
-
-/// Whether an entry includes another. An absent parameter means any.
-fn covers(wide: &Entry, narrow: &Entry) -> bool {
-    let any_or_same = |wide: &Option<String>, narrow: &Option<String>| wide.is_none() || wide == narrow;
-    wide.capability == narrow.capability
-        && wide.secret >= narrow.secret
-        && wide.own <= narrow.own
-        && (wide.host.is_none() || wide.host == narrow.host)
-        && (wide.name.as_deref() == Some("*") || any_or_same(&wide.name, &narrow.name))
-        && wide.port.is_none_or(|port| narrow.port == Some(port))
-        && wide.access.is_none_or(|access| narrow.access.is_some_and(|other| access >= other))
-        && wide
-            .path
-            .as_deref()
-            .is_none_or(|tree| narrow.path.as_deref().is_some_and(|path| is_below(path, tree)))
-}
-
-/// Whether a normalised path is the tree or below it.
-fn is_below(path: &str, tree: &str) -> bool {
-    let tree = tree.trim_end_matches('/');
-    path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

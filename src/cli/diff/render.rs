@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::compare::{Changed, Delta, Difference, Presence, Sizes};
 use crate::capability::Entry;
-use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, title};
+use crate::cli::render::{GREEN, RED, YELLOW, paint, title};
 use crate::text;
 
 /// A line about an item that one side has.
@@ -97,7 +97,7 @@ fn of<T>(what: &'static str, delta: &Delta<T>, text: impl Fn(&T) -> String) -> V
 /// The capability with its first piece of evidence.
 fn capability_text(entry: &Entry) -> String {
     let seen = entry.evidence.first().map(|seen| format!(" ({seen})")).unwrap_or_default();
-    format!("{}{seen}", capability(entry))
+    format!("{}{seen}", entry.label())
 }
 
 /// Changed facts, as `name old -> new`.

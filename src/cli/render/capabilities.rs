@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::word_of;
 use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, wrap};
 use crate::capability::{Capability, Entry};
 use crate::cli::report::{Capabilities, Container};
@@ -55,14 +54,13 @@ fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolat
         covered.into_iter().partition(|entry| granters(entry) == DEFAULT);
     let mut rows = Vec::new();
     rows.extend(
-        open.into_iter().map(|e| row(&label(e), [true, true], &format!("none{}", decided(e)), &seen(e), RED)),
+        open.into_iter()
+            .map(|e| row(&e.label(), [true, true], &format!("none{}", decided(e)), &seen(e), RED)),
     );
-    rows.extend(
-        capabilities.missing.iter().map(|e| {
-            row(&label(e), [true, false], &format!("will fail there{}", decided(e)), &seen(e), YELLOW)
-        }),
-    );
-    rows.extend(granted.into_iter().map(|e| row(&label(e), [true, true], &granters(e), &seen(e), PLAIN)));
+    rows.extend(capabilities.missing.iter().map(|e| {
+        row(&e.label(), [true, false], &format!("will fail there{}", decided(e)), &seen(e), YELLOW)
+    }));
+    rows.extend(granted.into_iter().map(|e| row(&e.label(), [true, true], &granters(e), &seen(e), PLAIN)));
     rows.extend(
         grouped(&by_default).into_iter().map(|(name, seen)| row(&name, [true, true], DEFAULT, &seen, DIM)),
     );
@@ -106,7 +104,7 @@ fn grouped(entries: &[&Entry]) -> Vec<(String, String)> {
     let mut groups: BTreeMap<&str, (Vec<String>, String)> = BTreeMap::new();
     for entry in entries {
         let group = groups.entry(entry.capability.as_str()).or_default();
-        group.0.push(parameters(entry));
+        group.0.push(entry.parameters());
         if group.1.is_empty() {
             group.1 = entry.evidence.first().cloned().unwrap_or_default();
         }
@@ -120,26 +118,12 @@ fn grouped(entries: &[&Entry]) -> Vec<(String, String)> {
 fn out_of_reach(capabilities: &Capabilities) -> Vec<String> {
     let effective = || capabilities.effective.iter().map(|effective| &effective.entry);
     let idle = capabilities.ambient.iter().filter(|a| !effective().any(|e| same(a, e)));
-    idle.map(|entry| text::visible(&label(entry)).into_owned()).collect()
+    idle.map(|entry| text::visible(&entry.label()).into_owned()).collect()
 }
 
 fn same(a: &Entry, b: &Entry) -> bool {
     let of = |entry: &'_ Entry| (entry.capability, entry.port);
     of(a) == of(b) && (&a.path, &a.host, &a.name) == (&b.path, &b.host, &b.name)
-}
-
-/// The capability with its parameters, such as `fs /data read-write`.
-pub fn label(entry: &Entry) -> String {
-    format!("{} {}", entry.capability.as_str(), parameters(entry)).trim_end().to_string()
-}
-
-fn parameters(entry: &Entry) -> String {
-    let access = entry.access.map(word_of);
-    let texts = [entry.path.clone(), access, entry.host.clone().map(String::from), entry.name.clone()];
-    let port = entry.port.map(|port| format!(":{port}"));
-    let secret = entry.secret.then(|| "(secret)".to_string());
-    let words = texts.into_iter().chain([port, secret]).flatten().filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The rows in columns. Each is as wide as its content; the first gets the remaining width. The evidence follows below

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 
 use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
+use crate::audit::mask::Masking;
 use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
 use crate::cli::suggest;
-use crate::judge::PolicyInput;
+use crate::judge::{JudgedViolation, PolicyInput};
 use crate::lookup::Inspector;
 use crate::review::GroupVersionKind;
 use crate::text;
@@ -63,14 +64,31 @@ impl Judge {
         };
         // As in `serve`: one object, however it is made, must not end the scan of all others. A new one has two reviews.
         let most = budget.saturating_mul(2);
-        match timeout(most, AssertUnwindSafe(work).catch_unwind()).await {
+        let mut judged = match timeout(most, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(ending)) => match ending.and_then(Ending::into_result) {
                 Ok(ending) => self.report(&ending),
                 Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
             },
             Ok(Err(_)) => not_judged("the gate failed at this object; report it as a defect".to_owned()),
             Err(_) => not_judged(format!("it took longer than {} s; raise --timeout", most.as_secs())),
+        };
+        self.hide_secrets(object, &mut judged);
+        judged
+    }
+
+    /// Takes the values of variables and the like out of what rules say: a report is read by more people than the object is.
+    fn hide_secrets(&self, object: &Value, judged: &mut JudgedSpec) {
+        if judged.violations.is_empty() && judged.warnings.is_empty() && judged.reason.is_none() {
+            return;
         }
+        let mut masking = Masking::new(&self.state.masks);
+        let shown = masking.object(&object.to_string(), "");
+        let hider = masking.secrets.hider(&[&shown]);
+        for JudgedViolation { violation, .. } in &mut judged.violations {
+            hider.hide_in(&mut violation.message);
+            violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
+        }
+        judged.warnings.iter_mut().chain(&mut judged.reason).for_each(|text| hider.hide_in(text));
     }
 
     fn report(&self, ending: &Ending<JudgedFacts>) -> JudgedSpec {

@@ -41,6 +41,7 @@ const AT_START: &[&str] = &[
     "/decisionLog/output",
     "/decisionLog/bufferBytes",
     "/decisionLog/labels",
+    "/decisionLog/upload",
     "/images/store",
     "/images/storeBytes",
     "/images/concurrentLookups",
@@ -382,8 +383,11 @@ fn usable(read: Settings, former: &Settings, is_watched: bool) -> (Settings, Vec
     let mut file = read.file;
     file.server.clone_from(&former.file.server);
     file.kubernetes.clone_from(&former.file.kubernetes);
-    let (policy_input, log) = (file.decision_log.policy_input, former.file.decision_log.clone());
-    file.decision_log = crate::audit::DecisionLogOptions { policy_input, ..log };
+    let (log, before) = (&mut file.decision_log, &former.file.decision_log);
+    log.output.clone_from(&before.output);
+    log.labels.clone_from(&before.labels);
+    log.upload.clone_from(&before.upload);
+    log.buffer_bytes = before.buffer_bytes;
     let (images, before) = (&mut file.images, &former.file.images);
     images.store.clone_from(&before.store);
     images.warm.clone_from(&before.warm);

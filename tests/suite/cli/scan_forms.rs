@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::oci::ImageBuilder;
+use crate::support::{opa, secrets};
 
 fn scan(form: &str) -> Said {
     let (files, grants) = (samples("workloads"), samples("grants"));
@@ -317,4 +318,26 @@ fn the_page_is_well_formed_loads_nothing_and_shows_who_granted_what() {
     }
     let all: Value = scan("json").json();
     assert_eq!(all["workloads"].as_array().unwrap().len(), rows);
+}
+
+#[test]
+fn no_form_shows_the_secrets_of_an_object_that_a_rule_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = opa::build(folder.path(), "quoting", "wasmgate/violations", secrets::QUOTING);
+    let (pod, number) = secrets::pod("samples.example/hello:1");
+    let (manifest, configuration) = (folder.path().join("pod.json"), folder.path().join("gate.yaml"));
+    std::fs::write(&manifest, pod.to_string()).unwrap();
+    let header = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    std::fs::write(&configuration, format!("{header}{}", secrets::CONFIGURATION)).unwrap();
+    assert!(number >= 30);
+    let [manifest, configuration, bundle] =
+        [&manifest, &configuration, &bundle].map(|path| path.to_str().unwrap());
+    for form in ["text", "json", "yaml", "html", "sarif", "junit", "github"] {
+        let arguments = ["scan", "-f", manifest, "-c", configuration, "--bundle", bundle, "-o", form];
+        let said = run(&[&arguments[..], &["--image-layouts", &layouts()]].concat());
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(form == "text" || said.out.contains("**REDACTED**"), "{form}: {said:?}");
+        assert_eq!(secrets::leaked(&said.out), Vec::<&str>::new(), "{form}");
+        assert_eq!(secrets::leaked(&said.err), Vec::<&str>::new(), "{form}");
+    }
 }

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::capability::Entry;
-use crate::cli::render::capability;
 use crate::cli::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
@@ -150,10 +149,10 @@ fn programs(programs: &[ScannedProgram], namespace: &str, until: &Until<'_>) -> 
             decided.into_iter().partition(|entry| entry.covered_by.is_empty());
         for entry in open.into_iter().chain(covered) {
             let by = granted(entry, namespace, until);
-            out.push_str(&capability_row(&capability(entry), &entry.evidence.join("; "), &by));
+            out.push_str(&capability_row(&entry.label(), &entry.evidence.join("; "), &by));
         }
         if !default.is_empty() {
-            let all: Vec<String> = default.into_iter().map(capability).collect();
+            let all: Vec<String> = default.into_iter().map(Entry::label).collect();
             let by = "<td class=\"dim\">needs no grant</td>";
             out.push_str(&capability_row(
                 &all.join(", "),

@@ -1,0 +1,214 @@
+//! Takes masked values out of texts: a rule may have quoted one in its message, and a failure may have named one.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::Value;
+
+use super::mask::REDACTED;
+
+/// Shortest value that is looked for, in characters: shorter ones occur in ordinary words.
+pub const SHORTEST: usize = 6;
+
+/// Most bytes of values that are looked for. The search takes some hundred bytes of memory for each.
+const MOST_BYTES: usize = 256 << 10;
+
+/// The values that were masked in one object.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    values: BTreeSet<String>,
+    bytes: usize,
+    /// Whether there are more values than can be looked for.
+    overflows: bool,
+}
+
+impl Secrets {
+    /// Takes in the strings of a value that is masked, as they are, without blanks around them, and as JSON writes them. The recursion is bounded
+    /// by the parser, which refuses documents deeper than 128 levels.
+    pub fn take(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(items) => items.iter().for_each(|item| self.take(item)),
+            Value::Object(members) => members.values().for_each(|member| self.take(member)),
+            Value::Number(number) => self.text(&number.to_string()),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        let text = text.trim();
+        self.add(text);
+        let quoted = Value::from(text).to_string();
+        self.add(quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default());
+    }
+
+    fn add(&mut self, text: &str) {
+        if text.chars().take(SHORTEST).count() < SHORTEST || self.values.contains(text) {
+            return;
+        }
+        self.bytes += text.len();
+        if self.bytes > MOST_BYTES {
+            self.overflows = true;
+            return self.values.clear();
+        }
+        if !self.overflows {
+            self.values.insert(text.to_owned());
+        }
+    }
+
+    /// What takes these values out of texts. A value that stands in clear in one of `shown` is no secret there, and stays:
+    /// a variable may hold the name of its container.
+    pub fn hider(&self, shown: &[&Value]) -> Hider {
+        if self.overflows {
+            return Hider(Way::Whole);
+        }
+        let all = automaton(self.values.iter());
+        let Some(all) = all else { return Hider(Way::Nothing) };
+        let mut clear = BTreeSet::new();
+        for value in shown {
+            occurring(value, &all, &mut clear);
+        }
+        if clear.is_empty() {
+            return Hider(Way::Parts(all));
+        }
+        let hidden = self.values.iter().enumerate().filter(|(index, _)| !clear.contains(index));
+        Hider(automaton(hidden.map(|(_, value)| value)).map_or(Way::Nothing, Way::Parts))
+    }
+
+    /// Whether nothing was masked that could be looked for.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && !self.overflows
+    }
+}
+
+/// Finds the values of a list, the longest where several begin at one place. `None` for none.
+fn automaton<'a>(values: impl Iterator<Item = &'a String>) -> Option<AhoCorasick> {
+    let values: Vec<&String> = values.collect();
+    if values.is_empty() {
+        return None;
+    }
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values).ok()
+}
+
+/// Adds the numbers of the values that occur in the strings of a document.
+fn occurring(value: &Value, all: &AhoCorasick, found: &mut BTreeSet<usize>) {
+    match value {
+        Value::String(text) => found.extend(all.find_iter(text).map(|hit| hit.pattern().as_usize())),
+        Value::Array(items) => items.iter().for_each(|item| occurring(item, all, found)),
+        Value::Object(members) => members.values().for_each(|member| occurring(member, all, found)),
+        _ => {}
+    }
+}
+
+/// Takes values out of texts.
+#[derive(Debug)]
+pub struct Hider(Way);
+
+#[derive(Debug)]
+enum Way {
+    /// There is nothing to hide.
+    Nothing,
+    /// The values become [`REDACTED`].
+    Parts(AhoCorasick),
+    /// Too much was masked to look for each value, so nothing of a text is shown.
+    Whole,
+}
+
+impl Hider {
+    /// The text without the values.
+    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.0 {
+            Way::Whole if !text.is_empty() => Cow::Borrowed(REDACTED),
+            Way::Parts(values) if values.is_match(text) => Cow::Owned(redacted(values, text)),
+            _ => Cow::Borrowed(text),
+        }
+    }
+
+    /// The same in place.
+    pub fn hide_in(&self, text: &mut String) {
+        let hidden = self.hide(text);
+        if hidden != text.as_str() {
+            *text = hidden.into_owned();
+        }
+    }
+}
+
+fn redacted(values: &AhoCorasick, text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    values.replace_all_with(text, &mut shown, |_, _, shown| {
+        shown.push_str(REDACTED);
+        true
+    });
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn secrets(values: &Value) -> Secrets {
+        let mut secrets = Secrets::default();
+        secrets.take(values);
+        secrets
+    }
+
+    #[test]
+    fn values_are_taken_out_the_longest_first_and_in_the_forms_that_rules_quote() {
+        let hider =
+            secrets(&json!(["hunter2", "hunter2-and-more", " padded\n", "say \"hunters\"", 1_234_567]))
+                .hider(&[]);
+        for (said, shown) in [
+            ("bad hunter2-and-more, hunter2", "bad **REDACTED**, **REDACTED**"),
+            ("`padded`", "`**REDACTED**`"),
+            (r#"not say "hunters""#, "not **REDACTED**"),
+            (r#"{"a":"say \"hunters\""}"#, r#"{"a":"**REDACTED**"}"#),
+            ("number 1234567", "number **REDACTED**"),
+            ("nothing of it", "nothing of it"),
+        ] {
+            assert_eq!(hider.hide(said), shown);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_shown_anyway_stays_in_a_message() {
+        let secrets = secrets(&json!(["orders-api", "hunter2"]));
+        let document = json!({"containers": [{"name": "orders-api"}]});
+        assert_eq!(
+            secrets.hider(&[&document]).hide("container `orders-api` has hunter2"),
+            "container `orders-api` has **REDACTED**"
+        );
+        assert_eq!(secrets.hider(&[]).hide("container `orders-api`"), "container `**REDACTED**`");
+    }
+
+    #[test]
+    fn short_values_are_words_of_messages_and_stay() {
+        let hider = secrets(&json!(["true", "grant", 80])).hider(&[]);
+        assert_eq!(hider.hide("no grant allows port 80"), "no grant allows port 80");
+    }
+
+    #[test]
+    fn of_more_values_than_can_be_looked_for_no_text_is_shown() {
+        let many: Vec<String> = (0..40_000).map(|number| format!("secret-{number}")).collect();
+        let hider = secrets(&json!(many)).hider(&[]);
+        let mut text = String::from("quotes secret-39999");
+        hider.hide_in(&mut text);
+        assert_eq!(text, REDACTED);
+        assert_eq!(hider.hide(""), "");
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_left_in_a_text(values in prop::collection::vec("[a-z\"\\\\é]{6,12}", 1..6), words in prop::collection::vec(0..6_usize, 0..8)) {
+            let hider = secrets(&json!(values)).hider(&[]);
+            let words: Vec<&str> =
+                words.iter().map(|word| values.get(*word).map_or("word", String::as_str)).collect();
+            let text = format!("<{}>", words.join("><"));
+            let shown = hider.hide(&text);
+            prop_assert!(values.iter().all(|value| !shown.contains(value.trim())), "{shown}");
+        }
+    }
+}

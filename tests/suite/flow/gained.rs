@@ -1,0 +1,62 @@
+//! The warning about an update whose new image can do more than the one before.
+
+use serde_json::{Value, json};
+use wasmgate::review::Webhook;
+
+use crate::support::gate::{Flow, Request, Setup, grant_documents};
+
+fn deployment(image: &str, replicas: u32) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop", "uid": "1"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"automountServiceAccountToken": false, "containers": [
+                {"name": "app", "image": format!("images.test/{image}:v1"), "args": ["x"]}]}}}})
+}
+
+/// The warnings about gained capabilities when one object takes the place of another.
+async fn gained(flow: &Flow, old: Value, new: Value) -> Vec<String> {
+    let mut request = Request::create("shop", new);
+    request.operation = "UPDATE".into();
+    request.old_object = Some(old);
+    let answer = flow.send(Webhook::Validate, &request).await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+    let warnings = answer["warnings"].as_array().cloned().unwrap_or_default();
+    let texts = warnings.iter().filter_map(Value::as_str).map(str::to_owned);
+    texts.filter(|text| text.contains("could not:")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_to_an_image_that_can_do_more_is_told_and_one_that_can_do_less_is_not() {
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
+    let told = gained(&flow, deployment("hello", 1), deployment("files", 1)).await;
+    let [told] = told.as_slice() else { panic!("{told:?}") };
+    assert!(
+        told.starts_with("container `app`: this image can do what `images.test/hello:v1@sha256:"),
+        "{told}"
+    );
+    assert!(told.contains("`native.exec"), "{told}");
+    assert!(told.contains("wasmgate diff"), "{told}");
+    for (old, new) in [
+        (deployment("files", 1), deployment("hello", 1)),
+        (deployment("files", 1), deployment("files", 2)),
+        (deployment("hello", 1), deployment("hello", 1)),
+    ] {
+        assert_eq!(gained(&flow, old, new).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_gone_is_compared_with_nothing() {
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
+    let told = gained(&flow, deployment("gone", 1), deployment("files", 1)).await;
+    assert_eq!(told, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_update_of_a_linux_workload_nothing_is_said() {
+    let flow = Flow::new(&Setup::default()).await;
+    let told = gained(&flow, deployment("linux", 1), deployment("linux", 2)).await;
+    assert_eq!(told, Vec::<String>::new());
+}
