@@ -99,6 +99,13 @@ bench-serve: ## Measure the serving gate beside a floor and OPA: make bench-serv
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	benches/serve $(ARGS)
 
+.PHONY: flames
+flames: ## Draw where the time of the main cases goes, with perf, and write docs/flames and the tables in docs/performance.md
+	$(CARGO) build --locked --release
+	paths=$$(tools/build --path oha flames); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	benches/flames --page docs/performance.md $(ARGS)
+
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt
