@@ -103,6 +103,19 @@ bench-serve: ## Measure the serving gate beside a floor and OPA: make bench-serv
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	benches/serve $(ARGS)
 
+# One line where the machine cannot: nothing is reported as passed that was not counted.
+.PHONY: instructions
+instructions: ## Count the instructions of a review stage by stage with valgrind, and compare them with the committed ones
+	if ! why=$$(benches/instructions check); then echo "instruction counts: skipped, $$why"; exit 0; fi; \
+	CARGO='$(CARGO)' benches/instructions
+
+.PHONY: flames
+flames: ## Draw where the time of the main cases goes, with perf, and write docs/flames and the tables in docs/performance.md
+	$(CARGO) build --locked --release
+	paths=$$(tools/build --path oha flames); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	benches/flames --page docs/performance.md $(ARGS)
+
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt

@@ -11,68 +11,26 @@
     reason = "a bench stops where its set-up is wrong, and criterion's macros write undocumented items"
 )]
 
+#[path = "support/samples.rs"]
+mod samples;
+
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use serde_json::{Value, json};
+use samples::{BUDGET, baseline, body};
+use serde_json::Value;
 use tokio::runtime::Runtime;
-use wasmgate::admission::{Clock, Gate, ReviewContext, State, examine};
-use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
-use wasmgate::grant;
-use wasmgate::lookup::{self, Inspector};
-use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
+use wasmgate::admission::{Clock, Gate, ReviewContext, examine};
+use wasmgate::audit::DecisionLogOutput;
+use wasmgate::policy::Engine;
 use wasmgate::review;
 use wasmgate::review::Webhook;
-use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
 
-const BUDGET: Duration = Duration::from_secs(2);
-
-fn samples() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples")
-}
-
-/// The sample images and grants with the embedded baseline, and the decision log switched off or written to a file that
-/// is not kept.
+/// The samples with the embedded baseline, and the decision log switched off or written to a file that is not kept.
 fn gate(runtime: &Runtime, output: DecisionLogOutput) -> Gate {
-    let layouts = [("samples.example".to_string(), samples().join("images"))].into();
-    let images = lookup::LookupOptions {
-        layouts,
-        tag_ttl: Duration::from_hours(1),
-        ..lookup::LookupOptions::default()
-    };
-    let metrics = Arc::new(Metrics::new());
-    let sink =
-        Sink::open(&DecisionLogOptions { output, ..DecisionLogOptions::default() }, metrics.drops()).unwrap();
-    let state = runtime.block_on(async {
-        let engine = Engine::new().unwrap();
-        let policies = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default());
-        let mut state = State::new(Runtimes::default(), Arc::default(), policies.await.unwrap().into());
-        state.grants = grant::load::load_dir(&samples().join("grants")).unwrap().grants.into();
-        state.exempt_namespaces = ["kube-system".to_string()].into();
-        state
-    });
-    let inspector = runtime.block_on(async { Inspector::new(images).unwrap() });
-    Gate::new(state, inspector, sink, metrics, Labels::new("bench", &[].into()))
-}
-
-/// A sample review, padded to the 7 KB of a typical pod in a real cluster.
-fn body(name: &str) -> Vec<u8> {
-    let text = std::fs::read(samples().join(format!("reviews/{name}.json"))).unwrap();
-    let mut review: Value = serde_json::from_slice(&text).unwrap();
-    for index in 0.. {
-        let bytes = serde_json::to_vec(&review).unwrap();
-        if bytes.len() >= 7 * 1024 {
-            return bytes;
-        }
-        let annotations = review.pointer_mut("/request/object/metadata/annotations").unwrap();
-        annotations[format!("example.com/note-{index:02}")] =
-            json!("a line of text as charts and controllers leave it");
-    }
-    unreachable!()
+    runtime.block_on(async { samples::gate(baseline(&Engine::new().unwrap()).await, output) })
 }
 
 fn reviews(criterion: &mut Criterion) {
@@ -107,7 +65,7 @@ fn reviews(criterion: &mut Criterion) {
 }
 
 fn mutated(name: &str) -> PathBuf {
-    samples().join(format!("reviews/{name}.mutated.json"))
+    samples::samples().join(format!("reviews/{name}.mutated.json"))
 }
 
 fn stages(criterion: &mut Criterion) {
@@ -159,10 +117,7 @@ fn stages(criterion: &mut Criterion) {
 fn rules(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let set = runtime.block_on(async {
-        let engine = Engine::new().unwrap();
-        PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default()).await.unwrap()
-    });
+    let set = runtime.block_on(async { baseline(&Engine::new().unwrap()).await });
     let baseline = root.join("policies/baseline");
     let data: Value = serde_json::from_slice(&std::fs::read(baseline.join("data.json")).unwrap()).unwrap();
     let mut group = criterion.benchmark_group("rules");

@@ -117,6 +117,9 @@ pub struct ServerOptions {
     pub reviews: usize,
     /// Most bodies over 256 KiB at a time, which limits their memory to this many times [`ServerOptions::body_limit`].
     pub large_bodies: usize,
+    /// Most bytes of all other bodies at a time, by the lengths that they declare, and a quarter of it for one peer. What comes
+    /// beside them is not read until there is room, within its budget: nothing is lost that can be answered in time.
+    pub small_bodies: usize,
     /// How long the server keeps serving after it reports that it is not ready, until no client is sent here any more.
     pub pause: Duration,
     /// Time limit for requests in flight after the pause.
@@ -143,6 +146,7 @@ impl ServerOptions {
             connections_per_peer: 256,
             reviews: 512,
             large_bodies: 4,
+            small_bodies: 128 << 20,
             pause: Duration::from_secs(2),
             drain: Duration::from_secs(20),
         }

@@ -1,4 +1,5 @@
-//! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any.
+//! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any, nor one peer more than
+//! its part of the memory for requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -25,11 +26,17 @@ pub(crate) struct Share {
 }
 
 impl Shares {
+    /// Half of them for each holder.
     pub(crate) fn new(total: u32) -> Self {
+        Self::in_parts(total, 2)
+    }
+
+    /// One of so many parts of them for each holder.
+    pub(crate) fn in_parts(total: u32, parts: u32) -> Self {
         let all = usize::try_from(total).unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS);
         Self {
             all: Arc::new(Semaphore::new(all)),
-            most: total.max(1).div_ceil(2),
+            most: total.max(1).div_ceil(parts.max(1)),
             namespaces: Mutex::default(),
         }
     }

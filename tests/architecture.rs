@@ -136,7 +136,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "server",
-        &["review", "certs", "text"],
+        &["review", "certs", "shares", "text"],
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
     ),
     room(

@@ -224,17 +224,17 @@ pub async fn inspect(
     let started = Instant::now();
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
-        return look_at_all(inspector, workload, Some(profile.ambient), true, budget).await;
+        return look_at_all(inspector, workload, (Some(profile.ambient), true), None, budget).await;
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
-    let mut found = look_at_all(inspector, workload, None, deep, budget).await;
+    let mut found = look_at_all(inspector, workload, (None, deep), None, budget).await;
     if !found.has_wasm() {
         return found;
     }
     if !deep {
         let left = budget.saturating_sub(started.elapsed());
-        found = look_at_all(inspector, workload, None, true, left).await;
+        found = look_at_all(inspector, workload, (None, true), Some(&found), left).await;
     }
     match placement::expected(&found, &state.plan_context()) {
         Some(profile) if class.is_none() => {
@@ -265,12 +265,12 @@ async fn under(
 }
 
 /// Looks up all images, and says what a runtime of this family starts from each. Where the runtime is not known, it is the
-/// program that the image's config names, or under a class what any runtime may start.
+/// program that the image's config names, or under a class what any runtime may start. `before` is what was found for the same family.
 async fn look_at_all(
     inspector: &Inspector,
     workload: &Workload,
-    family: Option<Family>,
-    deep: bool,
+    (family, deep): (Option<Family>, bool),
+    before: Option<&Inspection>,
     budget: Duration,
 ) -> Inspection {
     let begin = Instant::now();
@@ -278,9 +278,11 @@ async fn look_at_all(
     let puller = puller(workload);
     let looks = images.iter().map(|image| look(inspector, image, &puller, deep, budget));
     let found = futures::future::join_all(looks).await;
-    let facts = found.iter().map(|found| found.as_ref().ok().cloned()).collect();
-    let left = budget.saturating_sub(begin.elapsed());
-    let programs = heavy::programs(workload, family, facts, left).await;
+    let facts = found.iter().map(|found| found.as_ref().ok().cloned()).collect::<Vec<_>>();
+    let programs = match before.and_then(|before| programs_of(before, &facts)) {
+        Some(programs) => programs,
+        None => heavy::programs(workload, family, facts, budget.saturating_sub(begin.elapsed())).await,
+    };
     let containers = images.iter().zip(found).zip(programs).map(|((image, found), starts)| Container {
         role: image.role,
         index: image.index,
@@ -292,6 +294,19 @@ async fn look_at_all(
         },
     });
     Inspection { containers: containers.collect() }
+}
+
+/// What an earlier inspection of the same pod found to start; `None` where it went by other facts.
+fn programs_of(before: &Inspection, facts: &[Option<Arc<ImageFacts>>]) -> Option<Vec<Option<Program>>> {
+    let each =
+        before.containers.iter().zip(facts).map(|(container, facts)| match (&container.lookup, facts) {
+            (LookupResult::Known { facts: own, program }, Some(facts)) if Arc::ptr_eq(own, facts) => {
+                Some(Some(program.clone()))
+            }
+            (LookupResult::Unread { .. }, None) => Some(None),
+            _ => None,
+        });
+    each.collect::<Option<Vec<_>>>().filter(|programs| programs.len() == facts.len())
 }
 
 /// The pod and account whose pull secrets may be used for the images.

@@ -34,6 +34,9 @@ pub fn emit(
 ) {
     let total = clock.elapsed();
     count(gate, state, (webhook, review.as_ref()), &decision, total);
+    if gate.events.is_none() && !gate.sink.is_on() {
+        return;
+    }
     let mut timings = decision.timings.clone();
     timings.total = total;
     let policy_input = decision.policy_input.take();

@@ -147,6 +147,11 @@ impl Sink {
         Ok(Self { shared: Some(shared), capacity, drops })
     }
 
+    /// Whether records are written at all.
+    pub const fn is_on(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Passes a record to the writer. Never blocks: a record that does not fit into the buffer is dropped.
     pub fn emit(&self, record: Record) {
         let Some(shared) = &self.shared else { return };

@@ -155,11 +155,11 @@ impl<'a> HardeningCase<'a> {
         if mode == HardeningMode::Off || self.workload.spec.automount_service_account_token.is_some() {
             return kept;
         }
-        let volumes = self.volumes_of_plug_in();
-        let without = without_token(self.workload, &volumes);
-        let (mut containers, mut needs_grant) = (Vec::new(), None);
-        for looked in looked {
-            let left = self.assess(&without, looked.container, &looked.grants);
+        let (mut containers, mut needs_grant, mut taken) = (Vec::new(), None, None);
+        // Where no secret file is handed over, none goes with the token.
+        for looked in looked.iter().filter(|looked| looked.has_secret_file()) {
+            let (_, without) = taken.get_or_insert_with(|| self.without_token());
+            let left = self.assess(without, looked.container, &looked.grants);
             let ambient = lost(&looked.capabilities.ambient, &left.ambient);
             let effective = lost(&looked.capabilities.effective, &left.effective);
             let both = || ambient.iter().chain(&effective);
@@ -173,11 +173,19 @@ impl<'a> HardeningCase<'a> {
             containers.push(looked.container.name.clone());
             needs_grant.get_or_insert_with(|| suggest::needed_grant(reached));
         }
+        let volumes = taken.map(|(volumes, _)| volumes).unwrap_or_default();
         match (needs_grant, self.other()) {
             (None, _) => kept,
             (Some(_), Some(other)) => (None, Some(stays_for(other))),
             (Some(needs_grant), None) => (Some(Token { containers, volumes, needs_grant }), None),
         }
+    }
+
+    /// The workload without its token, and the volumes that go with it.
+    fn without_token(&self) -> (BTreeSet<String>, Workload) {
+        let volumes = self.volumes_of_plug_in();
+        let without = without_token(self.workload, &volumes);
+        (volumes, without)
     }
 
     /// The volumes that the ServiceAccount plug-in added: named and made as it does, and owned by no field manager. Of a
@@ -261,6 +269,11 @@ impl Looked<'_> {
         open.filter(|path| !kept.contains(path)).collect()
     }
 
+    /// Whether a secret file is handed over or reached.
+    fn has_secret_file(&self) -> bool {
+        self.capabilities.ambient.iter().chain(&self.capabilities.effective).any(is_secret_file)
+    }
+
     /// Whether the program can write at a path.
     fn writes(&self, path: &str) -> bool {
         self.capabilities.effective.iter().any(|entry| {
@@ -279,11 +292,14 @@ fn covers(grants: &[Arc<WasiGrant>], entry: &Entry) -> bool {
     grants.iter().flat_map(|grant| &grant.spec.capabilities).any(|granted| cover::covers(granted, entry))
 }
 
+fn is_secret_file(entry: &Entry) -> bool {
+    entry.capability == Capability::Fs && entry.secret && entry.path.is_some()
+}
+
 /// The secret files that are handed over before and not after.
 fn lost<'e>(before: &'e [Entry], after: &[Entry]) -> Vec<&'e Entry> {
     let after: BTreeSet<&Entry> = after.iter().collect();
-    let secret = |entry: &&Entry| entry.capability == Capability::Fs && entry.secret && entry.path.is_some();
-    before.iter().filter(secret).filter(|entry| !after.contains(entry)).collect()
+    before.iter().filter(|entry| is_secret_file(entry)).filter(|entry| !after.contains(entry)).collect()
 }
 
 fn stays_for(other: &Container) -> String {

@@ -1,11 +1,12 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +20,7 @@ use super::{AdmissionHandler, Event, ServerOptions};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
+use crate::shares::{Share, Shares};
 use crate::text;
 
 /// How long after its budget the server stops waiting for the gate; part of [`ServerOptions::margin`].
@@ -28,8 +30,14 @@ pub(super) const GRACE: Duration = Duration::from_millis(100);
 /// `kubernetes:pkg/apis/admissionregistration/validation/validation.go`).
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Bodies up to this size, in bytes, are always read; the number of larger ones at a time is limited.
+/// Bodies up to this size, in bytes, share their memory; of larger ones the number at a time is limited.
 const SMALL_BODY: usize = 256 << 10;
+
+/// Bytes in which the memory for small bodies is counted.
+const UNIT: usize = 1 << 10;
+
+/// One part of so many of that memory is what a peer may hold: an API server holds a few thousand reviews there.
+const PEERS: u32 = 4;
 
 /// Bytes to keep of a body that is too large; the uid is at its beginning.
 const START: usize = 64 << 10;
@@ -43,11 +51,13 @@ struct WebhookRoutes<G> {
     options: Arc<ServerOptions>,
     reviews: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    small: Shares,
 }
 
 pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptions>) -> Router {
     let reviews = ServerOptions::semaphore(options.reviews);
     let large = ServerOptions::semaphore(options.large_bodies);
+    let small = Shares::in_parts(units(options.small_bodies), PEERS);
     let mutate = async |State(routes): State<Arc<WebhookRoutes<G>>>, request| {
         routes.handle(Webhook::Mutate, request).await
     };
@@ -58,7 +68,7 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptio
         .route(Webhook::Mutate.path(), post(mutate).fallback(wrong_method::<G>))
         .route(Webhook::Validate.path(), post(validate).fallback(wrong_method::<G>))
         .fallback(wrong_path::<G>)
-        .with_state(Arc::new(WebhookRoutes { gate, options, reviews, large }))
+        .with_state(Arc::new(WebhookRoutes { gate, options, reviews, large, small }))
 }
 
 /// Why the server itself answers instead of the gate. The API server copies these texts into its own message, so the
@@ -160,23 +170,26 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         let now = Instant::now();
         let deadline = now + budget(options, request.uri().query());
         let size = Size::of(request.headers());
-        let _large = self.claim_large(&size, deadline).await?;
+        let _memory = self.claim_memory(&size, peer(&request), deadline).await?;
         let body_deadline = deadline.min(now + options.body_timeout.min(LONGEST));
         let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
         let place = claim(&self.reviews, deadline).await?;
         self.ask(webhook, body, deadline, place).await
     }
 
-    /// Acquires a permit for a body that is large or may become so.
-    async fn claim_large(
+    /// Waits for memory for the body: its own bytes if it declares that it is small, else a place among those that may become large.
+    async fn claim_memory(
         &self,
         size: &Size,
+        peer: Arc<str>,
         deadline: Instant,
-    ) -> Result<Option<OwnedSemaphorePermit>, Refused> {
-        match size.declared {
-            Some(declared) if declared <= SMALL_BODY => Ok(None),
-            _ => claim(&self.large, deadline).await.map(Some),
-        }
+    ) -> Result<BodyMemory, Refused> {
+        let Some(declared) = size.declared.filter(|declared| *declared <= SMALL_BODY) else {
+            return Ok(BodyMemory { _large: Some(claim(&self.large, deadline).await?), _small: None });
+        };
+        let share = timeout_at(deadline, self.small.take(&peer, units(declared).max(1))).await;
+        let share = share.ok().flatten().ok_or(Refused::Busy)?;
+        Ok(BodyMemory { _large: None, _small: Some(share) })
     }
 
     /// Runs the gate on a task of its own: a panic ends the task and not the connection, and when the client hangs
@@ -203,6 +216,23 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             }
         }
     }
+}
+
+/// Memory for a body, given back when it is dropped.
+struct BodyMemory {
+    _large: Option<OwnedSemaphorePermit>,
+    _small: Option<Share>,
+}
+
+/// So many bytes in units, rounded up.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// The address of the client, without its port.
+fn peer(request: &Request) -> Arc<str> {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    address.map_or_else(|| Arc::from(""), |ConnectInfo(peer)| peer.ip().to_canonical().to_string().into())
 }
 
 async fn claim(places: &Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {

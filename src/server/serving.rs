@@ -28,6 +28,12 @@ pub struct Server {
     probes: SocketAddr,
 }
 
+/// Bytes that a client may send on a stream of HTTP/2 before they are read: the default of the protocol (RFC 9113, 6.9.2). A large body that
+/// waits for its turn takes so much of the window of its connection, on which small ones come.
+const STREAM_WINDOW: u32 = (64 << 10) - 1;
+/// The same of all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 /// The running listeners; dropping it stops them.
 type Listeners = JoinSet<io::Result<()>>;
 
@@ -90,7 +96,7 @@ impl Server {
         let mut server =
             axum_server::Server::from_listener(self.main).acceptor(acceptor).handle(main.clone());
         limit_http(&mut server, &options);
-        listeners.spawn(server.serve(router.into_make_service()));
+        listeners.spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
 
         let router = probes::router(gate.clone(), phase.clone(), certificate.problem());
         let acceptor = Bounded::new(DefaultAcceptor::new(), &options, &Phase::default(), gate.clone());
@@ -113,7 +119,9 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
 fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &ServerOptions) {
     let builder = server.http_builder();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.idle());
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(128);
+    http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
 }
 
 /// Pauses, closes the webhook listener, and waits for the requests in flight. Probes work until the caller drops the

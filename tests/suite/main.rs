@@ -28,6 +28,7 @@ mod granted;
 mod grants;
 mod growth;
 mod image;
+mod instructions;
 mod manifests;
 mod memory;
 mod monitoring;

@@ -22,7 +22,7 @@ use wasmgate::review::Webhook;
 use wasmgate::server::{AdmissionHandler, Error, Event, Server, ServerOptions, Signals, Trigger};
 
 use crate::support::process::{alone, until};
-use crate::support::tls::{Ca, Client, Http, get, post};
+use crate::support::tls::{Ca, Client, Http, Session, get, post};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -410,6 +410,56 @@ async fn one_large_body_too_many_waits_but_small_ones_pass() {
     assert_eq!(client.send(address, post("/mutate?timeout=500ms", large("{}"))).await.unwrap().status, 503);
     assert_eq!(client.send(address, post("/mutate?timeout=500ms", "{}")).await.unwrap().status, 200);
     assert_eq!(first.await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_that_wait_keep_no_small_one_of_their_connection_waiting() {
+    let server = start_with(|options| {
+        options.large_bodies = 1;
+        options.budget = AMPLE;
+    })
+    .await;
+    let session = server.client(Http::Two).open(server.address).await.unwrap();
+    let Session::Two(sender) = session else { panic!("it speaks HTTP/2") };
+    let send = |path: &str, body: String| {
+        let (mut session, request) = (Session::Two(sender.clone()), post(path, body));
+        tokio::spawn(async move { session.send(request).await.unwrap().status.as_u16() })
+    };
+    let large = |start: &str| start.to_owned() + &" ".repeat(2 << 20);
+    let first = send("/mutate", large("sleep:4000"));
+    server.gate.wait_for_reviews(1).await;
+    let waiting: Vec<_> = (0..4).map(|_| send("/mutate?timeout=1s", large("{}"))).collect();
+    // Until each of them has sent as much as it may before it is read, which nothing shows.
+    sleep(MOMENT).await;
+    assert_eq!(send("/mutate?timeout=600ms", "{}".into()).await.unwrap(), 200);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), 503, "the place is taken for longer than they may wait");
+    }
+    assert_eq!(first.await.unwrap(), 200);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn small_bodies_share_their_memory_and_one_peer_leaves_most_of_it_to_the_others() {
+    // Four reviews of three KiB at a time, of one peer one.
+    let server = start_with(|options| options.small_bodies = 12 << 10).await;
+    let [one, other] = [1, 2].map(|last| server.client(Http::Two).from([127, 0, 0, last]));
+    let body = |start: &str| format!("{start:<3000}");
+    let mut session = one.open(server.address).await.unwrap();
+    let (slow, address) = (one.clone(), server.address);
+    let first = body("sleep:900");
+    let first = tokio::spawn(async move { slow.send(address, post("/mutate", first)).await.unwrap().status });
+    server.gate.wait_for_reviews(1).await;
+    let refused = session.send(post("/mutate?timeout=500ms", body("{}"))).await.unwrap();
+    assert_eq!(refused.status, 503, "the peer holds its part, and does so for longer");
+    let served = other.send(address, post("/mutate?timeout=500ms", body("{}"))).await.unwrap();
+    assert_eq!(served.status, 200, "the part of another one is free");
+    let waited = session.send(post("/mutate", body("{}"))).await.unwrap();
+    assert_eq!(
+        (waited.status.as_u16(), first.await.unwrap().as_u16()),
+        (200, 200),
+        "what can wait is answered"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,142 @@
+//! The work that `benches/instructions` counts: the main cases of a review, stage by stage. It prints a line for each stage, in the order
+//! in which callgrind writes their counts.
+//!
+//! `cargo bench --profile dev --bench instructions` runs it without counting. One thread does everything but the evaluation in the
+//! guest, which has a thread of its own that callgrind is told to leave out: what it takes is counted as fuel.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench stops where its set-up is wrong"
+)]
+
+#[allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the tests use the rest, and may fail loudly"
+)]
+#[path = "../tests/support/oci.rs"]
+mod oci;
+#[path = "support/samples.rs"]
+mod samples;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use oci::fixtures;
+use samples::{BUDGET, baseline, body, gate};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use wasmgate::admission::{Clock, Gate, ReviewContext, examine};
+use wasmgate::audit::DecisionLogOutput;
+use wasmgate::image::module;
+use wasmgate::policy::{CompiledFolder, Engine, PolicySet};
+use wasmgate::review::{self, Webhook};
+use wasmgate::workload::{self, Kind};
+
+/// Runs before those that are counted, so that caches are warm.
+const WARM_UP: usize = 3;
+/// Runs that are counted together: the order of hash tables differs from run to run.
+const RUNS: usize = 10;
+/// Bytes for verdicts, in the gate that keeps them.
+const VERDICT_BYTES: u64 = 1 << 20;
+
+/// Callgrind counts within this function, by its name, and writes a count when it returns.
+#[inline(never)]
+fn wasmgate_counted_section(work: &mut dyn FnMut()) {
+    for _ in 0..RUNS {
+        work();
+    }
+}
+
+/// Counts one stage of a case.
+fn stage(case: &str, name: &str, mut work: impl FnMut()) {
+    for _ in 0..WARM_UP {
+        work();
+    }
+    wasmgate_counted_section(&mut work);
+    println!("{case}\t{name}\t{RUNS}");
+}
+
+/// A review of a pod, at one webhook.
+struct Case<'a> {
+    name: &'a str,
+    webhook: Webhook,
+    sample: &'a str,
+}
+
+/// All stages of a review, and the whole of it, which has the answer and the record besides.
+fn review(runtime: &Runtime, gate: &Gate, case: &Case<'_>) {
+    let (state, inspector, body) = (gate.state(), gate.inspector(), body(case.sample));
+    let review = review::parse(&body).unwrap();
+    let object = review.object.as_deref().unwrap();
+    let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
+    let inspection = runtime.block_on(examine::inspect(&state, &inspector, &pod, BUDGET));
+    let now = jiff::Timestamp::now();
+    stage(case.name, "review", || drop(black_box(review::parse(black_box(&body)).unwrap())));
+    stage(case.name, "workload", || {
+        drop(black_box(workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap()));
+    });
+    stage(case.name, "inspect", || {
+        drop(black_box(runtime.block_on(examine::inspect(&state, &inspector, black_box(&pod), BUDGET))));
+    });
+    let clock = Clock::start(BUDGET);
+    let asked =
+        ReviewContext { state: &state, inspector: &inspector, webhook: case.webhook, review: &review, clock };
+    let is_wasm = examine::concerns(&state, &pod, &inspection);
+    match case.webhook {
+        Webhook::Mutate if is_wasm => stage(case.name, "plan", || {
+            let raw: Value = serde_json::from_str(object.get()).unwrap();
+            drop(black_box(examine::plan(&state, black_box(&raw), &pod, &inspection, now).unwrap()));
+        }),
+        Webhook::Validate if is_wasm => stage(case.name, "judge", || {
+            let judged = examine::judge(&asked, object, black_box(&pod), &inspection, |_| ());
+            drop(black_box(runtime.block_on(judged)));
+        }),
+        Webhook::Mutate | Webhook::Validate => {}
+    }
+    stage(case.name, "whole", || {
+        drop(black_box(runtime.block_on(gate.review(case.webhook, black_box(&body), BUDGET))));
+    });
+}
+
+/// Facts of modules: a small one, and the component that an adapter makes of it.
+fn facts() {
+    let command = fixtures::command();
+    let component = fixtures::componentize(&command);
+    for (name, bytes) in [("module", command), ("component", component)] {
+        stage("image facts", name, || drop(black_box(module::read(black_box(&bytes), "bench").unwrap())));
+    }
+}
+
+/// The policies, compiled once for all runs.
+fn policies(runtime: &Runtime, compiled: &Path, verdict_bytes: u64) -> Arc<PolicySet> {
+    let compiled = CompiledFolder::open(compiled).unwrap();
+    let engine = Engine::for_command().unwrap().remembering(verdict_bytes).keeping(Some(compiled));
+    runtime.block_on(baseline(&engine))
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-for-instructions");
+    let gate_with = |verdict_bytes| {
+        let policies = policies(&runtime, &compiled, verdict_bytes);
+        runtime.block_on(async { gate(policies, DecisionLogOutput::Off) })
+    };
+    facts();
+    let (keeps, forgets) = (gate_with(VERDICT_BYTES), gate_with(0));
+    let (mutate, validate) = (Webhook::Mutate, Webhook::Validate);
+    for (gate, name, webhook, sample) in [
+        (&keeps, "Linux pod, validate", validate, "web"),
+        (&keeps, "Wasm pod, mutate", mutate, "orders"),
+        (&keeps, "Wasm pod, validate, allowed", validate, "orders.mutated"),
+        (&forgets, "Wasm pod, validate, allowed, not cached", validate, "orders.mutated"),
+        (&keeps, "Wasm pod, validate, denied", validate, "orders-everywhere.mutated"),
+    ] {
+        review(&runtime, gate, &Case { name, webhook, sample });
+    }
+}

@@ -1,0 +1,62 @@
+//! The comparison of instruction counts (`benches/instructions`) fails with the stage that grew, and says so where it cannot compare.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// `rustc -vV`'s release and host, as the script writes them.
+fn toolchain() -> String {
+    let said = Command::new("rustc").arg("-vV").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let of = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+    format!("{} {}", of("release:"), of("host:"))
+}
+
+fn script(figures: &Path, arguments: &[&str]) -> (bool, String) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions");
+    let ran = Command::new(script).args(arguments).env("WASMGATE_INSTRUCTIONS", figures).output();
+    let Output { status, stdout, .. } = ran.unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap())
+}
+
+#[test]
+fn a_stage_that_takes_a_twentieth_more_fails_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let [figures, counts] = ["figures", "counts"].map(|name| folder.path().join(name));
+    let own = toolchain();
+    fs::write(
+        &figures,
+        format!("{own}\tpod\tjudge\t1000000\n{own}\tpod\twhole\t2000000\nother\tpod\tx\t1\n"),
+    )
+    .unwrap();
+    let compared = |judge: &str| {
+        fs::write(&counts, format!("{judge}pod\twhole\t2000000\n")).unwrap();
+        script(&figures, &["compare", counts.to_str().unwrap()])
+    };
+    for (judge, passes, line) in [
+        ("pod\tjudge\t1000000\n", true, "as before: pod, judge: 1,000,000 instructions, +0.0 %"),
+        ("pod\tjudge\t1050000\n", true, "as before: pod, judge: 1,050,000 instructions, +5.0 %"),
+        ("pod\tjudge\t1051000\n", false, "grew: pod, judge: 1,051,000 instructions, +5.1 %"),
+        ("pod\tjudge\t900000\n", true, "fell: pod, judge: 900,000 instructions, -10.0 %"),
+        ("pod\tjudge\t1000000\npod\tnew\t1\n", false, "is not committed: pod, new"),
+        ("", false, "was not counted: pod, judge"),
+    ] {
+        let (success, said) = compared(judge);
+        assert!(success == passes && said.lines().any(|own| own == line), "{judge}: {success} {said}");
+        assert!(said.contains("as before: pod, whole"), "{said}");
+        assert_eq!(said.contains("benches/instructions renew"), !passes, "the cure is said");
+    }
+}
+
+#[test]
+fn counts_of_another_compiler_are_not_compared_and_it_is_said_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let figures = folder.path().join("figures");
+    fs::write(&figures, "1.0.0 x86_64-unknown-linux-gnu\tpod\tjudge\t1\n").unwrap();
+    let (success, said) = script(&figures, &["check"]);
+    assert!(!success && said.lines().count() == 1, "{said}");
+    assert!(
+        said.contains("benches/instructions renew") || said.contains("apt-get install valgrind"),
+        "{said}"
+    );
+}
