@@ -10,6 +10,7 @@ pub mod flow;
 mod gained;
 mod gate;
 mod heavy;
+mod look;
 pub mod record;
 pub mod rehearsal;
 pub mod replay;
