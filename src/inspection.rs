@@ -169,19 +169,18 @@ fn may_hold_worker(volume: &Volume, mount: &VolumeMount) -> bool {
         _ => return file_names(volume).next().is_some(),
     };
     let mut names = file_names(volume).take(MAX_NAMES + 1).enumerate();
-    names.any(|(number, name)| {
-        number == MAX_NAMES || in_part(name, part).is_some_and(|left| left.is_none_or(is_worker))
-    })
+    names.any(|(number, name)| number == MAX_NAMES || may_be_worker_in(name, part))
 }
 
-/// The name of a file within a part of its volume; `None` if it is not in a folder of that name. A file of which the pod does not
+/// Whether a file of a volume is in this part of it, and may be named like a worker there. A file of which the pod does not
 /// say the name is no folder's: keys have no `/` (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`,
 /// `IsConfigMapKey`).
-fn in_part<'n>(name: Option<&'n str>, part: &str) -> Option<Option<&'n str>> {
+fn may_be_worker_in(name: Option<&str>, part: &str) -> bool {
     if part.is_empty() {
-        return Some(name);
+        return name.is_none_or(is_worker);
     }
-    name?.strip_prefix(part)?.strip_prefix('/').map(Some)
+    let below = name.and_then(|name| name.strip_prefix(part)?.strip_prefix('/'));
+    below.is_some_and(is_worker)
 }
 
 /// The paths of the files in a volume that the kubelet writes; `None` for those whose names the pod does not say.

@@ -92,9 +92,8 @@ fn assessed(
     if container.role == Role::ImageVolume {
         return Capabilities::default();
     }
-    let host = RuntimeHost::new(workload, container, (facts, program), profile);
-    let siblings = siblings.map(|siblings| siblings as &dyn Neighbours);
-    let host = RuntimeHost { siblings, ..host };
+    let mut host = RuntimeHost::new(workload, container, (facts, program), profile);
+    host.siblings = siblings.map(|siblings| siblings as &dyn Neighbours);
     match program {
         Program::Linux => Capabilities::default(),
         Program::Native { source, magic } => native(&host, source, magic),

@@ -1,6 +1,8 @@
 //! What a bundle needs at the least. Limits that were lowered under that would refuse every pod, so they are refused when the bundle is
 //! loaded.
 
+use serde_json::Value;
+
 use super::engine::Stop;
 use super::instance::Instance;
 use super::program::CheckedModule;
@@ -58,7 +60,7 @@ fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -
         // Why it does not start is said where it is started next.
         let Ok(mut instance) = Instance::start(program, limits, stop) else { break };
         used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());
-        if instance.evaluate(entrypoint, input.get(), limits, stop).is_ok() {
+        if instance.evaluate::<Value>(entrypoint, input.get(), limits, stop).is_ok() {
             used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());
             used.fuel = used.fuel.max(instance.fuel_used(limits));
         }

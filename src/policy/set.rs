@@ -219,7 +219,8 @@ impl PolicySet {
         let mut said = Vec::new();
         for (loaded, number) in self.having(entrypoint) {
             let named = |reason| format!("bundle `{}`: {reason}", loaded.program.bundle.name);
-            let (mut result_set, _) = loaded.result_set(number, input, self.limits, &stop).map_err(named)?;
+            let (mut result_set, _): (Value, _) =
+                loaded.result_set(number, input, self.limits, &stop).map_err(named)?;
             said.extend(result_set.pointer_mut("/0/result").map(Value::take));
         }
         Ok(said)
@@ -407,7 +408,9 @@ impl LoadedBundle {
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
         let loaded = Self { repeats, program, entrypoint, idle: Mutex::default() };
-        demand::check(&loaded.program, entrypoint, limits, &stop)?;
+        if let Some(entrypoint) = entrypoint {
+            demand::check(&loaded.program, entrypoint, limits, &stop)?;
+        }
         loaded
             .warm_up(limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;

@@ -309,6 +309,7 @@ fn working_directories() -> Vec<Row> {
             working_dir: "/work",
             ..row(
                 "a native program, and text where youki looks if it is asked for Wasm, which it assembles",
+                &[EXECUTOR, YOUKI],
                 linux("/app.wasm! /work/app.wasm?"),
                 "/app.wasm",
                 ["linux", "linux", "linux", "linux", "?", "?"],
@@ -319,6 +320,7 @@ fn working_directories() -> Vec<Row> {
             mount: "/data",
             ..row(
                 "a native program of every search path, and a volume at the working directory",
+                &[EXECUTOR, PATHS, CRUN],
                 linux("/usr/local/bin/app!"),
                 "app",
                 ["linux"; 6],
@@ -329,6 +331,7 @@ fn working_directories() -> Vec<Row> {
             mount: "/data",
             ..row(
                 "a native program of an unusual folder, and a volume at the working directory",
+                &[EXECUTOR, PATHS, CRUN],
                 linux("/opt/bin/app!"),
                 "app",
                 ["?"; 6],
@@ -431,6 +434,7 @@ fn traps() -> Vec<Row> {
         ),
         row(
             "a precompiled module in the search path, and a native program of its name elsewhere",
+            &[EXECUTOR, PATHS],
             linux("/usr/bin/app~ /opt/app!"),
             "app",
             ["?"; 6],

@@ -1,6 +1,6 @@
 //! What a pod spec says of one container. Ordinary, init and ephemeral ones have the same fields, in two types of the API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, PodSpec, Probe,

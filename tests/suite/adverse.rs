@@ -196,27 +196,6 @@ fn instance_type(functions: usize) -> Vec<u8> {
     section(7, &content)
 }
 
-/// Imports of the first type as an instance.
-fn instances(count: usize) -> Vec<u8> {
-    items(10, count, |number, into| {
-        into.extend([0, 4]);
-        into.extend(letters(number));
-        into.extend([5, 0]);
-    })
-}
-
-/// A component that imports an instance of so many functions, and is instantiated so often.
-fn instantiated(functions: usize, times: usize) -> Vec<u8> {
-    let inner = of_component(&[instance_type(functions), instances(1)]);
-    // (instance (instantiate 0 (with "aaaa" (instance 0))))
-    let each = items(5, times, |_, into| {
-        into.extend([0, 0, 1, 4]);
-        into.extend(letters(0));
-        into.extend([5, 0]);
-    });
-    of_component(&[instance_type(functions), instances(1), section(4, &inner), each])
-}
-
 fn binary(what: &'static str, bytes: fn(usize) -> Vec<u8>) -> Shape {
     let read = |bytes: &[u8]| module::read(bytes, "test").is_ok();
     Shape { what, bytes, read, most: 8 << 20, within: module::MAX_TABLES }
@@ -337,10 +316,10 @@ fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
     check(vec![
         shape("spin.toml, inline tables", |n| format!("a=[{}]", "{a=0},".repeat(n)).into_bytes()),
         shape("spin.toml, tables", |n| {
-            (0..n).map(|number| format!("[a{number}]\n")).collect::<String>().into_bytes()
+            (0..n).flat_map(|number| format!("[a{number}]\n").into_bytes()).collect()
         }),
         shape("spin.toml, names in names", |n| {
-            (0..n).map(|number| format!("{number}.a.a.a=0\n")).collect::<String>().into_bytes()
+            (0..n).flat_map(|number| format!("{number}.a.a.a=0\n").into_bytes()).collect()
         }),
         shape("spin.toml, numbers", |n| format!("a=[{}]", "0,".repeat(n)).into_bytes()),
     ]);

@@ -1609,7 +1609,7 @@ fn opened_by(text: &str, container: &Value) -> Vec<String> {
     let found = on("spin", &pod(container, &volumes), configured(text, "/runtime-config.toml"));
     let listed = ["keyvalue default", "keyvalue orders", "sqlite orders", "ai llama", "native.exec"];
     let needs =
-        |e: &&Entry| !(e.own || e.capability.is_default()) && !(e.opens && e.capability == Capability::Fs);
+        |e: &&Entry| !(e.own || e.capability.is_default() || e.opens && e.capability == Capability::Fs);
     let lines = found.effective.iter().filter(needs).map(line);
     lines.filter(|line| !STARTED.contains(&line.as_str()) && !listed.contains(&line.as_str())).collect()
 }

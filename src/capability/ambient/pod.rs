@@ -233,11 +233,6 @@ impl<'a> Pod<'a> {
         self.container.working_dir.filter(|directory| !directory.is_empty())
     }
 
-    /// Whether something is mounted at exactly this path.
-    pub fn mounts_at(&self, wanted: &str) -> bool {
-        self.mounted.contains(wanted)
-    }
-
     /// Every mount, device and the service-account token.
     pub fn mounts(&self) -> &[Entry] {
         &self.mounts

@@ -56,15 +56,12 @@ fn names(text: &str) -> Option<BTreeSet<String>> {
 fn copies(text: &str) -> Option<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for after in text.split('$').skip(1) {
-        match after.strip_prefix('{') {
-            Some(inside) => {
-                found.insert(inside.split('}').next().unwrap_or_default().to_string());
-            }
-            None => {
-                let until = |is_of: fn(char) -> bool| after.split(|c| !is_of(c)).next().unwrap_or_default();
-                found.insert(until(char::is_alphanumeric).to_string());
-                found.insert(until(|c| c.is_alphanumeric() || c == '_').to_string());
-            }
+        if let Some(inside) = after.strip_prefix('{') {
+            found.insert(inside.split('}').next().unwrap_or_default().to_string());
+        } else {
+            let until = |is_of: fn(char) -> bool| after.split(|c| !is_of(c)).next().unwrap_or_default();
+            found.insert(until(char::is_alphanumeric).to_string());
+            found.insert(until(|c| c.is_alphanumeric() || c == '_').to_string());
         }
         if found.len() > MAX_COPIES {
             return None;
@@ -103,10 +100,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_too_long_or_no_text_is_not_read() {
-        let many = |sign: &str| (0..300).map(|n| format!("{sign}A{n}{sign}=")).collect::<String>();
-        for text in [&[0xff][..], b"\0", &[b'a'; MAX_BYTES + 1], many("").as_bytes(), many("$").as_bytes()] {
-            assert_eq!(parse("/.env", text), None);
+        let many = |sign: &str| (0..300).flat_map(|n| format!("{sign}A{n}{sign}=").into_bytes()).collect();
+        let texts: [Vec<u8>; 5] =
+            [vec![0xff], b"\0".to_vec(), vec![b'a'; MAX_BYTES + 1], many(""), many("$")];
+        for text in texts {
+            assert_eq!(parse("/.env", &text), None);
         }
-        assert!(parse("/.env", &[b'a'; MAX_BYTES]).is_some());
+        assert!(parse("/.env", &vec![b'a'; MAX_BYTES]).is_some());
     }
 }

@@ -164,7 +164,8 @@ fn known(host: &RuntimeHost<'_>, config: &RuntimeConfig, effective: &[Entry]) ->
 /// Whether Spin fills in hosts, for which it asks the providers of variables too, whatever the components import.
 fn reads_templates(host: &RuntimeHost<'_>) -> bool {
     let has = |component: &SpinComponent| {
-        host.keeps(component) && component.allowed_outbound_hosts.iter().any(|written| written.has_template())
+        host.keeps(component)
+            && component.allowed_outbound_hosts.iter().any(crate::image::outbound::OutboundHost::has_template)
     };
     host.facts.spin.iter().flat_map(|app| &app.components).any(has)
 }
