@@ -56,7 +56,7 @@ impl Neighbours for Siblings<'_> {
         let Some(sibling) = self.by_place.get(&place) else { return true };
         *sibling.writes.get_or_init(|| match sibling.container.known() {
             Some((facts, program @ Program::Wasm { .. })) => {
-                // Its own hosts do not matter here, so that nobody looks at its siblings in turn.
+                // Its own hosts do not matter here, so that its siblings are not looked at in turn.
                 let known = (facts, program);
                 let host = RuntimeHost::new(self.workload, sibling.container, known, self.profile);
                 opens(&host, facts, program, HOSTS)

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::malformed::Malformed;
 use super::outbound::OutboundHost;
+use super::shim_files::{DotEnv, RuntimeConfig};
 use super::{Digest, ModuleFacts, SpinApp, SpinComponent, json};
 
 mod at;
@@ -15,9 +16,6 @@ pub mod manifest;
 mod owned;
 mod runtime_config;
 mod variables;
-
-pub use dotenv::DotEnv;
-pub use runtime_config::{Backend, Provider, RuntimeConfig};
 
 use at::At;
 use listeners::Listeners;

@@ -538,7 +538,7 @@ fn the_same_image_and_pod_start_what_each_runtime_starts() {
     }
 }
 
-/// A row without the place of its code says what somebody believed.
+/// A row without the place of its code could not be compared with it.
 #[test]
 fn every_row_says_where_its_code_is() {
     for row in rows() {

@@ -48,6 +48,8 @@ const FOREIGN: &[&str] = &[
     "AuthorityKeyId",
     "certificate-authority",
     "certificate authority",
+    // A key of Spin's runtime configuration.
+    "authority_host",
     // WASI's word for the host and port of a request.
     "outgoing-request.set-authority",
     "set-authority: func(authority: ",

@@ -1958,7 +1958,7 @@ fn only_a_program_that_may_write_the_hosts_of_the_pod_makes_names_count_as_any_h
     let odd = || spin(SpinComponent::default(), vec![import("acme:thing/api", &["call"])]);
     assert_eq!(reached_beside(quiet(), &json!({})), own);
     assert_eq!(reached_beside(sql(), &json!({})), any, "SQL opens any file, and calls native code");
-    assert_eq!(reached_beside(odd(), &json!({})), any, "nobody knows what it calls");
+    assert_eq!(reached_beside(odd(), &json!({})), any, "it is not known what it calls");
     let restricted = json!({"securityContext": {"runAsNonRoot": true, "allowPrivilegeEscalation": false}});
     assert_eq!(reached_beside(sql(), &restricted), own, "its user may not write the file");
 }

@@ -87,7 +87,10 @@ pub fn image_config(data: &[u8]) {
 pub fn locked_app(data: &[u8]) {
     let config = spin::runtime_config_of("/runtime-config.toml", data);
     let text = serde_json::to_string(&config).expect("a configuration is JSON");
-    assert_eq!(serde_json::from_str::<spin::RuntimeConfig>(&text).expect("and is read back"), config);
+    assert_eq!(
+        serde_json::from_str::<wasmgate::image::RuntimeConfig>(&text).expect("and is read back"),
+        config
+    );
     let known =
         config.stores.len() + config.databases.len() + config.providers.len() + config.tls_files.len();
     assert!(config.unread.is_none() || known == 0, "what is not known is not known in part");

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 
 use super::pod::Pod;
-use crate::image::spin::{DotEnv, RuntimeConfig};
-use crate::image::{ImageFacts, Program};
+use crate::image::{DotEnv, ImageFacts, Program, RuntimeConfig};
 use crate::inspection::Container;
 use crate::runtime::Profile;
 use crate::workload::{Role, Workload};

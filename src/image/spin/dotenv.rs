@@ -3,26 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use crate::image::shim_files::DotEnv;
 
 /// Most bytes of such a file that are read.
 pub(crate) const MAX_BYTES: usize = 64 << 10;
 /// Most variables that one sets, and that one copies, each of which is looked for in the pod for each variable of an application.
 const MAX_NAMES: usize = 256;
 const MAX_COPIES: usize = 32;
-
-/// What a file `.env` of the image may set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DotEnv {
-    /// Path of the file, behind the links of the image.
-    pub path: String,
-    /// The variables that it may set.
-    pub names: BTreeSet<String>,
-    /// The variables of the shim's process that may be in their values, such as by `${NAME}`.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub copies: BTreeSet<String>,
-}
 
 /// Reads such a file; `None` if it is too long, no text, or has too many names.
 pub(crate) fn parse(path: &str, bytes: &[u8]) -> Option<DotEnv> {

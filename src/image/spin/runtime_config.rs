@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::at::At;
 use crate::image::malformed::Malformed;
+use crate::image::shim_files::{Backend, Provider, RuntimeConfig};
 
 /// Most stores, databases, providers, and variables of a provider.
 const MAX_ENTRIES: usize = 256;
@@ -30,73 +30,6 @@ const KEYS: [&str; 11] = [
     "outbound_http",
     "client_tls",
 ];
-
-/// What the file opens.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RuntimeConfig {
-    /// Path of the file, behind the links of the image.
-    pub path: String,
-    /// Why it is not known what it opens. Nothing else is known then.
-    pub unread: Option<String>,
-    /// The key-value stores by their names.
-    pub stores: BTreeMap<String, Backend>,
-    /// The databases of `sqlite` by their names.
-    pub databases: BTreeMap<String, Backend>,
-    /// What answers for models.
-    pub models: Option<Backend>,
-    /// What is asked for variables before the variables of the container.
-    pub providers: Vec<Provider>,
-    /// The folder of the default store and the default database, if it is moved.
-    pub state_folder: Option<String>,
-    /// The files of certificates and keys that the shim reads.
-    pub tls_files: Vec<String>,
-}
-
-/// What stands behind a store, a database, models or a provider of variables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Backend {
-    /// A file of SQLite in the container, or its memory. `path` is as it is written.
-    File {
-        /// The file; `None` for memory.
-        path: Option<String>,
-    },
-    /// Nothing outside of the shim.
-    Inside,
-    /// Servers at these addresses, without user and password; empty for an address that clients may read in several ways.
-    Servers {
-        /// The type in the file, such as `redis`.
-        kind: String,
-        /// The addresses.
-        addresses: Vec<String>,
-    },
-    /// A service of a cloud whose credentials, and hosts with them, are looked for in the environment of the shim.
-    Ambient {
-        /// The type in the file, such as `aws_dynamo`.
-        kind: String,
-    },
-}
-
-/// A provider of variables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Provider {
-    /// Values in the file itself.
-    Static {
-        /// The variables that have one.
-        names: BTreeSet<String>,
-    },
-    /// Variables of the container with another prefix.
-    Env {
-        /// What stands before the name and a `_`.
-        prefix: String,
-        /// A further file of variables.
-        dotenv: Option<String>,
-    },
-    /// A vault.
-    Remote(Backend),
-}
 
 /// Reads the file. If something in it is not known, that is all that is said of it.
 pub(crate) fn parse(path: &str, bytes: &[u8]) -> RuntimeConfig {

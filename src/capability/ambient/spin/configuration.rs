@@ -5,8 +5,7 @@ use crate::capability::ambient::{RuntimeHost, address, shim_variables};
 use crate::capability::{Access, Capability, Entry, HostPattern};
 use crate::image::entry::{self, Leads};
 use crate::image::names::{RUNTIME_CONFIG, is_of_programs};
-use crate::image::spin::{Backend, Provider, RuntimeConfig};
-use crate::image::{SpinComponent, path};
+use crate::image::{Backend, Provider, RuntimeConfig, SpinComponent, path};
 use crate::text;
 
 /// The store and the database that the shim has without a configuration.

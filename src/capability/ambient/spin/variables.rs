@@ -7,8 +7,7 @@ use crate::capability::ambient::RuntimeHost;
 use crate::capability::ambient::host::{Configuration, Files, VariableFiles};
 use crate::capability::{Capability, Entry, MAX_EVIDENCE, path};
 use crate::image::entry::Leads;
-use crate::image::spin::{DotEnv, Provider};
-use crate::image::{Packaging, Program};
+use crate::image::{DotEnv, Packaging, Program, Provider};
 use crate::runtime::spin::handed;
 use crate::text;
 
