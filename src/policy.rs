@@ -17,6 +17,7 @@ mod instance;
 mod lanes;
 pub mod limits;
 mod locations;
+mod log_rules;
 mod memory;
 mod outcome;
 mod patterns;

@@ -118,7 +118,7 @@ pub struct ServerOptions {
     /// Most bodies over 256 KiB at a time, which limits their memory to this many times [`ServerOptions::body_limit`].
     pub large_bodies: usize,
     /// Most bytes of all other bodies at a time, by the lengths that they declare, and a quarter of it for one peer. What comes
-    /// beside them is not read until there is room, within its budget: nothing is lost that can be answered in time.
+    /// beside them is not read until there is space, within its budget: nothing is lost that can be answered in time.
     pub small_bodies: usize,
     /// How long the server keeps serving after it reports that it is not ready, until no client is sent here any more.
     pub pause: Duration,

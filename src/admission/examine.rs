@@ -396,7 +396,7 @@ pub(super) async fn as_pods(
 }
 
 /// What the programs of the object before an update can do, where the update changes one of its images. `None` where it cannot
-/// be told: the object is new, or nothing is known of its images, for which nobody waits long.
+/// be told: the object is new, or nothing is known of its images, for which no review waits long.
 async fn abilities_before(asked: &ReviewContext<'_>, new: &Workload) -> Option<Abilities> {
     let (state, review) = (asked.state, asked.review);
     let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;

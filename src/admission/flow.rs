@@ -87,9 +87,9 @@ mod tests {
 
     use super::super::{State, heavy};
     use super::*;
-    use crate::admission::examine::as_pods;
+    use crate::admission::examine::{as_pods, inspect};
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
-    use crate::inspection::{Inspection, LookupResult};
+    use crate::inspection::LookupResult;
     use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
     use crate::registry;
@@ -172,7 +172,8 @@ mod tests {
         let object =
             to_raw_value(&serde_json::json!({"metadata": {"name": "app"}, "spec": template})).unwrap();
         let workload = workload::read(object.get(), workload::Kind::Deployment, "shop").unwrap();
-        let inspection = Inspection::default();
+        let soon = Duration::from_millis(500);
+        let inspection = inspect(&basis.state, &basis.inspector, &workload, soon).await;
         let all = heavy::take_all().await;
         assert!(as_pods(&asked, &object, &workload, &inspection).now_or_never().is_none());
         drop(all);

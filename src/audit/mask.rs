@@ -23,10 +23,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::secrets::REDACTED;
 use super::secrets::Secrets;
-
-/// Replacement of a masked value.
-pub const REDACTED: &str = "**REDACTED**";
 
 /// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
 /// Rancher's wrangler and Banzai's objectmatcher.

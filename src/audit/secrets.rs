@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
-use super::mask::REDACTED;
+/// Replacement of a masked value.
+pub const REDACTED: &str = "**REDACTED**";
 
 /// Shortest value that is looked for, in characters: shorter ones occur in ordinary words.
 pub const SHORTEST: usize = 6;

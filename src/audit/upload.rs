@@ -7,7 +7,7 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// Least room for records that wait, in bytes: that of a few large ones.
+/// Least space for records that wait, in bytes: that of a few large ones.
 const LEAST_SPOOL: u64 = 1 << 20;
 
 /// Least size of a request, in bytes.

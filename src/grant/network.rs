@@ -326,7 +326,7 @@ mod tests {
             let policy: Value = serde_saphyr::from_str(&drafted(capabilities).yaml).unwrap();
             policy["spec"].clone()
         };
-        let held = spec("{ name: net.listen, ports: [9000, 0] }, { name: http.inbound, ports: [8080] }");
+        let held = spec("{ name: net.listen, ports: [9000] }, { name: http.inbound, ports: [8080] }");
         assert_eq!(held["policyTypes"], json!(["Egress", "Ingress"]));
         let on = |port: u16| json!({"ports": [{"protocol": "TCP", "port": port}]});
         assert_eq!(held["ingress"], json!([on(8080), on(9000)]));

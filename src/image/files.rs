@@ -55,7 +55,7 @@ mod tests {
             written["files"],
             json!([
                 {"path": "/a.wasm", "class": "wasm"},
-                {"path": "/b", "class": "native", "magic": "ELF", "runs": true},
+                {"path": "/b", "class": "native", "magic": "ELF", "runs": true, "found": true},
                 {"path": "/c.wasm", "class": "unreadable", "message": "too large"},
                 {"path": "/d", "class": "link", "target": "a.wasm"},
                 {"path": "/e", "class": "other"},

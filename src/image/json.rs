@@ -8,12 +8,12 @@ use super::malformed::Malformed;
 /// components take half a megabyte.
 pub(crate) const MAX_VALUES: usize = 4 << 20;
 
-/// An object with one member: a leaf of the tree in which `serde_json::Map` keeps it has room for eleven
+/// An object with one member: a leaf of the tree in which `serde_json::Map` keeps it has space for eleven
 /// (`rust-lang/rust:library/alloc/src/collections/btree/node.rs`, `CAPACITY`), of 24 bytes for a name and 32 for a value.
 const OBJECT: usize = 704;
-/// A list: the first allocation of a vector has room for four values.
+/// A list: the first allocation of a vector has space for four values.
 const LIST: usize = 160;
-/// A value after the first one: half of a leaf's room is empty after it was split, and a vector that grows is there twice.
+/// A value after the first one: half of a leaf's space is empty after it was split, and a vector that grows is there twice.
 const VALUE: usize = 192;
 
 /// Parses a document if what it may become is bounded.

@@ -19,8 +19,8 @@ use crate::shares::{Share, Shares};
 
 /// What the tables of a binary may take while it is read.
 const TABLES: u64 = module::MAX_TABLES;
-/// The window of a Zstandard frame, a block, and the tables of the decoder.
-const ZSTD: u64 = MAX_WINDOW + (1 << 20);
+/// The window of a Zstandard frame, as much again while its buffer grows, a block, and the tables of the decoder.
+const ZSTD: u64 = 2 * MAX_WINDOW + (1 << 20);
 
 /// Bytes per permit of the semaphore.
 const UNIT: u64 = 64 << 10;

@@ -42,8 +42,8 @@ const SHADOW: Duration = Duration::from_millis(250);
 pub struct PolicySet {
     lanes: Arc<Lanes>,
     verdicts: Arc<Verdicts>,
-    limits: Limits,
-    loaded: Vec<Arc<LoadedBundle>>,
+    pub(super) limits: Limits,
+    pub(super) loaded: Vec<Arc<LoadedBundle>>,
     /// See [`Self::rules`].
     rules: Option<Arc<BTreeSet<String>>>,
     /// See [`Self::rules_in_force`].
@@ -93,10 +93,10 @@ struct Ran {
 }
 
 /// One loaded bundle and its instances.
-struct LoadedBundle {
+pub(super) struct LoadedBundle {
     /// Its identity in what is kept of evaluations; `None` if its input never repeats.
     repeats: Option<BundleId>,
-    program: CheckedModule,
+    pub(super) program: CheckedModule,
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
     entrypoint: Option<i32>,
     /// Idle instances.
@@ -200,30 +200,6 @@ impl PolicySet {
     /// The bundles with rules that judge; others have rules for the log alone.
     fn judging(&self) -> impl Iterator<Item = &Arc<LoadedBundle>> {
         self.loaded.iter().filter(|loaded| loaded.entrypoint.is_some())
-    }
-
-    /// Whether a bundle has this entry point, and is not in the shadow.
-    pub fn has(&self, entrypoint: &str) -> bool {
-        self.having(entrypoint).next().is_some()
-    }
-
-    fn having(&self, entrypoint: &str) -> impl Iterator<Item = (&Arc<LoadedBundle>, i32)> {
-        let in_force = self.loaded.iter().filter(|loaded| !loaded.program.bundle.is_shadow);
-        in_force.filter_map(move |loaded| Some((loaded, *loaded.program.entrypoints.get(entrypoint)?)))
-    }
-
-    /// What an entry point of each bundle that has it says of an input; nothing of one where it is undefined. Blocks until
-    /// all have run, within the limits of one evaluation. The error names the bundle, and is for people to read.
-    pub fn ask_all(&self, entrypoint: &str, input: &str) -> Result<Vec<Value>, String> {
-        let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
-        let mut said = Vec::new();
-        for (loaded, number) in self.having(entrypoint) {
-            let named = |reason| format!("bundle `{}`: {reason}", loaded.program.bundle.name);
-            let (mut result_set, _): (Value, _) =
-                loaded.result_set(number, input, self.limits, &stop).map_err(named)?;
-            said.extend(result_set.pointer_mut("/0/result").map(Value::take));
-        }
-        Ok(said)
     }
 
     /// Linear memory of the idle instances, in bytes.
@@ -473,7 +449,7 @@ impl LoadedBundle {
     }
 
     /// The result set of an entry point, and what it asked for that does not follow from the input.
-    fn result_set<T: DeserializeOwned>(
+    pub(super) fn result_set<T: DeserializeOwned>(
         &self,
         entrypoint: i32,
         input: &str,

@@ -261,7 +261,7 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     }
 }
 
-/// The program at which the search ends, whoever searches, before it comes to a volume.
+/// The program at which the search ends, whichever process searches, before it comes to a volume.
 fn found_before(facts: &ImageFacts, files: &[(&str, &FileClass)], name: &str) -> Option<Choice> {
     files.iter().all(|(_, class)| class.is_native()).then_some(())?;
     files.iter().find_map(|(at, class)| match class {

@@ -47,7 +47,8 @@ fn every_family() -> impl Iterator<Item = Family> {
 }
 
 fn rows() -> impl Iterator<Item = Row> {
-    [paths(), working_directories(), names(), traps(), fallbacks(), shapes()].into_iter().flatten()
+    let paths = [paths(), further_paths(), working_directories(), further_working_directories()];
+    paths.into_iter().chain([names(), traps(), further_traps(), fallbacks(), shapes()]).flatten()
 }
 
 fn module(source: &str) -> ModuleFacts {
@@ -238,6 +239,12 @@ fn paths() -> Vec<Row> {
             "/app.wasm",
             ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
         ),
+    ]
+}
+
+/// Whole paths, of which something differs between the runtimes or the files.
+fn further_paths() -> Vec<Row> {
+    vec![
         row(
             "a module beside a link to a shell that only its owner may execute",
             &[YOUKI_DEFAULT],
@@ -305,6 +312,12 @@ fn working_directories() -> Vec<Row> {
                 ["native /app.wasm", "native /app.wasm", "native /app.wasm", "native /app.wasm", "?", "?"],
             )
         },
+    ]
+}
+
+/// Working directories beside a native program, and under a volume.
+fn further_working_directories() -> Vec<Row> {
+    vec![
         Row {
             working_dir: "/work",
             ..row(
@@ -425,6 +438,12 @@ fn traps() -> Vec<Row> {
             "/web.wasm",
             ["/web.wasm", "/web.wasm", "spin app", "/web.wasm", "/web.wasm", "?"],
         ),
+    ]
+}
+
+/// More that is found where it is not looked for.
+fn further_traps() -> Vec<Row> {
+    vec![
         row(
             "a precompiled module in the search path, and a harmless one where the check looks",
             &[EXECUTOR, PATHS],

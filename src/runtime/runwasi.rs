@@ -173,7 +173,7 @@ pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
 }
 
 /// A bare name is native if every file with this name is a program that every user may execute: whichever of them the
-/// shim finds first, it starts. One that not everybody may execute is passed over by the check for programs, and read by the
+/// shim finds first, it starts. One that not every user may execute is passed over by the check for programs, and read by the
 /// engine, which runs machine code of its own in it. That one of them is not on every platform, or not the same, makes
 /// no difference.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {

@@ -112,7 +112,7 @@ impl Uploader {
     async fn send_file(&self, path: &Path) -> Result<(), Failure> {
         let text = match tokio::fs::read(path).await {
             Ok(text) => text,
-            // It was removed to make room.
+            // It was removed to make space.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };

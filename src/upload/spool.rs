@@ -109,7 +109,7 @@ impl SpoolWriter {
         if open.bytes >= self.file_bytes { self.close() } else { Ok(()) }
     }
 
-    /// Closes the newest file, and makes room for the next.
+    /// Closes the newest file, and makes space for the next.
     fn close(&mut self) -> io::Result<()> {
         self.open = None;
         let to = self.spool.folder.join(format!("{:020}.jsonl", self.next));
@@ -118,11 +118,11 @@ impl SpoolWriter {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        self.make_room()
+        self.make_space()
     }
 
     /// Removes the oldest files while all together are too large. The newest stays.
-    fn make_room(&self) -> io::Result<()> {
+    fn make_space(&self) -> io::Result<()> {
         let closed = self.spool.closed()?;
         let mut bytes: u64 = closed.iter().map(|(_, bytes)| bytes).sum();
         for (path, size) in closed.iter().take(closed.len().saturating_sub(1)) {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_records_go_where_there_is_no_room_and_are_counted() {
+    fn the_oldest_records_go_where_there_is_no_space_and_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let small = UploadOptions { chunk_bytes: 1, spool_bytes: 30, ..options(folder.path()) };
         let drops = Drops::default();

@@ -27,6 +27,7 @@ fn run_with(node: &str, make: &str, minutes: &str) -> Output {
     script(&inside("tools/cluster/node"), node);
     script(&inside("tools/build"), "exit 1");
     script(&inside("policies/build"), "");
+    script(&inside("benches/instructions"), "");
     script(&inside("bin/cargo"), "echo cargo \"$@\"");
     script(&inside("bin/make"), make);
     let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());

@@ -1,6 +1,6 @@
 //! What a pod spec hands to one container: mounts, variables, the service-account token.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, PodSpec, Volume, VolumeDevice, VolumeMount, VolumeProjection,
@@ -34,8 +34,6 @@ pub struct Pod<'a> {
     volumes: HashMap<&'a str, &'a Volume>,
     /// Every mount, device and the service-account token, where the links of the image lead them.
     mounts: Vec<Entry>,
-    /// Their paths, as written and with the links of the image followed.
-    mounted: HashSet<String>,
     /// Where they are in the image.
     places: Mounts,
     /// The numbers of [`Self::mounts`] by their places.
@@ -63,14 +61,12 @@ impl<'a> Pod<'a> {
             // Of two volumes with the same name, the first; the API server refuses such a pod.
             volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
             mounts: Vec::new(),
-            mounted: HashSet::new(),
             places: Mounts::default(),
             by_place: BTreeMap::new(),
             parts: Vec::new(),
             filled: Vec::new(),
         };
         pod.mounts = pod.written_mounts();
-        pod.mounted = pod.mounts.iter().filter_map(|mount| mount.path.clone()).collect();
         let parts = |mount: &Entry| mount.path.as_deref().unwrap_or_default().matches('/').count();
         pod.parts = pod.mounts.iter().map(parts).collect();
         let is_filled = |mount: &VolumeMount| pod.volume(&mount.name).is_some_and(is_of_kubelet);
@@ -99,7 +95,6 @@ impl<'a> Pod<'a> {
                 self.parts.push(self.parts.get(number).copied().unwrap_or_default());
                 self.filled.push(self.filled.get(number).copied().unwrap_or_default());
             }
-            self.mounted.insert(place.to_string());
             self.by_place.entry(place.to_string()).or_default().push(at);
         }
         self

@@ -127,7 +127,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Whether every search in a usual `PATH` finds this program, whoever searches. Folders that the layers do not bring are
+    /// Whether every search in a usual `PATH` finds this program, whichever process searches. Folders that the layers do not bring are
     /// made with 0755 (`containerd:pkg/archive/tar.go`, `mkparent`).
     fn is_found_by_all(self, name: &str, node: &Node) -> bool {
         let folder = path::split(name).0;

@@ -17,7 +17,7 @@ pub const MAX_TABLES: u64 = 32 << 20;
 /// A module or component: what the validator keeps of it until its end, and what is kept of a nested one.
 const UNIT: u64 = 2048;
 /// A byte of a type: the shortest has three.
-const TYPE_BYTE: u64 = 128;
+const TYPE_BYTE: u64 = 168;
 /// An import: the validator's entry by two names with its list of types, a copy for the unit around it, and the entry and the
 /// set of functions of what is read here.
 const IMPORT: u64 = 1024;

@@ -277,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn every_store_and_database_has_its_backend() {
-        for (table, expected) in [
-            ("[key_value_store.a]\ntype = \"spin\"\npath = \"/data/a.db\"", &["file", "/data/a.db"][..]),
+    fn every_store_of_keys_has_its_backend() {
+        backends(&[
+            ("[key_value_store.a]\ntype = \"spin\"\npath = \"/data/a.db\"", &["file", "/data/a.db"]),
             ("[key_value_store.a]\ntype = \"spin\"", &["file", "memory"]),
             (
                 "[key_value_store.a]\ntype = \"redis\"\nurl = \"redis://u:hunter2@cache:6379/0?x=y\"",
@@ -306,6 +306,12 @@ mod tests {
                 "[key_value_store.a]\ntype = \"aws_dynamo\"\nregion = \"eu-west-1\"\ntable = \"t\"\naccess_key = \"a\"",
                 &["*", "aws_dynamo"],
             ),
+        ]);
+    }
+
+    #[test]
+    fn every_database_model_and_provider_has_its_backend() {
+        backends(&[
             (
                 "[sqlite_database.a]\ntype = \"libsql\"\nurl = \"https://db.example.com/x\"\ntoken = \"t\"",
                 &["https://db.example.com"],
@@ -328,7 +334,11 @@ mod tests {
                 "[[variables_provider]]\ntype = \"azure_key_vault\"\nvault_url = \"https://v.vault.azure.net/\"",
                 &["*", "azure_key_vault"],
             ),
-        ] {
+        ]);
+    }
+
+    fn backends(cases: &[(&str, &[&str])]) {
+        for (table, expected) in cases {
             let found = read(table);
             assert_eq!(found.unread, None, "{table}");
             let remote = |provider: &Provider| match provider {
@@ -337,7 +347,7 @@ mod tests {
             };
             let all = found.stores.values().chain(found.databases.values()).chain(&found.models).cloned();
             let all: Vec<Backend> = all.chain(found.providers.iter().filter_map(remote)).collect();
-            assert_eq!(all.iter().map(servers_of).collect::<Vec<_>>(), [expected], "{table}");
+            assert_eq!(all.iter().map(servers_of).collect::<Vec<_>>(), [expected.to_vec()], "{table}");
         }
     }
 

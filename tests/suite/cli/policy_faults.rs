@@ -114,11 +114,11 @@ fn what_makes_every_pod_be_refused_or_a_rule_be_nameless_is_found_before_it_ship
     let named = |rule: &str| RULE.replace("no-web", rule);
     let through = "package wasmgate\n\nviolations contains said(\"\") if input.containers\n\nsaid(rule) := {\"rule\": rule, \"message\": \"m\"}\n";
     for (rule, message) in [
-        (named(""), "rule.rego:3:1: `` is not the name of a rule, so that no exception can name it"),
+        (named(""), "rule.rego:3:21: `` is not the name of a rule, so that no exception can name it"),
         (named("No Web"), "`No Web` is not the name of a rule"),
         (named("policy-error"), "`policy-error` is the gate's own name"),
-        (RULE.replace("it is called web", " "), "rule.rego:3:1: `message` is empty"),
-        (through.into(), "rule.rego:5:1: `` is not the name of a rule"),
+        (RULE.replace("it is called web", " "), "`message` is empty"),
+        (through.into(), "`` is not the name of a rule"),
         (
             "package wasmgate\n\nviolations := \"none\"\n".into(),
             "is a string, `\"none\"`, expected a set of violations",

@@ -14,7 +14,7 @@ use inferno::flamegraph;
 
 /// Items that are printed.
 const ITEMS: usize = 12;
-/// Frames that are narrower are left out, so that the picture stays small: percent of the whole.
+/// Frames that are narrower are left out, so that the graph stays small: percent of the whole.
 const NARROWEST: f64 = 0.4;
 
 fn main() -> ExitCode {
