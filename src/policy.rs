@@ -33,7 +33,7 @@ mod verdicts;
 pub use crate::rego::Asked;
 pub use about::Annotations;
 pub use annotations::annotated_rules;
-pub use bundle::Bundle;
+pub use bundle::{BASELINE, Bundle};
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
 pub use demand::EXAMPLE;

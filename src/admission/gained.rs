@@ -20,7 +20,8 @@ impl Abilities {
         let read = input.containers.iter().filter(|container| container.digest.is_some());
         let able = read.map(|container| {
             let effective = container.effective.iter().map(|effective| &effective.entry);
-            let entries = effective.filter(|entry| !entry.own).cloned().collect();
+            let needs = |entry: &&Entry| !entry.own && !entry.capability.is_default();
+            let entries = effective.filter(needs).cloned().collect();
             (container.name.to_owned(), (container.image.to_owned(), entries))
         });
         Self(able.collect())

@@ -150,10 +150,19 @@ fn visit(key: &str, member: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     walk(member, at, to);
 }
 
-/// Removes copies of the manifest, whose values are masked where they stand, and what the platform lists.
+/// Removes copies of the manifest and what the platform lists. A copy is a secret as a whole, and so are the values in it, which may
+/// be older than those that stand in the object.
 fn annotations(members: &mut Map<String, Value>, at: &str, to: &mut Masking<'_>) {
     for copy in APPLIED_MANIFESTS {
-        remove(members, copy, at, to);
+        if let Some(Value::String(text)) = members.get(copy)
+            && let Ok(mut document) = serde_json::from_str::<Value>(text)
+        {
+            // A copy in the copy is shorter, since it is quoted twice, so this ends. What is masked in it is not listed.
+            let listed = std::mem::take(&mut to.report);
+            walk(&mut document, &mut String::new(), to);
+            to.report = listed;
+        }
+        erase(members, copy, at, to);
     }
     let listed: Vec<String> = members.keys().filter(|name| to.masks.has(name)).cloned().collect();
     for name in listed {

@@ -20,7 +20,7 @@ use super::rules::LogRules;
 use super::secrets::{Hider, Secrets};
 use super::{Outcome, Timings};
 use crate::judge::Exemption;
-use crate::policy::{EnforcementAction, Violation};
+use crate::policy::{BASELINE, EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
@@ -369,7 +369,9 @@ impl Record {
             return said;
         }
         let request = input.map(|input| &input.request);
-        let shown: Vec<&Value> = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten().collect();
+        let own = self.result.own_words();
+        let objects = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten();
+        let shown: Vec<&Value> = objects.chain(&own).collect();
         let hider = secrets.hider(&shown);
         let (mut result, mut error) = said;
         result.to_mut().hide(&hider);
@@ -390,6 +392,13 @@ impl Record {
 }
 
 impl RecordedResult {
+    /// What the built-in rules say, which is no secret.
+    pub(super) fn own_words(&self) -> Vec<Value> {
+        let violations = self.violations.iter().map(|recorded| &recorded.violation);
+        let own = violations.filter(|violation| violation.bundle.as_deref() == Some(BASELINE));
+        own.map(|violation| Value::from(violation.message.as_str())).collect()
+    }
+
     /// Takes values out of what rules and the gate say. Names of rules, containers and capabilities stay.
     fn hide(&mut self, hider: &Hider) {
         for RecordedViolation { violation, .. } in &mut self.violations {

@@ -79,8 +79,8 @@ fn masked(mut event: Value, masks: &[MaskRule]) -> Value {
     }
     if !secrets.is_empty() {
         let hider = secrets.hider(&event.get("input").into_iter().collect::<Vec<_>>());
-        for said in ["result", "error"] {
-            event.get_mut(said).into_iter().for_each(|said| hide(said, &hider));
+        for said in ["/result", "/error", "/custom/policy_input"] {
+            event.pointer_mut(said).into_iter().for_each(|said| hide(said, &hider));
         }
     }
     event

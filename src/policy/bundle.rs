@@ -14,6 +14,10 @@ use super::memory::raise_minimum;
 use super::{Contents, Error};
 use crate::{rego, text};
 
+/// The name of the bundle that is built in. It quotes what the gate found, such as hosts without their credentials, and no value as
+/// it is written.
+pub const BASELINE: &str = "baseline";
+
 /// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
 
@@ -146,7 +150,7 @@ impl Bundle {
             ("data.json", include_bytes!("../../policies/baseline/data.json")),
             (".manifest", include_bytes!("../../policies/baseline/.manifest")),
         ];
-        Self::of("baseline", &files.into_iter().collect())
+        Self::of(BASELINE, &files.into_iter().collect())
     }
 
     /// Reads a bundle from a file or directory; its name without `.tar.gz` becomes the bundle's name. Blocks on the disk.

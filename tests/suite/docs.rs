@@ -233,6 +233,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/sizing.md", "for limit in ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/sizing.md", "kubectl get pods ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
+    (
+        "docs/decision-log.md",
+        "opa build ",
+        "the rules are the reader's: flow/secrets.rs builds and runs the same ones",
+    ),
     ("docs/scan.md", "# Any shell", "needs a cluster: run below on manifests"),
     ("docs/command-line.md", "ln -s ", "the folder is the reader's: cli/platform.rs does so with another"),
     (
@@ -322,7 +327,7 @@ fn wrong_command(command: &str, targets: &[&str]) -> Option<String> {
     match words.as_slice() {
         ["make", target, ..] if !targets.contains(target) => Some(format!("no target: {command}")),
         // A command that is only named, or whose arguments are only hinted at.
-        ["wasmgate", ..] if words.len() < 3 || command.contains('…') => None,
+        ["wasmgate", ..] if words.len() < 3 || command.contains('…') || command.contains("\"$@\"") => None,
         ["wasmgate", ..] => {
             let alone = command.split(['|', '>']).next().unwrap_or_default();
             let parsed = Args::try_parse_from(alone.split_whitespace());

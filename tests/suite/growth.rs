@@ -541,7 +541,7 @@ fn other_objects() -> Vec<Growth> {
             few: 500,
         },
         Growth {
-            what: "values that messages quote, looked for in them and in the object",
+            what: "masked values that messages quote, looked for in them and in the object",
             bytes: |n| {
                 pod(&format!(r#","env":[{}]"#, list(n, r#"{"name":"A#","value":"secret-#"}"#)), "", "")
             },

@@ -14,6 +14,7 @@ use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
 use crate::cli::suggest;
 use crate::judge::{JudgedViolation, PolicyInput};
 use crate::lookup::Inspector;
+use crate::policy::BASELINE;
 use crate::review::GroupVersionKind;
 use crate::text;
 
@@ -83,7 +84,10 @@ impl Judge {
         }
         let mut masking = Masking::new(&self.state.masks);
         let shown = masking.object(&object.to_string(), "");
-        let hider = masking.secrets.hider(&[&shown]);
+        let violations = judged.violations.iter().map(|judged| &judged.violation);
+        let own = violations.filter(|violation| violation.bundle.as_deref() == Some(BASELINE));
+        let own: Vec<Value> = own.map(|violation| Value::from(violation.message.as_str())).collect();
+        let hider = masking.secrets.hider(&own.iter().chain([&shown]).collect::<Vec<_>>());
         for JudgedViolation { violation, .. } in &mut judged.violations {
             hider.hide_in(&mut violation.message);
             violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
