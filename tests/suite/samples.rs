@@ -327,6 +327,12 @@ fn the_configuration_page_has_every_key_with_its_default_and_no_other() {
     let source = wasmgate::sources::BundleSource::of("");
     keys("policies.bundles[]", &serde_json::to_value(&source).unwrap(), &mut expected);
     expected.insert("policies.bundles[].from".into(), "must be written".into());
+    let upload: wasmgate::audit::UploadOptions =
+        serde_json::from_value(json!({"url": "", "spool": ""})).unwrap();
+    keys("decisionLog.upload", &serde_json::to_value(&upload).unwrap(), &mut expected);
+    for key in ["url", "spool"] {
+        expected.insert(format!("decisionLog.upload.{key}"), "must be written".into());
+    }
     let page = root().join("docs/configuration.md");
     let page = fs::read_to_string(page).unwrap();
     let mut found = BTreeMap::new();
