@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::formats;
-use super::found::{Found, Mismatch, field, in_bounds, nearer, type_of};
+use super::found::{Found, ITEMS, MEMBERS, Mismatch, field, in_bounds, in_count, nearer, type_of};
 use super::numeric::canonical;
 use super::part::{Count, Dependency, Items, MAX_DEPTH, More, Part, Schema};
 use crate::rego::call::Call;
@@ -312,14 +312,7 @@ impl<'a> Checker<'a, '_> {
         {
             found.add(context, "array_no_additional_items", "No additional items allowed on array");
         }
-        let length = u64::try_from(items.len()).unwrap_or(u64::MAX);
-        let Count { least, most } = part.item_count;
-        if let Some(least) = least.filter(|least| length < *least) {
-            found.add(context, "array_min_items", format!("Array must have at least {least} items"));
-        }
-        if let Some(most) = most.filter(|most| length > *most) {
-            found.add(context, "array_max_items", format!("Array must have at most {most} items"));
-        }
+        in_count(&ITEMS, items.len(), &part.item_count, found, context);
         if part.are_unique {
             self.unique(items, found, context)?;
         }
@@ -371,14 +364,7 @@ impl<'a> Checker<'a, '_> {
         found: &mut Found,
         context: &str,
     ) -> Result<(), Failure> {
-        let length = u64::try_from(members.len()).unwrap_or(u64::MAX);
-        let Count { least, most } = part.property_count;
-        if let Some(least) = least.filter(|least| length < *least) {
-            found.add(context, "array_min_properties", format!("Must have at least {least} properties"));
-        }
-        if let Some(most) = most.filter(|most| length > *most) {
-            found.add(context, "array_max_properties", format!("Must have at most {most} properties"));
-        }
+        in_count(&MEMBERS, members.len(), &part.property_count, found, context);
         for name in &part.required {
             self.call.take(1)?;
             if members.contains_key(&Value::text(name.as_str())) {

@@ -1,7 +1,7 @@
 //! What of a value does not match, and what numbers say.
 
 use super::numeric;
-use super::part::Bounds;
+use super::part::{Bounds, Count};
 use crate::rego::call;
 use crate::rego::failure::Failure;
 use crate::rego::number::Number;
@@ -109,4 +109,33 @@ pub(super) fn in_bounds(
     }
     found.step();
     Ok(())
+}
+
+/// What is counted, and how it is said that there are too few or too many.
+pub(super) struct Counted {
+    kinds: [&'static str; 2],
+    sentence: &'static str,
+    plural: &'static str,
+}
+
+/// The items of an array.
+pub(super) const ITEMS: Counted =
+    Counted { kinds: ["array_min_items", "array_max_items"], sentence: "Array must have", plural: "items" };
+/// The members of an object.
+pub(super) const MEMBERS: Counted = Counted {
+    kinds: ["array_min_properties", "array_max_properties"],
+    sentence: "Must have",
+    plural: "properties",
+};
+
+/// Whether there are so many as a schema asks for.
+pub(super) fn in_count(what: &Counted, length: usize, count: &Count, found: &mut Found, context: &str) {
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    let Counted { kinds: [too_few, too_many], sentence, plural } = what;
+    if let Some(least) = count.least.filter(|least| length < *least) {
+        found.add(context, too_few, format!("{sentence} at least {least} {plural}"));
+    }
+    if let Some(most) = count.most.filter(|most| length > *most) {
+        found.add(context, too_many, format!("{sentence} at most {most} {plural}"));
+    }
 }
