@@ -26,12 +26,23 @@ pub(super) fn sha256(_: &mut Call, operands: Operands<'_>) -> Outcome {
     digest::<Sha256>(operands)
 }
 
+/// The code of a message by a secret.
+pub(super) fn code_of<M: Mac + KeyInit>(secret: &[u8], message: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut code = <M as KeyInit>::new_from_slice(secret)
+        .map_err(|error| Failure::Error(format!("the secret is refused: {error}")))?;
+    code.update(message);
+    Ok(code.finalize().into_bytes().to_vec())
+}
+
+/// In a time that does not depend on where they differ.
+pub(super) fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
+    a.len() == b.len() && difference == 0
+}
+
 fn code<M: Mac + KeyInit>(operands: Operands<'_>) -> Outcome {
     let (message, key) = (operands.text(0)?, operands.text(1)?);
-    let mut code = <M as KeyInit>::new_from_slice(key.as_bytes())
-        .map_err(|error| Failure::Error(format!("the key is refused: {error}")))?;
-    code.update(message.as_bytes());
-    Ok(Value::String(hex(&code.finalize().into_bytes())))
+    Ok(Value::String(hex(&code_of::<M>(key.as_bytes(), message.as_bytes())?)))
 }
 
 pub(super) fn hmac_md5(_: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -50,9 +61,6 @@ pub(super) fn hmac_sha512(_: &mut Call, operands: Operands<'_>) -> Outcome {
     code::<Hmac<Sha512>>(operands)
 }
 
-/// Compares in constant time.
 pub(super) fn hmac_equal(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    let (a, b) = (operands.text(0)?.as_bytes(), operands.text(1)?.as_bytes());
-    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
-    Ok(Value::Bool(a.len() == b.len() && difference == 0))
+    Ok(Value::Bool(is_equal(operands.text(0)?.as_bytes(), operands.text(1)?.as_bytes())))
 }

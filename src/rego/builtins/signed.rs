@@ -3,14 +3,16 @@
 
 mod algorithm;
 mod constraints;
+mod curves;
 mod keys;
 mod rsa;
 mod sign;
 
-use algorithm::{Algorithm, Form, Hash};
+pub(super) use algorithm::{Algorithm, Form, Hash, is_right};
 pub(super) use constraints::decode_verify;
+pub(super) use curves::point_of;
 use keys::NamedKey;
-pub(super) use keys::{PublicKey, STANDARD, blocks, of_info};
+pub(super) use keys::{Blocks, Curve, PublicKey, STANDARD, blocks, of_info};
 pub(super) use sign::{encode, encode_raw};
 
 use super::encoding::base64url;
@@ -79,7 +81,7 @@ fn verify(call: &mut Call, operands: Operands<'_>, algorithm: Algorithm) -> Outc
     let header = Header::read(&header(head)?)?;
     let signed = format!("{head}.{payload}");
     let how = (algorithm, Form::Any);
-    by_any(&keys, &header, |named| algorithm::is_right(call, how, &named.key, signed.as_bytes(), &signature))
+    by_any(&keys, &header, |named| is_right(call, how, &named.key, signed.as_bytes(), &signature))
         .map(Value::Bool)
 }
 
@@ -100,6 +102,7 @@ functions! {
     ps512: Algorithm::Pss(Hash::Sha512);
     es256: Algorithm::Ecdsa(Hash::Sha256);
     es384: Algorithm::Ecdsa(Hash::Sha384);
+    es512: Algorithm::Ecdsa(Hash::Sha512);
     eddsa: Algorithm::EdDsa;
 }
 
@@ -116,14 +119,17 @@ mod tests {
     /// `false` would be another answer than OPA's, and a rule that is broken by `not` would be broken, and one without it never.
     #[test]
     fn a_key_that_the_gate_does_not_read_ends_the_evaluation() {
-        let p521 = r#"{"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}"#;
-        assert!(matches!(said(es256, p521), Err(Failure::Halt(reason)) if reason.ends_with("P-521")));
-        assert_eq!(said(rs256, p521), Ok(Value::Bool(false)), "it is no key of RSA, on whatever curve");
+        // A point of P-224 (FIPS 186-4, appendix D.1.2.2, the base point).
+        let p224 = "-----BEGIN PUBLIC KEY-----\nME4wEAYHKoZIzj0CAQYFK4EEACEDOgAEtw4MvWu0v38yE5C5SgPB01bCESI0MoDW\n\
+                    EVwdIb03Y4i19yP7TCLf5s1DdaBaB0dkRNWBmYUAfjQ=\n-----END PUBLIC KEY-----\n";
+        assert!(matches!(said(es256, p224), Err(Failure::Halt(reason)) if reason.ends_with("P-224")));
+        assert_eq!(said(rs256, p224), Ok(Value::Bool(false)), "it is no key of RSA, on whatever curve");
         for key in [
             r#"{"kty": "RSA", "n": "AQ", "e": "AQAB", "d": "AQ"}"#,
             r#"{"kty": "RSA", "n": "A Q", "e": "AQAB"}"#,
             r#"{"kty": "RSA", "n": "AQ", "e": "AQAB", "alg": "RS1"}"#,
             r#"{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}"#,
+            r#"{"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}"#,
             r#"{"keys": [1]}"#,
             r#"{"keys": {}}"#,
             "-----BEGIN A-----\nB: c\n\nAAAA\n-----END A-----\n",

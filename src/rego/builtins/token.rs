@@ -3,6 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2_for_hmac::{Sha256, Sha384, Sha512};
 
+use super::crypto::{code_of, is_equal};
 use super::encoding::{base64url, hex};
 use crate::rego::call::{Call, Operands, Outcome};
 use crate::rego::failure::Failure;
@@ -72,10 +73,8 @@ fn verify<M: Mac + KeyInit>(operands: Operands<'_>) -> Outcome {
     let (token, secret) = (operands.text(0)?, operands.text(1)?);
     let [head, payload, signature] = parts(token)?;
     let signature = base64url(signature)?;
-    let mut code = <M as KeyInit>::new_from_slice(secret.as_bytes())
-        .map_err(|error| Failure::Error(format!("the secret is refused: {error}")))?;
-    code.update(format!("{head}.{payload}").as_bytes());
-    Ok(Value::Bool(code.verify_slice(&signature).is_ok()))
+    let code = code_of::<M>(secret.as_bytes(), format!("{head}.{payload}").as_bytes())?;
+    Ok(Value::Bool(is_equal(&code, &signature)))
 }
 
 pub(super) fn verify_hs256(_: &mut Call, operands: Operands<'_>) -> Outcome {

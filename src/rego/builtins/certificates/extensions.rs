@@ -34,6 +34,7 @@ const PURPOSES: [&[i64]; 14] = [
 ];
 
 /// What the extensions say, by Go's names.
+#[derive(Default)]
 pub(super) struct Found {
     pub members: BTreeMap<&'static str, Value>,
 }
@@ -43,7 +44,7 @@ impl Found {
         self.members.insert(name, value.into());
     }
 
-    fn push(&mut self, name: &'static str, value: Value) {
+    pub fn push(&mut self, name: &'static str, value: Value) {
         match self.members.get_mut(name) {
             Some(Value::Array(items)) => items.push(value),
             _ => self.set(name, Value::Array(vec![value])),
@@ -53,7 +54,7 @@ impl Found {
 
 /// Reads them in their order.
 pub(super) fn read(extensions: &[X509Extension<'_>]) -> Result<Found, Failure> {
-    let mut found = Found { members: BTreeMap::new() };
+    let mut found = Found::default();
     let mut seen = Vec::new();
     for extension in extensions {
         let id = identifier(extension.oid.as_bytes())?;
@@ -221,7 +222,7 @@ fn address(bytes: &[u8]) -> Result<Value, Failure> {
 }
 
 /// Alternative names. Whether there is one of the four kinds that Go reads.
-fn names(value: &[u8], found: &mut Found) -> Result<bool, Failure> {
+pub(super) fn names(value: &[u8], found: &mut Found) -> Result<bool, Failure> {
     let mut names = Elements::within(value, SEQUENCE)?;
     let mut is_known = false;
     while !names.is_empty() {

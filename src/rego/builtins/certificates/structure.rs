@@ -84,7 +84,8 @@ fn bits(bytes: &[u8]) -> Result<&[u8], Failure> {
     }
 }
 
-fn key(info: &[u8]) -> Result<(), Failure> {
+/// A public key: what is within its sequence.
+pub(super) fn key(info: &[u8]) -> Result<(), Failure> {
     let mut info = Elements::of(info);
     let mut algorithm = Elements::of(info.read(SEQUENCE)?);
     let bytes = bits(info.read(0x03)?)?;

@@ -1,30 +1,61 @@
 //! Whether a signature is right, by the algorithm that a token names (RFC 7518, section 3.1), and what that costs.
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Hmac;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use sha2_for_hmac::{Sha256, Sha384, Sha512};
+use sha2_for_hmac::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::keys::{Curve, PublicKey};
-use super::rsa;
+use super::{curves, rsa};
+use crate::rego::builtins::crypto::{code_of, is_equal};
 use crate::rego::call::Call;
 use crate::rego::failure::Failure;
 
 /// Steps of a verification on a curve, about 0.1 ms; a step is what one value costs to copy.
 const CURVE_STEPS: usize = 2_000;
+/// Steps of a verification by code without tables.
+const LARGE_CURVE_STEPS: usize = 40_000;
 /// Bits of a modulus by which a multiplication of two such numbers takes one step.
 const RSA_BITS_PER_STEP: u64 = 256;
 
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+
 /// A digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(in crate::rego::builtins) enum Hash {
     Sha256,
     Sha384,
     Sha512,
 }
 
-/// How a token is signed.
+impl Hash {
+    /// The one of three that is for this digest.
+    pub(super) fn of<T>(self, [sha256, sha384, sha512]: [T; 3]) -> T {
+        match self {
+            Self::Sha256 => sha256,
+            Self::Sha384 => sha384,
+            Self::Sha512 => sha512,
+        }
+    }
+
+    /// The code of a message by a secret.
+    pub(super) fn code(self, secret: &[u8], message: &[u8]) -> Result<Vec<u8>, Failure> {
+        let how = [code_of::<Hmac<Sha256>>, code_of::<Hmac<Sha384>>, code_of::<Hmac<Sha512>>];
+        self.of(how)(secret, message)
+    }
+
+    pub(super) fn digest(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha256 => Sha256::digest(bytes).to_vec(),
+            Self::Sha384 => Sha384::digest(bytes).to_vec(),
+            Self::Sha512 => Sha512::digest(bytes).to_vec(),
+        }
+    }
+}
+
+/// How a token or a certificate is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(in crate::rego::builtins) enum Algorithm {
     Hmac(Hash),
     Pkcs1(Hash),
     Pss(Hash),
@@ -56,15 +87,17 @@ impl Algorithm {
 
 /// What is asked about a signature beside the algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::rego::builtins) enum Form {
     /// As `io.jwt.verify_…` takes it: a salt of any length, and two numbers of any length.
     Any,
     /// As `io.jwt.decode_verify` takes it: a salt as long as the digest, and numbers as long as those of the curve.
     Exact,
+    /// As certificates have it: two numbers in DER.
+    Der,
 }
 
 /// Whether the signature of a text is right; not by a key of another kind than the algorithm's.
-pub(super) fn is_right(
+pub(in crate::rego::builtins) fn is_right(
     call: &mut Call,
     (algorithm, form): (Algorithm, Form),
     key: &PublicKey,
@@ -72,7 +105,9 @@ pub(super) fn is_right(
     signature: &[u8],
 ) -> Result<bool, Failure> {
     match (algorithm, key) {
-        (Algorithm::Hmac(hash), PublicKey::Shared(secret)) => code_is_right(hash, secret, signed, signature),
+        (Algorithm::Hmac(hash), PublicKey::Shared(secret)) => {
+            Ok(is_equal(&hash.code(secret, signed)?, signature))
+        }
         (Algorithm::Pkcs1(hash), PublicKey::Rsa { modulus, exponent }) => {
             call.take(rsa_steps(modulus.bits(), exponent.bits()))?;
             let key = (modulus, exponent);
@@ -95,10 +130,8 @@ pub(super) fn is_right(
             Err(Failure::Halt(format!("the gate has no code to verify signatures by {name}")))
         }
         (Algorithm::Ecdsa(hash), PublicKey::Curve(curve, point)) => {
-            if form == Form::Exact && signature.len() != curve.length().saturating_mul(2) {
-                return Ok(false);
-            }
-            by_curve(call, hash, (*curve, point), signed, signature)
+            let Some(numbers) = numbers(form, *curve, signature) else { return Ok(false) };
+            by_curve(call, hash, (*curve, point), signed, numbers)
         }
         (Algorithm::EdDsa, PublicKey::Ed25519(bytes)) => {
             call.take(CURVE_STEPS)?;
@@ -115,41 +148,56 @@ fn rsa_steps(modulus_bits: u64, exponent_bits: u64) -> usize {
     usize::try_from(all).unwrap_or(usize::MAX)
 }
 
-fn code_is_right(hash: Hash, secret: &[u8], signed: &[u8], signature: &[u8]) -> Result<bool, Failure> {
-    fn of<M: Mac + KeyInit>(secret: &[u8], signed: &[u8], signature: &[u8]) -> Result<bool, Failure> {
-        let mut code = <M as KeyInit>::new_from_slice(secret)
-            .map_err(|error| Failure::Error(format!("the secret is refused: {error}")))?;
-        code.update(signed);
-        Ok(code.verify_slice(signature).is_ok())
-    }
-    match hash {
-        Hash::Sha256 => of::<Hmac<Sha256>>(secret, signed, signature),
-        Hash::Sha384 => of::<Hmac<Sha384>>(secret, signed, signature),
-        Hash::Sha512 => of::<Hmac<Sha512>>(secret, signed, signature),
-    }
+/// The two numbers of a signature by ECDSA, without zeros before them; `None` if it is of another form.
+fn numbers(form: Form, curve: Curve, signature: &[u8]) -> Option<[&[u8]; 2]> {
+    let (r, s) = match form {
+        Form::Any => signature.split_at_checked(signature.len() / 2)?,
+        Form::Exact if signature.len() != curve.length().saturating_mul(2) => return None,
+        Form::Exact => signature.split_at_checked(curve.length())?,
+        Form::Der => return pair(signature),
+    };
+    Some([digits(r), digits(s)])
 }
 
-/// By ECDSA: the first half of the signature is one number, and the rest the other, however long they are. The digest is that of the
-/// algorithm, whatever the curve is.
+/// A sequence of two positive numbers in DER, and nothing behind it (Go's `crypto/ecdsa`, `parseSignature`).
+fn pair(encoded: &[u8]) -> Option<[&[u8]; 2]> {
+    let (inner, []) = content(SEQUENCE, encoded)? else { return None };
+    let (r, rest) = content(INTEGER, inner)?;
+    let (s, []) = content(INTEGER, rest)? else { return None };
+    let positive = |bytes: &[u8]| !matches!(bytes, [] | [0x80..=0xff, ..] | [0, 0..=0x7f, ..]);
+    (positive(r) && positive(s)).then(|| [digits(r), digits(s)])
+}
+
+/// What is in the element of this tag, and what is behind it. Longer ones than signatures have are not read.
+fn content(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = match bytes {
+        [found, length @ 0..=0x7f, rest @ ..] if *found == tag => (*length, rest),
+        [found, 0x81, length @ 0x80..=0xff, rest @ ..] if *found == tag => (*length, rest),
+        _ => return None,
+    };
+    rest.split_at_checked(usize::from(length))
+}
+
+/// By ECDSA. The digest is that of the algorithm, whatever the curve is.
 fn by_curve(
     call: &mut Call,
     hash: Hash,
     (curve, point): (Curve, &[u8]),
     signed: &[u8],
-    signature: &[u8],
+    [r, s]: [&[u8]; 2],
 ) -> Result<bool, Failure> {
-    let (r, s) = signature.split_at_checked(signature.len() / 2).unwrap_or_default();
     let algorithm: &'static dyn VerificationAlgorithm = match (curve, hash) {
         (Curve::P256, Hash::Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
         (Curve::P256, Hash::Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
         (Curve::P384, Hash::Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
         (Curve::P384, Hash::Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
-        (_, Hash::Sha512) => {
-            return Err(Failure::Halt("the gate has no code to verify SHA-512 on this curve".into()));
+        (Curve::P521, _) | (_, Hash::Sha512) => {
+            call.take(LARGE_CURVE_STEPS)?;
+            return Ok(curves::is_right(curve, point, &hash.digest(signed), [r, s]));
         }
     };
     call.take(CURVE_STEPS)?;
-    let encoded = tagged(0x30, &[integer(r), integer(s)].concat());
+    let encoded = tagged(SEQUENCE, &[integer(r), integer(s)].concat());
     Ok(UnparsedPublicKey::new(algorithm, point).verify(signed, &encoded).is_ok())
 }
 
@@ -164,7 +212,7 @@ fn integer(bytes: &[u8]) -> Vec<u8> {
     let digits = digits(bytes);
     // The first bit would be a sign.
     let padding: &[u8] = if digits.first().is_none_or(|byte| *byte >= 0x80) { &[0] } else { &[] };
-    tagged(0x02, &[padding, digits].concat())
+    tagged(INTEGER, &[padding, digits].concat())
 }
 
 /// Content with its tag and its length in DER. What is longer than any signature is not written, and no signature.

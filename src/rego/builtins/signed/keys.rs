@@ -74,19 +74,45 @@ pub(super) enum PrivateKey {
 }
 
 /// A curve.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::rego::builtins) enum Curve {
     P256,
     P384,
+    P521,
 }
 
 impl Curve {
+    /// By its name in a JSON Web Key (RFC 7518, section 6.2.1.1).
+    pub(in crate::rego::builtins) const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::P521 => "P-521",
+        }
+    }
+
+    /// The curve that an object identifier names, and that there is code for.
+    pub(in crate::rego::builtins) fn of_identifier(id: &str) -> Option<Self> {
+        match id {
+            "1.2.840.10045.3.1.7" => Some(Self::P256),
+            "1.3.132.0.34" => Some(Self::P384),
+            "1.3.132.0.35" => Some(Self::P521),
+            _ => None,
+        }
+    }
+
     /// Bytes of a coordinate.
-    pub(super) const fn length(self) -> usize {
+    pub(in crate::rego::builtins) const fn length(self) -> usize {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
+            Self::P521 => 66,
         }
+    }
+
+    /// The curve of a name in a JSON Web Key.
+    fn named(name: &str) -> Option<Self> {
+        [Self::P256, Self::P384, Self::P521].into_iter().find(|curve| curve.name() == name)
     }
 
     /// The prime and `b` of `y² = x³ - 3x + b` (FIPS 186-4, appendix D.1.2).
@@ -100,12 +126,18 @@ impl Curve {
                 b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffff",
                 b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aef",
             ],
+            Self::P521 => [
+                b"1ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\
+                  ffffffffffffffffffffffffffffffff",
+                b"51953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef109e156193951ec7e937b1652c0bd3bb1bf\
+                  073573df883d2c34f1ef451fd46b503f00",
+            ],
         };
         Some([BigUint::parse_bytes(p, 16)?, BigUint::parse_bytes(b, 16)?])
     }
 
     /// The key at this point; `None` if it is not one of the curve.
-    fn key(self, point: &[u8]) -> Option<PublicKey> {
+    pub(in crate::rego::builtins) fn key(self, point: &[u8]) -> Option<PublicKey> {
         let (&form, coordinates) = point.split_first()?;
         let (x, y) = coordinates.split_at_checked(self.length())?;
         let [p, b] = self.equation()?;
@@ -160,23 +192,41 @@ fn block(text: &str) -> Result<Option<(&str, Vec<u8>)>, Failure> {
 
 /// The contents of all blocks, one behind the other, which are of one kind. What follows the last of them does not count.
 pub(in crate::rego::builtins) fn blocks(text: &str, wanted: &str) -> Result<Vec<u8>, Failure> {
-    let (mut rest, mut contents) = (text, Vec::new());
-    while let Some(block) = rest.trim_start_matches(['\n', ' ', '\t', '\r']).strip_prefix(BEGIN) {
-        let Some((kind, inside, behind)) = apart(block) else {
-            return unread("the text has a PEM block of another form");
-        };
+    let mut contents = Vec::new();
+    for block in (Blocks { rest: text }) {
+        let (kind, bytes) = block?;
         if kind != wanted {
             return Failure::error(format!("PEM block type is '{kind}', expected {wanted}"));
         }
+        contents.extend(bytes);
+    }
+    Ok(contents)
+}
+
+/// The blocks of a text in PEM, each with its kind. One of a form that tools do not write ends the evaluation.
+pub(in crate::rego::builtins) struct Blocks<'a> {
+    pub rest: &'a str,
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = Result<(&'a str, Vec<u8>), Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = std::mem::take(&mut self.rest);
+        let Some(block) = text.trim_start_matches(['\n', ' ', '\t', '\r']).strip_prefix(BEGIN) else {
+            return text.contains(BEGIN).then(|| unread("the text has a PEM block behind something else"));
+        };
+        let Some((kind, inside, behind)) = apart(block) else {
+            return Some(unread("the text has a PEM block of another form"));
+        };
+        self.rest = behind;
         let encoded: String =
             inside.chars().filter(|letter| !BLANKS.contains(letter) && *letter != '\n').collect();
-        match STANDARD.decode(encoded).ok().filter(|_| !inside.contains(':')) {
-            Some(bytes) => contents.extend(bytes),
-            None => return unread("the text has a PEM block of another form"),
-        }
-        rest = behind;
+        Some(match STANDARD.decode(encoded).ok().filter(|_| !inside.contains(':')) {
+            Some(bytes) => Ok((kind, bytes)),
+            None => unread("the text has a PEM block of another form"),
+        })
     }
-    if rest.contains(BEGIN) { unread("the text has a PEM block behind something else") } else { Ok(contents) }
 }
 
 /// The kind of a block, what is in it, and what is behind it.
@@ -222,11 +272,9 @@ pub(in crate::rego::builtins) fn of_info(
         "1.2.840.10045.2.1" => {
             let curve = parameters.and_then(|any| any.as_oid().ok()).map(|oid| oid.to_id_string());
             match curve.as_deref() {
-                Some("1.2.840.10045.3.1.7") => Curve::P256.key(key),
-                Some("1.3.132.0.34") => Curve::P384.key(key),
-                Some("1.3.132.0.35") => Some(PublicKey::OtherCurve("P-521")),
                 Some("1.3.132.0.33") => Some(PublicKey::OtherCurve("P-224")),
-                _ => None,
+                Some(id) => Curve::of_identifier(id).and_then(|curve| curve.key(key)),
+                None => None,
             }
         }
         "1.3.101.112" => (key.len() == 32 && parameters.is_none()).then(|| PublicKey::Ed25519(key.to_vec())),
@@ -297,9 +345,7 @@ fn web_key(members: &Object) -> Result<NamedKey, Failure> {
         ("RSA", "") => {
             number("n").zip(number("e")).map(|(modulus, exponent)| PublicKey::Rsa { modulus, exponent })
         }
-        ("EC", "P-256") => point().and_then(|point| Curve::P256.key(&point)),
-        ("EC", "P-384") => point().and_then(|point| Curve::P384.key(&point)),
-        ("EC", "P-521") => point().map(|_| PublicKey::OtherCurve("P-521")),
+        ("EC", curve) => Curve::named(curve).zip(point()).and_then(|(curve, point)| curve.key(&point)),
         ("oct", "") => bytes("k").map(PublicKey::Shared),
         ("OKP", "Ed25519") => bytes("x").filter(|bytes| bytes.len() == 32).map(PublicKey::Ed25519),
         _ => None,
@@ -349,8 +395,7 @@ fn private_web_key(members: &Object) -> Result<PrivateKey, Failure> {
                 .all(Option::is_some)
                 .then(|| PrivateKey::Rsa(numbers.map(Option::unwrap_or_default)))
         }
-        ("EC", "P-256") => on_curve(Curve::P256),
-        ("EC", "P-384") => on_curve(Curve::P384),
+        ("EC", curve) => Curve::named(curve).and_then(on_curve),
         ("OKP", "Ed25519") => match (bytes("x"), bytes("d")) {
             (Some(public), Some(seed)) if public.len() == 32 && seed.len() == 32 => {
                 Some(PrivateKey::Ed25519 { public, seed })

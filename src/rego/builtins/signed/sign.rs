@@ -3,13 +3,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair, KeyPairComponents, PublicKeyComponents};
-use ring::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RsaEncoding};
-use sha2_for_hmac::{Digest as _, Sha256, Sha384, Sha512};
+use ring::signature::{
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
+    RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
+};
+use sha2_for_hmac::{Digest as _, Sha256};
 
 use super::algorithm::{Algorithm, Hash};
+use super::curves;
 use super::keys::{self, Curve, PrivateKey};
 use crate::rego::builtins::encoding::hex;
 use crate::rego::call::{Call, Operands, Outcome};
@@ -77,30 +80,14 @@ fn header(text: &str) -> Result<(Algorithm, bool), Failure> {
 
 fn sign(call: &mut Call, algorithm: Algorithm, key: &PrivateKey, signed: &[u8]) -> Result<Vec<u8>, Failure> {
     match (algorithm, key) {
-        (Algorithm::Hmac(hash), PrivateKey::Shared(secret)) => code(hash, secret, signed),
+        (Algorithm::Hmac(hash), PrivateKey::Shared(secret)) => hash.code(secret, signed),
         (Algorithm::Pkcs1(hash), PrivateKey::Rsa(numbers)) => {
             call.take(RSA_STEPS)?;
-            by_rsa(
-                numbers,
-                signed,
-                match hash {
-                    Hash::Sha256 => &signature::RSA_PKCS1_SHA256,
-                    Hash::Sha384 => &signature::RSA_PKCS1_SHA384,
-                    Hash::Sha512 => &signature::RSA_PKCS1_SHA512,
-                },
-            )
+            by_rsa(numbers, signed, hash.of([&RSA_PKCS1_SHA256, &RSA_PKCS1_SHA384, &RSA_PKCS1_SHA512]))
         }
         (Algorithm::Pss(hash), PrivateKey::Rsa(numbers)) => {
             call.take(RSA_STEPS)?;
-            by_rsa(
-                numbers,
-                signed,
-                match hash {
-                    Hash::Sha256 => &signature::RSA_PSS_SHA256,
-                    Hash::Sha384 => &signature::RSA_PSS_SHA384,
-                    Hash::Sha512 => &signature::RSA_PSS_SHA512,
-                },
-            )
+            by_rsa(numbers, signed, hash.of([&RSA_PSS_SHA256, &RSA_PSS_SHA384, &RSA_PSS_SHA512]))
         }
         (Algorithm::Ecdsa(hash), PrivateKey::Curve { curve, point, number }) => {
             call.take(CURVE_STEPS)?;
@@ -114,20 +101,6 @@ fn sign(call: &mut Call, algorithm: Algorithm, key: &PrivateKey, signed: &[u8]) 
             }
         }
         _ => Failure::error("the key is not one of the algorithm"),
-    }
-}
-
-fn code(hash: Hash, secret: &[u8], signed: &[u8]) -> Result<Vec<u8>, Failure> {
-    fn of<M: Mac + KeyInit>(secret: &[u8], signed: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut code = <M as KeyInit>::new_from_slice(secret)
-            .map_err(|error| Failure::Error(format!("the secret is refused: {error}")))?;
-        code.update(signed);
-        Ok(code.finalize().into_bytes().to_vec())
-    }
-    match hash {
-        Hash::Sha256 => of::<Hmac<Sha256>>(secret, signed),
-        Hash::Sha384 => of::<Hmac<Sha384>>(secret, signed),
-        Hash::Sha512 => of::<Hmac<Sha512>>(secret, signed),
     }
 }
 
@@ -159,6 +132,11 @@ fn by_curve(
     signed: &[u8],
 ) -> Result<Vec<u8>, Failure> {
     let refused = || Failure::Halt("the key on the curve is not whole".into());
+    if let (Curve::P521, Hash::Sha512) = (curve, hash) {
+        let signature = curves::signed_by_p521(number, &hash.digest(signed));
+        let is_whole = curves::point_of(curve, number).as_deref() == Some(point);
+        return signature.filter(|_| is_whole).ok_or_else(refused);
+    }
     let how: &'static EcdsaSigningAlgorithm = match (curve, hash) {
         (Curve::P256, Hash::Sha256) => &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
         (Curve::P384, Hash::Sha384) => &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
