@@ -1183,6 +1183,7 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
             .contains("`data.yaml`, which is not read")
     );
     assert!(refused(&[("/policy.wasm", WASM), ("/a/data.json", b"{}")]).contains("`a/data.json`"));
+    assert!(refused(&[("/patch.json", b"{}")]).contains("delta bundles are not supported, pack a whole one"));
     assert!(refused(&[("/policy.wasm", WASM)]).contains(
         "has no file `data.json`, so its rules would run without the data that they may need; `opa build` always writes one"
     ));

@@ -1,6 +1,7 @@
 //! The gate's guarantees, one or two tests each. Most cases of the corpus rely on them too.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -62,6 +63,37 @@ async fn a_refusal_counts_rules_and_lists_no_more_violations_than_can_be_read() 
         assert_eq!(text.matches("\n- ").count(), listed);
         assert_eq!(validate["status"]["details"]["causes"].as_array().unwrap().len(), listed);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_ends_on_the_policies_that_it_started_with() {
+    // It takes long enough for a swap meanwhile, also where nothing else runs.
+    let slow = r#"violations contains {"rule": "slow", "message": "of the first"} if {
+    input.request.namespace == "shop"
+    every a in numbers.range(1, 3000) { every b in numbers.range(1, 500) { a + b > 0 } }
+}"#;
+    let flow = ruled_by(slow, ", timeLimit: 60s, fuelLimit: 1000000000000").await;
+    let other = ruled_by(r#"violations contains {"rule": "quick", "message": "of the second"}"#, "").await;
+    let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
+    request.object["spec"]["runtimeClassName"] = json!("wasmtime");
+    // The image is known when the review comes, so the rules are what takes the time.
+    flow.send(Webhook::Mutate, &request).await;
+    let mut running = Box::pin(flow.send_within(Duration::from_mins(1), Webhook::Validate, &request));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut running).await;
+    assert!(early.is_err(), "it was judged before the swap");
+    let policies = Arc::clone(&other.gate.state().policies);
+    flow.gate.update(|state| {
+        let mut changed = state.clone();
+        changed.policies = Arc::clone(&policies);
+        changed
+    });
+    let later = flow.send(Webhook::Validate, &request).await;
+    assert!(said(&later).contains("[quick] of the second"), "{later}");
+    let first = running.await;
+    assert!(said(&first).contains("[slow] of the first"), "{first}");
+    let records = flow.records();
+    let rules: Vec<_> = records.iter().rev().take(2).map(|r| &r["result"]["violations"][0]["rule"]).collect();
+    assert_eq!(rules, ["slow", "quick"], "the later one ended first");
 }
 
 #[tokio::test]

@@ -129,3 +129,37 @@ async fn a_later_round_that_finds_more_annotates_under_keys_of_its_own() {
     assert!(second["images-again"].as_str().unwrap().starts_with(first["images"].as_str().unwrap()));
     assert_ne!(second["changed-again"], first["changed"]);
 }
+
+/// A violation that would deny the pods refuses no template, and its record does not say that it did.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_template_says_that_its_author_was_warned() {
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
+    let spec = json!({"automountServiceAccountToken": true, "containers": [
+        {"name": "app", "image": "images.test/files:v1"}]});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders"},
+        "spec": {"selector": {"matchLabels": {"app": "orders"}},
+            "template": {"metadata": {"labels": {"app": "orders"}}, "spec": spec}}});
+    let said = flow.send(Webhook::Validate, &Request::create("shop", deployment)).await;
+    assert_eq!(said["allowed"], true);
+    assert!(said["warnings"].to_string().contains("will be denied by wasmgate"), "{said}");
+    let (_, _, of_pod) = flow.admit("shop", &pod(&spec)).await;
+    assert_eq!(of_pod["allowed"], false, "{of_pod}");
+
+    let records = flow.records();
+    let action = |record: &Value| {
+        let mut violations = record["result"]["violations"].as_array().unwrap().iter();
+        violations.find(|violation| violation["rule"] == "secret-in-reach").unwrap()["action"].clone()
+    };
+    let (template, admission) = (records.first().unwrap(), records.last().unwrap());
+    assert_eq!(
+        (&template["result"]["allowed"], &template["result"]["action"]),
+        (&json!(true), &json!("warn"))
+    );
+    assert_eq!(action(template), "warn");
+    assert_eq!(
+        (&admission["result"]["allowed"], &admission["result"]["action"]),
+        (&json!(false), &json!("deny"))
+    );
+    assert_eq!(action(admission), "deny");
+}
