@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa opacases regal registry crane oras cargo-cyclonedx crdcheck nodeoracle kubeletoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
+TOOLS := opa opacases otlpsink regal registry crane oras cargo-cyclonedx crdcheck nodeoracle kubeletoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
 # More arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=

@@ -14,6 +14,7 @@ mod look;
 pub mod record;
 pub mod rehearsal;
 pub mod replay;
+mod span;
 mod started;
 pub mod state;
 mod template;

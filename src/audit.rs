@@ -19,7 +19,7 @@ pub use record::{
 };
 pub use rules::LogRules;
 pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
-pub use upload::UploadOptions;
+pub use upload::{UploadFormat, UploadOptions};
 
 use std::path::PathBuf;
 use std::time::Duration;

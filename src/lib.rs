@@ -24,6 +24,7 @@ pub mod image;
 pub mod inspection;
 pub mod judge;
 pub mod lookup;
+pub mod otlp;
 pub mod plan;
 pub mod policy;
 pub mod quantity;

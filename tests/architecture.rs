@@ -120,12 +120,18 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "audit",
-        &["review", "policy", "judge", "answer", "text"],
-        "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended",
+        &["review", "policy", "judge", "answer", "client", "text"],
+        "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended; \
+         its options say how the collector is reached",
+    ),
+    room(
+        "otlp",
+        &["client", "text"],
+        "writes what OpenTelemetry's collector reads, and sends spans; of a review it knows names and times",
     ),
     room(
         "upload",
-        &["client", "audit", "text"],
+        &["client", "audit", "otlp", "text"],
         "sends what the log writes; of a record it knows the line, and of a line that it is JSON",
     ),
     room("certs", &["files"], "makes key pairs; knows nothing of what they protect"),
@@ -136,13 +142,13 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "server",
-        &["review", "certs", "shares", "text"],
+        &["review", "certs", "otlp", "shares", "text"],
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
     ),
     room(
         "config",
         &[
-            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "certs",
+            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
             "register", "quantity", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
@@ -166,6 +172,7 @@ const ROOMS: &[Room] = &[
             "judge",
             "answer",
             "audit",
+            "otlp",
             "shares",
         ],
         "the corridor: the only room that knows the order of the others",
@@ -188,6 +195,7 @@ const ROOMS: &[Room] = &[
             "rego",
             "policy",
             "sources",
+            "otlp",
             "upload",
             "judge",
             "audit",

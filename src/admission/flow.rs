@@ -12,19 +12,37 @@ use super::gate::Basis;
 use super::{Clock, Gate, record};
 use crate::audit::Stage;
 use crate::judge::PolicyInput;
+use crate::otlp::SpanContext;
 use crate::review::Webhook;
 use crate::review::{self, Review};
 
 impl Gate {
     /// Answers the review in `body` within `budget`; returns the body of the response.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
-        answer(self, webhook, body, Clock::start(budget)).await
+        self.review_of(None, webhook, body, budget).await
+    }
+
+    /// The same for a review of a trace.
+    pub async fn review_of(
+        &self,
+        parent: Option<SpanContext>,
+        webhook: Webhook,
+        body: &[u8],
+        budget: Duration,
+    ) -> Vec<u8> {
+        answer(self, parent, webhook, body, Clock::start(budget)).await
     }
 }
 
 /// Answers one review and records the decision. The time limit is enforced here and not only by the server, so that a
 /// review that is late leaves a record too.
-async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
+async fn answer(
+    gate: &Gate,
+    parent: Option<SpanContext>,
+    webhook: Webhook,
+    body: &[u8],
+    clock: Clock,
+) -> Vec<u8> {
     let basis = gate.basis();
     let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
         Ok(review) => {
@@ -33,7 +51,7 @@ async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec
         }
         Err(decision) => (None, with_bytes(*decision, &clock)),
     };
-    record::emit(gate, &basis.state, webhook, review, decision, &clock);
+    record::emit(gate, &basis.state, parent, webhook, review, decision, &clock);
     bytes
 }
 
@@ -119,7 +137,7 @@ mod tests {
             let decision = Decision::of_given_up(webhook, "u-1", &clock, GivenUp::Broken);
             let (decision, bytes) = with_bytes(decision, &clock);
             let answer: Value = serde_json::from_slice(&bytes).unwrap();
-            record::emit(&gate, &gate.state(), webhook, None, decision, &clock);
+            record::emit(&gate, &gate.state(), None, webhook, None, decision, &clock);
             assert_eq!(answer["response"]["uid"], "u-1");
             assert_eq!(answer["response"]["allowed"], allowed);
         }

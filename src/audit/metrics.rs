@@ -10,6 +10,7 @@ mod lookups;
 mod process;
 mod reviews;
 mod serving;
+mod spans;
 mod verdicts;
 mod watches;
 mod writes;
@@ -42,6 +43,7 @@ pub struct Metrics {
     verdicts: verdicts::Verdicts,
     drops: Drops,
     serving: serving::Serving,
+    spans: spans::Spans,
     bundles: bundles::Bundles,
     config: config::Config,
     watches: watches::Watches,
@@ -65,6 +67,7 @@ impl Metrics {
             verdicts: verdicts::Verdicts::default(),
             drops: Drops::default(),
             serving: serving::Serving::default(),
+            spans: spans::Spans::default(),
             bundles: bundles::Bundles::default(),
             config: config::Config::default(),
             watches: watches::Watches::default(),
@@ -79,6 +82,7 @@ impl Metrics {
         metrics.verdicts.register(to);
         metrics.drops.register(to);
         metrics.serving.register(to);
+        metrics.spans.register(to);
         metrics.bundles.register(to);
         metrics.config.register(to);
         metrics.watches.register(to);
@@ -120,6 +124,11 @@ impl Metrics {
     /// Sets the counters of evaluations that need not be repeated, and the memory that this takes.
     pub fn set_verdicts(&self, totals: VerdictCounts) {
         self.verdicts.set(totals);
+    }
+
+    /// Sets the counters of reviews whose spans were sent and lost to these totals.
+    pub fn set_spans(&self, sent: u64, lost: u64) {
+        self.spans.set(sent, lost);
     }
 
     /// The counter for records that the decision log's [`super::Sink`] loses.

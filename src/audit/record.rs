@@ -42,6 +42,11 @@ impl Labels {
         labels.insert("id".into(), id.into());
         Self(labels)
     }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
 }
 
 /// The recorded review.
@@ -210,6 +215,8 @@ pub struct Record {
     pub log_rules: Option<LogRules>,
     /// Random id of this decision.
     pub decision_id: Uuid,
+    /// The trace and the span of the review, in hexadecimal, if it is traced.
+    pub trace: Option<(String, String)>,
     /// When the decision was made.
     pub timestamp: Timestamp,
     /// The webhook that was called.
@@ -272,6 +279,10 @@ struct EventV1<'a> {
     labels: &'a Labels,
     #[serde(serialize_with = "hyphenated")]
     decision_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bundles: BTreeMap<&'a str, BundleInfo<'a>>,
     path: &'static str,
@@ -333,6 +344,8 @@ impl Record {
         let event = EventV1 {
             labels: &self.labels,
             decision_id: self.decision_id,
+            trace_id: self.trace.as_ref().map(|(trace, _)| trace.as_str()),
+            span_id: self.trace.as_ref().map(|(_, span)| span.as_str()),
             bundles: revisions.map(|(name, revision)| (name.as_str(), BundleInfo { revision })).collect(),
             path: self.webhook.decision_path(),
             input,
@@ -483,6 +496,7 @@ pub(super) mod tests {
             labels: Arc::new(Labels::new("wasmgate-0", &BTreeMap::new())),
             masks: Arc::default(),
             log_rules: None,
+            trace: None,
             decision_id: Uuid::from_u128(0x6bf8_1bb6_a3d1_4bd3_9c9f_0d1f_6d5c_1a2b),
             timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
             webhook: Webhook::Validate,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use overrides::overrides;
 use reload::Reloader;
@@ -27,6 +28,7 @@ use crate::admission::Gate;
 use crate::audit::{DecisionLogOptions, Labels, Metrics, Outbox, Sink};
 use crate::certs;
 use crate::config::Settings;
+use crate::otlp::{Exporter, Tracer};
 use crate::register::{self, Registration};
 use crate::server::{self, Server, Signals};
 use crate::sources::InForce;
@@ -62,7 +64,9 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
     let events = events(&settings, client, &metrics);
-    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels).with_events(events));
+    let (tracer, exporting) = traces(&settings, &labels);
+    let gate = Gate::new(state, inspector, sink, metrics, labels).with_events(events).with_tracer(tracer);
+    let gate = Arc::new(gate);
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let uploading = uploader.clone().map(|uploader| tokio::spawn(async move { uploader.run().await }));
     let certificate = Expiry::default();
@@ -83,6 +87,9 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     if let Some(registration) = registration {
         registration.close().await;
     }
+    if let Some(tracer) = gate.tracer() {
+        tracer.close();
+    }
     // Write the last records even if the listeners failed. A loss is logged and does not change the exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
@@ -91,6 +98,10 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     if let (Some(uploader), Some(uploading)) = (uploader, uploading) {
         uploading.abort();
         uploader.finish(FLUSH_DEADLINE).await;
+    }
+    if let Some(exporting) = exporting {
+        // What has not been sent by then is lost.
+        let _ = tokio::time::timeout(FLUSH_DEADLINE, exporting).await;
     }
     served.map(|()| Exit::Success)
 }
@@ -105,6 +116,13 @@ fn decision_log(
     let uploader = Uploader::new(upload.clone(), metrics.drops());
     let sink = Sink::open_with(options, metrics.drops(), Some(Box::new(spool)))?;
     Ok((sink, Some(Arc::new(uploader))))
+}
+
+/// What takes the spans of reviews, if they are traced, and the task that sends them.
+fn traces(settings: &Settings, labels: &Labels) -> (Option<Tracer>, Option<JoinHandle<()>>) {
+    let Some(options) = settings.file.tracing.clone() else { return (None, None) };
+    let (tracer, exporter) = Exporter::new(options, labels.iter());
+    (Some(tracer), Some(tokio::spawn(exporter.run())))
 }
 
 /// SIGHUP reopens the decision log; log rotation sends it after moving the file away.

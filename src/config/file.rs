@@ -13,6 +13,7 @@ use crate::audit;
 use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
+use crate::otlp::TracingOptions;
 use crate::runtime::{Profile, Runtimes};
 use crate::sources::{BundleSource, KeyOptions};
 use crate::workload::Description;
@@ -63,6 +64,9 @@ pub struct File {
     /// Output and labels of decision records.
     #[serde(default)]
     pub decision_log: audit::DecisionLogOptions,
+    /// Where spans of reviews are sent.
+    #[serde(default)]
+    pub tracing: Option<TracingOptions>,
 }
 
 impl Default for File {
@@ -81,6 +85,7 @@ impl Default for File {
             enforcement: EnforcementSettings::default(),
             exempt_namespaces: BTreeSet::new(),
             decision_log: audit::DecisionLogOptions::default(),
+            tracing: None,
         }
     }
 }

@@ -16,7 +16,8 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{AdmissionHandler, Event, ServerOptions};
+use super::{AdmissionHandler, Call, Event, ServerOptions};
+use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
@@ -170,11 +171,13 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         let now = Instant::now();
         let deadline = now + budget(options, request.uri().query());
         let size = Size::of(request.headers());
+        let parent = parent(request.headers());
         let _memory = self.claim_memory(&size, peer(&request), deadline).await?;
         let body_deadline = deadline.min(now + options.body_timeout.min(LONGEST));
         let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
         let place = claim(&self.reviews, deadline).await?;
-        self.ask(webhook, body, deadline, place).await
+        let budget = deadline.saturating_duration_since(Instant::now());
+        self.ask(Call { webhook, body, budget, parent }, deadline, place).await
     }
 
     /// Waits for memory for the body: its own bytes if it declares that it is small, else a place among those that may become large.
@@ -196,16 +199,14 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
     /// up, the decision is still recorded. The outer time limit holds even when the gate blocks.
     async fn ask(
         &self,
-        webhook: Webhook,
-        body: Bytes,
+        call: Call,
         deadline: Instant,
         place: OwnedSemaphorePermit,
     ) -> Result<Vec<u8>, Refused> {
-        let gate = self.gate.clone();
-        let budget = deadline.saturating_duration_since(Instant::now());
+        let (gate, budget) = (self.gate.clone(), call.budget);
         let task = tokio::spawn(async move {
             let _place = place;
-            timeout(budget + GRACE / 2, gate.answer(webhook, body, budget)).await
+            timeout(budget + GRACE / 2, gate.answer(call)).await
         });
         match timeout_at(deadline + GRACE, task).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),
@@ -249,6 +250,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
         return Ok(());
     }
     Err(Refused::ContentType(text::quoted(text, 80)))
+}
+
+/// The span that the request belongs to. With two of them it is not known which is right (W3C Trace Context, section 3.2).
+fn parent(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut found = headers.get_all(otlp::TRACEPARENT).iter();
+    let value = found.next().filter(|_| found.next().is_none())?;
+    SpanContext::parse(value.to_str().ok()?)
 }
 
 /// Budget of the gate: the configured one, or the API server's timeout minus the margin if that is less. A

@@ -333,6 +333,9 @@ fn the_configuration_page_has_every_key_with_its_default_and_no_other() {
     for key in ["url", "spool"] {
         expected.insert(format!("decisionLog.upload.{key}"), "must be written".into());
     }
+    let tracing: wasmgate::otlp::TracingOptions = serde_json::from_value(json!({"endpoint": ""})).unwrap();
+    keys("tracing", &serde_json::to_value(&tracing).unwrap(), &mut expected);
+    expected.insert("tracing.endpoint".into(), "must be written".into());
     let page = root().join("docs/configuration.md");
     let page = fs::read_to_string(page).unwrap();
     let mut found = BTreeMap::new();

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
 use wasmgate::review::Webhook;
-use wasmgate::server::{AdmissionHandler, Error, Event, Server, ServerOptions, Signals, Trigger};
+use wasmgate::server::{AdmissionHandler, Call, Error, Event, Server, ServerOptions, Signals, Trigger};
 
 use crate::support::process::{alone, until};
 use crate::support::tls::{Ca, Client, Http, Session, get, post};
@@ -41,7 +41,8 @@ struct Puppet {
 }
 
 impl AdmissionHandler for Puppet {
-    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
+    async fn answer(&self, call: Call) -> Vec<u8> {
+        let Call { webhook, body, budget, .. } = call;
         self.started.fetch_add(1, Ordering::SeqCst);
         let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         match start.trim().split_once(':') {

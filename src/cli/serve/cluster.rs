@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use kube::Client;
 
 use super::reload::Configuration;
@@ -15,8 +13,7 @@ use crate::audit::WatchReport;
 use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
-use crate::review::Webhook;
-use crate::server::{self, Check, Event};
+use crate::server::{self, Call, Check, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, if configured.
@@ -82,8 +79,8 @@ pub struct WatchedGate {
 }
 
 impl server::AdmissionHandler for WatchedGate {
-    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
-        self.served.answer(webhook, body, budget).await
+    async fn answer(&self, call: Call) -> Vec<u8> {
+        self.served.answer(call).await
     }
 
     fn ready(&self) -> Result<(), String> {

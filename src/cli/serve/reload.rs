@@ -42,6 +42,7 @@ const AT_START: &[&str] = &[
     "/decisionLog/bufferBytes",
     "/decisionLog/labels",
     "/decisionLog/upload",
+    "/tracing",
     "/images/store",
     "/images/storeBytes",
     "/images/concurrentLookups",
@@ -383,6 +384,7 @@ fn usable(read: Settings, former: &Settings, is_watched: bool) -> (Settings, Vec
     let mut file = read.file;
     file.server.clone_from(&former.file.server);
     file.kubernetes.clone_from(&former.file.kubernetes);
+    file.tracing.clone_from(&former.file.tracing);
     let (log, before) = (&mut file.decision_log, &former.file.decision_log);
     log.output.clone_from(&before.output);
     log.labels.clone_from(&before.labels);

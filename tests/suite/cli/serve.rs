@@ -23,7 +23,7 @@ use crate::support::web::Web;
 const AMPLE: Duration = Duration::from_secs(30);
 
 /// A running gate in an empty folder of its own.
-struct Gate {
+pub struct Gate {
     child: Child,
     folder: TempDir,
     webhooks: SocketAddr,
@@ -32,7 +32,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         Self::start_as(wasmgate(), arguments)
     }
 
@@ -65,25 +65,39 @@ impl Gate {
         Self { child, folder, webhooks, probes, log }
     }
 
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        get(self.probes, "/metrics").await.unwrap().text()
+    }
+
     fn client(&self) -> Client {
         Client::trusting(&[&self.folder.path().join("certs/ca.crt")], Http::Two)
     }
 
-    async fn ask(&self, path: &str, review: &Value) -> Value {
-        let answer = self.client().send(self.webhooks, post(path, review.to_string())).await.unwrap();
+    pub async fn ask(&self, path: &str, review: &Value) -> Value {
+        self.ask_within(None, path, review).await
+    }
+
+    /// The same where the API server's request belongs to a trace.
+    pub async fn ask_within(&self, traceparent: Option<&str>, path: &str, review: &Value) -> Value {
+        let mut request = post(path, review.to_string());
+        if let Some(traceparent) = traceparent {
+            request.headers_mut().insert("traceparent", traceparent.parse().unwrap());
+        }
+        let answer = self.client().send(self.webhooks, request).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         let answer = answer.json();
         assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
         answer["response"].clone()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for the end. Returns the exit code and standard output.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let status = ask_patiently(|| self.child.try_wait().unwrap());
         let status = status.unwrap_or_else(|| panic!("still running: {}", self.log.lock().unwrap()));
         let mut out = String::new();
@@ -104,7 +118,7 @@ fn address(line: &str, key: &str) -> SocketAddr {
     rest.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-fn review(name: &str) -> Value {
+pub fn review(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(samples(&format!("reviews/{name}.json"))).unwrap()).unwrap()
 }
 
@@ -730,90 +744,4 @@ async fn a_start_with_compiled_policies_judges_like_the_one_that_compiled_them()
     let log = gate.log.lock().unwrap().clone();
     assert!(log.contains("compiled policies are not kept on disk") && log.contains("mode 0777"), "{log}");
     assert_eq!(gate.ask("/validate", &review("orders.mutated")).await, answers[0].1);
-}
-
-/// The ids of the records that a collector took, in their order; those of a refused request are not among them.
-fn taken(collector: &Web, is_taken: impl Fn(usize) -> bool) -> Vec<String> {
-    let asked = collector.asked().into_iter().enumerate().filter(|(number, _)| is_taken(*number));
-    let events = asked.flat_map(|(_, asked)| {
-        assert_eq!(asked.line, "POST /logs/gates");
-        assert!(asked.head.to_lowercase().contains("content-encoding: gzip"), "{}", asked.head);
-        assert_eq!(asked.authorization.as_deref(), Some("Bearer hunter2"));
-        let events: Vec<Value> =
-            serde_json::from_reader(flate2::read::GzDecoder::new(asked.bytes.as_slice())).unwrap();
-        events
-    });
-    events.map(|event| event["decision_id"].as_str().unwrap().to_owned()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collector_gets_every_record_once_though_it_was_down_and_the_gate_was_killed() {
-    // What it answers: nothing useful while it is down, then it takes all.
-    let (is_down, accepted) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
-    let (down, numbers) = (Arc::clone(&is_down), Arc::clone(&accepted));
-    let collector = Web::start(move |number, _| {
-        if down.load(Ordering::SeqCst) {
-            return (503, String::new(), Vec::new());
-        }
-        numbers.lock().unwrap().push(number);
-        (200, String::new(), Vec::new())
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let (spool, log) = (folder.path().join("spool"), folder.path().join("decisions.log"));
-    let token = folder.path().join("token");
-    std::fs::write(&token, "hunter2\n").unwrap();
-    let configuration = folder.path().join("gate.yaml");
-    let upload = json!({"url": format!("http://{}/logs/gates", collector.host), "plainHttp": true, "spool": spool,
-        "tokenFile": token, "delay": "0s", "chunkBytes": 2048});
-    let file = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "GateConfiguration",
-        "decisionLog": {"output": {"file": log}, "upload": upload}});
-    std::fs::write(&configuration, file.to_string()).unwrap();
-    let images = layouts();
-    let arguments = ["--config", configuration.to_str().unwrap(), "--image-layouts", &images];
-    let ask = async |gate: &Gate, times: usize| {
-        for _ in 0..times {
-            gate.ask("/validate", &review("web")).await;
-        }
-    };
-    let written = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
-    let gate = Gate::start(&arguments);
-    ask(&gate, 7).await;
-    wait_for("the records in the log", || (written() == 7).then_some(()));
-    wait_for("attempts", || (collector.asked().len() > 1).then_some(()));
-    gate.signal("-KILL");
-    drop(gate);
-    let gate = Gate::start(&arguments);
-    ask(&gate, 3).await;
-    wait_for("the records in the log", || (written() == 10).then_some(()));
-    is_down.store(false, Ordering::SeqCst);
-    let all = || taken(&collector, |number| accepted.lock().unwrap().contains(&number));
-    wait_for("all records", || (all().len() >= 10).then_some(()));
-    gate.signal("-TERM");
-    let (code, _) = gate.end();
-    assert_eq!(code, Some(0));
-    let text = std::fs::read_to_string(&log).unwrap();
-    let ids = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["decision_id"].as_str().unwrap().to_owned());
-    assert_eq!(all(), ids.collect::<Vec<_>>());
-    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0, "nothing waits");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_last_records_reach_the_collector_when_the_gate_ends() {
-    let collector = Web::start(|_, _| (200, String::new(), Vec::new())).await;
-    let folder = tempfile::tempdir().unwrap();
-    let configuration = folder.path().join("gate.yaml");
-    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true,
-        "spool": folder.path().join("spool"), "delay": "1h"});
-    let file = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "GateConfiguration",
-        "decisionLog": {"output": "off", "upload": upload}});
-    std::fs::write(&configuration, file.to_string()).unwrap();
-    let gate = Gate::start(&["--config", configuration.to_str().unwrap(), "--image-layouts", &layouts()]);
-    gate.ask("/validate", &review("web")).await;
-    assert_eq!(collector.asked().len(), 0, "it waits for more");
-    gate.signal("-TERM");
-    let (code, out) = gate.end();
-    assert_eq!((code, out.as_str(), collector.asked().len()), (Some(0), "", 1));
 }
