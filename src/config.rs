@@ -12,7 +12,7 @@ mod value;
 pub use check::is_label;
 pub use file::{File, OFF};
 pub use kubernetes::Kubernetes;
-pub use load::{lacks, load, parse, text_of};
+pub use load::{lacks_policy, load, parse, text_of};
 pub use message::ParseProblem;
 pub use partial::parse_in_part;
 pub use settings::{Overrides, Settings, resolve, resolve_in_part};

@@ -31,6 +31,17 @@ static KEYS: LazyLock<Omit> = LazyLock::new(|| {
     keys
 });
 
+/// The first key at the top of a document that no input has, and the key that may be meant.
+pub fn unknown_input_key(
+    document: &serde_json::Map<String, Value>,
+) -> Option<(String, Option<&'static str>)> {
+    let unknown = document.keys().find(|key| !KEYS.contains(*key))?;
+    let known = KEYS.iter().filter(|key| !key.contains('.'));
+    let near = known.map(|key| (strsim::jaro_winkler(unknown, key), key.as_str()));
+    let near = near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+    Some((unknown.clone(), near.map(|(_, key)| key)))
+}
+
 /// The parts of a JSON schema that name them.
 #[derive(Default, Deserialize)]
 struct Schema {
@@ -244,7 +255,11 @@ fn data_of(bytes: &[u8]) -> Result<Arc<str>, String> {
 }
 
 fn manifest(bundle: &str, files: &Contents) -> Result<BundleManifest, Error> {
-    parse(bundle, ".manifest", files.file(".manifest").unwrap_or(b"{}"))
+    let bytes = files.file(".manifest").unwrap_or(b"{}");
+    // A list would be taken for the fields in their order.
+    let object: serde_json::Map<String, Value> = parse(bundle, ".manifest", bytes)?;
+    drop(object);
+    parse(bundle, ".manifest", bytes)
 }
 
 /// The name that a bundle gives itself; `bundle` is the one that it has here.

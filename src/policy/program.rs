@@ -10,6 +10,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::RuleLocations;
+use super::otherwise::differences;
 use super::patterns;
 use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
@@ -62,6 +63,8 @@ impl CheckedModule {
         omitting(&mut bundle)?;
         let warnings = patterns::warnings(&bundle.module, &functions);
         bundle.warnings.extend(warnings);
+        let called = patterns::called_functions(&bundle.module, &functions);
+        bundle.warnings.extend(differences(|function| called.contains(function)));
         let locations = Arc::new(RuleLocations::of(&bundle.module));
         Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
     }

@@ -79,6 +79,11 @@ impl Loaded {
         &self.0.program.bundle.warnings
     }
 
+    /// Why it cannot judge an ordinary pod, if it cannot: every pod would be refused.
+    pub fn unfit(&self) -> Option<&str> {
+        self.0.unfit.as_deref()
+    }
+
     /// Its place in the order of the bundles of its name, if it has one.
     pub fn sequence(&self) -> Option<u64> {
         self.0.program.bundle.sequence
@@ -99,6 +104,8 @@ pub(super) struct LoadedBundle {
     pub(super) program: CheckedModule,
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
     entrypoint: Option<i32>,
+    /// Why it cannot judge an ordinary pod, if it cannot.
+    unfit: Option<String>,
     /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
@@ -130,6 +137,16 @@ impl PolicySet {
         let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
         let (lanes, verdicts) = (Arc::clone(&engine.lanes), Arc::clone(&engine.verdicts));
         Ok(Self { lanes, verdicts, limits, loaded, rules: None, rules_in_force: None }.with_rules())
+    }
+
+    /// Why a bundle cannot judge an ordinary pod, if one cannot.
+    pub fn unfit(&self) -> Option<&str> {
+        self.loaded.iter().find_map(|loaded| loaded.unfit.as_deref())
+    }
+
+    /// Whether there is a bundle of this name.
+    pub fn has_bundle(&self, name: &str) -> bool {
+        self.loaded.iter().any(|loaded| loaded.program.bundle.name == name)
     }
 
     /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
@@ -383,7 +400,7 @@ impl LoadedBundle {
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied();
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
-        let loaded = Self { repeats, program, entrypoint, idle: Mutex::default() };
+        let mut loaded = Self { repeats, program, entrypoint, unfit: None, idle: Mutex::default() };
         if let Some(entrypoint) = entrypoint {
             demand::check(&loaded.program, entrypoint, limits, &stop)?;
         }
@@ -391,7 +408,23 @@ impl LoadedBundle {
             .warm_up(limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
         loaded.try_out(limits, &stop)?;
+        if let Some(reason) = loaded.why_unfit(limits, &stop) {
+            let warning = format!(
+                "it cannot judge an ordinary pod, and every pod that starts Wasm is refused: {reason}"
+            );
+            loaded.program.bundle.warnings.push(warning);
+            loaded.unfit = Some(reason);
+        }
         Ok(loaded)
+    }
+
+    /// Why rules that compile cannot judge an ordinary pod. What is not what the gate wants of them, it would refuse pod for pod.
+    fn why_unfit(&self, limits: Limits, stop: &Stop) -> Option<String> {
+        self.entrypoint?;
+        demand::examples().into_iter().find_map(|document| {
+            let input = input::serialise(&document, &self.program.bundle.omit).ok()?;
+            self.run(input.get(), limits, stop).err()
+        })
     }
 
     /// Runs the cases that the bundle brings along. One that it answers otherwise than it says is an error: the bundle does

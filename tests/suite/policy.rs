@@ -1192,6 +1192,7 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
     let misspelt = br#"{"metadata": {"wasmgate": {"omit": ["object", "grant"]}}}"#;
     let files: [(&str, &[u8]); 3] = [("/policy.wasm", WASM), ("/data.json", b"{}"), ("/.manifest", misspelt)];
     assert!(refused(&files).contains("has `grant`, and the input has `apiVersion`, `containers`, `grants`"));
+    assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", b"[]")]).contains("expected a map"));
     let unknown = br#"{"metadata": {"wasmgate": {"omits": []}}}"#;
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", unknown)]).contains("unknown field `omits`"));
 }
@@ -1199,7 +1200,12 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
 /// A link leads to what is not in the archive, and rules that run without their data admit.
 #[test]
 fn an_archive_whose_data_is_a_link_is_refused_and_named() {
-    for kind in [tar::EntryType::Symlink, tar::EntryType::Link] {
+    // A folder of data is none of the files that are read.
+    for (kind, name) in [
+        (tar::EntryType::Symlink, "data.json"),
+        (tar::EntryType::Link, "data.json"),
+        (tar::EntryType::Symlink, "teams"),
+    ] {
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         let mut header = tar::Header::new_gnu();
         header.set_size(WASM.len() as u64);
@@ -1207,10 +1213,10 @@ fn an_archive_whose_data_is_a_link_is_refused_and_named() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(0);
-        archive.append_link(&mut header, "data.json", "other.json").unwrap();
+        archive.append_link(&mut header, name, "other").unwrap();
         let bytes = archive.into_inner().unwrap().finish().unwrap();
         let error = Bundle::from_tar_gz("test", &bytes).unwrap_err().to_string();
-        assert!(error.contains("holds `data.json`, which is not read: it is a link"), "{error}");
+        assert!(error.contains(&format!("holds `{name}`, which is not read: it is a link")), "{error}");
     }
 }
 

@@ -75,10 +75,7 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     let sources = &options.sources;
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     match plan::planned(opa, sources) {
-        Ok(Some(plan)) => {
-            problems.extend(findings::faults(&plan, sources));
-            warnings.extend(findings::differences(&plan));
-        }
+        Ok(Some(plan)) => problems.extend(findings::faults(&plan, sources)),
         Ok(None) => warnings.push(NOT_READ.into()),
         // What does not build or load is said below.
         Err(Error::RunOpa { .. } | Error::LoadPolicies(_)) => {}
@@ -87,7 +84,11 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     match loaded(opa, options).await? {
         Ok(set) => {
             // The plan says the same of a pattern, with its place.
-            let is_new = |warning: &&str| !problems.iter().any(|problem| warning.ends_with(&problem.message));
+            let is_new = |warning: &&str| {
+                let is_said = |problem: &OpaProblem| warning.ends_with(&problem.message);
+                // What it does on an ordinary pod is a problem below.
+                !problems.iter().any(is_said) && set.unfit().is_none_or(|reason| !warning.ends_with(reason))
+            };
             warnings.extend(set.warnings().map(|(_, said)| said).filter(is_new).map(String::from));
             problems.extend(findings::failures(&set, sources).await);
         }
@@ -130,9 +131,14 @@ async fn loaded(opa: &Opa, options: &PolicyCheckOptions) -> Result<Result<Policy
 fn text(report: &Report) -> String {
     let mut out = String::new();
     for OpaProblem { file, row, column, message, .. } in &report.problems {
-        let place = if *row == 0 { String::new() } else { format!(":{row}:{column}") };
+        let place = match (file.as_str(), row) {
+            // opa names no file for what is wrong with all of them together.
+            ("", _) => String::new(),
+            (file, 0) => format!("{file}: "),
+            (file, row) => format!("{file}:{row}:{column}: "),
+        };
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(out, "{}", text::lines(&format!("{file}{place}: {message}")).replace('\n', "\n  "));
+        let _ = writeln!(out, "{}", text::lines(&format!("{place}{message}")).replace('\n', "\n  "));
     }
     for warning in &report.warnings {
         let _ = writeln!(out, "warning: {}", text::line(warning));

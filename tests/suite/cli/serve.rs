@@ -593,9 +593,37 @@ async fn a_file_that_was_cut_off_drops_no_bundle_and_what_a_new_one_drops_is_nam
     mounted.change("");
     until("the file to be refused", async || verbose().await.contains("as if it were cut off")).await;
     assert!(verbose().await.contains("[+]bundle/ours: "), "{}", verbose().await);
+    // Within `policies`, between two fields.
+    let store = folder.path().join("kept");
+    mounted.change(&format!("policies:\n  store: {}", store.display()));
+    until("the other cut to be refused", async || verbose().await.contains("policies.bundles")).await;
+    assert!(verbose().await.contains("[+]bundle/ours: "), "{}", verbose().await);
     mounted.change("policies: {}");
     until("the reload", async || verbose().await.contains("; no longer in force: bundle `ours`")).await;
     assert!(!verbose().await.contains("bundle/ours"), "{}", verbose().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_can_judge_no_pod_does_not_replace_one_that_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("ours.tar.gz");
+    let bad =
+        |rules: &str| std::fs::read(opa::build(folder.path(), "bad", "wasmgate/violations", rules)).unwrap();
+    replace(&place, &bundle_with("ours", &json!({})));
+    let mounted = Mounted::new(&format!("policies: {{bundles: [{}]}}", place.display()));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    for rules in ["violations := \"nothing\"", "violations := input.options.nothing"] {
+        replace(&place, &bad(rules));
+        until("it to be refused", async || verbose().await.contains("it cannot judge an ordinary pod")).await;
+        let said = verbose().await;
+        assert!(
+            said.contains("[-]bundle/ours: ") && said.contains(", revision ours, in force since "),
+            "{said}"
+        );
+        replace(&place, &bundle_with("ours", &json!({})));
+        until("the good one", async || verbose().await.contains("[+]bundle/ours: ")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
