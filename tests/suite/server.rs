@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -18,7 +17,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
-use wasmgate::review::Webhook;
 use wasmgate::server::{AdmissionHandler, Call, Error, Event, Server, ServerOptions, Signals, Trigger};
 
 use crate::support::process::{alone, until};
