@@ -74,7 +74,7 @@ fn comparable(old: &str, new: &str) -> Result<(), Error> {
 
 fn document(differences: &[Difference], output: OutputFormat) -> Result<Vec<u8>, Error> {
     let adds = differences.iter().any(Difference::adds);
-    inspect::formatted(&json!({ "adds": adds, "programs": differences }), output)
+    inspect::reported("DiffReport", json!({ "adds": adds, "programs": differences }), output)
 }
 
 /// The exit code. What could not be read or judged does not count as unchanged.
