@@ -33,7 +33,7 @@ mod verdicts;
 pub use crate::rego::Asked;
 pub use about::Annotations;
 pub use annotations::annotated_rules;
-pub use bundle::{BASELINE, Bundle};
+pub use bundle::Bundle;
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
 pub use demand::EXAMPLE;
@@ -132,6 +132,9 @@ pub struct Violation {
     /// Name of the bundle that has the rule. The gate says it, never a rule.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// Whether that is the bundle that is built in; another one may have its name. The gate says it, never a rule.
+    #[serde(skip)]
+    pub is_built_in: bool,
 }
 
 impl Violation {

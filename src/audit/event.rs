@@ -163,8 +163,7 @@ fn without_secrets(mut text: String, record: &Record, input: &Input) -> String {
     for raw in [&input.object, &input.old_object].into_iter().flatten() {
         masking.object(raw.get(), "");
     }
-    let own = record.result.own_words();
-    masking.secrets.hider(&own.iter().collect::<Vec<_>>()).hide_in(&mut text);
+    masking.secrets.hider_of(record.result.found(), &[]).hide_in(&mut text);
     text
 }
 

@@ -12,9 +12,8 @@ use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehear
 use crate::audit::mask::Masking;
 use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
 use crate::cli::suggest;
-use crate::judge::{JudgedViolation, PolicyInput};
+use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
-use crate::policy::BASELINE;
 use crate::review::GroupVersionKind;
 use crate::text;
 
@@ -85,13 +84,8 @@ impl Judge {
         let mut masking = Masking::new(&self.state.masks);
         let shown = masking.object(&object.to_string(), "");
         let violations = judged.violations.iter().map(|judged| &judged.violation);
-        let own = violations.filter(|violation| violation.bundle.as_deref() == Some(BASELINE));
-        let own: Vec<Value> = own.map(|violation| Value::from(violation.message.as_str())).collect();
-        let hider = masking.secrets.hider(&own.iter().chain([&shown]).collect::<Vec<_>>());
-        for JudgedViolation { violation, .. } in &mut judged.violations {
-            hider.hide_in(&mut violation.message);
-            violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
-        }
+        let hider = masking.secrets.hider_of(violations, &[&shown]);
+        judged.violations.iter_mut().for_each(|judged| hider.hide_in_violation(&mut judged.violation));
         judged.warnings.iter_mut().chain(&mut judged.reason).for_each(|text| hider.hide_in(text));
     }
 
