@@ -32,6 +32,7 @@ pub mod registry;
 pub mod rego;
 pub mod review;
 pub mod runtime;
+pub mod scan;
 pub mod server;
 pub mod shares;
 pub mod sources;

@@ -140,14 +140,6 @@ const ROOMS: &[Room] = &[
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
     ),
     room(
-        "config",
-        &[
-            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "certs",
-            "register", "quantity", "text",
-        ],
-        "composes the settings that the rooms define and checks their quantities; no room reads it",
-    ),
-    room(
         "admission",
         &[
             "quantity",
@@ -169,6 +161,34 @@ const ROOMS: &[Room] = &[
             "shares",
         ],
         "the corridor: the only room that knows the order of the others",
+    ),
+    room(
+        "scan",
+        &[
+            "review",
+            "workload",
+            "image",
+            "lookup",
+            "inspection",
+            "runtime",
+            "capability",
+            "grant",
+            "watch",
+            "policy",
+            "judge",
+            "audit",
+            "admission",
+            "text",
+        ],
+        "judges what exists by the examination of `admission`, for a command and for the reports in a cluster",
+    ),
+    room(
+        "config",
+        &[
+            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "certs",
+            "register", "quantity", "text",
+        ],
+        "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
     room(
         "cli",
@@ -195,6 +215,7 @@ const ROOMS: &[Room] = &[
             "register",
             "config",
             "admission",
+            "scan",
             "server",
             "text",
         ],

@@ -4,15 +4,13 @@ use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::collect::{Collector, FoundObject};
-use super::model::ManifestPlace;
-use crate::cli::{Error, cluster};
+use crate::cli::Error;
 use crate::review::GroupVersionKind;
-use crate::watch::{self, Pages, resource_of};
+use crate::scan::collect::{Collector, FoundObject};
+use crate::scan::kinds;
+use crate::scan::model::ManifestPlace;
+use crate::watch::{self, Pages};
 use crate::workload::Kinds;
-
-/// The groups of the Spin operator's kind.
-const SPIN_APPS: [(&str, &str); 2] = [("core.spinkube.dev", "SpinApp"), ("core.spinoperator.dev", "SpinApp")];
 
 /// Gives every pod and template to the collector, a page at a time. A kind that cannot be listed is noted; it is an error if
 /// none can.
@@ -20,16 +18,10 @@ pub async fn read(
     client: &Client,
     namespaces: &[String],
     collector: &mut Collector,
-    kinds: &Kinds,
+    described: &Kinds,
 ) -> Result<(), Error> {
-    let mut resources = Vec::new();
-    for (group, kind) in SPIN_APPS.into_iter().chain(kinds.described()) {
-        match resource_of(client, group, kind).await {
-            Ok(resource) => resources.extend(resource),
-            Err(error) => note(collector, &error),
-        }
-    }
-    resources.extend(cluster::built_in());
+    let (resources, unknown) = kinds::resources(client, described).await;
+    unknown.iter().for_each(|error| note(collector, error));
     let scopes: Vec<Option<String>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
     let (mut listed, mut failed) = (false, None);

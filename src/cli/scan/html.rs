@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::model::{Scan, Workload, rank, word};
 use super::table::summary;
 use crate::capability::{Capability, Entry};
 use crate::cli::report::ExplainOutcome;
+use crate::scan::model::{Scan, Workload, rank, word};
 use parts::{Until, details, escaped, grants, not_judged};
 
 const STYLE: &str = include_str!("page.css");

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::facts::ExplainOutcome;
 use super::owner::Reference;
 use crate::capability::Entry;
-use crate::cli::Exit;
-use crate::cli::report::ExplainOutcome;
 use crate::image::ImageKind;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
@@ -301,20 +300,6 @@ impl Scan {
     /// The workloads that an output lists: with `all`, also those that the gate leaves alone.
     pub fn shown(&self, all: bool) -> Vec<&Workload> {
         self.workloads.iter().filter(|workload| all || !workload.is_plain()).collect()
-    }
-
-    /// The exit code: what is denied counts more than what is not known.
-    pub fn exit(&self) -> Exit {
-        let any = |is: fn(ExplainOutcome) -> bool| {
-            self.workloads.iter().flat_map(|workload| &workload.judged).any(|judged| is(judged.spec.outcome))
-        };
-        if any(|outcome| outcome == ExplainOutcome::Denied) {
-            Exit::Denied
-        } else if any(is_open) || !self.not_judged.is_empty() {
-            Exit::Unread
-        } else {
-            Exit::Success
-        }
     }
 }
 

@@ -15,8 +15,8 @@ use super::model::{
 };
 use super::owner::{Chains, Controller, Reference, controller, reference};
 use super::progress::Progress;
+use super::unknown::unknown_kind;
 use crate::admission::Skip;
-use crate::cli::manifest;
 use crate::grant::WasiGrant;
 use crate::review::GroupVersionKind;
 use crate::workload::{Kind, further_templates, is_completed_by_others};
@@ -57,7 +57,7 @@ pub struct Collector {
     other_kinds: BTreeMap<String, usize>,
     pods: usize,
     templates: usize,
-    progress: Progress,
+    progress: Arc<dyn Progress>,
 }
 
 /// The verdicts of a workload, or of what a controller in the middle of a chain made.
@@ -92,7 +92,7 @@ impl Collector {
         filter: Filter,
         namespace: Option<&str>,
         apart: bool,
-        progress: Progress,
+        progress: Arc<dyn Progress>,
     ) -> Self {
         Self {
             identities: Identities::new(&judge.state, apart),
@@ -202,7 +202,7 @@ impl Collector {
     fn unknown(&mut self, found: FoundObject, namespace: &str) {
         let by_others =
             || is_completed_by_others(&found.kind).then(|| Skip::CompletedByOthers.note().to_owned());
-        let Some(reason) = manifest::unknown_kind(&found.object).or_else(by_others) else {
+        let Some(reason) = unknown_kind(&found.object).or_else(by_others) else {
             return self.count_other(&found.kind.kind);
         };
         self.note(title(&reference(&found.object, &found.kind, namespace)), reason, found.place);
@@ -227,7 +227,6 @@ impl Collector {
 
     /// The result, with every pod under its top owner.
     pub fn finish(mut self) -> Scan {
-        self.progress.end();
         let copies = self.copies.len();
         for copied in std::mem::take(&mut self.copies) {
             if !self.chains.has(&copied.from.uid) {
