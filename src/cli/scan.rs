@@ -118,6 +118,7 @@ fn collector(judge: Judge, options: &ScanOptions) -> (Collector, Arc<Terminal>) 
         rules: options.rules.iter().cloned().collect(),
         capabilities: options.capabilities.iter().copied().collect(),
         images: options.images.clone(),
+        without_plain: false,
     };
     let terminal = Arc::new(Terminal::new());
     (Collector::new(judge, filter, namespace, options.every_pod, terminal.clone()), terminal)

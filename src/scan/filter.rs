@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::facts::ExplainOutcome;
-use super::model::JudgedSpec;
+use super::model::{JudgedSpec, is_plain};
 use crate::capability::Capability;
 use crate::grant::matches_image;
 use crate::judge::JudgedViolation;
@@ -22,6 +22,8 @@ pub struct Filter {
     pub capabilities: BTreeSet<Capability>,
     /// Names of images, with patterns as in grants.
     pub images: Vec<String>,
+    /// Whether what the gate leaves alone is left out.
+    pub without_plain: bool,
 }
 
 impl Filter {
@@ -50,6 +52,9 @@ impl Filter {
     /// The verdict with only the findings that are asked for, and `None` if nothing of it is. What was not judged stays,
     /// since it may be what is looked for.
     pub fn narrowed(&self, mut spec: JudgedSpec) -> Option<JudgedSpec> {
+        if self.without_plain && is_plain(spec.outcome) {
+            return None;
+        }
         if self.rules.is_empty() && self.capabilities.is_empty() {
             return Some(spec);
         }

@@ -24,7 +24,7 @@ const LONGEST_REASON: usize = 600;
 pub type Suggest = fn(&State, &Ending<JudgedFacts>) -> Vec<String>;
 
 /// What is needed to judge.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Judge {
     /// The state of the gate.
     pub state: Arc<State>,
@@ -85,7 +85,7 @@ impl Judge {
 
     /// Takes the values of variables and the like out of what rules say: a report is read by more people than the object is.
     fn hide_secrets(&self, object: &Value, judged: &mut JudgedSpec) {
-        if judged.violations.is_empty() && judged.warnings.is_empty() && judged.reason.is_none() {
+        if judged.is_silent() {
             return;
         }
         let mut masking = Masking::new(&self.state.masks);
@@ -93,7 +93,9 @@ impl Judge {
         let violations = judged.violations.iter().map(|judged| &judged.violation);
         let hider = masking.secrets.hider_of(violations, &[&shown]);
         judged.violations.iter_mut().for_each(|judged| hider.hide_in_violation(&mut judged.violation));
-        judged.warnings.iter_mut().chain(&mut judged.reason).for_each(|text| hider.hide_in(text));
+        let reasons = judged.containers.iter_mut().filter_map(|program| program.reason.as_mut());
+        let own = judged.warnings.iter_mut().chain(&mut judged.reason);
+        own.chain(reasons).for_each(|text| hider.hide_in(text));
     }
 
     fn report(&self, ending: &Ending<JudgedFacts>) -> JudgedSpec {

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::capability::Entry;
-use crate::cli::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::text;
 
 /// What `coveredBy` has for capabilities that need no grant.
