@@ -128,6 +128,7 @@ const ROOMS: &[Room] = &[
         &["client", "audit", "text"],
         "sends what the log writes; of a record it knows the line, and of a line that it is JSON",
     ),
+    room("access", &["text"], "asks the API server who may read; what is read is none of its business"),
     room("certs", &["files"], "makes key pairs; knows nothing of what they protect"),
     room(
         "register",
@@ -193,6 +194,7 @@ const ROOMS: &[Room] = &[
     room(
         "cli",
         &[
+            "access",
             "quantity",
             "review",
             "workload",

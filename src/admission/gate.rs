@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::State;
-use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Sink};
+use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Refusals, Sink};
 use crate::lookup::Inspector;
 
 /// The gate: its current state, the inspector for images, and the outputs for decisions.
@@ -21,6 +21,8 @@ pub struct Gate {
     pub(super) labels: Arc<Labels>,
     /// Output of Events; `None` if no Events are written.
     pub(super) events: Option<Outbox>,
+    /// What was refused lately; `None` if nobody looks at it.
+    pub(super) refusals: Option<Refusals>,
 }
 
 /// What a review goes by. It takes it once.
@@ -48,6 +50,7 @@ impl Gate {
             metrics,
             labels: Arc::new(labels),
             events: None,
+            refusals: None,
         }
     }
 
@@ -55,6 +58,12 @@ impl Gate {
     #[must_use]
     pub fn with_events(self, events: Option<Outbox>) -> Self {
         Self { events, ..self }
+    }
+
+    /// The same gate, which also keeps what it refused lately.
+    #[must_use]
+    pub fn with_refusals(self, refusals: Option<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     /// Replaces the state by the result of `change`, which may be called more than once, so that a concurrent update is not

@@ -34,7 +34,7 @@ pub fn emit(
 ) {
     let total = clock.elapsed();
     count(gate, state, (webhook, review.as_ref()), &decision, total);
-    if gate.events.is_none() && !gate.sink.is_on() {
+    if gate.events.is_none() && gate.refusals.is_none() && !gate.sink.is_on() {
         return;
     }
     let mut timings = decision.timings.clone();
@@ -59,6 +59,9 @@ pub fn emit(
     };
     if let Some(events) = &gate.events {
         events.offer(&record);
+    }
+    if let Some(refusals) = &gate.refusals {
+        refusals.offer(&record);
     }
     // An Event says nothing of it, and its queue takes no large records.
     let bundle_digests = if policy_input.is_some() { state.policies.digests() } else { BTreeMap::new() };

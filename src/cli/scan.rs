@@ -1,9 +1,9 @@
 //! `wasmgate scan`: judges every pod and template of a cluster, or of manifests, as it stands, and changes nothing.
 
-mod cluster;
+pub(super) mod cluster;
 mod document;
 mod files;
-mod html;
+pub(super) mod html;
 mod junit;
 mod place;
 mod progress;
@@ -90,7 +90,7 @@ async fn of_cluster(state: State, inspector: Inspector, options: &ScanOptions) -
     let kinds = state.kinds.clone();
     let judge = judge(state, inspector.with_pull_secrets(pull_secrets), options);
     let (mut collector, terminal) = collector(judge, options);
-    let read = cluster::read(&client, &options.namespaces, &mut collector, &kinds).await;
+    let read = cluster::read(&client, &options.namespaces, &mut collector, &kinds, cluster::Pace::FAST).await;
     terminal.end();
     read?;
     Ok(collector.finish())

@@ -239,6 +239,9 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "the rules are the reader's: flow/secrets.rs builds and runs the same ones",
     ),
     (
+        "docs/page.md",
+        "kubectl create serviceaccount",
+        "needs a gate in a cluster: tests/live/page.rs does so with others",
         "docs/output.md",
         "wasmgate scan -o json",
         "needs a cluster: cli/output.rs asks kubectl the same of manifests",

@@ -23,7 +23,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// The same for text of several lines.
-fn escaped_lines(text: &str) -> String {
+pub fn escaped_lines(text: &str) -> String {
     quick_xml::escape::escape(text::lines(text)).into_owned()
 }
 
