@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::event::{self, Regarding};
@@ -71,8 +72,12 @@ impl Refusals {
         }
         match self.0.queue.try_reserve() {
             Ok(place) if record.weight() <= RECORD_BYTES => place.send(record.clone()),
-            _ => drop(self.0.missed.fetch_add(1, Ordering::Relaxed)),
+            _ => self.miss(),
         }
+    }
+
+    fn miss(&self) {
+        self.0.missed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Looks at the records outside of the reviews, for as long as there are any.
@@ -80,7 +85,7 @@ impl Refusals {
         while let Some(record) = records.recv().await {
             match drafted(&record) {
                 Some(refusal) => self.add(refusal),
-                None => drop(self.0.missed.fetch_add(1, Ordering::Relaxed)),
+                None => self.miss(),
             }
         }
     }
@@ -121,10 +126,33 @@ impl Refusals {
     }
 }
 
+#[derive(Deserialize)]
+struct Partial {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    generate_name: String,
+}
+
+/// An object without a controller that the API server would have named.
+fn to_be_named(input: &Input) -> Option<Regarding> {
+    let Partial { metadata } = serde_json::from_str(input.object.as_ref()?.get()).ok()?;
+    let name = format!("{}*", text::shorten_bytes(&metadata.generate_name, 253));
+    Some(Regarding {
+        api_version: input.kind.version.clone(),
+        kind: input.kind.kind.clone(),
+        name,
+        uid: None,
+    })
+}
+
 /// The refusal of a record; `None` for an object that cannot be named.
 fn drafted(record: &Record) -> Option<Refusal> {
     let input = record.input.as_ref()?;
-    let regarding = event::regarding(input)?;
+    let regarding = event::regarding(input).or_else(|| to_be_named(input))?;
     let mut found = findings(record, input);
     let more = found.len().saturating_sub(FINDINGS);
     found.truncate(FINDINGS);

@@ -95,7 +95,9 @@ async fn the_page_is_for_those_whom_the_api_server_lets_read_it() {
     let ca = gate.ca_file();
     gate.register(&plane, &hello);
     plane.wait_until_pods_can_be_made("shop");
-    plane.create(&bare_pod(&files, &json!({})), &["--namespace=shop"]).refused();
+    let mut unread = bare_pod("127.0.0.1:1/orders:1", &json!({}));
+    unread["spec"]["runtimeClassName"] = json!("wasmtime");
+    plane.create(&unread, &["--namespace=shop"]).refused();
 
     let reader = token(&plane, "reader", &[]);
     until("the page", async || get(page, &ca, Some(&reader)).await.status == 200).await;
@@ -108,7 +110,8 @@ async fn the_page_is_for_those_whom_the_api_server_lets_read_it() {
         "<td class=\"soon\">none</td>",
         "This scan was begun ",
         "<h2 id=\"refused\">Refused lately</h2>",
-        "<th scope=\"row\">shop/Pod/",
+        "<th scope=\"row\">shop/Pod/app-",
+        "[not-inspected]",
     ] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }

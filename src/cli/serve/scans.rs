@@ -51,13 +51,13 @@ pub struct ScannedPage {
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
     /// The last that was finished, and when it was begun.
-    page: Option<(Arc<ScannedPage>, Instant)>,
+    pub(super) page: Option<(Arc<ScannedPage>, Instant)>,
     /// Why the one after that failed.
     pub failed: Option<String>,
     /// Whether one is under way.
     pub runs: bool,
     /// When the last one was begun.
-    begun: Option<Instant>,
+    pub(super) begun: Option<Instant>,
 }
 
 /// Makes scans of a gate's cluster, by what the gate judges by.

@@ -61,3 +61,64 @@ fn found(refusal: &Refusal) -> String {
     }
     items
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::event::Regarding;
+
+    fn refusal(name: &str, found: &[(&str, &str)], more: usize) -> Refusal {
+        let at = Timestamp::from_second(1_800_000_000).unwrap();
+        Refusal {
+            first: at,
+            last: at,
+            times: 3,
+            namespace: "shop".into(),
+            regarding: Regarding {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                name: name.into(),
+                uid: None,
+            },
+            found: found.iter().map(|(rule, said)| ((*rule).to_owned(), (*said).to_owned())).collect(),
+            more,
+        }
+    }
+
+    fn shown(refusals: &[Refusal], missed: u64) -> String {
+        refused(refusals, Timestamp::UNIX_EPOCH, missed)
+    }
+
+    #[test]
+    fn what_others_wrote_stays_text() {
+        let hostile = "</td><script>alert(1)</script>\u{202e}&amp;\n[forged] rule";
+        let page = shown(&[refusal(hostile, &[(hostile, hostile), ("", hostile)], 2)], 7);
+        let mut reader = quick_xml::Reader::from_str(&page);
+        reader.config_mut().check_end_names = true;
+        let mut elements = std::collections::BTreeSet::new();
+        loop {
+            match reader.read_event().unwrap_or_else(|error| panic!("{error}: {page}")) {
+                quick_xml::events::Event::Start(start) => {
+                    drop(elements.insert(start.name().as_ref().to_owned()))
+                }
+                quick_xml::events::Event::Eof => break,
+                _ => {}
+            }
+        }
+        let known = ["h2", "li", "p", "span", "table", "tbody", "td", "th", "thead", "tr", "ul"];
+        assert!(elements.iter().map(|name| name.to_string()).eq(known), "{elements:?}");
+        assert!(
+            !page.contains('\u{202e}') && page.contains("and 2 more") && page.contains("7 more came"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn an_empty_list_says_that_nothing_was_refused() {
+        let page = shown(&[], 0);
+        assert!(
+            page.contains("Nothing was.") && !page.contains("<table>") && !page.contains("more came"),
+            "{page}"
+        );
+    }
+}
