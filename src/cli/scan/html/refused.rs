@@ -99,14 +99,14 @@ mod tests {
         loop {
             match reader.read_event().unwrap_or_else(|error| panic!("{error}: {page}")) {
                 quick_xml::events::Event::Start(start) => {
-                    drop(elements.insert(start.name().as_ref().to_owned()))
+                    elements.insert(start.name().as_ref().to_string());
                 }
                 quick_xml::events::Event::Eof => break,
                 _ => {}
             }
         }
         let known = ["h2", "li", "p", "span", "table", "tbody", "td", "th", "thead", "tr", "ul"];
-        assert!(elements.iter().map(|name| name.to_string()).eq(known), "{elements:?}");
+        assert!(elements.iter().map(String::as_str).eq(known), "{elements:?}");
         assert!(
             !page.contains('\u{202e}') && page.contains("and 2 more") && page.contains("7 more came"),
             "{page}"
