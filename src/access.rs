@@ -2,7 +2,7 @@
 //! (SubjectAccessReview). Only its "yes" is one: whatever else it says, or that it says nothing, keeps the reader out.
 //!
 //! Its answers are remembered for [`AccessOptions::remember`], so that a page which is read often costs it nothing; of other tokens it is asked
-//! about a few in a second, whoever sends them.
+//! about a few in a second, from all clients together.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Default for AccessOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The token is nobody's, has expired, or is for another audience.
+    /// The token is no user's, has expired, or is for another audience.
     #[error("the API server does not know this token: it is wrong, has expired, or is for another audience")]
     Unknown,
     /// The user lacks the right.

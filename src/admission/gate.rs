@@ -21,7 +21,7 @@ pub struct Gate {
     pub(super) labels: Arc<Labels>,
     /// Output of Events; `None` if no Events are written.
     pub(super) events: Option<Outbox>,
-    /// What was refused lately; `None` if nobody looks at it.
+    /// What was refused lately; `None` if there is no page that shows it.
     pub(super) refusals: Option<Refusals>,
 }
 

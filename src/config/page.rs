@@ -21,7 +21,7 @@ pub struct PageSettings {
     pub listen: Option<SocketAddr>,
     /// Audiences of which the token of a reader must name one. Default: those of the API server.
     pub audiences: Vec<String>,
-    /// How old a scan of the cluster may be when somebody reads it, before there is another one.
+    /// How old a scan of the cluster may be when the page is read, before there is another one.
     #[serde(serialize_with = "compact")]
     pub refresh_after: SignedDuration,
 }

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 16;
 /// Longest time for an answer. A first scan that takes longer goes on, and the next request finds more of it.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// What every answer says: nobody keeps it, nobody frames it, and nothing in it is guessed or told to others.
+/// What every answer says: it is not kept and not framed, and nothing in it is guessed or told to other sites.
 const HARDENING: [(HeaderName, HeaderValue); 4] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'")),
@@ -42,7 +42,7 @@ const HARDENING: [(HeaderName, HeaderValue); 4] = [
 pub enum PageAnswer {
     /// The page in parts, one after the other, which are shared and not copied.
     Page(Vec<Bytes>),
-    /// There is no token, or it is nobody's.
+    /// There is no token, or it is no user's.
     Unknown(String),
     /// The user may not read it.
     Forbidden(String),
@@ -93,7 +93,7 @@ async fn page(State(routes): State<Arc<PageRoutes>>, headers: HeaderMap) -> Resp
     }
 }
 
-/// The token of the one `Authorization` header (RFC 6750, 2.1). Of two nobody knows which one a proxy had looked at.
+/// The token of the one `Authorization` header (RFC 6750, 2.1). Of two it is not known which one a proxy had looked at.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (only, None) = (all.next()?, all.next()) else { return None };

@@ -66,7 +66,7 @@ impl Server {
         Ok(Self { options, tls, main, side, address, probes, page: None })
     }
 
-    /// Also serves a page for people, at this address and with the same certificate. Nobody has to show a certificate there.
+    /// Also serves a page for people, at this address and with the same certificate. No client has to show a certificate there.
     pub async fn with_page(
         mut self,
         address: SocketAddr,

@@ -60,7 +60,7 @@ async fn get(page: SocketAddr, ca: &Path, token: Option<&str>) -> Answer {
     Client::trusting(&[ca], Http::One).send(page, request).await.unwrap()
 }
 
-/// Two workloads, and a grant that one of them uses and one that nobody does.
+/// Two workloads, and a grant that neither uses.
 fn objects(files: &str, hello: &str) -> Vec<Value> {
     let soon = Timestamp::now() + SignedDuration::from_hours(48);
     let deployment = |name: &str, image: &str| {
@@ -74,7 +74,7 @@ fn objects(files: &str, hello: &str) -> Vec<Value> {
         deployment("opens-files", files),
         deployment("says-hello", hello),
         json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant", "metadata": {"name": "unused", "namespace": "shop"},
-            "spec": {"subjects": {"serviceAccounts": ["nobody"]}, "capabilities": [{"name": "http.outbound", "hosts": ["https://a.example"]}],
+            "spec": {"subjects": {"serviceAccounts": ["other"]}, "capabilities": [{"name": "http.outbound", "hosts": ["https://a.example"]}],
                 "expiresAt": soon.to_string()}}),
     ]
 }

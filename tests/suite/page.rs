@@ -23,7 +23,7 @@ use crate::support::web::{Asked, Said, Web, never, ok};
 // === who gets in ===
 
 /// An API server that knows some tokens.
-struct Authority {
+struct FakeApi {
     web: Web,
     /// What it answers instead, if it is set.
     instead: Arc<Mutex<Option<fn() -> Said>>>,
@@ -33,7 +33,7 @@ struct Authority {
 fn known(token: &str) -> Option<(&'static str, bool)> {
     match token {
         "reader" | "for-the-gate" => Some(("system:serviceaccount:audit:reader", true)),
-        "nobody-special" => Some(("system:serviceaccount:shop:orders", false)),
+        "without-the-right" => Some(("system:serviceaccount:shop:orders", false)),
         "nameless" => Some(("", true)),
         _ => None,
     }
@@ -75,7 +75,7 @@ fn verdict(asked: &Asked) -> Said {
     (201, "content-type: application/json\r\n".to_string(), answer.to_string().into_bytes())
 }
 
-impl Authority {
+impl FakeApi {
     async fn start() -> Self {
         let instead: Arc<Mutex<Option<fn() -> Said>>> = Arc::default();
         let of = Arc::clone(&instead);
@@ -112,29 +112,29 @@ impl Authority {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_the_right_reads_and_others_do_not() {
-    let authority = Authority::start().await;
-    let access = authority.access(AccessOptions::default());
+    let api = FakeApi::start().await;
+    let access = api.access(AccessOptions::default());
     let reader = access.check("reader").await.unwrap();
     assert_eq!(&*reader, "system:serviceaccount:audit:reader");
-    assert_eq!(authority.asked(), ["TokenReview", "SubjectAccessReview"]);
-    let forbidden = access.check("nobody-special").await.unwrap_err();
+    assert_eq!(api.asked(), ["TokenReview", "SubjectAccessReview"]);
+    let forbidden = access.check("without-the-right").await.unwrap_err();
     assert_eq!(forbidden, Error::Forbidden { user: "system:serviceaccount:shop:orders".into() });
     assert!(forbidden.to_string().contains(PATH), "{forbidden}");
     for unknown in ["wrong", "nameless"] {
         assert_eq!(access.check(unknown).await.unwrap_err(), Error::Unknown, "{unknown}");
     }
-    let before = authority.asked().len();
+    let before = api.asked().len();
     for no_token in ["", "a b", "a\r\nx: y", "\u{e4}", &"a".repeat(20_000)] {
         assert_eq!(access.check(no_token).await.unwrap_err(), Error::Unknown, "{no_token:?}");
     }
-    assert_eq!(authority.asked().len(), before, "nobody is asked about what is no token");
+    assert_eq!(api.asked().len(), before, "the API server is not asked about what is no token");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_for_another_audience_is_not_taken() {
-    let authority = Authority::start().await;
+    let api = FakeApi::start().await;
     let options = AccessOptions { audiences: vec!["wasmgate".into()], ..AccessOptions::default() };
-    let access = authority.access(options);
+    let access = api.access(options);
     assert!(access.check("for-the-gate").await.is_ok());
     // The API server did not say that it looked at the audience.
     assert_eq!(access.check("reader").await.unwrap_err(), Error::Unknown);
@@ -142,9 +142,9 @@ async fn a_token_for_another_audience_is_not_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_counts_for_a_short_time_and_is_asked_for_once() {
-    let authority = Authority::start().await;
+    let api = FakeApi::start().await;
     let remember = Duration::from_millis(600);
-    let access = Arc::new(authority.access(AccessOptions { remember, ..AccessOptions::default() }));
+    let access = Arc::new(api.access(AccessOptions { remember, ..AccessOptions::default() }));
     let at_once = (0..10).map(|_| {
         let access = Arc::clone(&access);
         tokio::spawn(async move { access.check("reader").await.is_ok() })
@@ -152,11 +152,14 @@ async fn an_answer_counts_for_a_short_time_and_is_asked_for_once() {
     for one in futures::future::join_all(at_once).await {
         assert!(one.unwrap());
     }
-    assert_eq!(authority.asked().len(), 2);
-    assert!(access.check("nobody-special").await.is_err() && access.check("nobody-special").await.is_err());
-    assert_eq!(authority.asked().len(), 4, "a refusal is remembered too");
+    assert_eq!(api.asked().len(), 2);
+    assert!(
+        access.check("without-the-right").await.is_err() && access.check("without-the-right").await.is_err()
+    );
+    assert_eq!(api.asked().len(), 4, "a refusal is remembered too");
+    // It is the time that makes the answer old.
     sleep(remember * 2).await;
-    authority.answer(|| (401, String::new(), Vec::new()));
+    api.answer(|| (401, String::new(), Vec::new()));
     assert!(
         matches!(access.check("reader").await, Err(Error::Unavailable { .. })),
         "it has to be asked again"
@@ -164,10 +167,10 @@ async fn an_answer_counts_for_a_short_time_and_is_asked_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_verdict_nobody_reads_and_that_is_not_remembered() {
-    let authority = Authority::start().await;
+async fn without_a_verdict_there_is_no_page_and_that_is_not_remembered() {
+    let api = FakeApi::start().await;
     let options = AccessOptions { patience: Duration::from_millis(400), ..AccessOptions::default() };
-    let access = authority.access(options);
+    let access = api.access(options);
     let forbidden = || {
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 403,
             "reason": "Forbidden", "message": "cannot create resource tokenreviews"});
@@ -184,26 +187,26 @@ async fn without_a_verdict_nobody_reads_and_that_is_not_remembered() {
         (never, "did not answer in time"),
     ];
     for (answer, says) in answers {
-        authority.answer(answer);
+        api.answer(answer);
         let start = Instant::now();
         let error = access.check("reader").await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }) && error.to_string().contains(says), "{error}");
         assert!(start.elapsed() < Duration::from_secs(10), "{says}: it is bounded");
     }
-    *authority.instead.lock().unwrap() = None;
+    *api.instead.lock().unwrap() = None;
     assert!(access.check("reader").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_tokens_does_not_reach_the_api_server_and_a_known_reader_still_reads() {
-    let authority = Authority::start().await;
+    let api = FakeApi::start().await;
     let options = AccessOptions {
         per_second: 1,
         at_once: 4,
         remember: Duration::from_mins(1),
         ..AccessOptions::default()
     };
-    let access = authority.access(options);
+    let access = api.access(options);
     assert!(access.check("reader").await.is_ok());
     let start = Instant::now();
     let mut busy = 0;
@@ -212,7 +215,7 @@ async fn a_flood_of_tokens_does_not_reach_the_api_server_and_a_known_reader_stil
     }
     let more = usize::try_from(start.elapsed().as_secs()).unwrap();
     assert!(busy >= 196 - more, "{busy}");
-    assert!(authority.asked().len() <= 6 + more, "{:?}", authority.asked());
+    assert!(api.asked().len() <= 6 + more, "{:?}", api.asked());
     assert!(access.check("reader").await.is_ok(), "it is remembered");
 }
 
@@ -305,7 +308,7 @@ impl Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_sent_whole_and_nobody_may_keep_or_frame_it() {
+async fn the_page_is_sent_whole_and_may_not_be_kept_or_framed() {
     let server = serve(|_, _| {}).await;
     for http in [Http::One, Http::Two] {
         let request = asking("GET", "/", &[("authorization", "bearer good")]);
@@ -344,7 +347,7 @@ async fn every_other_end_has_its_status_and_the_server_outlives_a_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_bearer_token_is_none_and_other_paths_ask_nobody() {
+async fn what_is_no_bearer_token_is_none_and_other_paths_do_not_reach_the_handler() {
     let server = serve(|_, _| {}).await;
     let send = async |request| server.client(Http::One).send(server.page, request).await.unwrap();
     for headers in [

@@ -30,7 +30,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For a command, which somebody waits for.
+    /// For a command, whose user waits for it.
     pub const FAST: Self = Self { together: usize::MAX, rests: false, most: usize::MAX };
 }
 

@@ -1,4 +1,4 @@
-//! The page of a gate that serves. The API server says who may read it. The cluster is scanned when somebody reads it and the last scan has become
+//! The page of a gate that serves. The API server says who may read it. The cluster is scanned when it is read and the last scan has become
 //! old, one scan at a time, at a pace that leaves the reviews their machine; what was refused lately is as it is now.
 
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::server::{PageAnswer, PageHandler};
 
 /// Why a reader without a token is told to come back with one.
 const NO_TOKEN: &str = "this page is for those whom the API server lets `get` `/wasmgate/report`: send a token of such a user as `Authorization: Bearer TOKEN`";
-/// What a reader is told while the API server cannot be asked. The gate's log says more, which is not for everybody.
+/// What a reader is told while the API server cannot be asked. The gate's log says more, which is not for every client.
 const NO_VERDICT: &str =
     "the API server gave no verdict on who you are and what you may read; the gate's log says why";
 

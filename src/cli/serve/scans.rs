@@ -1,4 +1,4 @@
-//! Scans of the cluster for the page: one at a time, begun when somebody asks and the last one has become old, and kept as the page that is sent.
+//! Scans of the cluster for the page: one at a time, begun when the page is read and the last one has become old, and kept as the page that is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::cli::scan::html::{self, PageParts};
 use crate::cli::suggest;
 use crate::scan::{Collector, Filter, Judge, Progress};
 
-/// A few objects are judged at a time, so that the reviews find room; and of no more than this many is the page made, since the gate has to
+/// A few objects are judged at a time, so that the reviews find a processor; and of no more than this many is the page made, since the gate has to
 /// have memory for its reviews too: some 3 KB each that differs.
 const PACE: Pace = Pace { together: 4, rests: true, most: 50_000 };
 /// Longest time for a scan.
@@ -161,7 +161,7 @@ impl Scans {
     }
 }
 
-/// Nobody watches it.
+/// A scan that is not watched.
 #[derive(Debug)]
 struct Untold;
 
