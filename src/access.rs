@@ -146,7 +146,7 @@ impl Access {
     /// Whose the token is.
     async fn user(&self, token: &str) -> Result<UserInfo, Error> {
         let audiences = Some(self.options.audiences.clone()).filter(|audiences| !audiences.is_empty());
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences };
+        let spec = TokenReviewSpec { token: token.to_owned(), audiences };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let answered = api.create(&PostParams::default(), &review).await.map_err(|error| failed(&error))?;

@@ -131,7 +131,7 @@ mod tests {
             at,
             took: Duration::from_secs(7),
         };
-        let said = |after, runs, failed: Option<&str>| {
+        let said = |after: i64, runs, failed: Option<&str>| {
             let shown = Shown { runs, failed: failed.map(String::from), ..Shown::default() };
             age(&page, &shown, Timestamp::from_second(1_000_000 + after).unwrap())
         };
