@@ -266,6 +266,7 @@ pub fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::unknown::containers_in;
 
     #[test]
     fn several_documents_and_lists_become_single_objects() {

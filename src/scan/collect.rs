@@ -160,7 +160,8 @@ impl Collector {
             .filter(|one| !self.verdicts.contains_key(&one.identity) && seen.insert(one.identity))
             .collect();
         let (judge, filter, progress) = (&self.judge, &self.filter, &self.progress);
-        let verdicts = stream::iter(fresh).map(|one| async move {
+        // Not a closure in the stream: the compiler cannot see then that another thread may take it up.
+        let verdicts = fresh.into_iter().map(|one| async move {
             let FoundObject { object, kind, name, .. } = &one.found;
             let subject = JudgedObject { object, kind, namespace: &one.namespace, name };
             let verdict = judge.judge(&subject).await;
@@ -168,7 +169,8 @@ impl Collector {
             let names_class = names_class(object);
             (one.identity, Verdict { spec: filter.narrowed(verdict).map(Arc::new), names_class })
         });
-        let verdicts: Vec<_> = verdicts.buffer_unordered(AT_ONCE).collect().await;
+        let verdicts: Vec<_> = verdicts.collect();
+        let verdicts: Vec<_> = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
         self.verdicts.extend(verdicts);
         for one in accepted {
             self.gather(one);
