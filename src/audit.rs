@@ -5,6 +5,7 @@ pub mod event;
 pub mod mask;
 pub mod metrics;
 pub mod record;
+pub mod refused;
 pub mod rules;
 pub mod secrets;
 pub mod sink;
@@ -17,6 +18,7 @@ pub use metrics::{Admission, BundleReport, ConfigReport, Drops, ImageLookups, Me
 pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
 };
+pub use refused::{Refusal, Refusals};
 pub use rules::LogRules;
 pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
 pub use upload::{UploadFormat, UploadOptions};

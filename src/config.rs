@@ -5,6 +5,7 @@ pub mod file;
 pub mod kubernetes;
 mod load;
 mod message;
+mod page;
 mod partial;
 pub mod settings;
 mod value;
@@ -14,6 +15,7 @@ pub use file::{File, OFF};
 pub use kubernetes::Kubernetes;
 pub use load::{lacks_policy, load, parse, text_of};
 pub use message::ParseProblem;
+pub use page::PageSettings;
 pub use partial::parse_in_part;
 pub use settings::{Overrides, Settings, resolve, resolve_in_part};
 

@@ -9,6 +9,7 @@
 //! [`admission`] knows their order, and only there an error becomes an answer.
 //! `ARCHITECTURE.md` has the map, `tests/architecture.rs` holds the code to it.
 
+pub mod access;
 pub mod admission;
 pub mod answer;
 pub mod audit;
@@ -33,6 +34,7 @@ pub mod registry;
 pub mod rego;
 pub mod review;
 pub mod runtime;
+pub mod scan;
 pub mod server;
 pub mod shares;
 pub mod sources;

@@ -34,7 +34,7 @@ mod verdicts;
 pub use crate::rego::Asked;
 pub use about::Annotations;
 pub use annotations::annotated_rules;
-pub use bundle::{BASELINE, Bundle, unknown_input_key};
+pub use bundle::{Bundle, unknown_input_key};
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
 pub use demand::EXAMPLE;
@@ -133,6 +133,9 @@ pub struct Violation {
     /// Name of the bundle that has the rule. The gate says it, never a rule.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// Whether that is the bundle that is built in; another one may have its name. The gate says it, never a rule.
+    #[serde(skip)]
+    pub is_built_in: bool,
 }
 
 impl Violation {

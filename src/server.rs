@@ -5,12 +5,14 @@
 //! passed down as a budget.
 
 mod connection;
+mod page;
 mod probes;
 mod routes;
 mod serving;
 mod shutdown;
 mod tls;
 
+pub use page::{PageAnswer, PageHandler};
 pub use serving::Server;
 pub use shutdown::{Signals, Trigger};
 

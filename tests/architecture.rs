@@ -134,6 +134,7 @@ const ROOMS: &[Room] = &[
         &["client", "audit", "otlp", "text"],
         "sends what the log writes; of a record it knows the line, and of a line that it is JSON",
     ),
+    room("access", &["text"], "asks the API server who may read; what is read is none of its business"),
     room("certs", &["files"], "makes key pairs; knows nothing of what they protect"),
     room(
         "register",
@@ -144,14 +145,6 @@ const ROOMS: &[Room] = &[
         "server",
         &["review", "certs", "otlp", "shares", "text"],
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
-    ),
-    room(
-        "config",
-        &[
-            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
-            "register", "quantity", "text",
-        ],
-        "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
     room(
         "admission",
@@ -178,8 +171,37 @@ const ROOMS: &[Room] = &[
         "the corridor: the only room that knows the order of the others",
     ),
     room(
+        "scan",
+        &[
+            "review",
+            "workload",
+            "image",
+            "lookup",
+            "inspection",
+            "runtime",
+            "capability",
+            "grant",
+            "watch",
+            "policy",
+            "judge",
+            "audit",
+            "admission",
+            "text",
+        ],
+        "judges what exists by the examination of `admission`, for a command and for the reports in a cluster",
+    ),
+    room(
+        "config",
+        &[
+            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
+            "register", "quantity", "text",
+        ],
+        "composes the settings that the rooms define and checks their quantities; no room reads it",
+    ),
+    room(
         "cli",
         &[
+            "access",
             "quantity",
             "review",
             "workload",
@@ -203,6 +225,7 @@ const ROOMS: &[Room] = &[
             "register",
             "config",
             "admission",
+            "scan",
             "server",
             "text",
         ],

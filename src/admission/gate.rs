@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::State;
-use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Sink};
+use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Refusals, Sink};
 use crate::lookup::Inspector;
 use crate::otlp::{SpanCounts, Tracer};
 
@@ -24,6 +24,8 @@ pub struct Gate {
     pub(super) events: Option<Outbox>,
     /// Output of spans; `None` if reviews are not traced.
     pub(super) tracer: Option<Tracer>,
+    /// What was refused lately; `None` if there is no page that shows it.
+    pub(super) refusals: Option<Refusals>,
 }
 
 /// What a review goes by. It takes it once.
@@ -52,6 +54,7 @@ impl Gate {
             labels: Arc::new(labels),
             events: None,
             tracer: None,
+            refusals: None,
         }
     }
 
@@ -70,6 +73,12 @@ impl Gate {
     /// Output of spans.
     pub const fn tracer(&self) -> Option<&Tracer> {
         self.tracer.as_ref()
+    }
+
+    /// The same gate, which also keeps what it refused lately.
+    #[must_use]
+    pub fn with_refusals(self, refusals: Option<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     /// Replaces the state by the result of `change`, which may be called more than once, so that a concurrent update is not

@@ -38,7 +38,7 @@ pub fn emit(
     count(gate, state, (webhook, review.as_ref()), &decision, total);
     let decision_id = Uuid::new_v4();
     let span = span::emit(gate, parent, (webhook, review.as_ref()), &decision, (decision_id, clock));
-    if gate.events.is_none() && !gate.sink.is_on() {
+    if gate.events.is_none() && gate.refusals.is_none() && !gate.sink.is_on() {
         return;
     }
     let mut timings = decision.timings.clone();
@@ -64,6 +64,9 @@ pub fn emit(
     };
     if let Some(events) = &gate.events {
         events.offer(&record);
+    }
+    if let Some(refusals) = &gate.refusals {
+        refusals.offer(&record);
     }
     // An Event says nothing of it, and its queue takes no large records.
     let bundle_digests = if policy_input.is_some() { state.policies.digests() } else { BTreeMap::new() };

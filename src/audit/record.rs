@@ -20,7 +20,7 @@ use super::rules::LogRules;
 use super::secrets::{Hider, Secrets};
 use super::{Outcome, Timings};
 use crate::judge::Exemption;
-use crate::policy::{BASELINE, EnforcementAction, Violation};
+use crate::policy::{EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
@@ -382,10 +382,8 @@ impl Record {
             return said;
         }
         let request = input.map(|input| &input.request);
-        let own = self.result.own_words();
-        let objects = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten();
-        let shown: Vec<&Value> = objects.chain(&own).collect();
-        let hider = secrets.hider(&shown);
+        let shown: Vec<&Value> = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten().collect();
+        let hider = secrets.hider_of(self.result.found(), &shown);
         let (mut result, mut error) = said;
         result.to_mut().hide(&hider);
         if let Some(error) = &mut error {
@@ -405,19 +403,14 @@ impl Record {
 }
 
 impl RecordedResult {
-    /// What the built-in rules say, which is no secret.
-    pub(super) fn own_words(&self) -> Vec<Value> {
-        let violations = self.violations.iter().map(|recorded| &recorded.violation);
-        let own = violations.filter(|violation| violation.bundle.as_deref() == Some(BASELINE));
-        own.map(|violation| Value::from(violation.message.as_str())).collect()
+    /// What the rules found.
+    pub(super) fn found(&self) -> impl Iterator<Item = &Violation> {
+        self.violations.iter().map(|recorded| &recorded.violation)
     }
 
-    /// Takes values out of what rules and the gate say. Names of rules, containers and capabilities stay.
+    /// Takes values out of what rules and the gate say.
     fn hide(&mut self, hider: &Hider) {
-        for RecordedViolation { violation, .. } in &mut self.violations {
-            hider.hide_in(&mut violation.message);
-            violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
-        }
+        self.violations.iter_mut().for_each(|recorded| hider.hide_in_violation(&mut recorded.violation));
         let words = self.changes.iter_mut().chain(&mut self.warnings);
         words.chain([&mut self.reason]).for_each(|text| hider.hide_in(text));
     }

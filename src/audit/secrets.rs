@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
+use crate::policy::Violation;
+
 /// Replacement of a masked value.
 pub const REDACTED: &str = "**REDACTED**";
 
@@ -77,6 +79,14 @@ impl Secrets {
         Hider(automaton(hidden.map(|(_, value)| value)).map_or(Way::Nothing, Way::Parts))
     }
 
+    /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
+    /// value as it is written.
+    pub fn hider_of<'a>(&self, found: impl Iterator<Item = &'a Violation>, shown: &[&Value]) -> Hider {
+        let own = found.filter(|violation| violation.is_built_in);
+        let own: Vec<Value> = own.map(|violation| Value::from(violation.message.as_str())).collect();
+        self.hider(&shown.iter().copied().chain(&own).collect::<Vec<_>>())
+    }
+
     /// Whether nothing was masked that could be looked for.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && !self.overflows
@@ -124,6 +134,12 @@ impl Hider {
             Way::Parts(values) if values.is_match(text) => Cow::Owned(redacted(values, text)),
             _ => Cow::Borrowed(text),
         }
+    }
+
+    /// Takes them out of what a rule says. Names of rules, containers and capabilities stay.
+    pub fn hide_in_violation(&self, violation: &mut Violation) {
+        self.hide_in(&mut violation.message);
+        violation.remedy.iter_mut().for_each(|remedy| self.hide_in(remedy));
     }
 
     /// The same in place.
@@ -183,6 +199,24 @@ mod tests {
             "container `orders-api` has **REDACTED**"
         );
         assert_eq!(secrets.hider(&[]).hide("container `orders-api`"), "container `**REDACTED**`");
+    }
+
+    #[test]
+    fn what_the_built_in_rules_say_is_no_secret_and_a_bundle_with_their_name_hides_nothing_less() {
+        let secrets = secrets(&json!(["orders-api"]));
+        let said = |is_built_in| Violation {
+            message: "container `orders-api`".into(),
+            remedy: Some("rename orders-api".into()),
+            bundle: Some("baseline".into()),
+            is_built_in,
+            ..Violation::default()
+        };
+        let hidden = |mut violation: Violation| {
+            secrets.hider_of(std::iter::once(&violation.clone()), &[]).hide_in_violation(&mut violation);
+            (violation.message, violation.remedy.unwrap())
+        };
+        assert_eq!(hidden(said(true)), ("container `orders-api`".into(), "rename orders-api".into()));
+        assert_eq!(hidden(said(false)), (format!("container `{REDACTED}`"), format!("rename {REDACTED}")));
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn write(reports: &[Report], warnings: &[BundleWarning], output: OutputFormat) -
             let text = format!("{}{summary}{warnings}", texts.join("\n"));
             print(text.as_bytes())
         }
-        other => print(&inspect::formatted(&document(reports, &objects, warnings), other)?),
+        other => print(&inspect::reported("ExplainReport", document(reports, &objects, warnings), other)?),
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
         OutputFormat::Text => table::text(&report, inspect::terminal_width()).into_bytes(),
         other => {
             let value = serde_json::to_value(&report).map_err(|error| Error::Format(error.to_string()))?;
-            inspect::formatted(&value, other)?
+            inspect::reported("ReplayReport", value, other)?
         }
     };
     print(&output)?;

@@ -3,10 +3,13 @@
 mod cluster;
 mod log;
 mod overrides;
+mod page;
 mod reload;
+mod scans;
 mod served;
 mod supply;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +20,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use overrides::overrides;
+use page::ReportPage;
 use reload::Reloader;
+use scans::Scans;
 use served::Expiry;
 
 pub use served::Served;
 
 use super::args::ServeOptions;
 use super::{Error, Exit, build};
+use crate::access::{self, Access, AccessOptions};
 use crate::admission::Gate;
-use crate::audit::{DecisionLogOptions, Labels, Metrics, Outbox, Sink};
+use crate::audit::{DecisionLogOptions, Labels, Metrics, Outbox, Refusals, Sink};
 use crate::certs;
 use crate::config::Settings;
 use crate::otlp::{Exporter, Tracer};
@@ -63,10 +69,11 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
-    let events = events(&settings, client, &metrics);
+    let events = events(&settings, client.clone(), &metrics);
+    let refusals = refusals(&settings);
     let (tracer, exporting) = traces(&settings, &labels);
     let gate = Gate::new(state, inspector, sink, metrics, labels).with_events(events).with_tracer(tracer);
-    let gate = Arc::new(gate);
+    let gate = Arc::new(gate.with_refusals(refusals.clone()));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let uploading = uploader.clone().map(|uploader| tokio::spawn(async move { uploader.run().await }));
     let certificate = Expiry::default();
@@ -80,7 +87,9 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let configuration = reloader.configuration();
     let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
     let reloading = tokio::spawn(reloader.run());
-    let served = serve(&settings, cert, key, reload_every, watched).await;
+    let watched = Arc::new(watched);
+    let page = page(&settings, client, refusals, &gate, &watched);
+    let served = serve(&settings, (cert, key), reload_every, watched, page).await;
     for task in [rotation, expiry, reloading] {
         task.abort();
     }
@@ -151,10 +160,10 @@ async fn watch_expiry(gate: Arc<Gate>, certificate: Expiry, cert: PathBuf, key: 
 
 async fn serve(
     settings: &Settings,
-    cert: PathBuf,
-    key: PathBuf,
+    (cert, key): (PathBuf, PathBuf),
     reload_every: Option<Duration>,
-    gate: impl server::AdmissionHandler,
+    gate: Arc<impl server::AdmissionHandler>,
+    page: Option<(SocketAddr, ReportPage)>,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
     let options = server::ServerOptions::new(cert, key);
@@ -169,15 +178,47 @@ async fn serve(
         drain: settings.drain_deadline,
         ..options
     };
-    let server = Server::bind(options).await?;
+    let mut server = Server::bind(options).await?;
+    if let Some((address, page)) = page {
+        server = server.with_page(address, Arc::new(page)).await?;
+    }
     let signals = Signals::from_process()?;
+    if let Some(page) = server.page_address() {
+        tracing::info!(%page, right = access::PATH, "serving the page");
+    }
     tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "listening");
-    Ok(server.run(Arc::new(gate), signals).await?)
+    Ok(server.run(gate, signals).await?)
+}
+
+/// What was refused lately, if there is a page that shows it.
+fn refusals(settings: &Settings) -> Option<Refusals> {
+    settings.file.server.page.listen?;
+    let (refusals, records) = Refusals::new(Timestamp::now());
+    tokio::spawn(refusals.clone().keep(records));
+    Some(refusals)
+}
+
+/// The page and its address, if it is configured.
+fn page(
+    settings: &Settings,
+    client: Option<Client>,
+    refusals: Option<Refusals>,
+    gate: &Arc<Gate>,
+    served: &Arc<impl server::AdmissionHandler>,
+) -> Option<(SocketAddr, ReportPage)> {
+    let (client, refusals) = (client?, refusals?);
+    let options = &settings.file.server.page;
+    let access = AccessOptions { audiences: options.audiences.clone(), ..AccessOptions::default() };
+    let served = Arc::clone(served);
+    let ready = Box::new(move || served.ready());
+    let scans = Scans::new(Arc::clone(gate), client.clone(), settings.page_refresh_after, ready);
+    Some((options.listen?, ReportPage::new(Access::new(client, access), scans, refusals)))
 }
 
 /// A client of the API server, when anything in the configuration needs one.
 async fn client(settings: &Settings) -> Result<Option<Client>, Error> {
     let kubernetes = &settings.file.kubernetes;
+    // A page needs `kubernetes.watch`.
     if !(kubernetes.watch || kubernetes.certificates.manage || kubernetes.events) {
         return Ok(None);
     }

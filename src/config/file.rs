@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
-use super::Kubernetes;
+use super::{Kubernetes, PageSettings};
 use crate::audit;
 use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
@@ -98,6 +98,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Address of the probes and metrics.
     pub probes: SocketAddr,
+    /// The page for people.
+    pub page: PageSettings,
     /// Certificate chain; with [`ServerSettings::key_file`].
     pub cert_file: Option<PathBuf>,
     /// Private key.
@@ -126,6 +128,7 @@ impl Default for ServerSettings {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             probes: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            page: PageSettings::default(),
             cert_file: None,
             key_file: None,
             cert_dir: PathBuf::from("certs"),

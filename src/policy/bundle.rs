@@ -14,9 +14,8 @@ use super::memory::raise_minimum;
 use super::{Contents, Error};
 use crate::{rego, text};
 
-/// The name of the bundle that is built in. It quotes what the gate found, such as hosts without their credentials, and no value as
-/// it is written.
-pub const BASELINE: &str = "baseline";
+/// The name of the bundle that is built in.
+const BASELINE: &str = "baseline";
 
 /// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
@@ -83,6 +82,8 @@ pub struct Bundle {
     pub(super) cases: Arc<[TrialCase]>,
     /// Whether it runs in the shadow: what it finds is recorded and decides nothing.
     pub is_shadow: bool,
+    /// Whether it is built in. Its rules quote what the gate found, such as hosts without their credentials, and no value as it is written.
+    pub(super) is_built_in: bool,
     /// SHA-256 of its files apart from the signature, in hexadecimal.
     pub digest: Arc<str>,
     /// What is not as its author may think, as sentences: of its origin, and of its manifest.
@@ -161,7 +162,7 @@ impl Bundle {
             ("data.json", include_bytes!("../../policies/baseline/data.json")),
             (".manifest", include_bytes!("../../policies/baseline/.manifest")),
         ];
-        Self::of(BASELINE, &files.into_iter().collect())
+        Ok(Self { is_built_in: true, ..Self::of(BASELINE, &files.into_iter().collect())? })
     }
 
     /// Reads a bundle from a file or directory; its name without `.tar.gz` becomes the bundle's name. Blocks on the disk.
@@ -229,6 +230,7 @@ impl Bundle {
             annotations: annotations.into(),
             cases: cases.into(),
             is_shadow: false,
+            is_built_in: false,
             digest: files.digest().into(),
             warnings: Vec::new(),
         })

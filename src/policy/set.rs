@@ -465,12 +465,13 @@ impl LoadedBundle {
         Ok(())
     }
 
-    /// The same with what the METADATA of its rules says of them.
+    /// The same with what the METADATA of its rules says of them, and whether these are built in.
     fn annotated(&self, found: Found) -> Found {
-        let annotations = &self.program.bundle.annotations;
+        let (annotations, is_built_in) = (&self.program.bundle.annotations, self.program.bundle.is_built_in);
         let known = if annotations.has_sole() { self.program.locations.known() } else { None };
         let known = known.as_ref();
-        let violations = found.violations.into_iter().map(|one| annotations.on(one, known)).collect();
+        let said = |one| Violation { is_built_in, ..annotations.on(one, known) };
+        let violations = found.violations.into_iter().map(said).collect();
         Found { violations, ..found }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::Bounded;
 use super::shutdown::{Phase, Signals};
-use super::{AdmissionHandler, Error, ServerOptions, probes, routes, tls};
+use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, tls};
 
 /// A server with bound sockets and a loaded certificate, which does not serve yet.
 #[derive(Debug)]
@@ -26,7 +26,27 @@ pub struct Server {
     side: TcpListener,
     address: SocketAddr,
     probes: SocketAddr,
+    page: Option<Page>,
 }
+
+/// The page for people, if there is one.
+struct Page {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: RustlsConfig,
+    handler: Arc<dyn PageHandler>,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Most connections of readers of the page at a time, and of one address: behind a proxy all have the same.
+const READERS: usize = 64;
+/// See [`READERS`].
+const READERS_PER_PEER: usize = 32;
 
 /// Bytes that a client may send on a stream of HTTP/2 before they are read: the default of the protocol (RFC 9113, 6.9.2). A large body that
 /// waits for its turn takes so much of the window of its connection, on which small ones come.
@@ -43,7 +63,24 @@ impl Server {
         let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
         let (main, address) = listen(options.address).await?;
         let (side, probes) = listen(options.probes).await?;
-        Ok(Self { options, tls, main, side, address, probes })
+        Ok(Self { options, tls, main, side, address, probes, page: None })
+    }
+
+    /// Also serves a page for people, at this address and with the same certificate. No client has to show a certificate there.
+    pub async fn with_page(
+        mut self,
+        address: SocketAddr,
+        handler: Arc<dyn PageHandler>,
+    ) -> Result<Self, Error> {
+        let tls = RustlsConfig::from_config(tls::Files::for_any_client(&self.options).configure()?);
+        let (listener, address) = listen(address).await?;
+        self.page = Some(Page { listener, address, tls, handler });
+        Ok(self)
+    }
+
+    /// The bound address of the page, if there is one.
+    pub fn page_address(&self) -> Option<SocketAddr> {
+        self.page.as_ref().map(|page| page.address)
     }
 
     /// The bound address of the webhooks; with the actual port if port 0 was requested.
@@ -89,7 +126,11 @@ impl Server {
     ) -> Listeners {
         let mut listeners = JoinSet::new();
         let options = Arc::new(self.options);
-        let certificate = tls::Follow::new(&options, self.tls.clone());
+        let mut certificate = tls::Follow::new(&options, self.tls.clone());
+        if let Some(page) = self.page {
+            certificate = certificate.and(tls::Files::for_any_client(&options), page.tls.clone());
+            page.spawn(&mut listeners, &options, phase, gate);
+        }
         let router = routes::router(gate.clone(), options.clone());
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &options, phase, gate.clone());
@@ -106,6 +147,24 @@ impl Server {
 
         listeners.spawn(certificate.run(gate.clone()));
         listeners
+    }
+}
+
+impl Page {
+    fn spawn<G: AdmissionHandler>(
+        self,
+        listeners: &mut Listeners,
+        options: &ServerOptions,
+        phase: &Phase,
+        gate: &Arc<G>,
+    ) {
+        let fewer =
+            ServerOptions { connections: READERS, connections_per_peer: READERS_PER_PEER, ..options.clone() };
+        let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
+        let acceptor = Bounded::new(secure, &fewer, phase, gate.clone());
+        let mut server = axum_server::Server::from_listener(self.listener).acceptor(acceptor);
+        limit_http(&mut server, options);
+        listeners.spawn(server.serve(page::router(self.handler).into_make_service()));
     }
 }
 

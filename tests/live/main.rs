@@ -18,6 +18,7 @@ mod drills;
 mod entry_points;
 mod manifests;
 mod node;
+mod page;
 mod register;
 mod scan;
 mod watch;

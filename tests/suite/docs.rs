@@ -238,6 +238,14 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "opa build ",
         "the rules are the reader's: flow/secrets.rs builds and runs the same ones",
     ),
+    (
+        "docs/page.md",
+        "kubectl create serviceaccount",
+        "needs a gate in a cluster: tests/live/page.rs does so with others",
+        "docs/output.md",
+        "wasmgate scan -o json",
+        "needs a cluster: cli/output.rs asks kubectl the same of manifests",
+    ),
     ("docs/scan.md", "# Any shell", "needs a cluster: run below on manifests"),
     ("docs/command-line.md", "ln -s ", "the folder is the reader's: cli/platform.rs does so with another"),
     (

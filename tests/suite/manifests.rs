@@ -42,6 +42,7 @@ fn the_components_are_the_options_of_the_chart() {
     for (component, setting) in [
         ("cert-manager", "certificates.mode=cert-manager"),
         ("servicemonitor", "serviceMonitor.enabled=true"),
+        ("page", "page.enabled=true"),
     ] {
         let overlay = kustomize(&format!("tests/fixtures/manifests/{component}"));
         assert_ne!(overlay, installed(), "{component} changes something");
@@ -317,13 +318,17 @@ fn a_webhook_is_skipped_only_for_what_no_user_controls() {
 
 // === rights ===
 
+fn overlay(component: &str) -> Objects {
+    kustomize(&format!("tests/fixtures/manifests/{component}"))
+}
+
 fn rules(role: &Value) -> impl Iterator<Item = &Value> {
     items(&role["rules"])
 }
 
 #[test]
 fn no_right_is_a_wildcard_and_none_reads_secrets_in_the_whole_cluster() {
-    for objects in [installed(), kustomize("tests/fixtures/manifests/cert-manager")] {
+    for objects in [installed(), overlay("cert-manager"), overlay("page")] {
         let bound: BTreeSet<&str> = of_kind(&objects, "ClusterRoleBinding")
             .into_iter()
             .map(|binding| text(&binding["roleRef"]["name"]))

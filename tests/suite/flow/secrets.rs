@@ -60,6 +60,22 @@ async fn no_secret_of_thirty_places_is_in_a_record_an_event_or_a_metric_though_a
     assert_eq!(secrets::leaked(&Value::from(records).to_string()), Vec::<&str>::new());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_ones_own_that_is_called_like_the_built_in_one_may_quote_no_secret_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = opa::build(folder.path(), "baseline", "wasmgate/violations", secrets::QUOTING);
+    let policies = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+    let configuration = format!("{}{policies}", secrets::CONFIGURATION);
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let (pod, _) = secrets::pod("images.test/hello:v1");
+    let request = Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]));
+    flow.send(Webhook::Validate, &request).await;
+    let (events, _) = events_and_metrics(&flow, &request).await;
+    let records = Value::from(flow.records());
+    assert!(records.to_string().contains(r#""bundle":"baseline""#) && !events.is_empty(), "{records}");
+    assert_eq!(secrets::leaked(&format!("{records}{events:?}")), Vec::<&str>::new());
+}
+
 const LOG: &str = r#"mask contains "/input/request/userInfo"
 
 mask contains "/input/request/object/metadata/annotations/team.example~1note"
