@@ -8,6 +8,7 @@ mod golden;
 mod install;
 mod needs;
 mod sizes;
+mod warnings;
 mod youki;
 
 use serde_json::{Value, json};
