@@ -198,8 +198,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/cluster.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
     ("docs/operations.md", "make image ", "builds a release: gate_image.rs holds the image"),
-    ("docs/operations.md", "kubectl apply -k .", "needs a cluster and the reader's folder"),
-    ("docs/operations.md", "helm install ", "needs a cluster: run by tests/live/manifests.rs"),
+    ("docs/operations.md", "kubectl apply -k .", "needs a node: run by tests/live/node/install.rs"),
+    ("docs/operations.md", "helm install ", "needs a node: run by tests/live/node/install.rs"),
+    ("docs/operations.md", "# with the newer tag ", "needs a node: run by tests/live/node/install.rs"),
+    ("docs/operations.md", "kubectl apply --server-side ", "needs a node: run by tests/live/node/install.rs"),
+    ("docs/operations.md", "# Helm leaves ", "needs a node: run by tests/live/node/install.rs"),
     ("docs/operations.md", "kubectl rollout restart ", "needs a cluster"),
     (
         "docs/bundles.md",
@@ -220,7 +223,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/operations.md", "argocd app set ", "needs the reader's delivery tool"),
     ("docs/operations.md", "kubectl get endpoints ", "needs a cluster"),
-    ("docs/operations.md", "kubectl delete validatingwebhookconfiguration,", "needs a cluster"),
+    (
+        "docs/operations.md",
+        "kubectl delete validatingwebhookconfiguration,",
+        "needs a cluster: run by tests/live/manifests.rs and tests/live/node/install.rs",
+    ),
     (
         "docs/scan.md",
         "wasmgate scan ",
