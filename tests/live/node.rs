@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod capabilities;
+mod demo;
 mod golden;
 mod install;
 mod needs;
