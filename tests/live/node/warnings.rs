@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::calibrate::cgroup;
-use super::{NODE, SITE, Site, layers};
+use super::{NODE, SITE, Site, file_system, layers};
 use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
 use crate::support::oci::{Image, ImageBuilder};
@@ -82,18 +82,33 @@ fn a_resize_is_reported_as_done_and_the_shim_leaves_the_limit_of_the_kernel_as_i
 fn an_index_without_an_entry_for_linux_is_not_pulled_and_its_manifest_is() {
     let site = SITE.get();
     let namespace = site.plane.namespace("index", &json!({}));
-    let manifest = layers("hello from the manifest alone");
-    site.push("indexed", &Image::index(&[("wasi/wasm", &manifest)]));
-    site.push("alone", &manifest);
-    warned(site.apply(&pod_of(&site, &namespace, "indexed")), "image-not-pullable");
-    site.apply(&pod_of(&site, &namespace, "alone")).ok();
-    site.pod_that_said(&namespace, "alone", "hello from the manifest alone");
-    let why = site.plane.wait_for("the pull to fail", || {
-        let pod = site.plane.get(&["pod", "indexed", "--namespace", &namespace]);
-        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
-        (waiting["reason"] == "ErrImagePull").then(|| waiting["message"].as_str().unwrap().to_string())
-    });
-    assert!(why.contains("no match for platform in manifest"), "{why}");
+    let (of_files, of_layers) = (file_system("hello from the files"), layers("hello from the layer"));
+    let pushed = [("files", &of_files), ("layers", &of_layers)];
+    for (name, manifest) in pushed {
+        site.push(&format!("indexed-{name}"), &Image::index(&[("wasi/wasm", manifest)]));
+        site.push(&format!("alone-{name}"), manifest);
+    }
+    let on_the_node = |name: &str| {
+        let mut pod = pod_of(&site, &namespace, name);
+        // What is not recognised gets no class, and may go anywhere.
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE});
+        pod
+    };
+    warned(site.apply(&on_the_node("indexed-files")), "image-not-pullable");
+    let said = site.apply(&on_the_node("indexed-layers"));
+    assert!(said.stderr.contains("the image is an index"), "{}", said.stderr);
+    said.ok();
+    for (name, _) in pushed {
+        let why = site.plane.wait_for("the pull to fail", || {
+            let pod = site.plane.get(&["pod", &format!("indexed-{name}"), "--namespace", &namespace]);
+            let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+            (waiting["reason"] == "ErrImagePull").then(|| waiting["message"].as_str().unwrap().to_string())
+        });
+        assert!(why.contains("no match for platform in manifest"), "{name}: {why}");
+        let alone = format!("alone-{name}");
+        site.apply(&pod_of(&site, &namespace, &alone)).ok();
+        site.pod_that_said(&namespace, &alone, "hello from the");
+    }
 }
 
 /// Its probe looks at the port on which it answers once it has been compiled.
