@@ -28,6 +28,19 @@ const REGISTRY: &str = "registry.example.com";
 /// How many clients create pods while something is done.
 const CLIENTS: usize = 8;
 
+/// The node that joins to take over what is drained.
+const SECOND: &str = "second-with-the-shim";
+
+/// The program in the images: the one that is tested, or `$WASMGATE_TEST_GATE`, such as a release build. An upgrade is to it from
+/// `$WASMGATE_TEST_OLDER_GATE`, such as an earlier release; without one from the same program in an image of another time.
+fn gate() -> String {
+    std::env::var("WASMGATE_TEST_GATE").unwrap_or(env!("CARGO_BIN_EXE_wasmgate").into())
+}
+
+fn older_gate() -> String {
+    std::env::var("WASMGATE_TEST_OLDER_GATE").unwrap_or_else(|_| gate())
+}
+
 struct Installed {
     plane: ControlPlane,
     node: Node,
@@ -36,7 +49,9 @@ struct Installed {
 
 impl Installed {
     fn start() -> Self {
-        let plane = ControlPlane::start_with(&Options { node: Some(NODE.into()), ..Options::default() });
+        let users = vec![format!("system:node:{SECOND}")];
+        let plane =
+            ControlPlane::start_with(&Options { node: Some(NODE.into()), users, ..Options::default() });
         let registry = Registry::start_below(plane.home().path());
         let node = Node::join(&plane, &registry, NODE);
         // The folders of the page: `../wasmgate` is the repository, seen from the platform's own folder.
@@ -54,12 +69,10 @@ impl Installed {
         self.plane.home().path().join(name)
     }
 
-    /// `make image PUSH=…`, but for the release build: `$WASMGATE_TEST_GATE` is another program. The same program in an image of
-    /// another time has another digest.
-    fn push_gate(&self, version: &str, time: &str) {
+    /// `make image PUSH=…`, but for the release build. The same program in an image of another time has another digest.
+    fn push_gate(&self, program: &str, version: &str, time: &str) {
         let mut build = own("tools/image/build", &[]);
-        let gate = std::env::var("WASMGATE_TEST_GATE").unwrap_or(env!("CARGO_BIN_EXE_wasmgate").into());
-        build.args(["--binary", &gate, "--no-sbom", "--any-size", "--insecure"]);
+        build.args(["--binary", program, "--no-sbom", "--any-size", "--insecure"]);
         build.arg("--out").arg(self.folder("image")).env("SOURCE_DATE_EPOCH", time);
         let name = self.registry.image(&format!("platform/wasmgate:{version}"));
         let built = build.args(["--push", &name]).output().unwrap();
@@ -142,11 +155,11 @@ fn commands(heading: &str, start: &str) -> String {
 #[ignore = "needs a real node: make test-node"]
 fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_then_in_none() {
     let site = Installed::start();
-    site.push_gate("0.1.0", "1");
-    site.push_gate("0.1.1", "2");
+    site.push_gate(&older_gate(), "0.1.0", "1");
+    site.push_gate(&gate(), "0.1.1", "2");
     site.write_kustomization("0.1.0");
     site.run("platform", &commands("Install", "kubectl apply -k ."));
-    let older = two_replicas_run(&site);
+    let older = two_replicas_run(&site, &[NODE]);
     they_run_without_rights(&site);
     a_wasm_pod_is_pinned_and_runs(&site);
     a_pod_without_its_grant_is_denied(&site);
@@ -156,12 +169,12 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     removed(&site);
 }
 
-/// The images of both replicas.
-fn two_replicas_run(site: &Installed) -> Vec<String> {
+/// The images of both replicas, which run on these nodes and nowhere else.
+fn two_replicas_run(site: &Installed, nodes: &[&str]) -> Vec<String> {
     let replicas = site.plane.list(&["pods", "--namespace=wasmgate-system"]);
     assert_eq!(replicas.len(), 2);
     for replica in &replicas {
-        assert_eq!(replica["spec"]["nodeName"], NODE);
+        assert!(nodes.iter().any(|node| replica["spec"]["nodeName"] == *node), "{replica}");
         assert_eq!(replica["status"]["containerStatuses"][0]["restartCount"], 0, "{replica}");
     }
     let image =
@@ -200,8 +213,34 @@ fn they_run_without_rights(site: &Installed) {
         let of_root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
         let options = of_root.split(' ').nth(5).unwrap();
         assert!(options.split(',').any(|option| option == "ro"), "it can write to its root: {of_root}");
-        println!("a replica: {} KiB resident, ready after {} s", field("VmRSS")[0], ready_after(&replica));
+        println!(
+            "a replica: {} KiB resident, of it {} KiB its own; listens {} ms after its process began, ready {} s after its container",
+            field("VmRSS")[0],
+            field("RssAnon")[0],
+            listens_after(site, &replica, process),
+            ready_after(&replica)
+        );
     }
+}
+
+/// Milliseconds from the start of a replica's process until it listens, by its log.
+fn listens_after(site: &Installed, replica: &Value, process: &Path) -> i64 {
+    let name = replica["metadata"]["name"].as_str().unwrap();
+    let log = site.plane.kubectl(&["logs", "--namespace=wasmgate-system", name]).ok();
+    let line = log.lines().find(|line| line.contains("\"listening\"")).expect("it says so");
+    let line: Value = serde_json::from_str(line).unwrap();
+    let listens: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+    // Both in time since the machine's start; of the process in hundredths of a second, its 22nd field (proc_pid_stat(5)).
+    let seconds = |text: &str| text.parse::<f64>().unwrap();
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let now = jiff::Timestamp::now();
+    let stat = fs::read_to_string(process.join("stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let began = seconds(fields.split(' ').nth(19).unwrap()) / 100.0;
+    let age = seconds(uptime.split(' ').next().unwrap()) - began;
+    #[expect(clippy::cast_possible_truncation, reason = "a process is not that old")]
+    let age = (age * 1000.0) as i64;
+    age - (now.as_millisecond() - listens.as_millisecond())
 }
 
 /// Seconds from the start of a replica's container until it is ready, as the API shows them.
@@ -249,7 +288,7 @@ fn upgraded(site: &Installed, folder: &str, commands: &str, older: &[String]) {
     site.plane.wait_for("the older replicas to be gone", || {
         (site.plane.list(&["pods", "--namespace=wasmgate-system"]).len() == 2).then_some(())
     });
-    let newer = two_replicas_run(site);
+    let newer = two_replicas_run(site, &[NODE]);
     assert!(newer.iter().all(|image| !older.contains(image)), "{older:?} {newer:?}");
 }
 
@@ -285,18 +324,20 @@ fn named(site: &Installed, kinds: &str) -> Vec<String> {
 fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_refused_pod_and_then_removed()
 {
     let site = Installed::start();
-    site.push_gate("0.1.0", "1");
-    site.push_gate("0.1.1", "2");
+    site.push_gate(&older_gate(), "0.1.0", "1");
+    site.push_gate(&gate(), "0.1.1", "2");
     let install = commands("Install", "helm install ");
     // The registry of this test has no certificate.
     let insecure = format!(" --set 'config.images.registries.insecure={{{REGISTRY}}}'");
     site.run("wasmgate", &format!("{}{insecure}", install.trim_end()));
     site.run("wasmgate", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
-    let older = two_replicas_run(&site);
+    let older = two_replicas_run(&site, &[NODE]);
     a_wasm_pod_is_pinned_and_runs(&site);
     a_pod_without_its_grant_is_denied(&site);
     let upgrade = commands("Upgrade", "kubectl apply --server-side ");
     under_load(&site, "an upgrade", || upgraded(&site, "wasmgate", &upgrade, &older));
+    under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));
+    let _second = Node::join_as(&site.plane, &site.registry, SECOND, 2);
     under_load(&site, "a drain", || drained(&site));
     removed_by_helm(&site);
 }
@@ -306,6 +347,16 @@ async fn client(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
+}
+
+/// Writes down what all replicas say, also those that end meanwhile.
+fn follow(site: &Installed) -> std::process::Child {
+    let log = fs::File::create(site.folder("replicas.log")).unwrap();
+    let mut logs = Command::new(program("kubectl"));
+    logs.args(["logs", "--follow", "--prefix", "--timestamps", "--max-log-requests=9"]);
+    logs.args(["--namespace=wasmgate-system", "--selector=app.kubernetes.io/name=wasmgate"]);
+    logs.env("KUBECONFIG", site.plane.kubeconfig()).env("HOME", site.plane.home().path());
+    logs.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
 /// Creates pods from several clients while something is done: none may be refused, and none may miss the gate's changes.
@@ -333,13 +384,17 @@ fn under_load(site: &Installed, what: &str, done: impl FnOnce()) {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let started = Instant::now();
+    let mut following = follow(site);
     std::thread::scope(|scope| {
         let loading = scope.spawn(|| runtime.block_on(load));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(done));
         let seconds = started.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
         let loaded = loading.join();
+        let _ = following.kill();
+        let _ = following.wait();
         if let Err(panic) = outcome.and(loaded) {
+            eprintln!("{}", fs::read_to_string(site.folder("replicas.log")).unwrap_or_default());
             std::panic::resume_unwind(panic);
         }
         let (created, slowest) = (created.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
@@ -351,7 +406,7 @@ fn under_load(site: &Installed, what: &str, done: impl FnOnce()) {
 }
 
 /// There is no other node, so the replica that is evicted stays pending, and the budget keeps the other one.
-fn drained(site: &Installed) {
+fn drained_with_nowhere_to_go(site: &Installed) {
     let drain = ["drain", NODE, "--pod-selector=app.kubernetes.io/name=wasmgate", "--delete-emptydir-data"];
     let said = site.plane.kubectl(&[&drain[..], &["--timeout=15s"]].concat());
     assert_ne!(said.code, 0, "{}", said.stdout);
@@ -362,6 +417,17 @@ fn drained(site: &Installed) {
     assert_eq!(left.filter(ready).count(), 1, "{replicas:#?}");
     site.plane.kubectl(&["uncordon", NODE]).ok();
     site.run("wasmgate", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
+}
+
+/// All that a node has goes to another one, and the replicas with it.
+fn drained(site: &Installed) {
+    let drain = ["drain", NODE, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=180s"];
+    site.plane.kubectl(&drain).ok();
+    site.run("wasmgate", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
+    two_replicas_run(site, &[SECOND]);
+    let left =
+        site.plane.list(&["pods", "--all-namespaces", &format!("--field-selector=spec.nodeName={NODE}")]);
+    assert_eq!(left, Vec::<Value>::new(), "what is left on the node");
 }
 
 /// What Helm leaves is the definitions, and the namespace with the Secret and the Lease, as the page says.
