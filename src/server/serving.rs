@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::Bounded;
 use super::shutdown::{Phase, Signals};
-use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, tls};
+use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, shutdown, tls};
 
 /// A server with bound sockets and a loaded certificate, which does not serve yet.
 #[derive(Debug)]
@@ -131,7 +132,8 @@ impl Server {
             certificate = certificate.and(tls::Files::for_any_client(&options), page.tls.clone());
             page.spawn(&mut listeners, &options, phase, gate);
         }
-        let router = routes::router(gate.clone(), options.clone());
+        let router = routes::router(gate.clone(), options.clone())
+            .layer(from_fn_with_state(phase.clone(), shutdown::last_of_its_connection));
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &options, phase, gate.clone());
         let mut server =

@@ -78,6 +78,11 @@ fn images() -> Vec<(&'static str, Image)> {
             "component",
             ImageBuilder::runwasi(&fixtures::componentize(&program("hello")), "hello.wasm").build(),
         ),
+        ("worker", ImageBuilder::wasm_artifact(&program("worker")).build()),
+        (
+            "worker-component",
+            ImageBuilder::runwasi(&fixtures::componentize(&program("worker")), "worker.wasm").build(),
+        ),
         ("greeter", ImageBuilder::wasm_artifact(&greeter("hello from an HTTP component\n")).build()),
         ("orders", orders()),
         ("files", rootfs("/files.wasm", &program("files"))),

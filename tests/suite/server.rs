@@ -658,6 +658,54 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
     }
 }
 
+/// Sends reviews on one connection until an answer says that it is the last one, or a request fails: how many were answered.
+async fn until_told_to_go(mut session: Session) -> Result<usize, String> {
+    for answered in 0.. {
+        let answer =
+            session.send(post("/validate", "{}")).await.map_err(|error| format!("{answered}: {error}"))?;
+        if answer.headers.get("connection").is_some_and(|value| value == "close") {
+            return Ok(answered + 1);
+        }
+    }
+    unreachable!("it is told")
+}
+
+/// A request that is on its way on a connection that is closed is lost, and the API server, which speaks HTTP/1.1 with Services,
+/// does not send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_on_connections_that_are_in_use_when_the_server_stops() {
+    for _ in 0..5 {
+        // Only an answer may end them.
+        let server = start_with(|options| {
+            options.pause = FOR_EVER;
+            options.connections_per_peer = 64;
+        })
+        .await;
+        let client = server.client(Http::One);
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            clients.push(tokio::spawn(until_told_to_go(client.open(server.address).await.unwrap())));
+        }
+        server.gate.wait_for_reviews(80).await;
+        server.trigger.send().await;
+        for client in clients {
+            let answered = timeout(AMPLE, client).await.expect("it is told to go").unwrap();
+            assert!(answered.is_ok(), "{answered:?}");
+        }
+        // HTTP/2 needs no such word: what was not begun is named at the end.
+        let mut newer = server.client(Http::Two).open(server.address).await.unwrap();
+        for _ in 0..2 {
+            let answer = newer.send(post("/validate", "{}")).await.unwrap();
+            assert!(
+                answer.status == 200 && !answer.headers.contains_key("connection"),
+                "{:?}",
+                answer.headers
+            );
+        }
+        server.task.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_has_a_deadline_and_neither_idle_nor_silent_peers_hold_it_up() {
     let change = |options: &mut ServerOptions| {
