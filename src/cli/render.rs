@@ -11,7 +11,6 @@ use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
 
 use super::report::{BundleWarning, ExplainOutcome, ImageReport, ObjectReport};
-use crate::answer;
 use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
@@ -210,8 +209,8 @@ fn yaml(value: &Value) -> Option<String> {
 
 fn verdict(report: &ObjectReport, width: u16) -> String {
     let mut out = format!("\n  {} {}\n", paint(BOLD, "verdict"), outcome(report));
-    if let Some(class) = &report.missing_class {
-        let line = format!("it {}", text::line(&answer::names_missing_class(class)));
+    if let Some(missing) = &report.missing_class {
+        let line = format!("the object {}", text::line(missing));
         out.push_str(&hanging(&format!("    {} ", paint(RED, "[class]")), VERDICT_COLUMN, &line, width));
     }
     for judged in &report.violations {
