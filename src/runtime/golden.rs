@@ -1237,14 +1237,17 @@ fn a_module_by_a_bare_name_is_judged_only_where_nothing_else_of_the_image_has_th
     ] {
         let name = format!("{folder}/app");
         let with = scanned(Shape::ScratchRootfs, &[("app", 0o755, WASM), (&name, mode, content)]);
-        let without = scanned(Shape::ScratchRootfs, &[("app", 0o755, WASM), ("opt/tools/apps", mode, content)]);
+        let without =
+            scanned(Shape::ScratchRootfs, &[("app", 0o755, WASM), ("opt/tools/apps", mode, content)]);
         let path = format!("/{folder}:/");
         let start = Start { command: &command, path: Variable::Literal(&path), ..Start::default() };
-        for family in Family::DESCRIBED.into_iter().filter(|family| column(*family) != Family::YoukiWasmtime) {
+        for family in Family::DESCRIBED.into_iter().filter(|family| column(*family) != Family::YoukiWasmtime)
+        {
             if matches!(family, Family::Spin) {
                 continue;
             }
-            let passes = column(family) == Family::CrunWasmtime && mode & 0o111 == 0 && !content.starts_with(b"\0");
+            let passes =
+                column(family) == Family::CrunWasmtime && mode & 0o111 == 0 && !content.starts_with(b"\0");
             // crun passes over what nobody may execute, and finds the module; an ELF file may be WasmEdge's.
             let expected = if passes && content != ELF { "/app" } else { "?" };
             assert_eq!(started(family, &with, &start), expected, "{family:?} {name} {mode:o}");
@@ -1260,12 +1263,8 @@ fn a_native_program_by_a_bare_name_is_one_beside_texts_of_its_name_and_not_besid
     let starts = |program: &str, other: (&str, u32, &[u8]), working_dir: &str| {
         let image = scanned(Shape::LinuxRootfs, &[(program, 0o755, ELF), other]);
         let mounts = [Mount::from("/data")];
-        let start = Start {
-            command: &command,
-            working_dir: Some(working_dir),
-            mounts: &mounts,
-            ..Start::default()
-        };
+        let start =
+            Start { command: &command, working_dir: Some(working_dir), mounts: &mounts, ..Start::default() };
         [Family::RunwasiWasmtime, Family::CrunWamr].map(|family| started(family, &image, &start))
     };
     for program in ["usr/sbin/app", "usr/bin/app"] {
@@ -1283,7 +1282,11 @@ fn a_native_program_by_a_bare_name_is_one_beside_texts_of_its_name_and_not_besid
         assert_eq!(found.first().map(String::as_str), Some("?"), "{name}");
     }
     let first = starts("usr/bin/app", ("opt/tools/app", 0o755, TEXT), "/data");
-    assert_eq!(first.first().map(String::as_str), Some("?"), "the check fails there, and the volume brings Wasm");
+    assert_eq!(
+        first.first().map(String::as_str),
+        Some("?"),
+        "the check fails there, and the volume brings Wasm"
+    );
 }
 
 #[test]

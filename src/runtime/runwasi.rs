@@ -272,7 +272,10 @@ fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str
         )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
         At::File(at, FileClass::Varies { .. }) => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
-        At::File(_, FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other | FileClass::Data)
+        At::File(
+            _,
+            FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other | FileClass::Data,
+        )
         | At::Nothing => nothing(name),
     }
 }

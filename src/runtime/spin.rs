@@ -125,7 +125,8 @@ fn staging(view: &View<'_>) -> Option<(String, String)> {
         Variable::Literal(folder) => view.here(folder),
         Variable::Unset if !of_image() => view.here(""),
         Variable::Unset | Variable::Elsewhere => {
-            return anyone(view).map(|by| (format!("the value of `{TEMPORARY}`, which is not known here"), by));
+            return anyone(view)
+                .map(|by| (format!("the value of `{TEMPORARY}`, which is not known here"), by));
         }
     };
     let place = text::clean_path(&folder);

@@ -64,7 +64,10 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("environment", artifact(&calling("wasi_snapshot_preview1", &[("environ_get", 2)]))),
         ("arguments", artifact(&calling("wasi_snapshot_preview1", &[("args_get", 2)]))),
         ("lister", artifact(&calling("wasi_snapshot_preview1", &[("fd_readdir", 5)]))),
-        ("linker", artifact(&calling("wasi_snapshot_preview1", &[("path_readlink", 6), ("path_symlink", 5)]))),
+        (
+            "linker",
+            artifact(&calling("wasi_snapshot_preview1", &[("path_readlink", 6), ("path_symlink", 5)])),
+        ),
         ("unstable", artifact(&calling("wasi_unstable", &[("path_unlink_file", 3)]))),
         (
             "edge-connect",

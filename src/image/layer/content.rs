@@ -25,7 +25,8 @@ const HEAD: u64 = 8;
 const SHORTEST_PROGRAM: u64 = 4;
 
 /// Why a file that WAMR's compiler made is not judged.
-const AHEAD_OF_TIME: &str = "it is machine code that WAMR's compiler made ahead of time (`\\0aot`); ship the module itself";
+const AHEAD_OF_TIME: &str =
+    "it is machine code that WAMR's compiler made ahead of time (`\\0aot`); ship the module itself";
 
 impl Tree {
     pub(super) fn regular(

@@ -236,7 +236,8 @@ fn what_has_the_name_of_a_program_is_known_in_every_folder_whatever_it_is() {
     let layer = files.into_iter().fold(Layer::new(), entry);
     let found = scan(vec![layer.symlink("x/app", "/srv/target").symlink("x/alias", "/opt/tool")]);
     let native = |runs| FileClass::Native { magic: "ELF".into(), runs, found: false };
-    let kept = |name: &str| found.entries.iter().find(|(path, _)| path == name).map(|(_, class)| class.clone());
+    let kept =
+        |name: &str| found.entries.iter().find(|(path, _)| path == name).map(|(_, class)| class.clone());
     for (name, class) in [
         ("/good/app", Some(FileClass::Wasm)),
         ("/usr/games/app", Some(native(false))),
@@ -250,7 +251,11 @@ fn what_has_the_name_of_a_program_is_known_in_every_folder_whatever_it_is() {
         assert_eq!(kept(name), class, "{name}");
     }
     // By the name of a link to a program as well.
-    let layer = [("opt/tool", 0o755, &b"\x7fELF...."[..]), ("evil/alias", 0o644, &b"x"[..]), ("evil/x", 0o644, &b"x"[..])];
+    let layer = [
+        ("opt/tool", 0o755, &b"\x7fELF...."[..]),
+        ("evil/alias", 0o644, &b"x"[..]),
+        ("evil/x", 0o644, &b"x"[..]),
+    ];
     let layer = layer.into_iter().fold(Layer::new(), entry).symlink("x/alias", "/opt/tool");
     assert_eq!(names(&scan(vec![layer])), ["/evil/alias", "/opt/tool", "/x/alias"]);
 }
@@ -258,7 +263,9 @@ fn what_has_the_name_of_a_program_is_known_in_every_folder_whatever_it_is() {
 #[test]
 fn machine_code_of_wamr_is_never_taken_for_a_file_that_starts_nothing() {
     let files = scan(vec![Layer::new().entry("evil/app", EntryType::Regular, "", 0o600, b"\0aot\x03\0\0\0")]);
-    assert!(matches!(files.entries.as_slice(), [(_, FileClass::Unreadable { message })] if message.contains("WAMR")));
+    assert!(
+        matches!(files.entries.as_slice(), [(_, FileClass::Unreadable { message })] if message.contains("WAMR"))
+    );
 }
 
 /// dlopen needs no right to execute.

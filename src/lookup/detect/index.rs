@@ -321,7 +321,8 @@ fn varies(ours: Option<&FileClass>, theirs: Option<&FileClass>, linked: bool) ->
 
 /// What two platforms have of a file that no user may execute on one of them, if neither has anything that starts.
 fn plain(ours: Option<&FileClass>, theirs: Option<&FileClass>) -> Option<FileClass> {
-    let is_plain = |class: Option<&FileClass>| matches!(class, None | Some(FileClass::Data | FileClass::Other));
+    let is_plain =
+        |class: Option<&FileClass>| matches!(class, None | Some(FileClass::Data | FileClass::Other));
     let has = |class: &FileClass| [ours, theirs].contains(&Some(class));
     let found = has(&FileClass::Data) && is_plain(ours) && is_plain(theirs);
     found.then(|| if has(&FileClass::Other) { FileClass::Other } else { FileClass::Data })

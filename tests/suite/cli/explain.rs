@@ -492,7 +492,10 @@ fn a_class_that_the_cluster_lacks_is_told_before_what_follows_from_it() {
     let report = explain_text(&gone, &[&cluster[..], &["-o", "json"]].concat()).json();
     let object = &report["objects"][0];
     let missing = object["missingClass"].as_str().unwrap_or_default();
-    assert!(missing.starts_with("names RuntimeClass `nosuch`, which the cluster is not known to have"), "{report}");
+    assert!(
+        missing.starts_with("names RuntimeClass `nosuch`, which the cluster is not known to have"),
+        "{report}"
+    );
     let answer = object["answers"]["validate"]["response"]["status"]["message"].as_str().unwrap();
     assert!(answer.contains(missing), "{answer}");
     explain_text(&gone, &cluster).has(&["[class]", "names RuntimeClass `nosuch`"]);
