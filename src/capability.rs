@@ -42,6 +42,7 @@ impl Access {
 
 /// One capability with its parameters and its evidence. An absent parameter means "any", so an entry without parameters
 /// is the widest of its capability.
+#[allow(clippy::struct_excessive_bools, reason = "each is a mark of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
