@@ -18,7 +18,7 @@ use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
-use crate::image::annotation::crun_annotation;
+use crate::image::annotation::{crun_annotation, handlers, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
@@ -127,7 +127,7 @@ fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>
             Ending::Unreadable { error: error.into(), under_wasm }
         }
     })?;
-    match nothing_to_do(asked, &workload) {
+    match nothing_to_do(asked, &workload, object.get()) {
         Some(skip) => Err(Ending::Skipped(skip)),
         None => Ok((workload, object)),
     }
@@ -155,7 +155,7 @@ fn not_ours(asked: &ReviewContext<'_>) -> Option<Skip> {
 }
 
 /// Why an object that was read is left alone; `None` if it must be examined.
-fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload) -> Option<Skip> {
+fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload, object: &str) -> Option<Skip> {
     let review = asked.review;
     if workload.is_mirror() {
         return Some(Skip::MirrorPod);
@@ -171,11 +171,18 @@ fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload) -> Option<Skip>
         return Some(Skip::Terminating);
     }
     let old = review.old_object.as_deref()?;
-    let old = workload::as_judged(old, workload.kind).ok()?;
-    let old = workload::read(old.get(), workload.kind, &review.namespace).ok()?;
-    // An annotation that is added before the pod is bound decides which handler starts its image.
-    let same_handler = crun_annotation(&workload.annotations) == crun_annotation(&old.annotations);
-    (same_handler && !workload::changed(workload, &old)).then_some(Skip::Unchanged)
+    let judged = workload::as_judged(old, workload.kind).ok()?;
+    let old = workload::read(judged.get(), workload.kind, &review.namespace).ok()?;
+    let same = same_handlers(workload, &old) && !workload::changed(workload, &old);
+    (same && workload::same_spec(object, judged.get(), workload.kind)).then_some(Skip::Unchanged)
+}
+
+/// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
+/// class is examined for any value, since a build of crun may have a handler of that name; of a pod without one only the
+/// values count that mean Wasm.
+fn same_handlers(new: &Workload, old: &Workload) -> bool {
+    let of = if new.spec.runtime_class_name.is_some() { handlers } else { wasm_handlers };
+    of(&new.annotations) == of(&old.annotations)
 }
 
 /// Whether an object that cannot be read as a workload still names a Wasm runtime.

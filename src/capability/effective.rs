@@ -251,7 +251,8 @@ const fn is_always_effective(capability: Capability) -> bool {
 /// Whether a call reaches something that is handed over, by their capabilities.
 fn reaches(required: &Entry, handed: &Entry) -> bool {
     if handed.opens {
-        return required.capability == Capability::Fs && required.opens;
+        let is_met = required.opens || (handed.by_path && required.by_path);
+        return required.capability == Capability::Fs && is_met;
     }
     // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it belongs to an unknown
     // runtime.
@@ -267,6 +268,8 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
         return None;
     }
     let mut entry = handed.clone();
+    // What is reached by a path alone is not reached by way of the process that runs the program.
+    entry.opens &= required.opens || !handed.by_path;
     entry.name =
         pick(required.name.as_ref(), handed.name.as_ref(), |wide, narrow| glob::covers(wide, narrow)).ok()?;
     entry.path =

@@ -58,6 +58,9 @@ pub struct ObjectReport {
     /// WasiGrants, as YAML, that would cover what no grant covers: the output of `suggest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_grant: Option<String>,
+    /// That the cluster is known not to have the RuntimeClass of the pod: the violations follow from that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_class: Option<String>,
     /// Violations of the rules.
     pub violations: Vec<JudgedViolation>,
     /// What the webhooks answer to an AdmissionReview.
@@ -119,6 +122,7 @@ impl ObjectReport {
             warnings: rehearsal.warnings(),
             notices: plan.map(|(_, plan)| plan.notices.clone()).unwrap_or_default(),
             suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
+            missing_class: judged.and_then(|j| j.judgement.missing_class_said()),
             violations: judged.map(|j| j.judgement.verdict.violations.clone()).unwrap_or_default(),
             answers: None,
             input: judged.and_then(|judged| judged.kept.input.clone()),

@@ -240,7 +240,10 @@ pub fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
 /// The first candidate path that leads to a program, or that a volume hides.
 fn lookup<'a>(view: &View<'a>, name: &str) -> At<'a> {
     let tells = |found: &At<'_>| {
-        !matches!(found, At::Nothing | At::File(_, FileClass::Link { .. } | FileClass::Other))
+        !matches!(
+            found,
+            At::Nothing | At::File(_, FileClass::Link { .. } | FileClass::Other | FileClass::Data)
+        )
     };
     places(view, name).iter().map(|place| view.at(place)).find(tells).unwrap_or(At::Nothing)
 }

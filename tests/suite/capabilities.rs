@@ -2434,14 +2434,12 @@ fn a_mount_whose_place_another_one_decides_hides_no_other() {
     );
 }
 
-/// The secret at this path, in a container that has an `emptyDir` at `/e` and a ConfigMap in it.
-fn beside_a_nested_mount(directory: &str, secret: &str, others: &Value) -> (Program, bool) {
-    let spec = json!({
-        "volumes": [
-            {"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}, {"name": "m", "configMap": {"name": "m"}},
-        ],
-        "initContainers": others,
+/// The secret at this path, in a container that has a volume at `/e` and a ConfigMap in it.
+fn beside_a_nested_mount(directory: &str, secret: &str, around: &Value) -> (Program, bool) {
+    let mut spec = json!({
+        "volumes": [{"name": "s", "secret": {"secretName": "s"}}, around, {"name": "m", "configMap": {"name": "m"}}],
     });
+    spec["volumes"][1]["name"] = json!("e");
     let mounts = json!([
         {"name": "s", "mountPath": secret}, {"name": "e", "mountPath": "/e"}, {"name": "m", "mountPath": "/e/conf"},
     ]);
@@ -2467,20 +2465,20 @@ fn beside_a_nested_mount(directory: &str, secret: &str, others: &Value) -> (Prog
 /// The program is judged, so what it is handed has to be known just as well, and no worse.
 #[test]
 fn mounts_are_in_the_same_places_for_the_program_and_for_what_it_is_handed() {
-    let shared = json!([{"name": "b", "image": "b", "volumeMounts": [{"name": "e", "mountPath": "/e"}]}]);
-    for (directory, secret, others, judged, handed) in [
-        ("/w", "/secret", json!([]), true, false),
-        ("/e", "/secret", json!([]), true, false),
-        ("/e", "/e/secret", json!([]), true, true),
-        ("/w", "/srv", json!([]), true, true),
-        ("/w", "/secret", shared, false, true),
+    let (of_kubelet, written) = (json!({"configMap": {"name": "c"}}), json!({"emptyDir": {}}));
+    for (directory, secret, around, judged, handed) in [
+        ("/w", "/secret", &of_kubelet, true, false),
+        ("/e", "/secret", &of_kubelet, true, false),
+        ("/e", "/e/secret", &of_kubelet, true, true),
+        ("/w", "/srv", &of_kubelet, true, true),
+        ("/w", "/secret", &written, false, true),
         // `/x/z` or `/z`, whichever the runtime follows first.
-        ("/x/z", "/a/../z", json!([]), false, true),
-        ("/z", "/a/../z", json!([]), false, true),
+        ("/x/z", "/a/../z", &of_kubelet, false, true),
+        ("/z", "/a/../z", &of_kubelet, false, true),
     ] {
-        let (program, reaches) = beside_a_nested_mount(directory, secret, &others);
+        let (program, reaches) = beside_a_nested_mount(directory, secret, around);
         let is_judged = matches!(program, Program::Wasm { .. });
-        assert_eq!((is_judged, reaches), (judged, handed), "{directory}, {secret}, {others}: {program:?}");
+        assert_eq!((is_judged, reaches), (judged, handed), "{directory}, {secret}, {around}: {program:?}");
     }
 }
 

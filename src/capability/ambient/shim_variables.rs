@@ -62,7 +62,10 @@ fn profiles(host: &RuntimeHost<'_>) -> Option<String> {
 fn may_have_shell(host: &RuntimeHost<'_>) -> bool {
     let is_shell = |(name, class): &(String, FileClass)| {
         name.ends_with("/sh")
-            && !matches!(class, FileClass::Wasm | FileClass::Other | FileClass::Unreadable { .. })
+            && !matches!(
+                class,
+                FileClass::Wasm | FileClass::Other | FileClass::Data | FileClass::Unreadable { .. }
+            )
     };
     host.facts.files.iter().any(is_shell)
         || host.pod.mounts().iter().any(|mount| mount.path.as_deref() != Some(TOKEN_FOLDER))

@@ -24,6 +24,10 @@ const HEAD: u64 = 8;
 /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
 const SHORTEST_PROGRAM: u64 = 4;
 
+/// Why a file that WAMR's compiler made is not judged.
+const AHEAD_OF_TIME: &str =
+    "it is machine code that WAMR's compiler made ahead of time (`\\0aot`); ship the module itself";
+
 impl Tree {
     pub(super) fn regular(
         &mut self,
@@ -45,6 +49,7 @@ impl Tree {
         }
         match magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content),
+            Magic::Aot => Ok(Content::Unreadable(AHEAD_OF_TIME.into())),
             Magic::Native(magic) if entry.size >= SHORTEST_PROGRAM => Ok(Content::Native(magic)),
             Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content),
             Magic::Native(_) | Magic::Other => Ok(Content::Other),
