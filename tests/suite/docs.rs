@@ -249,6 +249,8 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "docs/page.md",
         "kubectl create serviceaccount",
         "needs a gate in a cluster: tests/live/page.rs does so with others",
+    ),
+    (
         "docs/output.md",
         "wasmgate scan -o json",
         "needs a cluster: cli/output.rs asks kubectl the same of manifests",
