@@ -49,7 +49,7 @@ pub struct Mount<'a> {
     pub shared: bool,
 }
 
-/// A mount whose volume holds no links and no workers, and to which nobody writes.
+/// A mount whose volume holds no links and no workers, and to which no container writes.
 impl<'a> From<&'a str> for Mount<'a> {
     fn from(path: &'a str) -> Self {
         Self { path, links: Links::None, workers: false, shared: false }

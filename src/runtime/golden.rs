@@ -1248,7 +1248,7 @@ fn a_module_by_a_bare_name_is_judged_only_where_nothing_else_of_the_image_has_th
             }
             let passes =
                 column(family) == Family::CrunWasmtime && mode & 0o111 == 0 && !content.starts_with(b"\0");
-            // crun passes over what nobody may execute, and finds the module; an ELF file may be WasmEdge's.
+            // crun passes over what no user may execute, and finds the module; an ELF file may be WasmEdge's.
             let expected = if passes && content != ELF { "/app" } else { "?" };
             assert_eq!(started(family, &with, &start), expected, "{family:?} {name} {mode:o}");
             assert_eq!(started(family, &without, &start), "/app", "{family:?}");

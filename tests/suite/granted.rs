@@ -445,7 +445,8 @@ proptest! {
                 prop_assert_eq!(opened(Capability::NativeExec), writes, "{:?}", files);
             }
         }
-        if scene.takes_paths() && scene.shows_the_kernel() {
+        let is_told = known || scene.family != Family::Spin && scene.family != Family::CrunWasmtime;
+        if scene.takes_paths() && scene.shows_the_kernel() && is_told {
             let told = files.iter().any(|entry| {
                 let tree = entry.path.as_deref().unwrap_or("/");
                 !entry.own && (path::covers("/proc", tree) || path::covers(tree, "/proc"))
@@ -453,7 +454,9 @@ proptest! {
             prop_assert!(told, "a path leads to `/proc`: {:?}", files);
         }
         if let Some(roots) = scene.roots().filter(|_| known) {
-            for entry in files.iter().filter(|entry| !entry.own && !entry.opens) {
+            // What is the kernel's has its place there, wherever a program sees it.
+            let of_kernel = |entry: &Entry| entry.evidence.iter().any(|why| why.contains("is the kernel's"));
+            for entry in files.iter().filter(|entry| !entry.own && !entry.opens && !of_kernel(entry)) {
                 let tree = entry.path.as_deref().unwrap_or("/");
                 prop_assert!(roots.iter().any(|root| path::covers(&root.seen, tree)), "{entry:?} is reached by none");
             }

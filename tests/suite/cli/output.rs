@@ -173,6 +173,14 @@ fn explained() -> Vec<Value> {
     ];
     let said = pipe(&[&["explain", "-f", "-"], &fixed[..]].concat(), &others.join("\n---\n"));
     objects.extend(said.json()["objects"].as_array().unwrap().iter().cloned());
+    let cluster = tempfile::tempdir().unwrap();
+    let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: other}\nhandler: runc\n";
+    std::fs::write(cluster.path().join("classes.yaml"), class).unwrap();
+    let mut gone = plain_pod("samples.example/hello:1");
+    gone["spec"]["runtimeClassName"] = json!("nosuch");
+    let asked = ["explain", "-f", "-", "--cluster", cluster.path().to_str().unwrap()];
+    let said = pipe(&[&asked, &fixed[..]].concat(), &gone.to_string());
+    objects.extend(said.json()["objects"].as_array().unwrap().iter().cloned());
     objects
 }
 
