@@ -443,6 +443,7 @@ pub enum Depth {
     Layers,
 }
 
+pub mod address;
 pub mod annotation;
 pub mod archive;
 pub mod by_name;
@@ -479,6 +480,7 @@ mod shim_files;
 pub(crate) mod size;
 pub mod spin;
 pub mod steps;
+mod toml_text;
 
 pub use by_name::ByName;
 pub use digest::Digest;

@@ -28,6 +28,7 @@ mod rewrite;
 pub mod set;
 pub mod signature;
 mod store;
+mod trial;
 mod unpacked;
 mod verdicts;
 
@@ -53,7 +54,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Entry point that every bundle must have.
+/// Entry point of the rules that judge.
 pub const ENTRYPOINT: &str = "wasmgate/violations";
 
 /// The entry point whose set says what a record leaves out, as OPA calls it (`opa:v1/plugins/logs/plugin.go`, `mask_decision`).

@@ -13,7 +13,7 @@ use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
 use super::heavy;
-use super::look::look_at_all;
+use super::look::{Looking, look_at_all};
 use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
@@ -230,17 +230,19 @@ pub async fn inspect(
     let started = Instant::now();
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
-        return look_at_all(inspector, workload, (Some(profile.ambient), true), None, budget).await;
+        let looking = Looking { family: Some(profile.ambient), deep: true };
+        return look_at_all(inspector, workload, looking, None, budget).await;
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
-    let mut found = look_at_all(inspector, workload, (None, deep), None, budget).await;
+    let looking = Looking { family: None, deep };
+    let mut found = look_at_all(inspector, workload, looking, None, budget).await;
     if !found.has_wasm() {
         return found;
     }
     if !deep {
         let left = budget.saturating_sub(started.elapsed());
-        found = look_at_all(inspector, workload, (None, true), Some(&found), left).await;
+        found = look_at_all(inspector, workload, Looking { deep: true, ..looking }, Some(&found), left).await;
     }
     match placement::expected(&found, &state.plan_context()) {
         Some(profile) if class.is_none() => {

@@ -6,6 +6,7 @@ mod handed_over;
 mod host;
 mod plug_ins;
 mod pod;
+mod programs;
 mod resolution;
 mod shim_variables;
 mod spin;

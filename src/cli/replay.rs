@@ -67,7 +67,7 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
         let name = source.name();
         file.policies.baseline &= name != "baseline";
         match file.policies.bundles.iter_mut().find(|known| known.name() == name) {
-            Some(known) => *known = BundleSource { name: Some(name), ..source },
+            Some(known) => *known = BundleSource { name: Some(name), judges: known.judges, ..source },
             None => {
                 let known = file.policies.bundles.iter().map(BundleSource::name);
                 let known: Vec<_> = known.chain(file.policies.baseline.then(|| "baseline".into())).collect();

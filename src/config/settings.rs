@@ -138,9 +138,10 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
 
 /// Without any rule, every pod would be admitted.
 fn check_policies(file: &File, problems: &mut Problems) {
-    if !file.policies.baseline && file.policies.bundles.iter().all(BundleSource::is_shadow) {
+    let decides = |source: &BundleSource| source.judges && !source.is_shadow();
+    if !file.policies.baseline && !file.policies.bundles.iter().any(decides) {
         let message = "there would be no rule that decides, and every pod would be admitted; name a bundle in `policies.bundles` \
-                       without `action: audit`, or leave this out";
+                       without `action: audit` and without `judges: false`, or leave this out";
         problems.add(wrong("policies.baseline", &"false", message));
     }
     if file.policies.require_signed == Some(true) && file.policies.keys.is_empty() {
@@ -413,6 +414,11 @@ mod tests {
                 "policies: {baseline: false, bundles: [{from: own.tar.gz, action: audit}]}",
                 "`policies.baseline` cannot be `false`",
                 "without `action: audit`",
+            ),
+            (
+                "policies: {baseline: false, bundles: [{from: log.tar.gz, judges: false}]}",
+                "`policies.baseline` cannot be `false`",
+                "without `judges: false`",
             ),
             (
                 "enforcement: {rules: {policy-error: audit}}",

@@ -84,6 +84,8 @@ pub struct Bundle {
     pub is_shadow: bool,
     /// Whether it is built in. Its rules quote what the gate found, such as hosts without their credentials, and no value as it is written.
     pub(super) is_built_in: bool,
+    /// Whether it must have rules that judge. If not, it must have rules for the log alone.
+    pub judges: bool,
     /// SHA-256 of its files apart from the signature, in hexadecimal.
     pub digest: Arc<str>,
     /// What is not as its author may think, as sentences: of its origin, and of its manifest.
@@ -231,6 +233,7 @@ impl Bundle {
             cases: cases.into(),
             is_shadow: false,
             is_built_in: false,
+            judges: true,
             digest: files.digest().into(),
             warnings: Vec::new(),
         })

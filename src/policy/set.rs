@@ -17,10 +17,9 @@ use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
-use super::bundle::TrialCase;
 use super::demand;
 use super::engine::Stop;
-use super::evaluation::{BundleFailure, Evaluation, Found};
+use super::evaluation::{Evaluation, Found};
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
@@ -91,8 +90,8 @@ impl Loaded {
 }
 
 /// What an evaluation came to.
-struct Ran {
-    violations: Vec<Violation>,
+pub(super) struct Ran {
+    pub(super) violations: Vec<Violation>,
     /// What it asked for that does not follow from its input.
     asked: Asked,
 }
@@ -103,7 +102,7 @@ pub(super) struct LoadedBundle {
     repeats: Option<BundleId>,
     pub(super) program: CheckedModule,
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
-    entrypoint: Option<i32>,
+    pub(super) entrypoint: Option<i32>,
     /// Why it cannot judge an ordinary pod, if it cannot.
     unfit: Option<String>,
     /// Idle instances.
@@ -230,7 +229,7 @@ impl PolicySet {
     }
 
     /// Runs every bundle that decides on `input`, which must be a struct or a map. Never fails, and takes no longer than the limits
-    /// allow: a bundle that cannot be evaluated is a [`BundleFailure`]. The work runs on blocking threads, and stops soon
+    /// allow: a bundle that cannot be evaluated is a [`super::BundleFailure`]. The work runs on blocking threads, and stops soon
     /// after this future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
         self.evaluate_for(&Arc::from(""), input).await
@@ -279,7 +278,8 @@ impl PolicySet {
         match select(decides, beside).await {
             Either::Left((evaluation, beside)) => {
                 let found = timeout(SHADOW.min(left() / 2), beside).await;
-                (evaluation, found.unwrap_or_else(|_| too_late(shadow)))
+                let names = shadow.iter().map(|loaded| loaded.program.bundle.name.as_str());
+                (evaluation, found.unwrap_or_else(|_| Evaluation::too_late(names)))
             }
             Either::Right((found, decides)) => (decides.await, found),
         }
@@ -378,13 +378,6 @@ impl PolicySet {
     }
 }
 
-/// What is said of bundles in the shadow that no answer waits for any longer.
-fn too_late(bundles: &[&Arc<LoadedBundle>]) -> Evaluation {
-    let reason = "it takes longer than the bundles that decide, and no answer waits for it";
-    let failures = bundles.iter().map(|loaded| BundleFailure::new(&loaded.program.bundle.name, reason));
-    Evaluation { failures: failures.collect(), ..Evaluation::default() }
-}
-
 /// Gathered when a set is made, since every plan asks for them.
 fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<Arc<BTreeSet<String>>> {
     let each = loaded.map(|loaded| loaded.program.locations.known());
@@ -401,12 +394,9 @@ impl LoadedBundle {
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
         let mut loaded = Self { repeats, program, entrypoint, unfit: None, idle: Mutex::default() };
-        if let Some(entrypoint) = entrypoint {
-            demand::check(&loaded.program, entrypoint, limits, &stop)?;
-        }
-        loaded
-            .warm_up(limits, patient, &stop)
-            .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
+        loaded.check_demand(limits, &stop)?;
+        let warm = loaded.warm_up(limits, patient, &stop);
+        warm.map_err(|reason| loaded.program.not_started(reason))?;
         loaded.try_out(limits, &stop)?;
         if let Some(reason) = loaded.why_unfit(limits, &stop) {
             let warning = format!(
@@ -416,39 +406,6 @@ impl LoadedBundle {
             loaded.unfit = Some(reason);
         }
         Ok(loaded)
-    }
-
-    /// Why rules that compile cannot judge an ordinary pod. What is not what the gate wants of them, it would refuse pod for pod.
-    fn why_unfit(&self, limits: Limits, stop: &Stop) -> Option<String> {
-        self.entrypoint?;
-        demand::examples().into_iter().find_map(|document| {
-            let input = input::serialise(&document, &self.program.bundle.omit).ok()?;
-            self.run(input.get(), limits, stop).err()
-        })
-    }
-
-    /// Runs the cases that the bundle brings along. One that it answers otherwise than it says is an error: the bundle does
-    /// not do in this gate what its author meant.
-    fn try_out(&self, limits: Limits, stop: &Stop) -> Result<(), Error> {
-        for TrialCase { name, input, rules } in self.program.bundle.cases.iter() {
-            // As in a review, without what the bundle does not want.
-            let input = input::serialise(input, &self.program.bundle.omit).map_err(|error| error.to_string());
-            let found = input.and_then(|input| self.run(input.get(), limits, stop)).map(|ran| {
-                ran.violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
-            });
-            let reason = match found {
-                Ok(found) if found == *rules => continue,
-                Ok(found) => format!(
-                    "it breaks {} and was to break {}",
-                    outcome::listed(&found),
-                    outcome::listed(rules)
-                ),
-                Err(reason) => reason,
-            };
-            let bundle = self.program.bundle.name.clone();
-            return Err(Error::TryBundle { bundle, case: name.clone(), reason });
-        }
-        Ok(())
     }
 
     /// Runs a first evaluation, so that no later one waits for cold code and memory. The result for the empty input is
@@ -476,7 +433,7 @@ impl LoadedBundle {
     }
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
-    fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
+    pub(super) fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
         let entrypoint = self.entrypoint.ok_or("it has no rules that judge")?;
         let (result_set, asked): (Value, _) = self.result_set(entrypoint, input, limits, stop)?;
         Ok(Ran { violations: outcome::violations(&result_set)?, asked })
@@ -503,7 +460,7 @@ impl LoadedBundle {
 
     /// Runs `work`. A panic in a host function makes the evaluation of this bundle fail and does not stop the gate. The
     /// panic's message is logged, for developers of the gate.
-    fn caught<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    pub(super) fn caught<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
             tracing::error!(
@@ -541,6 +498,7 @@ mod tests {
     use futures::stream::FuturesUnordered;
 
     use super::*;
+    use crate::rego::Builtin;
 
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
 
@@ -572,6 +530,20 @@ mod tests {
             }
             enough
         }
+    }
+
+    #[test]
+    fn a_function_of_the_host_that_panics_fails_the_bundle_and_nothing_else() {
+        let mut loaded = Baseline::open().loaded;
+        let functions = loaded.program.functions.keys().map(|id| (*id, Builtin::broken()));
+        loaded.program.functions = Arc::new(functions.collect());
+        loaded.idle = Mutex::default();
+        let low = Limits { fuel: Limits::default().fuel - 1, ..Limits::default() };
+        let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+        let refused = loaded.check_demand(low, &stop).unwrap_err().to_string();
+        assert!(refused.contains("a function of the host broke down"), "{refused}");
+        let failed = loaded.run(REFUSED, Limits::default(), &stop).map(|ran| ran.violations).unwrap_err();
+        assert!(failed.contains("a function of the host broke down"), "{failed}");
     }
 
     /// One processor: two evaluations at a time, one of which a namespace may have.

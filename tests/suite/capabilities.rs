@@ -1583,6 +1583,21 @@ fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
     assert!(evidence.iter().any(|e| e.contains("is in the image, and was not read")), "{evidence:?}");
 }
 
+#[test]
+fn a_runtime_config_that_is_too_long_counts_as_any_and_says_why() {
+    let api = SpinComponent { key_value_stores: strings(&["default"]), ..SpinComponent::default() };
+    let mut image = spin(api, vec![import("wasi:keyvalue/store@0.2.0-draft2", &["open"])]);
+    let message = "it has 300000 bytes, and at most 262144 are read".to_string();
+    image.files = vec![("/runtime-config.toml".into(), FileClass::Unreadable { message })];
+    let capabilities = on("spin", &plain_pod(), image);
+    assert!(to_grant(&capabilities).contains(&"http.outbound *://*:*".to_string()));
+    let evidence = evidence(&capabilities.effective, "keyvalue default");
+    assert!(
+        evidence.iter().any(|e| e.contains("was not read: ") && e.contains("300000 bytes")),
+        "{evidence:?}"
+    );
+}
+
 /// An application whose image has this runtime configuration, with stores, databases and models of these names.
 fn configured(text: &str, at: &str) -> ImageFacts {
     let api = SpinComponent {
@@ -1644,6 +1659,10 @@ fn a_runtime_config_of_the_image_opens_what_it_names_and_nothing_else() {
         (
             "[llm_compute]\ntype = \"remote_http\"\nurl = \"https://llm.example.com\"\nauth_token = \"t\"",
             &["http.outbound https://llm.example.com"],
+        ),
+        (
+            "[llm_compute]\ntype = \"remote_http\"\nurl = 'https://evil.example\\@llm.example.com/v1'\nauth_token = \"t\"",
+            &["http.outbound *://*:*"],
         ),
         (
             "[[variables_provider]]\ntype = \"vault\"\nurl = \"https://vault.example.com\"\ntoken = \"t\"\nmount = \"m\"",
@@ -2288,7 +2307,12 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
         assert_eq!(asked(&image, &env(name), layers), [any], "{name}");
     }
     let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
-    assert_eq!(asked(&image, &mount("/root/.aws"), layers), [any, native]);
+    assert_eq!(asked(&image, &mount("/root/.aws"), layers), [any], "no shell is there");
+    for path in ["/bin", "/usr/bin/sh", "/usr", "/"] {
+        let both = json!({"volumeMounts": [
+            {"name": "v", "mountPath": "/root/.aws"}, {"name": "v", "mountPath": path}]});
+        assert_eq!(asked(&image, &both, layers), [any, native], "{path}");
+    }
     assert_eq!(asked(&image, &mount("/data"), layers), [""; 0]);
     assert_eq!(asked(&image, &json!({}), layers), [""; 0]);
     assert_eq!(asked(&image, &json!({}), files), [any]);
@@ -2297,6 +2321,61 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
         .files
         .push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true, found: false }));
     assert_eq!(asked(&with_shell, &json!({}), files), [any, native]);
+}
+
+/// The SDKs of clouds look for `sh` and `az` in the `PATH` of the shim, which is that of the container where there is one.
+#[test]
+fn a_program_for_credentials_may_come_from_any_kind_of_volume_where_programs_are_searched() {
+    let starts = |volume: &Value, container: &Value, path: Option<&str>, links: &[(&str, &str)]| {
+        let api = SpinComponent { key_value_stores: strings(&["orders"]), ..SpinComponent::default() };
+        let mut image = spin(api, vec![import("spin:key-value/key-value@3.0.0", &["open"])]);
+        let text = "[key_value_store.orders]\ntype = \"aws_dynamo\"\nregion = \"eu-west-1\"\ntable = \"t\"";
+        let app = image.spin.as_mut().unwrap();
+        app.runtime_config = Some(runtime_config_of("/runtime-config.toml", text.as_bytes()));
+        image.files = vec![("/runtime-config.toml".into(), FileClass::Other)];
+        image.env.extend(path.map(|_| "PATH".to_string()));
+        image.search_path = path.map(String::from);
+        let mut source = volume.clone();
+        source["name"] = json!("v");
+        let found = on("spin", &pod(container, &json!({"volumes": [source]})), linked(image, links));
+        found.effective.iter().any(|entry| entry.capability == Capability::NativeExec)
+    };
+    let map = json!({"configMap": {"name": "c", "defaultMode": 0o755}});
+    let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
+    let with =
+        |path: &str, env: Value| json!({"volumeMounts": [{"name": "v", "mountPath": path}], "env": [env]});
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert!(!starts(&map, &json!({}), None, &[]), "nothing but the token is mounted");
+    for volume in [
+        &map,
+        &json!({"secret": {"secretName": "s"}}),
+        &json!({"projected": {"sources": [{"configMap": {"name": "c"}}]}}),
+        &json!({"downwardAPI": {"items": []}}),
+        &json!({"persistentVolumeClaim": {"claimName": "c"}}),
+    ] {
+        for path in
+            ["/usr/local/bin", "/usr/bin/az", "/bin/sh", "/usr", "/", "/opt/bin", "/var/lib/rancher/k3s"]
+        {
+            assert!(starts(volume, &mount(path), None, &[]), "{volume} {path}");
+        }
+        assert!(!starts(volume, &mount("/data"), None, &[]), "{volume}");
+        assert!(!starts(volume, &mount("/data"), Some(usual), &[]), "{volume}");
+        assert!(starts(volume, &mount("/data"), Some("/usr/bin:/data"), &[]), "{volume}: the image's PATH");
+        assert!(starts(volume, &mount("/data"), Some(":/usr/bin"), &[]), "{volume}: the working directory");
+        assert!(
+            starts(volume, &mount("/data"), Some(usual), &[("/usr/bin/az", "/data/az")]),
+            "{volume}: a link"
+        );
+        assert!(
+            starts(volume, &mount("/data"), None, &[("/usr/local/bin", "../../data")]),
+            "{volume}: a link"
+        );
+    }
+    let literal = |value: &str| json!({"name": "PATH", "value": value});
+    assert!(starts(&map, &with("/data", literal("/data/x")), None, &[]));
+    assert!(!starts(&map, &with("/data", literal(usual)), Some("/data"), &[]), "the pod's own PATH wins");
+    let elsewhere = json!({"name": "PATH", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
+    assert!(starts(&map, &with("/data", elsewhere), None, &[]));
 }
 
 /// Spin applies the rules for hosts to the address, and its client then asks the proxy.

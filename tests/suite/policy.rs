@@ -1273,6 +1273,32 @@ async fn modules_that_are_not_policies_are_refused_with_advice() {
     assert!(wild.contains("`entrypoints` points outside of its memory"), "{wild}");
 }
 
+/// A build with the entry points of the log alone, in the place of a bundle that judges, would admit what that refused.
+#[tokio::test]
+async fn a_bundle_judges_or_has_rules_for_the_log_alone_as_the_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = |name: &str, entrypoints: &[&str]| {
+        let rules = "mask contains \"/input/request\"";
+        Bundle::load(&opa::build_package(folder.path(), name, "system.log", entrypoints, rules)).unwrap()
+    };
+    let loaded = async |mut bundle: Bundle, judges| {
+        bundle.judges = judges;
+        load(vec![bundle], GENEROUS).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let log = || built("log", &["system/log/mask"]);
+    let refused = loaded(log(), true).await.unwrap_err();
+    assert!(refused.contains("would judge no pod") && refused.contains("`judges: false`"), "{refused}");
+    assert_eq!(loaded(log(), false).await, Ok(()));
+    let ours = || Sources::new("violations contains {} if false").bundle("ours");
+    assert_eq!(loaded(ours(), true).await, Ok(()));
+    let refused = loaded(ours(), false).await.unwrap_err();
+    assert!(refused.contains("would pass over its rules"), "{refused}");
+    let mut other = Sources::new("allow := true");
+    other.entrypoint = "wasmgate/allow";
+    let refused = loaded(other.bundle("other"), false).await.unwrap_err();
+    assert!(refused.contains("has neither `system/log/mask` nor `system/log/drop`"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_bundle_without_the_entry_point_is_refused_with_the_ones_that_it_has() {
     let mut sources = Sources::new("allow := true");

@@ -22,7 +22,7 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
     of_image: HashSet<&'a str>,
     /// What [`super::spin`] finds out once, and not for each component and variable.
-    pub dotenv: OnceCell<Files<'a>>,
+    pub dotenv: OnceCell<DotEnvFiles<'a>>,
     pub configuration: OnceCell<Configuration<'a>>,
     /// The imports of clients that the lists of hosts do not hold, by the component that owns the module, if one does.
     pub clients: OnceCell<HashMap<Option<&'a str>, Vec<&'a str>>>,
@@ -64,7 +64,7 @@ pub(in crate::capability) enum Configuration<'a> {
 
 /// The files of variables that the shim reads, found out once for all variables.
 #[derive(Debug)]
-pub(in crate::capability) struct Files<'a> {
+pub(in crate::capability) struct DotEnvFiles<'a> {
     /// The files `.env`.
     pub usual: VariableFiles<'a>,
     /// Those of the providers of a configuration, in their order.

@@ -18,6 +18,10 @@ use crate::text;
 const NOT_READ: &str = "the plan that this opa makes of the rules is not readable here, so the patterns, names and messages in them were not \
                         checked; use opa 1.22";
 
+/// What is said where following all texts through the rules takes too many steps.
+const NOT_FOLLOWED: &str = "the plan of the rules is too large to follow every text in it, so the patterns, names and messages in them were not \
+                            checked; check the rules in several folders";
+
 /// What is wrong.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Report {
@@ -75,7 +79,10 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     let sources = &options.sources;
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     match plan::planned(opa, sources) {
-        Ok(Some(plan)) => problems.extend(findings::faults(&plan, sources)),
+        Ok(Some(plan)) => match findings::faults(&plan, sources) {
+            Some(found) => problems.extend(found),
+            None => warnings.push(NOT_FOLLOWED.into()),
+        },
         Ok(None) => warnings.push(NOT_READ.into()),
         // What does not build or load is said below.
         Err(Error::RunOpa { .. } | Error::LoadPolicies(_)) => {}

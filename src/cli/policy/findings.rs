@@ -8,14 +8,14 @@ use crate::cli::args::PolicySources;
 use crate::grant::rule_name_problem;
 use crate::policy::{EXAMPLE, PolicySet, pattern_operands, pattern_problem};
 
-/// Faults in what rules write and hand to functions.
-pub fn faults(plan: &Plan, sources: &PolicySources) -> Vec<OpaProblem> {
+/// Faults in what rules write and hand to functions; `None` if the plan is too large to look for all of them.
+pub fn faults(plan: &Plan, sources: &PolicySources) -> Option<Vec<OpaProblem>> {
     let problem = |place: &Place, code: &str, message: String| {
         let file = sources.rules.join(&place.file).display().to_string();
         OpaProblem { file, row: place.row, column: place.column, code: code.into(), message }
     };
     let mut problems: Vec<_> = plan
-        .violations()
+        .violations()?
         .iter()
         .filter_map(|written| {
             let message = match written.key.as_str() {
@@ -28,12 +28,12 @@ pub fn faults(plan: &Plan, sources: &PolicySources) -> Vec<OpaProblem> {
             Some(problem(&written.place, "gate_violation", message))
         })
         .collect();
-    for call in plan.calls() {
+    for call in plan.calls()? {
         problems.extend(
             wrong_patterns(&call).into_iter().map(|message| problem(&call.place, "gate_pattern", message)),
         );
     }
-    problems
+    Some(problems)
 }
 
 /// What is wrong with the constant patterns of a call.

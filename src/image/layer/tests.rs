@@ -91,6 +91,36 @@ fn export(files: &Files, source: &str) -> Option<String> {
 }
 
 #[test]
+fn a_manifest_of_an_application_that_is_too_long_or_one_too_many_says_so() {
+    let names = ["/spin.toml", "/runtime-config.toml"];
+    let with = |size: usize| {
+        let text = vec![b'#'; size];
+        applied(vec![names.iter().fold(Layer::new(), |layer, name| layer.file(&name[1..], &text))]).unwrap()
+    };
+    let read = with(MAX_APPLICATION_FILE);
+    assert!(names.iter().all(|name| read.manifest(name).is_some()));
+    let why = |tree: &mut Tree, name: &str| {
+        let files = tree.files().unwrap();
+        let class = files.entries.into_iter().find(|(at, _)| at == name).map(|(_, class)| class);
+        match class {
+            Some(FileClass::Unreadable { message }) => message,
+            other => format!("{other:?}"),
+        }
+    };
+    let mut long = with(MAX_APPLICATION_FILE + 1);
+    for name in names {
+        let said = why(&mut long, name);
+        assert!(said.starts_with("it has 262145 bytes, and at most 262144 are read; leave out "), "{said}");
+    }
+    let many =
+        (0..17).fold(Layer::new(), |layer, number| layer.file(&format!("{number:02}/spin.toml"), b"a = 1"));
+    let mut many = applied(vec![many]).unwrap();
+    assert!(many.manifest("/15/spin.toml").is_some());
+    let said = why(&mut many, "/16/spin.toml");
+    assert!(said.contains("more than 16 manifests of applications"), "{said}");
+}
+
+#[test]
 fn a_file_is_not_read_to_its_end_when_its_result_is_not_wanted() {
     struct Stopping<'a>(&'a [u8], Arc<AtomicBool>);
     impl Read for Stopping<'_> {

@@ -518,6 +518,28 @@ async fn a_reload_does_not_put_an_older_bundle_in_force_and_does_without_a_sourc
     until("the newer one", async || verbose().await.contains(", revision three, in force since ")).await;
 }
 
+/// Rules for the log are no rules that judge: a build with their entry points alone is no successor.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_has_lost_its_rules_that_judge_does_not_take_the_place_of_one_that_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "violations contains {\"rule\": \"own\", \"message\": \"own\"} if input.apiVersion";
+    let place = opa::build(folder.path(), "ours", "wasmgate/violations", rule);
+    let log = "mask contains \"/input/request/userInfo/extra\"";
+    let log = opa::build_package(folder.path(), "log", "system.log", &["system/log/mask"], log);
+    let policies = |more: &str| format!("policies: {{baseline: false, bundles: [{more}]}}");
+    let layout = format!("images: {{layouts: {{samples.example: {}}}}}", samples("images").display());
+    let from = format!("{{from: {}}}, {{from: {}, judges: false}}", place.display(), log.display());
+    let mounted = Mounted::new(&format!("{layout}\n{}", policies(&from)));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let message = async || gate.ask("/validate", &review("orders")).await["status"]["message"].to_string();
+    assert!(message().await.contains("[own]"));
+    replace(&place, &std::fs::read(&log).unwrap());
+    until("the one for the log to be refused", async || verbose().await.contains("[-]bundle/ours: ")).await;
+    assert!(verbose().await.contains("has rules for the decision log alone"), "{}", verbose().await);
+    assert!(message().await.contains("[own]"), "the former one judges");
+}
+
 /// A bundle server whose first answer to a request with a token is held back until it is let go, and is then what was there when it was
 /// asked.
 struct LateServer {

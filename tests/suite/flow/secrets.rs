@@ -88,7 +88,7 @@ drop if input.input.request.namespace == "quiet""#;
 async fn with_log_rules(folder: &std::path::Path, rules: &str) -> Flow {
     let quoting = opa::build(folder, "quoting", "wasmgate/violations", secrets::QUOTING);
     let log = opa::build_package(folder, "log", "system.log", &["system/log/mask", "system/log/drop"], rules);
-    let bundles = format!("[{}, {}]", quoting.display(), log.display());
+    let bundles = format!("[{}, {{from: {}, judges: false}}]", quoting.display(), log.display());
     let configuration = format!("decisionLog: {{policyInput: true}}\npolicies: {{bundles: {bundles}}}\n");
     Flow::new(&Setup { configuration, ..Setup::default() }).await
 }
