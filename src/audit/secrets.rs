@@ -136,6 +136,14 @@ impl Hider {
         }
     }
 
+    /// The same in place.
+    pub fn hide_in(&self, text: &mut String) {
+        let hidden = self.hide(text);
+        if hidden != text.as_str() {
+            *text = hidden.into_owned();
+        }
+    }
+
     /// Takes them out of what a rule says. Names of rules, containers and capabilities stay.
     pub fn hide_in_violation(&self, violation: &mut Violation) {
         self.hide_in(&mut violation.message);
@@ -145,14 +153,6 @@ impl Hider {
     /// Whether nothing of any text is shown.
     pub const fn hides_all(&self) -> bool {
         matches!(self.0, Redaction::All)
-    }
-
-    /// The same in place.
-    pub fn hide_in(&self, text: &mut String) {
-        let hidden = self.hide(text);
-        if hidden != text.as_str() {
-            *text = hidden.into_owned();
-        }
     }
 }
 
