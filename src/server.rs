@@ -130,7 +130,8 @@ pub struct ServerOptions {
     pub connections_per_peer: usize,
     /// Most reviews at a time; further ones wait within their budgets.
     pub reviews: usize,
-    /// Most bodies over 256 KiB at a time, which limits their memory to this many times [`ServerOptions::body_limit`].
+    /// Most bodies over 256 KiB at a time, and half of them of one peer, which limits their memory to this many times
+    /// [`ServerOptions::body_limit`].
     pub large_bodies: usize,
     /// Most bytes of all other bodies at a time, by the lengths that they declare, and a quarter of it for one peer. What comes
     /// beside them is not read until there is space, within its budget: nothing is lost that can be answered in time.

@@ -31,7 +31,7 @@ use crate::review::{Operation, Review};
 use crate::runtime::Family;
 use crate::workload::{self, Kind, Workload};
 
-/// Longest time to look at the images of the object before an update: they ran, so they are known as a rule.
+/// Longest time to find out what the programs of the object before an update could do: its images ran, so they are known as a rule.
 const COMPARISON: Duration = Duration::from_millis(500);
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
@@ -381,16 +381,31 @@ async fn judge_as_pods<K>(
     let pods = as_pods(asked, object, workload, inspection).await?;
     let AsPods { before, mut plan, object, workload: pod, inspection } = pods;
     plan.warnings.extend(template::unjudged(&before, workload.kind));
+    // Most templates are new or keep their images: only then nothing is compared, and nothing copied for it.
+    let former = before_new_image(asked, workload);
     let mut abilities = Abilities::default();
     let kept = |input: &PolicyInput<'_>| {
-        abilities = Abilities::of(input);
+        if former.is_some() {
+            abilities = Abilities::of(input);
+        }
         keep(input)
     };
     let judged = judge(asked, &object, &pod, &inspection, kept).await;
-    if let Some(former) = abilities_before(asked, workload).await {
-        plan.warnings.extend(abilities.warnings_since(&former));
-    }
+    let able = match former {
+        Some((old, former)) => advice(asked, abilities_before(asked, &old, &former)).await,
+        None => None,
+    };
+    plan.warnings.extend(able.iter().flat_map(|able| abilities.warnings_since(able)));
     Ok(Conclusion::JudgedAsPods { before, plan, judged })
+}
+
+/// What is found for advice beside a verdict that is already there. It takes none of the time that the answer needs.
+pub(super) async fn advice<T>(
+    asked: &ReviewContext<'_>,
+    found: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    let time = asked.clock.for_inspection().min(COMPARISON);
+    tokio::time::timeout(time, found).await.ok().flatten()
 }
 
 /// A template as its pods. Beside the threads that answer, as the plan for a pod is.
@@ -404,19 +419,32 @@ pub(super) async fn as_pods(
     heavy::beside(workload, inspection, work).await
 }
 
-/// What the programs of the object before an update can do, where the update changes one of its images. `None` where it cannot
-/// be told: the object is new, or nothing is known of its images, for which no review waits long.
-async fn abilities_before(asked: &ReviewContext<'_>, new: &Workload) -> Option<Abilities> {
-    let (state, review) = (asked.state, asked.review);
+/// The object before an update that changes one of its images.
+fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Cow<'a, RawValue>, Workload)> {
+    let review = asked.review;
     let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;
     let old = workload::as_judged(old, new.kind).ok()?;
     let workload = workload::read(old.get(), new.kind, &review.namespace).ok()?;
-    if !gained::changes_an_image(new, &workload) {
+    gained::changes_an_image(new, &workload).then_some((old, workload))
+}
+
+/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for
+/// which no review waits long, or it is much work, for which advice does not stand in the line of reviews.
+async fn abilities_before(
+    asked: &ReviewContext<'_>,
+    old: &RawValue,
+    workload: &Workload,
+) -> Option<Abilities> {
+    let (state, review) = (asked.state, asked.review);
+    if !heavy::is_light_before_look_up(workload) {
         return None;
     }
     let budget = asked.clock.for_inspection().min(COMPARISON);
-    let inspection = inspect(state, asked.inspector, &workload, budget).await;
-    let pods = as_pods(asked, &old, &workload, &inspection).await.ok()?;
+    let inspection = inspect(state, asked.inspector, workload, budget).await;
+    if !heavy::is_light_with(workload, &inspection) {
+        return None;
+    }
+    let pods = as_pods(asked, old, workload, &inspection).await.ok()?;
     let request = request_facts(review);
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));

@@ -105,7 +105,7 @@ mod tests {
 
     use super::super::{State, heavy};
     use super::*;
-    use crate::admission::examine::{as_pods, inspect};
+    use crate::admission::examine::{advice, as_pods, inspect};
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::inspection::LookupResult;
     use crate::lookup::{self, Inspector};
@@ -196,6 +196,49 @@ mod tests {
         assert!(as_pods(&asked, &object, &workload, &inspection).now_or_never().is_none());
         drop(all);
         assert!(as_pods(&asked, &object, &workload, &inspection).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn advice_takes_none_of_the_time_that_the_answer_needs() {
+        let (gate, review) = (gate().await, heavy_review(None));
+        let (basis, clock) = (gate.basis(), Clock::start(Duration::from_secs(10)));
+        let Basis { state, inspector } = &basis;
+        let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };
+        assert_eq!(advice(&asked, std::future::pending::<Option<()>>()).await, None);
+        assert!(clock.left() > Duration::from_secs(5), "{:?}", clock.left());
+        let late = ReviewContext { clock: Clock::start(Duration::ZERO), ..asked };
+        assert_eq!(advice(&late, std::future::pending::<Option<()>>()).await, None);
+        assert_eq!(advice(&asked, std::future::ready(Some(1))).await, Some(1));
+    }
+
+    /// A Deployment whose new pods are little work, and whose former ones were much.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_verdict_waits_for_no_place_to_compare_the_new_image_with_the_one_before() {
+        let gate = gate().await;
+        let deployment = |spec: Value| {
+            serde_json::json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "shop"},
+                "spec": {"selector": {"matchLabels": {"app": "app"}}, "template": {"metadata": {"labels": {"app": "app"}}, "spec": spec}},
+            })
+        };
+        let light = serde_json::json!({
+            "runtimeClassName": "wasmtime", "containers": [{"name": "app", "image": "127.0.0.1:1/app:2", "command": ["app"]}],
+        });
+        let text = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "operation": "UPDATE", "namespace": "shop", "name": "app",
+                "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+                "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+                "userInfo": {"username": "dev"},
+                "object": deployment(light), "oldObject": deployment(heavy_spec(Some("wasmtime"))),
+            },
+        });
+        let review = review::parse(text.to_string().as_bytes()).unwrap();
+        let _all = heavy::take_all().await;
+        let clock = Clock::start(Duration::from_secs(2));
+        let (decision, _) = decide(&gate.basis(), Webhook::Validate, &review, clock).await;
+        assert!(decision.judgement.is_some(), "{}", decision.note);
     }
 
     fn review_of(spec: &Value) -> Review {

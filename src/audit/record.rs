@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::mask::{Masking, Masks};
+use super::mask::{Masking, Masks, POLICY_INPUT};
 use super::rules::LogRules;
 use super::secrets::{Hider, Secrets};
 use super::{Outcome, Timings};
@@ -306,9 +306,6 @@ struct EventV1<'a> {
 fn hyphenated<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
-
-/// Where a record holds what the rules read.
-pub const POLICY_INPUT: &str = "/custom/policy_input";
 
 /// Size of a record without its objects in the sink's buffer, in bytes: a round number above what the tests measure.
 const RECORD_BYTES: usize = 2048;

@@ -83,7 +83,9 @@ impl Refusals {
     /// Looks at the records outside of the reviews, for as long as there are any.
     pub async fn keep(self, mut records: mpsc::Receiver<Record>) {
         while let Some(record) = records.recv().await {
-            match drafted(&record) {
+            // Not on a thread that answers: both objects are parsed, and their values looked for in what rules said.
+            let refusal = tokio::task::spawn_blocking(move || drafted(&record)).await;
+            match refusal.ok().flatten() {
                 Some(refusal) => self.add(refusal),
                 None => self.miss(),
             }

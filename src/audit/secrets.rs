@@ -64,19 +64,19 @@ impl Secrets {
     /// a variable may hold the name of its container.
     pub fn hider(&self, shown: &[&Value]) -> Hider {
         if self.overflows {
-            return Hider(Way::Whole);
+            return Hider(Redaction::All);
         }
         let all = automaton(self.values.iter());
-        let Some(all) = all else { return Hider(Way::Nothing) };
+        let Some(all) = all else { return Hider(Redaction::None) };
         let mut clear = BTreeSet::new();
         for value in shown {
             occurring(value, &all, &mut clear);
         }
         if clear.is_empty() {
-            return Hider(Way::Parts(all));
+            return Hider(Redaction::Values(all));
         }
         let hidden = self.values.iter().enumerate().filter(|(index, _)| !clear.contains(index));
-        Hider(automaton(hidden.map(|(_, value)| value)).map_or(Way::Nothing, Way::Parts))
+        Hider(automaton(hidden.map(|(_, value)| value)).map_or(Redaction::None, Redaction::Values))
     }
 
     /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
@@ -114,25 +114,33 @@ fn occurring(value: &Value, all: &AhoCorasick, found: &mut BTreeSet<usize>) {
 
 /// Takes values out of texts.
 #[derive(Debug)]
-pub struct Hider(Way);
+pub struct Hider(Redaction);
 
 #[derive(Debug)]
-enum Way {
+enum Redaction {
     /// There is nothing to hide.
-    Nothing,
+    None,
     /// The values become [`REDACTED`].
-    Parts(AhoCorasick),
+    Values(AhoCorasick),
     /// Too much was masked to look for each value, so nothing of a text is shown.
-    Whole,
+    All,
 }
 
 impl Hider {
     /// The text without the values.
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match &self.0 {
-            Way::Whole if !text.is_empty() => Cow::Borrowed(REDACTED),
-            Way::Parts(values) if values.is_match(text) => Cow::Owned(redacted(values, text)),
+            Redaction::All if !text.is_empty() => Cow::Borrowed(REDACTED),
+            Redaction::Values(values) if values.is_match(text) => Cow::Owned(redacted(values, text)),
             _ => Cow::Borrowed(text),
+        }
+    }
+
+    /// The same in place.
+    pub fn hide_in(&self, text: &mut String) {
+        let hidden = self.hide(text);
+        if hidden != text.as_str() {
+            *text = hidden.into_owned();
         }
     }
 
@@ -142,12 +150,9 @@ impl Hider {
         violation.remedy.iter_mut().for_each(|remedy| self.hide_in(remedy));
     }
 
-    /// The same in place.
-    pub fn hide_in(&self, text: &mut String) {
-        let hidden = self.hide(text);
-        if hidden != text.as_str() {
-            *text = hidden.into_owned();
-        }
+    /// Whether nothing of any text is shown.
+    pub const fn hides_all(&self) -> bool {
+        matches!(self.0, Redaction::All)
     }
 }
 

@@ -49,11 +49,15 @@ const READERS: usize = 64;
 /// See [`READERS`].
 const READERS_PER_PEER: usize = 32;
 
-/// Bytes that a client may send on a stream of HTTP/2 before they are read: the default of the protocol (RFC 9113, 6.9.2). A large body that
-/// waits for its turn takes so much of the window of its connection, on which small ones come.
-const STREAM_WINDOW: u32 = (64 << 10) - 1;
-/// The same of all streams of a connection together.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Most streams of a connection of HTTP/2 at a time. Not fewer than the hundred that Go's client opens before it knows
+/// (`golang/net:http2/transport.go`, `initialMaxConcurrentStreams`).
+const STREAMS: u32 = 128;
+/// Bytes that a client may send on a stream before they are read. A usual review takes a few of these, each with the answer that more may
+/// come (RFC 9113, 6.9). Larger ones would make it faster, and a connection hold more.
+const STREAM_WINDOW: u32 = 8 << 10;
+/// The same of all streams of a connection together. It has room for all of them: bodies that wait for their turn, however many, leave
+/// one that is read its window.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
 /// The running listeners; dropping it stops them.
 type Listeners = JoinSet<io::Result<()>>;
@@ -181,7 +185,7 @@ fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Serv
     let builder = server.http_builder();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.idle());
     let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).max_concurrent_streams(128);
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
 }
 

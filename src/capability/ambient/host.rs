@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Debug;
 
 use super::pod::Pod;
 use crate::image::{DotEnv, ImageFacts, Program, RuntimeConfig};
@@ -11,14 +10,14 @@ use crate::runtime::Profile;
 use crate::workload::{Role, Workload};
 
 /// The facts, pod and runtime that decide what an image is handed.
-#[derive(Debug)]
 pub(in crate::capability) struct RuntimeHost<'a> {
     pub facts: &'a ImageFacts,
     pub program: &'a Program,
     pub pod: Pod<'a>,
     pub profile: Option<&'a Profile>,
-    /// The other containers, if it is known what they start.
-    pub siblings: Option<&'a dyn Neighbours>,
+    /// Whether the program of another container of the pod may write into `/etc/hosts` if its user may; `None` where it is not known
+    /// what the others start.
+    pub may_write_hosts: Option<&'a dyn Fn((Role, usize)) -> bool>,
     /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
     of_image: HashSet<&'a str>,
     /// What [`super::spin`] finds out once, and not for each component and variable.
@@ -43,12 +42,6 @@ pub(in crate::capability) struct Resolution {
     pub given: BTreeMap<String, &'static str>,
     /// What the pod's own name in the zone of the cluster begins with, up to its namespace.
     pub in_zone: Option<String>,
-}
-
-/// The other containers of the pod.
-pub(in crate::capability) trait Neighbours: Debug {
-    /// Whether the program of a container may write into `/etc/hosts` if its user may.
-    fn may_write_hosts(&self, place: (Role, usize)) -> bool;
 }
 
 /// The configuration that the shim reads.
@@ -101,7 +94,7 @@ impl<'a> RuntimeHost<'a> {
             program: known.1,
             pod: Pod::new(workload, container).in_image(known.0),
             profile,
-            siblings: None,
+            may_write_hosts: None,
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
             configuration: OnceCell::new(),

@@ -80,6 +80,8 @@ const LOG: &str = r#"mask contains "/input/request/userInfo"
 
 mask contains "/input/request/object/metadata/annotations/team.example~1note"
 
+mask contains "/input/request/object/metadata/annotations/team.example~1pin"
+
 mask contains {"op": "upsert", "path": "/result/reason", "value": "-"}
 
 drop if input.input.request.namespace == "quiet""#;
@@ -97,8 +99,7 @@ fn noted(namespace: &str) -> Request {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace}, "spec": {
         "automountServiceAccountToken": false,
         "containers": [{"name": "app", "image": "images.test/hello:v1", "args": ["x"]}]}});
-    pod["metadata"]["annotations"] =
-        json!({"team.example/note": "hunter-001-secret", "team.example/keep": "kept"});
+    pod["metadata"]["annotations"] = json!({"team.example/note": "hunter-001-secret", "team.example/keep": "kept", "team.example/pin": "1234"});
     Request::create(namespace, plug_ins(&defaulted(&pod, namespace, ""), namespace, &[]))
 }
 
@@ -117,6 +118,15 @@ async fn rules_for_the_log_mask_and_drop_records_as_opas_do_and_judge_nothing() 
         (annotations.get("team.example/note"), &annotations["team.example/keep"]),
         (None, &json!("kept"))
     );
+    // The record names the user a second time, and what the rules read has the annotations of the pod twice.
+    assert_eq!(record.get("requested_by"), None);
+    assert!(!record.to_string().contains("jane"), "{record}");
+    let of_workload = &record["custom"]["policy_input"]["workload"]["annotations"];
+    assert_eq!(
+        (of_workload.get("team.example/pin"), &of_workload["team.example/keep"]),
+        (None, &json!("kept"))
+    );
+    assert!(!record.to_string().contains(r#""1234""#), "{record}");
     assert_eq!(record["result"]["reason"], "-");
     let note = "/input/request/object/metadata/annotations/team.example~1note";
     let erased = record["erased"].as_array().unwrap();
@@ -150,6 +160,7 @@ async fn where_a_rule_for_the_log_cannot_be_evaluated_the_record_holds_nothing_t
         assert_eq!(record["error"]["code"], "mask-record", "{rules}: {record}");
         assert!(record["error"]["message"].as_str().unwrap().contains("bundle") || number < 2, "{record}");
         assert_eq!((record.get("input"), &record["result"]["allowed"]), (None, &json!(false)), "{rules}");
+        assert_eq!(record.get("requested_by"), None, "{rules}");
         assert_eq!(secrets::leaked(&record.to_string()), Vec::<&str>::new(), "{rules}");
     }
 }
