@@ -22,6 +22,6 @@ mod template;
 pub use clock::Clock;
 pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};
 pub use examine::ReviewContext;
-pub use gate::Gate;
+pub use gate::{Basis, Gate};
 pub use rehearsal::{Asked, NewObject, Rehearsal, judge_as_is, rehearse, rehearse_review};
 pub use state::{Error, State};

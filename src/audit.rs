@@ -14,7 +14,9 @@ pub mod upload;
 pub use crate::answer::Outcome;
 pub use event::Outbox;
 pub use mask::Masks;
-pub use metrics::{Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, WatchReport};
+pub use metrics::{
+    Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, ReportRound, WatchReport,
+};
 pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
 };

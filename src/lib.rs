@@ -32,6 +32,7 @@ pub mod quantity;
 pub mod register;
 pub mod registry;
 pub mod rego;
+pub mod reports;
 pub mod review;
 pub mod runtime;
 pub mod scan;

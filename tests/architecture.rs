@@ -191,10 +191,15 @@ const ROOMS: &[Room] = &[
         "judges what exists by the examination of `admission`, for a command and for the reports in a cluster",
     ),
     room(
+        "reports",
+        &["review", "watch", "capability", "policy", "audit", "register", "admission", "scan", "text"],
+        "writes what `scan` finds into the cluster; of the gate it knows what it goes by now",
+    ),
+    room(
         "config",
         &[
             "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
-            "register", "quantity", "text",
+            "register", "reports", "quantity", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
@@ -226,6 +231,7 @@ const ROOMS: &[Room] = &[
             "config",
             "admission",
             "scan",
+            "reports",
             "server",
             "text",
         ],

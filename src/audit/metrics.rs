@@ -8,6 +8,7 @@ mod drops;
 mod labels;
 mod lookups;
 mod process;
+mod reports;
 mod reviews;
 mod serving;
 mod spans;
@@ -19,6 +20,7 @@ pub use bundles::BundleReport;
 pub use config::ConfigReport;
 pub use drops::{DropReason, Drops};
 pub use lookups::ImageLookups;
+pub use reports::ReportRound;
 pub use reviews::{Admission, BUCKETS, MAX_RULES};
 pub use watches::WatchReport;
 
@@ -48,6 +50,7 @@ pub struct Metrics {
     config: config::Config,
     watches: watches::Watches,
     writes: writes::Writes,
+    reports: reports::Reports,
     process: process::Process,
 }
 
@@ -72,6 +75,7 @@ impl Metrics {
             config: config::Config::default(),
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
+            reports: reports::Reports::default(),
             process: process::Process::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
@@ -87,6 +91,7 @@ impl Metrics {
         metrics.config.register(to);
         metrics.watches.register(to);
         metrics.writes.register(to);
+        metrics.reports.register(to);
         metrics.process.register(to);
         metrics
     }
@@ -191,6 +196,11 @@ impl Metrics {
     /// Counts what became of an Event; `result` comes from a closed list.
     pub fn event(&self, result: &'static str) {
         self.writes.event(result);
+    }
+
+    /// Counts a round of the reports, and what it did.
+    pub fn report_round(&self, round: &ReportRound) {
+        self.reports.round(round);
     }
 
     /// All metrics as OpenMetrics text; see [`CONTENT_TYPE`].
@@ -399,7 +409,28 @@ mod tests {
             m.certificate_step("issue-leaf");
             m.ca_bundle_write("written");
             m.event("written");
+            m.report_round(&ReportRound {
+                judged: 1,
+                succeeded: Some(Timestamp::UNIX_EPOCH),
+                ..ReportRound::default()
+            });
         })
+    }
+
+    #[test]
+    fn a_round_of_the_reports_adds_up_and_only_a_whole_one_that_succeeded_sets_the_time() {
+        let page = page(|m| {
+            let round =
+                ReportRound { judged: 2, known: 3, written: 1, unchanged: 4, ..ReportRound::default() };
+            m.report_round(&round);
+            m.report_round(&ReportRound { is_incomplete: true, failed: 1, ..round });
+        });
+        assert_line(&page, r#"wasmgate_report_objects_total{result="known"} 6"#);
+        assert_line(&page, r#"wasmgate_report_writes_total{result="unchanged"} 8"#);
+        assert_line(&page, r#"wasmgate_report_writes_total{result="failed"} 1"#);
+        assert_line(&page, r#"wasmgate_report_rounds_total{result="complete"} 1"#);
+        assert_line(&page, r#"wasmgate_report_rounds_total{result="incomplete"} 1"#);
+        assert!(!page.contains("wasmgate_report_success_timestamp_seconds "), "{page}");
     }
 
     fn watch_report() -> WatchReport {

@@ -5,6 +5,7 @@ mod log;
 mod overrides;
 mod page;
 mod reload;
+mod reports;
 mod scans;
 mod served;
 mod supply;
@@ -69,10 +70,12 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
-    let events = events(&settings, client.clone(), &metrics);
+    let events = events(&settings, client.as_ref(), &metrics);
     let refusals = refusals(&settings);
     let (tracer, exporting) = traces(&settings, &labels);
-    let gate = Gate::new(state, inspector, sink, metrics, labels).with_events(events).with_tracer(tracer);
+    let gate = Gate::new(state, inspector, sink, Arc::clone(&metrics), labels)
+        .with_events(events)
+        .with_tracer(tracer);
     let gate = Arc::new(gate.with_refusals(refusals.clone()));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let uploading = uploader.clone().map(|uploader| tokio::spawn(async move { uploader.run().await }));
@@ -86,6 +89,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, (read, keys));
     let configuration = reloader.configuration();
     let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
+    let told = (&metrics, watched.is_synced());
+    let reporting = reports::start(&settings, client.as_ref(), registration.as_ref(), &gate, told)?;
     let reloading = tokio::spawn(reloader.run());
     let watched = Arc::new(watched);
     let page = page(&settings, client, refusals, &gate, &watched);
@@ -93,18 +98,31 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     for task in [rotation, expiry, reloading] {
         task.abort();
     }
+    // No write to the cluster is under way when the Lease is released.
+    if let Some(reporting) = reporting {
+        reporting.close().await;
+    }
     if let Some(registration) = registration {
         registration.close().await;
     }
+    flush(gate, uploader.zip(uploading), exporting).await;
+    served.map(|()| Exit::Success)
+}
+
+/// Writes and sends the last records and spans, even if the listeners failed. A loss is logged and does not change the exit code.
+async fn flush<T>(
+    gate: Arc<Gate>,
+    upload: Option<(Arc<Uploader>, JoinHandle<T>)>,
+    exporting: Option<JoinHandle<()>>,
+) {
     if let Some(tracer) = gate.tracer() {
         tracer.close();
     }
-    // Write the last records even if the listeners failed. A loss is logged and does not change the exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
         tracing::error!(%error, "lost records");
     }
-    if let (Some(uploader), Some(uploading)) = (uploader, uploading) {
+    if let Some((uploader, uploading)) = upload {
         uploading.abort();
         uploader.finish(FLUSH_DEADLINE).await;
     }
@@ -112,7 +130,6 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         // What has not been sent by then is lost.
         let _ = tokio::time::timeout(FLUSH_DEADLINE, exporting).await;
     }
-    served.map(|()| Exit::Success)
 }
 
 /// The decision log, and what sends it to a collector, if there is one.
@@ -235,19 +252,25 @@ fn register(
     let Some(client) = client.filter(|_| kubernetes.certificates.manage) else {
         return Ok(None);
     };
-    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let plan = kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
+    let plan = kubernetes.plan(&own_namespace(client), &settings.file.server.cert_dir)?;
     Ok(Some(Registration::start(client, plan, &instance(), metrics)))
 }
 
+/// The namespace that the gate runs in.
+fn own_namespace(client: &Client) -> String {
+    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
+    namespace.unwrap_or_else(|| client.default_namespace().to_owned())
+}
+
 /// Starts writing Events, if configured. Events in the queue are lost when the process ends.
-fn events(settings: &Settings, client: Option<Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
+fn events(settings: &Settings, client: Option<&Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
     let kubernetes = &settings.file.kubernetes;
     let client = client.filter(|_| kubernetes.events)?;
     let limits = kubernetes.event_limits;
     let (outbox, records) = Outbox::new(limits.warnings, Arc::clone(metrics));
-    tokio::spawn(register::Sender::new(client, limits, &instance(), Arc::clone(metrics)).run(records));
+    tokio::spawn(
+        register::Sender::new(client.clone(), limits, &instance(), Arc::clone(metrics)).run(records),
+    );
     Some(outbox)
 }
 

@@ -96,6 +96,13 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
     if let Some((field, value, cure)) = file.tracing.as_ref().and_then(TracingOptions::problem) {
         problems.add(wrong(&format!("tracing.{field}"), &value, cure));
     }
+    if let Some((field, value, cure)) = file.reports.problem() {
+        problems.add(wrong(&format!("reports.{field}"), &value, cure));
+    }
+    if file.reports.enabled && !file.kubernetes.watch {
+        let message = "reports are about a cluster: set `kubernetes.watch: true`, or leave this out";
+        problems.add(wrong("reports.enabled", &"true", message));
+    }
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
     }

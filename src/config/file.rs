@@ -14,6 +14,7 @@ use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
 use crate::otlp::TracingOptions;
+use crate::reports::ReportOptions;
 use crate::runtime::{Profile, Runtimes};
 use crate::sources::{BundleSource, KeyOptions};
 use crate::workload::Description;
@@ -67,6 +68,9 @@ pub struct File {
     /// Where spans of reviews are sent.
     #[serde(default)]
     pub tracing: Option<TracingOptions>,
+    /// Reports about what runs.
+    #[serde(default)]
+    pub reports: ReportOptions,
 }
 
 impl Default for File {
@@ -86,6 +90,7 @@ impl Default for File {
             exempt_namespaces: BTreeSet::new(),
             decision_log: audit::DecisionLogOptions::default(),
             tracing: None,
+            reports: ReportOptions::default(),
         }
     }
 }

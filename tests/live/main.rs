@@ -20,5 +20,6 @@ mod manifests;
 mod node;
 mod page;
 mod register;
+mod reports;
 mod scan;
 mod watch;

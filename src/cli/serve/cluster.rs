@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kube::Client;
 
@@ -53,7 +54,9 @@ pub fn start(
     watching: Option<Watching>,
     (bundles, configuration): (Arc<Bundles>, Arc<Configuration>),
 ) -> WatchedGate {
+    let is_synced = Arc::new(AtomicBool::new(false));
     if let Some(watching) = &watching {
+        let is_synced = Arc::clone(&is_synced);
         let state = gate.state();
         let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
         let gate = Arc::clone(gate);
@@ -64,9 +67,11 @@ pub fn start(
                 state.exceptions = Arc::clone(&snapshot.exceptions);
                 state
             });
+            is_synced.store(true, Ordering::Relaxed);
         });
     }
-    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching, bundles, configuration }
+    let served = Served { gate: Arc::clone(gate), certificate };
+    WatchedGate { served, watching, is_synced, bundles, configuration }
 }
 
 /// A gate with the watches that keep it up to date.
@@ -74,8 +79,16 @@ pub fn start(
 pub struct WatchedGate {
     served: Served,
     watching: Option<Watching>,
+    is_synced: Arc<AtomicBool>,
     bundles: Arc<Bundles>,
     configuration: Arc<Configuration>,
+}
+
+impl WatchedGate {
+    /// Becomes true once the gate goes by what the cluster has.
+    pub fn is_synced(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_synced)
+    }
 }
 
 impl server::AdmissionHandler for WatchedGate {

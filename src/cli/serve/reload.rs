@@ -38,6 +38,7 @@ const MOST_ERROR: usize = 2000;
 const AT_START: &[&str] = &[
     "/server",
     "/kubernetes",
+    "/reports",
     "/decisionLog/output",
     "/decisionLog/bufferBytes",
     "/decisionLog/labels",
@@ -390,7 +391,7 @@ fn usable(read: Settings, former: &Settings, is_watched: bool) -> (Settings, Vec
     }
     let mut file = read.file;
     file.server.clone_from(&former.file.server);
-    file.kubernetes.clone_from(&former.file.kubernetes);
+    (file.kubernetes, file.reports) = (former.file.kubernetes.clone(), former.file.reports);
     file.tracing.clone_from(&former.file.tracing);
     let (log, before) = (&mut file.decision_log, &former.file.decision_log);
     log.output.clone_from(&before.output);
