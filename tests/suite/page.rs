@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use wasmgate::access::{Access, AccessOptions, Error, PATH};
 use wasmgate::certs::load_or_make;
-use wasmgate::review::Webhook;
-use wasmgate::server::{AdmissionHandler, PageAnswer, PageHandler, Server, ServerOptions, Signals, Trigger};
+
+use wasmgate::server::{
+    AdmissionHandler, Call, PageAnswer, PageHandler, Server, ServerOptions, Signals, Trigger,
+};
 
 use crate::support::tls::{Answer, Ca, Client, Http};
 use crate::support::web::{Asked, Said, Web, never, ok};
@@ -247,7 +249,7 @@ impl PageHandler for Puppet {
 struct Silent;
 
 impl AdmissionHandler for Silent {
-    async fn answer(&self, _: Webhook, _: Bytes, _: Duration) -> Vec<u8> {
+    async fn answer(&self, _: Call) -> Vec<u8> {
         Vec::new()
     }
 
