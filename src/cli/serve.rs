@@ -96,15 +96,24 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     if let Some(registration) = registration {
         registration.close().await;
     }
+    flush(gate, uploader.zip(uploading), exporting).await;
+    served.map(|()| Exit::Success)
+}
+
+/// Writes and sends the last records and spans, even if the listeners failed. A loss is logged and does not change the exit code.
+async fn flush(
+    gate: Arc<Gate>,
+    uploads: Option<(Arc<Uploader>, JoinHandle<()>)>,
+    exporting: Option<JoinHandle<()>>,
+) {
     if let Some(tracer) = gate.tracer() {
         tracer.close();
     }
-    // Write the last records even if the listeners failed. A loss is logged and does not change the exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
         tracing::error!(%error, "lost records");
     }
-    if let (Some(uploader), Some(uploading)) = (uploader, uploading) {
+    if let Some((uploader, uploading)) = uploads {
         uploading.abort();
         uploader.finish(FLUSH_DEADLINE).await;
     }
@@ -112,7 +121,6 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         // What has not been sent by then is lost.
         let _ = tokio::time::timeout(FLUSH_DEADLINE, exporting).await;
     }
-    served.map(|()| Exit::Success)
 }
 
 /// The decision log, and what sends it to a collector, if there is one.
