@@ -1753,6 +1753,7 @@ fn written((path, class): &(String, FileClass)) -> String {
         FileClass::Link { target } => format!("{path}->{target}"),
         FileClass::Wasm => path.clone(),
         FileClass::Other
+        | FileClass::Data
         | FileClass::Unreadable { .. }
         | FileClass::PerPlatform { .. }
         | FileClass::Varies { .. } => format!("{path}?"),

@@ -1006,6 +1006,13 @@ fn a_program_that_opens_no_file_does_not_reach_the_process_that_runs_it() {
         let kind = if module.format == WasmFormat::Module { ImageKind::Module } else { ImageKind::Component };
         assert_eq!(through_kernel(&on("wasmtime", &plain_pod(), facts(kind, vec![module]))), [""; 0]);
     }
+    // By a path it reaches what is the kernel's all the same; a list of what it is handed has no paths.
+    let needs = |functions: &[&str]| {
+        to_grant(&on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(functions)])))
+    };
+    assert_eq!(needs(&["path_readlink", "path_symlink"]), ["fs /dev rw", "fs /proc rw", "fs /sys ro"]);
+    assert_eq!(needs(&["path_filestat_get"]), ["fs /dev ro", "fs /proc ro", "fs /sys ro"]);
+    assert_eq!(needs(&["fd_readdir"]), [""; 0]);
     let opener = component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])]);
     let of = |kind| on("wasmtime", &plain_pod(), facts(kind, vec![opener.clone()]));
     assert_eq!(through_kernel(&of(ImageKind::Component)), HOST_PROCESS);
