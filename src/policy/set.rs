@@ -497,6 +497,7 @@ mod tests {
 
     use futures::stream::FuturesUnordered;
 
+    use super::super::bundle::TrialCase;
     use super::*;
     use crate::rego::Builtin;
 
@@ -538,6 +539,10 @@ mod tests {
         let functions = loaded.program.functions.keys().map(|id| (*id, Builtin::broken()));
         loaded.program.functions = Arc::new(functions.collect());
         loaded.idle = Mutex::default();
+        // One that breaks rules, whose messages are made by functions of the host.
+        let input = serde_json::from_str(REFUSED).unwrap();
+        let case = TrialCase { name: "refused".into(), input, rules: BTreeSet::new() };
+        loaded.program.bundle.cases = Arc::new([case]);
         let low = Limits { fuel: Limits::default().fuel - 1, ..Limits::default() };
         let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
         let refused = loaded.check_demand(low, &stop).unwrap_err().to_string();
