@@ -214,7 +214,7 @@ fn they_run_without_rights(site: &Installed) {
         let options = of_root.split(' ').nth(5).unwrap();
         assert!(options.split(',').any(|option| option == "ro"), "it can write to its root: {of_root}");
         println!(
-            "a replica: {} KiB resident, of it {} KiB its own; listens {} ms after its process began, ready {} s after its container",
+            "a replica: {} KiB resident, of it {} KiB its own; listens {:.2} s after its process began, ready {} s after its container",
             field("VmRSS")[0],
             field("RssAnon")[0],
             listens_after(site, &replica, process),
@@ -223,24 +223,20 @@ fn they_run_without_rights(site: &Installed) {
     }
 }
 
-/// Milliseconds from the start of a replica's process until it listens, by its log.
-fn listens_after(site: &Installed, replica: &Value, process: &Path) -> i64 {
+/// Seconds from the start of a replica's process until it listens, by its log.
+fn listens_after(site: &Installed, replica: &Value, process: &Path) -> f64 {
     let name = replica["metadata"]["name"].as_str().unwrap();
     let log = site.plane.kubectl(&["logs", "--namespace=wasmgate-system", name]).ok();
     let line = log.lines().find(|line| line.contains("\"listening\"")).expect("it says so");
     let line: Value = serde_json::from_str(line).unwrap();
     let listens: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
-    // Both in time since the machine's start; of the process in hundredths of a second, its 22nd field (proc_pid_stat(5)).
-    let seconds = |text: &str| text.parse::<f64>().unwrap();
+    let ago = jiff::Timestamp::now().duration_since(listens).as_secs_f64();
+    // In seconds since the machine's start; of the process in hundredths, its 22nd field (proc_pid_stat(5)).
+    let number = |text: Option<&str>| text.unwrap().parse::<f64>().unwrap();
     let uptime = fs::read_to_string("/proc/uptime").unwrap();
-    let now = jiff::Timestamp::now();
     let stat = fs::read_to_string(process.join("stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let began = seconds(fields.split(' ').nth(19).unwrap()) / 100.0;
-    let age = seconds(uptime.split(' ').next().unwrap()) - began;
-    #[expect(clippy::cast_possible_truncation, reason = "a process is not that old")]
-    let age = (age * 1000.0) as i64;
-    age - (now.as_millisecond() - listens.as_millisecond())
+    number(uptime.split(' ').next()) - number(fields.split(' ').nth(19)) / 100.0 - ago
 }
 
 /// Seconds from the start of a replica's container until it is ready, as the API shows them.
