@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa opacases regal registry crane oras cargo-cyclonedx crdcheck nodeoracle kubeletoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
+TOOLS := opa opacases otlpsink regal registry crane oras cargo-cyclonedx crdcheck nodeoracle kubeletoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
 # More arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
@@ -38,9 +38,7 @@ cluster-down: ## Stop that Kubernetes and remove all its files
 demo: ## Show, on a cluster of its own with a real node, how a pushed module ends as a pod that runs
 	@tools/cluster/node check machine
 	$(CARGO) build --locked --release
-	own=$$(mktemp -d); trap 'tools/cluster/down; rm -rf "$$own"' EXIT; \
-	export WASMGATE_CLUSTER_DIR="$$own/cluster" WASMGATE_CLUSTER_PORT="$${WASMGATE_CLUSTER_PORT:-17443}"; \
-	WASMGATE_CLUSTER_NODE=1 tools/cluster/up >/dev/null; tools/cluster/demo
+	tools/cluster/demo
 
 .PHONY: install
 install: ## Build the gate and install it with cargo

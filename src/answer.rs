@@ -222,12 +222,7 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
     // A missing class causes the violations, so it comes first.
     let mut message = missing_class.map_or_else(
         || format!("{object} breaks {rules}"),
-        |class| {
-            format!(
-                "{object} names RuntimeClass `{class}`, which the cluster is not known to have: create it, or make the pod \
-                 again under another one. As it is, it breaks {rules}"
-            )
-        },
+        |class| format!("{object} {}. As it is, it breaks {rules}", names_missing_class(class)),
     );
     for judged in listed {
         // Writing to a string cannot fail, here and below.
@@ -242,6 +237,13 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
         message,
         causes: listed.iter().map(|d| cause(workload, d)).collect(),
     }
+}
+
+/// What an object does that names this RuntimeClass, which the cluster lacks.
+pub fn names_missing_class(class: &str) -> String {
+    format!(
+        "names RuntimeClass `{class}`, which the cluster is not known to have: create it, or make the pod again under another one"
+    )
 }
 
 /// The violations that an answer lists: as many as fit into both limits.

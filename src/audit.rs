@@ -5,6 +5,7 @@ pub mod event;
 pub mod mask;
 pub mod metrics;
 pub mod record;
+pub mod refused;
 pub mod rules;
 pub mod secrets;
 pub mod sink;
@@ -13,13 +14,16 @@ pub mod upload;
 pub use crate::answer::Outcome;
 pub use event::Outbox;
 pub use mask::Masks;
-pub use metrics::{Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, WatchReport};
+pub use metrics::{
+    Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, ReportRound, WatchReport,
+};
 pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
 };
+pub use refused::{Refusal, Refusals};
 pub use rules::LogRules;
 pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
-pub use upload::UploadOptions;
+pub use upload::{UploadFormat, UploadOptions};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -42,6 +42,7 @@ impl Access {
 
 /// One capability with its parameters and its evidence. An absent parameter means "any", so an entry without parameters
 /// is the widest of its capability.
+#[allow(clippy::struct_excessive_bools, reason = "each is a mark of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -74,6 +75,10 @@ pub struct Entry {
     /// `/dev`, or by SQL that this process runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opens: bool,
+    /// `fs`, in what a program can call: whether it can reach something by a path, without opening it. In what it is handed and can
+    /// do: whether that is enough to reach it, of what is the kernel's.
+    #[serde(skip)]
+    pub by_path: bool,
     /// Where it was found, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
     pub evidence: Vec<String>,
     /// Names of the grants that cover it; `default` if every container has it. Only on effective entries.
@@ -94,6 +99,7 @@ impl Entry {
             secret: false,
             own: false,
             opens: false,
+            by_path: false,
             evidence: vec![evidence_of(&evidence.into())],
             covered_by: Vec::new(),
         }
@@ -163,6 +169,13 @@ impl Entry {
         let secret = self.secret.then(|| "(secret)".to_string());
         let words = texts.into_iter().chain([port, secret]).flatten().filter(|word| !word.is_empty());
         words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same, marked as reached by a path alone.
+    #[must_use]
+    pub const fn by_path(mut self) -> Self {
+        self.by_path = true;
+        self
     }
 
     /// The same, marked as reached by opening a file.

@@ -202,6 +202,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The rules fail on an ordinary pod.
+    #[error(
+        "could not judge an ordinary pod by the rules, so that every pod that starts Wasm would be refused: {reason}"
+    )]
+    JudgePod {
+        /// Why.
+        reason: String,
+    },
     /// A file that rules depend on would not be in the bundle.
     #[error("could not put `{}` into the bundle: {message}", path.display())]
     LeaveOut {

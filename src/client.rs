@@ -58,14 +58,37 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// The field that cannot be used, its value, and what to write.
+    pub fn problem(&self) -> Option<(&'static str, String, &'static str)> {
+        let (field, path) = match (&self.client_cert_file, &self.client_key_file) {
+            (Some(cert), None) => ("clientCertFile", cert),
+            (None, Some(key)) => ("clientKeyFile", key),
+            _ => return None,
+        };
+        Some((field, path.display().to_string(), "write `clientCertFile` and `clientKeyFile`, or neither"))
+    }
+
     /// A client whose waits for more bytes, and whose whole request, are bounded by these times.
     pub async fn client(&self, read: Duration, whole: Duration) -> Result<Client, Error> {
+        self.client_that(false, read, whole).await
+    }
+
+    /// The same for requests with a body. It follows those redirects that keep it; with the others the body would be lost, and the
+    /// answer be that of another page.
+    pub async fn sender(&self, read: Duration, whole: Duration) -> Result<Client, Error> {
+        self.client_that(true, read, whole).await
+    }
+
+    async fn client_that(&self, sends: bool, read: Duration, whole: Duration) -> Result<Client, Error> {
         install_tls_provider();
         let has_identity = self.client_cert_file.is_some();
         let mut builder = Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
-            .redirect(redirect::Policy::custom(move |attempt| followed(attempt, has_identity)))
+            .redirect(redirect::Policy::custom(move |attempt| match attempt.status().as_u16() {
+                301..=303 if sends => attempt.stop(),
+                _ => followed(attempt, has_identity),
+            }))
             .connect_timeout(CONNECT)
             .read_timeout(read)
             .timeout(whole);
@@ -91,12 +114,33 @@ impl Credentials {
     pub async fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
         let Some(path) = &self.token_file else { return Ok(None) };
         let token = file(path).await?;
-        let token = std::str::from_utf8(&token).map(str::trim).unwrap_or_default();
-        let value = HeaderValue::from_str(&format!("Bearer {token}"));
-        let mut value = value.map_err(|_| not_usable(path, "a token in one line"))?;
+        let token = std::str::from_utf8(&token).map(str::trim).ok().filter(|token| !token.is_empty());
+        let value = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+        let mut value = value.ok_or_else(|| not_usable(path, "a token in one line"))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
+}
+
+/// What to write instead of this URL; `example` where it is none. Plain HTTP has to be allowed, and secrets have files of their own.
+pub fn url_problem(url: &str, plain_http: bool, example: &'static str) -> Option<&'static str> {
+    let parsed = Url::parse(url).ok().filter(|parsed| parsed.host_str().is_some());
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    let Some((parsed, scheme @ ("http" | "https"))) = parsed.zip(scheme) else { return Some(example) };
+    if scheme == "http" && !plain_http {
+        return Some("everyone on the way could read it; write `https://`, or set `plainHttp: true`");
+    }
+    let has_secret = !parsed.username().is_empty() || parsed.password().is_some();
+    has_secret.then_some("credentials do not belong into a URL; use `tokenFile` or `clientCertFile`")
+}
+
+/// The URL without what may be secret in it.
+pub fn shown(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "?".into() };
+    url.set_query(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
 }
 
 async fn file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {

@@ -5,6 +5,7 @@ pub mod file;
 pub mod kubernetes;
 mod load;
 mod message;
+mod page;
 mod partial;
 pub mod settings;
 mod value;
@@ -12,8 +13,9 @@ mod value;
 pub use check::is_label;
 pub use file::{File, OFF};
 pub use kubernetes::Kubernetes;
-pub use load::{lacks, load, parse, text_of};
+pub use load::{lacks_policy, load, parse, text_of};
 pub use message::ParseProblem;
+pub use page::PageSettings;
 pub use partial::parse_in_part;
 pub use settings::{Overrides, Settings, resolve, resolve_in_part};
 

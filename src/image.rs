@@ -212,8 +212,11 @@ pub enum FileClass {
         /// Where it leads on those on which it is a link; on the others it is none.
         targets: Vec<String>,
     },
-    /// Any other file.
+    /// Any other file. One that some user may execute, or that is kept for its folder or its name.
     Other,
+    /// Any other file that no user may execute. It is kept where something of its name may start: a shim of runwasi reads what
+    /// its search finds first, and asks for no right to execute it (`containerd-shim-wasm:src/sandbox/context.rs`, `as_bytes`).
+    Data,
 }
 
 impl FileClass {
@@ -380,6 +383,11 @@ pub struct ImageFacts {
     pub scanned: bool,
     /// Native code in layers that are declared as Wasm.
     pub native: Vec<NativeCode>,
+    /// Whether it has layers that the Spin shim unpacks below a temporary folder
+    /// (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). What is in them is not read: it becomes
+    /// files of components, by its own digests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archives: bool,
     /// The locked app of a Spin image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
@@ -435,6 +443,7 @@ pub enum Depth {
     Layers,
 }
 
+pub mod address;
 pub mod annotation;
 pub mod archive;
 pub mod by_name;
@@ -471,6 +480,7 @@ mod shim_files;
 pub(crate) mod size;
 pub mod spin;
 pub mod steps;
+mod toml_text;
 
 pub use by_name::ByName;
 pub use digest::Digest;

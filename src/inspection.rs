@@ -132,18 +132,17 @@ pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: b
         spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect();
     let own = volumes_by_one_container(spec);
     // What a container has written itself it could do without another program: where one may be started so, all is handed over.
-    let holds = |mount: &VolumeMount| match volumes.get(mount.name.as_str()) {
-        Some(volume) if !may_hold_links(volume) => (Links::None, may_hold_worker(volume, mount)),
-        Some(_) => match own.get(mount.name.as_str()) {
-            Some(true) => (Links::Below, false),
-            Some(false) => (Links::Anywhere, false),
-            None => (Links::Anywhere, true),
-        },
-        None => (Links::Anywhere, true),
-    };
     let written = container.mounts.iter().map(|mount| {
-        let (links, workers) = holds(mount);
-        Mount { path: &mount.mount_path, links, workers }
+        let (name, path) = (mount.name.as_str(), mount.mount_path.as_str());
+        match volumes.get(name) {
+            Some(volume) if !may_hold_links(volume) => {
+                Mount { workers: may_hold_worker(volume, mount), ..path.into() }
+            }
+            _ => {
+                let shared = !own.contains(name);
+                Mount { path, links: Links::Anywhere, workers: shared, shared }
+            }
+        }
     });
     let devices = container.devices.iter().map(|device| Mount::from(device.device_path.as_str()));
     let token = may_have_token(spec, ephemeral).then(|| TOKEN_FOLDER.into());

@@ -9,6 +9,7 @@
 //! [`admission`] knows their order, and only there an error becomes an answer.
 //! `ARCHITECTURE.md` has the map, `tests/architecture.rs` holds the code to it.
 
+pub mod access;
 pub mod admission;
 pub mod answer;
 pub mod audit;
@@ -24,14 +25,17 @@ pub mod image;
 pub mod inspection;
 pub mod judge;
 pub mod lookup;
+pub mod otlp;
 pub mod plan;
 pub mod policy;
 pub mod quantity;
 pub mod register;
 pub mod registry;
 pub mod rego;
+pub mod reports;
 pub mod review;
 pub mod runtime;
+pub mod scan;
 pub mod server;
 pub mod shares;
 pub mod sources;

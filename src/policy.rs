@@ -19,6 +19,7 @@ pub mod limits;
 mod locations;
 mod log_rules;
 mod memory;
+mod otherwise;
 mod outcome;
 mod patterns;
 mod program;
@@ -27,13 +28,14 @@ mod rewrite;
 pub mod set;
 pub mod signature;
 mod store;
+mod trial;
 mod unpacked;
 mod verdicts;
 
 pub use crate::rego::Asked;
 pub use about::Annotations;
 pub use annotations::annotated_rules;
-pub use bundle::{BASELINE, Bundle};
+pub use bundle::{Bundle, unknown_input_key};
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
 pub use demand::EXAMPLE;
@@ -52,7 +54,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Entry point that every bundle must have.
+/// Entry point of the rules that judge.
 pub const ENTRYPOINT: &str = "wasmgate/violations";
 
 /// The entry point whose set says what a record leaves out, as OPA calls it (`opa:v1/plugins/logs/plugin.go`, `mask_decision`).
@@ -132,6 +134,9 @@ pub struct Violation {
     /// Name of the bundle that has the rule. The gate says it, never a rule.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// Whether that is the bundle that is built in; another one may have its name. The gate says it, never a rule.
+    #[serde(skip)]
+    pub is_built_in: bool,
 }
 
 impl Violation {

@@ -1,6 +1,6 @@
 //! Writes to a cluster: the gate's certificates into a Secret, the CA's certificate into both webhook
-//! configurations, and Events about refused workloads. A Lease ensures that one replica at a time writes certificates
-//! and configurations; every replica follows the Secret and serves the certificate in it.
+//! configurations, and Events about refused workloads. A Lease ensures that one replica at a time writes certificates,
+//! configurations and what else one alone has to write; every replica follows the Secret and serves the certificate in it.
 
 pub mod bundle;
 pub mod events;
@@ -13,7 +13,7 @@ pub mod secret;
 pub mod writer;
 
 pub use events::Sender;
-pub use leader::Leadership;
+pub use leader::{Election, Leadership};
 pub use options::{CertificatePlan, Certificates, EventLimits, LeaseOptions, Webhooks};
 pub use registration::Registration;
 

@@ -5,12 +5,14 @@
 //! passed down as a budget.
 
 mod connection;
+mod page;
 mod probes;
 mod routes;
 mod serving;
 mod shutdown;
 mod tls;
 
+pub use page::{PageAnswer, PageHandler};
 pub use serving::Server;
 pub use shutdown::{Signals, Trigger};
 
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::certs;
+use crate::otlp::SpanContext;
 use crate::review::Webhook;
 
 /// An event of the server that the gate may count.
@@ -54,12 +57,24 @@ pub struct Check {
     pub text: String,
 }
 
+/// A request to a webhook.
+#[derive(Debug)]
+pub struct Call {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// The bytes of the AdmissionReview.
+    pub body: Bytes,
+    /// How long the answer may take.
+    pub budget: Duration,
+    /// The span of the API server's request, if it says one.
+    pub parent: Option<SpanContext>,
+}
+
 /// The gate behind the server.
 pub trait AdmissionHandler: Send + Sync + 'static {
-    /// Answers one review within `budget` with the bytes of an AdmissionReview, even if the body is none. A panic
+    /// Answers one review within its budget with the bytes of an AdmissionReview, even if the body is none. A panic
     /// becomes an HTTP 500, to which the API server applies the webhook's failurePolicy.
-    fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration)
-    -> impl Future<Output = Vec<u8>> + Send;
+    fn answer(&self, call: Call) -> impl Future<Output = Vec<u8>> + Send;
 
     /// Whether reviews can be answered; the error says why not, in one line.
     fn ready(&self) -> Result<(), String>;
@@ -115,7 +130,8 @@ pub struct ServerOptions {
     pub connections_per_peer: usize,
     /// Most reviews at a time; further ones wait within their budgets.
     pub reviews: usize,
-    /// Most bodies over 256 KiB at a time, which limits their memory to this many times [`ServerOptions::body_limit`].
+    /// Most bodies over 256 KiB at a time, and half of them of one peer, which limits their memory to this many times
+    /// [`ServerOptions::body_limit`].
     pub large_bodies: usize,
     /// Most bytes of all other bodies at a time, by the lengths that they declare, and a quarter of it for one peer. What comes
     /// beside them is not read until there is space, within its budget: nothing is lost that can be answered in time.

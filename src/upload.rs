@@ -1,6 +1,7 @@
-//! Sends decision records to a collector by OPA's protocol (`opa:v1/plugins/logs/plugin.go`): a `POST` of a gzip-compressed JSON array of
-//! events. Records wait on disk, so that neither a collector that is down nor a restart loses any.
+//! Sends decision records to a collector by OPA's protocol (`opa:v1/plugins/logs/plugin.go`), a `POST` of a gzip-compressed JSON array of
+//! events, or by OpenTelemetry's (`crate::otlp`). Records wait on disk, so that neither a collector that is down nor a restart loses any.
 
+mod body;
 mod send;
 mod spool;
 
@@ -20,5 +21,11 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another process writes there.
+    #[error("the folder `{}` is used by another gate; give each replica a folder of its own", path.display())]
+    LockSpool {
+        /// The folder.
+        path: PathBuf,
     },
 }

@@ -12,7 +12,7 @@ mod spin_app;
 pub use container::{ContainerSpec, may_have_token, may_hold_links, volumes_by_one_container};
 pub use error::Error;
 pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
-pub use read::{as_judged, changed, read, template_field, unchanged_ephemeral};
+pub use read::{as_judged, changed, read, same_spec, template_field, unchanged_ephemeral};
 
 use std::collections::BTreeMap;
 

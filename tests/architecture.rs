@@ -120,14 +120,21 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "audit",
-        &["review", "policy", "judge", "answer", "text"],
-        "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended",
+        &["review", "policy", "judge", "answer", "client", "text"],
+        "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended; \
+         its options say how the collector is reached",
+    ),
+    room(
+        "otlp",
+        &["client", "text"],
+        "writes what OpenTelemetry's collector reads, and sends spans; of a review it knows names and times",
     ),
     room(
         "upload",
-        &["client", "audit", "text"],
+        &["client", "audit", "otlp", "text"],
         "sends what the log writes; of a record it knows the line, and of a line that it is JSON",
     ),
+    room("access", &["text"], "asks the API server who may read; what is read is none of its business"),
     room("certs", &["files"], "makes key pairs; knows nothing of what they protect"),
     room(
         "register",
@@ -136,16 +143,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "server",
-        &["review", "certs", "shares", "text"],
+        &["review", "certs", "otlp", "shares", "text"],
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
-    ),
-    room(
-        "config",
-        &[
-            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "certs",
-            "register", "quantity", "text",
-        ],
-        "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
     room(
         "admission",
@@ -166,13 +165,48 @@ const ROOMS: &[Room] = &[
             "judge",
             "answer",
             "audit",
+            "otlp",
             "shares",
         ],
         "the corridor: the only room that knows the order of the others",
     ),
     room(
+        "scan",
+        &[
+            "review",
+            "workload",
+            "image",
+            "lookup",
+            "inspection",
+            "runtime",
+            "capability",
+            "grant",
+            "watch",
+            "policy",
+            "judge",
+            "audit",
+            "admission",
+            "text",
+        ],
+        "judges what exists by the examination of `admission`, for a command and for the reports in a cluster",
+    ),
+    room(
+        "reports",
+        &["review", "watch", "capability", "policy", "audit", "register", "admission", "scan", "text"],
+        "writes what `scan` finds into the cluster; of the gate it knows what it goes by now",
+    ),
+    room(
+        "config",
+        &[
+            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
+            "register", "reports", "quantity", "text",
+        ],
+        "composes the settings that the rooms define and checks their quantities; no room reads it",
+    ),
+    room(
         "cli",
         &[
+            "access",
             "quantity",
             "review",
             "workload",
@@ -188,6 +222,7 @@ const ROOMS: &[Room] = &[
             "rego",
             "policy",
             "sources",
+            "otlp",
             "upload",
             "judge",
             "audit",
@@ -195,6 +230,8 @@ const ROOMS: &[Room] = &[
             "register",
             "config",
             "admission",
+            "scan",
+            "reports",
             "server",
             "text",
         ],

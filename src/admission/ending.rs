@@ -1,6 +1,7 @@
 //! How a review ended, as facts. The stages return this; `decision` turns it into an answer.
 
 use super::Error;
+use crate::answer;
 use crate::audit::Timings;
 use crate::inspection::Inspection;
 use crate::judge::Verdict;
@@ -141,6 +142,13 @@ pub struct Judgement {
     pub is_cached: bool,
     /// The pod's RuntimeClass, if the cluster is known not to have it.
     pub missing_class: Option<String>,
+}
+
+impl Judgement {
+    /// What the object does that names a RuntimeClass which the cluster is known not to have.
+    pub fn missing_class_said(&self) -> Option<String> {
+        self.missing_class.as_deref().map(answer::names_missing_class)
+    }
 }
 
 /// A step that can fail.

@@ -13,12 +13,12 @@ use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
 use super::heavy;
-use super::look::look_at_all;
+use super::look::{Looking, look_at_all};
 use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
-use crate::image::annotation::crun_annotation;
+use crate::image::annotation::{crun_annotation, handlers, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
@@ -31,7 +31,7 @@ use crate::review::{Operation, Review};
 use crate::runtime::Family;
 use crate::workload::{self, Kind, Workload};
 
-/// Longest time to look at the images of the object before an update: they ran, so they are known as a rule.
+/// Longest time to find out what the programs of the object before an update could do: its images ran, so they are known as a rule.
 const COMPARISON: Duration = Duration::from_millis(500);
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
@@ -127,7 +127,7 @@ fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>
             Ending::Unreadable { error: error.into(), under_wasm }
         }
     })?;
-    match nothing_to_do(asked, &workload) {
+    match nothing_to_do(asked, &workload, object.get()) {
         Some(skip) => Err(Ending::Skipped(skip)),
         None => Ok((workload, object)),
     }
@@ -155,7 +155,7 @@ fn not_ours(asked: &ReviewContext<'_>) -> Option<Skip> {
 }
 
 /// Why an object that was read is left alone; `None` if it must be examined.
-fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload) -> Option<Skip> {
+fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload, object: &str) -> Option<Skip> {
     let review = asked.review;
     if workload.is_mirror() {
         return Some(Skip::MirrorPod);
@@ -171,11 +171,18 @@ fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload) -> Option<Skip>
         return Some(Skip::Terminating);
     }
     let old = review.old_object.as_deref()?;
-    let old = workload::as_judged(old, workload.kind).ok()?;
-    let old = workload::read(old.get(), workload.kind, &review.namespace).ok()?;
-    // An annotation that is added before the pod is bound decides which handler starts its image.
-    let same_handler = crun_annotation(&workload.annotations) == crun_annotation(&old.annotations);
-    (same_handler && !workload::changed(workload, &old)).then_some(Skip::Unchanged)
+    let judged = workload::as_judged(old, workload.kind).ok()?;
+    let old = workload::read(judged.get(), workload.kind, &review.namespace).ok()?;
+    let same = same_handlers(workload, &old) && !workload::changed(workload, &old);
+    (same && workload::same_spec(object, judged.get(), workload.kind)).then_some(Skip::Unchanged)
+}
+
+/// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
+/// class is examined for any value, since a build of crun may have a handler of that name; of a pod without one only the
+/// values count that mean Wasm.
+fn same_handlers(new: &Workload, old: &Workload) -> bool {
+    let of = if new.spec.runtime_class_name.is_some() { handlers } else { wasm_handlers };
+    of(&new.annotations) == of(&old.annotations)
 }
 
 /// Whether an object that cannot be read as a workload still names a Wasm runtime.
@@ -223,17 +230,19 @@ pub async fn inspect(
     let started = Instant::now();
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
-        return look_at_all(inspector, workload, (Some(profile.ambient), true), None, budget).await;
+        let looking = Looking { family: Some(profile.ambient), deep: true };
+        return look_at_all(inspector, workload, looking, None, budget).await;
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
-    let mut found = look_at_all(inspector, workload, (None, deep), None, budget).await;
+    let looking = Looking { family: None, deep };
+    let mut found = look_at_all(inspector, workload, looking, None, budget).await;
     if !found.has_wasm() {
         return found;
     }
     if !deep {
         let left = budget.saturating_sub(started.elapsed());
-        found = look_at_all(inspector, workload, (None, true), Some(&found), left).await;
+        found = look_at_all(inspector, workload, Looking { deep: true, ..looking }, Some(&found), left).await;
     }
     match placement::expected(&found, &state.plan_context()) {
         Some(profile) if class.is_none() => {
@@ -372,16 +381,31 @@ async fn judge_as_pods<K>(
     let pods = as_pods(asked, object, workload, inspection).await?;
     let AsPods { before, mut plan, object, workload: pod, inspection } = pods;
     plan.warnings.extend(template::unjudged(&before, workload.kind));
+    // Most templates are new or keep their images: only then nothing is compared, and nothing copied for it.
+    let former = before_new_image(asked, workload);
     let mut abilities = Abilities::default();
     let kept = |input: &PolicyInput<'_>| {
-        abilities = Abilities::of(input);
+        if former.is_some() {
+            abilities = Abilities::of(input);
+        }
         keep(input)
     };
     let judged = judge(asked, &object, &pod, &inspection, kept).await;
-    if let Some(former) = abilities_before(asked, workload).await {
-        plan.warnings.extend(abilities.warnings_since(&former));
-    }
+    let able = match former {
+        Some((old, former)) => advice(asked, abilities_before(asked, &old, &former)).await,
+        None => None,
+    };
+    plan.warnings.extend(able.iter().flat_map(|able| abilities.warnings_since(able)));
     Ok(Conclusion::JudgedAsPods { before, plan, judged })
+}
+
+/// What is found for advice beside a verdict that is already there. It takes none of the time that the answer needs.
+pub(super) async fn advice<T>(
+    asked: &ReviewContext<'_>,
+    found: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    let time = asked.clock.for_inspection().min(COMPARISON);
+    tokio::time::timeout(time, found).await.ok().flatten()
 }
 
 /// A template as its pods. Beside the threads that answer, as the plan for a pod is.
@@ -395,19 +419,32 @@ pub(super) async fn as_pods(
     heavy::beside(workload, inspection, work).await
 }
 
-/// What the programs of the object before an update can do, where the update changes one of its images. `None` where it cannot
-/// be told: the object is new, or nothing is known of its images, for which no review waits long.
-async fn abilities_before(asked: &ReviewContext<'_>, new: &Workload) -> Option<Abilities> {
-    let (state, review) = (asked.state, asked.review);
+/// The object before an update that changes one of its images.
+fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Cow<'a, RawValue>, Workload)> {
+    let review = asked.review;
     let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;
     let old = workload::as_judged(old, new.kind).ok()?;
     let workload = workload::read(old.get(), new.kind, &review.namespace).ok()?;
-    if !gained::changes_an_image(new, &workload) {
+    gained::changes_an_image(new, &workload).then_some((old, workload))
+}
+
+/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for
+/// which no review waits long, or it is much work, for which advice does not stand in the line of reviews.
+async fn abilities_before(
+    asked: &ReviewContext<'_>,
+    old: &RawValue,
+    workload: &Workload,
+) -> Option<Abilities> {
+    let (state, review) = (asked.state, asked.review);
+    if !heavy::is_light_before_look_up(workload) {
         return None;
     }
     let budget = asked.clock.for_inspection().min(COMPARISON);
-    let inspection = inspect(state, asked.inspector, &workload, budget).await;
-    let pods = as_pods(asked, &old, &workload, &inspection).await.ok()?;
+    let inspection = inspect(state, asked.inspector, workload, budget).await;
+    if !heavy::is_light_with(workload, &inspection) {
+        return None;
+    }
+    let pods = as_pods(asked, old, workload, &inspection).await.ok()?;
     let request = request_facts(review);
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));

@@ -12,19 +12,37 @@ use super::gate::Basis;
 use super::{Clock, Gate, record};
 use crate::audit::Stage;
 use crate::judge::PolicyInput;
+use crate::otlp::SpanContext;
 use crate::review::Webhook;
 use crate::review::{self, Review};
 
 impl Gate {
     /// Answers the review in `body` within `budget`; returns the body of the response.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
-        answer(self, webhook, body, Clock::start(budget)).await
+        self.review_of(None, webhook, body, budget).await
+    }
+
+    /// The same for a review of a trace.
+    pub async fn review_of(
+        &self,
+        parent: Option<SpanContext>,
+        webhook: Webhook,
+        body: &[u8],
+        budget: Duration,
+    ) -> Vec<u8> {
+        answer(self, parent, webhook, body, Clock::start(budget)).await
     }
 }
 
 /// Answers one review and records the decision. The time limit is enforced here and not only by the server, so that a
 /// review that is late leaves a record too.
-async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
+async fn answer(
+    gate: &Gate,
+    parent: Option<SpanContext>,
+    webhook: Webhook,
+    body: &[u8],
+    clock: Clock,
+) -> Vec<u8> {
     let basis = gate.basis();
     let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
         Ok(review) => {
@@ -33,7 +51,7 @@ async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec
         }
         Err(decision) => (None, with_bytes(*decision, &clock)),
     };
-    record::emit(gate, &basis.state, webhook, review, decision, &clock);
+    record::emit(gate, &basis.state, parent, webhook, review, decision, &clock);
     bytes
 }
 
@@ -87,7 +105,7 @@ mod tests {
 
     use super::super::{State, heavy};
     use super::*;
-    use crate::admission::examine::{as_pods, inspect};
+    use crate::admission::examine::{advice, as_pods, inspect};
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::inspection::LookupResult;
     use crate::lookup::{self, Inspector};
@@ -119,7 +137,7 @@ mod tests {
             let decision = Decision::of_given_up(webhook, "u-1", &clock, GivenUp::Broken);
             let (decision, bytes) = with_bytes(decision, &clock);
             let answer: Value = serde_json::from_slice(&bytes).unwrap();
-            record::emit(&gate, &gate.state(), webhook, None, decision, &clock);
+            record::emit(&gate, &gate.state(), None, webhook, None, decision, &clock);
             assert_eq!(answer["response"]["uid"], "u-1");
             assert_eq!(answer["response"]["allowed"], allowed);
         }
@@ -178,6 +196,49 @@ mod tests {
         assert!(as_pods(&asked, &object, &workload, &inspection).now_or_never().is_none());
         drop(all);
         assert!(as_pods(&asked, &object, &workload, &inspection).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn advice_takes_none_of_the_time_that_the_answer_needs() {
+        let (gate, review) = (gate().await, heavy_review(None));
+        let (basis, clock) = (gate.basis(), Clock::start(Duration::from_secs(10)));
+        let Basis { state, inspector } = &*basis;
+        let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };
+        assert_eq!(advice(&asked, std::future::pending::<Option<()>>()).await, None);
+        assert!(clock.left() > Duration::from_secs(5), "{:?}", clock.left());
+        let late = ReviewContext { clock: Clock::start(Duration::ZERO), ..asked };
+        assert_eq!(advice(&late, std::future::pending::<Option<()>>()).await, None);
+        assert_eq!(advice(&asked, std::future::ready(Some(1))).await, Some(1));
+    }
+
+    /// A Deployment whose new pods are little work, and whose former ones were much.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_verdict_waits_for_no_place_to_compare_the_new_image_with_the_one_before() {
+        let gate = gate().await;
+        let deployment = |spec: Value| {
+            serde_json::json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "shop"},
+                "spec": {"selector": {"matchLabels": {"app": "app"}}, "template": {"metadata": {"labels": {"app": "app"}}, "spec": spec}},
+            })
+        };
+        let light = serde_json::json!({
+            "runtimeClassName": "wasmtime", "containers": [{"name": "app", "image": "127.0.0.1:1/app:2", "command": ["app"]}],
+        });
+        let text = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "operation": "UPDATE", "namespace": "shop", "name": "app",
+                "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+                "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+                "userInfo": {"username": "dev"},
+                "object": deployment(light), "oldObject": deployment(heavy_spec(Some("wasmtime"))),
+            },
+        });
+        let review = review::parse(text.to_string().as_bytes()).unwrap();
+        let _all = heavy::take_all().await;
+        let clock = Clock::start(Duration::from_secs(2));
+        let (decision, _) = decide(&gate.basis(), Webhook::Validate, &review, clock).await;
+        assert!(decision.judgement.is_some(), "{}", decision.note);
     }
 
     fn review_of(spec: &Value) -> Review {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::State;
-use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Sink};
+use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Refusals, Sink};
 use crate::lookup::Inspector;
+use crate::otlp::{SpanCounts, Tracer};
 
 /// The gate: its current state, the inspector for images, and the outputs for decisions.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub struct Gate {
     pub(super) labels: Arc<Labels>,
     /// Output of Events; `None` if no Events are written.
     pub(super) events: Option<Outbox>,
+    /// Output of spans; `None` if reviews are not traced.
+    pub(super) tracer: Option<Tracer>,
+    /// What was refused lately; `None` if there is no page that shows it.
+    pub(super) refusals: Option<Refusals>,
 }
 
 /// What a review goes by. It takes it once.
@@ -48,6 +53,8 @@ impl Gate {
             metrics,
             labels: Arc::new(labels),
             events: None,
+            tracer: None,
+            refusals: None,
         }
     }
 
@@ -55,6 +62,23 @@ impl Gate {
     #[must_use]
     pub fn with_events(self, events: Option<Outbox>) -> Self {
         Self { events, ..self }
+    }
+
+    /// The same gate, which also writes spans of reviews.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Output of spans.
+    pub const fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
+    }
+
+    /// The same gate, which also keeps what it refused lately.
+    #[must_use]
+    pub fn with_refusals(self, refusals: Option<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     /// Replaces the state by the result of `change`, which may be called more than once, so that a concurrent update is not
@@ -102,6 +126,9 @@ impl Gate {
     pub fn encode_metrics(&self) -> String {
         self.metrics.set_image_lookups(lookups(&self.inspector()));
         self.metrics.set_verdicts(self.state().policies.verdict_counts());
+        if let Some(SpanCounts { sent, lost }) = self.tracer.as_ref().map(Tracer::counts) {
+            self.metrics.set_spans(sent, lost);
+        }
         self.metrics.encode()
     }
 }

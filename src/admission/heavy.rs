@@ -84,16 +84,26 @@ async fn programs_at(
 /// seems to be: what is counted wrong costs its own review time, and no other. Much work waits for a place. The review that waits
 /// is given up when its time ends (`flow`), and its place in the line with it.
 pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+        return work();
+    }
+    let is_light = is_light_with(workload, inspection);
+    let _place = if is_light { None } else { place_of(&PLACES, workload).await };
+    tokio::task::block_in_place(work)
+}
+
+/// Whether what is found of a pod takes little work.
+pub(super) fn is_light_with(workload: &Workload, inspection: &Inspection) -> bool {
     let known = inspection.containers.iter().map(|container| match &container.lookup {
         LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
         LookupResult::Unread { .. } => None,
     });
-    if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
-        return work();
-    }
-    let facts = known.collect::<Vec<_>>();
-    let _place = if is_light(workload, &facts) { None } else { place_of(&PLACES, workload).await };
-    tokio::task::block_in_place(work)
+    is_light(workload, &known.collect::<Vec<_>>())
+}
+
+/// The same of what is written in the pod alone: its images may make it more.
+pub(super) fn is_light_before_look_up(workload: &Workload) -> bool {
+    is_light(workload, &vec![None; workload.images().len()])
 }
 
 /// Waits for a place.

@@ -12,12 +12,21 @@ use crate::registry::Puller;
 use crate::runtime::Family;
 use crate::workload::{ImageUse, Role, Workload};
 
-/// Looks up all images, and says what a runtime of this family starts from each. Where the runtime is not known, it is the
-/// program that the image's config names, or under a class what any runtime may start. `before` is what was found for the same family.
+/// How the images of a pod are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looking {
+    /// The family of the runtime. Without one it is the program that the image's config names, or under a class what any runtime may
+    /// start.
+    pub family: Option<Family>,
+    /// Whether the layers of images are read that nothing calls Wasm.
+    pub deep: bool,
+}
+
+/// Looks up all images, and says what a runtime starts from each. `before` is what was found for the same family.
 pub(super) async fn look_at_all(
     inspector: &Inspector,
     workload: &Workload,
-    (family, deep): (Option<Family>, bool),
+    Looking { family, deep }: Looking,
     before: Option<&Inspection>,
     budget: Duration,
 ) -> Inspection {

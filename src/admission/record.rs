@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::decision::Decision;
-use super::{Clock, Gate, State};
+use super::{Clock, Gate, State, span};
 use crate::answer::Outcome;
 use crate::audit::{
     self, Admission, ImageSummary, Input, LogRules, Record, RecordedError, RecordedViolation,
@@ -15,6 +15,7 @@ use crate::audit::{
 use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;
+use crate::otlp::SpanContext;
 use crate::policy::{EnforcementAction, Violation};
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
@@ -27,6 +28,7 @@ const OTHER_KIND: &str = "Other";
 pub fn emit(
     gate: &Gate,
     state: &State,
+    parent: Option<SpanContext>,
     webhook: Webhook,
     review: Option<Review>,
     mut decision: Decision,
@@ -34,7 +36,9 @@ pub fn emit(
 ) {
     let total = clock.elapsed();
     count(gate, state, (webhook, review.as_ref()), &decision, total);
-    if gate.events.is_none() && !gate.sink.is_on() {
+    let decision_id = Uuid::new_v4();
+    let span = span::emit(gate, parent, (webhook, review.as_ref()), &decision, (decision_id, clock));
+    if gate.events.is_none() && gate.refusals.is_none() && !gate.sink.is_on() {
         return;
     }
     let mut timings = decision.timings.clone();
@@ -44,7 +48,8 @@ pub fn emit(
         labels: gate.labels.clone(),
         masks: state.masks.clone(),
         log_rules: LogRules::of(&state.policies),
-        decision_id: Uuid::new_v4(),
+        decision_id,
+        trace: span.map(|span| (span.trace_id(), span.span_id())),
         timestamp: Timestamp::now(),
         webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
@@ -59,6 +64,9 @@ pub fn emit(
     };
     if let Some(events) = &gate.events {
         events.offer(&record);
+    }
+    if let Some(refusals) = &gate.refusals {
+        refusals.offer(&record);
     }
     // An Event says nothing of it, and its queue takes no large records.
     let bundle_digests = if policy_input.is_some() { state.policies.digests() } else { BTreeMap::new() };

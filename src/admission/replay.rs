@@ -117,7 +117,8 @@ pub async fn replay(
     if recorded.error.is_some() || recorded.found().iter().any(is_by_load) {
         return Err(Left::Failed);
     }
-    let input = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
+    let then = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
+    let input = &if terms.takes_options { with_options(state, then) } else { then.clone() };
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
     let mut hidden = masked::read(state, recorded);
     let Found { findings, open, varies, asked } = found(state, recorded, terms, &facts, input).await;
@@ -147,9 +148,18 @@ pub async fn replay(
     let is_undecidable = is_sensitive
         || is_whole
         || !(beside.is_empty() && open.is_empty() && not_recorded.is_empty())
-        || (!hidden.is_empty() && is_unlike(state, recorded, &findings));
+        || (!hidden.is_empty() && input == then && is_unlike(state, recorded, &findings));
     hidden.extend(beside.into_iter().filter(|pointer| !hidden.contains(pointer)).collect::<Vec<_>>());
     Ok(Replayed { found: findings, hidden, open: open.into_iter().collect(), not_recorded, is_undecidable })
+}
+
+/// What the rules read, with the options of the state.
+fn with_options(state: &State, input: &Map<String, Value>) -> Map<String, Value> {
+    let mut input = input.clone();
+    if let Ok(options) = serde_json::to_value(&state.options) {
+        input.insert("options".into(), options);
+    }
+    input
 }
 
 /// What is found, without the words.

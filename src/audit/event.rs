@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::mask::Masking;
 use super::record::{Input, Record};
+use super::secrets::Hider;
 use super::{Metrics, Outcome};
 use crate::policy::EnforcementAction;
 use crate::text;
@@ -74,8 +75,8 @@ pub fn draft(record: &Record, warnings: bool) -> Option<EventDraft> {
     let input = record.input.as_ref()?;
     let regarding = regarding(input)?;
     let text = format!("{} {}", input.kind.kind, sentence(record, reason));
-    let note =
-        text::line(&without_secrets(text, record, input)).split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = hider(record, input).hide(&text).into_owned();
+    let note = text::line(&shown).split_whitespace().collect::<Vec<_>>().join(" ");
     let note = text::shorten_bytes(&note, NOTE_BYTES).into_owned();
     Some(EventDraft { namespace: input.namespace.clone(), regarding, reason, note })
 }
@@ -107,7 +108,7 @@ struct Owner {
 
 /// The pod's controller, because a refused pod does not exist, so `kubectl describe` would not find the Event; else the
 /// object itself.
-fn regarding(input: &Input) -> Option<Regarding> {
+pub(super) fn regarding(input: &Input) -> Option<Regarding> {
     let Partial { metadata } = serde_json::from_str(input.object.as_ref()?.get()).ok()?;
     if let Some(owner) = metadata.owner_references.into_iter().find(|owner| owner.controller) {
         let Owner { api_version, kind, name, uid, .. } = owner;
@@ -156,16 +157,14 @@ fn sentence(record: &Record, reason: &str) -> String {
 
 // === what may not be in a note ===
 
-/// Removes from a text the values that the record masks, since a rule may have quoted one. The Event shows nothing of the object, so
+/// Removes from texts the values that the record masks, since a rule may have quoted one. An Event shows nothing of the object, so
 /// a value that stands in clear elsewhere in it is removed too.
-fn without_secrets(mut text: String, record: &Record, input: &Input) -> String {
+pub(super) fn hider(record: &Record, input: &Input) -> Hider {
     let mut masking = Masking::new(&record.masks);
     for raw in [&input.object, &input.old_object].into_iter().flatten() {
         masking.object(raw.get(), "");
     }
-    let own = record.result.own_words();
-    masking.secrets.hider(&own.iter().collect::<Vec<_>>()).hide_in(&mut text);
-    text
+    masking.secrets.hider_of(record.result.found(), &[])
 }
 
 // === the queue ===

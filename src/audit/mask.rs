@@ -35,6 +35,9 @@ pub const APPLIED_MANIFESTS: [&str; 4] = [
     "banzaicloud.com/last-applied",
 ];
 
+/// Where a record holds what the rules read.
+pub const POLICY_INPUT: &str = "/custom/policy_input";
+
 /// Top-level members of an object that hold secrets or configuration.
 const DATA: [&str; 3] = ["data", "stringData", "binaryData"];
 

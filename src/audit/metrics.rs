@@ -8,8 +8,10 @@ mod drops;
 mod labels;
 mod lookups;
 mod process;
+mod reports;
 mod reviews;
 mod serving;
+mod spans;
 mod verdicts;
 mod watches;
 mod writes;
@@ -18,6 +20,7 @@ pub use bundles::BundleReport;
 pub use config::ConfigReport;
 pub use drops::{DropReason, Drops};
 pub use lookups::ImageLookups;
+pub use reports::ReportRound;
 pub use reviews::{Admission, BUCKETS, MAX_RULES};
 pub use watches::WatchReport;
 
@@ -42,10 +45,12 @@ pub struct Metrics {
     verdicts: verdicts::Verdicts,
     drops: Drops,
     serving: serving::Serving,
+    spans: spans::Spans,
     bundles: bundles::Bundles,
     config: config::Config,
     watches: watches::Watches,
     writes: writes::Writes,
+    reports: reports::Reports,
     process: process::Process,
 }
 
@@ -65,10 +70,12 @@ impl Metrics {
             verdicts: verdicts::Verdicts::default(),
             drops: Drops::default(),
             serving: serving::Serving::default(),
+            spans: spans::Spans::default(),
             bundles: bundles::Bundles::default(),
             config: config::Config::default(),
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
+            reports: reports::Reports::default(),
             process: process::Process::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
@@ -79,10 +86,12 @@ impl Metrics {
         metrics.verdicts.register(to);
         metrics.drops.register(to);
         metrics.serving.register(to);
+        metrics.spans.register(to);
         metrics.bundles.register(to);
         metrics.config.register(to);
         metrics.watches.register(to);
         metrics.writes.register(to);
+        metrics.reports.register(to);
         metrics.process.register(to);
         metrics
     }
@@ -120,6 +129,11 @@ impl Metrics {
     /// Sets the counters of evaluations that need not be repeated, and the memory that this takes.
     pub fn set_verdicts(&self, totals: VerdictCounts) {
         self.verdicts.set(totals);
+    }
+
+    /// Sets the counters of reviews whose spans were sent and lost to these totals.
+    pub fn set_spans(&self, sent: u64, lost: u64) {
+        self.spans.set(sent, lost);
     }
 
     /// The counter for records that the decision log's [`super::Sink`] loses.
@@ -182,6 +196,11 @@ impl Metrics {
     /// Counts what became of an Event; `result` comes from a closed list.
     pub fn event(&self, result: &'static str) {
         self.writes.event(result);
+    }
+
+    /// Counts a round of the reports, and what it did.
+    pub fn report_round(&self, round: &ReportRound) {
+        self.reports.round(round);
     }
 
     /// All metrics as OpenMetrics text; see [`CONTENT_TYPE`].
@@ -390,7 +409,28 @@ mod tests {
             m.certificate_step("issue-leaf");
             m.ca_bundle_write("written");
             m.event("written");
+            m.report_round(&ReportRound {
+                judged: 1,
+                succeeded: Some(Timestamp::UNIX_EPOCH),
+                ..ReportRound::default()
+            });
         })
+    }
+
+    #[test]
+    fn a_round_of_the_reports_adds_up_and_only_a_whole_one_that_succeeded_sets_the_time() {
+        let page = page(|m| {
+            let round =
+                ReportRound { judged: 2, known: 3, written: 1, unchanged: 4, ..ReportRound::default() };
+            m.report_round(&round);
+            m.report_round(&ReportRound { is_incomplete: true, failed: 1, ..round });
+        });
+        assert_line(&page, r#"wasmgate_report_objects_total{result="known"} 6"#);
+        assert_line(&page, r#"wasmgate_report_writes_total{result="unchanged"} 8"#);
+        assert_line(&page, r#"wasmgate_report_writes_total{result="failed"} 1"#);
+        assert_line(&page, r#"wasmgate_report_rounds_total{result="complete"} 1"#);
+        assert_line(&page, r#"wasmgate_report_rounds_total{result="incomplete"} 1"#);
+        assert!(!page.contains("wasmgate_report_success_timestamp_seconds "), "{page}");
     }
 
     fn watch_report() -> WatchReport {

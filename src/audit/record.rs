@@ -15,12 +15,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::mask::{Masking, Masks};
+use super::mask::{Masking, Masks, POLICY_INPUT};
 use super::rules::LogRules;
 use super::secrets::{Hider, Secrets};
 use super::{Outcome, Timings};
 use crate::judge::Exemption;
-use crate::policy::{BASELINE, EnforcementAction, Violation};
+use crate::policy::{EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
@@ -41,6 +41,11 @@ impl Labels {
         labels.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         labels.insert("id".into(), id.into());
         Self(labels)
+    }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -210,6 +215,8 @@ pub struct Record {
     pub log_rules: Option<LogRules>,
     /// Random id of this decision.
     pub decision_id: Uuid,
+    /// The trace and the span of the review, in hexadecimal, if it is traced.
+    pub trace: Option<(String, String)>,
     /// When the decision was made.
     pub timestamp: Timestamp,
     /// The webhook that was called.
@@ -272,6 +279,10 @@ struct EventV1<'a> {
     labels: &'a Labels,
     #[serde(serialize_with = "hyphenated")]
     decision_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bundles: BTreeMap<&'a str, BundleInfo<'a>>,
     path: &'static str,
@@ -295,9 +306,6 @@ struct EventV1<'a> {
 fn hyphenated<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
-
-/// Where a record holds what the rules read.
-pub const POLICY_INPUT: &str = "/custom/policy_input";
 
 /// Size of a record without its objects in the sink's buffer, in bytes: a round number above what the tests measure.
 const RECORD_BYTES: usize = 2048;
@@ -333,6 +341,8 @@ impl Record {
         let event = EventV1 {
             labels: &self.labels,
             decision_id: self.decision_id,
+            trace_id: self.trace.as_ref().map(|(trace, _)| trace.as_str()),
+            span_id: self.trace.as_ref().map(|(_, span)| span.as_str()),
             bundles: revisions.map(|(name, revision)| (name.as_str(), BundleInfo { revision })).collect(),
             path: self.webhook.decision_path(),
             input,
@@ -369,10 +379,8 @@ impl Record {
             return said;
         }
         let request = input.map(|input| &input.request);
-        let own = self.result.own_words();
-        let objects = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten();
-        let shown: Vec<&Value> = objects.chain(&own).collect();
-        let hider = secrets.hider(&shown);
+        let shown: Vec<&Value> = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten().collect();
+        let hider = secrets.hider_of(self.result.found(), &shown);
         let (mut result, mut error) = said;
         result.to_mut().hide(&hider);
         if let Some(error) = &mut error {
@@ -392,19 +400,14 @@ impl Record {
 }
 
 impl RecordedResult {
-    /// What the built-in rules say, which is no secret.
-    pub(super) fn own_words(&self) -> Vec<Value> {
-        let violations = self.violations.iter().map(|recorded| &recorded.violation);
-        let own = violations.filter(|violation| violation.bundle.as_deref() == Some(BASELINE));
-        own.map(|violation| Value::from(violation.message.as_str())).collect()
+    /// What the rules found.
+    pub(super) fn found(&self) -> impl Iterator<Item = &Violation> {
+        self.violations.iter().map(|recorded| &recorded.violation)
     }
 
-    /// Takes values out of what rules and the gate say. Names of rules, containers and capabilities stay.
+    /// Takes values out of what rules and the gate say.
     fn hide(&mut self, hider: &Hider) {
-        for RecordedViolation { violation, .. } in &mut self.violations {
-            hider.hide_in(&mut violation.message);
-            violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
-        }
+        self.violations.iter_mut().for_each(|recorded| hider.hide_in_violation(&mut recorded.violation));
         let words = self.changes.iter_mut().chain(&mut self.warnings);
         words.chain([&mut self.reason]).for_each(|text| hider.hide_in(text));
     }
@@ -483,6 +486,7 @@ pub(super) mod tests {
             labels: Arc::new(Labels::new("wasmgate-0", &BTreeMap::new())),
             masks: Arc::default(),
             log_rules: None,
+            trace: None,
             decision_id: Uuid::from_u128(0x6bf8_1bb6_a3d1_4bd3_9c9f_0d1f_6d5c_1a2b),
             timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
             webhook: Webhook::Validate,

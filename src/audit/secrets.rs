@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
+use crate::policy::Violation;
+
 /// Replacement of a masked value.
 pub const REDACTED: &str = "**REDACTED**";
 
@@ -62,19 +64,27 @@ impl Secrets {
     /// a variable may hold the name of its container.
     pub fn hider(&self, shown: &[&Value]) -> Hider {
         if self.overflows {
-            return Hider(Way::Whole);
+            return Hider(Redaction::All);
         }
         let all = automaton(self.values.iter());
-        let Some(all) = all else { return Hider(Way::Nothing) };
+        let Some(all) = all else { return Hider(Redaction::None) };
         let mut clear = BTreeSet::new();
         for value in shown {
             occurring(value, &all, &mut clear);
         }
         if clear.is_empty() {
-            return Hider(Way::Parts(all));
+            return Hider(Redaction::Values(all));
         }
         let hidden = self.values.iter().enumerate().filter(|(index, _)| !clear.contains(index));
-        Hider(automaton(hidden.map(|(_, value)| value)).map_or(Way::Nothing, Way::Parts))
+        Hider(automaton(hidden.map(|(_, value)| value)).map_or(Redaction::None, Redaction::Values))
+    }
+
+    /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
+    /// value as it is written.
+    pub fn hider_of<'a>(&self, found: impl Iterator<Item = &'a Violation>, shown: &[&Value]) -> Hider {
+        let own = found.filter(|violation| violation.is_built_in);
+        let own: Vec<Value> = own.map(|violation| Value::from(violation.message.as_str())).collect();
+        self.hider(&shown.iter().copied().chain(&own).collect::<Vec<_>>())
     }
 
     /// Whether nothing was masked that could be looked for.
@@ -104,24 +114,24 @@ fn occurring(value: &Value, all: &AhoCorasick, found: &mut BTreeSet<usize>) {
 
 /// Takes values out of texts.
 #[derive(Debug)]
-pub struct Hider(Way);
+pub struct Hider(Redaction);
 
 #[derive(Debug)]
-enum Way {
+enum Redaction {
     /// There is nothing to hide.
-    Nothing,
+    None,
     /// The values become [`REDACTED`].
-    Parts(AhoCorasick),
+    Values(AhoCorasick),
     /// Too much was masked to look for each value, so nothing of a text is shown.
-    Whole,
+    All,
 }
 
 impl Hider {
     /// The text without the values.
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match &self.0 {
-            Way::Whole if !text.is_empty() => Cow::Borrowed(REDACTED),
-            Way::Parts(values) if values.is_match(text) => Cow::Owned(redacted(values, text)),
+            Redaction::All if !text.is_empty() => Cow::Borrowed(REDACTED),
+            Redaction::Values(values) if values.is_match(text) => Cow::Owned(redacted(values, text)),
             _ => Cow::Borrowed(text),
         }
     }
@@ -132,6 +142,17 @@ impl Hider {
         if hidden != text.as_str() {
             *text = hidden.into_owned();
         }
+    }
+
+    /// Takes them out of what a rule says. Names of rules, containers and capabilities stay.
+    pub fn hide_in_violation(&self, violation: &mut Violation) {
+        self.hide_in(&mut violation.message);
+        violation.remedy.iter_mut().for_each(|remedy| self.hide_in(remedy));
+    }
+
+    /// Whether nothing of any text is shown.
+    pub const fn hides_all(&self) -> bool {
+        matches!(self.0, Redaction::All)
     }
 }
 
@@ -183,6 +204,24 @@ mod tests {
             "container `orders-api` has **REDACTED**"
         );
         assert_eq!(secrets.hider(&[]).hide("container `orders-api`"), "container `**REDACTED**`");
+    }
+
+    #[test]
+    fn what_the_built_in_rules_say_is_no_secret_and_a_bundle_with_their_name_hides_nothing_less() {
+        let secrets = secrets(&json!(["orders-api"]));
+        let said = |is_built_in| Violation {
+            message: "container `orders-api`".into(),
+            remedy: Some("rename orders-api".into()),
+            bundle: Some("baseline".into()),
+            is_built_in,
+            ..Violation::default()
+        };
+        let hidden = |mut violation: Violation| {
+            secrets.hider_of(std::iter::once(&violation.clone()), &[]).hide_in_violation(&mut violation);
+            (violation.message, violation.remedy.unwrap())
+        };
+        assert_eq!(hidden(said(true)), ("container `orders-api`".into(), "rename orders-api".into()));
+        assert_eq!(hidden(said(false)), (format!("container `{REDACTED}`"), format!("rename {REDACTED}")));
     }
 
     #[test]

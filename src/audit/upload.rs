@@ -5,13 +5,28 @@ use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
-use url::Url;
+
+use crate::client::{self, Credentials};
 
 /// Least space for records that wait, in bytes: that of a few large ones.
 const LEAST_SPOOL: u64 = 1 << 20;
 
 /// Least size of a request, in bytes.
 const LEAST_CHUNK: usize = 1024;
+
+/// Largest size of a request, in bytes: eight times as much is read at once to fill it.
+const MOST_CHUNK: usize = 4 << 20;
+
+/// How records are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadFormat {
+    /// OPA's protocol: a JSON array of events.
+    #[default]
+    Opa,
+    /// OpenTelemetry's: a log record for each event, in OTLP's binary encoding.
+    Otlp,
+}
 
 /// Settings of the upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +35,9 @@ pub struct UploadOptions {
     /// The collector's URL, such as `https://collector.example.com/logs`: what OPA makes of `services[_].url` and
     /// `decision_logs.resource`.
     pub url: String,
+    /// The protocol.
+    #[serde(default)]
+    pub format: UploadFormat,
     /// Folder of the records that wait.
     pub spool: PathBuf,
     /// Most bytes of records that wait; the oldest go first.
@@ -64,30 +82,18 @@ const fn delay() -> Duration {
 impl UploadOptions {
     /// The field that cannot be used, its value, and what to write.
     pub fn problem(&self) -> Option<(&'static str, String, &'static str)> {
-        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
-        let url = Url::parse(&self.url).ok().filter(|url| url.host_str().is_some());
-        let wrong_url = match (scheme, url) {
-            (Some("http"), Some(_)) if !self.plain_http => {
-                Some("everyone on the way could read it; write `https://`, or set `plainHttp: true`")
-            }
-            (Some("http" | "https"), Some(url)) if url.username().is_empty() && url.password().is_none() => {
-                None
-            }
-            (Some("http" | "https"), Some(_)) => {
-                Some("credentials do not belong into a URL; use `tokenFile` or `clientCertFile`")
-            }
-            _ => Some("write the collector's URL, as `https://collector.example.com/logs`"),
+        let example = match self.format {
+            UploadFormat::Opa => "write the collector's URL, as `https://collector.example.com/logs`",
+            UploadFormat::Otlp => "write the collector's URL, as `https://collector.example.com/v1/logs`",
         };
-        let half = self.client_cert_file.is_some() != self.client_key_file.is_some();
+        let wrong_url = client::url_problem(&self.url, self.plain_http, example);
         let wrong = [
             wrong_url.map(|cure| ("url", self.shown(), cure)),
-            half.then(|| {
-                ("clientCertFile", String::new(), "write `clientCertFile` and `clientKeyFile`, or neither")
-            }),
+            self.credentials().problem(),
             (self.spool_bytes < LEAST_SPOOL)
                 .then(|| ("spoolBytes", self.spool_bytes.to_string(), "write at least `1048576`")),
-            (self.chunk_bytes < LEAST_CHUNK)
-                .then(|| ("chunkBytes", self.chunk_bytes.to_string(), "write at least `1024`")),
+            (!(LEAST_CHUNK..=MOST_CHUNK).contains(&self.chunk_bytes))
+                .then(|| ("chunkBytes", self.chunk_bytes.to_string(), "write `1024` to `4194304`")),
             self.spool
                 .as_os_str()
                 .is_empty()
@@ -96,12 +102,18 @@ impl UploadOptions {
         wrong.into_iter().flatten().next()
     }
 
+    /// How the collector is trusted, and how the gate shows who it is.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            ca_file: self.ca_file.clone(),
+            client_cert_file: self.client_cert_file.clone(),
+            client_key_file: self.client_key_file.clone(),
+            token_file: self.token_file.clone(),
+        }
+    }
+
     /// The URL without what may be secret in it.
     pub fn shown(&self) -> String {
-        let Ok(mut url) = Url::parse(&self.url) else { return "?".into() };
-        url.set_query(None);
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.to_string()
+        client::shown(&self.url)
     }
 }

@@ -6,6 +6,7 @@ mod handed_over;
 mod host;
 mod plug_ins;
 mod pod;
+mod programs;
 mod resolution;
 mod shim_variables;
 mod spin;
@@ -20,7 +21,7 @@ use crate::image::{ImageKind, Program, SpinComponent};
 use crate::runtime::spin::handed;
 use crate::runtime::{Family, Files, Handover};
 
-pub(super) use host::{Neighbours, RuntimeHost};
+pub(super) use host::RuntimeHost;
 pub(super) use plug_ins::{of_resolver, plug_ins};
 pub use resolution::REDIRECTED;
 use resolution::resolved;

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ambient::{Neighbours, RuntimeHost, of_resolver, plug_ins};
+use super::ambient::{RuntimeHost, of_resolver, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -47,11 +47,10 @@ impl<'a> Siblings<'a> {
 
     /// The lists of one of the containers, by what the others can do.
     pub fn assess(&self, container: &Container) -> Capabilities {
-        assessed(self.workload, container, self.profile, Some(self))
+        assessed(self.workload, container, self.profile, Some(&|place| self.may_write_hosts(place)))
     }
-}
 
-impl Neighbours for Siblings<'_> {
+    /// Whether the program of a container may write into `/etc/hosts` if its user may.
     fn may_write_hosts(&self, place: (Role, usize)) -> bool {
         let Some(sibling) = self.by_place.get(&place) else { return true };
         *sibling.writes.get_or_init(|| match sibling.container.known() {
@@ -86,14 +85,14 @@ fn assessed(
     workload: &Workload,
     container: &Container,
     profile: Option<&Profile>,
-    siblings: Option<&Siblings<'_>>,
+    may_write_hosts: Option<&dyn Fn((Role, usize)) -> bool>,
 ) -> Capabilities {
     let Some((facts, program)) = container.known() else { return Capabilities::default() };
     if container.role == Role::ImageVolume {
         return Capabilities::default();
     }
     let mut host = RuntimeHost::new(workload, container, (facts, program), profile);
-    host.siblings = siblings.map(|siblings| siblings as &dyn Neighbours);
+    host.may_write_hosts = may_write_hosts;
     match program {
         Program::Linux => Capabilities::default(),
         Program::Native { source, magic } => native(&host, source, magic),
@@ -251,7 +250,8 @@ const fn is_always_effective(capability: Capability) -> bool {
 /// Whether a call reaches something that is handed over, by their capabilities.
 fn reaches(required: &Entry, handed: &Entry) -> bool {
     if handed.opens {
-        return required.capability == Capability::Fs && required.opens;
+        let is_met = required.opens || (handed.by_path && required.by_path);
+        return required.capability == Capability::Fs && is_met;
     }
     // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it belongs to an unknown
     // runtime.
@@ -267,6 +267,8 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
         return None;
     }
     let mut entry = handed.clone();
+    // What is reached by a path alone is not reached by way of the process that runs the program.
+    entry.opens &= required.opens || !handed.by_path;
     entry.name =
         pick(required.name.as_ref(), handed.name.as_ref(), |wide, narrow| glob::covers(wide, narrow)).ok()?;
     entry.path =

@@ -157,6 +157,7 @@ pub(super) fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bo
         );
         entry.access = need.access;
         entry.opens = need.opens;
+        entry.by_path = need.by_path;
         match need.name {
             Some(name) => entry.named(name),
             None => entry,

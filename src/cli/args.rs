@@ -169,6 +169,10 @@ pub struct ServeOptions {
     /// Address of /livez, /readyz and /metrics (plain HTTP) [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR", help_heading = "Server")]
     pub probes: Option<SocketAddr>,
+    /// Address of a page for people, with what runs, what it can do, and what was refused (HTTPS; who may read it is asked of
+    /// the API server) [default: none]
+    #[arg(long, value_name = "ADDR", help_heading = "Server")]
+    pub page: Option<SocketAddr>,
     /// Certificate chain in PEM; reloaded when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Server")]
     pub tls_cert: Option<PathBuf>,

@@ -33,7 +33,7 @@ pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
         OutputFormat::Text => report::text(&report).into_bytes(),
         other => {
             let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
-            inspect::formatted(&value, other)?
+            inspect::reported("CheckReport", value, other)?
         }
     };
     print(&output)?;

@@ -1,10 +1,9 @@
-//! What commands read of a cluster: the state that verdicts depend on, and the kinds that every API server has.
+//! What commands read of a cluster: the state that verdicts depend on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::core::ApiResource;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, sleep};
 
@@ -20,19 +19,6 @@ const MOST_ERRORS: u64 = 3;
 
 /// How often it is looked whether they are there.
 const INTERVAL: Duration = Duration::from_millis(50);
-
-/// Group, version, kind and plural of what every API server has. Templates come before pods.
-const BUILT_IN: &[[&str; 4]] = &[
-    ["apps", "v1", "Deployment", "deployments"],
-    ["apps", "v1", "StatefulSet", "statefulsets"],
-    ["apps", "v1", "DaemonSet", "daemonsets"],
-    ["apps", "v1", "ReplicaSet", "replicasets"],
-    ["batch", "v1", "CronJob", "cronjobs"],
-    ["batch", "v1", "Job", "jobs"],
-    ["", "v1", "ReplicationController", "replicationcontrollers"],
-    ["", "v1", "PodTemplate", "podtemplates"],
-    ["", "v1", "Pod", "pods"],
-];
 
 /// The state with the cluster's RuntimeClasses, LimitRanges, namespaces, grants and exceptions, as `serve` watches them; and
 /// the source of pull secrets.
@@ -62,21 +48,5 @@ async fn snapshot(
             return Err(Error::ReadCluster { message });
         }
         sleep(INTERVAL).await;
-    }
-}
-
-/// The kinds with pods or pod templates that every API server has, templates first.
-pub fn built_in() -> impl Iterator<Item = ApiResource> {
-    BUILT_IN.iter().map(resource)
-}
-
-fn resource([group, version, kind, plural]: &[&str; 4]) -> ApiResource {
-    let api_version = if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") };
-    ApiResource {
-        group: (*group).into(),
-        version: (*version).into(),
-        api_version,
-        kind: (*kind).into(),
-        plural: (*plural).into(),
     }
 }

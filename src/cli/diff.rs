@@ -21,6 +21,7 @@ use crate::image::{Depth, ImageFacts, ModuleFacts, program};
 use crate::inspection::ProgramClass;
 use crate::lookup::Inspector;
 use crate::policy::EnforcementAction;
+use crate::scan::unknown;
 use crate::text;
 use crate::watch;
 use crate::workload::Role;
@@ -74,7 +75,7 @@ fn comparable(old: &str, new: &str) -> Result<(), Error> {
 
 fn document(differences: &[Difference], output: OutputFormat) -> Result<Vec<u8>, Error> {
     let adds = differences.iter().any(Difference::adds);
-    inspect::formatted(&json!({ "adds": adds, "programs": differences }), output)
+    inspect::reported("DiffReport", json!({ "adds": adds, "programs": differences }), output)
 }
 
 /// The exit code. What could not be read or judged does not count as unchanged.
@@ -207,9 +208,9 @@ fn not_judged(ending: &Ending<JudgedFacts>, manifest: &Manifest) -> Option<Compa
     let Ending::Skipped(skip) = *ending else { return None };
     let unread = |why: String| Some(ComparedProgram { unread: Some(why), ..ComparedProgram::default() });
     match skip {
-        Skip::UnknownKind => unread(manifest::unknown_kind(&manifest.object)?),
+        Skip::UnknownKind => unread(unknown::unknown_kind(&manifest.object)?),
         Skip::NoTemplate => {
-            let at = manifest::containers_in(&manifest.object)?;
+            let at = unknown::containers_in(&manifest.object)?;
             unread(format!("{}, and there are containers at `{at}`", skip.note()))
         }
         Skip::CompletedByOthers => unread(skip.note().to_owned()),

@@ -38,7 +38,11 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let state = build::state(&settings).await?;
     let inspector = build::inspector(&settings)?;
     // What recorded decisions would be now.
-    let terms = ReplayTerms { exceptions: replay::exceptions(&settings), now: Some(Timestamp::now()) };
+    let terms = ReplayTerms {
+        exceptions: replay::exceptions(&settings),
+        now: Some(Timestamp::now()),
+        takes_options: options.gate.images.config.is_some(),
+    };
     let subjects: Vec<Subject> = subjects.into_iter().flat_map(|one| templates(&state, one)).collect();
     let (mut reports, total) = (Vec::new(), subjects.len());
     for (index, subject) in subjects.into_iter().enumerate() {
@@ -216,7 +220,7 @@ fn write(reports: &[Report], warnings: &[BundleWarning], output: OutputFormat) -
             let text = format!("{}{summary}{warnings}", texts.join("\n"));
             print(text.as_bytes())
         }
-        other => print(&inspect::formatted(&document(reports, &objects, warnings), other)?),
+        other => print(&inspect::reported("ExplainReport", document(reports, &objects, warnings), other)?),
     }
 }
 

@@ -89,6 +89,18 @@ fn show<T: serde::Serialize>(
     }
 }
 
+/// API version of the reports for scripts, as of the project's own resources.
+const API_VERSION: &str = "wasmgate.dev/v1alpha1";
+
+/// A report for scripts with its `apiVersion` and `kind`, without which `kubectl`, whose query language may be asked about it, takes no document.
+pub fn reported(kind: &str, mut report: Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), API_VERSION.into());
+        fields.insert("kind".to_owned(), kind.into());
+    }
+    formatted(&report, output)
+}
+
 /// The value as JSON or YAML, with a final line break.
 pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
     let json = serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?;

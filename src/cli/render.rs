@@ -209,6 +209,10 @@ fn yaml(value: &Value) -> Option<String> {
 
 fn verdict(report: &ObjectReport, width: u16) -> String {
     let mut out = format!("\n  {} {}\n", paint(BOLD, "verdict"), outcome(report));
+    if let Some(missing) = &report.missing_class {
+        let line = format!("the object {}", text::line(missing));
+        out.push_str(&hanging(&format!("    {} ", paint(RED, "[class]")), VERDICT_COLUMN, &line, width));
+    }
     for judged in &report.violations {
         out.push_str(&violation(judged, width));
     }

@@ -19,6 +19,7 @@ use crate::admission::State;
 use crate::admission::replay::{self, Exceptions, Left, RecordedDecision, ReplayTerms};
 use crate::config::{self, Settings};
 use crate::sources::BundleSource;
+use crate::text;
 
 /// Longest line of a decision log that is read, in bytes: twice the largest review that the gate takes, and what rules read of it.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -30,7 +31,8 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
     let settings = settings(&options)?;
     let state = build::state(&settings).await?;
     // What other bundles would have said then.
-    let terms = ReplayTerms { exceptions: exceptions(&settings), now: None };
+    let takes_options = options.gate.images.config.is_some();
+    let terms = ReplayTerms { exceptions: exceptions(&settings), now: None, takes_options };
     let mut report = Report { bundle_warnings: bundle_warnings(&state), ..Report::default() };
     for path in &options.logs {
         read(path, (&state, terms), &mut report).await?;
@@ -42,7 +44,7 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
         OutputFormat::Text => table::text(&report, inspect::terminal_width()).into_bytes(),
         other => {
             let value = serde_json::to_value(&report).map_err(|error| Error::Format(error.to_string()))?;
-            inspect::formatted(&value, other)?
+            inspect::reported("ReplayReport", value, other)?
         }
     };
     print(&output)?;
@@ -65,11 +67,26 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
         let name = source.name();
         file.policies.baseline &= name != "baseline";
         match file.policies.bundles.iter_mut().find(|known| known.name() == name) {
-            Some(known) => *known = BundleSource { name: Some(name), ..source },
-            None => file.policies.bundles.push(source),
+            Some(known) => *known = BundleSource { name: Some(name), judges: known.judges, ..source },
+            None => {
+                let known = file.policies.bundles.iter().map(BundleSource::name);
+                let known: Vec<_> = known.chain(file.policies.baseline.then(|| "baseline".into())).collect();
+                // A name that is misspelt would replace nothing.
+                anstream::eprintln!(
+                    "wasmgate: bundle `{}` is judged beside {}",
+                    text::line(&name),
+                    listed(&known)
+                );
+                file.policies.bundles.push(BundleSource { name: Some(name), ..source });
+            }
         }
     }
     build::settings_of(file, &gate)
+}
+
+fn listed(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{}`", text::line(name))).collect();
+    if names.is_empty() { "no other".into() } else { names.join(", ") }
 }
 
 /// `[NAME=]PLACE`.

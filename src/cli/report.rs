@@ -1,53 +1,16 @@
 //! The report of `explain` about one object, in a stable form for scripts.
 
-use std::sync::Arc;
-
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::rehearsal::Answered;
-use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip, State};
-use crate::capability::Entry;
-use crate::grant::WasiGrant;
-use crate::image::{Evidence, ImageKind, Packaging, Shape};
-use crate::inspection::{self, LookupResult, ProgramClass};
-use crate::judge::input::{ContainerFacts, Effective, image_warnings};
-use crate::judge::{JudgedViolation, PolicyInput};
-use crate::policy::EnforcementAction;
-use crate::runtime::Family;
+use crate::admission::{Conclusion, Rehearsal, State};
+use crate::judge::JudgedViolation;
+pub use crate::scan::facts::{
+    Capabilities, Container, ExplainOutcome, ImageReport, JudgedFacts, containers, outcome,
+};
 use crate::text;
-use crate::workload::{ImageUse, Role};
-
-/// The outcome for the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExplainOutcome {
-    /// The gate does not know the kind, so it cannot say whether the object contains a pod.
-    NotJudged,
-    /// Parts of the kind's pods come from other objects, so the object does not say what they start. To scripts the same
-    /// as an unknown kind.
-    #[serde(rename = "not-judged")]
-    CompletedByOthers,
-    /// The object has nothing to do with Wasm; the gate leaves it alone.
-    NotWasm,
-    /// The namespace is exempt; the gate leaves the object alone.
-    Exempt,
-    /// The gate leaves the object alone for another reason, such as a mirror pod.
-    Skipped,
-    /// The object could not be read or judged, so the gate leaves it alone.
-    Unreadable,
-    /// The gate leaves the object alone, but it may be Wasm: an image could not be read.
-    Unread,
-    /// The gate leaves the object alone, but it may be Wasm: a program was not recognised.
-    Unrecognised,
-    /// The object would be admitted.
-    Admitted,
-    /// The object would be admitted, and a rule warns.
-    Warned,
-    /// The object, or the pods that a controller creates from it, would be denied.
-    Denied,
-}
 
 /// What is not as one may think of a bundle that judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,6 +58,9 @@ pub struct ObjectReport {
     /// WasiGrants, as YAML, that would cover what no grant covers: the output of `suggest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_grant: Option<String>,
+    /// That the cluster is known not to have the RuntimeClass of the pod: the violations follow from that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_class: Option<String>,
     /// Violations of the rules.
     pub violations: Vec<JudgedViolation>,
     /// What the webhooks answer to an AdmissionReview.
@@ -132,154 +98,6 @@ fn whole<K>(answered: &Answered<K>) -> Value {
     serde_json::from_slice(&answered.answer.response.to_bytes()).unwrap_or_default()
 }
 
-/// One container: what was found in its image, and what the policies saw of it.
-#[derive(Debug, Clone)]
-pub struct Container {
-    /// Facts about its image.
-    pub found: ImageReport,
-    /// What the program can call; `None` if the policies did not run.
-    pub capabilities: Option<Capabilities>,
-    /// The policies' input about the container, for scripts.
-    document: Option<Value>,
-}
-
-/// Facts about the image of a container.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ImageReport {
-    /// Name of the container or volume.
-    pub name: String,
-    /// The list of the pod spec that contains it.
-    pub role: Role,
-    /// Image as written.
-    pub image: String,
-    /// Class of the program.
-    pub class: ProgramClass,
-    /// Digest of the image. Like the following fields, `None` if the image was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// Kind of the program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<ImageKind>,
-    /// How the image is packed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shape: Option<Shape>,
-    /// Who compiles the program.
-    #[serde(skip)]
-    pub packaging: Option<Packaging>,
-    /// Evidence for the class and the kind.
-    pub evidence: Vec<Evidence>,
-    /// Why the program is unknown or the image was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What will make it fail on some node.
-    pub warnings: Vec<String>,
-    /// The interpreters in the program, each with the first evidence for it.
-    #[serde(skip)]
-    pub interpreters: Vec<(&'static str, Option<Evidence>)>,
-}
-
-/// Capabilities of a container.
-#[derive(Debug, Clone)]
-pub struct Capabilities {
-    /// What the program can call and the runtime hands over.
-    pub effective: Vec<Effective>,
-    /// What the program can call and the runtime does not hand over.
-    pub missing: Vec<Entry>,
-    /// What the runtime and the pod spec hand over.
-    pub ambient: Vec<Entry>,
-}
-
-/// What `explain`, `suggest` and `scan` keep of the policies' input.
-#[derive(Debug, Clone)]
-pub struct JudgedFacts {
-    /// The containers.
-    pub containers: Vec<Container>,
-    /// RuntimeClass of the judged pod.
-    pub runtime_class: Option<String>,
-    /// Whether a profile describes what this class hands over.
-    pub is_described: bool,
-    /// The grants that match a container of the pod.
-    pub grants: Vec<Arc<WasiGrant>>,
-    /// The whole input document, if it was requested.
-    pub input: Option<Value>,
-}
-
-impl JudgedFacts {
-    /// Extracts it from the input; `whole` keeps the document too. An input that cannot be written as JSON makes the
-    /// evaluation fail, which reports it.
-    pub fn of(input: &PolicyInput<'_>, whole: bool) -> Self {
-        // Through text, because the input contains the object as raw JSON.
-        let text = whole.then(|| serde_json::to_string(input).unwrap_or_default());
-        Self {
-            containers: input.containers.iter().map(Container::judged).collect(),
-            runtime_class: input.runtime.runtime_class.map(String::from),
-            is_described: input.runtime.ambient.is_some_and(|ambient| ambient != Family::Everything),
-            grants: input.grants.clone(),
-            input: text.map(|text| serde_json::from_str(&text).unwrap_or_default()),
-        }
-    }
-}
-
-impl Container {
-    /// A container that the policies judged.
-    fn judged(facts: &ContainerFacts<'_>) -> Self {
-        let first = |evidence: &[Evidence]| evidence.first().cloned();
-        let found = ImageReport {
-            name: facts.name.to_string(),
-            role: facts.role,
-            image: facts.image.to_string(),
-            class: facts.class,
-            digest: facts.digest.map(String::from),
-            kind: Some(facts.kind),
-            shape: facts.shape,
-            packaging: facts.packaging,
-            evidence: facts.evidence.to_vec(),
-            reason: facts.reason.clone(),
-            warnings: facts.warnings.clone(),
-            interpreters: facts.interpreters.iter().map(|i| (i.engine, first(i.evidence))).collect(),
-        };
-        let capabilities = Capabilities {
-            effective: facts.effective.clone(),
-            missing: facts.missing.clone(),
-            ambient: facts.ambient.clone(),
-        };
-        let document = Some(serde_json::to_value(facts).unwrap_or_default());
-        Self { found, capabilities: Some(capabilities), document }
-    }
-
-    /// A container that no policy judged.
-    fn unjudged(container: &inspection::Container, starts: &ImageUse<'_>) -> Self {
-        let known = container.known().map(|(facts, _)| facts);
-        let names_command = !starts.command.is_empty() || !starts.args.is_empty();
-        let warnings = known.map(|facts| image_warnings(facts, names_command)).unwrap_or_default();
-        let found = ImageReport {
-            name: container.name.clone(),
-            role: container.role,
-            image: container.image.clone(),
-            class: if container.role == Role::ImageVolume { ProgramClass::Linux } else { container.class() },
-            digest: known.map(|facts| facts.digest.to_string()),
-            kind: known.map(|facts| facts.kind),
-            shape: known.map(|facts| facts.shape),
-            packaging: None,
-            evidence: known.map(|facts| facts.evidence.clone()).unwrap_or_default(),
-            reason: container.reason(),
-            warnings,
-            interpreters: Vec::new(),
-        };
-        Self { found, capabilities: None, document: None }
-    }
-}
-
-impl Serialize for Container {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.document {
-            Some(document) => document.serialize(serializer),
-            None => self.found.serialize(serializer),
-        }
-    }
-}
-
 impl ObjectReport {
     /// The report about an object that both webhooks examined. `grants` would cover what no grant covers.
     pub fn of(
@@ -304,6 +122,7 @@ impl ObjectReport {
             warnings: rehearsal.warnings(),
             notices: plan.map(|(_, plan)| plan.notices.clone()).unwrap_or_default(),
             suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
+            missing_class: judged.and_then(|j| j.judgement.missing_class_said()),
             violations: judged.map(|j| j.judgement.verdict.violations.clone()).unwrap_or_default(),
             answers: None,
             input: judged.and_then(|judged| judged.kept.input.clone()),
@@ -320,43 +139,5 @@ fn remarks(rehearsal: &Rehearsal<JudgedFacts>) -> Vec<String> {
         (None, Some(Conclusion::NotWasm)) => rehearsal.warnings(),
         // The error says what the warnings of it say.
         (None, _) => Vec::new(),
-    }
-}
-
-pub(super) fn containers(ending: &Ending<JudgedFacts>) -> Vec<Container> {
-    if let Some(judged) = ending.judged() {
-        return judged.kept.containers.clone();
-    }
-    let Some(Examined { workload, inspection, .. }) = ending.examined() else { return Vec::new() };
-    let uses = workload.images();
-    inspection.containers.iter().zip(&uses).map(|(c, starts)| Container::unjudged(c, starts)).collect()
-}
-
-/// Rules decide the outcome; a notice about a change does not affect it.
-pub(super) fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
-    let examined = match ending {
-        Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
-        Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,
-        Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
-        Ending::Skipped(_) => return ExplainOutcome::Skipped,
-        Ending::Unreadable { under_wasm: true, .. } => return ExplainOutcome::Denied,
-        Ending::Unreadable { under_wasm: false, .. } => return ExplainOutcome::Unreadable,
-        Ending::Examined(examined) => examined,
-    };
-    if let Some(judged) = ending.judged() {
-        return match judged.judgement.verdict.strictest() {
-            Some(EnforcementAction::Deny) => ExplainOutcome::Denied,
-            Some(EnforcementAction::Warn) => ExplainOutcome::Warned,
-            Some(EnforcementAction::Audit) | None => ExplainOutcome::Admitted,
-        };
-    }
-    if matches!(examined.conclusion, Conclusion::Failed { .. }) {
-        return ExplainOutcome::Unreadable;
-    }
-    let any = |is: fn(&inspection::Container) -> bool| examined.inspection.containers.iter().any(is);
-    match (any(|c| matches!(c.lookup, LookupResult::Unread { .. })), any(inspection::Container::is_open)) {
-        (true, _) => ExplainOutcome::Unread,
-        (false, true) => ExplainOutcome::Unrecognised,
-        (false, false) => ExplainOutcome::NotWasm,
     }
 }

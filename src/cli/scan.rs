@@ -1,39 +1,33 @@
 //! `wasmgate scan`: judges every pod and template of a cluster, or of manifests, as it stands, and changes nothing.
 
-mod cluster;
-mod collect;
+pub(super) mod cluster;
 mod document;
 mod files;
-mod filter;
-mod html;
-mod identity;
-mod judge;
+pub(super) mod html;
 mod junit;
-mod model;
-mod owner;
 mod place;
 mod progress;
 mod sarif;
 mod table;
 mod workflow;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::args::{ScanFormat, ScanOptions};
-use super::{Error, Exit, build, engine, inspect, print};
+use super::{Error, Exit, build, engine, inspect, print, suggest};
 use crate::admission::State;
 use crate::config::Overrides;
 use crate::judge::verdict::POLICY_ERROR;
+use crate::lookup::Inspector;
+use crate::scan::model::is_open;
+use crate::scan::{Collector, ExplainOutcome, Filter, Judge, Scan};
 use crate::text;
 use crate::watch;
 
-use collect::Collector;
-use filter::Filter;
-use judge::Judge;
-use model::Scan;
-use progress::Progress;
+use progress::Terminal;
 
 /// Scans and prints what was found.
 pub async fn run(options: Box<ScanOptions>) -> Result<Exit, Error> {
@@ -43,14 +37,37 @@ pub async fn run(options: Box<ScanOptions>) -> Result<Exit, Error> {
     let state = build::state(&settings).await?;
     known_rules(&options.rules, &state)?;
     let inspector = build::scanning_inspector(&settings, options.image_store.is_some())?;
-    let judge = Judge { state, inspector, budget: Duration::from_secs(options.timeout) };
     let scan = if options.files.is_empty() {
-        of_cluster(judge, &options).await?
+        of_cluster(state, inspector, &options).await?
     } else {
-        of_files(judge, &options).await?
+        of_files(judge(state, inspector, &options), &options).await?
     };
     print(&rendered(&scan, &options)?)?;
-    Ok(scan.exit())
+    Ok(exit(&scan))
+}
+
+/// What is denied counts more than what is not known.
+fn exit(scan: &Scan) -> Exit {
+    let any = |is: fn(ExplainOutcome) -> bool| {
+        scan.workloads.iter().flat_map(|workload| &workload.judged).any(|judged| is(judged.spec.outcome))
+    };
+    if any(|outcome| outcome == ExplainOutcome::Denied) {
+        Exit::Denied
+    } else if any(is_open) || !scan.not_judged.is_empty() {
+        Exit::Unread
+    } else {
+        Exit::Success
+    }
+}
+
+fn judge(state: State, inspector: Inspector, options: &ScanOptions) -> Judge {
+    Judge {
+        state: Arc::new(state),
+        inspector: Arc::new(inspector),
+        budget: Duration::from_secs(options.timeout),
+        cure: "raise --timeout",
+        suggest: suggest::grants,
+    }
 }
 
 /// Refuses a rule that no bundle has: nothing would be found, and everything would seem well.
@@ -67,21 +84,23 @@ fn known_rules(rules: &[String], state: &State) -> Result<(), Error> {
     }
 }
 
-async fn of_cluster(judge: Judge, options: &ScanOptions) -> Result<Scan, Error> {
+async fn of_cluster(state: State, inspector: Inspector, options: &ScanOptions) -> Result<Scan, Error> {
     let client = watch::connect_user(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
-    let Judge { state, inspector, budget } = judge;
     let (state, pull_secrets) = super::cluster::state(state, &client).await?;
     let kinds = state.kinds.clone();
-    let judge = Judge { state, inspector: inspector.with_pull_secrets(pull_secrets), budget };
-    let mut collector = collector(judge, options);
-    cluster::read(&client, &options.namespaces, &mut collector, &kinds).await?;
+    let judge = judge(state, inspector.with_pull_secrets(pull_secrets), options);
+    let (mut collector, terminal) = collector(judge, options);
+    let read = cluster::read(&client, &options.namespaces, &mut collector, &kinds, cluster::Pace::FAST).await;
+    terminal.end();
+    read?;
     Ok(collector.finish())
 }
 
 async fn of_files(judge: Judge, options: &ScanOptions) -> Result<Scan, Error> {
-    let mut collector = collector(judge, options);
-    let documents = files::read(&options.files, &mut collector).await?;
-    if documents == 0 {
+    let (mut collector, terminal) = collector(judge, options);
+    let documents = files::read(&options.files, &mut collector).await;
+    terminal.end();
+    if documents? == 0 {
         let paths: Vec<_> = options.files.iter().map(|path| format!("`{}`", path.display())).collect();
         return Err(Error::NothingToExplain(paths.join(", ")));
     }
@@ -89,12 +108,20 @@ async fn of_files(judge: Judge, options: &ScanOptions) -> Result<Scan, Error> {
 }
 
 /// Objects that name no namespace are in the one that was asked for, if it is one.
-fn collector(judge: Judge, options: &ScanOptions) -> Collector {
+fn collector(judge: Judge, options: &ScanOptions) -> (Collector, Arc<Terminal>) {
     let namespace = match options.namespaces.as_slice() {
         [one] => Some(one.as_str()),
         _ => None,
     };
-    Collector::new(judge, Filter::new(options), namespace, options.every_pod, Progress::new())
+    let filter = Filter {
+        namespaces: options.namespaces.iter().cloned().collect(),
+        rules: options.rules.iter().cloned().collect(),
+        capabilities: options.capabilities.iter().copied().collect(),
+        images: options.images.clone(),
+        without_plain: false,
+    };
+    let terminal = Arc::new(Terminal::new());
+    (Collector::new(judge, filter, namespace, options.every_pod, terminal.clone()), terminal)
 }
 
 fn rendered(scan: &Scan, options: &ScanOptions) -> Result<Vec<u8>, Error> {

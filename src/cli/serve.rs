@@ -3,10 +3,14 @@
 mod cluster;
 mod log;
 mod overrides;
+mod page;
 mod reload;
+mod reports;
+mod scans;
 mod served;
 mod supply;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +18,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use overrides::overrides;
+use page::ReportPage;
 use reload::Reloader;
+use scans::Scans;
 use served::Expiry;
 
 pub use served::Served;
 
 use super::args::ServeOptions;
 use super::{Error, Exit, build};
+use crate::access::{self, Access, AccessOptions};
 use crate::admission::Gate;
-use crate::audit::{DecisionLogOptions, Labels, Metrics, Outbox, Sink};
+use crate::audit::{DecisionLogOptions, Labels, Metrics, Outbox, Refusals, Sink};
 use crate::certs;
 use crate::config::Settings;
+use crate::otlp::{Exporter, Tracer};
 use crate::register::{self, Registration};
 use crate::server::{self, Server, Signals};
 use crate::sources::InForce;
@@ -61,8 +70,13 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
-    let events = events(&settings, client, &metrics);
-    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels).with_events(events));
+    let events = events(&settings, client.as_ref(), &metrics);
+    let refusals = refusals(&settings);
+    let (tracer, exporting) = traces(&settings, &labels);
+    let gate = Gate::new(state, inspector, sink, Arc::clone(&metrics), labels)
+        .with_events(events)
+        .with_tracer(tracer);
+    let gate = Arc::new(gate.with_refusals(refusals.clone()));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let uploading = uploader.clone().map(|uploader| tokio::spawn(async move { uploader.run().await }));
     let certificate = Expiry::default();
@@ -75,24 +89,47 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, (read, keys));
     let configuration = reloader.configuration();
     let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
+    let told = (&metrics, watched.is_synced());
+    let reporting = reports::start(&settings, client.as_ref(), registration.as_ref(), &gate, told)?;
     let reloading = tokio::spawn(reloader.run());
-    let served = serve(&settings, cert, key, reload_every, watched).await;
+    let watched = Arc::new(watched);
+    let page = page(&settings, client, refusals, &gate, &watched);
+    let served = serve(&settings, (cert, key), reload_every, watched, page).await;
     for task in [rotation, expiry, reloading] {
         task.abort();
+    }
+    // No write to the cluster is under way when the Lease is released.
+    if let Some(reporting) = reporting {
+        reporting.close().await;
     }
     if let Some(registration) = registration {
         registration.close().await;
     }
-    // Write the last records even if the listeners failed. A loss is logged and does not change the exit code.
+    flush(gate, uploader.zip(uploading), exporting).await;
+    served.map(|()| Exit::Success)
+}
+
+/// Writes and sends the last records and spans, even if the listeners failed. A loss is logged and does not change the exit code.
+async fn flush<T>(
+    gate: Arc<Gate>,
+    upload: Option<(Arc<Uploader>, JoinHandle<T>)>,
+    exporting: Option<JoinHandle<()>>,
+) {
+    if let Some(tracer) = gate.tracer() {
+        tracer.close();
+    }
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
         tracing::error!(%error, "lost records");
     }
-    if let (Some(uploader), Some(uploading)) = (uploader, uploading) {
+    if let Some((uploader, uploading)) = upload {
         uploading.abort();
         uploader.finish(FLUSH_DEADLINE).await;
     }
-    served.map(|()| Exit::Success)
+    if let Some(exporting) = exporting {
+        // What has not been sent by then is lost.
+        let _ = tokio::time::timeout(FLUSH_DEADLINE, exporting).await;
+    }
 }
 
 /// The decision log, and what sends it to a collector, if there is one.
@@ -105,6 +142,13 @@ fn decision_log(
     let uploader = Uploader::new(upload.clone(), metrics.drops());
     let sink = Sink::open_with(options, metrics.drops(), Some(Box::new(spool)))?;
     Ok((sink, Some(Arc::new(uploader))))
+}
+
+/// What takes the spans of reviews, if they are traced, and the task that sends them.
+fn traces(settings: &Settings, labels: &Labels) -> (Option<Tracer>, Option<JoinHandle<()>>) {
+    let Some(options) = settings.file.tracing.clone() else { return (None, None) };
+    let (tracer, exporter) = Exporter::new(options, labels.iter());
+    (Some(tracer), Some(tokio::spawn(exporter.run())))
 }
 
 /// SIGHUP reopens the decision log; log rotation sends it after moving the file away.
@@ -133,10 +177,10 @@ async fn watch_expiry(gate: Arc<Gate>, certificate: Expiry, cert: PathBuf, key: 
 
 async fn serve(
     settings: &Settings,
-    cert: PathBuf,
-    key: PathBuf,
+    (cert, key): (PathBuf, PathBuf),
     reload_every: Option<Duration>,
-    gate: impl server::AdmissionHandler,
+    gate: Arc<impl server::AdmissionHandler>,
+    page: Option<(SocketAddr, ReportPage)>,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
     let options = server::ServerOptions::new(cert, key);
@@ -151,15 +195,47 @@ async fn serve(
         drain: settings.drain_deadline,
         ..options
     };
-    let server = Server::bind(options).await?;
+    let mut server = Server::bind(options).await?;
+    if let Some((address, page)) = page {
+        server = server.with_page(address, Arc::new(page)).await?;
+    }
     let signals = Signals::from_process()?;
+    if let Some(page) = server.page_address() {
+        tracing::info!(%page, right = access::PATH, "serving the page");
+    }
     tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "listening");
-    Ok(server.run(Arc::new(gate), signals).await?)
+    Ok(server.run(gate, signals).await?)
+}
+
+/// What was refused lately, if there is a page that shows it.
+fn refusals(settings: &Settings) -> Option<Refusals> {
+    settings.file.server.page.listen?;
+    let (refusals, records) = Refusals::new(Timestamp::now());
+    tokio::spawn(refusals.clone().keep(records));
+    Some(refusals)
+}
+
+/// The page and its address, if it is configured.
+fn page(
+    settings: &Settings,
+    client: Option<Client>,
+    refusals: Option<Refusals>,
+    gate: &Arc<Gate>,
+    served: &Arc<impl server::AdmissionHandler>,
+) -> Option<(SocketAddr, ReportPage)> {
+    let (client, refusals) = (client?, refusals?);
+    let options = &settings.file.server.page;
+    let access = AccessOptions { audiences: options.audiences.clone(), ..AccessOptions::default() };
+    let served = Arc::clone(served);
+    let ready = Box::new(move || served.ready());
+    let scans = Scans::new(Arc::clone(gate), client.clone(), settings.page_refresh_after, ready);
+    Some((options.listen?, ReportPage::new(Access::new(client, access), scans, refusals)))
 }
 
 /// A client of the API server, when anything in the configuration needs one.
 async fn client(settings: &Settings) -> Result<Option<Client>, Error> {
     let kubernetes = &settings.file.kubernetes;
+    // A page needs `kubernetes.watch`.
     if !(kubernetes.watch || kubernetes.certificates.manage || kubernetes.events) {
         return Ok(None);
     }
@@ -176,19 +252,25 @@ fn register(
     let Some(client) = client.filter(|_| kubernetes.certificates.manage) else {
         return Ok(None);
     };
-    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let plan = kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
+    let plan = kubernetes.plan(&own_namespace(client), &settings.file.server.cert_dir)?;
     Ok(Some(Registration::start(client, plan, &instance(), metrics)))
 }
 
+/// The namespace that the gate runs in.
+fn own_namespace(client: &Client) -> String {
+    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
+    namespace.unwrap_or_else(|| client.default_namespace().to_owned())
+}
+
 /// Starts writing Events, if configured. Events in the queue are lost when the process ends.
-fn events(settings: &Settings, client: Option<Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
+fn events(settings: &Settings, client: Option<&Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
     let kubernetes = &settings.file.kubernetes;
     let client = client.filter(|_| kubernetes.events)?;
     let limits = kubernetes.event_limits;
     let (outbox, records) = Outbox::new(limits.warnings, Arc::clone(metrics));
-    tokio::spawn(register::Sender::new(client, limits, &instance(), Arc::clone(metrics)).run(records));
+    tokio::spawn(
+        register::Sender::new(client.clone(), limits, &instance(), Arc::clone(metrics)).run(records),
+    );
     Some(outbox)
 }
 

@@ -12,6 +12,7 @@ use super::{Error, File};
 use crate::audit::{OWN_LABELS, UploadOptions};
 use crate::image::reference::Reference;
 use crate::lookup::LookupOptions;
+use crate::otlp::TracingOptions;
 use crate::quantity::{Quantity, WrittenQuantity};
 use crate::runtime::{Family, Profile, Sizing};
 
@@ -91,6 +92,16 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
     }
     if let Some((field, value, cure)) = file.decision_log.upload.as_ref().and_then(UploadOptions::problem) {
         problems.add(wrong(&format!("decisionLog.upload.{field}"), &value, cure));
+    }
+    if let Some((field, value, cure)) = file.tracing.as_ref().and_then(TracingOptions::problem) {
+        problems.add(wrong(&format!("tracing.{field}"), &value, cure));
+    }
+    if let Some((field, value, cure)) = file.reports.problem() {
+        problems.add(wrong(&format!("reports.{field}"), &value, cure));
+    }
+    if file.reports.enabled && !file.kubernetes.watch {
+        let message = "reports are about a cluster: set `kubernetes.watch: true`, or leave this out";
+        problems.add(wrong("reports.enabled", &"true", message));
     }
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
@@ -335,6 +346,19 @@ mod tests {
             (
                 "decisionLog: {upload: {url: 'https://a.example', spool: /s, clientKeyFile: k}}",
                 "`clientKeyFile`, or neither",
+            ),
+            (
+                "tracing: {endpoint: 'http://a.example/v1/traces'}",
+                "`tracing.endpoint` cannot be `http://a.example/v1/traces`",
+            ),
+            ("tracing: {endpoint: a.example}", "`https://collector.example.com/v1/traces`"),
+            (
+                "tracing: {endpoint: 'https://a.example', samplingRatePerMillion: 1000001}",
+                "`tracing.samplingRatePerMillion` cannot be `1000001`",
+            ),
+            (
+                "tracing: {endpoint: 'https://a.example', clientCertFile: c}",
+                "`tracing.clientCertFile` cannot be `c`",
             ),
             ("decisionLog: {maskAnnotations: ['']}", "`decisionLog.maskAnnotations` cannot be ``"),
             ("decisionLog: {maskAnnotations: ['*']}", "`decisionLog.maskAnnotations` cannot be `*`"),

@@ -8,11 +8,13 @@ use jiff::SignedDuration;
 use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
-use super::Kubernetes;
+use super::{Kubernetes, PageSettings};
 use crate::audit;
 use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
+use crate::otlp::TracingOptions;
+use crate::reports::ReportOptions;
 use crate::runtime::{Profile, Runtimes};
 use crate::sources::{BundleSource, KeyOptions};
 use crate::workload::Description;
@@ -63,6 +65,12 @@ pub struct File {
     /// Output and labels of decision records.
     #[serde(default)]
     pub decision_log: audit::DecisionLogOptions,
+    /// Where spans of reviews are sent.
+    #[serde(default)]
+    pub tracing: Option<TracingOptions>,
+    /// Reports about what runs.
+    #[serde(default)]
+    pub reports: ReportOptions,
 }
 
 impl Default for File {
@@ -81,6 +89,8 @@ impl Default for File {
             enforcement: EnforcementSettings::default(),
             exempt_namespaces: BTreeSet::new(),
             decision_log: audit::DecisionLogOptions::default(),
+            tracing: None,
+            reports: ReportOptions::default(),
         }
     }
 }
@@ -93,6 +103,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Address of the probes and metrics.
     pub probes: SocketAddr,
+    /// The page for people.
+    pub page: PageSettings,
     /// Certificate chain; with [`ServerSettings::key_file`].
     pub cert_file: Option<PathBuf>,
     /// Private key.
@@ -121,6 +133,7 @@ impl Default for ServerSettings {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             probes: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            page: PageSettings::default(),
             cert_file: None,
             key_file: None,
             cert_dir: PathBuf::from("certs"),

@@ -48,10 +48,14 @@ pub fn parse(name: &str, text: &str) -> Result<File, Error> {
     read.map_err(|error| failed(message::of(&error, text, &field)))
 }
 
-/// Whether the text of a configuration, which may be no YAML, lacks this field at its top.
-pub fn lacks(text: &str, field: &str) -> bool {
+/// Whether the text of a configuration, which may be no YAML, says nothing of this field of `policies`. An empty `policies: {}` says that
+/// there is none.
+pub fn lacks_policy(text: &str, field: &str) -> bool {
     let top = serde_saphyr::from_str::<BTreeMap<String, Value>>(text);
-    top.is_ok_and(|top| !top.contains_key(field))
+    top.is_ok_and(|top| match top.get("policies") {
+        Some(Value::Object(policies)) => !policies.is_empty() && !policies.contains_key(field),
+        _ => true,
+    })
 }
 
 /// Longest name that a message repeats, in characters.

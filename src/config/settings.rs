@@ -45,6 +45,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `--probes`.
     pub probes: Option<SocketAddr>,
+    /// `--page`.
+    pub page: Option<SocketAddr>,
     /// `--tls-cert` and `--tls-key`.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// `--cert-dir`.
@@ -68,6 +70,8 @@ pub struct Settings {
     pub runtimes: Runtimes,
     /// The images that keep their tags.
     pub unpinned: Unpinned,
+    /// How old a scan may be that the page shows.
+    pub page_refresh_after: Duration,
     /// Longest time for one review.
     pub review_timeout: Duration,
     /// Longest time for the evaluation of all bundles.
@@ -109,6 +113,7 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
     }
     problems.take(file.kubernetes.check());
     check_server(&file, &mut problems);
+    let refresh = problems.take(file.server.page.check(&file));
     check_policies(&file, &mut problems);
     check::file(&file, &mut problems);
     let server = &file.server;
@@ -119,6 +124,7 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
     let unpinned = unpinned(&file.images.unpinned, &mut problems);
     // None of these is absent without a problem.
     let settings = Settings {
+        page_refresh_after: refresh.unwrap_or_default(),
         review_timeout: review_timeout.unwrap_or_default(),
         policy_time_limit: time_limit.unwrap_or_default(),
         shutdown_pause: pause.unwrap_or_default(),
@@ -132,9 +138,10 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
 
 /// Without any rule, every pod would be admitted.
 fn check_policies(file: &File, problems: &mut Problems) {
-    if !file.policies.baseline && file.policies.bundles.iter().all(BundleSource::is_shadow) {
+    let decides = |source: &BundleSource| source.judges && !source.is_shadow();
+    if !file.policies.baseline && !file.policies.bundles.iter().any(decides) {
         let message = "there would be no rule that decides, and every pod would be admitted; name a bundle in `policies.bundles` \
-                       without `action: audit`, or leave this out";
+                       without `action: audit` and without `judges: false`, or leave this out";
         problems.add(wrong("policies.baseline", &"false", message));
     }
     if file.policies.require_signed == Some(true) && file.policies.keys.is_empty() {
@@ -208,6 +215,7 @@ fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
         image_store,
         listen,
         probes,
+        page,
         tls,
         cert_dir,
         cert_names,
@@ -234,6 +242,7 @@ fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
     file.images.store = image_store.or(file.images.store.take());
     file.server.listen = listen.unwrap_or(file.server.listen);
     file.server.probes = probes.unwrap_or(file.server.probes);
+    file.server.page.listen = page.or(file.server.page.listen);
     if let Some((cert, key)) = tls {
         file.server.cert_file = Some(cert);
         file.server.key_file = Some(key);
@@ -405,6 +414,11 @@ mod tests {
                 "policies: {baseline: false, bundles: [{from: own.tar.gz, action: audit}]}",
                 "`policies.baseline` cannot be `false`",
                 "without `action: audit`",
+            ),
+            (
+                "policies: {baseline: false, bundles: [{from: log.tar.gz, judges: false}]}",
+                "`policies.baseline` cannot be `false`",
+                "without `judges: false`",
             ),
             (
                 "enforcement: {rules: {policy-error: audit}}",

@@ -42,7 +42,7 @@ fn grant_covers(grant: &WasiGrant, entry: &Entry) -> bool {
 /// Whether one item of a grant covers an entry as a whole. A program that may run native code has everything that the
 /// kernel's files give, so `native.exec` covers all of that.
 pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
-    if entry.opens && granted.name == Capability::NativeExec {
+    if (entry.opens || entry.by_path) && granted.name == Capability::NativeExec {
         return true;
     }
     granted.name == entry.capability

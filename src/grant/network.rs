@@ -32,8 +32,17 @@ pub struct NetworkDraft<'a> {
 pub struct DraftedPolicy {
     /// The `NetworkPolicy`, one document without `---`.
     pub yaml: String,
-    /// What grants allow and the policy cuts off, since it cannot express it.
-    pub unexpressed: Vec<String>,
+    /// What grants allow and the policy cuts off, since it cannot express it, in order.
+    pub unexpressed: Vec<Unexpressed>,
+}
+
+/// Something that grants allow and a policy cuts off; the text names the grant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unexpressed {
+    /// Connections to a host by name: a policy knows addresses.
+    Name(String),
+    /// Datagrams that reach the pod without having been asked for: no grant says on which ports, and ports for TCP close all others.
+    Datagrams(String),
 }
 
 /// One way out of the pod.
@@ -51,7 +60,7 @@ struct Rule {
 struct Egress {
     /// Each rule, and the grants that it comes from.
     rules: BTreeMap<Rule, BTreeSet<String>>,
-    unexpressed: BTreeSet<String>,
+    unexpressed: BTreeSet<Unexpressed>,
     /// Whether names are looked up.
     names: bool,
 }
@@ -63,6 +72,8 @@ struct Ingress {
     ports: BTreeMap<u16, BTreeSet<String>>,
     /// Whether a grant names no port, so that it allows any.
     any: bool,
+    /// The grants of datagrams, which come in on any port.
+    datagrams: BTreeSet<String>,
 }
 
 /// How a capability uses the network.
@@ -122,6 +133,9 @@ pub fn is_outgoing(capability: Capability) -> bool {
 
 impl Ingress {
     fn add(&mut self, grant: &str, item: &GrantedCapability) {
+        if item.name == Capability::NetUdp {
+            self.datagrams.insert(format!("{grant}: {}", item.name));
+        }
         if !matches!(network_use(item.name), Some(Use::Incoming)) {
             return;
         }
@@ -182,7 +196,8 @@ impl Egress {
             Destination::Itself => return,
             Destination::Name => {
                 self.names = true;
-                self.unexpressed.insert(format!("{grant}: {name} to `{}`", host.as_str()));
+                let cut = format!("{grant}: {name} to `{}`", host.as_str());
+                self.unexpressed.insert(Unexpressed::Name(cut));
                 return;
             }
         };
@@ -218,6 +233,7 @@ impl NetworkDraft<'_> {
         );
         if ingress.is_limited() {
             ingress.write(&mut yaml);
+            egress.unexpressed.extend(ingress.datagrams.into_iter().map(Unexpressed::Datagrams));
         }
         yaml.push_str(if egress.names || !egress.rules.is_empty() {
             "  egress:\n"
@@ -348,10 +364,22 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_and_said_to_be_cut_off() {
         let policy = drafted("{ name: http.outbound, hosts: ['https://*.example.com', 'https://10.0.0.1'] }");
-        assert_eq!(policy.unexpressed, ["WasiGrant/orders: http.outbound to `https://*.example.com`"]);
+        let cut = "WasiGrant/orders: http.outbound to `https://*.example.com`".to_owned();
+        assert_eq!(policy.unexpressed, [Unexpressed::Name(cut)]);
         let rules = egress("{ name: http.outbound, hosts: ['https://*.example.com', 'https://10.0.0.1'] }");
         assert_eq!(rules.as_array().unwrap().len(), 2);
         assert_eq!(rules[0], dns());
+    }
+
+    #[test]
+    fn datagrams_to_a_pod_that_is_held_to_ports_for_tcp_are_said_to_be_cut_off() {
+        let cut = |capabilities: &str| drafted(capabilities).unexpressed;
+        let held = "{ name: net.listen, ports: [9000] }";
+        let datagrams = Unexpressed::Datagrams("WasiGrant/orders: net.udp".to_owned());
+        assert_eq!(cut(&format!("{held}, {{ name: net.udp }}")), [datagrams]);
+        for whole in [held, "{ name: net.udp }", "{ name: net.listen }, { name: net.udp }"] {
+            assert!(cut(whole).is_empty(), "{whole}");
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct Start<'a> {
     pub annotations: Option<&'a BTreeMap<String, String>>,
     /// `PATH`, in which crun and youki search.
     pub path: Variable<'a>,
+    /// [`super::names::TEMPORARY`], below which the Spin shim unpacks archives.
+    pub temporary: Variable<'a>,
     /// [`super::names::SPIN_RETAINED`], which makes the Spin shim narrow an application.
     pub retained: Variable<'a>,
     /// Who else than the container may write to the shared memory of its pod, in [`super::mounts::SHARED_MEMORY`].

@@ -88,6 +88,7 @@ impl ImageFacts {
             by_name: ByName::default(),
             scanned: false,
             native: Vec::new(),
+            archives: false,
             spin: None,
             warnings: Vec::new(),
             claims: Vec::new(),

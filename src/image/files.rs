@@ -49,6 +49,7 @@ mod tests {
             ("/d".into(), FileClass::Link { target: "a.wasm".into() }),
             ("/e".into(), FileClass::Other),
             ("/f".into(), FileClass::Varies { native: true, targets: vec!["a".into()] }),
+            ("/g".into(), FileClass::Data),
         ];
         let written = to_value(&facts).unwrap();
         assert_eq!(
@@ -60,6 +61,7 @@ mod tests {
                 {"path": "/d", "class": "link", "target": "a.wasm"},
                 {"path": "/e", "class": "other"},
                 {"path": "/f", "class": "varies", "native": true, "targets": ["a"]},
+                {"path": "/g", "class": "data"},
             ])
         );
         assert_eq!(from_value::<ImageFacts>(written).unwrap().files, facts.files);

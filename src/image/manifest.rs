@@ -395,6 +395,11 @@ pub fn leading_layer(manifest: &ImageManifest) -> Option<&Descriptor> {
     manifest.layers.iter().find(|layer| leads.contains(&layer.media_type.as_str()))
 }
 
+/// Whether the Spin shim unpacks layers of the image below a temporary folder.
+pub fn has_archives(manifest: &ImageManifest) -> bool {
+    manifest.layers.iter().any(|layer| layer.media_type == SPIN_ARCHIVE)
+}
+
 /// How the image is packed, according to its media types. If two kinds share a layer type, the config's type decides.
 pub fn layout(manifest: &ImageManifest) -> ManifestKind {
     match by_media_types(manifest) {

@@ -654,6 +654,7 @@ mod tests {
         assert_eq!(magic(b"\0asm\x01\0\0\0"), Magic::Wasm);
         assert_eq!(magic(b"\x7fELF\x02"), Magic::Native("ELF"));
         assert_eq!(magic(b"#!/bin/sh"), Magic::Native("#!"));
+        assert_eq!(magic(b"\0aot\x03\0\0\0"), Magic::Aot);
         assert_eq!(magic(b"\0as"), Magic::Other);
         assert!(read(b"\x7fELF", "t").unwrap_err().0.contains("asm"));
         assert!(read(b"\0asm\x63\0\0\0", "t").is_err());

@@ -27,11 +27,11 @@ pub enum Links {
     /// The kubelet alone writes to it.
     #[default]
     None,
-    /// Only the container itself has written to it, which cannot replace what is mounted directly in the volume's folder: the
-    /// kernel removes and renames no place of a mount (`EBUSY`, `rename(2)`). It counts for mounts that are *written* directly
-    /// in the volume alone: they are there with every image that the container had before, and its image may be changed.
-    Below,
-    /// Anywhere in it.
+    /// Anywhere in it, also in a volume that is empty when the pod starts and that one container alone mounts. That container
+    /// starts again, and its image may be changed, with what an earlier program of it left there. A place at which something
+    /// was mounted is no exception: the kernel keeps a process from replacing the places of mounts in its own namespace of
+    /// mounts alone (`linux:fs/namei.c`, `may_delete`, `is_local_mountpoint`), and one without any capability may leave that
+    /// by a namespace of users (user_namespaces(7)).
     Anywhere,
 }
 
@@ -45,12 +45,14 @@ pub struct Mount<'a> {
     /// Whether its volume may hold a file that is named like a worker ([`super::names::is_worker`]) and that others wrote than
     /// the container itself.
     pub workers: bool,
+    /// Whether others than the container may write to its volume while the container runs.
+    pub shared: bool,
 }
 
-/// A mount whose volume holds no links and no workers.
+/// A mount whose volume holds no links and no workers, and to which no container writes.
 impl<'a> From<&'a str> for Mount<'a> {
     fn from(path: &'a str) -> Self {
-        Self { path, links: Links::None, workers: false }
+        Self { path, links: Links::None, workers: false, shared: false }
     }
 }
 
@@ -62,8 +64,6 @@ pub struct Mounts {
     /// Further places of mounts, by their number: a link on the way is not the same on every platform.
     others: Vec<(usize, String)>,
     volumes: HashMap<String, Links>,
-    /// The place of each volume with links below, by its path as written.
-    own: HashMap<String, String>,
     lost: Option<Lost>,
 }
 
@@ -185,7 +185,7 @@ impl Mounts {
         let (mut left, mut found) = (all, Self::default());
         let none = HashMap::new();
         for mount in mounts {
-            let mut follow = |written: &str| MountPath::follow_all(facts, written, (&none, None), &mut left);
+            let mut follow = |written: &str| MountPath::follow_all(facts, written, &none, &mut left);
             let mut led = follow(mount.path);
             if path::goes_up(mount.path) && led.is_ok() && led != follow(&text::clean_path(mount.path)) {
                 led = Err(Why::Up);
@@ -194,12 +194,9 @@ impl Mounts {
             found.add(mount, places);
         }
         found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
-        let (volumes, own) = (std::mem::take(&mut found.volumes), std::mem::take(&mut found.own));
+        let volumes = std::mem::take(&mut found.volumes);
         for mount in mounts {
-            let around =
-                own.get(path::split(&text::clean_path(mount.path)).0).filter(|_| !path::goes_up(mount.path));
-            let around = (&volumes, around.map(String::as_str));
-            found.note(mount, MountPath::follow_all(facts, mount.path, around, &mut left));
+            found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
         }
         found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
         found.volumes = volumes;
@@ -209,14 +206,7 @@ impl Mounts {
     /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
     fn add(&mut self, mount: &Mount<'_>, places: Vec<String>) {
         for (number, place) in places.into_iter().enumerate() {
-            if number == 0 && mount.links == Links::Below && !path::goes_up(mount.path) {
-                self.own.insert(text::clean_path(mount.path), place.clone());
-            }
-            let links = match self.volumes.get(&place) {
-                None => mount.links,
-                Some(other) if mount.links.max(*other) == Links::None => Links::None,
-                Some(_) => Links::Anywhere,
-            };
+            let links = self.volumes.get(&place).copied().unwrap_or_default().max(mount.links);
             self.volumes.insert(place.clone(), links);
             match number {
                 0 => self.places.push(place),
@@ -275,7 +265,7 @@ fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut 
     }
     facts.volumes.iter().find_map(|path| {
         let up = path::goes_up(path).then_some(Why::Up);
-        let led = MountPath::follow_all(facts, path, (volumes, None), left);
+        let led = MountPath::follow_all(facts, path, volumes, left);
         led.err().or(up).map(|why| lost(path, why))
     })
 }
@@ -285,15 +275,10 @@ struct MountPath<'a> {
     facts: &'a ImageFacts,
     /// The places of all mounts. Which of them is mounted before this one is not known.
     volumes: &'a HashMap<String, Links>,
-    /// The place of the volume in which this mount is written.
-    around: Option<&'a str>,
     left: &'a mut usize,
     kernel: KernelWay,
     /// The place of a mount at or above the way, and the links that its volume may hold.
     inside: Option<(String, Links)>,
-    /// The way has reached something directly in a volume that may hold links below. If it ends there, it is a place of a
-    /// mount and no link.
-    ends: bool,
     why: Option<Why>,
     /// Which of the links is followed that a path is on different platforms; none on the first way.
     platform: Option<usize>,
@@ -306,13 +291,13 @@ impl<'a> MountPath<'a> {
     fn follow_all(
         facts: &ImageFacts,
         written: &str,
-        (volumes, around): (&HashMap<String, Links>, Option<&str>),
+        volumes: &HashMap<String, Links>,
         left: &mut usize,
     ) -> Result<Vec<String>, Why> {
-        let (first, platforms) = MountPath::follow(facts, written, (volumes, around), left, None)?;
+        let (first, platforms) = MountPath::follow(facts, written, volumes, left, None)?;
         let mut places = vec![first];
         for platform in 0..platforms {
-            places.push(MountPath::follow(facts, written, (volumes, around), left, Some(platform))?.0);
+            places.push(MountPath::follow(facts, written, volumes, left, Some(platform))?.0);
         }
         Ok(places)
     }
@@ -321,7 +306,7 @@ impl<'a> MountPath<'a> {
     fn follow(
         facts: &'a ImageFacts,
         written: &str,
-        (volumes, around): (&'a HashMap<String, Links>, Option<&'a str>),
+        volumes: &'a HashMap<String, Links>,
         left: &'a mut usize,
         platform: Option<usize>,
     ) -> Result<(String, usize), Why> {
@@ -329,8 +314,8 @@ impl<'a> MountPath<'a> {
             return Err(Why::Long);
         }
         let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/".into(), *links)));
-        let (ends, why, platforms) = (false, None, None);
-        let mut way = Self { facts, volumes, around, left, kernel, inside, ends, why, platform, platforms };
+        let (why, platforms) = (None, None);
+        let mut way = Self { facts, volumes, left, kernel, inside, why, platform, platforms };
         let end = path::resolve_within(path::MOUNT_HOPS, written, true, |at| way.enters(at));
         // Each place is kept, and a short path may lead to a long one.
         way.take(end.as_ref().map_or(0, |end| end.len() / BYTES_OF_A_STEP));
@@ -392,18 +377,9 @@ impl<'a> MountPath<'a> {
     }
 
     fn enters_volume(&mut self, at: &str) {
-        if std::mem::take(&mut self.ends) {
-            self.why.get_or_insert(Why::Volume);
-        }
         self.inside = self.inside.take().filter(|(root, _)| path::is_below(at, root));
-        match &self.inside {
-            Some((_, Links::None)) | None => {}
-            Some((root, Links::Below)) if self.around == Some(root) && path::split(at).0 == root => {
-                self.ends = true;
-            }
-            Some((_, Links::Below | Links::Anywhere)) => {
-                self.why.get_or_insert(Why::Volume);
-            }
+        if matches!(&self.inside, Some((_, Links::Anywhere))) {
+            self.why.get_or_insert(Why::Volume);
         }
         if let Some(links) = self.volumes.get(at) {
             self.inside = Some((at.to_string(), *links));
@@ -458,17 +434,8 @@ mod tests {
     fn a_mount_in_a_volume_is_known_only_where_no_link_can_be() {
         let facts = linked(&[("/run", "/var/run")]);
         let lost = Some(Why::Volume);
-        for (links, direct, through_a_link) in
-            [(Links::None, None, None), (Links::Below, None, lost), (Links::Anywhere, lost, lost)]
-        {
-            let deeper = lost.filter(|_| links != Links::None);
-            for (at, expected) in [
-                ("/var/run/in", direct),
-                ("/run/in", through_a_link),
-                ("/var/run/x/../in", through_a_link),
-                ("/run/in/x", deeper),
-                ("/var/run/in/x", deeper),
-            ] {
+        for (links, expected) in [(Links::None, None), (Links::Anywhere, lost)] {
+            for at in ["/var/run/in", "/run/in", "/var/run/x/../in", "/run/in/x", "/var/run/in/x"] {
                 let found = placed(&facts, &[("/var/run", links), (at, Links::None)]);
                 assert_eq!(found.err(), expected, "{links:?} {at}");
             }
@@ -530,7 +497,6 @@ mod tests {
         let lost = |facts: &ImageFacts, mounts: &[(&str, Links)]| placed(facts, mounts).err();
         let held = [("/d", Links::Anywhere)];
         assert_eq!(lost(&with(&["/d/y"], true), &held), Some(Why::Volume));
-        assert_eq!(lost(&with(&["/d/y"], true), &[("/d", Links::Below)]), Some(Why::Volume));
         assert_eq!(lost(&with(&["/d/../x"], true), &[]), Some(Why::Up));
         let many: Vec<String> = (0..65).map(|number| format!("/v{number}")).collect();
         assert_eq!(
@@ -557,7 +523,7 @@ mod tests {
     /// A path that begins with `..` goes up from nothing: it is known where it is, whatever the image has.
     #[test]
     fn a_mount_that_begins_above_the_root_is_written_directly_in_a_volume_as_any_other() {
-        let mounts = [("/e", Links::Below), ("/../e/x", Links::None)];
+        let mounts = [("/e", Links::None), ("/../e/x", Links::None)];
         assert_eq!(placed(&linked(&[]), &mounts), Ok(vec!["/e".to_string(), "/e/x".to_string()]));
     }
 
@@ -595,19 +561,18 @@ mod tests {
         let of = |mounts: &[(&str, Links)]| placed(&facts, mounts).err();
         assert_eq!(of(&[("/dev", Links::None), ("/dev/shm/x", Links::None)]), Some(Why::Volume));
         assert_eq!(of(&[("/q/x", Links::None)]), Some(Why::Volume));
-        assert_eq!(of(&[("/dev/shm", Links::Below)]), None, "a volume replaces it");
+        assert_eq!(of(&[("/dev/shm", Links::Anywhere)]), None, "a volume replaces it");
         assert_eq!(of(&[("/dev/shm", Links::None), ("/dev/shm/x", Links::None)]), None);
         assert_eq!(of(&[("/dev/shmem", Links::None)]), None);
     }
 
-    /// An earlier image of the container had no such link, so that nothing was mounted in the volume and the container could
-    /// make a link there.
+    /// Whatever earlier images of the container had.
     #[test]
     fn a_mount_that_only_this_image_leads_into_a_volume_may_meet_a_link() {
-        let mounts = [("/e", Links::Below), ("/m/x", Links::None)];
+        let mounts = [("/e", Links::Anywhere), ("/m/x", Links::None)];
         assert_eq!(placed(&linked(&[("/m", "/e")]), &mounts), Err(Why::Volume));
         assert!(placed(&linked(&[]), &mounts).is_ok());
-        let two = [("/e", Links::Below), ("/g", Links::Below), ("/e/x", Links::None)];
+        let two = [("/e", Links::None), ("/g", Links::Anywhere), ("/e/x", Links::None)];
         assert_eq!(placed(&linked(&[("/g", "/e")]), &two), Err(Why::Volume), "either may be the upper one");
         assert!(placed(&linked(&[]), &two).is_ok());
     }

@@ -11,6 +11,9 @@ pub const RUNTIME_CONFIG: &str = "/runtime-config.toml";
 /// The variable of the container that narrows a Spin application to some of its components
 /// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_COMPONENTS_TO_RETAIN_ENV`).
 pub const SPIN_RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
+/// The variable of the folder of temporary files, which the shim takes over from the container as it does all others
+/// (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`).
+pub const TEMPORARY: &str = "TMPDIR";
 /// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
 pub const SLIGHTFILE: &str = "/slightfile.toml";
 /// The program of slight.

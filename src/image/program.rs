@@ -144,7 +144,14 @@ pub fn application(view: &View<'_>) -> Option<Program> {
                 unknown(format!("`{SPIN_TOML}` cannot be used: {message}"))
             }
             (_, Some(_)) => spin_files(view),
-            _ => unknown(format!("`{SPIN_TOML}` could not be read as the manifest of a Spin application")),
+            _ => match entry::find(facts, SPIN_TOML) {
+                Some((_, FileClass::Unreadable { message })) => {
+                    unknown(format!("`{SPIN_TOML}` cannot be used: {message}"))
+                }
+                _ => {
+                    unknown(format!("`{SPIN_TOML}` could not be read as the manifest of a Spin application"))
+                }
+            },
         });
     }
     let retired = [
@@ -240,7 +247,10 @@ pub fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
 /// The first candidate path that leads to a program, or that a volume hides.
 fn lookup<'a>(view: &View<'a>, name: &str) -> At<'a> {
     let tells = |found: &At<'_>| {
-        !matches!(found, At::Nothing | At::File(_, FileClass::Link { .. } | FileClass::Other))
+        !matches!(
+            found,
+            At::Nothing | At::File(_, FileClass::Link { .. } | FileClass::Other | FileClass::Data)
+        )
     };
     places(view, name).iter().map(|place| view.at(place)).find(tells).unwrap_or(At::Nothing)
 }
@@ -308,6 +318,19 @@ mod tests {
                 facts.modules[modules[0]].source.clone()
             }
             other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_could_not_be_read_says_why_behind_a_link_too() {
+        let unread = || FileClass::Unreadable { message: "it has 300000 bytes".into() };
+        for files in [
+            vec![("/spin.toml", unread())],
+            vec![("/conf/spin.toml", unread()), ("/spin.toml", link("conf/spin.toml"))],
+        ] {
+            let image = facts(Shape::SpinRootfs, files);
+            let said = source(&image, &program(&image, &list(&["/"]), &[]));
+            assert!(said.contains("`/spin.toml` cannot be used: it has 300000 bytes"), "{said}");
         }
     }
 

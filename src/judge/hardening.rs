@@ -246,10 +246,11 @@ impl<'a> HardeningCase<'a> {
         };
         self.profile.hardening.enable_service_links == HardeningMode::Fill
             && self.workload.spec.enable_service_links != Some(false)
-            // The API server writes `true` too, so it counts as a person's only where one applied it.
-            && !self.metadata().is_some_and(|metadata| managed::is_applied(metadata, "enableServiceLinks"))
             && self.other().is_none()
             && !looked.iter().any(grants_variable)
+            // The API server writes `true` too, so it counts as a person's only where one applied it. Asked last: it reads the
+            // annotation in which that is noted.
+            && !self.metadata().is_some_and(|metadata| managed::is_applied(metadata, "enableServiceLinks"))
     }
 }
 

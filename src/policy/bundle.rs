@@ -14,9 +14,8 @@ use super::memory::raise_minimum;
 use super::{Contents, Error};
 use crate::{rego, text};
 
-/// The name of the bundle that is built in. It quotes what the gate found, such as hosts without their credentials, and no value as
-/// it is written.
-pub const BASELINE: &str = "baseline";
+/// The name of the bundle that is built in.
+const BASELINE: &str = "baseline";
 
 /// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
@@ -30,6 +29,17 @@ static KEYS: LazyLock<Omit> = LazyLock::new(|| {
     keys.extend(schema.properties.into_keys());
     keys
 });
+
+/// The first key at the top of a document that no input has, and the key that may be meant.
+pub fn unknown_input_key(
+    document: &serde_json::Map<String, Value>,
+) -> Option<(String, Option<&'static str>)> {
+    let unknown = document.keys().find(|key| !KEYS.contains(*key))?;
+    let known = KEYS.iter().filter(|key| !key.contains('.'));
+    let near = known.map(|key| (strsim::jaro_winkler(unknown, key), key.as_str()));
+    let near = near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+    Some((unknown.clone(), near.map(|(_, key)| key)))
+}
 
 /// The parts of a JSON schema that name them.
 #[derive(Default, Deserialize)]
@@ -72,6 +82,10 @@ pub struct Bundle {
     pub(super) cases: Arc<[TrialCase]>,
     /// Whether it runs in the shadow: what it finds is recorded and decides nothing.
     pub is_shadow: bool,
+    /// Whether it is built in. Its rules quote what the gate found, such as hosts without their credentials, and no value as it is written.
+    pub(super) is_built_in: bool,
+    /// Whether it must have rules that judge. If not, it must have rules for the log alone.
+    pub judges: bool,
     /// SHA-256 of its files apart from the signature, in hexadecimal.
     pub digest: Arc<str>,
     /// What is not as its author may think, as sentences: of its origin, and of its manifest.
@@ -150,7 +164,7 @@ impl Bundle {
             ("data.json", include_bytes!("../../policies/baseline/data.json")),
             (".manifest", include_bytes!("../../policies/baseline/.manifest")),
         ];
-        Self::of(BASELINE, &files.into_iter().collect())
+        Ok(Self { is_built_in: true, ..Self::of(BASELINE, &files.into_iter().collect())? })
     }
 
     /// Reads a bundle from a file or directory; its name without `.tar.gz` becomes the bundle's name. Blocks on the disk.
@@ -218,6 +232,8 @@ impl Bundle {
             annotations: annotations.into(),
             cases: cases.into(),
             is_shadow: false,
+            is_built_in: false,
+            judges: true,
             digest: files.digest().into(),
             warnings: Vec::new(),
         })
@@ -244,7 +260,11 @@ fn data_of(bytes: &[u8]) -> Result<Arc<str>, String> {
 }
 
 fn manifest(bundle: &str, files: &Contents) -> Result<BundleManifest, Error> {
-    parse(bundle, ".manifest", files.file(".manifest").unwrap_or(b"{}"))
+    let bytes = files.file(".manifest").unwrap_or(b"{}");
+    // A list would be taken for the fields in their order.
+    let object: serde_json::Map<String, Value> = parse(bundle, ".manifest", bytes)?;
+    drop(object);
+    parse(bundle, ".manifest", bytes)
 }
 
 /// The name that a bundle gives itself; `bundle` is the one that it has here.

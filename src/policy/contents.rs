@@ -157,7 +157,9 @@ impl Contents {
         let is_read = acceptable(name, file)?;
         // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
         if !entry.header().entry_type().is_file() {
-            return if is_read {
+            let is_link =
+                entry.header().entry_type().is_symlink() || entry.header().entry_type().is_hard_link();
+            return if is_read || is_link {
                 refuse("it is a link or another special file, pack the file itself")
             } else {
                 Ok(())

@@ -10,6 +10,18 @@ use super::{Error, Limits, input};
 
 /// A document as rules get it, of an ordinary pod with one container.
 pub const EXAMPLE: &str = include_str!("../../policies/schema/example.v1alpha1.json");
+
+/// Ordinary pods, as rules get them: one that starts Wasm, and one that starts Linux under a class of Wasm.
+pub(super) fn examples() -> Vec<Value> {
+    let example: Option<Value> = serde_json::from_str(EXAMPLE).ok();
+    let of = |class: &str| {
+        let mut document = example.clone()?;
+        *document.pointer_mut("/containers/0/class")? = class.into();
+        Some(document)
+    };
+    ["wasm", "linux"].into_iter().filter_map(of).collect()
+}
+
 /// An evaluation needs a hundredth more or less fuel, depending on the heap that those before it left.
 const MARGIN: u64 = 50;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::ENTRYPOINT;
+use super::{ENTRYPOINT, LOG_DROP, LOG_MASK};
 
 /// A bundle, or the engine under it, that cannot be used.
 #[derive(Debug, Error)]
@@ -202,6 +202,33 @@ pub enum Error {
         /// The entry points that it has, in words.
         found: String,
     },
+    /// It has rules for the log alone, and the configuration expects rules that judge.
+    #[error(
+        "policy bundle `{bundle}` has rules for the decision log alone and would judge no pod; build it with \
+         `opa build -t wasm -e {ENTRYPOINT}` as well, or write `judges: false` for it in `policies.bundles`"
+    )]
+    JudgeNothing {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// It has rules that judge, and the configuration says that it judges nothing.
+    #[error(
+        "policy bundle `{bundle}` has the entry point `{ENTRYPOINT}`, and `judges: false` in `policies.bundles` would pass over its \
+         rules; leave that out, or build the bundle without this entry point"
+    )]
+    PassOverRules {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// It has no rules for the log, and the configuration expects them alone.
+    #[error(
+        "policy bundle `{bundle}` has neither `{LOG_MASK}` nor `{LOG_DROP}`, for which `judges: false` in `policies.bundles` is meant; \
+         build it with `-e` for each of the two that it has"
+    )]
+    FindLogRules {
+        /// Name of the bundle.
+        bundle: String,
+    },
     /// Its functions have no names, so that those which compute otherwise than OPA cannot be found.
     #[error(
         "`policy.wasm` of policy bundle `{bundle}` has lost the names of its functions, without which some of them would \
@@ -285,6 +312,9 @@ impl Error {
             | Self::RecognisePolicy { bundle, .. }
             | Self::SpeakAbi { bundle, .. }
             | Self::FindEntrypoint { bundle, .. }
+            | Self::JudgeNothing { bundle }
+            | Self::PassOverRules { bundle }
+            | Self::FindLogRules { bundle }
             | Self::NameFunctions { bundle }
             | Self::SupplyBuiltins { bundle, .. }
             | Self::OmitKey { bundle, .. }

@@ -45,6 +45,13 @@ pub(super) struct Found {
 }
 
 impl Evaluation {
+    /// What is said of bundles in the shadow that no answer waits for any longer.
+    pub(super) fn too_late<'a>(bundles: impl Iterator<Item = &'a str>) -> Self {
+        let reason = "it takes longer than the bundles that decide, and no answer waits for it";
+        let failures = bundles.map(|name| BundleFailure::new(name, reason));
+        Self { failures: failures.collect(), ..Self::default() }
+    }
+
     /// What the bundles of these names found, or why they could not be evaluated.
     pub(super) fn of(outcomes: Vec<(&String, Result<Found, String>)>) -> Self {
         let was_found = |outcome: &Result<Found, String>| outcome.as_ref().is_ok_and(|found| found.is_cached);

@@ -84,6 +84,21 @@ pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
     said.into_iter().take(MOST).collect()
 }
 
+/// The built-in functions that rules call.
+pub(super) fn called_functions(module: &[u8], functions: &Functions) -> BTreeSet<&'static str> {
+    let Some(code) = Code::read(module) else { return BTreeSet::new() };
+    let mut found = BTreeSet::new();
+    for (_, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
+        let Some(steps) = steps(body) else { continue };
+        let calls = steps.iter().enumerate().filter_map(|(at, step)| match step {
+            Step::Call(callee) => called(&code, *callee, steps.get(..at).unwrap_or_default(), functions),
+            _ => None,
+        });
+        found.extend(calls);
+    }
+    found
+}
+
 /// The built-in function that is called: one of the module, or of the host, which is called by a number.
 fn called(code: &Code<'_>, callee: u32, before: &[Step], functions: &Functions) -> Option<&'static str> {
     let name = code.name(callee)?;

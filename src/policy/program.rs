@@ -10,6 +10,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::RuleLocations;
+use super::otherwise::differences;
 use super::patterns;
 use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
@@ -51,10 +52,7 @@ impl CheckedModule {
         let tables = drive(Tables::read(&bundle.name, &module, limits), &stop);
         let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
         let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
-        if ![ENTRYPOINT, LOG_MASK, LOG_DROP].iter().any(|known| entrypoints.contains_key(*known)) {
-            let found = if entrypoints.is_empty() { "none".into() } else { list(entrypoints.keys()) };
-            return Err(Error::FindEntrypoint { bundle: bundle.name, found });
-        }
+        check_entrypoints(&bundle, &entrypoints)?;
         if !named {
             return Err(Error::NameFunctions { bundle: bundle.name });
         }
@@ -62,8 +60,34 @@ impl CheckedModule {
         omitting(&mut bundle)?;
         let warnings = patterns::warnings(&bundle.module, &functions);
         bundle.warnings.extend(warnings);
+        let called = patterns::called_functions(&bundle.module, &functions);
+        bundle.warnings.extend(differences(|function| called.contains(function)));
         let locations = Arc::new(RuleLocations::of(&bundle.module));
         Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
+    }
+
+    /// Why it cannot be started.
+    pub fn not_started(&self, reason: String) -> Error {
+        Error::StartModule { bundle: self.bundle.name.clone(), reason }
+    }
+}
+
+/// Refuses a bundle with other entry points than the configuration expects. One that judges by mistake nothing, such as after a build
+/// with the entry points of the log alone, would admit what the one before it refused.
+fn check_entrypoints(bundle: &Bundle, entrypoints: &BTreeMap<String, i32>) -> Result<(), Error> {
+    let has = |name: &str| entrypoints.contains_key(name);
+    let has_log_rules = has(LOG_MASK) || has(LOG_DROP);
+    let name = || bundle.name.clone();
+    match (bundle.judges, has(ENTRYPOINT)) {
+        (true, true) => Ok(()),
+        (true, false) if has_log_rules => Err(Error::JudgeNothing { bundle: name() }),
+        (true, false) => {
+            let found = if entrypoints.is_empty() { "none".into() } else { list(entrypoints.keys()) };
+            Err(Error::FindEntrypoint { bundle: name(), found })
+        }
+        (false, true) => Err(Error::PassOverRules { bundle: name() }),
+        (false, false) if has_log_rules => Ok(()),
+        (false, false) => Err(Error::FindLogRules { bundle: name() }),
     }
 }
 

@@ -17,10 +17,9 @@ use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
-use super::bundle::TrialCase;
 use super::demand;
 use super::engine::Stop;
-use super::evaluation::{BundleFailure, Evaluation, Found};
+use super::evaluation::{Evaluation, Found};
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
@@ -79,6 +78,11 @@ impl Loaded {
         &self.0.program.bundle.warnings
     }
 
+    /// Why it cannot judge an ordinary pod, if it cannot: every pod would be refused.
+    pub fn unfit(&self) -> Option<&str> {
+        self.0.unfit.as_deref()
+    }
+
     /// Its place in the order of the bundles of its name, if it has one.
     pub fn sequence(&self) -> Option<u64> {
         self.0.program.bundle.sequence
@@ -86,8 +90,8 @@ impl Loaded {
 }
 
 /// What an evaluation came to.
-struct Ran {
-    violations: Vec<Violation>,
+pub(super) struct Ran {
+    pub(super) violations: Vec<Violation>,
     /// What it asked for that does not follow from its input.
     asked: Asked,
 }
@@ -98,7 +102,9 @@ pub(super) struct LoadedBundle {
     repeats: Option<BundleId>,
     pub(super) program: CheckedModule,
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
-    entrypoint: Option<i32>,
+    pub(super) entrypoint: Option<i32>,
+    /// Why it cannot judge an ordinary pod, if it cannot.
+    unfit: Option<String>,
     /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
@@ -130,6 +136,16 @@ impl PolicySet {
         let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
         let (lanes, verdicts) = (Arc::clone(&engine.lanes), Arc::clone(&engine.verdicts));
         Ok(Self { lanes, verdicts, limits, loaded, rules: None, rules_in_force: None }.with_rules())
+    }
+
+    /// Why a bundle cannot judge an ordinary pod, if one cannot.
+    pub fn unfit(&self) -> Option<&str> {
+        self.loaded.iter().find_map(|loaded| loaded.unfit.as_deref())
+    }
+
+    /// Whether there is a bundle of this name.
+    pub fn has_bundle(&self, name: &str) -> bool {
+        self.loaded.iter().any(|loaded| loaded.program.bundle.name == name)
     }
 
     /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
@@ -213,7 +229,7 @@ impl PolicySet {
     }
 
     /// Runs every bundle that decides on `input`, which must be a struct or a map. Never fails, and takes no longer than the limits
-    /// allow: a bundle that cannot be evaluated is a [`BundleFailure`]. The work runs on blocking threads, and stops soon
+    /// allow: a bundle that cannot be evaluated is a [`super::BundleFailure`]. The work runs on blocking threads, and stops soon
     /// after this future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
         self.evaluate_for(&Arc::from(""), input).await
@@ -262,7 +278,8 @@ impl PolicySet {
         match select(decides, beside).await {
             Either::Left((evaluation, beside)) => {
                 let found = timeout(SHADOW.min(left() / 2), beside).await;
-                (evaluation, found.unwrap_or_else(|_| too_late(shadow)))
+                let names = shadow.iter().map(|loaded| loaded.program.bundle.name.as_str());
+                (evaluation, found.unwrap_or_else(|_| Evaluation::too_late(names)))
             }
             Either::Right((found, decides)) => (decides.await, found),
         }
@@ -361,13 +378,6 @@ impl PolicySet {
     }
 }
 
-/// What is said of bundles in the shadow that no answer waits for any longer.
-fn too_late(bundles: &[&Arc<LoadedBundle>]) -> Evaluation {
-    let reason = "it takes longer than the bundles that decide, and no answer waits for it";
-    let failures = bundles.iter().map(|loaded| BundleFailure::new(&loaded.program.bundle.name, reason));
-    Evaluation { failures: failures.collect(), ..Evaluation::default() }
-}
-
 /// Gathered when a set is made, since every plan asks for them.
 fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<Arc<BTreeSet<String>>> {
     let each = loaded.map(|loaded| loaded.program.locations.known());
@@ -383,39 +393,19 @@ impl LoadedBundle {
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied();
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
-        let loaded = Self { repeats, program, entrypoint, idle: Mutex::default() };
-        if let Some(entrypoint) = entrypoint {
-            demand::check(&loaded.program, entrypoint, limits, &stop)?;
-        }
-        loaded
-            .warm_up(limits, patient, &stop)
-            .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
+        let mut loaded = Self { repeats, program, entrypoint, unfit: None, idle: Mutex::default() };
+        loaded.check_demand(limits, &stop)?;
+        let warm = loaded.warm_up(limits, patient, &stop);
+        warm.map_err(|reason| loaded.program.not_started(reason))?;
         loaded.try_out(limits, &stop)?;
-        Ok(loaded)
-    }
-
-    /// Runs the cases that the bundle brings along. One that it answers otherwise than it says is an error: the bundle does
-    /// not do in this gate what its author meant.
-    fn try_out(&self, limits: Limits, stop: &Stop) -> Result<(), Error> {
-        for TrialCase { name, input, rules } in self.program.bundle.cases.iter() {
-            // As in a review, without what the bundle does not want.
-            let input = input::serialise(input, &self.program.bundle.omit).map_err(|error| error.to_string());
-            let found = input.and_then(|input| self.run(input.get(), limits, stop)).map(|ran| {
-                ran.violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
-            });
-            let reason = match found {
-                Ok(found) if found == *rules => continue,
-                Ok(found) => format!(
-                    "it breaks {} and was to break {}",
-                    outcome::listed(&found),
-                    outcome::listed(rules)
-                ),
-                Err(reason) => reason,
-            };
-            let bundle = self.program.bundle.name.clone();
-            return Err(Error::TryBundle { bundle, case: name.clone(), reason });
+        if let Some(reason) = loaded.why_unfit(limits, &stop) {
+            let warning = format!(
+                "it cannot judge an ordinary pod, and every pod that starts Wasm is refused: {reason}"
+            );
+            loaded.program.bundle.warnings.push(warning);
+            loaded.unfit = Some(reason);
         }
-        Ok(())
+        Ok(loaded)
     }
 
     /// Runs a first evaluation, so that no later one waits for cold code and memory. The result for the empty input is
@@ -432,17 +422,18 @@ impl LoadedBundle {
         Ok(())
     }
 
-    /// The same with what the METADATA of its rules says of them.
+    /// The same with what the METADATA of its rules says of them, and whether these are built in.
     fn annotated(&self, found: Found) -> Found {
-        let annotations = &self.program.bundle.annotations;
+        let (annotations, is_built_in) = (&self.program.bundle.annotations, self.program.bundle.is_built_in);
         let known = if annotations.has_sole() { self.program.locations.known() } else { None };
         let known = known.as_ref();
-        let violations = found.violations.into_iter().map(|one| annotations.on(one, known)).collect();
+        let said = |one| Violation { is_built_in, ..annotations.on(one, known) };
+        let violations = found.violations.into_iter().map(said).collect();
         Found { violations, ..found }
     }
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
-    fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
+    pub(super) fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
         let entrypoint = self.entrypoint.ok_or("it has no rules that judge")?;
         let (result_set, asked): (Value, _) = self.result_set(entrypoint, input, limits, stop)?;
         Ok(Ran { violations: outcome::violations(&result_set)?, asked })
@@ -469,7 +460,7 @@ impl LoadedBundle {
 
     /// Runs `work`. A panic in a host function makes the evaluation of this bundle fail and does not stop the gate. The
     /// panic's message is logged, for developers of the gate.
-    fn caught<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    pub(super) fn caught<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
             tracing::error!(
@@ -506,7 +497,9 @@ mod tests {
 
     use futures::stream::FuturesUnordered;
 
+    use super::super::bundle::TrialCase;
     use super::*;
+    use crate::rego::Builtin;
 
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
 
@@ -538,6 +531,24 @@ mod tests {
             }
             enough
         }
+    }
+
+    #[test]
+    fn a_function_of_the_host_that_panics_fails_the_bundle_and_nothing_else() {
+        let mut loaded = Baseline::open().loaded;
+        let functions = loaded.program.functions.keys().map(|id| (*id, Builtin::broken()));
+        loaded.program.functions = Arc::new(functions.collect());
+        loaded.idle = Mutex::default();
+        // One that breaks rules, whose messages are made by functions of the host.
+        let input = serde_json::from_str(REFUSED).unwrap();
+        let case = TrialCase { name: "refused".into(), input, rules: BTreeSet::new() };
+        loaded.program.bundle.cases = Arc::new([case]);
+        let low = Limits { fuel: Limits::default().fuel - 1, ..Limits::default() };
+        let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+        let refused = loaded.check_demand(low, &stop).unwrap_err().to_string();
+        assert!(refused.contains("a function of the host broke down"), "{refused}");
+        let failed = loaded.run(REFUSED, Limits::default(), &stop).map(|ran| ran.violations).unwrap_err();
+        assert!(failed.contains("a function of the host broke down"), "{failed}");
     }
 
     /// One processor: two evaluations at a time, one of which a namespace may have.

@@ -50,7 +50,7 @@ impl Sender {
     pub async fn run(mut self, mut records: Receiver<Record>) {
         let start = Instant::now();
         while let Some(record) = records.recv().await {
-            let Some(draft) = draft(&record, self.limits.warnings) else { continue };
+            let Some(draft) = drafted(record, self.limits.warnings).await else { continue };
             match self.limiter.admit(&draft, start.elapsed()) {
                 Admit::Write { count } => self.write(&draft, count).await,
                 Admit::Count => self.metrics.event("counted"),
@@ -138,4 +138,13 @@ impl Sender {
             ..Event::default()
         }
     }
+}
+
+/// The Event about a decision. Off the threads that answer: both objects are parsed, and their values looked for in what rules said.
+async fn drafted(record: Record, warnings: bool) -> Option<EventDraft> {
+    let drafted = tokio::task::spawn_blocking(move || draft(&record, warnings)).await;
+    drafted.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot draft an event");
+        None
+    })
 }

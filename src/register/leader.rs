@@ -6,8 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Client;
 use kube::api::{Api, PostParams};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lease::{Act, Candidate, Timing};
@@ -32,9 +34,46 @@ impl Leadership {
     }
 }
 
+/// Holds the Lease, or tries to, in the background until it is closed.
+#[derive(Debug)]
+pub struct Election {
+    task: JoinHandle<()>,
+    elector: Arc<Mutex<Elector>>,
+    leadership: Leadership,
+}
+
+impl Election {
+    /// Starts to try. `me` is the name of this replica, which need not be unique.
+    pub fn start(
+        client: &Client,
+        namespace: &str,
+        name: String,
+        me: &str,
+        (timing, metrics): (Timing, Arc<Metrics>),
+    ) -> Self {
+        let identity = format!("{me}_{}", uuid::Uuid::new_v4());
+        let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+        let elector = Elector::new(leases, name, identity, timing, metrics);
+        let leadership = elector.leadership();
+        let elector = Arc::new(Mutex::new(elector));
+        Self { task: tokio::spawn(Elector::run(Arc::clone(&elector))), elector, leadership }
+    }
+
+    /// The leadership of this process, for its tasks.
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.clone()
+    }
+
+    /// Releases the Lease. Call it after the last write.
+    pub async fn close(self) {
+        self.task.abort();
+        self.elector.lock().await.release().await;
+    }
+}
+
 /// Holds the Lease, or tries to.
 #[derive(Debug)]
-pub struct Elector {
+struct Elector {
     api: Api<Lease>,
     name: String,
     candidate: Candidate,
@@ -47,19 +86,19 @@ pub struct Elector {
 
 impl Elector {
     /// An elector for the Lease of this name; `me` is a name that no other process has.
-    pub fn new(api: Api<Lease>, name: String, me: String, timing: Timing, metrics: Arc<Metrics>) -> Self {
+    fn new(api: Api<Lease>, name: String, me: String, timing: Timing, metrics: Arc<Metrics>) -> Self {
         let candidate = Candidate::new(me, timing);
         let term = watch::Sender::new(None);
         Self { api, name, candidate, timing, start: Instant::now(), term, metrics, told: None }
     }
 
     /// The leadership of this process, for its other tasks.
-    pub fn leadership(&self) -> Leadership {
+    fn leadership(&self) -> Leadership {
         Leadership(self.term.subscribe())
     }
 
     /// Reads the Lease once, and creates, takes or renews it as decided.
-    pub async fn round(&mut self) {
+    async fn round(&mut self) {
         let outcome = timeout(self.timing.request() * 2, self.attempt()).await;
         match outcome {
             Ok(Ok(())) => self.told = None,
@@ -140,7 +179,7 @@ impl Elector {
     }
 
     /// Releases the Lease, so that other replicas need not wait until it expires. Call it after the last write.
-    pub async fn release(&mut self) {
+    async fn release(&mut self) {
         self.candidate.resign();
         self.publish();
         if let Ok(Err(error)) = timeout(self.timing.request(), self.try_release()).await {
@@ -170,7 +209,7 @@ impl Elector {
     }
 
     /// Repeats [`Self::round`]; never returns.
-    pub async fn run(elector: Arc<tokio::sync::Mutex<Self>>) {
+    async fn run(elector: Arc<Mutex<Self>>) {
         loop {
             let pause = {
                 let mut elector = elector.lock().await;

@@ -4,15 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Error;
-use super::leader::Elector;
+use super::leader::{Election, Leadership};
 use super::options::CertificatePlan;
 use super::secret::SecretFollower;
 use super::writer::Writer;
@@ -22,7 +21,7 @@ use crate::audit::Metrics;
 #[derive(Debug)]
 pub struct Registration {
     tasks: JoinSet<()>,
-    elector: Arc<Mutex<Elector>>,
+    election: Election,
     state: watch::Receiver<Result<(), String>>,
     plan: CertificatePlan,
     cert: PathBuf,
@@ -33,25 +32,20 @@ impl Registration {
     /// Starts the background tasks. `me` is the name of this replica, which need not be unique.
     pub fn start(client: &Client, plan: CertificatePlan, me: &str, metrics: &Arc<Metrics>) -> Self {
         let namespace = &plan.namespace;
-        let identity = format!("{me}_{}", uuid::Uuid::new_v4());
-        let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let elector =
-            Elector::new(leases, plan.lease_name.clone(), identity, plan.timing, Arc::clone(metrics));
-        let leadership = elector.leadership();
-        let elector = Arc::new(Mutex::new(elector));
+        let of_lease = (plan.timing, Arc::clone(metrics));
+        let election = Election::start(client, namespace, plan.lease_name.clone(), me, of_lease);
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let changed = Arc::new(Notify::new());
         let follower = SecretFollower::new(secrets.clone(), &plan, Arc::clone(&changed));
         let (cert, key, state) = (follower.cert(), follower.key(), follower.state());
-        let writer = Writer::new(client, secrets, &plan, leadership, Arc::clone(metrics), changed);
+        let writer = Writer::new(client, secrets, &plan, election.leadership(), Arc::clone(metrics), changed);
         let mut tasks = JoinSet::new();
-        tasks.spawn(Elector::run(Arc::clone(&elector)));
         tasks.spawn(follower.run());
         for watcher in writer.watchers() {
             tasks.spawn(watcher);
         }
         tasks.spawn(writer.run());
-        Self { tasks, elector, state, plan, cert, key }
+        Self { tasks, election, state, plan, cert, key }
     }
 
     /// Waits until there is a certificate to serve: its chain and its key.
@@ -72,9 +66,14 @@ impl Registration {
         (self.plan.rotation.overlap / 8).min(Duration::from_secs(5))
     }
 
+    /// Whether this process is the writer, for others of its tasks.
+    pub fn leadership(&self) -> Leadership {
+        self.election.leadership()
+    }
+
     /// Stops all writes and then releases the Lease.
     pub async fn close(mut self) {
         self.tasks.shutdown().await;
-        self.elector.lock().await.release().await;
+        self.election.close().await;
     }
 }

@@ -51,6 +51,12 @@ impl Builtin {
         Self { name, run }
     }
 
+    /// A function that panics.
+    #[cfg(test)]
+    pub(crate) const fn broken() -> Self {
+        Self::new("broken", |_, _| unreachable!("this function is broken"))
+    }
+
     /// Calls it; what it says of an error begins with its name.
     pub fn call(&self, call: &mut Call, operands: &[Value]) -> Result<Value, Failure> {
         (self.run)(call, Operands(operands)).map_err(|failure| match failure {

@@ -235,8 +235,10 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
         return runwasi::too_many(argument);
     }
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
-    for place in &places {
+    for (number, place) in places.iter().enumerate() {
         match view.at(place) {
+            // A search passes over what no user may execute; where it finds nothing, that is opened under the name as it is.
+            At::File(_, FileClass::Data) if number + 1 < places.len() => {}
             At::Hidden(mount) => {
                 return found_before(facts, &files, argument)
                     .unwrap_or_else(|| Choice::Starts(program::hidden_by(argument, &mount)));
@@ -249,6 +251,12 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     match files.as_slice() {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
+        // Every user finds this one first. Some versions take a name with a dot before it for a path.
+        [(at, FileClass::Native { magic, runs: true, found: true }), ..]
+            if path::split(at).1 == argument && !argument.starts_with('.') =>
+        {
+            Choice::Starts(program::native(facts, at, magic))
+        }
         [(at, FileClass::Native { magic, runs: true, .. }), rest @ ..]
             if rest.iter().all(|(_, class)| class.is_native()) =>
         {
@@ -323,7 +331,7 @@ pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: 
         )),
         FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
         FileClass::Varies { .. } => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
-        FileClass::Other => Choice::unknown(format!(
+        FileClass::Other | FileClass::Data => Choice::unknown(format!(
             "`{at}` is neither a Wasm binary nor a program, and some handlers assemble it if it is Wasm text; ship the binary"
         )),
         FileClass::Link { .. } | FileClass::PerPlatform { .. } => runwasi::nothing(name),

@@ -1,13 +1,16 @@
 //! A table of what each family starts from the same image and pod.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Family;
 use super::answers::NativeWay;
 use super::choice::Choice;
 use super::handover::{Files, Handover, Variables};
 use super::start_undescribed;
+use crate::image::archive::Compression;
 use crate::image::entry::{Sharer, Start, Variable, View};
+use crate::image::layer::{Tree, UnpackLimits};
 use crate::image::module::machine_code;
 use crate::image::mounts::{Links, Mount};
 use crate::image::names::{EVERY_PATH, is_of_plug_ins, is_of_resolver};
@@ -1193,6 +1196,114 @@ fn a_bare_name_is_judged_by_every_file_of_that_name() {
     }
 }
 
+/// A tree of one layer, scanned: the facts of a row that is made by hand may be those of no image.
+fn scanned(shape: Shape, files: &[(&str, u32, &[u8])]) -> ImageFacts {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, mode, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        archive.append_data(&mut header, name, *content).unwrap();
+    }
+    let limits = UnpackLimits { layer: 1 << 20, file: 1 << 20 };
+    let mut tree = Tree::new(limits, Vec::new(), Arc::default());
+    tree.apply(&*archive.into_inner().unwrap(), Compression::Plain).unwrap();
+    let found = tree.files().unwrap();
+    let modules = found.modules.into_iter().map(|read| ModuleFacts { source: read.source, ..module("") });
+    ImageFacts {
+        modules: modules.collect(),
+        files: found.entries,
+        program_folders: found.program_folders,
+        ..blank(shape)
+    }
+}
+
+const WASM: &[u8] = b"\0asm\x01\0\0\0";
+const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0";
+const AOT: &[u8] = b"\0aot\x03\0\0\0";
+const TEXT: &[u8] = b"(module)";
+
+/// Wherever a search may come before it finds the module, whatever is there.
+#[test]
+fn a_module_by_a_bare_name_is_judged_only_where_nothing_else_of_the_image_has_that_name() {
+    let command = ["app".to_string()];
+    for (folder, mode, content) in [
+        ("usr/games", 0o644, ELF),
+        ("opt/tools", 0o644, ELF),
+        ("opt/tools", 0o755, AOT),
+        ("opt/tools", 0o644, AOT),
+        ("opt/tools", 0o755, TEXT),
+        ("opt/tools", 0o644, TEXT),
+    ] {
+        let name = format!("{folder}/app");
+        let with = scanned(Shape::ScratchRootfs, &[("app", 0o755, WASM), (&name, mode, content)]);
+        let without =
+            scanned(Shape::ScratchRootfs, &[("app", 0o755, WASM), ("opt/tools/apps", mode, content)]);
+        let path = format!("/{folder}:/");
+        let start = Start { command: &command, path: Variable::Literal(&path), ..Start::default() };
+        for family in Family::DESCRIBED.into_iter().filter(|family| column(*family) != Family::YoukiWasmtime)
+        {
+            if matches!(family, Family::Spin) {
+                continue;
+            }
+            let passes =
+                column(family) == Family::CrunWasmtime && mode & 0o111 == 0 && !content.starts_with(b"\0");
+            // crun passes over what no user may execute, and finds the module; an ELF file may be WasmEdge's.
+            let expected = if passes && content != ELF { "/app" } else { "?" };
+            assert_eq!(started(family, &with, &start), expected, "{family:?} {name} {mode:o}");
+            assert_eq!(started(family, &without, &start), "/app", "{family:?}");
+        }
+    }
+}
+
+/// Ordinary images have files with the names of their programs: settings, completions, rotations of logs.
+#[test]
+fn a_native_program_by_a_bare_name_is_one_beside_texts_of_its_name_and_not_beside_what_an_engine_may_run() {
+    let command = ["app".to_string()];
+    let starts = |program: &str, other: (&str, u32, &[u8]), working_dir: &str| {
+        let image = scanned(Shape::LinuxRootfs, &[(program, 0o755, ELF), other]);
+        let mounts = [Mount::from("/data")];
+        let start =
+            Start { command: &command, working_dir: Some(working_dir), mounts: &mounts, ..Start::default() };
+        [Family::RunwasiWasmtime, Family::CrunWamr].map(|family| started(family, &image, &start))
+    };
+    for program in ["usr/sbin/app", "usr/bin/app"] {
+        for text in ["etc/default/app", "usr/share/bash-completion/completions/app", "etc/logrotate.d/app"] {
+            assert_eq!(starts(program, (text, 0o644, TEXT), "/"), ["linux"; 2], "{program} {text}");
+            assert_eq!(starts(program, (text, 0o755, TEXT), "/"), ["linux"; 2], "{program} {text}");
+        }
+    }
+    // The working directory is a volume, and the search ends before it.
+    assert_eq!(starts("usr/bin/app", ("etc/default/app", 0o644, TEXT), "/data"), ["linux"; 2]);
+    for (name, mode, content) in
+        [("opt/tools/app", 0o755, AOT), ("opt/tools/app", 0o644, ELF), ("w/app", 0o644, TEXT)]
+    {
+        let found = starts("opt/app", (name, mode, content), "/w");
+        assert_eq!(found.first().map(String::as_str), Some("?"), "{name}");
+    }
+    let first = starts("usr/bin/app", ("opt/tools/app", 0o755, TEXT), "/data");
+    assert_eq!(
+        first.first().map(String::as_str),
+        Some("?"),
+        "the check fails there, and the volume brings Wasm"
+    );
+}
+
+#[test]
+fn crun_stops_at_whatever_its_user_may_execute_in_a_folder_of_the_path() {
+    let command = ["app".to_string()];
+    let path = Variable::Literal("/evil:/good");
+    let starts = |content: &[u8], mode: u32, good: &[u8]| {
+        let image = scanned(Shape::ScratchRootfs, &[("evil/app", mode, content), ("good/app", 0o755, good)]);
+        let start = Start { command: &command, path, working_dir: Some("/nowhere"), ..Start::default() };
+        [Family::CrunWamr, Family::CrunWasmer].map(|family| started(family, &image, &start))
+    };
+    assert_eq!(starts(AOT, 0o755, WASM), ["?"; 2]);
+    assert_eq!(starts(TEXT, 0o711, WASM), ["?"; 2]);
+    assert_eq!(starts(AOT, 0o755, ELF), ["?"; 2], "an annotation asks for Wasm");
+    assert_eq!(starts(TEXT, 0o644, WASM), ["/good/app"; 2], "it passes over it");
+}
+
 #[test]
 fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the_layers() {
     let with = |shape: Shape, mount: &str| {
@@ -1210,6 +1321,44 @@ fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the
     let mounts = [Mount { links: Links::Anywhere, .."/data".into() }, "/data/in".into()];
     let nested = Start { mounts: &mounts, ..Start::default() };
     assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
+}
+
+/// The shim unpacks archives below `TMPDIR`, or else in the working directory.
+#[test]
+fn the_spin_shim_does_not_unpack_archives_where_another_container_writes() {
+    let archives = ImageFacts { archives: true, ..layered(Shape::SpinArtifact) };
+    let with = |image: &ImageFacts, temporary, working_dir, shares_memory| {
+        let shared = Mount { links: Links::Anywhere, workers: true, shared: true, .."/w".into() };
+        let own = Mount { links: Links::Anywhere, .."/own".into() };
+        let mounts = ["/proc".into(), "/dev".into(), shared, own, "/config".into()];
+        let start = Start { temporary, working_dir, shares_memory, mounts: &mounts, ..Start::default() };
+        started(Family::Spin, image, &start)
+    };
+    let (set, pod) = (Variable::Literal, Some(Sharer::Pod));
+    for (temporary, working_dir, sharer) in [
+        (set("/w"), None, pod),
+        (set("/w/deep"), None, None),
+        (set("w"), None, None),
+        (set(""), Some("/w"), pod),
+        (set("/own/../w"), None, None),
+        (set("/own/link"), None, None),
+        (Variable::Unset, Some("/w"), None),
+        (set("/dev/shm"), None, pod),
+        (set("/proc/self/cwd"), None, pod),
+        (Variable::Elsewhere, None, pod),
+        (Variable::Elsewhere, None, None),
+    ] {
+        assert_eq!(with(&archives, temporary, working_dir, sharer), "?", "{temporary:?} {working_dir:?}");
+        let none = layered(Shape::SpinArtifact);
+        assert_eq!(with(&none, temporary, working_dir, sharer), "spin app", "{temporary:?}: no archive");
+    }
+    for (temporary, working_dir) in
+        [(Variable::Unset, None), (set("/own"), None), (set("/tmp"), Some("/w")), (set("/wide"), None)]
+    {
+        assert_eq!(with(&archives, temporary, working_dir, pod), "spin app", "{temporary:?} {working_dir:?}");
+    }
+    let own = ImageFacts { env: vec!["TMPDIR".into()], ..archives };
+    assert_eq!(with(&own, Variable::Unset, None, pod), "?", "the value of the image's own is not known");
 }
 
 #[test]
@@ -1604,6 +1753,7 @@ fn written((path, class): &(String, FileClass)) -> String {
         FileClass::Link { target } => format!("{path}->{target}"),
         FileClass::Wasm => path.clone(),
         FileClass::Other
+        | FileClass::Data
         | FileClass::Unreadable { .. }
         | FileClass::PerPlatform { .. }
         | FileClass::Varies { .. } => format!("{path}?"),

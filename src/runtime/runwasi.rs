@@ -175,12 +175,17 @@ pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
 /// A bare name is native if every file with this name is a program that every user may execute: whichever of them the
 /// shim finds first, it starts. One that not every user may execute is passed over by the check for programs, and read by the
 /// engine, which runs machine code of its own in it. That one of them is not on every platform, or not the same, makes
-/// no difference.
+/// no difference; nor does a text in another folder, such as `/etc/default/nginx`, where nothing but a program can start.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
     let runs = |class: &FileClass| {
         matches!(class, FileClass::Native { runs: true, .. } | FileClass::Varies { native: true, .. })
     };
-    if !files.iter().all(|(_, class)| runs(class)) || !ends_in_path(view, argument, files) {
+    let is_harmless = |at: &str, class: &FileClass| match class {
+        FileClass::Data => true,
+        FileClass::Other => !is_of_programs(path::split(at).0),
+        _ => runs(class),
+    };
+    if !files.iter().all(|(at, class)| is_harmless(at, class)) || !ends_in_path(view, argument, files) {
         return None;
     }
     files.iter().find_map(|(source, class)| match class {
@@ -191,11 +196,15 @@ fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass
     })
 }
 
-/// Whether nothing else starts where the search in `PATH` finds none of these programs: the engine then looks into the working
-/// directory, which a volume may hide.
+/// Whether nothing else starts where the check for programs finds none of these, or first something that every user may execute and
+/// that is none: the engine is then asked for the file of this name in the working directory, which a volume may hide.
 fn ends_in_path(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> bool {
     let is_found = |at: &str| EVERY_PATH.iter().any(|folder| path::join(folder, argument) == at);
-    files.iter().any(|(at, class)| matches!(class, FileClass::Native { found: true, .. }) && is_found(at))
+    let is_first = !files.iter().any(|(_, class)| matches!(class, FileClass::Other));
+    let found = |(at, class): &(&str, &FileClass)| {
+        matches!(class, FileClass::Native { found: true, .. }) && is_found(at)
+    };
+    (is_first && files.iter().any(found))
         || match view.at(&view.here(argument)) {
             At::File(_, class) => class.is_native(),
             At::Hidden(_) => false,
@@ -263,7 +272,10 @@ fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str
         )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
         At::File(at, FileClass::Varies { .. }) => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
-        At::File(_, FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other)
+        At::File(
+            _,
+            FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other | FileClass::Data,
+        )
         | At::Nothing => nothing(name),
     }
 }

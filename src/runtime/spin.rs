@@ -10,10 +10,12 @@ use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
 use super::runwasi::{self, Source};
-use crate::image::entry::{Variable, View};
-use crate::image::names::{SPIN_RETAINED, SPIN_TOML};
-use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, program};
+use crate::image::entry::{Variable, View, kernel_tree};
+use crate::image::mounts::{Links, Mount, SHARED_MEMORY};
+use crate::image::names::{SPIN_RETAINED, SPIN_TOML, TEMPORARY};
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, path, program};
 use crate::quantity::Quantity;
+use crate::text;
 
 /// This family's entry in the table of runtimes.
 #[derive(Debug)]
@@ -101,9 +103,62 @@ fn exchanged(view: &View<'_>) -> Option<Choice> {
     )))
 }
 
+/// A folder below which the shim unpacks archives, one after the other, before it reads what it unpacked: `TMPDIR`, or else the
+/// working directory (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). It checks the folder of
+/// each entry and then opens the entry by its path (`tokio-tar:src/entry.rs`, `unpack_in`), so that a link which another
+/// process makes there in between leads the entry over a module.
+fn staged(view: &View<'_>) -> Option<Choice> {
+    if !view.facts.archives {
+        return None;
+    }
+    let (place, by) = staging(view)?;
+    Some(Choice::unknown(format!(
+        "the image has layers that are archives, which the Spin shim unpacks below `{place}`, and {by} may exchange there what the \
+         shim starts; set `{TEMPORARY}` to a folder to which no other container writes"
+    )))
+}
+
+/// The folder and who else may write there, if anyone may.
+fn staging(view: &View<'_>) -> Option<(String, String)> {
+    let of_image = || view.facts.env.iter().any(|name| name == TEMPORARY);
+    let folder = match view.start.temporary {
+        Variable::Literal(folder) => view.here(folder),
+        Variable::Unset if !of_image() => view.here(""),
+        Variable::Unset | Variable::Elsewhere => {
+            return anyone(view)
+                .map(|by| (format!("the value of `{TEMPORARY}`, which is not known here"), by));
+        }
+    };
+    let place = text::clean_path(&folder);
+    let around = view.placed_mounts().filter(|(_, at)| place == *at || path::is_below(&place, at));
+    let nearest = around.max_by_key(|(_, at)| at.len());
+    let by = match nearest {
+        // A link in it may lead anywhere.
+        _ if path::goes_up(&folder) => anyone(view),
+        Some((mount, _)) if mount.shared => Some(of_volume(mount)),
+        Some((mount, at)) if mount.links != Links::None && at != place => anyone(view),
+        Some((mount, _)) if mount.links != Links::None => None,
+        _ if kernel_tree(&place).is_some() => anyone(view),
+        _ => None,
+    };
+    by.map(|by| (text::quoted(&place, 200), by))
+}
+
+fn of_volume(mount: &Mount<'_>) -> String {
+    format!("others who write to the volume at `{}`", text::quoted(mount.path, 200))
+}
+
+/// Who else than the container may write to any folder of it.
+fn anyone(view: &View<'_>) -> Option<String> {
+    match view.start.shares_memory {
+        Some(_) => Some(format!("another container, which shares `{SHARED_MEMORY}`,")),
+        None => view.start.mounts.iter().find(|mount| mount.shared).map(of_volume),
+    }
+}
+
 fn choose(view: &View<'_>) -> Choice {
     match runwasi::source(view, LAYERS, choose) {
-        Source::Layers if let Some(choice) = exchanged(view) => choice,
+        Source::Layers if let Some(choice) = exchanged(view).or_else(|| staged(view)) => choice,
         // Spin ignores a function after `#`.
         Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
         Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),

@@ -16,7 +16,8 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{AdmissionHandler, Event, ServerOptions};
+use super::{AdmissionHandler, Call, Event, ServerOptions};
+use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
@@ -39,6 +40,9 @@ const UNIT: usize = 1 << 10;
 /// One part of so many of that memory is what a peer may hold: an API server holds a few thousand reviews there.
 const PEERS: u32 = 4;
 
+/// The same of the places for larger bodies, of which there are few.
+const PEERS_WITH_LARGE_BODIES: u32 = 2;
+
 /// Bytes to keep of a body that is too large; the uid is at its beginning.
 const START: usize = 64 << 10;
 
@@ -50,13 +54,21 @@ struct WebhookRoutes<G> {
     gate: Arc<G>,
     options: Arc<ServerOptions>,
     reviews: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    large: Shares,
     small: Shares,
+}
+
+/// What a review holds until the gate is done with it, even where its client hangs up: the gate still has its body then.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    /// The memory for its body.
+    _memory: Share,
 }
 
 pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptions>) -> Router {
     let reviews = ServerOptions::semaphore(options.reviews);
-    let large = ServerOptions::semaphore(options.large_bodies);
+    let places = u32::try_from(options.large_bodies).unwrap_or(u32::MAX);
+    let large = Shares::in_parts(places, PEERS_WITH_LARGE_BODIES);
     let small = Shares::in_parts(units(options.small_bodies), PEERS);
     let mutate = async |State(routes): State<Arc<WebhookRoutes<G>>>, request| {
         routes.handle(Webhook::Mutate, request).await
@@ -167,45 +179,35 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
     async fn answer(&self, webhook: Webhook, request: Request) -> Result<Vec<u8>, Refused> {
         check_content_type(request.headers())?;
         let options = &self.options;
-        let now = Instant::now();
-        let deadline = now + budget(options, request.uri().query());
+        let deadline = Instant::now() + budget(options, request.uri().query());
         let size = Size::of(request.headers());
-        let _memory = self.claim_memory(&size, peer(&request), deadline).await?;
-        let body_deadline = deadline.min(now + options.body_timeout.min(LONGEST));
+        let parent = parent(request.headers());
+        let memory = self.claim_memory(&size, &peer(&request), deadline).await?;
+        // A body that had to wait is only read from now on.
+        let body_deadline = deadline.min(Instant::now() + options.body_timeout.min(LONGEST));
         let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
         let place = claim(&self.reviews, deadline).await?;
-        self.ask(webhook, body, deadline, place).await
+        let budget = deadline.saturating_duration_since(Instant::now());
+        let call = Call { webhook, body, budget, parent };
+        self.ask(call, deadline, Held { _place: place, _memory: memory }).await
     }
 
     /// Waits for memory for the body: its own bytes if it declares that it is small, else a place among those that may become large.
-    async fn claim_memory(
-        &self,
-        size: &Size,
-        peer: Arc<str>,
-        deadline: Instant,
-    ) -> Result<BodyMemory, Refused> {
-        let Some(declared) = size.declared.filter(|declared| *declared <= SMALL_BODY) else {
-            return Ok(BodyMemory { _large: Some(claim(&self.large, deadline).await?), _small: None });
+    async fn claim_memory(&self, size: &Size, peer: &Arc<str>, deadline: Instant) -> Result<Share, Refused> {
+        let (memory, units) = match size.declared.filter(|declared| *declared <= SMALL_BODY) {
+            Some(declared) => (&self.small, units(declared).max(1)),
+            None => (&self.large, 1),
         };
-        let share = timeout_at(deadline, self.small.take(&peer, units(declared).max(1))).await;
-        let share = share.ok().flatten().ok_or(Refused::Busy)?;
-        Ok(BodyMemory { _large: None, _small: Some(share) })
+        timeout_at(deadline, memory.take(peer, units)).await.ok().flatten().ok_or(Refused::Busy)
     }
 
     /// Runs the gate on a task of its own: a panic ends the task and not the connection, and when the client hangs
     /// up, the decision is still recorded. The outer time limit holds even when the gate blocks.
-    async fn ask(
-        &self,
-        webhook: Webhook,
-        body: Bytes,
-        deadline: Instant,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Vec<u8>, Refused> {
-        let gate = self.gate.clone();
-        let budget = deadline.saturating_duration_since(Instant::now());
+    async fn ask(&self, call: Call, deadline: Instant, held: Held) -> Result<Vec<u8>, Refused> {
+        let (gate, budget) = (self.gate.clone(), call.budget);
         let task = tokio::spawn(async move {
-            let _place = place;
-            timeout(budget + GRACE / 2, gate.answer(webhook, body, budget)).await
+            let _held = held;
+            timeout(budget + GRACE / 2, gate.answer(call)).await
         });
         match timeout_at(deadline + GRACE, task).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),
@@ -216,12 +218,6 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             }
         }
     }
-}
-
-/// Memory for a body, given back when it is dropped.
-struct BodyMemory {
-    _large: Option<OwnedSemaphorePermit>,
-    _small: Option<Share>,
 }
 
 /// So many bytes in units, rounded up.
@@ -249,6 +245,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
         return Ok(());
     }
     Err(Refused::ContentType(text::quoted(text, 80)))
+}
+
+/// The span that the request belongs to. With two of them it is not known which is right (W3C Trace Context, section 3.2).
+fn parent(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut found = headers.get_all(otlp::TRACEPARENT).iter();
+    let value = found.next().filter(|_| found.next().is_none())?;
+    SpanContext::parse(value.to_str().ok()?)
 }
 
 /// Budget of the gate: the configured one, or the API server's timeout minus the margin if that is less. A

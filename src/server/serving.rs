@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::Bounded;
 use super::shutdown::{Phase, Signals};
-use super::{AdmissionHandler, Error, ServerOptions, probes, routes, tls};
+use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, shutdown, tls};
 
 /// A server with bound sockets and a loaded certificate, which does not serve yet.
 #[derive(Debug)]
@@ -26,13 +27,37 @@ pub struct Server {
     side: TcpListener,
     address: SocketAddr,
     probes: SocketAddr,
+    page: Option<Page>,
 }
 
-/// Bytes that a client may send on a stream of HTTP/2 before they are read: the default of the protocol (RFC 9113, 6.9.2). A large body that
-/// waits for its turn takes so much of the window of its connection, on which small ones come.
-const STREAM_WINDOW: u32 = (64 << 10) - 1;
-/// The same of all streams of a connection together.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The page for people, if there is one.
+struct Page {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: RustlsConfig,
+    handler: Arc<dyn PageHandler>,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Most connections of readers of the page at a time, and of one address: behind a proxy all have the same.
+const READERS: usize = 64;
+/// See [`READERS`].
+const READERS_PER_PEER: usize = 32;
+
+/// Most streams of a connection of HTTP/2 at a time. Not fewer than the hundred that Go's client opens before it knows
+/// (`golang/net:http2/transport.go`, `initialMaxConcurrentStreams`).
+const STREAMS: u32 = 128;
+/// Bytes that a client may send on a stream before they are read. A usual review takes a few of these, each with the answer that more may
+/// come (RFC 9113, 6.9). Larger ones would make it faster, and a connection hold more.
+const STREAM_WINDOW: u32 = 8 << 10;
+/// The same of all streams of a connection together. It has room for all of them: bodies that wait for their turn, however many, leave
+/// one that is read its window.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
 /// The running listeners; dropping it stops them.
 type Listeners = JoinSet<io::Result<()>>;
@@ -43,7 +68,24 @@ impl Server {
         let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
         let (main, address) = listen(options.address).await?;
         let (side, probes) = listen(options.probes).await?;
-        Ok(Self { options, tls, main, side, address, probes })
+        Ok(Self { options, tls, main, side, address, probes, page: None })
+    }
+
+    /// Also serves a page for people, at this address and with the same certificate. No client has to show a certificate there.
+    pub async fn with_page(
+        mut self,
+        address: SocketAddr,
+        handler: Arc<dyn PageHandler>,
+    ) -> Result<Self, Error> {
+        let tls = RustlsConfig::from_config(tls::Files::for_any_client(&self.options).configure()?);
+        let (listener, address) = listen(address).await?;
+        self.page = Some(Page { listener, address, tls, handler });
+        Ok(self)
+    }
+
+    /// The bound address of the page, if there is one.
+    pub fn page_address(&self) -> Option<SocketAddr> {
+        self.page.as_ref().map(|page| page.address)
     }
 
     /// The bound address of the webhooks; with the actual port if port 0 was requested.
@@ -89,8 +131,13 @@ impl Server {
     ) -> Listeners {
         let mut listeners = JoinSet::new();
         let options = Arc::new(self.options);
-        let certificate = tls::Follow::new(&options, self.tls.clone());
-        let router = routes::router(gate.clone(), options.clone());
+        let mut certificate = tls::Follow::new(&options, self.tls.clone());
+        if let Some(page) = self.page {
+            certificate = certificate.and(tls::Files::for_any_client(&options), page.tls.clone());
+            page.spawn(&mut listeners, &options, phase, gate);
+        }
+        let router = routes::router(gate.clone(), options.clone())
+            .layer(from_fn_with_state(phase.clone(), shutdown::last_of_its_connection));
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &options, phase, gate.clone());
         let mut server =
@@ -109,6 +156,24 @@ impl Server {
     }
 }
 
+impl Page {
+    fn spawn<G: AdmissionHandler>(
+        self,
+        listeners: &mut Listeners,
+        options: &ServerOptions,
+        phase: &Phase,
+        gate: &Arc<G>,
+    ) {
+        let fewer =
+            ServerOptions { connections: READERS, connections_per_peer: READERS_PER_PEER, ..options.clone() };
+        let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
+        let acceptor = Bounded::new(secure, &fewer, phase, gate.clone());
+        let mut server = axum_server::Server::from_listener(self.listener).acceptor(acceptor);
+        limit_http(&mut server, options);
+        listeners.spawn(server.serve(page::router(self.handler).into_make_service()));
+    }
+}
+
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -120,7 +185,7 @@ fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Serv
     let builder = server.http_builder();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.idle());
     let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).max_concurrent_streams(128);
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
 }
 

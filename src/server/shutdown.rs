@@ -3,6 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::extract::{Request, State};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
+use axum::middleware::Next;
+use axum::response::Response;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -89,4 +94,21 @@ impl Phase {
         // The sender lives in `self`, so the wait cannot fail.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
+}
+
+/// Ends each connection of HTTP/1.1 with its next answer from the end of readiness on. Otherwise a request may be on its way on a
+/// connection that the server closes after the pause, and the API server, which speaks HTTP/1.1 with Services, does not send it again:
+/// the pod is refused with `EOF` (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/webhook/client.go`, `NextProtos`). HTTP/2 says
+/// which requests were not begun, and its clients send those again.
+pub(super) async fn last_of_its_connection(
+    State(phase): State<Phase>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_older = request.version() < Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if is_older && !phase.is_ready() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

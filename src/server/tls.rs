@@ -38,6 +38,11 @@ impl Files {
         Self { cert: options.cert.clone(), key: options.key.clone(), client_ca: options.client_ca.clone() }
     }
 
+    /// The same certificate for clients that show none.
+    pub(super) fn for_any_client(options: &ServerOptions) -> Self {
+        Self { client_ca: None, ..Self::of(options) }
+    }
+
     /// The configuration from the current content of the files.
     pub(super) fn configure(&self) -> Result<Arc<ServerConfig>, Error> {
         self.read().1
@@ -103,6 +108,8 @@ pub(super) struct Follow {
     files: Files,
     every: Duration,
     config: RustlsConfig,
+    /// Further listeners with the same certificate.
+    others: Vec<(Files, RustlsConfig)>,
     seen: Option<[u8; 32]>,
     problem: Problem,
 }
@@ -113,9 +120,16 @@ impl Follow {
             files: Files::of(options),
             every: options.reload_every,
             config,
+            others: Vec::new(),
             seen: None,
             problem: Problem::default(),
         }
+    }
+
+    /// Also replaces the certificate of another listener.
+    pub(super) fn and(mut self, files: Files, config: RustlsConfig) -> Self {
+        self.others.push((files, config));
+        self
     }
 
     pub(super) fn problem(&self) -> Problem {
@@ -140,7 +154,10 @@ impl Follow {
             return;
         }
         match found {
-            Ok(config) => self.replace(gate, config, first),
+            Ok(config) => {
+                self.replace(gate, config, first);
+                self.replace_others().await;
+            }
             // The files cannot be read atomically; if they are being replaced, the next comparison sees the new ones.
             Err(_) if now != self.files.read().0 => return,
             Err(error) => self.keep(gate, &error),
@@ -154,6 +171,16 @@ impl Follow {
         if !first {
             gate.observe(Event::CertificateReplaced);
             tracing::info!(cert = %self.files.cert.display(), "serving a new certificate");
+        }
+    }
+
+    /// What cannot be read now is being replaced again, which the next comparison sees.
+    async fn replace_others(&self) {
+        for (files, config) in &self.others {
+            let files = files.clone();
+            if let Ok(Ok(new)) = tokio::task::spawn_blocking(move || files.configure()).await {
+                config.reload_from_config(new);
+            }
         }
     }
 

@@ -317,12 +317,13 @@ impl Follower {
     async fn verified(&self, contents: Contents) -> Result<Verified, Error> {
         let (name, trust, signers) =
             (self.name.clone(), Arc::clone(&self.terms.trust), self.source.signers());
-        let (memory, is_shadow) = (self.terms.limits.memory_bytes, self.source.is_shadow());
+        let memory = self.terms.limits.memory_bytes;
+        let (is_shadow, judges) = (self.source.is_shadow(), self.source.judges);
         blocking(&self.name, move || {
             contents.check_data(&name, memory)?;
             let origin = trust.verify(&name, &signers, &contents)?;
             let mut bundle = Bundle::of(&name, &contents)?;
-            bundle.is_shadow = is_shadow;
+            (bundle.is_shadow, bundle.judges) = (is_shadow, judges);
             bundle.warnings = warnings::of(origin, &bundle);
             Ok(Verified { bundle, contents: contents.settled() })
         })

@@ -113,17 +113,25 @@ impl Oci {
         fetched.map_err(|error| self.failed(text::chain(&error)))
     }
 
-    /// The layer with the archive, of a manifest or of the first in an index that has one.
+    /// The layer with the archive, of a manifest or of those in an index, which must have the same.
     async fn layer(&self, manifest: &FetchedManifest) -> Result<Descriptor, Error> {
         let Document { layers, manifests } = self.document(manifest)?;
-        if let Some(layer) = archive(&layers) {
-            return Ok(layer);
-        }
+        let mut found = self.archive_of(&layers)?;
         for one in manifests.iter().take(MOST_IN_INDEX) {
             let inner = self.manifest(&self.reference.with_digest(&one.digest)).await?;
-            if let Some(layer) = archive(&self.document(&inner)?.layers) {
-                return Ok(layer);
+            let layer = self.archive_of(&self.document(&inner)?.layers)?;
+            match (&found, layer) {
+                (Some(found), Some(layer)) if found.digest != layer.digest => {
+                    return Err(self.failed(
+                        "its manifests have different archives; push one bundle under one name".into(),
+                    ));
+                }
+                (None, layer) => found = layer,
+                _ => {}
             }
+        }
+        if let Some(layer) = found {
+            return Ok(layer);
         }
         let message = if layers.iter().any(|layer| layer.media_type == SOURCES) {
             "it holds Rego and no compiled bundle; push the archive that `wasmgate policy build` writes"
@@ -134,6 +142,19 @@ impl Oci {
         Err(self.failed(message))
     }
 
+    /// The layer with the archive, if there is one. Of several it is not known which is meant.
+    fn archive_of(&self, layers: &[Descriptor]) -> Result<Option<Descriptor>, Error> {
+        let mut archives = layers.iter().filter(|layer| layer.media_type == LAYER);
+        let first = archives.next();
+        match archives.count() {
+            0 => Ok(first.cloned()),
+            more => Err(self.failed(format!(
+                "it has {} layers of type `{LAYER}`; push one archive, and others under names of their own",
+                more + 1
+            ))),
+        }
+    }
+
     fn document(&self, manifest: &FetchedManifest) -> Result<Document, Error> {
         serde_json::from_slice(&manifest.bytes)
             .map_err(|error| self.failed(format!("its manifest cannot be read: {error}")))
@@ -142,8 +163,4 @@ impl Oci {
     fn failed(&self, message: String) -> Error {
         Error::FetchBundle { bundle: self.bundle.clone(), from: format!("oci://{}", self.reference), message }
     }
-}
-
-fn archive(layers: &[Descriptor]) -> Option<Descriptor> {
-    layers.iter().find(|layer| layer.media_type == LAYER).cloned()
 }

@@ -48,6 +48,8 @@ pub struct BundleSource {
     pub allow_rollback: bool,
     /// `audit` for a bundle that runs in the shadow. Default: it decides.
     pub action: Option<BundleAction>,
+    /// `false` for a bundle that has rules for the log alone and judges nothing.
+    pub judges: bool,
     /// Ids of the keys in `policies.keys` that may sign this bundle; all of them if there is none.
     pub keys: Vec<String>,
     /// The `scope` that the signature must have, instead of that of its key.
@@ -90,6 +92,8 @@ struct Table {
     allow_rollback: bool,
     #[serde(default)]
     action: Option<BundleAction>,
+    #[serde(default = "judges")]
+    judges: bool,
     #[serde(default)]
     keys: Vec<String>,
     #[serde(default)]
@@ -98,6 +102,10 @@ struct Table {
 
 const fn poll_interval() -> Duration {
     Duration::from_mins(1)
+}
+
+const fn judges() -> bool {
+    true
 }
 
 /// Where a bundle comes from.
@@ -172,6 +180,7 @@ impl BundleSource {
             plain_http: false,
             allow_rollback: false,
             action: None,
+            judges: judges(),
             keys: Vec::new(),
             scope: None,
             may_be_unsigned: false,
@@ -268,6 +277,10 @@ impl BundleSource {
         if self.long_poll > LONGEST_WAIT {
             wrong("longPoll", format!("{:?}", self.long_poll), "write at most `10m`");
         }
+        if !self.judges && self.is_shadow() {
+            let message = "rules for the log that are in the shadow change no record; leave this or `action: audit` out";
+            wrong("judges", "false".into(), message);
+        }
         if self.client_cert_file.is_some() != self.client_key_file.is_some() {
             wrong("clientCertFile", "alone".into(), "give `clientCertFile` and `clientKeyFile`, or neither");
         }
@@ -321,6 +334,7 @@ impl<'de> Visitor<'de> for Either {
             plain_http,
             allow_rollback,
             action,
+            judges,
             keys,
             scope,
         } = Table::deserialize(MapAccessDeserializer::new(map))?;
@@ -336,6 +350,7 @@ impl<'de> Visitor<'de> for Either {
             plain_http,
             allow_rollback,
             action,
+            judges,
             keys,
             scope,
             may_be_unsigned: false,
@@ -402,6 +417,15 @@ mod tests {
         let source =
             BundleSource { client_cert_file: Some("c".into()), ..BundleSource::of("https://a.example/b") };
         assert_eq!(source.check().iter().map(|wrong| wrong.field).collect::<Vec<_>>(), ["clientCertFile"]);
+    }
+
+    #[test]
+    fn rules_for_the_log_alone_are_not_in_the_shadow() {
+        let read = |text: &str| serde_json::from_str::<BundleSource>(text).unwrap();
+        let log = read(r#"{"from": "log.tar.gz", "judges": false}"#);
+        assert!(log.check().is_empty() && !log.judges && BundleSource::of("log.tar.gz").judges);
+        let wrong = read(r#"{"from": "log.tar.gz", "judges": false, "action": "audit"}"#).check();
+        assert_eq!(wrong.iter().map(|wrong| wrong.field).collect::<Vec<_>>(), ["judges"]);
     }
 
     #[test]

@@ -1,27 +1,26 @@
 //! Sends what waits, the oldest first, until the collector has taken it.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, StatusCode};
-use serde_json::value::RawValue;
+use reqwest::{Client, Response, StatusCode};
 use tokio::time::{sleep, timeout};
 
+use super::body::{self, Read, Records};
 use super::spool::Spool;
-use crate::audit::UploadOptions;
 use crate::audit::metrics::{DropReason, Drops};
-use crate::client::{self, Credentials};
-use crate::text;
+use crate::audit::{UploadFormat, UploadOptions};
+use crate::{client, otlp, text};
 
 /// Bound on every wait for the collector, and on a whole request.
 const READ: Duration = Duration::from_secs(15);
 const WHOLE: Duration = Duration::from_mins(1);
 /// Time between two looks at the folder.
 const LOOK: Duration = Duration::from_secs(1);
+/// Most bytes of an answer that is read.
+const MOST_ANSWER: u64 = 64 << 10;
 /// First and longest wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -41,9 +40,12 @@ enum Failure {
     /// It does not take them.
     #[error("the collector answers {0}{1}")]
     Refused(StatusCode, &'static str),
-    /// One record alone is too large for it.
+    /// They are too large for it.
     #[error("the collector takes no requests of this size")]
     TooLarge,
+    /// Some of them are wrong to it.
+    #[error("the collector answers {0}")]
+    Unfit(StatusCode),
 }
 
 /// Sends records.
@@ -103,33 +105,29 @@ impl Uploader {
     }
 
     async fn send_all(&self) -> Result<(), Failure> {
-        for (path, _) in self.spool.closed()? {
+        let spool = self.spool.clone();
+        for (path, _) in blocking(move || spool.closed()).await? {
             self.send_file(&path).await?;
         }
         Ok(())
     }
 
     async fn send_file(&self, path: &Path) -> Result<(), Failure> {
-        let text = match tokio::fs::read(path).await {
-            Ok(text) => text,
-            // It was removed to make space.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let (events, torn): (Vec<&[u8]>, Vec<&[u8]>) = lines.partition(|line| is_json(line));
-        self.drops.count_many(DropReason::WriteFailed, torn.len() as u64);
-        let client = credentials(&self.options).client(READ, WHOLE).await?;
-        // Halves of what is too large, the first on top.
-        let mut waiting = vec![events.as_slice()];
+        let from = path.to_path_buf();
+        let Some(Read { records, torn }) = blocking(move || body::read(&from)).await? else { return Ok(()) };
+        self.drops.count_many(DropReason::WriteFailed, torn);
+        let client = self.options.credentials().sender(READ, WHOLE).await?;
+        // Halves of what is not taken as a whole, the first on top.
+        let mut waiting = vec![records];
         while let Some(part) = waiting.pop() {
-            match self.send(&client, part).await {
+            match self.send(&client, &part).await {
                 Ok(()) => {}
-                Err(Failure::TooLarge) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
+                Err(Failure::TooLarge | Failure::Unfit(_)) if part.len() > 1 => {
+                    let [first, second] = part.halves();
                     waiting.extend([second, first]);
                 }
                 Err(Failure::TooLarge) => self.drops.count(DropReason::TooLarge),
+                Err(Failure::Unfit(status)) => self.refused(1, &status.to_string()),
                 Err(failure) => return Err(failure),
             }
         }
@@ -139,61 +137,78 @@ impl Uploader {
         })
     }
 
-    async fn send(&self, client: &Client, events: &[&[u8]]) -> Result<(), Failure> {
-        if events.is_empty() {
+    /// Counts records that the collector takes at no time.
+    fn refused(&self, records: u64, answer: &str) {
+        self.drops.count_many(DropReason::Refused, records);
+        let url = self.options.shown();
+        tracing::error!(url, records, answer, "the collector refuses decision records, which are lost");
+    }
+
+    async fn send(&self, client: &Client, records: &Records) -> Result<(), Failure> {
+        if records.len() == 0 {
             return Ok(());
         }
-        let body = compressed(events)?;
-        if body.len() > self.options.chunk_bytes && events.len() > 1 {
+        let (part, format) = (records.clone(), self.options.format);
+        let body = blocking(move || part.body(format)).await?;
+        if body.len() > self.options.chunk_bytes && records.len() > 1 {
             return Err(Failure::TooLarge);
         }
+        let content_type = match format {
+            UploadFormat::Opa => "application/json",
+            UploadFormat::Otlp => otlp::CONTENT_TYPE,
+        };
         let mut headers = HeaderMap::from_iter([
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CONTENT_TYPE, HeaderValue::from_static(content_type)),
             (CONTENT_ENCODING, HeaderValue::from_static("gzip")),
         ]);
-        let authorization = credentials(&self.options).authorization().await?;
+        let authorization = self.options.credentials().authorization().await?;
         headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
         let request = client.post(&self.options.url).headers(headers).body(body);
         let answer = request.send().await;
         let answer = answer.map_err(|error| Failure::ReachCollector(text::chain(&error.without_url())))?;
         match answer.status() {
-            status if status.is_success() => Ok(()),
+            status if status.is_success() => {
+                self.look_at(answer).await;
+                Ok(())
+            }
             StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge),
+            status if is_about_the_records(status) => Err(Failure::Unfit(status)),
             status => Err(Failure::Refused(status, cure(status))),
+        }
+    }
+
+    /// By OTLP, the answer to a request that was taken says how many of its records were not.
+    async fn look_at(&self, answer: Response) {
+        let is_small = answer.content_length().is_some_and(|length| length <= MOST_ANSWER);
+        if self.options.format != UploadFormat::Otlp || !is_small {
+            return;
+        }
+        let rejected = answer.bytes().await.ok().and_then(|bytes| otlp::rejected_records(&bytes));
+        if let Some((records, reason)) = rejected {
+            self.refused(records, &text::quoted(&reason, 200));
         }
     }
 }
 
-fn credentials(options: &UploadOptions) -> Credentials {
-    Credentials {
-        ca_file: options.ca_file.clone(),
-        client_cert_file: options.client_cert_file.clone(),
-        client_key_file: options.client_key_file.clone(),
-        token_file: options.token_file.clone(),
-    }
+/// Runs what waits for the disk, or works long, where no review waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Whether the collector says that these records are wrong, and not that the gate may not send them, or not now.
+fn is_about_the_records(status: StatusCode) -> bool {
+    status.is_client_error()
+        && !matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407 | 408 | 415 | 421 | 425 | 429)
 }
 
 const fn cure(status: StatusCode) -> &'static str {
     match status.as_u16() {
+        301..=303 => "; write the URL to which it redirects into `decisionLog.upload.url`",
         401 | 403 => "; see `decisionLog.upload.tokenFile` and `clientCertFile`",
-        404 => "; see whether `decisionLog.upload.url` is right, with the path of the resource",
+        415 => "; see whether `decisionLog.upload.format` is what it takes",
+        404 | 405 => "; see whether `decisionLog.upload.url` is right, with the path of the resource",
         _ => "",
     }
-}
-
-fn is_json(line: &[u8]) -> bool {
-    serde_json::from_slice::<&RawValue>(line).is_ok()
-}
-
-/// A JSON array of these events, as OPA writes a chunk.
-fn compressed(events: &[&[u8]]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    for (index, event) in events.iter().enumerate() {
-        encoder.write_all(if index == 0 { b"[" } else { b"," })?;
-        encoder.write_all(event)?;
-    }
-    encoder.write_all(b"]")?;
-    encoder.finish()
 }
 
 /// Between a half and one and a half, so that replicas do not come at the same time.

@@ -1,7 +1,7 @@
 //! Records that wait for the collector, as files of lines in a folder. A line is appended to the newest file as soon as it is made, so
 //! that it is there after a crash; a file that is full or old is closed, and is sent and removed as a whole.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ const COMPRESSED: u64 = 8;
 
 /// The file to which lines are appended.
 const OPEN: &str = "open.jsonl";
+
+/// The file by whose lock a process has the folder to itself.
+const LOCK: &str = "lock";
 
 /// The folder in which records wait.
 #[derive(Debug, Clone)]
@@ -35,8 +38,14 @@ impl Spool {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if number_of(&entry.path()).is_some() {
-                found.push((entry.path(), entry.metadata()?.len()));
+            if number_of(&entry.path()).is_none() {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(metadata) => found.push((entry.path(), metadata.len())),
+                // It has been sent meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         // Names are numbers of one width.
@@ -55,7 +64,11 @@ fn number_of(path: &Path) -> Option<u64> {
 #[derive(Debug)]
 pub struct SpoolWriter {
     spool: Spool,
+    /// Locked as long as it is open.
+    _lock: File,
     open: Option<Open>,
+    /// Whether the open file may end inside a line.
+    is_torn: bool,
     /// Number of the next file.
     next: u64,
     most_bytes: u64,
@@ -78,14 +91,17 @@ impl SpoolWriter {
     pub fn open(options: &UploadOptions, drops: Drops) -> Result<Self, Error> {
         let failed = |source| Error::OpenSpool { path: options.spool.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&options.spool).map_err(failed)?;
+        let lock = lock(&options.spool)?;
         let spool = Spool::of(options);
         let last = spool.closed().map_err(failed)?.last().and_then(|(path, _)| number_of(path));
         let mut writer = Self {
             spool,
+            _lock: lock,
             open: None,
+            is_torn: false,
             next: last.map_or(0, |last| last + 1),
             most_bytes: options.spool_bytes,
-            file_bytes: COMPRESSED * options.chunk_bytes as u64,
+            file_bytes: COMPRESSED.saturating_mul(options.chunk_bytes as u64),
             delay: options.delay,
             drops,
             told: false,
@@ -98,15 +114,33 @@ impl SpoolWriter {
         self.spool.folder.join(OPEN)
     }
 
+    /// Appends a line. Where the disk is full, the oldest file makes space for it.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        match self.write(line) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.remove_oldest()? => {
+                self.write(line)?;
+            }
+            outcome => outcome?,
+        }
+        if self.open.as_ref().is_some_and(|open| open.bytes >= self.file_bytes) {
+            return self.close();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.open.is_none() {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())?;
             self.open = Some(Open { file, bytes: 0, since: Instant::now() });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.file.write_all(line)?;
+        // A line of its own after a torn one, so that one record is lost and not two.
+        let torn: &[u8] = if self.is_torn { b"\n" } else { b"" };
+        self.is_torn = true;
+        open.file.write_all(&[torn, line].concat())?;
+        self.is_torn = false;
         open.bytes += line.len() as u64;
-        if open.bytes >= self.file_bytes { self.close() } else { Ok(()) }
+        Ok(())
     }
 
     /// Closes the newest file, and makes space for the next.
@@ -114,7 +148,7 @@ impl SpoolWriter {
         self.open = None;
         let to = self.spool.folder.join(format!("{:020}.jsonl", self.next));
         match fs::rename(self.path(), to) {
-            Ok(()) => self.next += 1,
+            Ok(()) => (self.next, self.is_torn) = (self.next + 1, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -129,21 +163,34 @@ impl SpoolWriter {
             if bytes <= self.most_bytes {
                 break;
             }
-            // It may have been sent meanwhile.
-            let Ok(lines) = fs::read(path) else { continue };
-            if fs::remove_file(path).is_ok() {
-                let lost = lines.split(|byte| *byte == b'\n').count().saturating_sub(1);
-                self.drops.count_many(DropReason::SpoolFull, lost as u64);
-            }
+            self.remove(path);
             bytes -= size;
         }
         Ok(())
+    }
+
+    /// Removes the oldest file; whether there was one.
+    fn remove_oldest(&self) -> io::Result<bool> {
+        let closed = self.spool.closed()?;
+        let oldest = closed.first();
+        oldest.iter().for_each(|(path, _)| self.remove(path));
+        Ok(oldest.is_some())
+    }
+
+    /// Removes a file and counts its records as lost, unless they have been sent meanwhile.
+    fn remove(&self, path: &Path) {
+        let Ok(lines) = fs::read(path) else { return };
+        if fs::remove_file(path).is_ok() {
+            let lost = lines.split(|byte| *byte == b'\n').count().saturating_sub(1);
+            self.drops.count_many(DropReason::SpoolFull, lost as u64);
+        }
     }
 
     fn done(&mut self, outcome: io::Result<()>) -> bool {
         match outcome {
             Ok(()) => self.told = false,
             Err(error) => {
+                // It is opened again for the next record, and goes on where it ends.
                 self.open = None;
                 if !std::mem::replace(&mut self.told, true) {
                     let folder = self.spool.folder.display();
@@ -153,6 +200,19 @@ impl SpoolWriter {
             }
         }
         true
+    }
+}
+
+/// Takes the folder for this process.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let failed = |source| Error::OpenSpool { path: folder.to_path_buf(), source };
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK));
+    let file = file.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::LockSpool { path: folder.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
@@ -230,5 +290,67 @@ mod tests {
         (0..5).for_each(|number| writer.take(format!("number {number}\n").as_bytes()));
         assert_eq!(lines(folder.path()), ["number 2", "number 3", "number 4"]);
         assert_eq!(drops.get(DropReason::SpoolFull), 2);
+    }
+
+    #[test]
+    fn after_a_torn_line_the_next_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = SpoolWriter::open(&options(folder.path()), Drops::default()).unwrap();
+        writer.take(b"1\n");
+        // As after a write that a full disk cut off.
+        writer.open.as_mut().unwrap().file.write_all(b"to").unwrap();
+        writer.is_torn = true;
+        writer.take(b"3\n");
+        writer.end();
+        assert_eq!(lines(folder.path()), ["1", "to", "3"]);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_costs_the_oldest_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let drops = Drops::default();
+        let small = UploadOptions { delay: Duration::ZERO, ..options(folder.path()) };
+        let mut writer = SpoolWriter::open(&small, drops.clone()).unwrap();
+        for line in [b"1\n", b"2\n"] {
+            writer.take(line);
+            writer.tick();
+        }
+        assert!(writer.remove_oldest().unwrap());
+        assert_eq!((lines(folder.path()), drops.get(DropReason::SpoolFull)), (vec!["2".to_owned()], 1));
+        assert!(writer.remove_oldest().unwrap());
+        assert!(!writer.remove_oldest().unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_sent_meanwhile_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let drops = Drops::default();
+        let all = UploadOptions { delay: Duration::ZERO, ..options(folder.path()) };
+        let mut writer = SpoolWriter::open(&all, drops.clone()).unwrap();
+        let spool = Spool::of(&all);
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    spool.closed().unwrap().iter().for_each(|(path, _)| drop(fs::remove_file(path)));
+                }
+            });
+            for _ in 0..2000 {
+                writer.take(b"1\n");
+                writer.tick();
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(drops.total(), 0);
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_writer_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = SpoolWriter::open(&options(folder.path()), Drops::default()).unwrap();
+        let second = SpoolWriter::open(&options(folder.path()), Drops::default());
+        assert!(matches!(second, Err(Error::LockSpool { .. })));
+        drop(first);
+        assert!(SpoolWriter::open(&options(folder.path()), Drops::default()).is_ok());
     }
 }

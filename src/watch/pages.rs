@@ -9,7 +9,9 @@ use kube::core::{ApiResource, DynamicObject, Status};
 use kube::discovery;
 use kube::error::DiscoveryError;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Error;
 use super::client::chain;
@@ -31,15 +33,22 @@ pub struct Pages {
     namespace: Option<String>,
     /// Where the next page begins; `None` before the first one, and empty after the last one.
     token: Option<String>,
+    /// Objects per page.
+    size: u32,
+    /// Labels that the objects must have, as `kubectl --selector` takes them.
+    labels: Option<String>,
+    /// Whether only the metadata of the objects is asked for.
+    is_metadata_only: bool,
 }
 
 /// One page, with what the gate reads of its head.
 #[derive(Deserialize)]
-struct Page {
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
     #[serde(default)]
     metadata: Head,
-    #[serde(default)]
-    items: Vec<Value>,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
 }
 
 #[derive(Default, Deserialize)]
@@ -51,7 +60,21 @@ struct Head {
 impl Pages {
     /// The objects of a kind, in a namespace or in all. Sends no request yet.
     pub const fn new(resource: ApiResource, namespace: Option<String>) -> Self {
-        Self { resource, namespace, token: None }
+        Self { resource, namespace, token: None, size: PAGE, labels: None, is_metadata_only: false }
+    }
+
+    /// The same with other pages than of 500 objects.
+    #[must_use]
+    pub const fn of_size(mut self, size: u32) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// The metadata alone, of the objects with these labels.
+    #[must_use]
+    pub fn metadata_of(mut self, labels: &str) -> Self {
+        (self.labels, self.is_metadata_only) = (Some(labels.to_owned()), true);
+        self
     }
 
     /// The kind that is listed.
@@ -61,21 +84,44 @@ impl Pages {
 
     /// The next objects; `None` after the last one. Each has its `apiVersion` and `kind`, which a list leaves out.
     pub async fn next(&mut self, client: &Client) -> Result<Option<Vec<Value>>, Error> {
-        if self.token.as_deref() == Some("") {
-            return Ok(None);
-        }
-        let page = self.patiently(client).await?;
-        self.token = Some(page.metadata.token.unwrap_or_default());
-        let mut items = page.items;
-        for item in items.iter_mut().filter_map(Value::as_object_mut) {
-            item.insert("apiVersion".into(), Value::String(self.resource.api_version.clone()));
-            item.insert("kind".into(), Value::String(self.resource.kind.clone()));
+        let Some(mut items) = self.page::<Value>(client).await? else { return Ok(None) };
+        items.iter_mut().for_each(|item| self.complete(item));
+        Ok(Some(items))
+    }
+
+    /// The same as text, which takes a small part of the memory; see [`Self::complete`]. A page of more than `most` bytes makes the next
+    /// ones smaller.
+    pub async fn next_raw(
+        &mut self,
+        client: &Client,
+        most: usize,
+    ) -> Result<Option<Vec<Box<RawValue>>>, Error> {
+        let Some(items) = self.page::<Box<RawValue>>(client).await? else { return Ok(None) };
+        if items.iter().map(|item| item.get().len()).sum::<usize>() > most {
+            self.size = (self.size / 2).max(1);
         }
         Ok(Some(items))
     }
 
+    /// Gives an object its `apiVersion` and `kind`, which a list leaves out.
+    pub fn complete(&self, item: &mut Value) {
+        if let Some(item) = item.as_object_mut() {
+            item.insert("apiVersion".into(), Value::String(self.resource.api_version.clone()));
+            item.insert("kind".into(), Value::String(self.resource.kind.clone()));
+        }
+    }
+
+    async fn page<T: DeserializeOwned>(&mut self, client: &Client) -> Result<Option<Vec<T>>, Error> {
+        if self.token.as_deref() == Some("") {
+            return Ok(None);
+        }
+        let page: Page<T> = self.patiently(client).await?;
+        self.token = Some(page.metadata.token.unwrap_or_default());
+        Ok(Some(page.items))
+    }
+
     /// The next page, asked for again where the API server was only busy.
-    async fn patiently(&mut self, client: &Client) -> Result<Page, Error> {
+    async fn patiently<T: DeserializeOwned>(&mut self, client: &Client) -> Result<Page<T>, Error> {
         let mut wait = FIRST_RETRY;
         let mut attempts = 1;
         loop {
@@ -98,9 +144,14 @@ impl Pages {
     fn request(&self) -> Result<axum::http::Request<Vec<u8>>, Error> {
         let path = DynamicObject::url_path(&self.resource, self.namespace.as_deref());
         let token = self.token.clone().filter(|token| !token.is_empty());
-        let page = ListParams { limit: Some(PAGE), continue_token: token, ..ListParams::default() };
-        Request::new(path)
-            .list(&page)
+        let page = ListParams {
+            limit: Some(self.size),
+            continue_token: token,
+            label_selector: self.labels.clone(),
+            ..ListParams::default()
+        };
+        let request = Request::new(path);
+        if self.is_metadata_only { request.list_metadata(&page) } else { request.list(&page) }
             .map_err(|error| Error::ListKind { name: name(&self.resource), message: chain(&error) })
     }
 

@@ -1,6 +1,6 @@
 //! What a pod spec says of one container. Ordinary, init and ephemeral ones have the same fields, in two types of the API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, PodSpec, Probe,
@@ -115,25 +115,17 @@ pub fn may_have_token(spec: &PodSpec, is_ephemeral: bool) -> bool {
     !is_ephemeral && spec.automount_service_account_token != Some(false)
 }
 
-/// Whether a container may undo what is mounted for it.
-fn may_unmount(security: &SecurityContext) -> bool {
-    let added = security.capabilities.iter().flat_map(|capabilities| capabilities.add.iter().flatten());
-    let mut added = added.map(|name| name.to_ascii_uppercase());
-    security.privileged == Some(true)
-        || added.any(|name| matches!(name.trim_start_matches("CAP_"), "ALL" | "SYS_ADMIN"))
-}
-
 /// Most mounts of a pod in which it is looked for volumes of one container, and most containers.
 const MOST_MOUNTS: usize = 256;
 const MOST_CONTAINERS: usize = 64;
 
-/// The names of the volumes that are empty when the pod starts and that one container alone mounts, and whether it does so whole and
-/// once. Of a pod that has a great many mounts, none are named; nor of one whose processes see each other, since
-/// `/proc/<pid>/root` leads into the volumes of the others (proc(5)), or may undo mounts (capabilities(7), `CAP_SYS_ADMIN`).
-pub fn volumes_by_one_container(spec: &PodSpec) -> BTreeMap<&str, bool> {
+/// The names of the volumes that are empty when the pod starts and that one container alone mounts. Of a pod that has a great
+/// many mounts, none are named; nor of one whose processes see each other, since `/proc/<pid>/root` leads into the volumes of
+/// the others (proc(5)).
+pub fn volumes_by_one_container(spec: &PodSpec) -> BTreeSet<&str> {
     let targets = spec.ephemeral_containers.iter().flatten().any(|c| c.target_container_name.is_some());
     if targets || spec.share_process_namespace == Some(true) || spec.host_pid == Some(true) {
-        return BTreeMap::new();
+        return BTreeSet::new();
     }
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(ContainerSpec::from);
@@ -145,20 +137,16 @@ pub fn volumes_by_one_container(spec: &PodSpec) -> BTreeMap<&str, bool> {
         .flat_map(|(number, container)| container.mounts.iter().map(move |mount| (number, mount)))
         .take(MOST_MOUNTS + 1)
         .collect();
-    let unmounts = all.iter().filter_map(|container| container.security).any(may_unmount);
-    if unmounts || all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
-        return BTreeMap::new();
+    if all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
+        return BTreeSet::new();
     }
-    // The container that mounts it, if it is one, and whether whole and once. Volumes may be many more than mounts.
-    let mut by: BTreeMap<&str, (Option<usize>, bool)> = BTreeMap::new();
+    // The container that mounts it, if it is one. Volumes may be many more than mounts.
+    let mut by: BTreeMap<&str, Option<usize>> = BTreeMap::new();
     for (number, mount) in mounts {
-        let whole = mount.sub_path.is_none() && mount.sub_path_expr.is_none();
-        let again = |(known, once): &mut (Option<usize>, bool)| {
-            (*known, *once) = (known.filter(|known| *known == number), false);
-        };
-        by.entry(&mount.name).and_modify(again).or_insert((Some(number), whole));
+        let again = |known: &mut Option<usize>| *known = known.filter(|known| *known == number);
+        by.entry(&mount.name).and_modify(again).or_insert(Some(number));
     }
     let volumes = spec.volumes.iter().flatten().filter(|volume| volume.empty_dir.is_some());
     let of_one = volumes.filter_map(|volume| by.get_key_value(volume.name.as_str()));
-    of_one.filter_map(|(name, (known, once))| known.map(|_| (*name, *once))).collect()
+    of_one.filter_map(|(name, known)| known.map(|_| *name)).collect()
 }

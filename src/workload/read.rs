@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{EphemeralContainer, PersistentVolumeClaimVolume
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::path::wrong_field;
@@ -332,7 +333,8 @@ fn filled(image: Option<&str>) -> Option<&str> {
 /// Whether anything that admission judges differs between two states of one object.
 ///
 /// All of the pod spec counts, except for where a pod may run and for how long: those fields change on running pods,
-/// and neither programs nor what they are handed depend on them. A field unknown to the gate counts. The labels and
+/// and neither programs nor what they are handed depend on them. Fields that are unknown to the gate are compared by
+/// [`same_spec`]. The labels and
 /// annotations of a template count, because grants select its pods by them; those of a running pod give it nothing new.
 pub fn changed(new: &Workload, old: &Workload) -> bool {
     let marked = (&new.labels, &new.annotations) != (&old.labels, &old.annotations);
@@ -347,6 +349,31 @@ pub fn unchanged_ephemeral(new: &Workload, old: &Workload) -> BTreeSet<String> {
     let same = new.iter().filter(|one| old.get(one.name.as_str()) == Some(one));
     same.map(|one| one.name.clone()).collect()
 }
+
+/// Whether the pod specs of two states of an object are equal, fields that are unknown to the gate included: a later
+/// Kubernetes may make one mutable. Both are JSON that [`as_judged`] returned.
+pub fn same_spec(new: &str, old: &str, kind: Kind) -> bool {
+    let spec = |object: &str| -> Option<Value> {
+        let mut object: Value = serde_json::from_str(object).ok()?;
+        let mut spec = object.pointer_mut(&format!("{}/spec", kind.template_pointer()))?.take();
+        for field in PASSED_OVER {
+            spec.as_object_mut()?.remove(field);
+        }
+        Some(spec)
+    };
+    spec(new) == spec(old)
+}
+
+/// The fields of a pod spec that [`judged`] passes over.
+const PASSED_OVER: [&str; 7] = [
+    "tolerations",
+    "schedulingGates",
+    "activeDeadlineSeconds",
+    "terminationGracePeriodSeconds",
+    "nodeSelector",
+    "affinity",
+    "nodeName",
+];
 
 fn judged(spec: &PodSpec) -> PodSpec {
     PodSpec {
@@ -363,7 +390,7 @@ fn judged(spec: &PodSpec) -> PodSpec {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -407,6 +434,23 @@ mod tests {
 
     fn pod_with(spec: &Value) -> Workload {
         read_value(&json!({"metadata": {"name": "p"}, "spec": spec}), Kind::Pod).unwrap()
+    }
+
+    #[test]
+    fn a_field_that_the_gate_does_not_know_is_a_change_too() {
+        for kind in KINDS {
+            let of = |change: &dyn Fn(&mut Value)| {
+                let mut template = template();
+                change(&mut template);
+                object(kind, template).to_string()
+            };
+            let same = |change: &dyn Fn(&mut Value)| same_spec(&of(change), &of(&|_| ()), kind);
+            assert!(same(&|_| ()), "{kind:?}");
+            assert!(same(&|template| template["spec"]["tolerations"] = json!([{"key": "x"}])), "{kind:?}");
+            assert!(same(&|template| template["metadata"]["labels"] = json!({})), "{kind:?}");
+            assert!(!same(&|template| template["spec"]["futureSpec"] = json!(2)), "{kind:?}");
+            assert!(!same(&|template| template["spec"]["containers"][0]["future"] = json!(1)), "{kind:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use wasmgate::review::Webhook;
@@ -246,7 +245,8 @@ struct Garbage {
 }
 
 impl server::AdmissionHandler for Garbage {
-    async fn answer(&self, webhook: Webhook, body: Bytes, _: Duration) -> Vec<u8> {
+    async fn answer(&self, call: server::Call) -> Vec<u8> {
+        let server::Call { webhook, body, .. } = call;
         let review: Value = serde_json::from_slice(&body).unwrap();
         let uid = if self.uid.is_empty() { review["request"]["uid"].as_str().unwrap() } else { self.uid };
         let text = if webhook == Webhook::Mutate { self.mutate } else { self.validate };

@@ -18,6 +18,8 @@ mod drills;
 mod entry_points;
 mod manifests;
 mod node;
+mod page;
 mod register;
+mod reports;
 mod scan;
 mod watch;

@@ -4,10 +4,12 @@
 
 mod calibrate;
 mod capabilities;
+mod demo;
 mod golden;
 mod install;
 mod needs;
 mod sizes;
+mod warnings;
 mod youki;
 
 use serde_json::{Value, json};

@@ -300,7 +300,7 @@ fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
         bytes,
         read: |bytes| spin::manifest::parse(bytes).is_err(),
         most: MAX_APPLICATION_FILE,
-        within: 16 * MIB,
+        within: 24 * MIB,
     };
     check(vec![
         shape("spin.toml, inline tables", |n| format!("a=[{}]", "{a=0},".repeat(n)).into_bytes()),
@@ -310,6 +310,16 @@ fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
         shape("spin.toml, names in names", |n| {
             (0..n).flat_map(|number| format!("{number}.a.a.a=0\n").into_bytes()).collect()
         }),
+        shape("spin.toml, lists", |n| format!("a=[{}]", "[],".repeat(n)).into_bytes()),
+        shape("spin.toml, lists of tables", |n| "[[a]]\nb=0\n".repeat(n).into_bytes()),
+        shape("spin.toml, keys", |n| {
+            (0..n).flat_map(|number| format!("{number}=0\n").into_bytes()).collect()
+        }),
+        shape("spin.toml, texts", |n| format!("a=[{}]", "'',".repeat(n)).into_bytes()),
+        shape("spin.toml, ends of lines", |n| format!("a=0{}", "\n".repeat(n)).into_bytes()),
+        shape("spin.toml, comments", |n| format!("a=0{}", "\n#".repeat(n)).into_bytes()),
+        shape("spin.toml, what is nothing", |n| "= ".repeat(n).into_bytes()),
+        shape("spin.toml, one text", |n| format!("a=\"{}\"", "\\n".repeat(n)).into_bytes()),
         shape("spin.toml, numbers", |n| format!("a=[{}]", "0,".repeat(n)).into_bytes()),
     ]);
 }

@@ -1006,6 +1006,13 @@ fn a_program_that_opens_no_file_does_not_reach_the_process_that_runs_it() {
         let kind = if module.format == WasmFormat::Module { ImageKind::Module } else { ImageKind::Component };
         assert_eq!(through_kernel(&on("wasmtime", &plain_pod(), facts(kind, vec![module]))), [""; 0]);
     }
+    // By a path it reaches what is the kernel's all the same; a list of what it is handed has no paths.
+    let needs = |functions: &[&str]| {
+        to_grant(&on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(functions)])))
+    };
+    assert_eq!(needs(&["path_readlink", "path_symlink"]), ["fs /dev rw", "fs /proc rw", "fs /sys ro"]);
+    assert_eq!(needs(&["path_filestat_get"]), ["fs /dev ro", "fs /proc ro", "fs /sys ro"]);
+    assert_eq!(needs(&["fd_readdir"]), [""; 0]);
     let opener = component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])]);
     let of = |kind| on("wasmtime", &plain_pod(), facts(kind, vec![opener.clone()]));
     assert_eq!(through_kernel(&of(ImageKind::Component)), HOST_PROCESS);
@@ -1583,6 +1590,21 @@ fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
     assert!(evidence.iter().any(|e| e.contains("is in the image, and was not read")), "{evidence:?}");
 }
 
+#[test]
+fn a_runtime_config_that_is_too_long_counts_as_any_and_says_why() {
+    let api = SpinComponent { key_value_stores: strings(&["default"]), ..SpinComponent::default() };
+    let mut image = spin(api, vec![import("wasi:keyvalue/store@0.2.0-draft2", &["open"])]);
+    let message = "it has 300000 bytes, and at most 262144 are read".to_string();
+    image.files = vec![("/runtime-config.toml".into(), FileClass::Unreadable { message })];
+    let capabilities = on("spin", &plain_pod(), image);
+    assert!(to_grant(&capabilities).contains(&"http.outbound *://*:*".to_string()));
+    let evidence = evidence(&capabilities.effective, "keyvalue default");
+    assert!(
+        evidence.iter().any(|e| e.contains("was not read: ") && e.contains("300000 bytes")),
+        "{evidence:?}"
+    );
+}
+
 /// An application whose image has this runtime configuration, with stores, databases and models of these names.
 fn configured(text: &str, at: &str) -> ImageFacts {
     let api = SpinComponent {
@@ -1644,6 +1666,10 @@ fn a_runtime_config_of_the_image_opens_what_it_names_and_nothing_else() {
         (
             "[llm_compute]\ntype = \"remote_http\"\nurl = \"https://llm.example.com\"\nauth_token = \"t\"",
             &["http.outbound https://llm.example.com"],
+        ),
+        (
+            "[llm_compute]\ntype = \"remote_http\"\nurl = 'https://evil.example\\@llm.example.com/v1'\nauth_token = \"t\"",
+            &["http.outbound *://*:*"],
         ),
         (
             "[[variables_provider]]\ntype = \"vault\"\nurl = \"https://vault.example.com\"\ntoken = \"t\"\nmount = \"m\"",
@@ -2288,7 +2314,12 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
         assert_eq!(asked(&image, &env(name), layers), [any], "{name}");
     }
     let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
-    assert_eq!(asked(&image, &mount("/root/.aws"), layers), [any, native]);
+    assert_eq!(asked(&image, &mount("/root/.aws"), layers), [any], "no shell is there");
+    for path in ["/bin", "/usr/bin/sh", "/usr", "/"] {
+        let both = json!({"volumeMounts": [
+            {"name": "v", "mountPath": "/root/.aws"}, {"name": "v", "mountPath": path}]});
+        assert_eq!(asked(&image, &both, layers), [any, native], "{path}");
+    }
     assert_eq!(asked(&image, &mount("/data"), layers), [""; 0]);
     assert_eq!(asked(&image, &json!({}), layers), [""; 0]);
     assert_eq!(asked(&image, &json!({}), files), [any]);
@@ -2297,6 +2328,61 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
         .files
         .push(("/bin/sh".into(), FileClass::Native { magic: "ELF".into(), runs: true, found: false }));
     assert_eq!(asked(&with_shell, &json!({}), files), [any, native]);
+}
+
+/// The SDKs of clouds look for `sh` and `az` in the `PATH` of the shim, which is that of the container where there is one.
+#[test]
+fn a_program_for_credentials_may_come_from_any_kind_of_volume_where_programs_are_searched() {
+    let starts = |volume: &Value, container: &Value, path: Option<&str>, links: &[(&str, &str)]| {
+        let api = SpinComponent { key_value_stores: strings(&["orders"]), ..SpinComponent::default() };
+        let mut image = spin(api, vec![import("spin:key-value/key-value@3.0.0", &["open"])]);
+        let text = "[key_value_store.orders]\ntype = \"aws_dynamo\"\nregion = \"eu-west-1\"\ntable = \"t\"";
+        let app = image.spin.as_mut().unwrap();
+        app.runtime_config = Some(runtime_config_of("/runtime-config.toml", text.as_bytes()));
+        image.files = vec![("/runtime-config.toml".into(), FileClass::Other)];
+        image.env.extend(path.map(|_| "PATH".to_string()));
+        image.search_path = path.map(String::from);
+        let mut source = volume.clone();
+        source["name"] = json!("v");
+        let found = on("spin", &pod(container, &json!({"volumes": [source]})), linked(image, links));
+        found.effective.iter().any(|entry| entry.capability == Capability::NativeExec)
+    };
+    let map = json!({"configMap": {"name": "c", "defaultMode": 0o755}});
+    let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
+    let with =
+        |path: &str, env: Value| json!({"volumeMounts": [{"name": "v", "mountPath": path}], "env": [env]});
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert!(!starts(&map, &json!({}), None, &[]), "nothing but the token is mounted");
+    for volume in [
+        &map,
+        &json!({"secret": {"secretName": "s"}}),
+        &json!({"projected": {"sources": [{"configMap": {"name": "c"}}]}}),
+        &json!({"downwardAPI": {"items": []}}),
+        &json!({"persistentVolumeClaim": {"claimName": "c"}}),
+    ] {
+        for path in
+            ["/usr/local/bin", "/usr/bin/az", "/bin/sh", "/usr", "/", "/opt/bin", "/var/lib/rancher/k3s"]
+        {
+            assert!(starts(volume, &mount(path), None, &[]), "{volume} {path}");
+        }
+        assert!(!starts(volume, &mount("/data"), None, &[]), "{volume}");
+        assert!(!starts(volume, &mount("/data"), Some(usual), &[]), "{volume}");
+        assert!(starts(volume, &mount("/data"), Some("/usr/bin:/data"), &[]), "{volume}: the image's PATH");
+        assert!(starts(volume, &mount("/data"), Some(":/usr/bin"), &[]), "{volume}: the working directory");
+        assert!(
+            starts(volume, &mount("/data"), Some(usual), &[("/usr/bin/az", "/data/az")]),
+            "{volume}: a link"
+        );
+        assert!(
+            starts(volume, &mount("/data"), None, &[("/usr/local/bin", "../../data")]),
+            "{volume}: a link"
+        );
+    }
+    let literal = |value: &str| json!({"name": "PATH", "value": value});
+    assert!(starts(&map, &with("/data", literal("/data/x")), None, &[]));
+    assert!(!starts(&map, &with("/data", literal(usual)), Some("/data"), &[]), "the pod's own PATH wins");
+    let elsewhere = json!({"name": "PATH", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
+    assert!(starts(&map, &with("/data", elsewhere), None, &[]));
 }
 
 /// Spin applies the rules for hosts to the address, and its client then asks the proxy.
@@ -2434,14 +2520,12 @@ fn a_mount_whose_place_another_one_decides_hides_no_other() {
     );
 }
 
-/// The secret at this path, in a container that has an `emptyDir` at `/e` and a ConfigMap in it.
-fn beside_a_nested_mount(directory: &str, secret: &str, others: &Value) -> (Program, bool) {
-    let spec = json!({
-        "volumes": [
-            {"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}, {"name": "m", "configMap": {"name": "m"}},
-        ],
-        "initContainers": others,
+/// The secret at this path, in a container that has a volume at `/e` and a ConfigMap in it.
+fn beside_a_nested_mount(directory: &str, secret: &str, around: &Value) -> (Program, bool) {
+    let mut spec = json!({
+        "volumes": [{"name": "s", "secret": {"secretName": "s"}}, around, {"name": "m", "configMap": {"name": "m"}}],
     });
+    spec["volumes"][1]["name"] = json!("e");
     let mounts = json!([
         {"name": "s", "mountPath": secret}, {"name": "e", "mountPath": "/e"}, {"name": "m", "mountPath": "/e/conf"},
     ]);
@@ -2467,20 +2551,20 @@ fn beside_a_nested_mount(directory: &str, secret: &str, others: &Value) -> (Prog
 /// The program is judged, so what it is handed has to be known just as well, and no worse.
 #[test]
 fn mounts_are_in_the_same_places_for_the_program_and_for_what_it_is_handed() {
-    let shared = json!([{"name": "b", "image": "b", "volumeMounts": [{"name": "e", "mountPath": "/e"}]}]);
-    for (directory, secret, others, judged, handed) in [
-        ("/w", "/secret", json!([]), true, false),
-        ("/e", "/secret", json!([]), true, false),
-        ("/e", "/e/secret", json!([]), true, true),
-        ("/w", "/srv", json!([]), true, true),
-        ("/w", "/secret", shared, false, true),
+    let (of_kubelet, written) = (json!({"configMap": {"name": "c"}}), json!({"emptyDir": {}}));
+    for (directory, secret, around, judged, handed) in [
+        ("/w", "/secret", &of_kubelet, true, false),
+        ("/e", "/secret", &of_kubelet, true, false),
+        ("/e", "/e/secret", &of_kubelet, true, true),
+        ("/w", "/srv", &of_kubelet, true, true),
+        ("/w", "/secret", &written, false, true),
         // `/x/z` or `/z`, whichever the runtime follows first.
-        ("/x/z", "/a/../z", json!([]), false, true),
-        ("/z", "/a/../z", json!([]), false, true),
+        ("/x/z", "/a/../z", &of_kubelet, false, true),
+        ("/z", "/a/../z", &of_kubelet, false, true),
     ] {
-        let (program, reaches) = beside_a_nested_mount(directory, secret, &others);
+        let (program, reaches) = beside_a_nested_mount(directory, secret, around);
         let is_judged = matches!(program, Program::Wasm { .. });
-        assert_eq!((is_judged, reaches), (judged, handed), "{directory}, {secret}, {others}: {program:?}");
+        assert_eq!((is_judged, reaches), (judged, handed), "{directory}, {secret}, {around}: {program:?}");
     }
 }
 

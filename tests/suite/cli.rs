@@ -1,6 +1,7 @@
 //! The binary as people and machines use it: messages, exit codes, signals, and the real registry behind it.
 
 mod check;
+mod collector;
 mod compiled;
 mod diff;
 mod explain;

@@ -100,8 +100,9 @@ fn core_module() -> impl Strategy<Value = ModuleFacts> {
 }
 
 fn component() -> impl Strategy<Value = ModuleFacts> {
-    const IMPORTS: [(&str, &str); 10] = [
+    const IMPORTS: [(&str, &str); 11] = [
         ("wasi:filesystem/types@0.2.6", "[method]descriptor.open-at"),
+        ("wasi:filesystem/types@0.2.6", "[method]descriptor.symlink-at"),
         ("wasi:filesystem/types@0.2.6", "[method]descriptor.read-directory"),
         ("wasi:sockets/tcp@0.2.6", "[method]tcp-socket.start-connect"),
         ("wasi:sockets/ip-name-lookup@0.2.6", "resolve-addresses"),
@@ -444,8 +445,18 @@ proptest! {
                 prop_assert_eq!(opened(Capability::NativeExec), writes, "{:?}", files);
             }
         }
+        let is_told = known || scene.family != Family::Spin && scene.family != Family::CrunWasmtime;
+        if scene.takes_paths() && scene.shows_the_kernel() && is_told {
+            let told = files.iter().any(|entry| {
+                let tree = entry.path.as_deref().unwrap_or("/");
+                !entry.own && (path::covers("/proc", tree) || path::covers(tree, "/proc"))
+            });
+            prop_assert!(told, "a path leads to `/proc`: {:?}", files);
+        }
         if let Some(roots) = scene.roots().filter(|_| known) {
-            for entry in files.iter().filter(|entry| !entry.own && !entry.opens) {
+            // What is the kernel's has its place there, wherever a program sees it.
+            let of_kernel = |entry: &Entry| entry.evidence.iter().any(|why| why.contains("is the kernel's"));
+            for entry in files.iter().filter(|entry| !entry.own && !entry.opens && !of_kernel(entry)) {
                 let tree = entry.path.as_deref().unwrap_or("/");
                 prop_assert!(roots.iter().any(|root| path::covers(&root.seen, tree)), "{entry:?} is reached by none");
             }
@@ -475,6 +486,16 @@ impl Scene {
             .iter()
             .flat_map(|module| &module.imports)
             .any(|import| openers.iter().any(|opener| import.functions.contains(*opener)))
+    }
+
+    /// Whether it reaches something by its path, be it that it opens nothing.
+    fn takes_paths(&self) -> bool {
+        let is_path = |function: &String| function.starts_with("path_") || function.ends_with("-at");
+        self.image
+            .modules
+            .iter()
+            .flat_map(|module| &module.imports)
+            .any(|import| import.functions.iter().any(is_path))
     }
 
     /// A path with the links of the image followed; `/proc/self` and the like are not links of the image.

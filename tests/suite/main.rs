@@ -33,6 +33,7 @@ mod manifests;
 mod memory;
 mod monitoring;
 mod oracle;
+mod page;
 mod plan;
 mod policy;
 mod probes;

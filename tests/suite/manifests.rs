@@ -42,10 +42,32 @@ fn the_components_are_the_options_of_the_chart() {
     for (component, setting) in [
         ("cert-manager", "certificates.mode=cert-manager"),
         ("servicemonitor", "serviceMonitor.enabled=true"),
+        ("page", "page.enabled=true"),
     ] {
         let overlay = kustomize(&format!("tests/fixtures/manifests/{component}"));
         assert_ne!(overlay, installed(), "{component} changes something");
         assert_same(&overlay, &helm(&["namespace.create=true", setting]), component);
+    }
+}
+
+#[test]
+fn the_rights_for_reports_are_those_of_the_component_and_come_with_the_setting_of_the_chart() {
+    let overlay = kustomize("tests/fixtures/manifests/reports");
+    let mut rendered = helm(&["namespace.create=true", "config.reports.enabled=true"]);
+    let config = ("ConfigMap".into(), NAMESPACE.into(), "wasmgate".into());
+    let set = rendered.insert(config.clone(), overlay[&config].clone()).unwrap();
+    assert_eq!(set["data"]["config.yaml"]["reports"], json!({"enabled": true}));
+    assert_same(&overlay, &rendered, "reports");
+    let file = config::parse("config.yaml", &set["data"]["config.yaml"].to_string()).unwrap();
+    assert!(config::resolve(file, Overrides::default()).unwrap().file.reports.enabled);
+    // Every kind that is scanned may be listed.
+    let role = object(&overlay, "ClusterRole", "wasmgate-reports");
+    let groups: BTreeSet<String> = rules(role)
+        .filter(|rule| words(&rule["verbs"]).contains("list"))
+        .flat_map(|rule| items(&rule["apiGroups"]).map(|group| text(group).to_owned()).collect::<Vec<_>>())
+        .collect();
+    for (group, kind) in wasmgate::workload::Kinds::default().all() {
+        assert!(group == "extensions" || groups.contains(group), "{kind} of `{group}`");
     }
 }
 
@@ -317,13 +339,17 @@ fn a_webhook_is_skipped_only_for_what_no_user_controls() {
 
 // === rights ===
 
+fn overlay(component: &str) -> Objects {
+    kustomize(&format!("tests/fixtures/manifests/{component}"))
+}
+
 fn rules(role: &Value) -> impl Iterator<Item = &Value> {
     items(&role["rules"])
 }
 
 #[test]
 fn no_right_is_a_wildcard_and_none_reads_secrets_in_the_whole_cluster() {
-    for objects in [installed(), kustomize("tests/fixtures/manifests/cert-manager")] {
+    for objects in [installed(), overlay("cert-manager"), overlay("page"), overlay("reports")] {
         let bound: BTreeSet<&str> = of_kind(&objects, "ClusterRoleBinding")
             .into_iter()
             .map(|binding| text(&binding["roleRef"]["name"]))

@@ -215,6 +215,33 @@ fn every_expression_of_the_dashboard_is_one() {
     promtool(folder.path(), &["check", "rules", "panels.yaml"]);
 }
 
+/// What the types of Grafana's own schemas say of a dashboard.
+fn judged_by_grafana(dashboard: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dashboard.json");
+    std::fs::write(&file, dashboard).unwrap();
+    let said = Command::new(program("grafanacheck")).arg(&file).output().unwrap();
+    (said.status.success(), String::from_utf8(said.stdout).unwrap())
+}
+
+#[test]
+fn the_dashboard_is_one_by_the_schemas_of_grafana() {
+    let dashboard = read("manifests/grafana/wasmgate.json");
+    let (good, said) = judged_by_grafana(&dashboard);
+    assert!(good, "{said}");
+    for (from, to, complaint) in [
+        (r#""schemaVersion": 39"#, r#""schemaVersion": "39""#, "schemaVersion"),
+        (r#""gridPos""#, r#""gridPosition""#, "unexpected field 'gridPosition'"),
+        (r#""expr""#, r#""expression""#, "panels[0].targets[0].expr: required field is missing"),
+        (r#""graphMode": "area","#, "", "panels[0].options.graphMode: required field is missing"),
+        (r#""type": "stat""#, r#""type": "statistics""#, "`statistics`"),
+    ] {
+        assert!(dashboard.contains(from), "{from}");
+        let (good, said) = judged_by_grafana(&dashboard.replace(from, to));
+        assert!(!good && said.contains(complaint), "{from}: {said}");
+    }
+}
+
 #[test]
 fn the_rule_is_added_by_its_component() {
     let with = kustomize("tests/fixtures/manifests/prometheus-rules");

@@ -1193,6 +1193,7 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
     let misspelt = br#"{"metadata": {"wasmgate": {"omit": ["object", "grant"]}}}"#;
     let files: [(&str, &[u8]); 3] = [("/policy.wasm", WASM), ("/data.json", b"{}"), ("/.manifest", misspelt)];
     assert!(refused(&files).contains("has `grant`, and the input has `apiVersion`, `containers`, `grants`"));
+    assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", b"[]")]).contains("expected a map"));
     let unknown = br#"{"metadata": {"wasmgate": {"omits": []}}}"#;
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", unknown)]).contains("unknown field `omits`"));
 }
@@ -1200,7 +1201,12 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
 /// A link leads to what is not in the archive, and rules that run without their data admit.
 #[test]
 fn an_archive_whose_data_is_a_link_is_refused_and_named() {
-    for kind in [tar::EntryType::Symlink, tar::EntryType::Link] {
+    // A folder of data is none of the files that are read.
+    for (kind, name) in [
+        (tar::EntryType::Symlink, "data.json"),
+        (tar::EntryType::Link, "data.json"),
+        (tar::EntryType::Symlink, "teams"),
+    ] {
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         let mut header = tar::Header::new_gnu();
         header.set_size(WASM.len() as u64);
@@ -1208,10 +1214,10 @@ fn an_archive_whose_data_is_a_link_is_refused_and_named() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(0);
-        archive.append_link(&mut header, "data.json", "other.json").unwrap();
+        archive.append_link(&mut header, name, "other").unwrap();
         let bytes = archive.into_inner().unwrap().finish().unwrap();
         let error = Bundle::from_tar_gz("test", &bytes).unwrap_err().to_string();
-        assert!(error.contains("holds `data.json`, which is not read: it is a link"), "{error}");
+        assert!(error.contains(&format!("holds `{name}`, which is not read: it is a link")), "{error}");
     }
 }
 
@@ -1266,6 +1272,32 @@ async fn modules_that_are_not_policies_are_refused_with_advice() {
         (func (export "opa_json_dump") (param i32) (result i32) (i32.const -1)))"#;
     let wild = load_wat(wild).await.to_string();
     assert!(wild.contains("`entrypoints` points outside of its memory"), "{wild}");
+}
+
+/// A build with the entry points of the log alone, in the place of a bundle that judges, would admit what that refused.
+#[tokio::test]
+async fn a_bundle_judges_or_has_rules_for_the_log_alone_as_the_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = |name: &str, entrypoints: &[&str]| {
+        let rules = "mask contains \"/input/request\"";
+        Bundle::load(&opa::build_package(folder.path(), name, "system.log", entrypoints, rules)).unwrap()
+    };
+    let loaded = async |mut bundle: Bundle, judges| {
+        bundle.judges = judges;
+        load(vec![bundle], GENEROUS).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let log = || built("log", &["system/log/mask"]);
+    let refused = loaded(log(), true).await.unwrap_err();
+    assert!(refused.contains("would judge no pod") && refused.contains("`judges: false`"), "{refused}");
+    assert_eq!(loaded(log(), false).await, Ok(()));
+    let ours = || Sources::new("violations contains {} if false").bundle("ours");
+    assert_eq!(loaded(ours(), true).await, Ok(()));
+    let refused = loaded(ours(), false).await.unwrap_err();
+    assert!(refused.contains("would pass over its rules"), "{refused}");
+    let mut other = Sources::new("allow := true");
+    other.entrypoint = "wasmgate/allow";
+    let refused = loaded(other.bundle("other"), false).await.unwrap_err();
+    assert!(refused.contains("has neither `system/log/mask` nor `system/log/drop`"), "{refused}");
 }
 
 #[tokio::test]

@@ -78,6 +78,11 @@ fn images() -> Vec<(&'static str, Image)> {
             "component",
             ImageBuilder::runwasi(&fixtures::componentize(&program("hello")), "hello.wasm").build(),
         ),
+        ("worker", ImageBuilder::wasm_artifact(&program("worker")).build()),
+        (
+            "worker-component",
+            ImageBuilder::runwasi(&fixtures::componentize(&program("worker")), "worker.wasm").build(),
+        ),
         ("greeter", ImageBuilder::wasm_artifact(&greeter("hello from an HTTP component\n")).build()),
         ("orders", orders()),
         ("files", rootfs("/files.wasm", &program("files"))),
@@ -333,6 +338,9 @@ fn the_configuration_page_has_every_key_with_its_default_and_no_other() {
     for key in ["url", "spool"] {
         expected.insert(format!("decisionLog.upload.{key}"), "must be written".into());
     }
+    let tracing: wasmgate::otlp::TracingOptions = serde_json::from_value(json!({"endpoint": ""})).unwrap();
+    keys("tracing", &serde_json::to_value(&tracing).unwrap(), &mut expected);
+    expected.insert("tracing.endpoint".into(), "must be written".into());
     let page = root().join("docs/configuration.md");
     let page = fs::read_to_string(page).unwrap();
     let mut found = BTreeMap::new();

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -18,8 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
-use wasmgate::review::Webhook;
-use wasmgate::server::{AdmissionHandler, Error, Event, Server, ServerOptions, Signals, Trigger};
+use wasmgate::server::{AdmissionHandler, Call, Error, Event, Server, ServerOptions, Signals, Trigger};
 
 use crate::support::process::{alone, until};
 use crate::support::tls::{Ca, Client, Http, Session, get, post};
@@ -41,7 +39,8 @@ struct Puppet {
 }
 
 impl AdmissionHandler for Puppet {
-    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
+    async fn answer(&self, call: Call) -> Vec<u8> {
+        let Call { webhook, body, budget, .. } = call;
         self.started.fetch_add(1, Ordering::SeqCst);
         let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         match start.trim().split_once(':') {
@@ -250,7 +249,7 @@ async fn a_wrong_path_method_or_content_type_says_what_is_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seven_mebibytes_pass_and_eight_are_refused_with_the_uid() {
-    let server = start_with(|options| options.body_timeout = Duration::from_secs(5)).await;
+    let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
     let start =
         r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u-1","object":""#;
     let body = |size: usize| format!("{start}{}", "x".repeat(size - start.len()));
@@ -413,10 +412,64 @@ async fn one_large_body_too_many_waits_but_small_ones_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_frees_no_memory_that_its_review_still_holds() {
+    // A place for one large body, and memory for one small one of a peer.
+    let server = start_with(|options| {
+        (options.large_bodies, options.small_bodies) = (1, 12 << 10);
+        (options.body_timeout, options.budget) = (AMPLE, AMPLE);
+    })
+    .await;
+    let (address, mut reviews) = (server.address, 0);
+    for (http, size) in [(Http::One, 300 << 10), (Http::Two, 300 << 10), (Http::Two, 3000)] {
+        let client = server.client(http);
+        let body = |start: &str| start.to_owned() + &" ".repeat(size);
+        let (gone, review) = (client.clone(), body("sleep:4000"));
+        let gone = tokio::spawn(async move { gone.send(address, post("/mutate", review)).await.is_ok() });
+        reviews += 1;
+        server.gate.wait_for_reviews(reviews).await;
+        gone.abort();
+        // The server sees soon that the client is gone, which nothing shows: so it is asked for as long as the review lasts.
+        for _ in 0..4 {
+            let answer = client.send(address, post("/mutate?timeout=500ms", body("{}"))).await.unwrap();
+            assert_eq!(answer.status, 503, "{http:?} {size}: the gate still has the other body");
+        }
+        assert_eq!(
+            client.send(address, post("/mutate", body("{}"))).await.unwrap().status,
+            200,
+            "{http:?} {size}"
+        );
+        reviews += 1;
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_many_large_bodies_leaves_places_to_the_others() {
+    let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
+    let [one, other] = [1, 2].map(|last| server.client(Http::One).from([127, 0, 0, last]));
+    let large = |start: &str| start.to_owned() + &" ".repeat(300 << 10);
+    let address = server.address;
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let (one, body) = (one.clone(), large("sleep:2000"));
+            tokio::spawn(async move { one.send(address, post("/mutate", body)).await.unwrap().status })
+        })
+        .collect();
+    server.gate.wait_for_reviews(2).await;
+    // Until each of them has asked for a place, which nothing shows.
+    sleep(MOMENT).await;
+    let served = other.send(address, post("/mutate?timeout=1s", large("{}"))).await.unwrap();
+    assert_eq!(served.status, 200, "the places of another peer are free");
+    for held in held {
+        assert_eq!(held.await.unwrap(), 200, "what can wait is answered");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_that_wait_keep_no_small_one_of_their_connection_waiting() {
     let server = start_with(|options| {
         options.large_bodies = 1;
-        options.budget = AMPLE;
+        (options.body_timeout, options.budget) = (AMPLE, AMPLE);
     })
     .await;
     let session = server.client(Http::Two).open(server.address).await.unwrap();
@@ -428,7 +481,8 @@ async fn large_bodies_that_wait_keep_no_small_one_of_their_connection_waiting() 
     let large = |start: &str| start.to_owned() + &" ".repeat(2 << 20);
     let first = send("/mutate", large("sleep:4000"));
     server.gate.wait_for_reviews(1).await;
-    let waiting: Vec<_> = (0..4).map(|_| send("/mutate?timeout=1s", large("{}"))).collect();
+    // More than would fill the connection with the window that the protocol gives each by default.
+    let waiting: Vec<_> = (0..40).map(|_| send("/mutate?timeout=1s", large("{}"))).collect();
     // Until each of them has sent as much as it may before it is read, which nothing shows.
     sleep(MOMENT).await;
     assert_eq!(send("/mutate?timeout=600ms", "{}".into()).await.unwrap(), 200);
@@ -656,6 +710,54 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
         assert_eq!(get(server.probes, "/readyz").await.unwrap().status, 503, "probes go on while draining");
         assert_eq!(in_flight.await.unwrap().unwrap().status, 200);
         server.end().await.unwrap();
+    }
+}
+
+/// Sends reviews on one connection until an answer says that it is the last one, or a request fails: how many were answered.
+async fn until_told_to_go(mut session: Session) -> Result<usize, String> {
+    for answered in 0.. {
+        let answer =
+            session.send(post("/validate", "{}")).await.map_err(|error| format!("{answered}: {error}"))?;
+        if answer.headers.get("connection").is_some_and(|value| value == "close") {
+            return Ok(answered + 1);
+        }
+    }
+    unreachable!("it is told")
+}
+
+/// A request that is on its way on a connection that is closed is lost, and the API server, which speaks HTTP/1.1 with Services,
+/// does not send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_on_connections_that_are_in_use_when_the_server_stops() {
+    for _ in 0..5 {
+        // Only an answer may end them.
+        let server = start_with(|options| {
+            options.pause = FOR_EVER;
+            options.connections_per_peer = 64;
+        })
+        .await;
+        let client = server.client(Http::One);
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            clients.push(tokio::spawn(until_told_to_go(client.open(server.address).await.unwrap())));
+        }
+        server.gate.wait_for_reviews(80).await;
+        server.trigger.send().await;
+        for client in clients {
+            let answered = timeout(AMPLE, client).await.expect("it is told to go").unwrap();
+            assert!(answered.is_ok(), "{answered:?}");
+        }
+        // HTTP/2 needs no such word: what was not begun is named at the end.
+        let mut newer = server.client(Http::Two).open(server.address).await.unwrap();
+        for _ in 0..2 {
+            let answer = newer.send(post("/validate", "{}")).await.unwrap();
+            assert!(
+                answer.status == 200 && !answer.headers.contains_key("connection"),
+                "{:?}",
+                answer.headers
+            );
+        }
+        server.task.abort();
     }
 }
 

@@ -544,6 +544,25 @@ async fn a_tag_of_a_registry_is_followed() {
     rules.until_it_fails("it holds Rego and no compiled bundle", "two").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_archives_under_one_name_none_is_taken() {
+    let registry = Registry::start();
+    push(&registry, &bundle("one", ""), LAYER).await;
+    let rules = follow(quick(format!("oci://{}", registry.image("team/rules:1"))), None).await.unwrap();
+    let archives = [bundle("two", ""), bundle("three", "")];
+    let layer =
+        |archive: &Vec<u8>| json!({"mediaType": LAYER, "digest": digest(archive), "size": archive.len()});
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(b"{}"), "size": 2},
+        "layers": archives.iter().map(layer).collect::<Vec<_>>(),
+    });
+    let blobs: [&[u8]; 3] = [b"{}", &archives[0], &archives[1]];
+    registry.push("team/rules:1", &blobs, manifest.to_string().as_bytes(), OCI_MANIFEST).await;
+    rules.until_it_fails("it has 2 layers of type", "one").await;
+}
+
 // === Signatures ===
 
 /// A folder with keys, and rules that are signed with them by the real `opa`.

@@ -34,7 +34,7 @@ pub fn digest(name: &str) -> String {
 
 /// Every image by its name.
 fn catalogue() -> Vec<(&'static str, Image)> {
-    [modules(), components(), spin_apps(), root_file_systems(), linux_programs(), broken()]
+    [modules(), components(), spin_apps(), root_file_systems(), linux_programs(), namesakes(), broken()]
         .into_iter()
         .flatten()
         .collect()
@@ -64,6 +64,10 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("environment", artifact(&calling("wasi_snapshot_preview1", &[("environ_get", 2)]))),
         ("arguments", artifact(&calling("wasi_snapshot_preview1", &[("args_get", 2)]))),
         ("lister", artifact(&calling("wasi_snapshot_preview1", &[("fd_readdir", 5)]))),
+        (
+            "linker",
+            artifact(&calling("wasi_snapshot_preview1", &[("path_readlink", 6), ("path_symlink", 5)])),
+        ),
         ("unstable", artifact(&calling("wasi_unstable", &[("path_unlink_file", 3)]))),
         (
             "edge-connect",
@@ -172,12 +176,22 @@ fn claiming(imports: &[&str], exports: &[&str]) -> Image {
 }
 
 fn spin_apps() -> Vec<(&'static str, Image)> {
-    let http = fixtures::http_component();
+    let (http, silent) = (fixtures::http_component(), component("", HTTP));
     let hosts = |hosts: &[&str]| json!({"allowed_outbound_hosts": hosts});
     vec![
         ("spin", app(&http, &hosts(&["https://payments.example.com"]))),
         ("spin-quiet", app(&http, &json!({}))),
-        ("spin-silent", app(&component("", HTTP), &json!({}))),
+        ("spin-silent", app(&silent, &json!({}))),
+        (
+            "spin-archive",
+            ImageBuilder::spin(&fixtures::locked_app(&[&silent], &json!({})), &[&silent])
+                .layer(
+                    "application/vnd.wasm.content.bundle.v1.tar+gzip",
+                    oci::gzip(&oci::tar_of(&[("index.html", b"<p>")])),
+                )
+                .set("Entrypoint", json!(["/"]))
+                .build(),
+        ),
         ("spin-template", app(&http, &hosts(&["https://{{ payments_host }}"]))),
         ("spin-hostname", app(&http, &hosts(&["https://{{ hostname }}"]))),
         ("spin-suffix", app(&http, &hosts(&["https://*.example.com"]))),
@@ -480,6 +494,59 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),
         // A Wasm program with the name of a native one; only an annotation reveals it.
         ("disguised", rootfs("linux/amd64", "/bin/app", &[("bin/app", &files)])),
+    ]
+}
+
+/// Images that have two things of one name, of which a search finds one or the other.
+fn namesakes() -> Vec<(&'static str, Image)> {
+    let module = fixtures::command();
+    let search = |image: &mut ImageBuilder| image.set("Env", json!(["PATH=/evil:/good"])).build();
+    let precompiled = oci::gzip(&oci::tar_of_mode(&[("usr/games/app", ELF)], 0o644));
+    vec![
+        (
+            "aot-namesake",
+            search(
+                ImageBuilder::rootfs("linux/amd64", &["app"])
+                    .files(&[("good/app", &module), ("evil/app", b"\0aot\x03\0\0\0")]),
+            ),
+        ),
+        (
+            "text-namesake",
+            search(
+                ImageBuilder::rootfs("linux/amd64", &["appwat"])
+                    .files(&[("good/appwat", &module), ("evil/appwat", b"(module)")]),
+            ),
+        ),
+        (
+            "precompiled-namesake",
+            ImageBuilder::rootfs("linux/amd64", &["app"])
+                .files(&[("app", &module)])
+                .layer(oci::GZIP_LAYER, precompiled)
+                .build(),
+        ),
+        // As the official image of nginx.
+        (
+            "nginx",
+            ImageBuilder::rootfs("linux/amd64", &["/docker-entrypoint.sh"])
+                .set("Cmd", json!(["nginx", "-g", "daemon off;"]))
+                .files(&[
+                    ("docker-entrypoint.sh", b"#!/bin/sh\nexec \"$@\"\n"),
+                    ("usr/sbin/nginx", ELF),
+                    ("etc/init.d/nginx", b"#!/bin/sh\n"),
+                ])
+                .layer(
+                    oci::GZIP_LAYER,
+                    oci::gzip(&oci::tar_of_mode(
+                        &[
+                            ("etc/default/nginx", b"# settings"),
+                            ("etc/logrotate.d/nginx", b"/var/log/nginx/*.log {}"),
+                            ("usr/share/lintian/overrides/nginx", b"nginx: x"),
+                        ],
+                        0o644,
+                    )),
+                )
+                .build(),
+        ),
     ]
 }
 

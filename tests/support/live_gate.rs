@@ -45,6 +45,8 @@ pub struct LiveGate {
     pub webhooks: String,
     /// Address of the probes and metrics.
     pub probes: String,
+    /// Address of the page, if it has one.
+    pub page: Option<String>,
 }
 
 impl LiveGate {
@@ -71,7 +73,8 @@ impl LiveGate {
         }
         flags.extend(setup.flags.clone());
         let none = "127.0.0.1:0".to_string();
-        let mut gate = Self { process: None, folder, flags, webhooks: none.clone(), probes: none };
+        let mut gate =
+            Self { process: None, folder, flags, webhooks: none.clone(), probes: none, page: None };
         gate.launch(plane, name);
         gate
     }
@@ -89,8 +92,12 @@ impl LiveGate {
             let log = process.log();
             let lines =
                 log.lines().skip(said_before).filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "listening")
+            let said: Vec<Value> = lines.map(|line| line["fields"].clone()).collect();
+            let found = |message: &str| said.iter().find(|fields| fields["message"] == message).cloned();
+            Some((found("listening")?, found("serving the page")))
         });
+        let (listening, page) = listening;
+        self.page = page.map(|fields| fields["page"].as_str().unwrap().to_string());
         self.webhooks = listening["webhooks"].as_str().unwrap().to_string();
         self.probes = listening["probes"].as_str().unwrap().to_string();
         self.process = Some(process);
@@ -146,6 +153,11 @@ impl LiveGate {
     pub fn wait_for_record(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let found = ask_patiently(|| self.records().into_iter().find(&wanted));
         found.unwrap_or_else(|| panic!("no record of {what}\n{}", self.tail()))
+    }
+
+    /// The file of the CA for verifying the webhooks.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.join("certs/ca.crt")
     }
 
     /// The CA for verifying the webhooks, in PEM.

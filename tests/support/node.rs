@@ -21,12 +21,19 @@ impl Node {
     /// Joins a control plane that was started with [`super::control_plane::Options::node`] of this name, and waits until
     /// the kubelet says that it is ready. Images come from the registry, under its own name.
     pub fn join(plane: &ControlPlane, registry: &Registry, name: &str) -> Self {
+        Self::join_as(plane, registry, name, 1)
+    }
+
+    /// The same for a further node beside one that runs, with a number from 2 to 9. The control plane has to know it as one of
+    /// its [`users`](super::control_plane::Options::users), `system:node:NAME`.
+    pub fn join_as(plane: &ControlPlane, registry: &Registry, name: &str, number: u8) -> Self {
         let home = plane.home().path();
-        let command = own(
+        let mut command = own(
             "tools/cluster/node",
             &["run".as_ref(), home.as_ref(), name.as_ref(), registry.host.as_ref()],
         );
-        let mut process = plane.home().start("node", &command);
+        command.env("WASMGATE_NODE_NUMBER", number.to_string());
+        let mut process = plane.home().start(&format!("node-{number}"), &command);
         plane.wait_for("the node to be ready", || {
             assert!(!process.has_ended(), "the node ended\n{}", process.tail());
             let node = plane.kubectl(&["get", "node", name, "--output=json"]);

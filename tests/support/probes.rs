@@ -279,6 +279,22 @@ pub fn greeter(text: &str) -> Vec<u8> {
     assemble(Form::Http, &["wasi:http/types"], "", &line)
 }
 
+/// The same with about this many bytes of code that never run, and are compiled all the same.
+pub fn padded_greeter(text: &str, code_bytes: usize) -> Vec<u8> {
+    // Arithmetic, of which nothing can be left out: a function of about 100 bytes for each number.
+    let step = |number: usize| {
+        format!(
+            "(local.set 0 (i64.add (i64.mul (local.get 0) (i64.const {})) (i64.load (i32.wrap_i64 (local.get 0)))))",
+            number * 7 + 1_000_001
+        )
+    };
+    let body: String = (0..8).map(step).collect();
+    let functions = format!("(func (param i64) (result i64) {body} (local.get 0))").repeat(code_bytes / 120);
+    let (length, text) = (text.len(), text.replace('\n', "\\n"));
+    let line = format!(r#"(data (i32.const 64) "{text}") (func $line (result i32) (i32.const {length}))"#);
+    assemble(Form::Http, &["wasi:http/types"], "", &(line + &functions))
+}
+
 /// Puts the shell of a form around a program, which writes what is to be said by `$line`.
 fn assemble(form: Form, interfaces: &[&str], own: &str, code: &str) -> Vec<u8> {
     let (imports, shell) = if form == Form::Http { HTTP_SHELL } else { COMMAND_SHELL };

@@ -15,6 +15,8 @@ pub struct ReplayTerms {
     pub exceptions: Exceptions,
     /// The moment at which they count; `None` for that of the record.
     pub now: Option<Timestamp>,
+    /// Whether rules read the options of the state, and not those of the record.
+    pub takes_options: bool,
 }
 
 /// Whose exceptions count.
@@ -40,7 +42,7 @@ pub(super) fn exempted(
     violation: &Violation,
     recorded: &RecordedDecision,
     state: &State,
-    ReplayTerms { exceptions, now }: ReplayTerms,
+    ReplayTerms { exceptions, now, .. }: ReplayTerms,
 ) -> Exempted {
     let rule = violation.rule.as_str();
     let may_be = !NEVER_EXEMPT.contains(&rule) && state.enforcement.may_exempt(rule);

@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 
 use super::recorded::RecordedDecision;
 use crate::admission::State;
-use crate::audit::mask::REDACTED;
-use crate::audit::record::POLICY_INPUT;
+use crate::audit::mask::{POLICY_INPUT, REDACTED};
 use crate::judge::{ENFORCE_LABEL, ENFORCE_VERSION_LABEL};
 
 /// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.

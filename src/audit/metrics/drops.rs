@@ -14,6 +14,8 @@ pub enum DropReason {
     Closed,
     /// The record could not be encoded.
     EncodingFailed,
+    /// The collector takes others, and not this one.
+    Refused,
     /// A rule `system.log.drop` said so.
     Rule,
     /// Too much was waiting for the collector, and this was the oldest.
@@ -25,10 +27,11 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::BufferFull,
         Self::Closed,
         Self::EncodingFailed,
+        Self::Refused,
         Self::Rule,
         Self::SpoolFull,
         Self::TooLarge,
@@ -40,6 +43,7 @@ impl DropReason {
             Self::BufferFull => "buffer_full",
             Self::Closed => "closed",
             Self::EncodingFailed => "encoding_failed",
+            Self::Refused => "refused",
             Self::Rule => "rule",
             Self::SpoolFull => "spool_full",
             Self::TooLarge => "too_large",

@@ -27,7 +27,7 @@ pub(super) struct Writes {
 
 impl Writes {
     pub(super) fn register(&self, to: &mut Registry) {
-        let help = "1 on the replica that writes certificates and caBundles";
+        let help = "1 on the replica that writes certificates, caBundles and reports";
         to.register("wasmgate_leader", help, self.leader.clone());
         let help = "When the CA that signs serving certificates expires, in seconds since 1970";
         let name = "wasmgate_ca_expiry_timestamp";

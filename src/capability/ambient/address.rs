@@ -4,14 +4,12 @@
 use url::Url;
 
 use crate::capability::HostPattern;
+use crate::image::address::is_plain;
 
 /// The host of an address, with its scheme and port, without user, password and path. `None` for what another client may read
 /// otherwise. `default` is the port of the client for an address without one, where the scheme has none.
 pub(super) fn host(address: &str, default: Option<u16>) -> Option<HostPattern> {
-    let is_plain = |c: char| {
-        c.is_ascii_graphic() && !matches!(c, '\\' | '*' | '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}')
-    };
-    if !address.chars().all(is_plain) {
+    if !is_plain(address) || address.contains(['*', '"', '<', '>', '^', '`', '{', '|', '}']) {
         return None;
     }
     let (scheme, rest) = address.split_once("://")?;

@@ -82,7 +82,8 @@ fn root(host: &RuntimeHost<'_>, files: &str) -> Vec<Entry> {
 const KERNEL: [(&str, Access); 3] =
     [("/proc", Access::ReadWrite), ("/sys", Access::ReadOnly), ("/dev", Access::ReadWrite)];
 
-/// What a program that opens files reaches of the kernel through a tree that it is handed. `/proc/self` is the process
+/// What a program reaches of the kernel through a tree that it is handed. With a path alone it follows the links of `/proc`,
+/// and makes and renames files in `/dev/shm`, which all containers of a pod share. If it opens files, `/proc/self` is the process
 /// that runs the program, whatever user it has. `mem` is its memory, so writing there runs native code (proc(5)); a
 /// program that can only read cannot do that. `environ` holds the variables of that process, which are not the
 /// container's.
@@ -101,7 +102,7 @@ pub(super) fn kernel(host: &RuntimeHost<'_>, opened: &str, how: &str, writes: bo
         };
         let why = format!("{how}; {tree} is the kernel's, and not of the image");
         let access = if writes { access } else { Access::ReadOnly };
-        entries.push(Entry::new(Capability::Fs, why).at_path(reached, access).by_opening());
+        entries.push(Entry::new(Capability::Fs, why).at_path(reached, access).by_opening().by_path());
         if tree == "/proc" {
             let [memory, variables] = host_process(how);
             entries.extend(Some(memory).filter(|_| writes));

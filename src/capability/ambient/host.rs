@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Debug;
 
 use super::pod::Pod;
 use crate::image::{DotEnv, ImageFacts, Program, RuntimeConfig};
@@ -11,18 +10,18 @@ use crate::runtime::Profile;
 use crate::workload::{Role, Workload};
 
 /// The facts, pod and runtime that decide what an image is handed.
-#[derive(Debug)]
 pub(in crate::capability) struct RuntimeHost<'a> {
     pub facts: &'a ImageFacts,
     pub program: &'a Program,
     pub pod: Pod<'a>,
     pub profile: Option<&'a Profile>,
-    /// The other containers, if it is known what they start.
-    pub siblings: Option<&'a dyn Neighbours>,
+    /// Whether the program of another container of the pod may write into `/etc/hosts` if its user may; `None` where it is not known
+    /// what the others start.
+    pub may_write_hosts: Option<&'a dyn Fn((Role, usize)) -> bool>,
     /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
     of_image: HashSet<&'a str>,
     /// What [`super::spin`] finds out once, and not for each component and variable.
-    pub dotenv: OnceCell<Files<'a>>,
+    pub dotenv: OnceCell<DotEnvFiles<'a>>,
     pub configuration: OnceCell<Configuration<'a>>,
     /// The imports of clients that the lists of hosts do not hold, by the component that owns the module, if one does.
     pub clients: OnceCell<HashMap<Option<&'a str>, Vec<&'a str>>>,
@@ -45,12 +44,6 @@ pub(in crate::capability) struct Resolution {
     pub in_zone: Option<String>,
 }
 
-/// The other containers of the pod.
-pub(in crate::capability) trait Neighbours: Debug {
-    /// Whether the program of a container may write into `/etc/hosts` if its user may.
-    fn may_write_hosts(&self, place: (Role, usize)) -> bool;
-}
-
 /// The configuration that the shim reads.
 #[derive(Debug)]
 pub(in crate::capability) enum Configuration<'a> {
@@ -64,7 +57,7 @@ pub(in crate::capability) enum Configuration<'a> {
 
 /// The files of variables that the shim reads, found out once for all variables.
 #[derive(Debug)]
-pub(in crate::capability) struct Files<'a> {
+pub(in crate::capability) struct DotEnvFiles<'a> {
     /// The files `.env`.
     pub usual: VariableFiles<'a>,
     /// Those of the providers of a configuration, in their order.
@@ -101,7 +94,7 @@ impl<'a> RuntimeHost<'a> {
             program: known.1,
             pod: Pod::new(workload, container).in_image(known.0),
             profile,
-            siblings: None,
+            may_write_hosts: None,
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
             configuration: OnceCell::new(),

@@ -157,7 +157,7 @@ fn variable(host: &RuntimeHost<'_>) -> Option<String> {
 /// (`containerd:internal/cri/server/container_create.go`).
 fn written(host: &RuntimeHost<'_>) -> Option<Redirection> {
     let of_pod = host.pod.spec().security_context.as_ref();
-    let may_write = |place| host.siblings.is_none_or(|siblings| siblings.may_write_hosts(place));
+    let may_write = |place| host.may_write_hosts.is_none_or(|may_write| may_write(place));
     let mut others = host.pod.beside();
     let (_, root) =
         others.find(|(place, container)| may_be_root(of_pod, container.security) && may_write(*place))?;

@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::{RuntimeHost, address};
+use super::{RuntimeHost, address, programs};
 use crate::capability::{Capability, Entry, HostPattern};
-use crate::image::entry::TOKEN_FOLDER;
-use crate::image::{FileClass, Packaging, Program};
+use crate::image::{Packaging, Program};
 use crate::runtime::spin::handed;
 
 /// Where the shim sends telemetry.
@@ -34,7 +33,7 @@ pub(super) fn queues(host: &RuntimeHost<'_>) -> Vec<Entry> {
     if let Some(profiles) = profiles(host) {
         entries
             .push(Entry::new(Capability::HttpOutbound, &*profiles).to_host(HostPattern::ANY).seen_in(what));
-        if may_have_shell(host) {
+        if programs::may_find(host, &["sh"]) {
             let how = "a profile may name a program, which the shim starts by a shell (`credential_process`)";
             entries.push(Entry::new(Capability::NativeExec, profiles).seen_in(how));
         }
@@ -56,16 +55,6 @@ fn profiles(host: &RuntimeHost<'_>) -> Option<String> {
     }
     let of_files = matches!(host.program, Program::Wasm { packaging: Packaging::RootFilesystem, .. });
     of_files.then(|| "the image may hold a file of AWS profiles, such as /root/.aws/config".into())
-}
-
-/// Whether the container may have a shell: one of the image, or in a volume, to which a variable `PATH` may lead.
-fn may_have_shell(host: &RuntimeHost<'_>) -> bool {
-    let is_shell = |(name, class): &(String, FileClass)| {
-        name.ends_with("/sh")
-            && !matches!(class, FileClass::Wasm | FileClass::Other | FileClass::Unreadable { .. })
-    };
-    host.facts.files.iter().any(is_shell)
-        || host.pod.mounts().iter().any(|mount| mount.path.as_deref() != Some(TOKEN_FOLDER))
 }
 
 /// The host in a variable: any, where its value is not written in the pod spec.

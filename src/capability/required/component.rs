@@ -164,7 +164,8 @@ fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
                 if calling(import, writes).is_empty() { Access::ReadOnly } else { Access::ReadWrite };
             let need = at(Capability::Fs, import, |f| reads(f) || writes(f));
             let opens = !calling(import, |f| f == "descriptor.open-at").is_empty();
-            need.map(|need| Need { access: Some(access), opens, ..need }).into_iter().collect()
+            let by_path = !calling(import, |f| f.ends_with("-at")).is_empty();
+            need.map(|need| Need { access: Some(access), opens, by_path, ..need }).into_iter().collect()
         }
         "preopens" => Vec::new(),
         _ => vec![unknown(import)],

@@ -114,7 +114,9 @@ fn preview1(import: &Import) -> Vec<Need<'_>> {
         let writes = purposes.iter().any(|(_, purpose)| purpose.files() == Some(true));
         let access = if writes { Access::ReadWrite } else { Access::ReadOnly };
         let opens = files.iter().any(|function| first_version(function) == "path_open");
-        needs.push(Need { access: Some(access), opens, ..Need::new(Capability::Fs, interface, files) });
+        let by_path = files.iter().any(|function| function.starts_with("path_"));
+        let need = Need::new(Capability::Fs, interface, files);
+        needs.push(Need { access: Some(access), opens, by_path, ..need });
     }
     needs.extend(idle_sockets(
         interface,

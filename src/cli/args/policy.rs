@@ -10,6 +10,7 @@ use crate::cli::help::{
     POLICY_PULL_HELP, POLICY_PUSH_HELP, POLICY_SIGN_HELP, POLICY_TEST_HELP, POLICY_VERIFY_HELP,
 };
 use crate::config::is_label;
+use crate::grant::rule_name_problem;
 use crate::sources::Algorithm;
 
 /// The commands of `policy`.
@@ -162,6 +163,9 @@ fn rule_name(name: &str) -> Result<String, String> {
     // `opa` takes `a_test.rego` for a test, and so does the gate.
     if name.ends_with("-test") {
         return Err("its file would count as a test, choose a name that does not end with `-test`".into());
+    }
+    if let Some(problem) = rule_name_problem(name) {
+        return Err(problem);
     }
     let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
     if is_label(name) && begins {

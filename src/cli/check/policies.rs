@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::{BASELINE, Problem, Report};
+use super::report::{BUILT_IN_RULES, Problem, Report};
 use crate::cli::{Error, build};
 use crate::config::Settings;
 use crate::grant::WasiException;
@@ -51,7 +51,7 @@ pub(super) async fn check(
         report.warnings.push(Problem::new(origin, warning.into()));
     }
     let baseline = usize::from(settings.file.policies.baseline);
-    report.count(BASELINE, baseline);
+    report.count(BUILT_IN_RULES, baseline);
     report.count("policy bundles", set.revisions().len().saturating_sub(baseline));
     let complete = known && report.problems.len() == before;
     let names = set.rules();
@@ -71,7 +71,7 @@ async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, 
     let engine = report.take("the policy engine", Engine::for_command())?;
     let mut read = Vec::new();
     if policies.baseline {
-        read.push(("the built-in baseline".to_string(), Bundle::embedded().map_err(Error::from)));
+        read.push((format!("the {BUILT_IN_RULES}"), Bundle::embedded().map_err(Error::from)));
     }
     // A place that is wrong was reported with the configuration.
     let right = policies.bundles.iter().filter(|source| source.check().is_empty());

@@ -29,7 +29,7 @@ pub struct Problem {
 }
 
 /// What `checked` calls the built-in rules; there is only one such bundle.
-pub(super) const BASELINE: &str = "built-in baseline";
+pub(super) const BUILT_IN_RULES: &str = "built-in baseline";
 
 impl Problem {
     /// The problem of a field of a configuration.
@@ -177,7 +177,7 @@ pub(super) fn text(report: &Report) -> String {
     let read = report.checked.iter().filter(|(_, many)| **many > 0);
     let read: Vec<_> = read
         .map(|(what, many)| match *what {
-            BASELINE => format!("the {BASELINE}"),
+            BUILT_IN_RULES => format!("the {BUILT_IN_RULES}"),
             what => format!("{what}: {many}"),
         })
         .collect();

@@ -6,9 +6,10 @@ use kube::api::{GetParams, Request};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
+use crate::cli::Error;
 use crate::cli::manifest::Manifest;
-use crate::cli::{Error, cluster};
 use crate::review::GroupVersionKind;
+use crate::scan::kinds::built_in;
 use crate::text;
 use crate::watch::{self, resource_of};
 use crate::workload::Kinds;
@@ -40,7 +41,7 @@ pub async fn present(
 
 /// The resource of a kind; `None` where the cluster has no such kind, and so no object of it.
 async fn resource(client: &Client, kind: &GroupVersionKind) -> Result<Option<ApiResource>, watch::Error> {
-    let known = cluster::built_in().find(|one| one.group == kind.group && one.kind == kind.kind);
+    let known = built_in().find(|one| one.group == kind.group && one.kind == kind.kind);
     match known {
         Some(resource) => Ok(Some(resource)),
         None => resource_of(client, &kind.group, &kind.kind).await,

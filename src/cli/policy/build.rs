@@ -21,6 +21,12 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     let PolicyBuildOptions { revision, sequence, name, .. } = options;
     let stated = Stated { revision, sequence: *sequence, name: name.as_deref() };
     let compiled = trial::compiled(&opa, &options.sources, &stated, loading).await?;
+    if let Some(reason) = compiled.set.unfit() {
+        return Err(Error::JudgePod { reason: reason.into() });
+    }
+    for (_, warning) in compiled.set.warnings() {
+        anstream::eprintln!("wasmgate: {}", text::line(warning));
+    }
     let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };
     let built = std::fs::read(&compiled.archive).map_err(failed)?;
     archive::write(&options.archive, &built)?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::Error;
-use crate::policy::{EnforcementAction, Violation};
+use crate::policy::{EnforcementAction, Violation, unknown_input_key};
 use crate::text;
 
 /// Most folders and files that are gone through for cases.
@@ -68,10 +68,16 @@ pub enum CaseSubject {
 }
 
 impl Case {
-    /// What it is about, read from its file if it names one.
-    pub fn subject(&self) -> Result<CaseSubject, Error> {
+    /// What it is about, read from its file if it names one. `is_open` is for rules that read another document than the gate's.
+    pub fn subject(&self, is_open: bool) -> Result<CaseSubject, Error> {
         match (&self.input, &self.manifest) {
-            (Some(input), None) => self.document(input).map(CaseSubject::Input),
+            (Some(input), None) => {
+                let document = self.document(input)?;
+                if !is_open && let Some(problem) = input_problem(&document) {
+                    return Err(self.wrong(&format!("case `{}`: {problem}", self.name)));
+                }
+                Ok(CaseSubject::Input(document))
+            }
             (None, Some(manifest)) => self.document(manifest).map(CaseSubject::Manifest),
             _ => {
                 Err(self
@@ -108,6 +114,21 @@ impl Case {
         differences.extend(left.map(|(violation, _)| format!("not expected: {}", described(violation))));
         differences
     }
+}
+
+/// What of a document cannot be in what the gate hands to rules: on a key that is misspelt, they find nothing, and a case that expects
+/// nothing passes.
+fn input_problem(document: &Value) -> Option<String> {
+    let Value::Object(members) = document else { return Some("`input` is no object".into()) };
+    let (key, near) = unknown_input_key(members)?;
+    let key = text::quoted(&key, 80);
+    Some(match near {
+        Some(near) => format!("`input` of the gate has no key `{key}`; write `{near}`"),
+        None => format!(
+            "`input` of the gate has no key `{key}` (policies/schema/input.v1alpha1.json); leave it out, or use --no-schema for rules that \
+             read another document"
+        ),
+    })
 }
 
 /// Which violation stands for which expected one. One that several fit goes to the one that no other fits.
@@ -174,6 +195,10 @@ pub fn described(violation: &Violation) -> String {
 /// The cases of all files below a folder whose names end with `_cases.yaml`, `_cases.yml` or `_cases.json`.
 pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
     let mut cases = Vec::new();
+    if let Some(path) = walked(folder)?.iter().find(|path| is_misnamed(path)) {
+        let message = "it holds cases, and its name does not end with `_cases.yaml`, so that they would not be run; rename it";
+        return Err(failed(path, &message));
+    }
     for path in files(folder)? {
         for file in parsed::<CaseFile>(&path)? {
             if file.api_version != "wasmgate.dev/v1alpha1" || file.kind != "PolicyCases" {
@@ -211,6 +236,18 @@ fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = walked(root)?;
     found.retain(|path| is_case_file(path));
     Ok(found)
+}
+
+/// Whether it says that it holds cases, and its name does not.
+fn is_misnamed(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        kind: String,
+    }
+    let is_yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    is_yaml
+        && !is_case_file(path)
+        && parsed::<Head>(path).is_ok_and(|heads| heads.iter().any(|head| head.kind == "PolicyCases"))
 }
 
 /// Whether its name says that it has cases.

@@ -5,15 +5,19 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::case::{Case, CaseSubject};
-use crate::admission::State;
+use crate::admission::{Ending, State};
 use crate::cli::args::CaseOptions;
 use crate::cli::manifest::Manifest;
 use crate::cli::{Error, build, rehearse};
 use crate::lookup::Inspector;
 
-/// What the rules read in each case, or why they read nothing.
-pub async fn inputs(options: &CaseOptions, cases: &[Case]) -> Result<Vec<Result<Value, String>>, Error> {
-    let subjects = cases.iter().map(Case::subject).collect::<Result<Vec<_>, _>>()?;
+/// What the rules read in each case, or why they read nothing. `is_open` is for rules that read another document than the gate's.
+pub async fn inputs(
+    options: &CaseOptions,
+    cases: &[Case],
+    is_open: bool,
+) -> Result<Vec<Result<Value, String>>, Error> {
+    let subjects = cases.iter().map(|case| case.subject(is_open)).collect::<Result<Vec<_>, _>>()?;
     let gate = if subjects.iter().any(|subject| matches!(subject, CaseSubject::Manifest(_))) {
         Some(Gate::new(options).await?)
     } else {
@@ -54,7 +58,11 @@ impl Gate {
         let (state, inspector) = (&self.state, &self.inspector);
         let rehearsal = rehearse::rehearsed(state, inspector, &manifest, namespace, budget, true).await?;
         let input = rehearsal.validate.ending.judged().and_then(|judged| judged.kept.input.clone());
-        let unseen = "no rule sees this object, since it starts no Wasm that the gate knows; see `wasmgate explain -f`";
-        Ok(input.ok_or_else(|| unseen.to_string()))
+        Ok(input.ok_or_else(|| match rehearsal.validate.ending {
+            Ending::Skipped(skip) => {
+                format!("no rule sees this object: {}; see `wasmgate explain -f`", skip.note())
+            }
+            _ => "no rule sees this object, since it starts no Wasm that the gate knows; see `wasmgate explain -f`".into(),
+        }))
     }
 }

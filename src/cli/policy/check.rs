@@ -18,6 +18,10 @@ use crate::text;
 const NOT_READ: &str = "the plan that this opa makes of the rules is not readable here, so the patterns, names and messages in them were not \
                         checked; use opa 1.22";
 
+/// What is said where following all texts through the rules takes too many steps.
+const NOT_FOLLOWED: &str = "the plan of the rules is too large to follow every text in it, so the patterns, names and messages in them were not \
+                            checked; check the rules in several folders";
+
 /// What is wrong.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Report {
@@ -75,10 +79,10 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     let sources = &options.sources;
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     match plan::planned(opa, sources) {
-        Ok(Some(plan)) => {
-            problems.extend(findings::faults(&plan, sources));
-            warnings.extend(findings::differences(&plan));
-        }
+        Ok(Some(plan)) => match findings::faults(&plan, sources) {
+            Some(found) => problems.extend(found),
+            None => warnings.push(NOT_FOLLOWED.into()),
+        },
         Ok(None) => warnings.push(NOT_READ.into()),
         // What does not build or load is said below.
         Err(Error::RunOpa { .. } | Error::LoadPolicies(_)) => {}
@@ -87,7 +91,11 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     match loaded(opa, options).await? {
         Ok(set) => {
             // The plan says the same of a pattern, with its place.
-            let is_new = |warning: &&str| !problems.iter().any(|problem| warning.ends_with(&problem.message));
+            let is_new = |warning: &&str| {
+                let is_said = |problem: &OpaProblem| warning.ends_with(&problem.message);
+                // What it does on an ordinary pod is a problem below.
+                !problems.iter().any(is_said) && set.unfit().is_none_or(|reason| !warning.ends_with(reason))
+            };
             warnings.extend(set.warnings().map(|(_, said)| said).filter(is_new).map(String::from));
             problems.extend(findings::failures(&set, sources).await);
         }
@@ -130,9 +138,14 @@ async fn loaded(opa: &Opa, options: &PolicyCheckOptions) -> Result<Result<Policy
 fn text(report: &Report) -> String {
     let mut out = String::new();
     for OpaProblem { file, row, column, message, .. } in &report.problems {
-        let place = if *row == 0 { String::new() } else { format!(":{row}:{column}") };
+        let place = match (file.as_str(), row) {
+            // opa names no file for what is wrong with all of them together.
+            ("", _) => String::new(),
+            (file, 0) => format!("{file}: "),
+            (file, row) => format!("{file}:{row}:{column}: "),
+        };
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(out, "{}", text::lines(&format!("{file}{place}: {message}")).replace('\n', "\n  "));
+        let _ = writeln!(out, "{}", text::lines(&format!("{place}{message}")).replace('\n', "\n  "));
     }
     for warning in &report.warnings {
         let _ = writeln!(out, "warning: {}", text::line(warning));

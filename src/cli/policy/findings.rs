@@ -8,19 +8,14 @@ use crate::cli::args::PolicySources;
 use crate::grant::rule_name_problem;
 use crate::policy::{EXAMPLE, PolicySet, pattern_operands, pattern_problem};
 
-/// Expressions that come out otherwise in the gate than in OPA, each with a tab and the reason: the rows of `docs/policy-functions.md`.
-const OTHERWISE: &str = include_str!("../../../policies/otherwise.txt");
-/// Where the rows are.
-const PAGE: &str = "docs/policy-functions.md#expressions-that-come-out-otherwise";
-
-/// Faults in what rules write and hand to functions.
-pub fn faults(plan: &Plan, sources: &PolicySources) -> Vec<OpaProblem> {
+/// Faults in what rules write and hand to functions; `None` if the plan is too large to look for all of them.
+pub fn faults(plan: &Plan, sources: &PolicySources) -> Option<Vec<OpaProblem>> {
     let problem = |place: &Place, code: &str, message: String| {
         let file = sources.rules.join(&place.file).display().to_string();
         OpaProblem { file, row: place.row, column: place.column, code: code.into(), message }
     };
     let mut problems: Vec<_> = plan
-        .violations()
+        .violations()?
         .iter()
         .filter_map(|written| {
             let message = match written.key.as_str() {
@@ -33,34 +28,18 @@ pub fn faults(plan: &Plan, sources: &PolicySources) -> Vec<OpaProblem> {
             Some(problem(&written.place, "gate_violation", message))
         })
         .collect();
-    for call in plan.calls() {
+    for call in plan.calls()? {
         problems.extend(
             wrong_patterns(&call).into_iter().map(|message| problem(&call.place, "gate_pattern", message)),
         );
     }
-    problems
+    Some(problems)
 }
 
 /// What is wrong with the constant patterns of a call.
 fn wrong_patterns(call: &BuiltinCall) -> Vec<String> {
     let patterns = pattern_operands(&call.function).filter_map(|operand| call.operands.get(operand));
     patterns.flatten().filter_map(|text| pattern_problem(&call.function, text)).collect()
-}
-
-/// What of the functions that rules call is not as in OPA, a sentence for each.
-pub fn differences(plan: &Plan) -> Vec<String> {
-    let called: BTreeSet<_> = plan.calls().into_iter().map(|call| call.function).collect();
-    let rows = OTHERWISE.lines().filter_map(|line| line.split_once('\t'));
-    let mut said = BTreeSet::new();
-    for (expression, reason) in rows {
-        let function = expression.split('(').next().unwrap_or_default();
-        if called.contains(function) {
-            said.insert(format!(
-                "`{function}` comes out otherwise than in OPA, as in `{expression}`: {reason} ({PAGE})"
-            ));
-        }
-    }
-    said.into_iter().collect()
 }
 
 /// Why the rules could not judge an ordinary pod.

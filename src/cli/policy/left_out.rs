@@ -14,6 +14,12 @@ use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
 use crate::policy::contents::is_mounted;
 
+/// The package of the rule that the gate asks for.
+const PACKAGE: &str = "wasmgate";
+
+/// Names of rules that refuse something: the gate's, and those of Gatekeeper and conftest.
+const POLICY_RULES: [&str; 4] = ["violations", "violation", "deny", "warn"];
+
 /// Names of the files that a bundle takes data from.
 const DATA: [&str; 3] = ["data.json", "data.yaml", "data.yml"];
 
@@ -65,6 +71,14 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         );
         return Ok(Found::missing(path, message));
     }
+    if let Some(unasked) = unasked(opa, &others, &used)? {
+        let message = format!(
+            "it defines `{}`, which nothing that the gate asks uses, so that it refuses nothing: write it as `violations` in `package \
+             {PACKAGE}`, use it there, or leave its file out with --ignore",
+            shown(&unasked)
+        );
+        return Ok(Found::missing(root, message));
+    }
     let data = BundleData::of(root, &others);
     if let Some((path, key)) = lost_document(root, &others, &used, &data) {
         let message = format!(
@@ -83,6 +97,15 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         )
     });
     Ok(Found { left_out: None, undefined: undefined.collect() })
+}
+
+/// The first rule that looks like one of a policy, by its name, and that the entry point does not use.
+fn unasked(opa: &Opa, files: &[PathBuf], used: &Dependencies) -> Result<Option<DataPath>, Error> {
+    let all = if_compiled(analysis::dependencies(opa, files, "data"))?.unwrap_or_default();
+    let is_used = |rule: &DataPath| used.rules.iter().any(|used| overlap(used, rule));
+    let is_of_policy =
+        |rule: &DataPath| rule.last().is_some_and(|name| POLICY_RULES.contains(&name.as_str()));
+    Ok(all.rules.into_iter().find(|rule| is_of_policy(rule) && !is_used(rule)))
 }
 
 /// What `opa deps` found, if it could read the rules.

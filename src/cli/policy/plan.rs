@@ -18,6 +18,8 @@ const MOST_STEPS: usize = 10_000_000;
 /// A plan.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// Most steps of spreading texts.
+    most_steps: usize,
     texts: Vec<String>,
     files: Vec<String>,
     functions: BTreeMap<String, Function>,
@@ -141,28 +143,29 @@ impl Plan {
             (planned.name, Function { parameters: planned.params, result: planned.result, statements })
         };
         Some(Self {
+            most_steps: MOST_STEPS,
             texts: texts(constants.strings),
             files: texts(constants.files),
             functions: funcs.funcs.into_iter().map(function).collect(),
         })
     }
 
-    /// The calls of built-in functions, with what their operands may be.
-    pub fn calls(&self) -> Vec<BuiltinCall> {
-        let held = Edges::of(self, true).held();
+    /// The calls of built-in functions, with what their operands may be; `None` if that takes too many steps.
+    pub fn calls(&self) -> Option<Vec<BuiltinCall>> {
+        let held = Edges::of(self, true).held(self.most_steps)?;
         let calls = self.each(&["CallStmt"]).filter_map(|(name, Statement { fields, .. })| {
             let function = fields["func"].as_str().filter(|callee| !self.functions.contains_key(*callee))?;
             let operands = fields["args"].as_array().into_iter().flatten();
             let operands = operands.map(|operand| self.texts_of(&held, name, operand)).collect();
             Some(BuiltinCall { function: function.into(), place: self.place(fields), operands })
         });
-        calls.collect()
+        Some(calls.collect())
     }
 
     /// The texts that are written as `rule` and `message` of objects that have both. What comes from inside another value is not followed:
-    /// it may be that of another key.
-    pub fn violations(&self) -> Vec<WrittenText> {
-        let held = Edges::of(self, false).held();
+    /// it may be that of another key. `None` if that takes too many steps.
+    pub fn violations(&self) -> Option<Vec<WrittenText>> {
+        let held = Edges::of(self, false).held(self.most_steps)?;
         let mut objects: BTreeMap<(&str, u64), Vec<WrittenText>> = BTreeMap::new();
         let mut keys: BTreeMap<(&str, u64), BTreeSet<String>> = BTreeMap::new();
         for (name, Statement { fields, .. }) in self.each(&["ObjectInsertStmt", "ObjectInsertOnceStmt"]) {
@@ -178,7 +181,7 @@ impl Plan {
         objects.retain(|object, _| {
             keys.get(object).is_some_and(|keys| ["rule", "message"].iter().all(|key| keys.contains(*key)))
         });
-        objects.into_values().flatten().collect()
+        Some(objects.into_values().flatten().collect())
     }
 
     fn each<'a>(&'a self, kinds: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'a Statement)> {
@@ -225,21 +228,21 @@ struct Edges<'a> {
 }
 
 impl<'a> Edges<'a> {
-    /// The texts that each local may hold, by their numbers.
-    fn held(&self) -> Held<'a> {
+    /// The texts that each local may hold, by their numbers; `None` if finding them takes more steps.
+    fn held(&self, most_steps: usize) -> Option<Held<'a>> {
         let mut held = Held::new();
         let mut open = self.constants.clone();
         let mut steps = 0_usize;
         while let Some((holder, text)) = open.pop() {
             steps = steps.saturating_add(1);
-            if steps > MOST_STEPS {
-                break;
+            if steps > most_steps {
+                return None;
             }
             if held.entry(holder).or_default().insert(text) {
                 open.extend(self.next.get(&holder).into_iter().flatten().map(|next| (*next, text)));
             }
         }
-        held
+        Some(held)
     }
 
     fn of(plan: &'a Plan, is_deep: bool) -> Self {
@@ -386,13 +389,20 @@ mod tests {
         let plan = Plan::read(PLAN.as_bytes()).unwrap();
         let place = |row, column| Place { file: "a.rego".into(), row, column };
         let written = WrittenText { key: "rule".into(), text: "a".into(), place: place(9, 1) };
-        assert_eq!(plan.violations(), [written]);
+        assert_eq!(plan.violations(), Some(vec![written]));
         let call = BuiltinCall {
             function: "regex.match".into(),
             place: place(3, 7),
             operands: vec![BTreeSet::from(["[".into()]), BTreeSet::new()],
         };
-        assert_eq!(plan.calls(), [call]);
+        assert_eq!(plan.calls(), Some(vec![call]));
+    }
+
+    /// What was found so far would pass for all that is wrong.
+    #[test]
+    fn a_plan_that_takes_too_many_steps_has_no_result_that_passes_for_a_whole_one() {
+        let plan = Plan { most_steps: 0, ..Plan::read(PLAN.as_bytes()).unwrap() };
+        assert_eq!((plan.violations(), plan.calls()), (None, None));
     }
 
     #[test]

@@ -117,7 +117,7 @@ async fn judged(
     let settings = build::settings(&options.cases.gate)?;
     let loading = (&engine::for_command(&settings)?, build::limits(&settings));
     let compiled = trial::compiled(opa, &options.sources, &Stated::default(), loading).await?;
-    let inputs = cases::inputs(&options.cases, found).await?;
+    let inputs = cases::inputs(&options.cases, found, options.sources.no_schema).await?;
     let known = |(place, input): (usize, &Result<Value, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))
     };

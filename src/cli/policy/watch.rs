@@ -16,10 +16,17 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Runs the tests until the command is interrupted. What stops one run is printed, since the next may be right.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
     let rules = &options.sources.rules;
+    let mut is_first = true;
     loop {
-        let seen = state(rules);
+        let seen = state(options);
         if let Err(error) = Box::pin(super::test::run(options)).await {
-            if matches!(error, Error::Write(_) | Error::FindRules { .. } | Error::FindOpa { .. }) {
+            // A folder may be gone for a moment, as when a branch is switched.
+            let ends = match error {
+                Error::Write(_) | Error::FindOpa { .. } => true,
+                Error::FindRules { .. } => is_first,
+                _ => false,
+            };
+            if ends {
                 return Err(error);
             }
             print(format!("error: {}\n", text::lines(&error.message())).as_bytes())?;
@@ -29,16 +36,22 @@ pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
             format!("--- {time}: waiting for a change below {}\n", text::line(&rules.display().to_string()))
                 .as_bytes(),
         )?;
-        while state(rules) == seen {
+        is_first = false;
+        while state(options) == seen {
             tokio::time::sleep(INTERVAL).await;
         }
     }
 }
 
-/// What changes when a file is written, added or removed.
-fn state(rules: &Path) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
+/// What changes when a file is written, added or removed: of the rules and their cases, and of what cases with manifests are judged with.
+fn state(options: &PolicyTestOptions) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
     // A file that is being replaced is missing for a moment, and the run says what cannot be read.
     let of = |path: &Path| path.metadata().and_then(|of| Ok((of.modified()?, of.len()))).ok();
-    let files = case::sources(rules).unwrap_or_default();
+    let mut files = case::sources(&options.sources.rules).unwrap_or_default();
+    let gate = &options.cases.gate;
+    files.extend(gate.images.config.clone());
+    for folder in [&gate.grants, &gate.cluster].into_iter().flatten() {
+        files.extend(case::sources(folder).unwrap_or_default());
+    }
     files.into_iter().map(|path| (path.clone(), of(&path))).collect()
 }

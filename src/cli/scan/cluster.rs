@@ -1,18 +1,38 @@
 //! The pods and templates of a cluster.
 
+use std::time::Instant;
+
 use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::collect::{Collector, FoundObject};
-use super::model::ManifestPlace;
-use crate::cli::{Error, cluster};
+use crate::cli::Error;
 use crate::review::GroupVersionKind;
-use crate::watch::{self, Pages, resource_of};
+use crate::scan::collect::{Collector, FoundObject};
+use crate::scan::kinds;
+use crate::scan::model::ManifestPlace;
+use crate::watch::{self, Pages};
 use crate::workload::Kinds;
 
-/// The groups of the Spin operator's kind.
-const SPIN_APPS: [(&str, &str); 2] = [("core.spinkube.dev", "SpinApp"), ("core.spinoperator.dev", "SpinApp")];
+/// Why the rest of the objects of a kind is not there.
+const TOO_MANY: &str = "the cluster has more pods and templates than this page takes; `wasmgate scan` reads all of them, and with \
+     `--namespace` those of one namespace";
+
+/// How fast a cluster is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Objects that are handed over, and so judged, together.
+    pub together: usize,
+    /// Whether to rest after each page for as long as it took, since others use the same machine and the same API server.
+    pub rests: bool,
+    /// Most objects that are read at all.
+    pub most: usize,
+}
+
+impl Pace {
+    /// For a command, whose user waits for it.
+    pub const FAST: Self = Self { together: usize::MAX, rests: false, most: usize::MAX };
+}
 
 /// Gives every pod and template to the collector, a page at a time. A kind that cannot be listed is noted; it is an error if
 /// none can.
@@ -20,22 +40,17 @@ pub async fn read(
     client: &Client,
     namespaces: &[String],
     collector: &mut Collector,
-    kinds: &Kinds,
+    described: &Kinds,
+    mut pace: Pace,
 ) -> Result<(), Error> {
-    let mut resources = Vec::new();
-    for (group, kind) in SPIN_APPS.into_iter().chain(kinds.described()) {
-        match resource_of(client, group, kind).await {
-            Ok(resource) => resources.extend(resource),
-            Err(error) => note(collector, &error),
-        }
-    }
-    resources.extend(cluster::built_in());
+    let (resources, unknown) = kinds::resources(client, described).await;
+    unknown.iter().for_each(|error| note(collector, error));
     let scopes: Vec<Option<String>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
     let (mut listed, mut failed) = (false, None);
     for resource in resources {
         for scope in &scopes {
-            match list(client, Pages::new(resource.clone(), scope.clone()), collector).await {
+            match list(client, Pages::new(resource.clone(), scope.clone()), collector, &mut pace).await {
                 Ok(()) => listed = true,
                 Err(error) => {
                     note(collector, &error);
@@ -50,16 +65,35 @@ pub async fn read(
     }
 }
 
-async fn list(client: &Client, mut pages: Pages, collector: &mut Collector) -> Result<(), watch::Error> {
+async fn list(
+    client: &Client,
+    mut pages: Pages,
+    collector: &mut Collector,
+    pace: &mut Pace,
+) -> Result<(), watch::Error> {
     let ApiResource { group, version, kind, .. } = pages.resource().clone();
     let kind = GroupVersionKind { group, version, kind };
-    while let Some(objects) = pages.next(client).await? {
+    let mut began = Instant::now();
+    while let Some(mut objects) = pages.next(client).await? {
+        let left = pace.most.saturating_sub(objects.len());
+        if objects.len() > std::mem::replace(&mut pace.most, left) {
+            collector.note(kind.kind.clone(), TOO_MANY.to_owned(), ManifestPlace::default());
+            return Ok(());
+        }
         let found = |object: Value| {
             let name =
                 object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
             FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() }
         };
-        collector.take(objects.into_iter().map(found).collect()).await;
+        while !objects.is_empty() {
+            let rest = objects.split_off(objects.len().min(pace.together));
+            let batch = std::mem::replace(&mut objects, rest);
+            collector.take(batch.into_iter().map(found).collect()).await;
+        }
+        if pace.rests {
+            tokio::time::sleep(began.elapsed()).await;
+            began = Instant::now();
+        }
     }
     Ok(())
 }

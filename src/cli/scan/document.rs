@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::model::Scan;
 use crate::cli::args::{OutputFormat, ScanFormat};
 use crate::cli::{Error, inspect};
+use crate::scan::model::Scan;
 
 /// One document with the workloads that are listed.
 pub fn document(scan: &Scan, all: bool, format: ScanFormat) -> Result<Vec<u8>, Error> {
@@ -16,7 +16,7 @@ pub fn document(scan: &Scan, all: bool, format: ScanFormat) -> Result<Vec<u8>, E
         "grants": scan.grants,
     });
     let output = if format == ScanFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
-    inspect::formatted(&document, output)
+    inspect::reported("ScanReport", document, output)
 }
 
 /// A value as JSON in which no character acts on what shows it.

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::collect::{Collector, FoundObject};
-use super::model::ManifestPlace;
 use super::place;
 use crate::cli::Error;
 use crate::cli::manifest::{self, Manifest, Placed};
+use crate::scan::collect::{Collector, FoundObject};
+use crate::scan::model::ManifestPlace;
 
 /// What documents without a `kind` are counted as.
 const NO_OBJECT: &str = "documents without a kind";

@@ -2,6 +2,7 @@
 //! It loads nothing, and its policy lets it load nothing. It is well-formed XML too, so that a test can parse it. Pure.
 
 mod parts;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,11 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::model::{Scan, Workload, rank, word};
 use super::table::summary;
 use crate::capability::{Capability, Entry};
 use crate::cli::report::ExplainOutcome;
-use parts::{Until, details, escaped, grants, not_judged};
+use crate::scan::model::{Scan, Workload, rank, word};
+pub use parts::escaped;
+use parts::{Until, details, grants, not_judged};
+pub use refused::refused;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -23,20 +26,38 @@ const SCRIPT: &str = include_str!("page.js");
 /// Most workloads of a page on which those that would be denied are shown open.
 const FEW: usize = 10;
 
+/// The page in parts: what is not of the scan has its place after the head of the page, and after what the scan found.
+#[derive(Debug)]
+pub struct PageParts {
+    /// Up to the last line of the head.
+    pub opening: String,
+    /// What was found.
+    pub found: String,
+    /// The end.
+    pub closing: String,
+}
+
 /// The page with the workloads that are listed; `now` says which grants end soon.
 pub fn page(scan: &Scan, all: bool, now: Timestamp) -> String {
+    let PageParts { opening, found, closing } = in_parts(scan, all, now);
+    opening + &found + &closing
+}
+
+/// The same in parts.
+pub fn in_parts(scan: &Scan, all: bool, now: Timestamp) -> PageParts {
     let mut workloads = scan.shown(all);
     workloads.sort_by_key(|workload| rank(workload.outcome));
     let until = Until::new(scan);
-    let mut out = head();
+    let mut opening = head();
     // Writing to a string cannot fail, here and below.
     let _ = write!(
-        out,
+        opening,
         "<body>\n<a class=\"skip\" href=\"#details\">Skip to the details</a>\n<header><h1>What these workloads can do</h1>\n\
-         <p>{}</p>\n<p class=\"dim\">Scanned by wasmgate {} at {now:.0}.</p></header>\n<main>\n",
+         <p>{}</p>\n<p class=\"dim\">Scanned by wasmgate {} at {now:.0}.</p>\n",
         escaped(&summary(scan, true)),
         env!("CARGO_PKG_VERSION")
     );
+    let mut out = String::from("</header>\n<main>\n");
     out.push_str(&form(&workloads));
     out.push_str(&matrix(&workloads));
     out.push_str("<h2 id=\"details\">Reasons, grants, and how to fix it</h2>\n");
@@ -46,8 +67,8 @@ pub fn page(scan: &Scan, all: bool, now: Timestamp) -> String {
     }
     out.push_str(&not_judged(scan));
     out.push_str(&grants(scan, now));
-    let _ = write!(out, "</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n");
-    out
+    let closing = format!("</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n");
+    PageParts { opening, found: out, closing }
 }
 
 fn head() -> String {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use super::model::{ManifestPlace, Scan, Workload, is_open};
 use crate::cli::Error;
 use crate::cli::report::ExplainOutcome;
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::scan::model::{ManifestPlace, Scan, Workload, is_open};
 use crate::text;
 
 /// Suite of what has no namespace: files and kinds that could not be read.

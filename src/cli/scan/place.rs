@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 use serde_json::Value;
 
-use super::model::ManifestPlace;
+use crate::scan::model::ManifestPlace;
 
 /// Most images of one object whose line is looked for.
 const MOST_IMAGES: usize = 64;

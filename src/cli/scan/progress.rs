@@ -1,57 +1,64 @@
 //! Shows on a terminal how far a scan is; prints nothing into a pipe.
 
-use std::cell::Cell;
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::scan::Progress;
 
 /// Shortest time between two lines.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Counts what was done, and shows it.
 #[derive(Debug)]
-pub struct Progress {
-    terminal: bool,
-    seen: Cell<usize>,
-    judged: Cell<usize>,
-    last: Cell<Instant>,
+pub struct Terminal {
+    is_terminal: bool,
+    seen: AtomicUsize,
+    judged: AtomicUsize,
+    last: Mutex<Instant>,
 }
 
-impl Progress {
+impl Terminal {
     /// Nothing done yet.
     pub fn new() -> Self {
         Self {
-            terminal: std::io::stderr().is_terminal(),
-            seen: Cell::new(0),
-            judged: Cell::new(0),
-            last: Cell::new(Instant::now()),
+            is_terminal: std::io::stderr().is_terminal(),
+            seen: AtomicUsize::new(0),
+            judged: AtomicUsize::new(0),
+            last: Mutex::new(Instant::now()),
         }
-    }
-
-    /// One more pod or template was read.
-    pub fn seen(&self) {
-        self.seen.set(self.seen.get() + 1);
-        self.show();
-    }
-
-    /// One more was judged.
-    pub fn judged(&self) {
-        self.judged.set(self.judged.get() + 1);
-        self.show();
     }
 
     /// Removes the line.
     pub fn end(&self) {
-        if self.terminal {
+        if self.is_terminal {
             eprint!("\r\x1b[K");
         }
     }
 
     fn show(&self) {
-        if !self.terminal || self.last.get().elapsed() < INTERVAL {
+        if !self.is_terminal {
             return;
         }
-        self.last.set(Instant::now());
-        let (seen, judged) = (self.seen.get(), self.judged.get());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() < INTERVAL {
+            return;
+        }
+        *last = Instant::now();
+        let (seen, judged) = (self.seen.load(Ordering::Relaxed), self.judged.load(Ordering::Relaxed));
         eprint!("\r\x1b[Kread {seen} pods and templates, judged {judged} that differ");
+    }
+}
+
+impl Progress for Terminal {
+    fn seen(&self) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        self.show();
+    }
+
+    fn judged(&self) {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        self.show();
     }
 }

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::model::{FoundViolation, ManifestPlace, Scan, Workload};
 use crate::judge::JudgedViolation;
 use crate::policy::{Annotations, EnforcementAction};
+use crate::scan::model::{FoundViolation, ManifestPlace, Scan, Workload};
 use crate::text;
 
 /// The rule of what could not be judged.

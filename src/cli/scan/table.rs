@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::model::{FoundViolation, Scan, Workload, is_open, rank, word};
 use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
 use crate::cli::report::ExplainOutcome;
 use crate::policy::EnforcementAction;
+use crate::scan::model::{FoundViolation, Scan, Workload, is_open, rank, word};
 use crate::text;
 
 const HEADER: [&str; 5] = ["NAMESPACE", "WORKLOAD", "PODS", "OUTCOME", "FINDINGS"];

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::model::{FoundViolation, ManifestPlace, Scan, Workload};
 use super::table::summary;
 use crate::policy::EnforcementAction;
+use crate::scan::model::{FoundViolation, ManifestPlace, Scan, Workload};
 use crate::text;
 
 /// Most annotations of one level that GitHub shows of a step; the rest stands in its log alone. Source: "Limitations" of

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use kube::Client;
 
 use super::reload::Configuration;
@@ -15,8 +14,7 @@ use crate::audit::WatchReport;
 use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
-use crate::review::Webhook;
-use crate::server::{self, Check, Event};
+use crate::server::{self, Call, Check, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, if configured.
@@ -56,7 +54,9 @@ pub fn start(
     watching: Option<Watching>,
     (bundles, configuration): (Arc<Bundles>, Arc<Configuration>),
 ) -> WatchedGate {
+    let is_synced = Arc::new(AtomicBool::new(false));
     if let Some(watching) = &watching {
+        let is_synced = Arc::clone(&is_synced);
         let state = gate.state();
         let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
         let gate = Arc::clone(gate);
@@ -67,9 +67,11 @@ pub fn start(
                 state.exceptions = Arc::clone(&snapshot.exceptions);
                 state
             });
+            is_synced.store(true, Ordering::Relaxed);
         });
     }
-    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching, bundles, configuration }
+    let served = Served { gate: Arc::clone(gate), certificate };
+    WatchedGate { served, watching, is_synced, bundles, configuration }
 }
 
 /// A gate with the watches that keep it up to date.
@@ -77,13 +79,21 @@ pub fn start(
 pub struct WatchedGate {
     served: Served,
     watching: Option<Watching>,
+    is_synced: Arc<AtomicBool>,
     bundles: Arc<Bundles>,
     configuration: Arc<Configuration>,
 }
 
+impl WatchedGate {
+    /// Becomes true once the gate goes by what the cluster has.
+    pub fn is_synced(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_synced)
+    }
+}
+
 impl server::AdmissionHandler for WatchedGate {
-    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
-        self.served.answer(webhook, body, budget).await
+    async fn answer(&self, call: Call) -> Vec<u8> {
+        self.served.answer(call).await
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -11,6 +11,7 @@ pub(super) fn overrides(options: &ServeOptions) -> Overrides {
         kubeconfig: options.kubeconfig.clone(),
         listen: options.listen,
         probes: options.probes,
+        page: options.page,
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),
         cert_dir: options.cert_dir.clone(),
         cert_names: options.cert_names.clone(),

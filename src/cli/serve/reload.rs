@@ -38,10 +38,12 @@ const MOST_ERROR: usize = 2000;
 const AT_START: &[&str] = &[
     "/server",
     "/kubernetes",
+    "/reports",
     "/decisionLog/output",
     "/decisionLog/bufferBytes",
     "/decisionLog/labels",
     "/decisionLog/upload",
+    "/tracing",
     "/images/store",
     "/images/storeBytes",
     "/images/concurrentLookups",
@@ -320,18 +322,25 @@ fn dropped(former: &File, file: &File) -> Vec<String> {
     gone.chain(ids.map(|id| format!("key `{id}`"))).collect()
 }
 
-/// Refuses a file that has lost its `policies`, all bundles and keys with them: a file that was cut off while it was written reads like
-/// that. To drop them, one writes `policies: {}`. Bundles that flags name are not lost.
+/// Refuses a file that says nothing any more of all bundles, or of all keys: a file that was cut off while it was written reads like
+/// that. To drop them, one says so. Bundles that flags name are not lost.
 fn refuse_cut_off(path: Option<&Path>, former: &File, read: &File) -> Result<(), Error> {
-    let has_own = |file: &File| !file.policies.bundles.is_empty() || !file.policies.keys.is_empty();
-    let Some(path) = path.filter(|_| has_own(former) && !has_own(read)) else { return Ok(()) };
-    if !config::lacks(&config::text_of(path)?, "policies") {
-        return Ok(());
+    let Some(path) = path else { return Ok(()) };
+    let (before, now) = (&former.policies, &read.policies);
+    for (field, is_lost, none) in [
+        ("bundles", now.bundles.is_empty() && !before.bundles.is_empty(), "bundles: []"),
+        ("keys", now.keys.is_empty() && !before.keys.is_empty(), "keys: {}"),
+    ] {
+        if is_lost && config::lacks_policy(&config::text_of(path)?, field) {
+            let message = format!(
+                "the configuration in force has {field}, and the file no longer says anything of them, as if it were cut off; write \
+                 `{none}` for a gate without any"
+            );
+            let field = format!("policies.{field}");
+            return Err(config::Error::CheckField { field, value: String::new(), message }.into());
+        }
     }
-    let message = "the configuration in force has bundles or keys, and the file no longer says anything of them, as if it were cut off; \
-                   write `policies: {}` for a gate without bundles of its own";
-    let (field, message) = ("policies".into(), message.into());
-    Err(config::Error::CheckField { field, value: String::new(), message }.into())
+    Ok(())
 }
 
 /// What changes when the file of the configuration does.
@@ -382,7 +391,8 @@ fn usable(read: Settings, former: &Settings, is_watched: bool) -> (Settings, Vec
     }
     let mut file = read.file;
     file.server.clone_from(&former.file.server);
-    file.kubernetes.clone_from(&former.file.kubernetes);
+    (file.kubernetes, file.reports) = (former.file.kubernetes.clone(), former.file.reports);
+    file.tracing.clone_from(&former.file.tracing);
     let (log, before) = (&mut file.decision_log, &former.file.decision_log);
     log.output.clone_from(&before.output);
     log.labels.clone_from(&before.labels);

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::admission::Gate;
-use crate::review::Webhook;
-use crate::server::{self, Event};
+use crate::server::{self, Call, Event};
 
 /// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +59,9 @@ impl Served {
 }
 
 impl server::AdmissionHandler for Served {
-    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
-        self.gate.review(webhook, &body, budget).await
+    async fn answer(&self, call: Call) -> Vec<u8> {
+        let Call { webhook, body, budget, parent } = call;
+        self.gate.review_of(parent, webhook, &body, budget).await
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -217,6 +217,11 @@ impl Swap for InTurn {
 
 /// The policies with this bundle, if they have every rule that the configuration names.
 fn fitting_beside(state: &State, loaded: &Loaded) -> Result<PolicySet, String> {
+    if let Some(reason) = loaded.unfit().filter(|_| state.policies.has_bundle(loaded.name())) {
+        return Err(format!(
+            "it cannot judge an ordinary pod, and every pod that starts Wasm would be refused: {reason}"
+        ));
+    }
     let policies = state.policies.with(loaded);
     build::check_rules(&state.enforcement, &policies).map_err(|error| error.to_string())?;
     Ok(policies)

@@ -8,7 +8,7 @@ use crate::capability::host::Destination;
 use crate::capability::{Entry, WrittenHost};
 use crate::cli::manifest::Manifest;
 use crate::cli::report::{Container, JudgedFacts};
-use crate::grant::network::{NetworkDraft, is_outgoing};
+use crate::grant::network::{NetworkDraft, Unexpressed, is_outgoing};
 use crate::inspection::ProgramClass;
 use crate::workload::{Role, Workload};
 
@@ -56,17 +56,11 @@ fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Judged
         grants: &kept.grants,
     }
     .draft();
-    let cut = |host: &String| {
-        format!(
-            "{host} is cut off: a NetworkPolicy knows addresses and no names; add the addresses, or use a policy of the network \
-             plug-in that knows names (Cilium `toFQDNs`)"
-        )
-    };
-    let blocked: Vec<String> = draft.unexpressed.iter().map(cut).collect();
+    let blocked: Vec<String> = draft.unexpressed.iter().map(cut_off).collect();
     let summary = if blocked.is_empty() {
         "this policy holds it to the addresses and ports of its grants"
     } else {
-        "this policy cuts off what its grants allow by name"
+        "this policy cuts off a part of what its grants allow"
     };
     let warnings = vec![
         "a NetworkPolicy sees addresses after Service translation: for a Service, grant the addresses of its pods; it does \
@@ -76,6 +70,20 @@ fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Judged
     ];
     let grants = vec![draft.yaml];
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
+}
+
+/// What the policy cuts off, and what to do about it.
+fn cut_off(unexpressed: &Unexpressed) -> String {
+    match unexpressed {
+        Unexpressed::Name(host) => format!(
+            "{host} is cut off: a NetworkPolicy knows addresses and no names; add the addresses, or use a policy of the network \
+             plug-in that knows names (Cilium `toFQDNs`)"
+        ),
+        Unexpressed::Datagrams(grant) => format!(
+            "{grant} is cut off where the pod is asked first: the policy lets in TCP on the ports of its grants, and no grant says \
+             on which ports datagrams come in; add these under `ingress` (`protocol: UDP`), or leave it if the pod only asks"
+        ),
+    }
 }
 
 fn blocked(why: String) -> Suggestion {

@@ -14,8 +14,9 @@ use super::super::spin::dotenv;
 use super::super::{ModuleFacts, module};
 use super::{Content, MAX_FILE_MODULES, Tree};
 
-/// Most bytes of an application's manifest; those of Spin have a few kilobytes. A byte becomes three hundred in memory.
-pub const MAX_APPLICATION_FILE: usize = 32 << 10;
+/// Most bytes of an application's manifest; one of 128 components has some 100 KiB. What it may become in memory is bounded where it is
+/// parsed.
+pub const MAX_APPLICATION_FILE: usize = 256 << 10;
 /// Most manifests whose text is kept.
 const MAX_APPLICATION_FILES: usize = 16;
 /// Number of bytes that are enough to classify a file.
@@ -23,6 +24,10 @@ const HEAD: u64 = 8;
 /// Number of bytes that a shim reads of a file before it takes it for a native program
 /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
 const SHORTEST_PROGRAM: u64 = 4;
+
+/// Why a file that WAMR's compiler made is not judged.
+const AHEAD_OF_TIME: &str =
+    "it is machine code that WAMR's compiler made ahead of time (`\\0aot`); ship the module itself";
 
 impl Tree {
     pub(super) fn regular(
@@ -45,6 +50,7 @@ impl Tree {
         }
         match magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content),
+            Magic::Aot => Ok(Content::Unreadable(AHEAD_OF_TIME.into())),
             Magic::Native(magic) if entry.size >= SHORTEST_PROGRAM => Ok(Content::Native(magic)),
             Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content),
             Magic::Native(_) | Magic::Other => Ok(Content::Other),
@@ -76,15 +82,25 @@ impl Tree {
             .then(|| Content::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files; build an image of the one that starts")))
     }
 
-    /// A manifest that is too long, or one too many, is kept without its text.
+    /// A manifest that is too long, or one too many, is kept as what cannot be read.
     fn application_file(
         &mut self,
         entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
-        if entry.size > MAX_APPLICATION_FILE as u64 || self.texts >= MAX_APPLICATION_FILES {
-            return Ok(Content::Other);
+        if entry.size > MAX_APPLICATION_FILE as u64 {
+            return Ok(Content::Unreadable(format!(
+                "it has {} bytes, and at most {} are read; leave out what Spin does not need, or push the application as layers \
+                 (`spin registry push`)",
+                entry.size, MAX_APPLICATION_FILE
+            )));
+        }
+        if self.texts >= MAX_APPLICATION_FILES {
+            return Ok(Content::Unreadable(format!(
+                "the image has more than {MAX_APPLICATION_FILES} manifests of applications, in all folders; leave out those that do not \
+                 start"
+            )));
         }
         self.texts += 1;
         whole(entry, head, content).map(|text| Content::Text(text.into()))

@@ -1,5 +1,5 @@
-//! Selects the files of a root file system that become facts: programs, and all links. A link that leads to no program
-//! counts too: to a folder that a volume hides, or that a pod takes for its working directory.
+//! Selects the files of a root file system that become facts: programs, what has the name of one, and all links. A link that
+//! leads to no program counts too: to a folder that a volume hides, or that a pod takes for its working directory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -46,7 +46,8 @@ impl Tree {
             }
         }
         names.keep_wanted(&mut kept);
-        names.keep_links(&mut kept, steps)?;
+        let links = names.keep_links(&mut kept, steps)?;
+        names.keep_namesakes(&mut kept, &links, steps)?;
         let entries = kept.into_iter().map(|(name, class)| (name.to_string(), class)).collect();
         Ok(Files { entries, modules, program_folders: linked.into_iter().collect() })
     }
@@ -115,9 +116,7 @@ impl<'a> Names<'a> {
             Content::Native(magic) => {
                 let loaded = is_plug_in(name) || is_of_resolver(name);
                 let kept = node.mode & 0o111 != 0 || asked || searched.holds(name) || loaded;
-                let runs = node.mode & 0o001 != 0;
-                let found = self.is_found_by_all(name, node);
-                kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs, found })
+                kept.then(|| self.native(name, node, magic))
             }
             Content::Other | Content::Special if asked || searched.holds(name) || is_of_resolver(name) => {
                 Some(FileClass::Other)
@@ -154,7 +153,13 @@ impl<'a> Names<'a> {
 
     /// Adds the links. Those that lead to a kept file, to a folder above one, or to another such link, must lead there on
     /// every node; each is visited once, when its target is reached.
-    fn keep_links(self, kept: &mut BTreeMap<&'a str, FileClass>, steps: &mut Steps) -> Result<(), Fault> {
+    /// Returns those links.
+    fn keep_links(
+        self,
+        kept: &mut BTreeMap<&'a str, FileClass>,
+        steps: &mut Steps,
+    ) -> Result<Vec<&'a str>, Fault> {
+        let mut reached = Vec::new();
         let mut reach = ReachedPaths::default();
         for name in kept.keys() {
             reach.add(name);
@@ -185,8 +190,53 @@ impl<'a> Names<'a> {
                 )));
             }
             reach.add(name);
+            reached.push(name);
+        }
+        Ok(reached)
+    }
+
+    /// Keeps every file, and what every link leads to, whose name is also that of something that may start: which of them a
+    /// search finds first depends on a `PATH` that the image, its pod or the node chooses, and that may name any folder. Of what
+    /// starts nowhere in the image a search finds nothing that is judged.
+    fn keep_namesakes(
+        self,
+        kept: &mut BTreeMap<&'a str, FileClass>,
+        links: &[&'a str],
+        steps: &mut Steps,
+    ) -> Result<(), Fault> {
+        let starts = |class: &FileClass| matches!(class, FileClass::Wasm | FileClass::Native { .. });
+        let programs = kept.iter().filter(|(_, class)| starts(class)).map(|(name, _)| *name);
+        let names: HashSet<&str> =
+            programs.chain(links.iter().copied()).map(|name| path::split(name).1).collect();
+        steps.take(self.nodes.len() as u64)?;
+        for (name, node) in self.nodes.iter().filter(|(name, _)| names.contains(path::split(name).1)) {
+            let (mut at, mut found) = (name.as_str(), node);
+            if let Content::Link(target) = &node.content {
+                let way = self.follow(name, target);
+                steps.take(way.steps)?;
+                let Some(end) = way.end.and_then(|end| self.nodes.get_key_value(&end)) else { continue };
+                (at, found) = (end.0.as_str(), end.1);
+            }
+            if let Some(class) = self.namesake(at, found) {
+                kept.entry(at).or_insert(class);
+            }
         }
         Ok(())
+    }
+
+    /// What a file is that may be found instead of another one of its name.
+    fn namesake(self, name: &str, node: &Node) -> Option<FileClass> {
+        match &node.content {
+            Content::Native(magic) => Some(self.native(name, node, magic)),
+            Content::Other | Content::Special if node.mode & 0o111 != 0 => Some(FileClass::Other),
+            Content::Other | Content::Special => Some(FileClass::Data),
+            _ => None,
+        }
+    }
+
+    fn native(self, name: &str, node: &Node, magic: &str) -> FileClass {
+        let (runs, found) = (node.mode & 0o001 != 0, self.is_found_by_all(name, node));
+        FileClass::Native { magic: magic.to_string(), runs, found }
     }
 
     /// The name of this path, if something is there: what is nowhere in the image leads to nothing that was kept.

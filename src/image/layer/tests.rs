@@ -91,6 +91,39 @@ fn export(files: &Files, source: &str) -> Option<String> {
 }
 
 #[test]
+fn a_manifest_of_an_application_that_is_too_long_or_one_too_many_says_so() {
+    let names = ["/spin.toml", "/runtime-config.toml"];
+    let with = |size: usize| {
+        let text = vec![b'#'; size];
+        applied(vec![
+            names.iter().fold(Layer::new(), |layer, name| layer.file(name.trim_start_matches('/'), &text)),
+        ])
+        .unwrap()
+    };
+    let read = with(MAX_APPLICATION_FILE);
+    assert!(names.iter().all(|name| read.manifest(name).is_some()));
+    let why = |tree: &mut Tree, name: &str| {
+        let files = tree.files().unwrap();
+        let class = files.entries.into_iter().find(|(at, _)| at == name).map(|(_, class)| class);
+        match class {
+            Some(FileClass::Unreadable { message }) => message,
+            other => format!("{other:?}"),
+        }
+    };
+    let mut long = with(MAX_APPLICATION_FILE + 1);
+    for name in names {
+        let said = why(&mut long, name);
+        assert!(said.starts_with("it has 262145 bytes, and at most 262144 are read; leave out "), "{said}");
+    }
+    let many =
+        (0..17).fold(Layer::new(), |layer, number| layer.file(&format!("{number:02}/spin.toml"), b"a = 1"));
+    let mut many = applied(vec![many]).unwrap();
+    assert!(many.manifest("/15/spin.toml").is_some());
+    let said = why(&mut many, "/16/spin.toml");
+    assert!(said.contains("more than 16 manifests of applications"), "{said}");
+}
+
+#[test]
 fn a_file_is_not_read_to_its_end_when_its_result_is_not_wanted() {
     struct Stopping<'a>(&'a [u8], Arc<AtomicBool>);
     impl Read for Stopping<'_> {
@@ -214,6 +247,58 @@ fn a_program_that_every_search_finds_is_open_to_all_in_a_folder_of_every_path() 
     assert!(!is_found(open, 0o711, app) && !is_found(open, 0o655, app));
     assert!(!is_found([0o700, 0o755], 0o755, app) && !is_found([0o755, 0o750], 0o755, app));
     assert!(!is_found(open, 0o755, "usr/local/bin/in/app") && !is_found(open, 0o755, "opt/bin/app"));
+}
+
+/// A `PATH` may name any folder, and a shim of runwasi reads what it finds first, executable or not.
+#[test]
+fn what_has_the_name_of_a_program_is_known_in_every_folder_whatever_it_is() {
+    let entry = |layer: Layer, (name, mode, content): (&str, u32, &[u8])| {
+        layer.entry(name, EntryType::Regular, "", mode, content)
+    };
+    let program = wasm("a");
+    let files: [(&str, u32, &[u8]); 8] = [
+        ("good/app", 0o755, &program),
+        ("usr/games/app", 0o644, b"\x7fELF precompiled"),
+        ("evil/app", 0o711, b"(module)"),
+        ("etc/default/app", 0o644, b"text"),
+        ("opt/tool", 0o755, b"\x7fELF...."),
+        ("share/tool", 0o600, b"text"),
+        ("share/apps", 0o755, b"text"),
+        ("srv/target", 0o644, b"text"),
+    ];
+    let layer = files.into_iter().fold(Layer::new(), entry);
+    let found = scan(vec![layer.symlink("x/app", "/srv/target").symlink("x/alias", "/opt/tool")]);
+    let native = |runs| FileClass::Native { magic: "ELF".into(), runs, found: false };
+    let kept =
+        |name: &str| found.entries.iter().find(|(path, _)| path == name).map(|(_, class)| class.clone());
+    for (name, class) in [
+        ("/good/app", Some(FileClass::Wasm)),
+        ("/usr/games/app", Some(native(false))),
+        ("/evil/app", Some(FileClass::Other)),
+        ("/etc/default/app", Some(FileClass::Data)),
+        ("/opt/tool", Some(native(true))),
+        ("/share/tool", Some(FileClass::Data)),
+        ("/share/apps", None),
+        ("/srv/target", Some(FileClass::Data)),
+    ] {
+        assert_eq!(kept(name), class, "{name}");
+    }
+    // By the name of a link to a program as well.
+    let layer = [
+        ("opt/tool", 0o755, &b"\x7fELF...."[..]),
+        ("evil/alias", 0o644, &b"x"[..]),
+        ("evil/x", 0o644, &b"x"[..]),
+    ];
+    let layer = layer.into_iter().fold(Layer::new(), entry).symlink("x/alias", "/opt/tool");
+    assert_eq!(names(&scan(vec![layer])), ["/evil/alias", "/opt/tool", "/x/alias"]);
+}
+
+#[test]
+fn machine_code_of_wamr_is_never_taken_for_a_file_that_starts_nothing() {
+    let files = scan(vec![Layer::new().entry("evil/app", EntryType::Regular, "", 0o600, b"\0aot\x03\0\0\0")]);
+    assert!(
+        matches!(files.entries.as_slice(), [(_, FileClass::Unreadable { message })] if message.contains("WAMR"))
+    );
 }
 
 /// dlopen needs no right to execute.

@@ -21,12 +21,15 @@ const TYPE_BYTE: u64 = 168;
 /// An import: the validator's entry by two names with its list of types, a copy for the unit around it, and the entry and the
 /// set of functions of what is read here.
 const IMPORT: u64 = 1024;
+/// An export of a module: its name in the set of names of the unit, its type, and the entry of what is read here.
 const EXPORT: u64 = 512;
 /// An import, export, alias or instance of a component, or a function that is lifted or lowered.
 const ITEM: u64 = 1024;
+/// A function that is declared: the number of its type, in a vector that grows.
 const FUNCTION: u64 = 32;
-/// A byte of an instance, and an argument or export of one.
+/// A byte of an instance.
 const INSTANCE_BYTE: u64 = 16;
+/// An argument or an export of an instance: its name and its kind, in the instance that is read and in the type that is made of it.
 const PART: u64 = 192;
 /// A table, memory, tag or global, or a segment of elements.
 const SMALL: u64 = 96;

@@ -39,12 +39,15 @@ fn names(text: &str) -> Option<BTreeSet<String>> {
     Some(found)
 }
 
-/// All that follows a `$`: letters and digits, with `_` in some readers, or everything up to a `}`.
+/// All that follows a `$`: letters and digits, with `_` in some readers, or everything up to a `}`, a further `$` too. No name of a variable
+/// has the end of a line in it.
 fn copies(text: &str) -> Option<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    for after in text.split('$').skip(1) {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = after;
         if let Some(inside) = after.strip_prefix('{') {
-            found.insert(inside.split('}').next().unwrap_or_default().to_string());
+            found.insert(inside.split(['}', '\n']).next().unwrap_or_default().to_string());
         } else {
             let until = |is_of: fn(char) -> bool| after.split(|c| !is_of(c)).next().unwrap_or_default();
             found.insert(until(char::is_alphanumeric).to_string());
@@ -79,6 +82,8 @@ mod tests {
             ("\u{feff}A=1", &["A"], &[]),
             ("A=$$B", &["A"], &["B"]),
             ("A=50$", &["A"], &[]),
+            ("A=${A$B}", &["A"], &["A$B", "B"]),
+            ("A=${A\nB=$C}", &["A", "B"], &["A", "C"]),
         ] {
             let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<String>>();
             assert_eq!(read(text), (owned(names), owned(copies)), "{text:?}");

@@ -13,6 +13,7 @@ use super::{Dependencies, check_components, handed, hosts, trigger_type};
 use crate::image::malformed::Malformed;
 use crate::image::outbound::OutboundHost;
 use crate::image::path;
+use crate::image::toml_text;
 use crate::image::{SpinApp, SpinComponent};
 use crate::text;
 
@@ -61,7 +62,7 @@ const VERSION_1_HOSTS: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| Malformed::new(format!("it is not text: {error}")))?;
-    let root: Value = toml::from_str(text).map_err(|error| Malformed::new(error.message().to_string()))?;
+    let root = toml_text::read(text)?;
     let root = At { value: &root, path: String::new() };
     let app = if is_version_1(&root)? { version_1(&root) } else { version_2(&root) }?;
     check_components(&app.components)?;

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::at::At;
+use crate::image::address::is_plain;
 use crate::image::malformed::Malformed;
 use crate::image::shim_files::{Backend, Provider, RuntimeConfig};
+use crate::image::toml_text;
 
 /// Most stores, databases, providers, and variables of a provider.
 const MAX_ENTRIES: usize = 256;
@@ -35,9 +35,7 @@ const KEYS: [&str; 11] = [
 pub(crate) fn parse(path: &str, bytes: &[u8]) -> RuntimeConfig {
     let read = std::str::from_utf8(bytes)
         .map_err(|error| Malformed::new(format!("it is not text: {error}")))
-        .and_then(|text| {
-            toml::from_str::<Value>(text).map_err(|error| Malformed::new(error.message().to_string()))
-        })
+        .and_then(toml_text::read)
         .and_then(|root| of_root(&At { value: &root, path: String::new() }));
     let found = read
         .unwrap_or_else(|malformed| RuntimeConfig { unread: Some(malformed.0), ..RuntimeConfig::default() });
@@ -210,6 +208,10 @@ fn servers(kind: &str, addresses: &[String]) -> Backend {
 
 /// The address without user and password, which are secrets; empty if it is not plain where they end.
 fn without_user(address: &str) -> String {
+    // What is cut off may hold what another reader takes for the host.
+    if !is_plain(address) {
+        return String::new();
+    }
     let Some((scheme, rest)) = address.split_once("://") else { return String::new() };
     // A path and a query may hold secrets too, and lead to no other host.
     let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -286,6 +288,7 @@ mod tests {
                 &["redis://cache:6379"],
             ),
             ("[key_value_store.a]\ntype = \"redis\"\nurl = \"redis://u:h/u@nter2@cache\"", &[""]),
+            ("[key_value_store.a]\ntype = \"redis\"\nurl = 'redis://evil.example\\@cache'", &[""]),
             (
                 "[key_value_store.a]\ntype = \"azure_cosmos\"\nkey = \"k\"\naccount = \"acme\"\ndatabase = \"d\"\ncontainer = \"c\"",
                 &["https://acme.documents.azure.com"],
@@ -321,6 +324,22 @@ mod tests {
             (
                 "[llm_compute]\ntype = \"remote_http\"\nurl = \"https://llm.example.com/v1\"\nauth_token = \"t\"",
                 &["https://llm.example.com"],
+            ),
+            (
+                "[llm_compute]\ntype = \"remote_http\"\nurl = 'https://evil.example\\@llm.example.com/v1'\nauth_token = \"t\"",
+                &[""],
+            ),
+            (
+                "[sqlite_database.a]\ntype = \"libsql\"\nurl = \"https://evil.example\\t@db.example.com\"\ntoken = \"t\"",
+                &[""],
+            ),
+            (
+                "[[variables_provider]]\ntype = \"vault\"\nurl = \"https://evil.example @vault\"\ntoken = \"t\"\nmount = \"m\"",
+                &[""],
+            ),
+            (
+                "[[variables_provider]]\ntype = \"azure_key_vault\"\nvault_url = 'https://v.vault.azure.net/\\evil'\nclient_id = \"c\"\nclient_secret = \"s\"\ntenant_id = \"t\"",
+                &["", "https://login.microsoftonline.com"],
             ),
             (
                 "[[variables_provider]]\ntype = \"vault\"\nurl = \"http://vault:8200\"\ntoken = \"t\"\nmount = \"m\"",

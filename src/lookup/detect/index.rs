@@ -172,6 +172,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         program_folders,
         scanned,
         native,
+        archives,
         spin,
         unmatched_platform: _,
         warnings: _,
@@ -179,7 +180,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         by_name: _,
     } = one;
     let names = |env: &[String]| env.iter().cloned().collect::<BTreeSet<String>>();
-    (kind, shape, scanned) == (&other.kind, &other.shape, &other.scanned)
+    (kind, shape, scanned, archives) == (&other.kind, &other.shape, &other.scanned, &other.archives)
         && (entrypoint, cmd, working_dir) == (&other.entrypoint, &other.cmd, &other.working_dir)
         && (search_path, volumes) == (&other.search_path, &other.volumes)
         && names(env) == names(&other.env)
@@ -201,6 +202,7 @@ fn is_of_platform((name, class): &(String, FileClass)) -> bool {
             | FileClass::PerPlatform { .. }
             | FileClass::Varies { .. }
             | FileClass::Other
+            | FileClass::Data
     ) && !APPLICATION_FILES.contains(&name.as_str())
 }
 
@@ -301,6 +303,9 @@ const MAX_TARGETS: usize = 4;
 
 /// What is at a path of which two platforms have different things, or of which one lies behind a link of the other.
 fn varies(ours: Option<&FileClass>, theirs: Option<&FileClass>, linked: bool) -> FileClass {
+    if let Some(plain) = plain(ours, theirs).filter(|_| !linked) {
+        return plain;
+    }
     let both = of_one(ours).zip(of_one(theirs)).filter(|_| !linked);
     let found = both.map(|((native, ours), (also, theirs))| {
         let targets: BTreeSet<&str> = ours.into_iter().chain(theirs).collect();
@@ -312,6 +317,15 @@ fn varies(ours: Option<&FileClass>, theirs: Option<&FileClass>, linked: bool) ->
         }
         None => FileClass::Unreadable { message: DIFFERS.into() },
     }
+}
+
+/// What two platforms have of a file that no user may execute on one of them, if neither has anything that starts.
+fn plain(ours: Option<&FileClass>, theirs: Option<&FileClass>) -> Option<FileClass> {
+    let is_plain =
+        |class: Option<&FileClass>| matches!(class, None | Some(FileClass::Data | FileClass::Other));
+    let has = |class: &FileClass| [ours, theirs].contains(&Some(class));
+    let found = has(&FileClass::Data) && is_plain(ours) && is_plain(theirs);
+    found.then(|| if has(&FileClass::Other) { FileClass::Other } else { FileClass::Data })
 }
 
 /// Whether it is a native program that every user may execute or nothing on one platform, and where the links lead that it

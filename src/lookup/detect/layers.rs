@@ -87,6 +87,7 @@ impl<S: Source> Look<'_, S> {
         config: &Config,
     ) -> Result<ImageFacts, S::Error> {
         facts.shape = Shape::SpinArtifact;
+        facts.archives = manifest::has_archives(manifest);
         let locked = manifest.layers.iter().find(|layer| layer.media_type == manifest::SPIN_APPLICATION);
         let Some(locked) = locked else {
             return Ok(facts.not_startable("a Spin image without a locked app"));

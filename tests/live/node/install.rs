@@ -1,11 +1,17 @@
 //! The gate as users install it: its image is built without Docker and pushed, the commands of `docs/operations.md` are
-//! applied, and its replicas run on the real node and judge what runs beside them.
+//! run as they are written there, and its replicas run on the real node and judge what runs beside them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
 use super::{NODE, layers};
@@ -16,8 +22,24 @@ use crate::support::oci::{Image, ImageBuilder, fixtures};
 use crate::support::process::{own, program, root};
 use crate::support::registry::Registry;
 
-/// Longer than the usual patience: two replicas start one after the other's certificate.
-const ROLLOUT: &str = "--timeout=240s";
+/// The registry of the page.
+const REGISTRY: &str = "registry.example.com";
+
+/// How many clients create pods while something is done.
+const CLIENTS: usize = 8;
+
+/// The node that joins to take over what is drained.
+const SECOND: &str = "second-with-the-shim";
+
+/// The program in the images: the one that is tested, or `$WASMGATE_TEST_GATE`, such as a release build. An upgrade is to it from
+/// `$WASMGATE_TEST_OLDER_GATE`, such as an earlier release; without one from the same program in an image of another time.
+fn gate() -> String {
+    std::env::var("WASMGATE_TEST_GATE").unwrap_or(env!("CARGO_BIN_EXE_wasmgate").into())
+}
+
+fn older_gate() -> String {
+    std::env::var("WASMGATE_TEST_OLDER_GATE").unwrap_or_else(|_| gate())
+}
 
 struct Installed {
     plane: ControlPlane,
@@ -27,9 +49,14 @@ struct Installed {
 
 impl Installed {
     fn start() -> Self {
-        let plane = ControlPlane::start_with(&Options { node: Some(NODE.into()), ..Options::default() });
+        let users = vec![format!("system:node:{SECOND}")];
+        let plane =
+            ControlPlane::start_with(&Options { node: Some(NODE.into()), users, ..Options::default() });
         let registry = Registry::start_below(plane.home().path());
         let node = Node::join(&plane, &registry, NODE);
+        // The folders of the page: `../wasmgate` is the repository, seen from the platform's own folder.
+        symlink(root(), plane.home().path().join("wasmgate")).unwrap();
+        fs::create_dir(plane.home().path().join("platform")).unwrap();
         Self { plane, node, registry }
     }
 
@@ -38,36 +65,20 @@ impl Installed {
         format!("{ADDRESS}:{}", self.registry.host.rsplit(':').next().unwrap())
     }
 
-    /// `make image PUSH=…`, but for the release build. The same program in an image of another time is another build.
-    fn push_gate(&self, version: &str, time: &str) {
-        let mut build = own("tools/image/build", &[]);
-        build.args(["--binary", env!("CARGO_BIN_EXE_wasmgate"), "--no-sbom", "--any-size", "--insecure"]);
-        build.arg("--out").arg(self.plane.home().path().join("image")).env("SOURCE_DATE_EPOCH", time);
-        let name = self.registry.image(&format!("platform/wasmgate:{version}"));
-        let built = build.args(["--push", &name]).output().unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    fn folder(&self, name: &str) -> PathBuf {
+        self.plane.home().path().join(name)
     }
 
-    /// A folder of the platform's own, as the page describes it, with the registry allowed.
-    fn kustomization(&self) -> PathBuf {
-        let folder = fs::canonicalize(self.plane.home().path()).unwrap().join("platform");
-        fs::create_dir(&folder).unwrap();
-        let host = self.host();
-        let allow = format!("images:\n  registries: {{allow: [\"{host}\"], insecure: [\"{host}\"]}}\n");
-        let config = fs::read_to_string(root().join("manifests/install/config.yaml")).unwrap();
-        fs::write(folder.join("config.yaml"), config.replacen("images:\n", &allow, 1)).unwrap();
-        let up = "../".repeat(folder.components().count() - 1);
-        let manifests = format!("{up}{}", root().join("manifests").display()).replace("//", "/");
-        fs::write(
-            folder.join("kustomization.yaml"),
-            format!(
-                "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{manifests}]\nimages:\n  \
-                 - {{name: wasmgate, newName: \"{host}/platform/wasmgate\", newTag: 0.1.0}}\nconfigMapGenerator:\n  \
-                 - {{name: wasmgate, namespace: wasmgate-system, behavior: replace, files: [config.yaml]}}\n"
-            ),
-        )
-        .unwrap();
-        folder
+    /// `make image PUSH=…`, but for the release build. The same program in an image of another time has another digest.
+    fn push_gate(&self, program: &str, version: &str, time: &str) {
+        let mut build = own("tools/image/build", &[]);
+        build.args(["--binary", program, "--no-sbom", "--any-size", "--insecure"]);
+        build.arg("--out").arg(self.folder("image")).env("SOURCE_DATE_EPOCH", time);
+        let name = self.registry.image(&format!("platform/wasmgate:{version}"));
+        let built = build.args(["--push", &name]).output().unwrap();
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "{said}");
+        println!("{said}");
     }
 
     fn push(&self, name: &str, image: &Image) -> String {
@@ -78,49 +89,164 @@ impl Installed {
         format!("{}/{name}:1", self.host())
     }
 
-    fn install(&self) {
-        let folder = self.kustomization();
-        self.plane.kubectl(&["apply", "--kustomize", folder.to_str().unwrap()]).ok();
-        self.rolled_out();
+    /// Runs commands of the page, with the registry of this test in place of the page's.
+    fn run(&self, folder: &str, commands: &str) -> String {
+        let programs = ["kubectl", "helm"].map(|name| program(name).parent().unwrap().display().to_string());
+        let output = Command::new("sh")
+            .args(["-euc", &commands.replace(REGISTRY, &self.host())])
+            .current_dir(self.folder(folder))
+            .env("PATH", format!("{}:{}", programs.join(":"), std::env::var("PATH").unwrap()))
+            .env("KUBECONFIG", self.plane.kubeconfig())
+            .env("HOME", self.plane.home().path())
+            .output()
+            .unwrap();
+        let said = format!(
+            "{commands}\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.status.success(), "{said}\n{}\n{}", self.replicas(), self.node.tail());
+        said
     }
 
-    fn rolled_out(&self) {
-        let rolled = self.plane.kubectl(&[
-            "rollout",
-            "status",
-            "deployment/wasmgate",
-            "--namespace=wasmgate-system",
-            ROLLOUT,
-            "--request-timeout=300s",
-        ]);
-        let pods = self.plane.kubectl(&["describe", "pods", "--namespace=wasmgate-system"]).stdout;
-        assert_eq!(rolled.code, 0, "{}{pods}\n{}", rolled.stderr, self.node.tail());
+    /// What became of the gate's pods, for a failure's message.
+    fn replicas(&self) -> String {
+        self.plane.kubectl(&["describe", "pods", "--namespace=wasmgate-system"]).stdout
     }
+
+    /// The platform's own folder, as the page describes it.
+    fn write_kustomization(&self, tag: &str) {
+        let page = section("Install");
+        let text = block(&page, "yaml", "apiVersion: kustomize.config.k8s.io/v1beta1");
+        let text = text.replace(REGISTRY, &self.host()).replace("newTag: 0.1.0", &format!("newTag: {tag}"));
+        fs::write(self.folder("platform/kustomization.yaml"), text).unwrap();
+        let config = fs::read_to_string(root().join("manifests/install/config.yaml")).unwrap();
+        let (_, allowed) = page.split_once("`registries: {allow: [").expect("how a registry is allowed");
+        let allowed = format!("registries: {{allow: [{}", allowed.split('`').next().unwrap());
+        // The registry of this test has no certificate.
+        let allowed = allowed.replace("]}", &format!("], insecure: [\"{REGISTRY}\"]}}"));
+        let config = config.replacen("images:\n", &format!("images:\n  {allowed}\n"), 1);
+        fs::write(self.folder("platform/config.yaml"), config.replace(REGISTRY, &self.host())).unwrap();
+    }
+}
+
+/// A section of the manual.
+fn section(heading: &str) -> String {
+    let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (_, section) = manual.split_once(&format!("\n## {heading}\n")).unwrap();
+    section.split("\n## ").next().unwrap().to_string()
+}
+
+/// The block of a section that begins like this.
+fn block(section: &str, language: &str, start: &str) -> String {
+    let fence = format!("```{language}\n");
+    let mut blocks = section.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks
+        .find(|block| block.starts_with(start))
+        .unwrap_or_else(|| panic!("no `{start}` in {section}"))
+        .into()
+}
+
+fn commands(heading: &str, start: &str) -> String {
+    block(&section(heading), "sh", start)
 }
 
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_then_in_none() {
     let site = Installed::start();
-    site.push_gate("0.1.0", "1");
-    site.install();
-    two_replicas_run(&site);
+    site.push_gate(&older_gate(), "0.1.0", "1");
+    site.push_gate(&gate(), "0.1.1", "2");
+    site.write_kustomization("0.1.0");
+    site.run("platform", &commands("Install", "kubectl apply -k ."));
+    let older = two_replicas_run(&site, &[NODE]);
+    they_run_without_rights(&site);
     a_wasm_pod_is_pinned_and_runs(&site);
     a_pod_without_its_grant_is_denied(&site);
+    site.write_kustomization("0.1.1");
+    let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
+    under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
     removed(&site);
 }
 
-/// The node's name, and which images they run.
-fn two_replicas_run(site: &Installed) -> Vec<String> {
+/// The images of both replicas, which run on these nodes and nowhere else.
+fn two_replicas_run(site: &Installed, nodes: &[&str]) -> Vec<String> {
     let replicas = site.plane.list(&["pods", "--namespace=wasmgate-system"]);
     assert_eq!(replicas.len(), 2);
     for replica in &replicas {
-        assert_eq!(replica["spec"]["nodeName"], NODE);
+        assert!(nodes.iter().any(|node| replica["spec"]["nodeName"] == *node), "{replica}");
         assert_eq!(replica["status"]["containerStatuses"][0]["restartCount"], 0, "{replica}");
     }
     let image =
         |replica: &Value| replica["status"]["containerStatuses"][0]["imageID"].as_str().unwrap().to_string();
     replicas.iter().map(image).collect()
+}
+
+/// The processes of a pod that are the gate, as this machine sees them.
+fn processes_of(uid: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let of_pod = |process: &PathBuf| {
+        let read = |name: &str| fs::read_to_string(process.join(name)).unwrap_or_default();
+        read("cgroup").contains(uid) && read("comm").starts_with("wasmgate")
+    };
+    all.filter(of_pod).collect()
+}
+
+/// What the manifest asks for, as the kernel has it.
+fn they_run_without_rights(site: &Installed) {
+    for replica in site.plane.list(&["pods", "--namespace=wasmgate-system"]) {
+        let processes = processes_of(replica["metadata"]["uid"].as_str().unwrap());
+        let [process] = processes.as_slice() else { panic!("{processes:?}") };
+        let status = fs::read_to_string(process.join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+            line.unwrap_or_default().split_whitespace().map(String::from).collect::<Vec<_>>()
+        };
+        for ids in ["Uid", "Gid"] {
+            assert_eq!(field(ids), ["65532"; 4], "{ids}");
+        }
+        for capabilities in ["CapEff", "CapPrm", "CapBnd"] {
+            assert_eq!(field(capabilities), ["0000000000000000"], "{capabilities}");
+        }
+        assert_eq!((field("NoNewPrivs"), field("Seccomp")), (vec!["1".into()], vec!["2".into()]));
+        let mounts = fs::read_to_string(process.join("mountinfo")).unwrap();
+        let of_root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+        let options = of_root.split(' ').nth(5).unwrap();
+        assert!(options.split(',').any(|option| option == "ro"), "it can write to its root: {of_root}");
+        println!(
+            "a replica: {} KiB resident, of it {} KiB its own; listens {:.2} s after its process began, ready {} s after its container",
+            field("VmRSS")[0],
+            field("RssAnon")[0],
+            listens_after(site, &replica, process),
+            ready_after(&replica)
+        );
+    }
+}
+
+/// Seconds from the start of a replica's process until it listens, by its log.
+fn listens_after(site: &Installed, replica: &Value, process: &Path) -> f64 {
+    let name = replica["metadata"]["name"].as_str().unwrap();
+    let log = site.plane.kubectl(&["logs", "--namespace=wasmgate-system", name]).ok();
+    let line = log.lines().find(|line| line.contains("\"listening\"")).expect("it says so");
+    let line: Value = serde_json::from_str(line).unwrap();
+    let listens: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+    let ago = jiff::Timestamp::now().duration_since(listens).as_secs_f64();
+    // In seconds since the machine's start; of the process in hundredths, its 22nd field (proc_pid_stat(5)).
+    let number = |text: Option<&str>| text.unwrap().parse::<f64>().unwrap();
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let stat = fs::read_to_string(process.join("stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    number(uptime.split(' ').next()) - number(fields.split(' ').nth(19)) / 100.0 - ago
+}
+
+/// Seconds from the start of a replica's container until it is ready, as the API shows them.
+fn ready_after(replica: &Value) -> i64 {
+    let time =
+        |text: &Value| -> i64 { text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second() };
+    let started = &replica["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
+    let conditions = replica["status"]["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+    time(&ready["lastTransitionTime"]) - time(started)
 }
 
 fn a_wasm_pod_is_pinned_and_runs(site: &Installed) {
@@ -152,21 +278,39 @@ fn a_pod_without_its_grant_is_denied(site: &Installed) {
     assert!(refused.contains("[host-process-in-reach]"), "{refused}");
 }
 
-/// The page's way: the registrations first, the definitions last.
+/// Runs the commands of an upgrade, and waits until both replicas are of the newer image and the older ones are gone.
+fn upgraded(site: &Installed, folder: &str, commands: &str, older: &[String]) {
+    site.run(folder, commands);
+    site.plane.wait_for("the older replicas to be gone", || {
+        (site.plane.list(&["pods", "--namespace=wasmgate-system"]).len() == 2).then_some(())
+    });
+    let newer = two_replicas_run(site, &[NODE]);
+    assert!(newer.iter().all(|image| !older.contains(image)), "{older:?} {newer:?}");
+}
+
 fn removed(site: &Installed) {
-    let registrations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    site.plane.kubectl(&["delete", registrations, "wasmgate"]).ok();
-    let (install, definitions) = (root().join("manifests/install"), root().join("manifests/crds"));
-    let install = ["delete", "--kustomize", install.to_str().unwrap(), "--ignore-not-found", ROLLOUT];
-    site.plane.kubectl(&[&install[..], &["--request-timeout=300s"]].concat()).ok();
-    site.plane.kubectl(&["delete", "--filename", definitions.to_str().unwrap()]).ok();
-    let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,\
-                 customresourcedefinitions,namespaces";
-    let left: Vec<Value> = site.plane.list(&[kinds]);
-    let names = left.iter().map(|object| object["metadata"]["name"].as_str().unwrap());
-    assert_eq!(names.filter(|name| name.contains("wasmgate")).collect::<Vec<_>>(), Vec::<&str>::new());
+    site.run("wasmgate", &commands("Remove", "kubectl delete validatingwebhookconfiguration,"));
+    assert_eq!(named(site, AROUND), Vec::<String>::new());
+    assert_eq!(named(site, INSIDE), Vec::<String>::new());
     let still = site.plane.get(&["pod", "hello", "--namespace=default"]);
     assert_eq!(still["status"]["phase"], "Running", "pods stay as they are");
+}
+
+/// Kinds of which the gate may leave an object, in namespaces and around them.
+const INSIDE: &str = "all,configmaps,secrets,serviceaccounts,leases,roles,rolebindings,networkpolicies,poddisruptionbudgets,\
+                      resourcequotas";
+const AROUND: &str = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,\
+                      customresourcedefinitions,namespaces";
+
+/// Every object of these kinds with the gate's name in its own.
+fn named(site: &Installed, kinds: &str) -> Vec<String> {
+    let all = site.plane.list(&[kinds, "--all-namespaces"]).into_iter();
+    let named = all.map(|object| {
+        format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    });
+    let mut left: Vec<String> = named.filter(|name| name.contains("wasmgate")).collect();
+    left.sort();
+    left
 }
 
 // === Helm ===
@@ -176,75 +320,89 @@ fn removed(site: &Installed) {
 fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_refused_pod_and_then_removed()
 {
     let site = Installed::start();
-    site.push_gate("0.1.0", "1");
-    site.push_gate("0.1.1", "2");
-    let host = site.host();
-    let values = site.plane.home().path().join("values.yaml");
-    let text = json!({"image": {"repository": format!("{host}/platform/wasmgate")},
-        "config": {"images": {"registries": {"allow": [host], "insecure": [host]}}}});
-    fs::write(&values, text.to_string()).unwrap();
-    let values = ["--values", values.to_str().unwrap()];
-    let chart = root().join("manifests/charts/wasmgate");
-    let chart = ["wasmgate", chart.to_str().unwrap()];
-    helm(&site, &[&["install"], &chart[..], &["--create-namespace"], &values].concat());
-    site.rolled_out();
-    let older = two_replicas_run(&site);
+    site.push_gate(&older_gate(), "0.1.0", "1");
+    site.push_gate(&gate(), "0.1.1", "2");
+    let install = commands("Install", "helm install ");
+    // The registry of this test has no certificate.
+    let insecure = format!(" --set 'config.images.registries.insecure={{{REGISTRY}}}'");
+    site.run("wasmgate", &format!("{}{insecure}", install.trim_end()));
+    site.run("wasmgate", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
+    let older = two_replicas_run(&site, &[NODE]);
     a_wasm_pod_is_pinned_and_runs(&site);
     a_pod_without_its_grant_is_denied(&site);
-    under_load(&site, "an upgrade", || {
-        helm(&site, &[&["upgrade"], &chart[..], &values, &["--set=image.tag=0.1.1"]].concat());
-        site.rolled_out();
-        site.plane.wait_for("the older replicas to be gone", || {
-            (site.plane.list(&["pods", "--namespace=wasmgate-system"]).len() == 2).then_some(())
-        });
-    });
-    let newer = two_replicas_run(&site);
-    assert!(newer.iter().all(|image| !older.contains(image)), "{older:?} {newer:?}");
+    let upgrade = commands("Upgrade", "kubectl apply --server-side ");
+    under_load(&site, "an upgrade", || upgraded(&site, "wasmgate", &upgrade, &older));
+    under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));
+    let _second = Node::join_as(&site.plane, &site.registry, SECOND, 2);
     under_load(&site, "a drain", || drained(&site));
     removed_by_helm(&site);
 }
 
-fn helm(site: &Installed, arguments: &[&str]) {
-    let output = Command::new(program("helm"))
-        .args(arguments)
-        .args(["--namespace=wasmgate-system", "--kubeconfig"])
-        .arg(site.plane.kubeconfig())
-        .env("HOME", site.plane.home().path())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// A client of the API server without a process for every request.
+async fn client(kubeconfig: &Path) -> Client {
+    let file = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
 }
 
-/// Creates pods one after the other while something is done: none may be refused, and none may miss the gate's changes.
+/// Writes down what all replicas say, also those that end meanwhile.
+fn follow(site: &Installed) -> std::process::Child {
+    let log = fs::File::create(site.folder("replicas.log")).unwrap();
+    let mut logs = Command::new(program("kubectl"));
+    logs.args(["logs", "--follow", "--prefix", "--timestamps", "--max-log-requests=9"]);
+    logs.args(["--namespace=wasmgate-system", "--selector=app.kubernetes.io/name=wasmgate"]);
+    logs.env("KUBECONFIG", site.plane.kubeconfig()).env("HOME", site.plane.home().path());
+    logs.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+/// Creates pods from several clients while something is done: none may be refused, and none may miss the gate's changes.
 fn under_load(site: &Installed, what: &str, done: impl FnOnce()) {
-    let over = AtomicBool::new(false);
     let mut pod = bare_pod(&format!("{}/hello:1", site.host()), &json!({}));
     pod["spec"]["containers"][0]["args"] = json!(["hello"]);
-    let loaded = || {
-        let mut created = 0_usize;
-        while !over.load(Ordering::Relaxed) {
-            let made = site.plane.create(&pod, &["--dry-run=server", "--namespace=default"]);
-            assert_eq!(made.code, 0, "after {created} pods: {}", made.stderr);
-            assert_eq!(made.json()["spec"]["runtimeClassName"], "wasmtime", "after {created} pods");
-            created += 1;
-        }
-        created
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let (over, created, slowest) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let load = async {
+        let pods: Api<Pod> = Api::namespaced(client(&site.plane.kubeconfig()).await, "default");
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let one = || async {
+            while !over.load(Ordering::Relaxed) {
+                let asked = Instant::now();
+                let made = pods.create(&dry_run, &pod).await;
+                let sofar = created.fetch_add(1, Ordering::Relaxed);
+                let made = made.unwrap_or_else(|error| panic!("after {sofar} pods: {error}"));
+                let class = made.spec.unwrap().runtime_class_name;
+                assert_eq!(class.as_deref(), Some("wasmtime"), "after {sofar} pods");
+                let took = usize::try_from(asked.elapsed().as_millis()).unwrap();
+                slowest.fetch_max(took, Ordering::Relaxed);
+            }
+        };
+        futures::future::join_all((0..CLIENTS).map(|_| one())).await;
     };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let started = Instant::now();
+    let mut following = follow(site);
     std::thread::scope(|scope| {
-        let load = [scope.spawn(loaded), scope.spawn(loaded)];
+        let loading = scope.spawn(|| runtime.block_on(load));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(done));
+        let seconds = started.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
-        let created: usize = load.map(|one| one.join().unwrap()).into_iter().sum();
-        if let Err(panic) = outcome {
+        let loaded = loading.join();
+        let _ = following.kill();
+        let _ = following.wait();
+        if let Err(panic) = outcome.and(loaded) {
+            eprintln!("{}", fs::read_to_string(site.folder("replicas.log")).unwrap_or_default());
             std::panic::resume_unwind(panic);
         }
-        println!("{created} pods were created during {what}, none was refused");
-        assert!(created >= 10, "{created} pods during {what}");
+        let (created, slowest) = (created.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
+        println!(
+            "{created} pods were created in {seconds:.0} s of {what}, none was refused; the slowest took {slowest} ms"
+        );
+        assert!(created >= 20 * CLIENTS, "{created} pods during {what}");
     });
 }
 
 /// There is no other node, so the replica that is evicted stays pending, and the budget keeps the other one.
-fn drained(site: &Installed) {
+fn drained_with_nowhere_to_go(site: &Installed) {
     let drain = ["drain", NODE, "--pod-selector=app.kubernetes.io/name=wasmgate", "--delete-emptydir-data"];
     let said = site.plane.kubectl(&[&drain[..], &["--timeout=15s"]].concat());
     assert_ne!(said.code, 0, "{}", said.stdout);
@@ -254,33 +412,33 @@ fn drained(site: &Installed) {
     let ready = |replica: &&Value| replica["status"]["containerStatuses"][0]["ready"] == true;
     assert_eq!(left.filter(ready).count(), 1, "{replicas:#?}");
     site.plane.kubectl(&["uncordon", NODE]).ok();
-    site.rolled_out();
+    site.run("wasmgate", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
 }
 
-/// The page's way: what Helm leaves is the definitions, and the namespace with the Secret and the Lease.
+/// All that a node has goes to another one, and the replicas with it.
+fn drained(site: &Installed) {
+    let drain = ["drain", NODE, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=180s"];
+    site.plane.kubectl(&drain).ok();
+    site.run("wasmgate", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
+    two_replicas_run(site, &[SECOND]);
+    let left =
+        site.plane.list(&["pods", "--all-namespaces", &format!("--field-selector=spec.nodeName={NODE}")]);
+    assert_eq!(left, Vec::<Value>::new(), "what is left on the node");
+}
+
+/// What Helm leaves is the definitions, and the namespace with the Secret and the Lease, as the page says.
 fn removed_by_helm(site: &Installed) {
-    let registrations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    site.plane.kubectl(&["delete", registrations, "wasmgate"]).ok();
-    helm(site, &["uninstall", "wasmgate", "--wait"]);
+    let all = commands("Remove", "# Helm leaves ");
+    let (uninstall, rest) = all.split_once("\nkubectl delete namespace").unwrap();
+    site.run("wasmgate", uninstall);
     site.plane.wait_for("the replicas to be gone", || {
         site.plane.list(&["pods", "--namespace=wasmgate-system"]).is_empty().then_some(())
     });
-    let names = |kinds: &str| -> Vec<String> {
-        let all = site.plane.list(&[kinds, "--all-namespaces"]).into_iter();
-        let named = all.map(|object| {
-            format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
-        });
-        let mut left: Vec<String> = named.filter(|name| name.contains("wasm")).collect();
-        left.sort();
-        left
-    };
-    let inside = "all,configmaps,secrets,serviceaccounts,leases,roles,rolebindings,networkpolicies,poddisruptionbudgets,\
-                  resourcequotas";
-    let around = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,\
-                  customresourcedefinitions,namespaces";
-    assert_eq!(names(inside), ["Lease/wasmgate", "Secret/wasmgate-certs"]);
+    assert_eq!(named(site, INSIDE), ["Lease/wasmgate", "Secret/wasmgate-certs"]);
     let definitions = ["clusterwasigrants", "wasiexceptions", "wasigrants"];
     let definitions = definitions.map(|name| format!("CustomResourceDefinition/{name}.wasmgate.dev"));
-    assert_eq!(names(around), [&definitions[..], &["Namespace/wasmgate-system".to_string()]].concat());
-    site.plane.kubectl(&["delete", "namespace", "wasmgate-system", "--request-timeout=120s"]).ok();
+    assert_eq!(named(site, AROUND), [&definitions[..], &["Namespace/wasmgate-system".to_string()]].concat());
+    site.run("wasmgate", &format!("kubectl delete namespace{rest}"));
+    assert_eq!(named(site, AROUND), Vec::<String>::new());
+    assert_eq!(named(site, INSIDE), Vec::<String>::new());
 }

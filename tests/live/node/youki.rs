@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::capabilities::outcomes_agree;
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_agree, pod_of};
+use super::warnings::resized;
 use super::{SITE, speaker};
 use crate::support::probes::YOUKI;
 use crate::support::process::ask_patiently;
@@ -123,6 +124,24 @@ fn a_command_in_a_running_container_starts_another_module_under_youki_and_none_u
     assert_eq!(youki.stdout, "started /other.wasm\n", "{}", youki.stderr);
     let shim = said("wasmtime");
     assert!(shim.code != 0 && shim.stdout.is_empty(), "{} {}", shim.stdout, shim.stderr);
+}
+
+/// runwasi's shim does not (`warnings.rs`).
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_resize_reaches_what_runs_under_youki() {
+    let site = SITE.get();
+    let mut pod = pod_of(&site, "youki", "resized", &[("app.wasm", &speaker("hello from what is resized"))]);
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi"}});
+    site.apply(&pod).ok();
+    site.plane.wait_for("the program to speak", || {
+        let logs = site.plane.kubectl(&["logs", "--namespace", UNSEEN, "resized"]);
+        logs.stdout.contains("hello from what is resized").then_some(())
+    });
+    let (said, limit) = resized(&site, UNSEEN, "resized");
+    said.ok();
+    assert_eq!(limit, 96 << 20);
 }
 
 #[test]

@@ -480,6 +480,27 @@ fn a_review_is_answered_with_its_user_operation_and_old_object() {
     );
 }
 
+/// As the answer of the webhook says, whose first sentence it is.
+#[test]
+fn a_class_that_the_cluster_lacks_is_told_before_what_follows_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: other}\nhandler: runc\n";
+    std::fs::write(folder.path().join("classes.yaml"), class).unwrap();
+    let cluster = ["--cluster", folder.path().to_str().unwrap(), "--validate-only"];
+    let gone =
+        review("CREATE", None).replacen("\"volumes\":", "\"runtimeClassName\":\"nosuch\",\"volumes\":", 1);
+    let report = explain_text(&gone, &[&cluster[..], &["-o", "json"]].concat()).json();
+    let object = &report["objects"][0];
+    let missing = object["missingClass"].as_str().unwrap_or_default();
+    assert!(
+        missing.starts_with("names RuntimeClass `nosuch`, which the cluster is not known to have"),
+        "{report}"
+    );
+    let answer = object["answers"]["validate"]["response"]["status"]["message"].as_str().unwrap();
+    assert!(answer.contains(missing), "{answer}");
+    explain_text(&gone, &cluster).has(&["[class]", "names RuntimeClass `nosuch`"]);
+}
+
 #[test]
 fn reviews_come_one_after_the_other_as_a_list_and_in_yaml() {
     let body = review("CREATE", None);

@@ -10,7 +10,7 @@ use wasmgate::image::{Claim, Digest, ImageFacts, ModuleFacts, SpinApp, WasmForma
 use super::{Said, layouts, pipe, policy, replay, run, samples};
 use crate::support::gate::{Request, defaulted, plain_pod};
 use crate::support::oci::{ImageBuilder, SPIN_LAYER, fixtures};
-use crate::support::process::root;
+use crate::support::process::{program, root};
 
 /// Name of a field or value → the rest of its row.
 type Rows = BTreeMap<String, String>;
@@ -50,6 +50,65 @@ fn keys<'a>(objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
 /// The items of a list under this name in every object.
 fn all<'a>(objects: &'a [Value], list: &str) -> Vec<&'a Value> {
     objects.iter().flat_map(|object| object[list].as_array().unwrap_or_else(|| panic!("{list}"))).collect()
+}
+
+/// A report without the two fields that every one of its kind has.
+fn without_type(mut report: Value, kind: &str) -> Value {
+    let fields = report.as_object_mut().unwrap();
+    assert_eq!(fields.remove("apiVersion"), Some("wasmgate.dev/v1alpha1".into()));
+    assert_eq!(fields.remove("kind"), Some(kind.into()));
+    report
+}
+
+/// What kubectl's own JSONPath finds in a report. It asks no cluster.
+fn jsonpath(report: &str, template: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report");
+    std::fs::write(&file, report).unwrap();
+    let mut kubectl = std::process::Command::new(program("kubectl"));
+    kubectl.args(["annotate", "--local", "for=jsonpath", "-o", &format!("jsonpath={template}")]);
+    kubectl.args(["-f".as_ref(), file.as_os_str()]).env("KUBECONFIG", "/dev/null").env("HOME", folder.path());
+    let said = Said::of(&mut kubectl);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.out
+}
+
+#[test]
+fn the_jsonpath_of_kubectl_finds_what_a_script_asks_for() {
+    let (workloads, images) = (samples("workloads"), layouts());
+    let files = ["-f", workloads.to_str().unwrap(), "--image-layouts", &images];
+    let denied = |list: &Value| -> String {
+        let denied = list.as_array().unwrap().iter().filter(|one| one["outcome"] == "denied");
+        denied
+            .map(|one| format!("{} {};", one["kind"].as_str().unwrap(), one["name"].as_str().unwrap()))
+            .collect()
+    };
+    let template =
+        |list: &str| format!("{{range .{list}[?(@.outcome==\"denied\")]}}{{.kind}} {{.name}};{{end}}");
+    for (command, list, kind) in
+        [("scan", "workloads", "ScanReport"), ("explain", "objects", "ExplainReport")]
+    {
+        let json = run(&[&[command, "-o", "json"], &files[..]].concat());
+        let expected = denied(&json.json()[list]);
+        assert!(expected.contains("Pod files;"), "{expected}");
+        assert_eq!(jsonpath(&json.out, &template(list)), expected);
+        let yaml = run(&[&[command, "-o", "yaml"], &files[..]].concat());
+        assert_eq!(jsonpath(&yaml.out, &template(list)), expected, "the same in YAML");
+        assert_eq!(jsonpath(&yaml.out, "{.kind}"), kind);
+    }
+    let can = "{.workloads[?(@.name==\"orders\")].judged[*].containers[*].effective[*].capability}";
+    let scan = run(&[&["scan", "-o", "json"], &files[..]].concat());
+    assert!(jsonpath(&scan.out, can).contains("http.outbound"), "{}", jsonpath(&scan.out, can));
+    let diff = run(&[
+        "diff",
+        "--image-layouts",
+        &images,
+        "samples.example/hello:1",
+        "samples.example/orders:1",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(jsonpath(&diff.out, "{.kind} {.adds}"), "DiffReport true");
 }
 
 #[track_caller]
@@ -114,6 +173,14 @@ fn explained() -> Vec<Value> {
     ];
     let said = pipe(&[&["explain", "-f", "-"], &fixed[..]].concat(), &others.join("\n---\n"));
     objects.extend(said.json()["objects"].as_array().unwrap().iter().cloned());
+    let cluster = tempfile::tempdir().unwrap();
+    let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: other}\nhandler: runc\n";
+    std::fs::write(cluster.path().join("classes.yaml"), class).unwrap();
+    let mut gone = plain_pod("samples.example/hello:1");
+    gone["spec"]["runtimeClassName"] = json!("nosuch");
+    let asked = ["explain", "-f", "-", "--cluster", cluster.path().to_str().unwrap()];
+    let said = pipe(&[&asked, &fixed[..]].concat(), &gone.to_string());
+    objects.extend(said.json()["objects"].as_array().unwrap().iter().cloned());
     objects
 }
 
@@ -152,7 +219,7 @@ fn the_fields_of_scan_are_those_of_the_page() {
     let broken = pod("shop", "a", "samples.example/hello").replace("name: a,", "name: 7,");
     let others = format!("{unknown}\n---\n{broken}\n---\n{}", pod("shop", "a", "samples.example/none"));
     let others = pipe(&[&fixed[..], &["-f", "-"]].concat(), &others).json();
-    let reports = [found, others];
+    let reports = [found, others].map(|report| without_type(report, "ScanReport"));
     let page = rows("scan", "Field");
     let top = |name: &String| !name.contains('.') && !["suggestedGrant", "warnings"].contains(&name.as_str());
     let top: BTreeSet<String> =
@@ -187,6 +254,7 @@ fn the_fields_of_check_are_those_of_the_page() {
     ];
     let report = pipe(&["check", "-", "-o", "json"], &documents.join("\n---\n")).json();
     let page = rows("check", "Field");
+    let report = without_type(report, "CheckReport");
     same(&page, &keys([&report]));
     named_in_row(&page, "problems", &keys(report["problems"].as_array().unwrap()));
     let warnings = report["warnings"].as_array().unwrap();
@@ -223,6 +291,7 @@ fn the_fields_of_diff_are_those_of_the_page() {
     let mut real = keys(programs.iter().copied());
     real.insert("adds".into());
     same(&page, &real);
+    let reports = reports.clone().map(|report| without_type(report, "DiffReport"));
     assert_eq!(keys(&reports), ["adds".to_string(), "programs".to_string()].into());
     named_in_row(&page, "sizes", &keys(programs.iter().flat_map(|p| [&p["sizes"], &p["sizes"]["old"]])));
     named_in_row(&page, "capabilities", &keys(programs.iter().map(|program| &program["capabilities"])));
@@ -230,7 +299,7 @@ fn the_fields_of_diff_are_those_of_the_page() {
 
 #[test]
 fn the_fields_of_replay_are_those_of_the_page() {
-    let report = replay::report();
+    let report = without_type(replay::report(), "ReplayReport");
     let page = rows("replay", "Field");
     let of_report = page.iter().filter(|(name, _)| !name.contains('.'));
     let of_report: Rows = of_report.map(|(name, row)| (name.clone(), row.clone())).collect();

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::process::{program, root};
+use crate::support::web::{Web, ok};
 
 /// The path of a program, unless it is not installed, which is told.
 fn installed(name: &str) -> Option<PathBuf> {
@@ -150,7 +151,83 @@ fn kubectl_runs_it_as_a_plug_in_that_knows_its_name() {
     own.has(&["Usage: wasmgate scan [OPTIONS]"]);
 }
 
-/// What krew checks of a manifest (`kubernetes-sigs/krew:internal/index/validation/validate.go`), and what an installation does with it.
+/// An index of no plug-ins: krew clones one before it installs anything.
+fn empty_index(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for arguments in [
+        &["init", "--quiet"][..],
+        &[
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.com",
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "-m",
+            "none",
+        ],
+    ] {
+        let said = Said::of(Command::new("git").args(arguments).current_dir(folder));
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+}
+
+/// krew's own check of a manifest, which is asked for every plug-in of its index: it downloads each archive, compares its digest, unpacks
+/// it, and installs it as `kubectl krew install` does.
+#[tokio::test(flavor = "multi_thread")]
+async fn krew_installs_what_was_packed_for_each_platform() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, packed) = (folder.path().join("out"), folder.path().join("program"));
+    std::fs::write(&packed, "#!/bin/sh\n").unwrap();
+    let served = out.clone();
+    let site = Web::start(move |_, asked| {
+        let file = served.join(asked.line.rsplit('/').next().unwrap());
+        std::fs::read(file).map_or_else(|_| (404, String::new(), Vec::new()), ok)
+    })
+    .await;
+    let mut make = Command::new(root().join("tools/krew/make"));
+    let url = format!("http://{}/v1.2.3", site.host);
+    make.args(["--version", "v1.2.3", "--url", &url, "--out", out.to_str().unwrap()]);
+    let platforms = ["linux/amd64", "linux/arm64", "darwin/arm64"];
+    let made = Said::of(make.args(platforms.map(|platform| format!("{platform}={}", packed.display()))));
+    assert_eq!(made.code, 0, "{made:?}");
+    let manifest = out.join("wasmgate.yaml");
+    let (bin, index) = (folder.path().join("bin"), folder.path().join("index"));
+    std::fs::create_dir(&bin).unwrap();
+    for (name, own) in [("kubectl", "kubectl"), ("kubectl-krew", "krew")] {
+        symlink(program(own), bin.join(name)).unwrap();
+    }
+    empty_index(&index);
+    let path = std::env::join_paths(
+        std::iter::once(bin).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+    let check = || {
+        let mut command = Command::new(program("validate-krew-manifest"));
+        command.arg("-manifest").arg(&manifest).env("PATH", &path);
+        // It makes a home of its own there for each platform.
+        command.env("TMPDIR", folder.path()).env("HOME", folder.path());
+        Said::of(command.env("KREW_DEFAULT_INDEX_URI", format!("file://{}", index.display())))
+    };
+    let said = check();
+    assert_eq!((said.code, site.asked().len()), (0, platforms.len()), "{said:?}");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let wrong = [
+        ("sha256: ", "sha256: 0"),
+        ("bin: kubectl-wasmgate", "bin: wasmgate"),
+        ("shortDescription", "summary"),
+        ("name: wasmgate", "name: gate"),
+        ("/v1.2.3/wasmgate-linux-arm64", "/v1.2.3/wasmgate-linux-arm"),
+    ];
+    for (from, to) in wrong {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&manifest, text.replace(from, to)).unwrap();
+        assert_ne!(check().code, 0, "{from}");
+    }
+}
+
+/// What the manifest says, and that the same programs are packed to the same bytes.
 #[test]
 fn the_manifest_for_krew_is_of_the_archives_that_were_packed() {
     let folder = tempfile::tempdir().unwrap();

@@ -311,3 +311,55 @@ fn a_saved_rule_changes_the_verdict_on_the_pod_of_a_manifest() {
     child.wait().unwrap();
     fs::remove_file(out).unwrap();
 }
+
+#[test]
+fn rules_that_nothing_asks_are_not_built() {
+    let rule = "contains {\"rule\": \"r\", \"message\": \"m\"} if input.containers\n";
+    for (file, defined) in [
+        (format!("package wasmgate.extra\n\nviolations {rule}"), "data.wasmgate.extra.violations"),
+        (format!("package main\n\nviolations {rule}"), "data.main.violations"),
+        ("package wasmgate\n\ndeny contains \"m\" if input.containers\n".into(), "data.wasmgate.deny"),
+    ] {
+        let message = format!("it defines `{defined}`, which nothing that the gate asks uses");
+        refused(with_files(RULE, &[("other.rego", file.as_str())]).path(), &message);
+    }
+    // One that the gate's own uses is asked.
+    let used = format!("{RULE}\nviolations contains one if some one in data.wasmgate.extra.violations\n");
+    let extra = format!("package wasmgate.extra\n\nviolations {rule}");
+    let said = policy("check", with_files(&used, &[("extra.rego", extra.as_str())]).path(), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+#[test]
+fn a_bundle_that_can_judge_no_pod_is_not_built() {
+    let folder = rules("package wasmgate\n\nviolations := \"none\"\n", &[]);
+    let archive = folder.path().join("out.tar.gz");
+    let said = policy("build", folder.path(), &["-f", archive.to_str().unwrap()]);
+    assert_eq!(said.code, 2, "{said:?}");
+    said.has(&["could not judge an ordinary pod by the rules", "expected a set of violations"]);
+    assert!(!archive.exists());
+}
+
+#[test]
+fn a_case_on_a_document_that_the_gate_never_makes_is_refused() {
+    for (input, message) in [
+        ("{contaners: []}", "`input` of the gate has no key `contaners`; write `containers`"),
+        ("{nothing: 1}", "`input` of the gate has no key `nothing`"),
+        ("[]", "`input` is no object"),
+    ] {
+        let text = cases(&format!("- {{name: a, input: {input}, violations: []}}\n"));
+        let folder = rules(RULE, &[("my_cases.yaml", text.as_str())]);
+        let said = policy("test", folder.path(), &[]);
+        assert_eq!(said.code, 2, "{input}: {said:?}");
+        said.has(&[message]);
+    }
+    // Rules for another document have their own.
+    let text = cases("- {name: a, input: {contaners: []}, violations: []}\n");
+    let folder = rules(RULE, &[("my_cases.yaml", text.as_str())]);
+    assert_eq!(policy("test", folder.path(), &["--no-schema"]).code, 0);
+    // A name by which it would not be run.
+    let folder = rules(RULE, &[("my_case.yaml", text.as_str())]);
+    let said = policy("test", folder.path(), &[]);
+    assert_eq!(said.code, 2, "{said:?}");
+    said.has(&["my_case.yaml", "its name does not end with `_cases.yaml`"]);
+}

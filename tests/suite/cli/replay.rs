@@ -505,3 +505,24 @@ fn a_signed_bundle_is_verified_where_there_is_a_key() {
         .unwrap();
     tried().fails(&["policy bundle `plain` is refused: it is not signed"]);
 }
+
+#[test]
+fn the_options_of_a_configuration_count_and_a_bundle_beside_the_others_is_named() {
+    let log = Log::new();
+    let reads =
+        "violations contains {\"rule\": \"strict\", \"message\": \"m\"} if input.options.strictHere == true";
+    let ours = log.bundle("ours", reads);
+    let config = log.bundles.path().join("gate.yaml");
+    for (options, code, change) in [("{}", 0, "0 would change"), ("{strictHere: true}", 1, "allow → deny")]
+    {
+        let text = format!(
+            "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\npolicies: {{bundles: [{{name: ours, from: {ours}}}], options: {options}}}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let said = log.replay(&["-c", config.to_str().unwrap()]);
+        assert_eq!(said.code, code, "{said:?}");
+        said.has(&[change]);
+    }
+    let said = log.replay(&["-c", config.to_str().unwrap(), "--bundle", &format!("other={ours}")]);
+    said.has(&["bundle `other` is judged beside `ours`, `baseline`"]);
+}

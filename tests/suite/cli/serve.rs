@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use crate::support::web::Web;
 const AMPLE: Duration = Duration::from_secs(30);
 
 /// A running gate in an empty folder of its own.
-struct Gate {
+pub struct Gate {
     child: Child,
     folder: TempDir,
     webhooks: SocketAddr,
@@ -32,7 +31,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         Self::start_as(wasmgate(), arguments)
     }
 
@@ -65,25 +64,39 @@ impl Gate {
         Self { child, folder, webhooks, probes, log }
     }
 
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        get(self.probes, "/metrics").await.unwrap().text()
+    }
+
     fn client(&self) -> Client {
         Client::trusting(&[&self.folder.path().join("certs/ca.crt")], Http::Two)
     }
 
-    async fn ask(&self, path: &str, review: &Value) -> Value {
-        let answer = self.client().send(self.webhooks, post(path, review.to_string())).await.unwrap();
+    pub async fn ask(&self, path: &str, review: &Value) -> Value {
+        self.ask_within(None, path, review).await
+    }
+
+    /// The same where the API server's request belongs to a trace.
+    pub async fn ask_within(&self, traceparent: Option<&str>, path: &str, review: &Value) -> Value {
+        let mut request = post(path, review.to_string());
+        if let Some(traceparent) = traceparent {
+            request.headers_mut().insert("traceparent", traceparent.parse().unwrap());
+        }
+        let answer = self.client().send(self.webhooks, request).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         let answer = answer.json();
         assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
         answer["response"].clone()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for the end. Returns the exit code and standard output.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let status = ask_patiently(|| self.child.try_wait().unwrap());
         let status = status.unwrap_or_else(|| panic!("still running: {}", self.log.lock().unwrap()));
         let mut out = String::new();
@@ -104,7 +117,7 @@ fn address(line: &str, key: &str) -> SocketAddr {
     rest.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-fn review(name: &str) -> Value {
+pub fn review(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(samples(&format!("reviews/{name}.json"))).unwrap()).unwrap()
 }
 
@@ -505,6 +518,28 @@ async fn a_reload_does_not_put_an_older_bundle_in_force_and_does_without_a_sourc
     until("the newer one", async || verbose().await.contains(", revision three, in force since ")).await;
 }
 
+/// Rules for the log are no rules that judge: a build with their entry points alone is no successor.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_has_lost_its_rules_that_judge_does_not_take_the_place_of_one_that_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "violations contains {\"rule\": \"own\", \"message\": \"own\"} if input.apiVersion";
+    let place = opa::build(folder.path(), "ours", "wasmgate/violations", rule);
+    let log = "mask contains \"/input/request/userInfo/extra\"";
+    let log = opa::build_package(folder.path(), "log", "system.log", &["system/log/mask"], log);
+    let policies = |more: &str| format!("policies: {{baseline: false, bundles: [{more}]}}");
+    let layout = format!("images: {{layouts: {{samples.example: {}}}}}", samples("images").display());
+    let from = format!("{{from: {}}}, {{from: {}, judges: false}}", place.display(), log.display());
+    let mounted = Mounted::new(&format!("{layout}\n{}", policies(&from)));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let message = async || gate.ask("/validate", &review("orders")).await["status"]["message"].to_string();
+    assert!(message().await.contains("[own]"));
+    replace(&place, &std::fs::read(&log).unwrap());
+    until("the one for the log to be refused", async || verbose().await.contains("[-]bundle/ours: ")).await;
+    assert!(verbose().await.contains("has rules for the decision log alone"), "{}", verbose().await);
+    assert!(message().await.contains("[own]"), "the former one judges");
+}
+
 /// A bundle server whose first answer to a request with a token is held back until it is let go, and is then what was there when it was
 /// asked.
 struct LateServer {
@@ -579,9 +614,37 @@ async fn a_file_that_was_cut_off_drops_no_bundle_and_what_a_new_one_drops_is_nam
     mounted.change("");
     until("the file to be refused", async || verbose().await.contains("as if it were cut off")).await;
     assert!(verbose().await.contains("[+]bundle/ours: "), "{}", verbose().await);
+    // Within `policies`, between two fields.
+    let store = folder.path().join("kept");
+    mounted.change(&format!("policies:\n  store: {}", store.display()));
+    until("the other cut to be refused", async || verbose().await.contains("policies.bundles")).await;
+    assert!(verbose().await.contains("[+]bundle/ours: "), "{}", verbose().await);
     mounted.change("policies: {}");
     until("the reload", async || verbose().await.contains("; no longer in force: bundle `ours`")).await;
     assert!(!verbose().await.contains("bundle/ours"), "{}", verbose().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_can_judge_no_pod_does_not_replace_one_that_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("ours.tar.gz");
+    let bad =
+        |rules: &str| std::fs::read(opa::build(folder.path(), "bad", "wasmgate/violations", rules)).unwrap();
+    replace(&place, &bundle_with("ours", &json!({})));
+    let mounted = Mounted::new(&format!("policies: {{bundles: [{}]}}", place.display()));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    for rules in ["violations := \"nothing\"", "violations := input.options.nothing"] {
+        replace(&place, &bad(rules));
+        until("it to be refused", async || verbose().await.contains("it cannot judge an ordinary pod")).await;
+        let said = verbose().await;
+        assert!(
+            said.contains("[-]bundle/ours: ") && said.contains(", revision ours, in force since "),
+            "{said}"
+        );
+        replace(&place, &bundle_with("ours", &json!({})));
+        until("the good one", async || verbose().await.contains("[+]bundle/ours: ")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -730,90 +793,4 @@ async fn a_start_with_compiled_policies_judges_like_the_one_that_compiled_them()
     let log = gate.log.lock().unwrap().clone();
     assert!(log.contains("compiled policies are not kept on disk") && log.contains("mode 0777"), "{log}");
     assert_eq!(gate.ask("/validate", &review("orders.mutated")).await, answers[0].1);
-}
-
-/// The ids of the records that a collector took, in their order; those of a refused request are not among them.
-fn taken(collector: &Web, is_taken: impl Fn(usize) -> bool) -> Vec<String> {
-    let asked = collector.asked().into_iter().enumerate().filter(|(number, _)| is_taken(*number));
-    let events = asked.flat_map(|(_, asked)| {
-        assert_eq!(asked.line, "POST /logs/gates");
-        assert!(asked.head.to_lowercase().contains("content-encoding: gzip"), "{}", asked.head);
-        assert_eq!(asked.authorization.as_deref(), Some("Bearer hunter2"));
-        let events: Vec<Value> =
-            serde_json::from_reader(flate2::read::GzDecoder::new(asked.bytes.as_slice())).unwrap();
-        events
-    });
-    events.map(|event| event["decision_id"].as_str().unwrap().to_owned()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collector_gets_every_record_once_though_it_was_down_and_the_gate_was_killed() {
-    // What it answers: nothing useful while it is down, then it takes all.
-    let (is_down, accepted) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
-    let (down, numbers) = (Arc::clone(&is_down), Arc::clone(&accepted));
-    let collector = Web::start(move |number, _| {
-        if down.load(Ordering::SeqCst) {
-            return (503, String::new(), Vec::new());
-        }
-        numbers.lock().unwrap().push(number);
-        (200, String::new(), Vec::new())
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let (spool, log) = (folder.path().join("spool"), folder.path().join("decisions.log"));
-    let token = folder.path().join("token");
-    std::fs::write(&token, "hunter2\n").unwrap();
-    let configuration = folder.path().join("gate.yaml");
-    let upload = json!({"url": format!("http://{}/logs/gates", collector.host), "plainHttp": true, "spool": spool,
-        "tokenFile": token, "delay": "0s", "chunkBytes": 2048});
-    let file = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "GateConfiguration",
-        "decisionLog": {"output": {"file": log}, "upload": upload}});
-    std::fs::write(&configuration, file.to_string()).unwrap();
-    let images = layouts();
-    let arguments = ["--config", configuration.to_str().unwrap(), "--image-layouts", &images];
-    let ask = async |gate: &Gate, times: usize| {
-        for _ in 0..times {
-            gate.ask("/validate", &review("web")).await;
-        }
-    };
-    let written = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
-    let gate = Gate::start(&arguments);
-    ask(&gate, 7).await;
-    wait_for("the records in the log", || (written() == 7).then_some(()));
-    wait_for("attempts", || (collector.asked().len() > 1).then_some(()));
-    gate.signal("-KILL");
-    drop(gate);
-    let gate = Gate::start(&arguments);
-    ask(&gate, 3).await;
-    wait_for("the records in the log", || (written() == 10).then_some(()));
-    is_down.store(false, Ordering::SeqCst);
-    let all = || taken(&collector, |number| accepted.lock().unwrap().contains(&number));
-    wait_for("all records", || (all().len() >= 10).then_some(()));
-    gate.signal("-TERM");
-    let (code, _) = gate.end();
-    assert_eq!(code, Some(0));
-    let text = std::fs::read_to_string(&log).unwrap();
-    let ids = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["decision_id"].as_str().unwrap().to_owned());
-    assert_eq!(all(), ids.collect::<Vec<_>>());
-    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0, "nothing waits");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_last_records_reach_the_collector_when_the_gate_ends() {
-    let collector = Web::start(|_, _| (200, String::new(), Vec::new())).await;
-    let folder = tempfile::tempdir().unwrap();
-    let configuration = folder.path().join("gate.yaml");
-    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true,
-        "spool": folder.path().join("spool"), "delay": "1h"});
-    let file = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "GateConfiguration",
-        "decisionLog": {"output": "off", "upload": upload}});
-    std::fs::write(&configuration, file.to_string()).unwrap();
-    let gate = Gate::start(&["--config", configuration.to_str().unwrap(), "--image-layouts", &layouts()]);
-    gate.ask("/validate", &review("web")).await;
-    assert_eq!(collector.asked().len(), 0, "it waits for more");
-    gate.signal("-TERM");
-    let (code, out) = gate.end();
-    assert_eq!((code, out.as_str(), collector.asked().len()), (Some(0), "", 1));
 }

@@ -46,6 +46,24 @@ async fn an_update_to_an_image_that_can_do_more_is_told_and_one_that_can_do_less
     }
 }
 
+/// The names of containers and those of volumes are apart in Kubernetes, and usual ones are in both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_an_image_that_is_called_like_the_container_hides_nothing_and_is_compared_with_nothing() {
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
+    let with_volume = |image: &str, volume: &str| {
+        let mut object = deployment(image, 1);
+        let reference = format!("images.test/{volume}:v1");
+        object["spec"]["template"]["spec"]["volumes"] =
+            json!([{"name": "app", "image": {"reference": reference}}]);
+        object
+    };
+    let told = gained(&flow, with_volume("hello", "hello"), with_volume("files", "hello")).await;
+    assert!(matches!(told.as_slice(), [told] if told.contains("`native.exec")), "{told:?}");
+    let told = gained(&flow, with_volume("files", "hello"), with_volume("files", "files")).await;
+    assert_eq!(told, Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_gone_is_compared_with_nothing() {
     let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");

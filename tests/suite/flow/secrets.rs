@@ -60,9 +60,27 @@ async fn no_secret_of_thirty_places_is_in_a_record_an_event_or_a_metric_though_a
     assert_eq!(secrets::leaked(&Value::from(records).to_string()), Vec::<&str>::new());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_ones_own_that_is_called_like_the_built_in_one_may_quote_no_secret_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = opa::build(folder.path(), "baseline", "wasmgate/violations", secrets::QUOTING);
+    let policies = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+    let configuration = format!("{}{policies}", secrets::CONFIGURATION);
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let (pod, _) = secrets::pod("images.test/hello:v1");
+    let request = Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]));
+    flow.send(Webhook::Validate, &request).await;
+    let (events, _) = events_and_metrics(&flow, &request).await;
+    let records = Value::from(flow.records());
+    assert!(records.to_string().contains(r#""bundle":"baseline""#) && !events.is_empty(), "{records}");
+    assert_eq!(secrets::leaked(&format!("{records}{events:?}")), Vec::<&str>::new());
+}
+
 const LOG: &str = r#"mask contains "/input/request/userInfo"
 
 mask contains "/input/request/object/metadata/annotations/team.example~1note"
+
+mask contains "/input/request/object/metadata/annotations/team.example~1pin"
 
 mask contains {"op": "upsert", "path": "/result/reason", "value": "-"}
 
@@ -72,7 +90,7 @@ drop if input.input.request.namespace == "quiet""#;
 async fn with_log_rules(folder: &std::path::Path, rules: &str) -> Flow {
     let quoting = opa::build(folder, "quoting", "wasmgate/violations", secrets::QUOTING);
     let log = opa::build_package(folder, "log", "system.log", &["system/log/mask", "system/log/drop"], rules);
-    let bundles = format!("[{}, {}]", quoting.display(), log.display());
+    let bundles = format!("[{}, {{from: {}, judges: false}}]", quoting.display(), log.display());
     let configuration = format!("decisionLog: {{policyInput: true}}\npolicies: {{bundles: {bundles}}}\n");
     Flow::new(&Setup { configuration, ..Setup::default() }).await
 }
@@ -81,8 +99,7 @@ fn noted(namespace: &str) -> Request {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace}, "spec": {
         "automountServiceAccountToken": false,
         "containers": [{"name": "app", "image": "images.test/hello:v1", "args": ["x"]}]}});
-    pod["metadata"]["annotations"] =
-        json!({"team.example/note": "hunter-001-secret", "team.example/keep": "kept"});
+    pod["metadata"]["annotations"] = json!({"team.example/note": "hunter-001-secret", "team.example/keep": "kept", "team.example/pin": "1234"});
     Request::create(namespace, plug_ins(&defaulted(&pod, namespace, ""), namespace, &[]))
 }
 
@@ -101,6 +118,15 @@ async fn rules_for_the_log_mask_and_drop_records_as_opas_do_and_judge_nothing() 
         (annotations.get("team.example/note"), &annotations["team.example/keep"]),
         (None, &json!("kept"))
     );
+    // The record names the user a second time, and what the rules read has the annotations of the pod twice.
+    assert_eq!(record.get("requested_by"), None);
+    assert!(!record.to_string().contains("jane"), "{record}");
+    let of_workload = &record["custom"]["policy_input"]["workload"]["annotations"];
+    assert_eq!(
+        (of_workload.get("team.example/pin"), &of_workload["team.example/keep"]),
+        (None, &json!("kept"))
+    );
+    assert!(!record.to_string().contains(r#""1234""#), "{record}");
     assert_eq!(record["result"]["reason"], "-");
     let note = "/input/request/object/metadata/annotations/team.example~1note";
     let erased = record["erased"].as_array().unwrap();
@@ -134,6 +160,7 @@ async fn where_a_rule_for_the_log_cannot_be_evaluated_the_record_holds_nothing_t
         assert_eq!(record["error"]["code"], "mask-record", "{rules}: {record}");
         assert!(record["error"]["message"].as_str().unwrap().contains("bundle") || number < 2, "{record}");
         assert_eq!((record.get("input"), &record["result"]["allowed"]), (None, &json!(false)), "{rules}");
+        assert_eq!(record.get("requested_by"), None, "{rules}");
         assert_eq!(secrets::leaked(&record.to_string()), Vec::<&str>::new(), "{rules}");
     }
 }

@@ -20,7 +20,7 @@ fn recording(setup: Setup) -> Setup {
 
 /// Judges again at the time of the record, by the exceptions of the gate.
 async fn judged_again(state: &State, recorded: &RecordedDecision) -> Result<Replayed, Left> {
-    let terms = ReplayTerms { exceptions: Exceptions::Given, now: None };
+    let terms = ReplayTerms { exceptions: Exceptions::Given, now: None, takes_options: false };
     wasmgate::admission::replay::replay(state, recorded, terms).await
 }
 

@@ -211,6 +211,7 @@ pub const OF_SEARCHES: Required = &[
     ("link `/opt/bin` -> `/data/in`", 10, Both),
     ("content \\x7fELF", 40, Both),
     ("content #!/b", 40, Both),
+    ("content \\x00aot", 10, Somehow),
     ("content spin", 60, Both),
     ("symbolic link in `/usr/bin`", 30, Both),
     ("shell `/bin/sh` is a file", 10, Both),

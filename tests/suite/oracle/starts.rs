@@ -17,6 +17,9 @@ pub enum Started {
     Wasm(String),
     /// The application of a `/spin.toml` with this digest.
     Application(String),
+    /// A file with this digest that an engine may run as machine code, and that is no program of Linux: an ELF file, in which
+    /// wasmtime and WasmEdge have what they compiled, or one of WAMR's compiler.
+    MachineCode(String),
 }
 
 /// One way in which each kind of runtime chooses a program.
@@ -42,11 +45,13 @@ pub struct Container<'a> {
 }
 
 /// What a shim's own `PATH` may be: that of a service manager, of an unusual distribution, or none. The gate cannot know.
-const SHIM_PATHS: [&str; 5] = [
+const SHIM_PATHS: [&str; 7] = [
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin",
     "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin",
     "/usr/bin:/bin",
+    "/usr/games:/usr/bin:/bin",
+    "/opt/tools:/usr/local/bin:/usr/bin:/bin:/opt/tools",
     "",
 ];
 
@@ -56,8 +61,10 @@ pub const CONTAINER_PATH: &str = SHIM_PATHS[0];
 /// The shell of the C library (`glibc:sysdeps/unix/sysv/linux/paths.h`, `_PATH_BSHELL`).
 const SHELL: &str = "/bin/sh";
 
-/// The first bytes of a Wasm binary.
+/// The first bytes of a Wasm binary, of an ELF file, and of what WAMR's compiler writes.
 const WASM: &str = "0061736d";
+const ELF: &str = "7f454c46";
+const AOT: &str = "00616f74";
 
 impl Container<'_> {
     /// Every path that some runtime looks at.
@@ -124,7 +131,7 @@ impl Container<'_> {
         if checked.kind != "file" || checked.head != WASM || function.is_empty() {
             return Started::Nothing;
         }
-        first.as_wasm()
+        first.loaded()
     }
 
     /// `containerd-shim-spin:containerd-shim-spin/src/{engine,source}.rs`: whatever is not Linux is an application.
@@ -144,7 +151,7 @@ impl Container<'_> {
             return Started::Nothing;
         }
         let found = self.executable(bits).unwrap_or_else(|| self.here(self.argument));
-        if found.is_native() && found.allows(bits) { Started::Linux } else { found.as_wasm() }
+        if found.is_native() && found.allows(bits) { Started::Linux } else { found.loaded() }
     }
 
     /// What `execvp` finds, for a user to whom these bits apply.
@@ -186,7 +193,7 @@ impl Found {
 
     /// Whether a shim takes it for a program of Linux: ELF, or a script of four bytes and more.
     fn is_native(&self) -> bool {
-        self.head == "7f454c46" || self.head.starts_with("2321") && self.head.len() == 8
+        self.head == ELF || self.head.starts_with("2321") && self.head.len() == 8
     }
 
     fn as_wasm(&self) -> Started {
@@ -194,6 +201,14 @@ impl Found {
             Started::Wasm(self.digest.clone())
         } else {
             Started::Nothing
+        }
+    }
+
+    /// What an engine makes of it that may run machine code.
+    fn loaded(&self) -> Started {
+        match self.head.as_str() {
+            ELF | AOT if self.kind == "file" => Started::MachineCode(self.digest.clone()),
+            _ => self.as_wasm(),
         }
     }
 }

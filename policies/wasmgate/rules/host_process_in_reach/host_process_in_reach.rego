@@ -74,7 +74,7 @@ way(entry) := "sends SQL that SQLite runs in the process of the shim" if {
 
 cure(entry) := "use a database on the network or a key-value store" if {
 	by_sql(entry)
-} else := "write the credentials into `/runtime-config.toml`, or leave `sh` and `az` out of the container" if {
+} else := "leave `sh` and `az` out of the container, and mount no volume where programs are searched" if {
 	by_credentials(entry)
 } else := "ship a program that opens no file or use a runtime that is not affected"
 

@@ -1,11 +1,11 @@
 //! What `/runtime-config.toml` leads where: read, where it is the image's own, and taken for anything where it is not.
 
 use crate::capability::ambient::host::Configuration;
-use crate::capability::ambient::{RuntimeHost, address, shim_variables};
+use crate::capability::ambient::{RuntimeHost, address, programs, shim_variables};
 use crate::capability::{Access, Capability, Entry, HostPattern};
 use crate::image::entry::{self, Leads};
-use crate::image::names::{RUNTIME_CONFIG, is_of_programs};
-use crate::image::{Backend, Provider, RuntimeConfig, SpinComponent, path};
+use crate::image::names::RUNTIME_CONFIG;
+use crate::image::{Backend, FileClass, Provider, RuntimeConfig, SpinComponent, path};
 use crate::text;
 
 /// The store and the database that the shim has without a configuration.
@@ -17,6 +17,14 @@ pub(super) fn of<'h, 'a>(host: &'h RuntimeHost<'a>) -> &'h Configuration<'a> {
 }
 
 fn find<'a>(host: &RuntimeHost<'a>) -> Configuration<'a> {
+    if host.pod.touching(RUNTIME_CONFIG).is_empty()
+        && let Some((_, FileClass::Unreadable { message })) = entry::find(host.facts, RUNTIME_CONFIG)
+    {
+        let message = text::quoted(message, 300);
+        return Configuration::Unknown(format!(
+            "{RUNTIME_CONFIG} is in the image, and was not read: {message}"
+        ));
+    }
     let leads = host.leads(RUNTIME_CONFIG);
     if let Some(volume) = volume(host, &leads) {
         return Configuration::Unknown(format!(
@@ -221,25 +229,13 @@ fn in_mounts(host: &RuntimeHost<'_>, file: &str, access: Option<Access>, why: &s
     entries
 }
 
-/// Files of programs by which the SDKs of clouds look for credentials: the shell for `credential_process` of AWS, and the command of
+/// Programs by which the SDKs of clouds look for credentials: the shell for `credential_process` of AWS, and the command of
 /// Azure (`aws-sdk-rust:sdk/aws-config/src/credential_process.rs`; `azure-sdk-for-rust:sdk/identity`, `AzureCliCredential`).
-const PROGRAMS: [&str; 2] = ["/sh", "/az"];
+const PROGRAMS: [&str; 2] = ["sh", "az"];
 
 /// Native code by way of credentials, where the container may have one of these programs: the shim's process starts it.
 fn credentials(host: &RuntimeHost<'_>, why: &str) -> Option<Entry> {
-    let is_program = |name: &str| PROGRAMS.iter().any(|program| name.ends_with(program));
-    let of_image = host.facts.files.iter().any(|(name, _)| is_program(name));
-    let sets_path = host.pod.may_set("PATH").is_some();
-    let may_bring = |mount: &Entry| {
-        let at = mount.path.as_deref().unwrap_or_default();
-        sets_path
-            || at == "/"
-            || is_of_programs(at)
-            || is_program(at)
-            || matches!(at, "/usr" | "/usr/local" | "/opt")
-    };
-    let found = of_image || host.pod.foreign_mounts().any(may_bring);
-    found.then(|| {
+    programs::may_find(host, &PROGRAMS).then(|| {
         let how = "an SDK of a cloud may start a program of the container for credentials (`credential_process`, `az`)";
         Entry::new(Capability::NativeExec, why).seen_in(how).by_opening()
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::configuration;
 use crate::capability::ambient::RuntimeHost;
-use crate::capability::ambient::host::{Configuration, Files, VariableFiles};
+use crate::capability::ambient::host::{Configuration, DotEnvFiles, VariableFiles};
 use crate::capability::{Capability, Entry, MAX_EVIDENCE, path};
 use crate::image::entry::Leads;
 use crate::image::{DotEnv, Packaging, Program, Provider};
@@ -16,7 +16,7 @@ const OF_SHIM: &str = "the shim's own process may have a variable of this name";
 /// What it says of a file of variables whose text is not known.
 const MAY_COPY: &str = "a file .env may copy any variable of the shim's process, such as `${NAME}`";
 
-impl<'a> Files<'a> {
+impl<'a> DotEnvFiles<'a> {
     fn new(host: &RuntimeHost<'a>) -> Self {
         let usual = find(host, &handed::env_files(host.working_directory()));
         let Configuration::Known(config) = configuration::of(host) else {
@@ -40,7 +40,7 @@ pub(super) fn variable(host: &RuntimeHost<'_>, name: &str, at: &str) -> Entry {
     let [plain, prefixed] = handed::variables(name);
     value.comes_from(&plain);
     value.comes_from(&prefixed);
-    let files = host.dotenv.get_or_init(|| Files::new(host));
+    let files = host.dotenv.get_or_init(|| DotEnvFiles::new(host));
     value.may_be_in(&files.usual, &prefixed);
     match configuration::of(host) {
         Configuration::Absent => {}

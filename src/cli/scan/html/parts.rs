@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::capability::Entry;
-use crate::cli::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::text;
 
 /// What `coveredBy` has for capabilities that need no grant.
@@ -23,7 +23,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// The same for text of several lines.
-fn escaped_lines(text: &str) -> String {
+pub fn escaped_lines(text: &str) -> String {
     quick_xml::escape::escape(text::lines(text)).into_owned()
 }
 

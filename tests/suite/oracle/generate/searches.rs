@@ -45,10 +45,23 @@ const COMMANDS: [&str; 20] = [
     "#run",
 ];
 
-const FOLDERS: [&str; 8] =
-    ["usr/local/sbin/", "usr/local/bin/", "usr/sbin/", "usr/bin/", "sbin/", "bin/", "opt/bin/", "w/"];
+const FOLDERS: [&str; 12] = [
+    "usr/local/sbin/",
+    "usr/local/bin/",
+    "usr/sbin/",
+    "usr/bin/",
+    "sbin/",
+    "bin/",
+    "opt/bin/",
+    "w/",
+    "usr/games/",
+    "opt/tools/",
+    "evil/",
+    "good/",
+];
 
-const SEARCH_PATHS: [&str; 8] = [
+const SEARCH_PATHS: [&str; 9] = [
+    "/evil:/opt/tools:/good",
     "/w:/usr/bin",
     "/opt/bin:/l/in:/usr/bin",
     "w:/bin",
@@ -62,7 +75,9 @@ const SEARCH_PATHS: [&str; 8] = [
 fn file() -> impl Strategy<Value = Entry> {
     let folder = prop_oneof![2 => Just(""), 3 => select(&FOLDERS[..])];
     let mode = prop_oneof![4 => Just(0o755), 1 => select(vec![0o644_u32, 0o744, 0o711, 0o111, 0])];
-    (folder, select(vec!["app.wasm", "app"]), content(), mode).prop_map(|(folder, name, content, mode)| {
+    // What WAMR's compiler writes.
+    let content = prop_oneof![16 => content(), 1 => Just(b"\0aot\x03\0\0\0, and so on".to_vec())];
+    (folder, select(vec!["app.wasm", "app"]), content, mode).prop_map(|(folder, name, content, mode)| {
         Entry::file(name, &content).below(folder).with(Odd::Permissions(mode))
     })
 }

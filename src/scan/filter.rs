@@ -4,34 +4,29 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::model::JudgedSpec;
+use super::facts::ExplainOutcome;
+use super::model::{JudgedSpec, is_plain};
 use crate::capability::Capability;
-use crate::cli::args::ScanOptions;
-use crate::cli::report::ExplainOutcome;
 use crate::grant::matches_image;
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 
-/// The filters of the command line. An empty one lets everything pass; all must let an object pass.
-#[derive(Debug, Default)]
+/// What is asked for. An empty filter lets everything pass; all must let an object pass.
+#[derive(Debug, Clone, Default)]
 pub struct Filter {
-    namespaces: BTreeSet<String>,
-    rules: BTreeSet<String>,
-    capabilities: BTreeSet<Capability>,
-    images: Vec<String>,
+    /// Namespaces.
+    pub namespaces: BTreeSet<String>,
+    /// Names of rules.
+    pub rules: BTreeSet<String>,
+    /// Capabilities.
+    pub capabilities: BTreeSet<Capability>,
+    /// Names of images, with patterns as in grants.
+    pub images: Vec<String>,
+    /// Whether what the gate leaves alone is left out.
+    pub without_plain: bool,
 }
 
 impl Filter {
-    /// The filters of these options.
-    pub fn new(options: &ScanOptions) -> Self {
-        Self {
-            namespaces: options.namespaces.iter().cloned().collect(),
-            rules: options.rules.iter().cloned().collect(),
-            capabilities: options.capabilities.iter().copied().collect(),
-            images: options.images.clone(),
-        }
-    }
-
     /// Whether everything passes.
     pub fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
@@ -57,6 +52,9 @@ impl Filter {
     /// The verdict with only the findings that are asked for, and `None` if nothing of it is. What was not judged stays,
     /// since it may be what is looked for.
     pub fn narrowed(&self, mut spec: JudgedSpec) -> Option<JudgedSpec> {
+        if self.without_plain && is_plain(spec.outcome) {
+            return None;
+        }
         if self.rules.is_empty() && self.capabilities.is_empty() {
             return Some(spec);
         }

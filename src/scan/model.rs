@@ -6,10 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::facts::ExplainOutcome;
 use super::owner::Reference;
 use crate::capability::Entry;
-use crate::cli::Exit;
-use crate::cli::report::ExplainOutcome;
 use crate::image::ImageKind;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
@@ -62,12 +61,24 @@ pub struct Workload {
     pub kind: String,
     /// Name.
     pub name: String,
+    /// What an object that belongs to it names; `None` for what is no object of a cluster.
+    #[serde(skip)]
+    pub owner: Option<Owner>,
     /// The worst outcome of its template and pods.
     pub outcome: ExplainOutcome,
     /// How many pods it has.
     pub pods: usize,
     /// Its template and its pods, as far as they differ.
     pub judged: Vec<Judged>,
+}
+
+/// The object at the top of a workload, as its dependents name it in `ownerReferences`, beside its group, kind and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The version of its API.
+    pub version: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// A template, or pods that are judged together.
@@ -144,6 +155,16 @@ pub struct JudgedSpec {
     pub suggested_grant: Option<String>,
     /// Warnings that do not come from a rule.
     pub warnings: Vec<String>,
+}
+
+impl JudgedSpec {
+    /// Whether nothing was said of it in words.
+    pub fn is_silent(&self) -> bool {
+        let reasons = self.containers.iter().filter_map(|program| program.reason.as_ref());
+        self.violations.is_empty()
+            && self.warnings.is_empty()
+            && self.reason.iter().chain(reasons).next().is_none()
+    }
 }
 
 /// A container or image volume.
@@ -226,7 +247,7 @@ impl Workload {
 
     /// Whether it has nothing that an operator has to look at.
     pub fn is_plain(&self) -> bool {
-        matches!(self.outcome, ExplainOutcome::NotWasm | ExplainOutcome::Exempt | ExplainOutcome::Skipped)
+        is_plain(self.outcome)
     }
 
     /// Where it is written first.
@@ -302,20 +323,11 @@ impl Scan {
     pub fn shown(&self, all: bool) -> Vec<&Workload> {
         self.workloads.iter().filter(|workload| all || !workload.is_plain()).collect()
     }
+}
 
-    /// The exit code: what is denied counts more than what is not known.
-    pub fn exit(&self) -> Exit {
-        let any = |is: fn(ExplainOutcome) -> bool| {
-            self.workloads.iter().flat_map(|workload| &workload.judged).any(|judged| is(judged.spec.outcome))
-        };
-        if any(|outcome| outcome == ExplainOutcome::Denied) {
-            Exit::Denied
-        } else if any(is_open) || !self.not_judged.is_empty() {
-            Exit::Unread
-        } else {
-            Exit::Success
-        }
-    }
+/// Whether the gate leaves it alone.
+pub const fn is_plain(outcome: ExplainOutcome) -> bool {
+    matches!(outcome, ExplainOutcome::NotWasm | ExplainOutcome::Exempt | ExplainOutcome::Skipped)
 }
 
 /// Whether it is not known what would happen.
@@ -363,11 +375,11 @@ pub const fn rank(outcome: ExplainOutcome) -> u8 {
 }
 
 /// A workload of these parts.
-pub fn workload(reference: Reference, mut judged: Vec<Judged>) -> Workload {
+pub fn workload(reference: Reference, owner: Option<Owner>, mut judged: Vec<Judged>) -> Workload {
     judged.sort_by(|a, b| (a.what, &a.example).cmp(&(b.what, &b.example)));
     let outcomes = judged.iter().map(|judged| judged.spec.outcome);
     let outcome = outcomes.min_by_key(|outcome| rank(*outcome)).unwrap_or(ExplainOutcome::NotJudged);
     let Reference { namespace, kind, name, group } = reference;
     let pods = judged.iter().map(|judged| judged.pods).sum();
-    Workload { namespace, group, kind, name, outcome, pods, judged }
+    Workload { namespace, group, kind, name, owner, outcome, pods, judged }
 }

@@ -1,35 +1,41 @@
 //! Judges one object as it stands, by the examination that `serve` uses.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::facts::{self, ExplainOutcome, JudgedFacts};
 use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
 use crate::audit::mask::Masking;
-use crate::cli::report::{self, ExplainOutcome, JudgedFacts};
-use crate::cli::suggest;
-use crate::judge::{JudgedViolation, PolicyInput};
+use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
-use crate::policy::BASELINE;
 use crate::review::GroupVersionKind;
 use crate::text;
 
 /// Most characters of an error that is quoted.
 const LONGEST_REASON: usize = 600;
 
+/// Writes grants for what an examination found open.
+pub type Suggest = fn(&State, &Ending<JudgedFacts>) -> Vec<String>;
+
 /// What is needed to judge.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Judge {
     /// The state of the gate.
-    pub state: State,
+    pub state: Arc<State>,
     /// Looks images up.
-    pub inspector: Inspector,
+    pub inspector: Arc<Inspector>,
     /// Longest time to look at the images of one object.
     pub budget: Duration,
+    /// What lengthens it, for a message.
+    pub cure: &'static str,
+    /// Writes grants, as YAML, that would cover what no grant covers.
+    pub suggest: Suggest,
 }
 
 /// An object that is judged.
@@ -71,7 +77,7 @@ impl Judge {
                 Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
             },
             Ok(Err(_)) => not_judged("the gate failed at this object; report it as a defect".to_owned()),
-            Err(_) => not_judged(format!("it took longer than {} s; raise --timeout", most.as_secs())),
+            Err(_) => not_judged(format!("it took longer than {} s; {}", most.as_secs(), self.cure)),
         };
         self.hide_secrets(object, &mut judged);
         judged
@@ -79,32 +85,29 @@ impl Judge {
 
     /// Takes the values of variables and the like out of what rules say: a report is read by more people than the object is.
     fn hide_secrets(&self, object: &Value, judged: &mut JudgedSpec) {
-        if judged.violations.is_empty() && judged.warnings.is_empty() && judged.reason.is_none() {
+        if judged.is_silent() {
             return;
         }
         let mut masking = Masking::new(&self.state.masks);
         let shown = masking.object(&object.to_string(), "");
         let violations = judged.violations.iter().map(|judged| &judged.violation);
-        let own = violations.filter(|violation| violation.bundle.as_deref() == Some(BASELINE));
-        let own: Vec<Value> = own.map(|violation| Value::from(violation.message.as_str())).collect();
-        let hider = masking.secrets.hider(&own.iter().chain([&shown]).collect::<Vec<_>>());
-        for JudgedViolation { violation, .. } in &mut judged.violations {
-            hider.hide_in(&mut violation.message);
-            violation.remedy.iter_mut().for_each(|remedy| hider.hide_in(remedy));
-        }
-        judged.warnings.iter_mut().chain(&mut judged.reason).for_each(|text| hider.hide_in(text));
+        let hider = masking.secrets.hider_of(violations, &[&shown]);
+        judged.violations.iter_mut().for_each(|judged| hider.hide_in_violation(&mut judged.violation));
+        let reasons = judged.containers.iter_mut().filter_map(|program| program.reason.as_mut());
+        let own = judged.warnings.iter_mut().chain(&mut judged.reason);
+        own.chain(reasons).for_each(|text| hider.hide_in(text));
     }
 
     fn report(&self, ending: &Ending<JudgedFacts>) -> JudgedSpec {
-        let grants = suggest::grants(&self.state, ending);
+        let grants = (self.suggest)(&self.state, ending);
         let violations = ending.judged().map(|judged| judged.judgement.verdict.violations.clone());
         JudgedSpec {
-            outcome: report::outcome(ending),
+            outcome: facts::outcome(ending),
             reason: match ending {
                 Ending::Skipped(skip) => Some(skip.note().to_owned()),
                 Ending::Unreadable { .. } | Ending::Examined(_) => None,
             },
-            containers: report::containers(ending).into_iter().map(program).collect(),
+            containers: facts::containers(ending).into_iter().map(program).collect(),
             violations: violations.unwrap_or_default(),
             suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
             warnings: warnings(ending),
@@ -124,8 +127,8 @@ fn not_judged(reason: String) -> JudgedSpec {
     }
 }
 
-fn program(container: report::Container) -> ScannedProgram {
-    let report::ImageReport { name, role, image, class, digest, kind, reason, .. } = container.found;
+fn program(container: facts::Container) -> ScannedProgram {
+    let facts::ImageReport { name, role, image, class, digest, kind, reason, .. } = container.found;
     let effective = container.capabilities.map(|capabilities| capabilities.effective).unwrap_or_default();
     ScannedProgram {
         name,

@@ -27,6 +27,8 @@ pub struct Reference {
 pub struct Controller {
     /// The object.
     pub reference: Reference,
+    /// The version of its API.
+    pub version: String,
     /// Its uid.
     pub uid: String,
 }
@@ -76,13 +78,22 @@ pub fn controller(object: &Value, namespace: &str) -> Option<Controller> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
     let of = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (group, kind) = (of("apiVersion"), of("kind"));
-    let group = group.rsplit_once('/').map(|(group, _)| group.to_owned()).unwrap_or_default();
+    let (api_version, kind) = (of("apiVersion"), of("kind"));
+    let (group, version) = match api_version.rsplit_once('/') {
+        Some((group, version)) => (group.to_owned(), version.to_owned()),
+        None => (String::new(), api_version),
+    };
     if group.is_empty() && kind == "Node" {
         return None;
     }
     let reference = Reference { namespace: namespace.to_owned(), kind, name: of("name"), group };
-    Some(Controller { reference, uid: of("uid") })
+    Some(Controller { reference, version, uid: of("uid") })
+}
+
+/// The object itself, as others that it controls name it. `None` without a uid, which only an API server gives.
+pub fn itself(object: &Value, kind: &GroupVersionKind, namespace: &str) -> Option<Controller> {
+    let uid = text(object, "/metadata/uid")?.to_owned();
+    Some(Controller { reference: reference(object, kind, namespace), version: kind.version.clone(), uid })
 }
 
 /// A string that is there and not empty.

@@ -11,12 +11,13 @@ use super::filter::Filter;
 use super::identity::{Identities, Identity};
 use super::judge::{Judge, JudgedObject};
 use super::model::{
-    GrantUse, Judged, JudgedSpec, ManifestPlace, NotJudged, Scan, Summary, What, Workload, word, workload,
+    GrantUse, Judged, JudgedSpec, ManifestPlace, NotJudged, Owner, Scan, Summary, What, Workload, word,
+    workload,
 };
-use super::owner::{Chains, Controller, Reference, controller, reference};
+use super::owner::{Chains, Controller, Reference, controller, itself, reference};
 use super::progress::Progress;
+use super::unknown::unknown_kind;
 use crate::admission::Skip;
-use crate::cli::manifest;
 use crate::grant::WasiGrant;
 use crate::review::GroupVersionKind;
 use crate::workload::{Kind, further_templates, is_completed_by_others};
@@ -40,16 +41,32 @@ pub struct FoundObject {
     pub place: ManifestPlace,
 }
 
+/// What was found of a distinct object.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The verdict; `None` where the filters leave nothing of it.
+    pub spec: Option<Arc<JudgedSpec>>,
+    /// Whether the object names a RuntimeClass.
+    pub names_class: bool,
+}
+
+/// The verdicts on distinct objects.
+pub type Verdicts = HashMap<Identity, Verdict>;
+
 /// Everything that was found so far.
 #[derive(Debug)]
 pub struct Collector {
     judge: Judge,
     filter: Filter,
-    identities: Identities,
+    identities: Arc<Identities>,
     /// Namespace of objects that name none.
     namespace: String,
-    /// The verdict on each distinct object; `None` where the filters leave nothing of it.
-    verdicts: HashMap<Identity, Option<Arc<JudgedSpec>>>,
+    /// The verdict on each distinct object.
+    verdicts: Verdicts,
+    /// Verdicts from before, which hold for the objects that are found again.
+    known: Verdicts,
+    /// Whether the grants are listed with their use.
+    lists_grants: bool,
     groups: BTreeMap<Reference, Group>,
     chains: Chains,
     copies: Vec<Copied>,
@@ -57,13 +74,13 @@ pub struct Collector {
     other_kinds: BTreeMap<String, usize>,
     pods: usize,
     templates: usize,
-    progress: Progress,
+    progress: Arc<dyn Progress>,
 }
 
 /// The verdicts of a workload, or of what a controller in the middle of a chain made.
 #[derive(Debug, Default)]
 struct Group {
-    /// The controller, if it is one whose own controller may be known.
+    /// The controller, whose own controller may be known, or the object itself where it has none.
     controller: Option<Controller>,
     judged: BTreeMap<Identity, Judged>,
 }
@@ -92,14 +109,28 @@ impl Collector {
         filter: Filter,
         namespace: Option<&str>,
         apart: bool,
-        progress: Progress,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        let identities = Arc::new(Identities::new(&judge.state, apart));
+        Self { lists_grants: true, ..Self::sharing(judge, identities, filter, namespace, progress) }
+    }
+
+    /// The same for one of many scans by the same state, with what they share. Grants are not listed.
+    pub fn sharing(
+        judge: Judge,
+        identities: Arc<Identities>,
+        filter: Filter,
+        namespace: Option<&str>,
+        progress: Arc<dyn Progress>,
     ) -> Self {
         Self {
-            identities: Identities::new(&judge.state, apart),
+            identities,
             judge,
             filter,
             namespace: namespace.unwrap_or(NO_NAMESPACE).to_owned(),
             verdicts: HashMap::new(),
+            known: HashMap::new(),
+            lists_grants: false,
             groups: BTreeMap::new(),
             chains: Chains::default(),
             copies: Vec::new(),
@@ -111,23 +142,35 @@ impl Collector {
         }
     }
 
+    /// The same where these verdicts hold, so that their objects are not judged again.
+    #[must_use]
+    pub fn knowing(self, known: Verdicts) -> Self {
+        Self { known, ..self }
+    }
+
     /// Judges what is new among these objects, and gathers all of them.
     pub async fn take(&mut self, batch: Vec<FoundObject>) {
         let accepted: Vec<Accepted> = batch.into_iter().filter_map(|found| self.accept(found)).collect();
+        for one in &accepted {
+            self.verdicts.extend(self.known.remove_entry(&one.identity));
+        }
         let mut seen = HashSet::new();
         let fresh: Vec<&Accepted> = accepted
             .iter()
             .filter(|one| !self.verdicts.contains_key(&one.identity) && seen.insert(one.identity))
             .collect();
         let (judge, filter, progress) = (&self.judge, &self.filter, &self.progress);
-        let verdicts = stream::iter(fresh).map(|one| async move {
+        // Not a closure in the stream: the compiler cannot see then that another thread may take it up.
+        let verdicts = fresh.into_iter().map(|one| async move {
             let FoundObject { object, kind, name, .. } = &one.found;
             let subject = JudgedObject { object, kind, namespace: &one.namespace, name };
             let verdict = judge.judge(&subject).await;
             progress.judged();
-            (one.identity, filter.narrowed(verdict).map(Arc::new))
+            let names_class = names_class(object);
+            (one.identity, Verdict { spec: filter.narrowed(verdict).map(Arc::new), names_class })
         });
-        let verdicts: Vec<_> = verdicts.buffer_unordered(AT_ONCE).collect().await;
+        let verdicts: Vec<_> = verdicts.collect();
+        let verdicts: Vec<_> = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
         self.verdicts.extend(verdicts);
         for one in accepted {
             self.gather(one);
@@ -202,19 +245,22 @@ impl Collector {
     fn unknown(&mut self, found: FoundObject, namespace: &str) {
         let by_others =
             || is_completed_by_others(&found.kind).then(|| Skip::CompletedByOthers.note().to_owned());
-        let Some(reason) = manifest::unknown_kind(&found.object).or_else(by_others) else {
+        let Some(reason) = unknown_kind(&found.object).or_else(by_others) else {
             return self.count_other(&found.kind.kind);
         };
         self.note(title(&reference(&found.object, &found.kind, namespace)), reason, found.place);
     }
 
     fn gather(&mut self, one: Accepted) {
-        let Some(Some(spec)) = self.verdicts.get(&one.identity) else { return };
+        let Some(spec) = self.verdicts.get(&one.identity).and_then(|verdict| verdict.spec.as_ref()) else {
+            return;
+        };
         let own = reference(&one.found.object, &one.found.kind, &one.namespace);
         let example = own.name.clone();
         let key = one.controller.as_ref().map_or(own, |controller| controller.reference.clone());
+        let itself = || itself(&one.found.object, &one.found.kind, &one.namespace);
         let group = self.groups.entry(key).or_default();
-        group.controller = group.controller.take().or(one.controller);
+        group.controller = group.controller.take().or(one.controller).or_else(itself);
         let judged = group.judged.entry(one.identity).or_insert_with(|| Judged {
             what: if one.is_template { What::Template } else { What::Pods },
             pods: 0,
@@ -225,9 +271,13 @@ impl Collector {
         judged.pods += usize::from(!one.is_template);
     }
 
+    /// The verdicts so far.
+    pub const fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
     /// The result, with every pod under its top owner.
     pub fn finish(mut self) -> Scan {
-        self.progress.end();
         let copies = self.copies.len();
         for copied in std::mem::take(&mut self.copies) {
             if !self.chains.has(&copied.from.uid) {
@@ -248,23 +298,29 @@ impl Collector {
         for workload in &workloads {
             *summary.outcomes.entry(word(workload.outcome)).or_default() += 1;
         }
-        let grants = self.grants(&workloads);
+        let grants = if self.lists_grants { self.grants(&workloads) } else { Vec::new() };
         self.not_judged.sort();
         Scan { summary, workloads, not_judged: self.not_judged, other_kinds: self.other_kinds, grants }
     }
 
     fn workloads(&mut self) -> Vec<Workload> {
-        let mut tops: BTreeMap<Reference, BTreeMap<Identity, Judged>> = BTreeMap::new();
+        let mut tops: BTreeMap<Reference, (Option<Owner>, BTreeMap<Identity, Judged>)> = BTreeMap::new();
         for (own, group) in std::mem::take(&mut self.groups) {
-            let top = group.controller.as_ref().map(|first| self.chains.top(first).reference.clone());
-            let known = tops.entry(top.unwrap_or(own)).or_default();
+            let top = group.controller.as_ref().map(|first| self.chains.top(first));
+            let reference = top.map_or(own, |top| top.reference.clone());
+            let (owner, known) = tops.entry(reference).or_default();
+            let named = || top.map(|top| Owner { version: top.version.clone(), uid: top.uid.clone() });
+            *owner = owner.take().or_else(named);
             for (identity, judged) in group.judged {
                 let pods = judged.pods;
                 // Pods of one template may have had different controllers, such as two Jobs of a CronJob.
                 known.entry(identity).and_modify(|same| same.pods += pods).or_insert(judged);
             }
         }
-        tops.into_iter().map(|(top, judged)| workload(top, judged.into_values().collect())).collect()
+        let workload = |(top, (owner, judged)): (_, (_, BTreeMap<Identity, Judged>))| {
+            workload(top, owner, judged.into_values().collect())
+        };
+        tops.into_iter().map(workload).collect()
     }
 
     /// The grants, and how many workloads use each.
@@ -292,6 +348,17 @@ impl Collector {
             workloads: self.filter.is_empty().then(|| count(grant)),
         };
         grants.map(used).collect()
+    }
+}
+
+/// Whether a RuntimeClass is named, at any depth. JSON from a parser has a bounded depth.
+fn names_class(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| key == "runtimeClassName" && value.is_string() || names_class(value)),
+        Value::Array(items) => items.iter().any(names_class),
+        _ => false,
     }
 }
 

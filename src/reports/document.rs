@@ -1,0 +1,526 @@
+//! The report on a workload, as an object of the API. It follows from what was found alone, so that nothing is written when nothing has
+//! changed. Pure.
+
+use std::collections::BTreeSet;
+
+use kube::core::ApiResource;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::options::ReportOptions;
+use crate::capability::Entry;
+use crate::policy::{Annotations, EnforcementAction, MendedBy, Violation};
+use crate::scan::ExplainOutcome;
+use crate::scan::model::{FoundViolation, Owner, ScannedProgram, Workload, word};
+use crate::text;
+
+/// The source of every result, and the policy of those that come from no bundle.
+pub const SOURCE: &str = "wasmgate";
+
+/// The label by which the gate finds its reports, with its value.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "wasmgate");
+
+/// Policy of the results about what a program can do.
+const CAPABILITIES: &str = "capabilities";
+
+/// Category of results whose rule names none.
+const CATEGORY: &str = "WebAssembly";
+
+/// Category of the results about what a program can do.
+const CAPABILITY_CATEGORY: &str = "WebAssembly capabilities";
+
+/// Most bytes of a message and of a remedy.
+const TEXT_BYTES: usize = 1024;
+
+/// Most bytes of every other text.
+const WORD_BYTES: usize = 256;
+
+/// Most bytes of all results of a report. etcd takes 1.5 MiB in a request, and the API server adds the managed fields.
+const REPORT_BYTES: usize = 512 << 10;
+
+/// Longest readable part of a name; names have at most 253 bytes (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation`).
+const NAME_BYTES: usize = 200;
+
+/// A report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Its name.
+    pub name: String,
+    /// The object, without timestamps.
+    pub object: Value,
+}
+
+/// What a result says of its rule (`openreports/reports-api:apis/openreports.io/v1alpha1/report_types.go`, `Result`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is met.
+    Pass,
+    /// It is not met, and the gate would refuse that.
+    Fail,
+    /// It is not met, and the gate would not refuse that.
+    Warn,
+    /// It is not known whether it is met.
+    Error,
+    /// It does not apply.
+    Skip,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [Self::Pass, Self::Fail, Self::Warn, Self::Error, Self::Skip];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// A result.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// How it came out.
+    pub outcome: Outcome,
+    /// The rest of its fields.
+    pub fields: Map<String, Value>,
+}
+
+impl Finding {
+    /// A result of this rule. The policy is the bundle that has it.
+    pub fn new(outcome: Outcome, policy: &str, rule: &str, message: &str) -> Self {
+        let mut fields = Map::new();
+        for (key, said) in [("source", SOURCE), ("policy", policy), ("rule", rule), ("category", CATEGORY)] {
+            fields.insert(key.into(), shown(said, WORD_BYTES).into());
+        }
+        fields.insert("result".into(), outcome.as_str().into());
+        fields.insert("scored".into(), (outcome == Outcome::Fail).into());
+        fields.insert("message".into(), shown(message, TEXT_BYTES).into());
+        Self { outcome, fields }
+    }
+
+    /// The same with these properties; those without a value are left out.
+    pub fn with(mut self, properties: &[(&str, Option<&str>)]) -> Self {
+        let said = properties.iter().filter_map(|(key, value)| {
+            let value = value.filter(|value| !value.is_empty())?;
+            let most = if *key == "remedy" { TEXT_BYTES } else { WORD_BYTES };
+            Some(((*key).to_owned(), Value::from(shown(value, most))))
+        });
+        let said: Map<String, Value> = said.collect();
+        if !said.is_empty() {
+            self.fields.insert("properties".into(), said.into());
+        }
+        self
+    }
+}
+
+/// A text of others on one line, harmless, and no longer than this.
+fn shown(said: &str, most: usize) -> String {
+    text::shorten_bytes(&text::line(said), most).into_owned()
+}
+
+// === the report on a workload ===
+
+/// The report on a workload. `None` for one that has no uid, and thus could not be collected with it.
+pub fn report(workload: &Workload, options: &ReportOptions) -> Option<Document> {
+    let owner = workload.owner.as_ref()?;
+    let name = name(workload, owner);
+    let Workload { namespace, group, kind, name: workload_name, .. } = workload;
+    let Owner { version, uid } = owner;
+    let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+    let owned_by = json!({"apiVersion": api_version, "kind": kind, "name": workload_name, "uid": uid});
+    let mut scope = owned_by.clone();
+    set(&mut scope, "namespace", namespace.as_str());
+    let labels = json!({MANAGED_BY.0: MANAGED_BY.1});
+    let metadata =
+        json!({"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owned_by]});
+    let mut object = body(&findings(workload), options.format.has_source(), options.max_results);
+    set(&mut object, "metadata", metadata);
+    set(&mut object, "scope", scope);
+    set_kind(&mut object, &options.format.report());
+    Some(Document { name, object })
+}
+
+/// Sets a member of an object.
+pub fn set(object: &mut Value, member: &str, value: impl Into<Value>) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(member.to_owned(), value.into());
+    }
+}
+
+/// Says of an object what it is.
+pub fn set_kind(object: &mut Value, resource: &ApiResource) {
+    set(object, "apiVersion", resource.api_version.as_str());
+    set(object, "kind", resource.kind.as_str());
+}
+
+/// The part of a report that these results make up. Of more than `most`, or of more than a report can hold, the last are counted.
+pub fn body(findings: &[Finding], has_source: bool, most: usize) -> Value {
+    let count = |outcome: Outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
+    let summary: Map<String, Value> =
+        Outcome::ALL.iter().map(|outcome| (outcome.as_str().to_owned(), count(*outcome).into())).collect();
+    let (mut results, mut bytes) = (Vec::new(), 0);
+    for finding in findings.iter().take(most) {
+        let result = Value::from(finding.fields.clone());
+        bytes += result.to_string().len();
+        if bytes > REPORT_BYTES {
+            break;
+        }
+        results.push(result);
+    }
+    let left = findings.len() - results.len();
+    if left > 0 {
+        let said = format!("... and {left} more; `wasmgate scan` lists all");
+        results.push(Finding::new(Outcome::Skip, SOURCE, "more", &said).fields.into());
+    }
+    let mut object = json!({"summary": summary, "results": results});
+    if has_source {
+        set(&mut object, "source", SOURCE);
+    }
+    object
+}
+
+/// A name that says what the report is about, and that no other workload has.
+fn name(workload: &Workload, owner: &Owner) -> String {
+    let identity = format!("{:?}", (&workload.group, &workload.kind, &workload.name, &owner.uid));
+    let digest = Sha256::digest(identity.as_bytes());
+    let short = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    let readable = format!("{}-{}", workload.kind, workload.name).to_ascii_lowercase();
+    let known = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    let readable: String = readable.chars().map(known).take(NAME_BYTES).collect();
+    format!("{SOURCE}-{readable}-{short:016x}")
+}
+
+/// What was found: what is wrong first, then what is not known, then what the programs can do.
+fn findings(workload: &Workload) -> Vec<Finding> {
+    let found = workload.findings();
+    let broken = found.iter().map(violation);
+    let outcome = word(workload.outcome);
+    let open = workload.reasons();
+    let open = open.iter().map(|reason| {
+        Finding::new(Outcome::Error, SOURCE, "not-judged", reason).with(&[("outcome", Some(outcome))])
+    });
+    let mut findings: Vec<Finding> = broken.chain(open).collect();
+    if findings.is_empty() && workload.outcome == ExplainOutcome::Admitted {
+        let said = "the gate would admit it, and no rule has anything to say of it";
+        findings.push(Finding::new(Outcome::Pass, SOURCE, "admission", said));
+    }
+    findings.extend(capabilities(workload, &found));
+    findings
+}
+
+fn violation(found: &FoundViolation<'_>) -> Finding {
+    let judged = found.judged;
+    let Violation { rule, message, container, capability, mended_by, remedy, annotations, bundle, .. } =
+        &judged.violation;
+    let outcome = match (judged.action, &judged.exempted) {
+        (_, Some(_)) => Outcome::Skip,
+        (EnforcementAction::Deny, None) => Outcome::Fail,
+        (EnforcementAction::Warn | EnforcementAction::Audit, None) => Outcome::Warn,
+    };
+    let applies_to = match (found.template, found.pods) {
+        (true, 0) => "template",
+        (true, _) => "template, pods",
+        (false, _) => "pods",
+    };
+    let exempted = judged.exempted.as_ref();
+    let until = exempted.map(|exempted| exempted.expires_at.to_string());
+    let mut finding = Finding::new(outcome, bundle.as_deref().unwrap_or(SOURCE), rule, message).with(&[
+        ("container", container.as_deref()),
+        ("capability", capability.as_deref()),
+        ("remedy", remedy.as_deref()),
+        ("mendedBy", mended_by.map(mended_by_word)),
+        ("action", Some(judged.action.as_str())),
+        ("shadowAction", judged.shadow.map(EnforcementAction::as_str)),
+        ("exception", exempted.map(|exempted| exempted.exception.as_str())),
+        ("exceptionReason", exempted.map(|exempted| exempted.reason.as_str())),
+        ("exceptionExpiresAt", until.as_deref()),
+        ("appliesTo", Some(applies_to)),
+    ]);
+    if let Some(Annotations { category, severity, .. }) = annotations.as_deref() {
+        let severity = severity.as_deref().and_then(severity_of);
+        finding.fields.extend(severity.map(|severity| ("severity".into(), severity.into())));
+        let category = category.as_deref().filter(|category| !category.is_empty());
+        finding.fields.extend(category.map(|said| ("category".into(), shown(said, WORD_BYTES).into())));
+    }
+    finding
+}
+
+/// The severities that the API takes; a rule may say another one.
+fn severity_of(written: &str) -> Option<&'static str> {
+    ["critical", "high", "medium", "low", "info"]
+        .into_iter()
+        .find(|known| written.eq_ignore_ascii_case(known))
+}
+
+const fn mended_by_word(mended_by: MendedBy) -> &'static str {
+    match mended_by {
+        MendedBy::Grant => "grant",
+        MendedBy::AmbientGrant => "ambient-grant",
+        MendedBy::Image => "image",
+        MendedBy::Runtime => "runtime",
+        MendedBy::Pod => "pod",
+        MendedBy::Platform => "platform",
+    }
+}
+
+/// What the programs can do that not every program can: each once, and by which grants. What a violation says is not said again.
+fn capabilities(workload: &Workload, found: &[FoundViolation<'_>]) -> Vec<Finding> {
+    let said = |program: &ScannedProgram, entry: &Entry| {
+        found.iter().any(|finding| {
+            let Violation { container, capability, .. } = &finding.judged.violation;
+            container.as_deref() == Some(program.name.as_str())
+                && capability.as_deref() == Some(entry.capability.as_str())
+        })
+    };
+    let mut once = BTreeSet::new();
+    let mut findings = Vec::new();
+    for program in workload.judged.iter().flat_map(|judged| &judged.spec.containers) {
+        for entry in &program.effective {
+            let is_plain = entry.own || entry.covered_by.iter().any(|grant| grant == "default");
+            let is_open = entry.covered_by.is_empty();
+            if is_plain || is_open && said(program, entry) {
+                continue;
+            }
+            let grants = entry.covered_by.join(", ");
+            if once.insert((&program.name, entry.label(), grants.clone())) {
+                findings.push(capability(program, entry, &grants));
+            }
+        }
+    }
+    findings.sort_by_cached_key(|finding| Value::from(finding.fields.clone()).to_string());
+    findings
+}
+
+fn capability(program: &ScannedProgram, entry: &Entry, grants: &str) -> Finding {
+    let name = entry.capability.as_str();
+    let (outcome, granted) = if grants.is_empty() {
+        (Outcome::Warn, "no grant covers that, and no rule that is in force refuses it".to_owned())
+    } else {
+        (Outcome::Pass, format!("{grants} allows it"))
+    };
+    let said = format!("container `{}` can use `{}`; {granted}", program.name, entry.label());
+    let parameters = entry.parameters();
+    let mut finding = Finding::new(outcome, CAPABILITIES, name, &said).with(&[
+        ("container", Some(program.name.as_str())),
+        ("capability", Some(name)),
+        ("parameters", Some(parameters.as_str())),
+        ("grants", Some(grants)),
+        ("secret", entry.secret.then_some("true")),
+        ("image", Some(program.image.as_str())),
+    ]);
+    finding.fields.insert("severity".into(), "info".into());
+    finding.fields.insert("category".into(), CAPABILITY_CATEGORY.into());
+    finding
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::capability::Capability;
+    use crate::inspection::ProgramClass;
+    use crate::judge::JudgedViolation;
+    use crate::judge::verdict::Exemption;
+    use crate::scan::model::{Judged, JudgedSpec, ManifestPlace, What};
+    use crate::workload::Role;
+
+    fn violation(action: EnforcementAction, message: &str) -> JudgedViolation {
+        let annotations = Annotations {
+            category: Some("Isolation".into()),
+            severity: Some("High".into()),
+            ..Annotations::default()
+        };
+        let violation = Violation {
+            rule: "needs-grant".into(),
+            message: message.into(),
+            container: Some("api".into()),
+            capability: Some("fs".into()),
+            remedy: Some("grant it".into()),
+            mended_by: Some(MendedBy::Grant),
+            annotations: Some(Arc::new(annotations)),
+            bundle: Some("baseline".into()),
+            ..Violation::default()
+        };
+        JudgedViolation { action, exempted: None, shadow: None, violation }
+    }
+
+    fn workload(
+        outcome: ExplainOutcome,
+        violations: Vec<JudgedViolation>,
+        effective: Vec<Entry>,
+    ) -> Workload {
+        let program = ScannedProgram {
+            name: "api".into(),
+            role: Role::Container,
+            image: "a:1".into(),
+            class: ProgramClass::Wasm,
+            kind: None,
+            digest: None,
+            reason: None,
+            effective,
+        };
+        let spec = JudgedSpec {
+            outcome,
+            reason: None,
+            containers: vec![program],
+            violations,
+            suggested_grant: None,
+            warnings: Vec::new(),
+        };
+        let judged = Judged {
+            what: What::Template,
+            pods: 0,
+            example: "orders".into(),
+            place: ManifestPlace::default(),
+            spec: Arc::new(spec),
+        };
+        Workload {
+            namespace: "shop".into(),
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            name: "orders".into(),
+            owner: Some(Owner { version: "v1".into(), uid: "u-1".into() }),
+            outcome,
+            pods: 0,
+            judged: vec![judged],
+        }
+    }
+
+    fn object(workload: &Workload) -> Value {
+        report(workload, &ReportOptions::default()).unwrap().object
+    }
+
+    #[test]
+    fn a_report_belongs_to_its_workload_and_says_what_is_wrong_and_what_mends_it() {
+        let denied = workload(
+            ExplainOutcome::Denied,
+            vec![violation(EnforcementAction::Deny, "no grant\nfor /data")],
+            Vec::new(),
+        );
+        let object = object(&denied);
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders", "uid": "u-1"});
+        assert_eq!(object["metadata"]["ownerReferences"], json!([owner]));
+        assert_eq!((&object["scope"]["namespace"], &object["source"]), (&json!("shop"), &json!("wasmgate")));
+        assert_eq!(object["summary"], json!({"pass": 0, "fail": 1, "warn": 0, "error": 0, "skip": 0}));
+        let result = &object["results"][0];
+        for (field, expected) in [
+            ("policy", "baseline"),
+            ("rule", "needs-grant"),
+            ("category", "Isolation"),
+            ("severity", "high"),
+            ("result", "fail"),
+        ] {
+            assert_eq!(result[field], expected, "{object}");
+        }
+        assert_eq!(result["scored"], true);
+        assert!(!result["message"].as_str().unwrap().contains('\n'), "{result}");
+        assert_eq!(
+            result["properties"],
+            json!({"container": "api", "capability": "fs", "remedy": "grant it", "mendedBy": "grant",
+                "action": "deny", "appliesTo": "template"})
+        );
+        let plain =
+            ReportOptions { format: super::super::ReportFormat::WgPolicy, ..ReportOptions::default() };
+        let former = report(&denied, &plain).unwrap().object;
+        assert_eq!((&former["apiVersion"], former.get("source")), (&json!("wgpolicyk8s.io/v1alpha2"), None));
+    }
+
+    #[test]
+    fn only_what_would_be_refused_fails() {
+        let exempted = Exemption {
+            exception: "shop/legacy".into(),
+            reason: "TICKET-1".into(),
+            expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
+        };
+        let exempted =
+            JudgedViolation { exempted: Some(exempted), ..violation(EnforcementAction::Audit, "exempted") };
+        let shadow = JudgedViolation {
+            shadow: Some(EnforcementAction::Deny),
+            ..violation(EnforcementAction::Audit, "shadow")
+        };
+        let all = vec![
+            violation(EnforcementAction::Deny, "a"),
+            violation(EnforcementAction::Warn, "b"),
+            violation(EnforcementAction::Audit, "c"),
+            exempted,
+            shadow,
+        ];
+        let object = object(&workload(ExplainOutcome::Denied, all, Vec::new()));
+        assert_eq!(object["summary"], json!({"pass": 0, "fail": 1, "warn": 3, "error": 0, "skip": 1}));
+        let with = |property: &str| {
+            let results = object["results"].as_array().unwrap().iter();
+            results.filter_map(|result| result["properties"][property].as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(with("exception"), ["shop/legacy"]);
+        assert_eq!(with("shadowAction"), ["deny"]);
+    }
+
+    #[test]
+    fn what_a_program_can_do_is_said_with_its_grants_unless_every_program_can() {
+        let entry = |capability, grants: &[&str]| Entry {
+            covered_by: grants.iter().map(|grant| (*grant).to_owned()).collect(),
+            ..Entry::new(capability, "import")
+        };
+        let effective = vec![
+            entry(Capability::Clock, &["default"]),
+            entry(Capability::NetTcpConnect, &["WasiGrant/net", "ClusterWasiGrant/all"]),
+            entry(Capability::Env, &[]),
+            entry(Capability::Fs, &[]),
+        ];
+        let one = violation(EnforcementAction::Deny, "no grant for fs");
+        let object = object(&workload(ExplainOutcome::Denied, vec![one], effective));
+        let results = object["results"].as_array().unwrap();
+        let said: Vec<_> = results
+            .iter()
+            .map(|result| (result["rule"].as_str().unwrap(), result["result"].as_str().unwrap()))
+            .collect();
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert_eq!(said[0], ("needs-grant", "fail"));
+        assert!(said.contains(&("net.tcp.connect", "pass")) && said.contains(&("env", "warn")), "{said:?}");
+        let net = results.iter().find(|result| result["rule"] == "net.tcp.connect").unwrap();
+        assert_eq!(net["properties"]["grants"], "WasiGrant/net, ClusterWasiGrant/all");
+        assert_eq!((&net["policy"], &net["severity"]), (&json!("capabilities"), &json!("info")));
+    }
+
+    #[test]
+    fn a_workload_without_findings_passes_and_one_without_a_uid_gets_no_report() {
+        let mut admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
+        assert_eq!(object(&admitted)["results"][0]["result"], "pass");
+        admitted.owner = None;
+        assert_eq!(report(&admitted, &ReportOptions::default()), None);
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted_and_no_text_or_report_is_larger_than_it_may_be() {
+        let long = "\u{1F980}".repeat(5_000);
+        let many: Vec<_> =
+            (0..1_000).map(|n| violation(EnforcementAction::Deny, &format!("{n} {long}"))).collect();
+        let flood = workload(ExplainOutcome::Denied, many, Vec::new());
+        let few = object(&flood);
+        assert_eq!(few["results"].as_array().unwrap().len(), 201);
+        assert_eq!(few["results"][200]["message"], "... and 800 more; `wasmgate scan` lists all");
+        assert_eq!(few["summary"]["fail"], 1_000);
+        let all = ReportOptions { max_results: 1_000, ..ReportOptions::default() };
+        let all = report(&flood, &all).unwrap().object;
+        assert!(all.to_string().len() < REPORT_BYTES + 8_192, "{}", all.to_string().len());
+        assert!(all["results"].as_array().unwrap().len() < 1_000);
+    }
+
+    #[test]
+    fn names_are_those_of_objects_and_differ_for_each_owner() {
+        let mut other = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
+        let name = |workload: &Workload| report(workload, &ReportOptions::default()).unwrap().name;
+        let first = name(&other);
+        assert!(first.starts_with("wasmgate-deployment-orders-"), "{first}");
+        other.owner.as_mut().unwrap().uid = "u-2".into();
+        assert_ne!(name(&other), first);
+        other.name = format!("Ünicode.{}", "x".repeat(300));
+        let long = name(&other);
+        let is_known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(long.len() <= 253 && long.chars().all(is_known), "{long}");
+    }
+}

@@ -1,0 +1,285 @@
+//! One round: through the whole cluster, or through some of its namespaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::basis::Basis;
+use super::document::{self, MANAGED_BY};
+use super::kept::{Holding, Kept};
+use super::options::ReportOptions;
+use super::pace::Pace;
+use super::place::Place;
+use super::store::{Existing, Store};
+use super::tally::Tally;
+use super::walk::Stream;
+use crate::admission::Basis as GateBasis;
+use crate::register::Leadership;
+use crate::review::GroupVersionKind;
+use crate::scan::identity::Identities;
+use crate::scan::model::{ManifestPlace, word};
+use crate::scan::{Collector, Filter, FoundObject, Judge, Progress, Scan, kinds};
+use crate::watch::Pages;
+
+/// Longest time to look at the images of one object.
+const BUDGET: Duration = Duration::from_secs(20);
+
+/// Objects that are judged at the same time.
+const AT_ONCE: usize = 4;
+
+/// How often it is noted where another replica would go on with a round.
+const NOTED_EVERY: Duration = Duration::from_mins(1);
+
+/// What a round goes through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All namespaces, from this one on in the order of their keys.
+    From(Place),
+    /// These alone.
+    Namespaces(BTreeSet<String>),
+}
+
+/// How a round ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it did.
+    pub tally: Tally,
+    /// The namespaces that it went through.
+    pub namespaces: BTreeSet<String>,
+    /// Whether it came to its end as the writer.
+    pub came_through: bool,
+}
+
+/// What rounds have in common.
+#[derive(Debug)]
+pub struct Rounds {
+    /// The settings.
+    pub options: ReportOptions,
+    /// The reports.
+    pub store: Store,
+    /// Whether this replica is the writer.
+    pub leadership: Leadership,
+    /// Verdicts of former rounds.
+    pub kept: Kept,
+    /// For requests to the API server.
+    pub requests: Pace,
+    /// For what is judged.
+    pub judging: Pace,
+}
+
+/// Counts what is read and judged.
+#[derive(Debug, Default)]
+struct Counts {
+    seen: AtomicUsize,
+    judged: AtomicUsize,
+}
+
+impl Progress for Counts {
+    fn seen(&self) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn judged(&self) {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What one round goes by.
+struct Round<'a> {
+    rounds: &'a mut Rounds,
+    client: &'a Client,
+    judge: Judge,
+    identities: Arc<Identities>,
+    basis: &'a Basis,
+    counts: Arc<Counts>,
+    tally: Tally,
+}
+
+impl Rounds {
+    /// Goes through the cluster by what the gate goes by now.
+    pub async fn round(&mut self, client: &Client, gate: &GateBasis, basis: &Basis, scope: Scope) -> Ended {
+        let judge = Judge {
+            state: Arc::clone(&gate.state),
+            inspector: Arc::clone(&gate.inspector),
+            budget: BUDGET,
+            cure: "look at the registry of its images",
+            suggest: |_, _| Vec::new(),
+        };
+        let identities = Arc::new(Identities::new(&gate.state, false));
+        let counts = Arc::new(Counts::default());
+        let mut round =
+            Round { rounds: self, client, judge, identities, basis, counts, tally: Tally::default() };
+        let mut namespaces = BTreeSet::new();
+        let came_through = match scope {
+            Scope::From(first) => round.go_through(None, &first, &mut namespaces).await,
+            Scope::Namespaces(some) => {
+                let mut came_through = true;
+                for namespace in some {
+                    let at = Place::default();
+                    came_through &= round.go_through(Some(namespace), &at, &mut namespaces).await;
+                }
+                came_through
+            }
+        };
+        let Round { mut tally, counts, .. } = round;
+        tally.seen = counts.seen.load(Ordering::Relaxed);
+        tally.judged = counts.judged.load(Ordering::Relaxed);
+        Ended { tally, namespaces, came_through }
+    }
+
+    fn leads(&self) -> bool {
+        self.leadership.holds()
+    }
+}
+
+impl Round<'_> {
+    /// Goes through one namespace, or all from `first` on. `false` if another replica is the writer before the end.
+    async fn go_through(
+        &mut self,
+        namespace: Option<String>,
+        first: &Place,
+        through: &mut BTreeSet<String>,
+    ) -> bool {
+        let (resources, unknown) = kinds::resources(self.client, &self.judge.state.kinds).await;
+        unknown.iter().for_each(|error| self.tally.problem(error.to_string()));
+        let stream = |resource| Stream::new(Pages::new(resource, namespace.clone()));
+        let mut objects: Vec<Stream> = resources.into_iter().map(stream).collect();
+        let reports = Pages::new(self.rounds.options.format.report(), namespace.clone());
+        let mut reports = Stream::new(reports.metadata_of(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)));
+        let (is_cluster, mut noted) = (namespace.is_none(), Instant::now());
+        loop {
+            let Some(place) = self.next_place(&mut objects, &mut reports).await else { return true };
+            if !self.rounds.leads() {
+                return false;
+            }
+            let is_before = place < *first;
+            if is_cluster && !is_before && noted.elapsed() > NOTED_EVERY {
+                noted = Instant::now();
+                self.note(&place).await;
+            }
+            self.namespace(&place, is_before, &mut objects, &mut reports).await;
+            if !is_before {
+                through.insert(place.0);
+            }
+        }
+    }
+
+    async fn note(&mut self, place: &Place) {
+        self.rounds.requests.turn().await;
+        if let Err(problem) = self.rounds.store.note_resume_at(&place.0).await {
+            self.tally.fail(problem);
+        }
+    }
+
+    /// The first namespace in which there is anything ahead.
+    async fn next_place(&mut self, objects: &mut [Stream], reports: &mut Stream) -> Option<Place> {
+        let mut next: Option<Place> = None;
+        for stream in objects.iter_mut().chain([reports]) {
+            let ahead = self.ahead(stream).await;
+            next = match (next, ahead) {
+                (Some(next), Some(ahead)) => Some(next.min(ahead)),
+                (next, ahead) => next.or(ahead),
+            };
+        }
+        next
+    }
+
+    async fn ahead(&mut self, stream: &mut Stream) -> Option<Place> {
+        match stream.ahead(self.client, &mut self.rounds.requests).await {
+            Ok(ahead) => ahead,
+            Err(problem) => {
+                self.tally.problem(problem);
+                None
+            }
+        }
+    }
+
+    /// Judges what is in a namespace and brings its reports up to date; or passes it over.
+    async fn namespace(&mut self, place: &Place, passes: bool, objects: &mut [Stream], reports: &mut Stream) {
+        let now = std::time::Instant::now();
+        let refresh = Duration::try_from(self.rounds.options.refresh).unwrap_or_default();
+        let held = if passes {
+            Holding::default()
+        } else {
+            self.rounds.kept.take(&place.0, self.basis, (now, refresh))
+        };
+        let filter = Filter { without_plain: true, ..Filter::default() };
+        let (judge, identities) = (self.judge.clone(), Arc::clone(&self.identities));
+        let counts: Arc<dyn Progress> = Arc::clone(&self.counts) as _;
+        let mut collector = Collector::sharing(judge, identities, filter, Some(&place.0), counts)
+            .knowing(held.verdicts.clone());
+        for stream in objects {
+            let kind = stream.kind();
+            loop {
+                let batch = self.batch(stream, place, &kind).await;
+                if batch.is_empty() {
+                    break;
+                }
+                if !passes {
+                    self.judged(&mut collector, batch).await;
+                }
+            }
+        }
+        let mut existing = BTreeMap::new();
+        while self.ahead(reports).await.as_ref() == Some(place) {
+            existing.extend(reports.take().as_ref().and_then(as_existing));
+        }
+        if passes {
+            return;
+        }
+        self.rounds.kept.put(&place.0, collector.verdicts(), self.basis, &held, now);
+        self.report(place, collector.finish(), existing).await;
+    }
+
+    /// Judges at the pace of the settings.
+    async fn judged(&mut self, collector: &mut Collector, batch: Vec<FoundObject>) {
+        let before = self.counts.judged.load(Ordering::Relaxed);
+        collector.take(batch).await;
+        let judged = self.counts.judged.load(Ordering::Relaxed).saturating_sub(before);
+        self.rounds.judging.turns(judged).await;
+    }
+
+    /// The next objects of a kind in a namespace.
+    async fn batch(
+        &mut self,
+        stream: &mut Stream,
+        place: &Place,
+        kind: &GroupVersionKind,
+    ) -> Vec<FoundObject> {
+        let mut batch = Vec::new();
+        while batch.len() < AT_ONCE && self.ahead(stream).await.as_ref() == Some(place) {
+            let Some(object) = stream.take() else {
+                self.tally.not_judged += 1;
+                continue;
+            };
+            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let name = name.to_owned();
+            batch.push(FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() });
+        }
+        batch
+    }
+
+    async fn report(&mut self, place: &Place, scan: Scan, existing: BTreeMap<String, Existing>) {
+        self.tally.not_judged += scan.not_judged.len();
+        let mut wanted = Vec::new();
+        for workload in &scan.workloads {
+            let Some(document) = document::report(workload, &self.rounds.options) else { continue };
+            *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
+            wanted.push(document);
+        }
+        // What could not be read may be what a report is about.
+        let deletes = !self.tally.is_unread;
+        let Rounds { store, requests, .. } = &mut *self.rounds;
+        store.settle(&place.0, (wanted, existing), deletes, requests, &mut self.tally).await;
+    }
+}
+
+fn as_existing(report: &Value) -> Option<(String, Existing)> {
+    let of = |key: &str| report.get("metadata")?.get(key)?.as_str().map(str::to_owned);
+    Some((of("name")?, Existing { uid: of("uid")?, version: of("resourceVersion")? }))
+}

@@ -1,0 +1,390 @@
+//! The reports of the cluster: what they say, and what has to be written so that they say what they should.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ApiResource, Status};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use super::cluster_report::{NAME, RESUME_AT};
+use super::document::{Document, MANAGED_BY, set, set_kind};
+use super::options::ReportFormat;
+use super::pace::Pace;
+use super::tally::Tally;
+use crate::register::Leadership;
+use crate::text;
+use crate::watch::resource_of;
+
+/// Field manager of the reports in `metadata.managedFields`.
+const FIELD_MANAGER: &str = "wasmgate-reports";
+
+/// Time limit for one request.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// Most reports of which it is remembered that they say what they should; of others it is read.
+const MOST_KNOWN: usize = 20_000;
+
+/// Most characters of an error that is shown.
+const SHOWN_CHARS: usize = 300;
+
+/// A report of the gate that the cluster has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    /// Its uid.
+    pub uid: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What a report was seen to say.
+#[derive(Debug)]
+struct Known {
+    version: String,
+    digest: [u8; 32],
+}
+
+/// Brings reports up to date while this replica is the writer.
+pub struct Store {
+    client: Client,
+    format: ReportFormat,
+    leadership: Leadership,
+    known: HashMap<(String, String), Known>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+/// What became of a report.
+enum Settled {
+    Written,
+    Unchanged,
+}
+
+impl Store {
+    /// Knows nothing of the reports yet.
+    pub fn new(client: Client, format: ReportFormat, leadership: Leadership) -> Self {
+        Self { client, format, leadership, known: HashMap::new() }
+    }
+
+    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted if `deletes` says so.
+    pub async fn settle(
+        &mut self,
+        namespace: &str,
+        (wanted, mut existing): (Vec<Document>, BTreeMap<String, Existing>),
+        deletes: bool,
+        pace: &mut Pace,
+        tally: &mut Tally,
+    ) {
+        let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
+        for document in &wanted {
+            let found = existing.remove(&document.name);
+            match self.keep(&api, namespace, document, found.as_ref(), pace).await {
+                Ok(Settled::Written) => tally.written += 1,
+                Ok(Settled::Unchanged) => tally.unchanged += 1,
+                Err(problem) => tally.fail(problem),
+            }
+        }
+        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| deletes) {
+            self.known.remove(&(namespace.to_owned(), name.clone()));
+            pace.turn().await;
+            match self.delete(&api, &name, uid).await {
+                Ok(()) => tally.deleted += 1,
+                Err(problem) => tally.fail(problem),
+            }
+        }
+    }
+
+    /// Brings the report on the cluster up to date.
+    pub async fn settle_cluster(&mut self, document: &Document, pace: &mut Pace, tally: &mut Tally) {
+        let api = Api::all_with(self.client.clone(), &self.format.cluster_report());
+        pace.turn().await;
+        // Read each time: it is one object, and may hold where a round is to go on.
+        match self.compare_and_write(&api, document).await {
+            Ok((Settled::Written, _)) => tally.written += 1,
+            Ok((Settled::Unchanged, _)) => tally.unchanged += 1,
+            Err(problem) => tally.fail(problem),
+        }
+    }
+
+    async fn keep(
+        &mut self,
+        api: &Api<DynamicObject>,
+        namespace: &str,
+        document: &Document,
+        found: Option<&Existing>,
+        pace: &mut Pace,
+    ) -> Result<Settled, String> {
+        let key = (namespace.to_owned(), document.name.clone());
+        let digest: [u8; 32] = Sha256::digest(document.object.to_string().as_bytes()).into();
+        let known = self.known.get(&key);
+        let is_as_known = found.zip(known).is_some_and(|(found, known)| found.version == known.version);
+        if is_as_known && known.is_some_and(|known| known.digest == digest) {
+            return Ok(Settled::Unchanged);
+        }
+        pace.turn().await;
+        let (settled, version) = self.compare_and_write(api, document).await?;
+        if self.known.len() < MOST_KNOWN || self.known.contains_key(&key) {
+            self.known.insert(key, Known { version, digest });
+        }
+        Ok(settled)
+    }
+
+    /// Reads the report, and writes it if it says something else. Returns its version then.
+    async fn compare_and_write(
+        &self,
+        api: &Api<DynamicObject>,
+        document: &Document,
+    ) -> Result<(Settled, String), String> {
+        let old = self.ask("get", api.get_opt(&document.name)).await?;
+        let now = Timestamp::now();
+        if let Some(old) = &old {
+            let was = serde_json::to_value(old).unwrap_or_default();
+            if relevant(&was) == relevant(&document.object) {
+                return Ok((Settled::Unchanged, old.metadata.resource_version.clone().unwrap_or_default()));
+            }
+            let new = object(over(&was, &document.object, now))?;
+            self.may_write()?;
+            let written = self.ask("update", api.replace(&document.name, &post(), &new)).await?;
+            return Ok((Settled::Written, written.metadata.resource_version.unwrap_or_default()));
+        }
+        let new = object(dated(document.object.clone(), None, now))?;
+        self.may_write()?;
+        let create = async {
+            match api.create(&post(), &new).await {
+                // Its workloads are being deleted.
+                Err(kube::Error::Api(status)) if is_ending(&status) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let written = self.ask("create", create).await?;
+        let version = written.map(|written| written.metadata.resource_version.unwrap_or_default());
+        Ok(version.map_or((Settled::Unchanged, String::new()), |version| (Settled::Written, version)))
+    }
+
+    async fn delete(&self, api: &Api<DynamicObject>, name: &str, uid: String) -> Result<(), String> {
+        self.may_write()?;
+        let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+        let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let delete = async {
+            match api.delete(name, &how).await {
+                // Its owner is gone, and the garbage collector was faster.
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                other => other.map(drop),
+            }
+        };
+        self.ask("delete", delete).await
+    }
+
+    fn may_write(&self) -> Result<(), String> {
+        let holds = self.leadership.holds();
+        if holds { Ok(()) } else { Err("this replica is not the writer any more".into()) }
+    }
+
+    // === where a round goes on ===
+
+    /// Whether the cluster has the kinds of the reports.
+    pub async fn check_definitions(&self) -> Result<(), String> {
+        for wanted in [self.format.report(), self.format.cluster_report()] {
+            let ApiResource { group, kind, api_version, .. } = wanted;
+            let found = self.ask_for_kind(&group, &kind).await?;
+            if !found {
+                return Err(format!(
+                    "the cluster has no `{kind}` of `{api_version}`: install its CustomResourceDefinitions, or choose another `reports.format`"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_for_kind(&self, group: &str, kind: &str) -> Result<bool, String> {
+        match timeout(REQUEST, resource_of(&self.client, group, kind)).await {
+            Ok(Ok(found)) => Ok(found.is_some()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the API server did not answer in time".into()),
+        }
+    }
+
+    /// The namespace at which a round that another replica began goes on.
+    pub async fn resume_at(&self) -> Result<Option<String>, String> {
+        let api = self.cluster_reports();
+        let report = self.ask("get", api.get_opt(NAME)).await?;
+        let annotations = report.and_then(|report| report.metadata.annotations);
+        Ok(annotations.and_then(|mut annotations| annotations.remove(RESUME_AT)).filter(|at| !at.is_empty()))
+    }
+
+    /// Notes where another replica would go on.
+    pub async fn note_resume_at(&self, namespace: &str) -> Result<(), String> {
+        self.may_write()?;
+        let api = self.cluster_reports();
+        let patch = json!({"metadata": {"annotations": {RESUME_AT: namespace}}});
+        let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let noted = self.ask("patch", async {
+            match api.patch(NAME, &how, &Patch::Merge(&patch)).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    let resource = self.format.cluster_report();
+                    let mut new = json!({"metadata": {"name": NAME, "labels": {MANAGED_BY.0: MANAGED_BY.1},
+                        "annotations": {RESUME_AT: namespace}}});
+                    set_kind(&mut new, &resource);
+                    api.create(&post(), &serde_json::from_value(new).map_err(kube::Error::SerdeError)?).await
+                }
+                other => other,
+            }
+        });
+        noted.await.map(drop)
+    }
+
+    fn cluster_reports(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &self.format.cluster_report())
+    }
+
+    /// Forgets the reports of all other namespaces.
+    pub fn retain(&mut self, namespaces: &BTreeSet<String>) {
+        self.known.retain(|(namespace, _), _| namespaces.contains(namespace));
+    }
+
+    /// The result of a request, or what is wrong, in words.
+    async fn ask<T>(
+        &self,
+        verb: &str,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, String> {
+        match timeout(REQUEST, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(explained(verb, &self.format.report(), &error)),
+            Err(_) => Err(format!("the API server did not answer {verb} in time")),
+        }
+    }
+}
+
+/// Whether nothing can be created because the namespace is being deleted
+/// (`kubernetes:staging/src/k8s.io/apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go`).
+fn is_ending(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+fn explained(verb: &str, resource: &ApiResource, error: &kube::Error) -> String {
+    let name = format!("{}.{}", resource.plural, resource.group);
+    match error {
+        kube::Error::Api(status) if status.code == 403 => format!(
+            "forbidden to {verb} {name}: bind ClusterRole `wasmgate-reports` of the manifests to this service account"
+        ),
+        kube::Error::Api(status) => {
+            let said = text::excerpt(&status.message, SHOWN_CHARS);
+            format!("could not {verb} {name}: {said} (HTTP {})", status.code)
+        }
+        other => format!("could not {verb} {name}: {}", text::excerpt(&text::chain(other), SHOWN_CHARS)),
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+}
+
+fn object(value: Value) -> Result<DynamicObject, String> {
+    serde_json::from_value(value).map_err(|error| format!("could not make a report: {error}"))
+}
+
+// === what counts (pure) ===
+
+/// What the gate says in a report, without the times.
+fn relevant(report: &Value) -> Value {
+    let metadata = |member: &str| report.get("metadata").and_then(|metadata| metadata.get(member));
+    let mut results = report.get("results").cloned().unwrap_or_default();
+    for result in results.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        result.remove("timestamp");
+    }
+    // Where a round goes on is not said once it has ended.
+    let resumes = metadata("annotations").and_then(|annotations| annotations.get(RESUME_AT));
+    let managed_by = metadata("labels").and_then(|labels| labels.get(MANAGED_BY.0));
+    let [source, scope, summary] = ["source", "scope", "summary"].map(|member| report.get(member));
+    json!([managed_by, resumes, metadata("ownerReferences"), source, scope, summary, results])
+}
+
+/// The new report in the place of the old one: with what others have added to its metadata.
+fn over(old: &Value, new: &Value, now: Timestamp) -> Value {
+    let mut metadata = old.get("metadata").cloned().unwrap_or_default();
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(RESUME_AT);
+    }
+    let mut labels =
+        metadata.get("labels").filter(|labels| labels.is_object()).cloned().unwrap_or_else(|| json!({}));
+    set(&mut labels, MANAGED_BY.0, MANAGED_BY.1);
+    set(&mut metadata, "labels", labels);
+    if let Some(owners) = new.pointer("/metadata/ownerReferences") {
+        set(&mut metadata, "ownerReferences", owners.clone());
+    }
+    let mut report = dated(new.clone(), Some(old), now);
+    set(&mut report, "metadata", metadata);
+    report
+}
+
+/// The report with the time at which each result was found first.
+fn dated(mut report: Value, old: Option<&Value>, now: Timestamp) -> Value {
+    let of = |report: &Value| report.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut known: Vec<(Value, Value)> = Vec::new();
+    for mut bare in old.map(of).unwrap_or_default() {
+        let time = bare.as_object_mut().and_then(|bare| bare.remove("timestamp"));
+        known.extend(time.map(|time| (bare, time)));
+    }
+    let now = json!({"seconds": now.as_second(), "nanos": 0});
+    let results = report.get_mut("results").and_then(Value::as_array_mut);
+    for result in results.into_iter().flatten() {
+        let before = known.iter().find(|(bare, _)| bare == result).map(|(_, time)| time);
+        let time = before.unwrap_or(&now).clone();
+        set(result, "timestamp", time);
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(message: &str) -> Value {
+        json!({"metadata": {"name": "a", "labels": {MANAGED_BY.0: MANAGED_BY.1}, "ownerReferences": [{"uid": "u"}]},
+            "summary": {"pass": 0, "fail": 1}, "scope": {"kind": "Pod"},
+            "results": [{"policy": "p", "message": "same"}, {"policy": "p", "message": message}]})
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn times_and_what_others_wrote_make_no_difference_and_stay() {
+        let mut old = dated(report("old"), None, at(100));
+        old["metadata"]["resourceVersion"] = json!("7");
+        old["metadata"]["annotations"] = json!({"team": "a", RESUME_AT: "b"});
+        old["metadata"]["labels"]["theirs"] = json!("yes");
+        assert_ne!(relevant(&old), relevant(&report("old")), "where a round goes on has to go");
+        old["metadata"]["annotations"] = json!({"team": "a"});
+        assert_eq!(relevant(&old), relevant(&report("old")));
+        assert_ne!(relevant(&old), relevant(&report("new")));
+        let new = over(&old, &report("new"), at(200));
+        let seconds = |index: usize| new["results"][index]["timestamp"]["seconds"].clone();
+        assert_eq!((seconds(0), seconds(1)), (json!(100), json!(200)));
+        assert_eq!(new["metadata"]["resourceVersion"], "7");
+        assert_eq!(new["metadata"]["annotations"], json!({"team": "a"}));
+        assert_eq!(new["metadata"]["labels"], json!({MANAGED_BY.0: MANAGED_BY.1, "theirs": "yes"}));
+    }
+
+    #[test]
+    fn a_changed_owner_or_label_is_mended() {
+        let old = dated(report("a"), None, at(1));
+        for pointer in ["/metadata/ownerReferences/0/uid", "/metadata/labels/app.kubernetes.io~1managed-by"] {
+            let mut touched = old.clone();
+            *touched.pointer_mut(pointer).unwrap() = json!("other");
+            assert_ne!(relevant(&touched), relevant(&report("a")), "{pointer}");
+            assert_eq!(relevant(&over(&touched, &report("a"), at(2))), relevant(&report("a")), "{pointer}");
+        }
+    }
+}

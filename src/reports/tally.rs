@@ -1,0 +1,61 @@
+//! What a round did. Pure.
+
+use std::collections::BTreeMap;
+
+/// Most problems that are remembered of a round.
+const MOST_PROBLEMS: usize = 20;
+
+/// What a round did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pods and templates that were read.
+    pub seen: usize,
+    /// How many of these were judged; of the others an earlier verdict held, or one on the same template.
+    pub judged: usize,
+    /// Outcome → workloads with a report.
+    pub outcomes: BTreeMap<&'static str, usize>,
+    /// Reports that were written.
+    pub written: usize,
+    /// Reports that say already what they should.
+    pub unchanged: usize,
+    /// Reports that were deleted.
+    pub deleted: usize,
+    /// Reports that could not be written or deleted.
+    pub failed: usize,
+    /// Objects of which nothing could be judged.
+    pub not_judged: usize,
+    /// Whether something could not be read.
+    pub is_unread: bool,
+    /// What could not be read or written, each once.
+    pub problems: Vec<String>,
+}
+
+impl Tally {
+    /// Notes what could not be read.
+    pub fn problem(&mut self, problem: String) {
+        self.is_unread = true;
+        self.note(problem);
+    }
+
+    /// Notes a report that could not be written or deleted.
+    pub fn fail(&mut self, problem: String) {
+        self.failed += 1;
+        self.note(problem);
+    }
+
+    fn note(&mut self, problem: String) {
+        if self.problems.len() < MOST_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Whether everything could be read and written.
+    pub const fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Whether anything was done or failed.
+    pub const fn is_eventful(&self) -> bool {
+        self.written + self.deleted > 0 || !self.is_whole()
+    }
+}

@@ -1,0 +1,87 @@
+//! A file of records as the bodies of requests.
+
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::value::RawValue;
+
+use crate::audit::UploadFormat;
+use crate::otlp;
+
+/// The records of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Records {
+    text: Arc<[u8]>,
+    /// Where each is in the text.
+    places: Vec<Range<usize>>,
+}
+
+/// What was read of a file.
+pub(super) struct Read {
+    pub(super) records: Records,
+    /// Lines that are no records: a crash ended them.
+    pub(super) torn: u64,
+}
+
+/// Reads a file; `None` if it is gone, because it was removed to make space. Blocks.
+pub(super) fn read(path: &Path) -> io::Result<Option<Read>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (mut places, mut torn, mut start) = (Vec::new(), 0, 0);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let place = start..start + line.len();
+        start = place.end;
+        match line.trim_ascii() {
+            [] => {}
+            line if is_json(line) => places.push(place),
+            _ => torn += 1,
+        }
+    }
+    Ok(Some(Read { records: Records { text: text.into(), places }, torn }))
+}
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(line).is_ok()
+}
+
+impl Records {
+    pub(super) const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Both halves.
+    pub(super) fn halves(&self) -> [Self; 2] {
+        let (first, second) = self.places.split_at(self.places.len() / 2);
+        [first, second].map(|places| Self { text: Arc::clone(&self.text), places: places.to_vec() })
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.places.iter().filter_map(|place| Some(self.text.get(place.clone())?.trim_ascii()))
+    }
+
+    /// The body of a request, compressed. Blocks.
+    pub(super) fn body(&self, format: UploadFormat) -> io::Result<Vec<u8>> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        match format {
+            UploadFormat::Otlp => {
+                encoder.write_all(&otlp::logs_request(&self.lines().collect::<Vec<_>>()))?
+            }
+            // An array, as OPA writes a chunk.
+            UploadFormat::Opa => {
+                for (index, event) in self.lines().enumerate() {
+                    encoder.write_all(if index == 0 { b"[" } else { b"," })?;
+                    encoder.write_all(event)?;
+                }
+                encoder.write_all(b"]")?;
+            }
+        }
+        encoder.finish()
+    }
+}

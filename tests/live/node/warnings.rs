@@ -1,0 +1,162 @@
+//! What the gate warns of because the runtime or the node does not say it: that it really happens on the node.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::calibrate::cgroup;
+use super::{NODE, SITE, Site, file_system, layers};
+use crate::support::control_plane::Said;
+use crate::support::live_gate::bare_pod;
+use crate::support::oci::{Image, ImageBuilder};
+use crate::support::probes::padded_greeter;
+
+const MIB: u64 = 1 << 20;
+
+/// A pod of the namespace that runs an image of the registry.
+fn pod_of(site: &Site, namespace: &str, name: &str) -> Value {
+    let mut pod = bare_pod(&site.registry.image(&format!("{name}:1")), &json!({}));
+    pod["metadata"] = json!({"name": name, "namespace": namespace, "labels": {"app": name}});
+    pod["spec"]["containers"][0]["args"] = json!([name]);
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    pod
+}
+
+fn warned(said: Said, rule: &str) {
+    assert!(said.stderr.contains(&format!("[{rule}]")), "{}", said.stderr);
+    said.ok();
+}
+
+/// The memory limit that the kernel holds a running container to, in bytes.
+fn limit_in_force(site: &Site, pod: &Value) -> u64 {
+    let folder = cgroup(site, "memory", pod["metadata"]["uid"].as_str().unwrap()).unwrap();
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let file = folder.join(id.trim_start_matches("containerd://")).join("memory.limit_in_bytes");
+    fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// Resizes a running container from 64Mi to 96Mi; returns what the API server answered, and what the kernel holds it to once the
+/// API says that it is done.
+pub(super) fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
+    let get = || site.plane.get(&["pod", name, "--namespace", namespace]);
+    let running = get();
+    assert_eq!(limit_in_force(site, &running), 64 * MIB, "before");
+    let patch =
+        json!({"spec": {"containers": [{"name": "app", "resources": {"limits": {"memory": "96Mi"}}}]}});
+    let patch = format!("--patch={patch}");
+    let resize = ["patch", "pod", name, "--namespace", namespace, "--subresource=resize", &patch];
+    let said = site.plane.kubectl(&resize);
+    let done = site.plane.wait_for("the API to say that it is resized", || {
+        let pod = get();
+        let shown = pod["status"]["containerStatuses"][0]["resources"]["limits"]["memory"] == "96Mi";
+        let conditions = pod["status"]["conditions"].as_array().unwrap();
+        let under_way = |one: &Value| one["type"].as_str().unwrap().starts_with("PodResize");
+        (shown && !conditions.iter().any(under_way)).then_some(pod)
+    });
+    assert_eq!(done["status"]["containerStatuses"][0]["restartCount"], 0, "{done}");
+    (said, limit_in_force(site, &done))
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_resize_is_reported_as_done_and_the_shim_leaves_the_limit_of_the_kernel_as_it_was() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("resize", &json!({}));
+    site.push("resized", &layers("hello from what is resized"));
+    let mut pod = pod_of(&site, &namespace, "resized");
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi"}});
+    site.apply(&pod).ok();
+    site.pod_that_said(&namespace, "resized", "hello from what is resized");
+    let (said, limit) = resized(&site, &namespace, "resized");
+    warned(said, "resize-ignored");
+    assert_eq!(limit, 64 * MIB);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn an_index_without_an_entry_for_linux_is_not_pulled_and_its_manifest_is() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("index", &json!({}));
+    let (of_files, of_layers) = (file_system("hello from the files"), layers("hello from the layer"));
+    let pushed = [("files", &of_files), ("layers", &of_layers)];
+    for (name, manifest) in pushed {
+        site.push(&format!("indexed-{name}"), &Image::index(&[("wasi/wasm", manifest)]));
+        site.push(&format!("alone-{name}"), manifest);
+    }
+    let on_the_node = |name: &str| {
+        let mut pod = pod_of(&site, &namespace, name);
+        // What is not recognised gets no class, and may go anywhere.
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE});
+        pod
+    };
+    warned(site.apply(&on_the_node("indexed-files")), "image-not-pullable");
+    let said = site.apply(&on_the_node("indexed-layers"));
+    assert!(said.stderr.contains("the image is an index"), "{}", said.stderr);
+    said.ok();
+    for (name, _) in pushed {
+        let why = site.plane.wait_for("the pull to fail", || {
+            let pod = site.plane.get(&["pod", &format!("indexed-{name}"), "--namespace", &namespace]);
+            let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+            (waiting["reason"] == "ErrImagePull").then(|| waiting["message"].as_str().unwrap().to_string())
+        });
+        assert!(why.contains("no match for platform in manifest"), "{name}: {why}");
+        let alone = format!("alone-{name}");
+        site.apply(&pod_of(&site, &namespace, &alone)).ok();
+        site.pod_that_said(&namespace, &alone, "hello from the");
+    }
+}
+
+/// Its probe looks at the port on which it answers once it has been compiled.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_program_that_compiles_longer_than_its_probe_waits_is_restarted_and_with_more_time_it_is_not() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("probe", &json!({}));
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "greeter", "namespace": namespace},
+        "spec": {"capabilities": [{"name": "http.inbound", "ports": [8080]}]}});
+    site.apply(&grant).ok();
+    let mut image = ImageBuilder::rootfs(super::platform(), &["/app.wasm"]);
+    image.files(&[("app.wasm", &padded_greeter("hello\n", 3_000_000))]);
+    let image = image.build();
+    let pod = |name: &str, cpu: &str, failures: u32| {
+        site.push(name, &image);
+        let mut pod = pod_of(&site, &namespace, name);
+        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": cpu, "memory": "400Mi"}});
+        pod["spec"]["containers"][0]["livenessProbe"] =
+            json!({"tcpSocket": {"port": 8080}, "periodSeconds": 2, "failureThreshold": failures});
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE});
+        pod
+    };
+    let hurried = pod("hurried", "100m", 2);
+    site.plane.wait_for("the grant to be in force", || {
+        (site.plane.apply(&hurried, &["--dry-run=server"]).code == 0).then_some(())
+    });
+    warned(site.apply(&hurried), "start-outlasts-probe");
+    let patient = site.apply(&pod("patient", "100m", 300));
+    assert!(!patient.stderr.contains("[start-outlasts-probe]"), "{}", patient.stderr);
+    patient.ok();
+    let status = |name: &str| {
+        let pod = site.plane.get(&["pod", name, "--namespace", &namespace]);
+        pod["status"]["containerStatuses"][0].clone()
+    };
+    site.plane.wait_for("the hurried one to be restarted", || {
+        status("hurried")["restartCount"].as_u64().is_some_and(|count| count > 0).then_some(())
+    });
+    let events = site.plane.kubectl(&["get", "events", "--namespace", &namespace]).stdout;
+    let killed = |line: &&str| line.contains("pod/hurried") && line.contains("failed liveness probe");
+    assert!(events.lines().any(|line| killed(&line)), "{events}");
+    site.plane.kubectl(&["delete", "pod", "hurried", "--namespace", &namespace, "--now"]).ok();
+    let log = site.plane.wait_for("the patient one to answer", || {
+        let proxy = format!("--raw=/api/v1/namespaces/{namespace}/pods/patient:8080/proxy/");
+        let said = site.plane.kubectl(&["get", &proxy]);
+        (said.code == 0).then_some(said.stdout)
+    });
+    assert_eq!(log, "hello\n");
+    assert_eq!(status("patient")["restartCount"], 0);
+}
