@@ -294,12 +294,13 @@ pub async fn judge<K>(
         state.policies.evaluate_with_shadow(namespace, &input, left).await
     };
     let failures = evaluation.failures.iter().chain(&shadow.failures);
-    let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect();
+    let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect::<Vec<_>>();
+    let is_repeatable = failed_bundles.is_empty() && evaluation.asked.or(shadow.asked).is_nothing();
     let is_cached = evaluation.is_cached;
     let judged = |evaluation| verdict(asked, workload, inspection, evaluation);
     let verdict = judged(evaluation).with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
-    Judged { judgement: Judgement { verdict, failed_bundles, is_cached, missing_class }, kept }
+    Judged { judgement: Judgement { verdict, failed_bundles, is_cached, is_repeatable, missing_class }, kept }
 }
 
 /// What the input of the rules is made from.
@@ -372,15 +373,21 @@ async fn judge_as_pods<K>(
     let pods = as_pods(asked, object, workload, inspection).await?;
     let AsPods { before, mut plan, object, workload: pod, inspection } = pods;
     plan.warnings.extend(template::unjudged(&before, workload.kind));
+    // Most templates are new or keep their images: only then nothing is compared, and nothing copied for it.
+    let former = before_new_image(asked, workload);
     let mut abilities = Abilities::default();
     let kept = |input: &PolicyInput<'_>| {
-        abilities = Abilities::of(input);
+        if former.is_some() {
+            abilities = Abilities::of(input);
+        }
         keep(input)
     };
     let judged = judge(asked, &object, &pod, &inspection, kept).await;
-    if let Some(former) = abilities_before(asked, workload).await {
-        plan.warnings.extend(abilities.warnings_since(&former));
-    }
+    let able = match former {
+        Some((old, former)) => abilities_before(asked, &old, &former).await,
+        None => None,
+    };
+    plan.warnings.extend(able.iter().flat_map(|able| abilities.warnings_since(able)));
     Ok(Conclusion::JudgedAsPods { before, plan, judged })
 }
 
@@ -395,19 +402,26 @@ pub(super) async fn as_pods(
     heavy::beside(workload, inspection, work).await
 }
 
-/// What the programs of the object before an update can do, where the update changes one of its images. `None` where it cannot
-/// be told: the object is new, or nothing is known of its images, for which no review waits long.
-async fn abilities_before(asked: &ReviewContext<'_>, new: &Workload) -> Option<Abilities> {
-    let (state, review) = (asked.state, asked.review);
+/// The object before an update that changes one of its images.
+fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Cow<'a, RawValue>, Workload)> {
+    let review = asked.review;
     let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;
     let old = workload::as_judged(old, new.kind).ok()?;
     let workload = workload::read(old.get(), new.kind, &review.namespace).ok()?;
-    if !gained::changes_an_image(new, &workload) {
-        return None;
-    }
+    gained::changes_an_image(new, &workload).then_some((old, workload))
+}
+
+/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for
+/// which no review waits long.
+async fn abilities_before(
+    asked: &ReviewContext<'_>,
+    old: &RawValue,
+    workload: &Workload,
+) -> Option<Abilities> {
+    let (state, review) = (asked.state, asked.review);
     let budget = asked.clock.for_inspection().min(COMPARISON);
-    let inspection = inspect(state, asked.inspector, &workload, budget).await;
-    let pods = as_pods(asked, &old, &workload, &inspection).await.ok()?;
+    let inspection = inspect(state, asked.inspector, workload, budget).await;
+    let pods = as_pods(asked, old, workload, &inspection).await.ok()?;
     let request = request_facts(review);
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));

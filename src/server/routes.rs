@@ -1,6 +1,7 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{AdmissionHandler, Event, ServerOptions};
+use super::{AdmissionHandler, Begun, Event, ServerOptions};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
@@ -192,8 +193,8 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         Ok(BodyMemory { _large: None, _small: Some(share) })
     }
 
-    /// Runs the gate on a task of its own: a panic ends the task and not the connection, and when the client hangs
-    /// up, the decision is still recorded. The outer time limit holds even when the gate blocks.
+    /// Runs the gate, and what it does not answer at once on a task of its own: a panic ends the task and not the connection, and when the
+    /// client hangs up, the decision is still recorded. The outer time limit holds even when the gate blocks.
     async fn ask(
         &self,
         webhook: Webhook,
@@ -203,9 +204,21 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
     ) -> Result<Vec<u8>, Refused> {
         let gate = self.gate.clone();
         let budget = deadline.saturating_duration_since(Instant::now());
+        let work = if body.len() <= SMALL_BODY {
+            match catch_unwind(AssertUnwindSafe(|| gate.begin(webhook, body, budget))) {
+                Ok(Begun::Answered(bytes)) => return Ok(bytes),
+                Ok(Begun::Goes(work)) => work,
+                Err(_) => {
+                    tracing::error!("the gate failed on a review");
+                    return Err(Refused::Failed);
+                }
+            }
+        } else {
+            Box::pin(async move { gate.answer(webhook, body, budget).await })
+        };
         let task = tokio::spawn(async move {
             let _place = place;
-            timeout(budget + GRACE / 2, gate.answer(webhook, body, budget)).await
+            timeout(budget + GRACE / 2, work).await
         });
         match timeout_at(deadline + GRACE, task).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),

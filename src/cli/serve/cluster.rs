@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kube::Client;
 
 use super::reload::Configuration;
-use super::served::{Expiry, Served};
+use super::served::{Expiry, Served, begun};
 use super::supply::Bundles;
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
 use crate::review::Webhook;
-use crate::server::{self, Check, Event};
+use crate::server::{self, Begun, Check, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, if configured.
@@ -82,6 +82,10 @@ pub struct WatchedGate {
 }
 
 impl server::AdmissionHandler for WatchedGate {
+    fn begin(self: &Arc<Self>, webhook: Webhook, body: Bytes, budget: Duration) -> Begun {
+        begun(&self.served.gate, webhook, body, budget)
+    }
+
     async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
         self.served.answer(webhook, body, budget).await
     }

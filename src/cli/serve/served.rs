@@ -1,7 +1,9 @@
 //! The gate as the server sees it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::admission::Gate;
 use crate::review::Webhook;
-use crate::server::{self, Event};
+use crate::server::{self, Begun, Event};
 
 /// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +63,23 @@ impl Served {
     }
 }
 
+/// Begins a review: a decision that is known is answered at once.
+pub(super) fn begun(gate: &Arc<Gate>, webhook: Webhook, body: Bytes, budget: Duration) -> Begun {
+    let gate = Arc::clone(gate);
+    let mut work: Pin<Box<dyn Future<Output = Vec<u8>> + Send>> =
+        Box::pin(async move { gate.review(webhook, &body, budget).await });
+    // Where it is left, whoever goes on with it is woken.
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(bytes) => Begun::Answered(bytes),
+        Poll::Pending => Begun::Goes(work),
+    }
+}
+
 impl server::AdmissionHandler for Served {
+    fn begin(self: &Arc<Self>, webhook: Webhook, body: Bytes, budget: Duration) -> Begun {
+        begun(&self.gate, webhook, body, budget)
+    }
+
     async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
         self.gate.review(webhook, &body, budget).await
     }
