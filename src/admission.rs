@@ -4,6 +4,7 @@
 pub mod api_server;
 mod clock;
 pub mod decision;
+mod decisions;
 pub mod ending;
 pub mod examine;
 pub mod flow;

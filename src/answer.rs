@@ -62,6 +62,17 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+impl Answer {
+    /// The same answer about another object of the same kind and namespace: a refusal begins with its name.
+    pub fn rename(&mut self, former: &str, name: &str) {
+        if former != name
+            && let Some(refusal) = &mut self.response.refusal
+        {
+            refusal.message = refusal.message.replacen(&format!("/{former}`"), &format!("/{name}`"), 1);
+        }
+    }
+}
+
 /// Admits without warnings: there was nothing to judge.
 pub fn skip(uid: &str) -> Answer {
     Answer { response: admitted(uid), outcome: Outcome::Skip }

@@ -20,6 +20,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,11 +71,26 @@ pub struct Call {
     pub parent: Option<SpanContext>,
 }
 
+/// A review that was begun.
+pub enum Begun {
+    /// The bytes of its answer.
+    Answered(Vec<u8>),
+    /// What is left to do, and ends with the bytes.
+    Goes(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
+}
+
 /// The gate behind the server.
 pub trait AdmissionHandler: Send + Sync + 'static {
     /// Answers one review within its budget with the bytes of an AdmissionReview, even if the body is none. A panic
     /// becomes an HTTP 500, to which the API server applies the webhook's failurePolicy.
     fn answer(&self, call: Call) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// Begins to answer a review with a small body, on the thread that read it. What takes longer than to read the body is left: then the
+    /// rest is the same as [`Self::answer`], on a task of its own.
+    fn begin(self: &Arc<Self>, call: Call) -> Begun {
+        let gate = Arc::clone(self);
+        Begun::Goes(Box::pin(async move { gate.answer(call).await }))
+    }
 
     /// Whether reviews can be answered; the error says why not, in one line.
     fn ready(&self) -> Result<(), String>;

@@ -21,6 +21,12 @@ impl Clock {
         Self { started: Instant::now(), now: Timestamp::now(), budget }
     }
 
+    /// A clock that starts now, at another time of the wall clock.
+    #[cfg(test)]
+    pub fn at(now: Timestamp, budget: Duration) -> Self {
+        Self { now, ..Self::start(budget) }
+    }
+
     /// A clock with the same current time and a fresh budget, for a second review of the same object.
     #[must_use]
     pub fn again(self) -> Self {

@@ -26,6 +26,8 @@ pub struct Decision {
     pub failure: Option<(&'static str, Error)>,
     /// One line per change.
     pub changes: Vec<String>,
+    /// Operations of the patch.
+    pub patch_operations: usize,
     /// What the rules read, if records hold it.
     pub policy_input: PolicyInputText,
     /// Time that each stage took.
@@ -95,6 +97,7 @@ impl Decision {
 
     fn without_facts(answer: Answer, note: &'static str) -> Self {
         Self {
+            patch_operations: answer.response.patch.as_ref().map_or(0, |patch| patch.0.len()),
             answer,
             inspection: Inspection::default(),
             judgement: None,

@@ -140,6 +140,8 @@ pub struct Judgement {
     pub failed_bundles: Vec<String>,
     /// Whether the rules had found this on the same input before and were not run again.
     pub is_cached: bool,
+    /// Whether the same input comes out the same at any time: every bundle was evaluated, and none asked for more than its input.
+    pub is_repeatable: bool,
     /// The pod's RuntimeClass, if the cluster is known not to have it.
     pub missing_class: Option<String>,
 }

@@ -303,12 +303,13 @@ pub async fn judge<K>(
         state.policies.evaluate_with_shadow(namespace, &input, left).await
     };
     let failures = evaluation.failures.iter().chain(&shadow.failures);
-    let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect();
+    let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect::<Vec<_>>();
+    let is_repeatable = failed_bundles.is_empty() && evaluation.asked.or(shadow.asked).is_nothing();
     let is_cached = evaluation.is_cached;
     let judged = |evaluation| verdict(asked, workload, inspection, evaluation);
     let verdict = judged(evaluation).with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
-    Judged { judgement: Judgement { verdict, failed_bundles, is_cached, missing_class }, kept }
+    Judged { judgement: Judgement { verdict, failed_bundles, is_cached, is_repeatable, missing_class }, kept }
 }
 
 /// What the input of the rules is made from.

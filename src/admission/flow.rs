@@ -1,12 +1,14 @@
 //! One review from request body to response body: parse, examine, decide, record.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::value::to_raw_value;
 
 use super::decision::{Decision, GivenUp};
+use super::decisions::{self, Named, Question};
 use super::examine::{ReviewContext, examine};
 use super::gate::Basis;
 use super::{Clock, Gate, record};
@@ -69,22 +71,69 @@ fn parse(webhook: Webhook, body: &[u8], clock: &Clock) -> Result<Review, Box<Dec
 
 /// The decision about a review, within its budget, even if the gate panics.
 async fn decide(basis: &Basis, webhook: Webhook, review: &Review, clock: Clock) -> (Decision, Vec<u8>) {
-    let Basis { state, inspector } = basis;
-    let asked = ReviewContext { state, inspector, webhook, review, clock };
-    let work = async {
-        // Without it the decision is replayed by none, and stands all the same.
-        let text = |input: &PolicyInput<'_>| {
-            if state.records_input { to_raw_value(input).ok() } else { None }
-        };
-        let examination = examine(&asked, text).await;
-        with_bytes(Decision::of(webhook, review, examination), &clock)
-    };
+    let work = known_or_new(basis, webhook, review, clock);
     let why = match tokio::time::timeout(clock.left(), AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(decided)) => return decided,
         Ok(Err(_)) => GivenUp::Broken,
         Err(_) => GivenUp::Late,
     };
     with_bytes(Decision::of_given_up(webhook, &review.uid, &clock, why), &clock)
+}
+
+/// The decision about an earlier review of the same content, or a new one.
+async fn known_or_new(basis: &Basis, webhook: Webhook, review: &Review, clock: Clock) -> (Decision, Vec<u8>) {
+    let Basis { state, inspector, decisions } = basis;
+    let question = decisions.question(state, webhook, review);
+    if let Some(question) = &question
+        && let Some((known, bytes)) = decisions.find(question, review, (state, inspector), &clock).await
+    {
+        return match bytes {
+            Some(bytes) => (known, bytes),
+            None => with_bytes(known, &clock),
+        };
+    }
+    pause().await;
+    // On the heap, so that a decision that is known does not move the space for it.
+    with_bytes(Box::pin(decided(basis, webhook, review, question, clock)).await, &clock)
+}
+
+/// A new decision, which is kept if it may come out again.
+async fn decided(
+    basis: &Basis,
+    webhook: Webhook,
+    review: &Review,
+    question: Option<Question<'_>>,
+    clock: Clock,
+) -> Decision {
+    let Basis { state, inspector, decisions } = basis;
+    let asked = ReviewContext { state, inspector, webhook, review, clock };
+    let mut named = Named::default();
+    let read = |input: &PolicyInput<'_>| {
+        named = Named::in_input(input, question.as_ref());
+        // Without it the decision is replayed by none, and stands all the same.
+        if state.records_input { to_raw_value(input).ok() } else { None }
+    };
+    let examination = examine(&asked, read).await;
+    let question = question.filter(|question| decisions::may_keep(question, &named, &examination));
+    let decision = Decision::of(webhook, review, examination);
+    if let Some(question) = question {
+        decisions.keep(&question, named, &decision, &clock).await;
+    }
+    decision
+}
+
+/// Leaves what follows to the next poll: it takes longer than to look for what is known, and the server then does it beside the thread that
+/// reads requests.
+async fn pause() {
+    let mut is_next = false;
+    let poll = |context: &mut Context<'_>| {
+        if std::mem::replace(&mut is_next, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    };
+    std::future::poll_fn(poll).await;
 }
 
 /// The decision with its answer as bytes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::State;
+use super::decisions::Decisions;
 use crate::audit::{ImageLookups, Labels, Metrics, Outbox, Refusals, Sink};
 use crate::lookup::Inspector;
 use crate::otlp::{SpanCounts, Tracer};
@@ -29,12 +30,20 @@ pub struct Gate {
 }
 
 /// What a review goes by. It takes it once.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Basis {
     /// Policies, grants, runtimes and facts of the cluster.
     pub state: Arc<State>,
     /// Looks images up. Replaced with the configuration.
     pub inspector: Arc<Inspector>,
+    /// Earlier decisions by exactly these.
+    pub decisions: Decisions,
+}
+
+impl Basis {
+    fn new(state: Arc<State>, inspector: Arc<Inspector>) -> Self {
+        Self { decisions: Decisions::of(&state), state, inspector }
+    }
 }
 
 impl Gate {
@@ -46,9 +55,9 @@ impl Gate {
         metrics: Arc<Metrics>,
         labels: Labels,
     ) -> Self {
-        metrics.set_bundles(&state.policies.revisions());
+        metrics.set_bundles(state.policies.revisions());
         Self {
-            basis: ArcSwap::from_pointee(Basis { state: state.into(), inspector: inspector.into() }),
+            basis: ArcSwap::from_pointee(Basis::new(state.into(), inspector.into())),
             sink,
             metrics,
             labels: Arc::new(labels),
@@ -92,9 +101,9 @@ impl Gate {
         let inspector = inspector.map(Arc::new);
         self.basis.rcu(|basis| {
             let inspector = inspector.as_ref().unwrap_or(&basis.inspector);
-            Basis { state: change(&basis.state).into(), inspector: Arc::clone(inspector) }
+            Basis::new(change(&basis.state).into(), Arc::clone(inspector))
         });
-        self.metrics.set_bundles(&self.basis.load().state.policies.revisions());
+        self.metrics.set_bundles(self.basis.load().state.policies.revisions());
     }
 
     /// What reviews go by now.
@@ -125,7 +134,10 @@ impl Gate {
     /// All metrics in the OpenMetrics text format.
     pub fn encode_metrics(&self) -> String {
         self.metrics.set_image_lookups(lookups(&self.inspector()));
-        self.metrics.set_verdicts(self.state().policies.verdict_counts());
+        let basis = self.basis();
+        let mut verdicts = basis.state.policies.verdict_counts();
+        verdicts.bytes = verdicts.bytes.saturating_add(basis.decisions.bytes());
+        self.metrics.set_verdicts(verdicts);
         if let Some(SpanCounts { sent, lost }) = self.tracer.as_ref().map(Tracer::counts) {
             self.metrics.set_spans(sent, lost);
         }

@@ -44,6 +44,7 @@ pub fn emit(
     let mut timings = decision.timings.clone();
     timings.total = total;
     let policy_input = decision.policy_input.take();
+    let revisions = || BTreeMap::clone(state.policies.revisions());
     let record = Record {
         labels: gate.labels.clone(),
         masks: state.masks.clone(),
@@ -52,7 +53,7 @@ pub fn emit(
         trace: span.map(|span| (span.trace_id(), span.span_id())),
         timestamp: Timestamp::now(),
         webhook,
-        bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
+        bundles: decision.judgement.as_ref().map(|_| revisions()).unwrap_or_default(),
         policy_input: None,
         bundle_digests: BTreeMap::new(),
         is_verdict_cached: decision.judgement.as_ref().is_some_and(|judgement| judgement.is_cached),
@@ -147,7 +148,7 @@ fn result(mut decision: Decision) -> audit::RecordedResult {
         violations,
         changes: decision.changes,
         warnings: response.warnings,
-        patch_operations: response.patch.map_or(0, |patch| patch.0.len()),
+        patch_operations: decision.patch_operations,
         images: decision.inspection.containers.iter().map(image).collect(),
         reason: decision.note.to_string(),
     }

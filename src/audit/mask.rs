@@ -20,6 +20,9 @@
 //!
 //! Changes are reported like those of OPA's own masking: as JSON pointers that begin with `/input`.
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -86,7 +89,7 @@ impl<'a> Masking<'a> {
     /// Parses an object's JSON and masks it; `at` is the object's own pointer in the record. JSON that cannot be parsed
     /// (nested too deep, a number that no float can hold) is erased whole.
     pub fn object(&mut self, json: &str, at: &str) -> Value {
-        let Ok(mut document) = serde_json::from_str(json) else {
+        let Ok(mut document) = without_managers(json).or_else(|_| serde_json::from_str(json)) else {
             self.report.erased.push(at.to_string());
             return Value::Null;
         };
@@ -117,6 +120,49 @@ impl<'a> Masking<'a> {
             });
         }
         Value::Object(document)
+    }
+}
+
+/// An object's JSON without what its `metadata.managedFields` say, often half of it, which is erased anyway. An error for a document
+/// of another form.
+fn without_managers(json: &str) -> serde_json::Result<Value> {
+    let mut parser = serde_json::Deserializer::from_str(json);
+    let document = Unmanaged { key: "metadata" }.deserialize(&mut parser)?;
+    parser.end()?;
+    Ok(document)
+}
+
+/// Reads an object: in the value at `metadata` that of `managedFields` becomes null.
+struct Unmanaged {
+    key: &'static str,
+}
+
+impl<'de> DeserializeSeed<'de> for Unmanaged {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Value, D::Error> {
+        parser.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unmanaged {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = match self.key {
+                special if special != key => map.next_value()?,
+                "metadata" => map.next_value_seed(Self { key: "managedFields" })?,
+                _ => map.next_value::<IgnoredAny>().map(|_| Value::Null)?,
+            };
+            members.insert(key, value);
+        }
+        Ok(Value::Object(members))
     }
 }
 
@@ -295,6 +341,9 @@ fn within(at: &mut String, token: &str, step: impl FnOnce(&mut String)) {
 /// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
 fn append(pointer: &mut String, token: &str) {
     pointer.push('/');
+    if !token.contains(['~', '/']) {
+        return pointer.push_str(token);
+    }
     for character in token.chars() {
         match character {
             '~' => pointer.push_str("~0"),
@@ -319,6 +368,21 @@ mod tests {
         let mut masking = Masking::new(masks);
         let value = masking.object(&document.to_string(), "/input/request/object");
         (value, masking.report)
+    }
+
+    #[test]
+    fn managed_fields_are_erased_and_everything_beside_them_stays_as_it_is() {
+        let metadata =
+            json!({"name": "a", "managedFields": [{"manager": "m"}], "labels": {"managedFields": "b"}});
+        let (value, report) =
+            masked(&json!({"metadata": metadata, "managedFields": [1], "spec": {"a": 1.5}}));
+        let kept = json!({"name": "a", "labels": {"managedFields": "b"}});
+        assert_eq!(value, json!({"metadata": kept, "managedFields": [1], "spec": {"a": 1.5}}));
+        assert_eq!(report.erased, ["/input/request/object/metadata/managedFields"]);
+        for other in [json!({"metadata": "a"}), json!([1]), json!({"metadata": null}), json!(null)] {
+            assert_eq!(masked(&other), (other.clone(), MaskReport::default()));
+        }
+        assert!(without_managers("{} x").is_err() && without_managers("{").is_err());
     }
 
     #[test]

@@ -34,8 +34,7 @@ struct Said {
 impl LogRules {
     /// The rules for the log of these policies, if they have any.
     pub fn of(policies: &Arc<PolicySet>) -> Option<Self> {
-        let has = policies.has(LOG_MASK) || policies.has(LOG_DROP);
-        has.then(|| Self(Arc::clone(policies)))
+        policies.has_log_rules().then(|| Self(Arc::clone(policies)))
     }
 
     /// The record as rules leave it; `None` where it is not written. Where a rule cannot be evaluated, everything is taken out that it

@@ -175,6 +175,16 @@ impl Inspector {
         looked.map_err(|error| noted(error, &notes))
     }
 
+    /// Whether an image that anyone may read is still what these facts say, as far as memory knows: a look-up would return them, and
+    /// counts as one that did.
+    pub async fn still_finds(&self, image: &str, facts: &Arc<ImageFacts>) -> bool {
+        let finds = self.shared.memory.holds(image, facts).await;
+        if finds {
+            count(&self.shared.counters.hits);
+        }
+        finds
+    }
+
     async fn answer(&self, question: Question, budget: LookupBudget) -> Outcome {
         match self.shared.memory.recall(&question.key, question.depth).await {
             Recall::Fresh(facts) => {

@@ -10,7 +10,7 @@ use super::set::{LoadedBundle, PolicySet};
 
 impl PolicySet {
     /// Whether a bundle has this entry point, and is not in the shadow.
-    pub fn has(&self, entrypoint: &str) -> bool {
+    pub(super) fn has(&self, entrypoint: &str) -> bool {
         self.having(entrypoint).next().is_some()
     }
 

@@ -25,7 +25,9 @@ use super::lanes::Lanes;
 use super::locations;
 use super::program::CheckedModule;
 use super::verdicts::{BundleId, VerdictCounts, Verdicts};
-use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome, store};
+use super::{
+    Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input, outcome, store,
+};
 use crate::rego::Asked;
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
@@ -47,6 +49,10 @@ pub struct PolicySet {
     rules: Option<Arc<BTreeSet<String>>>,
     /// See [`Self::rules_in_force`].
     rules_in_force: Option<Arc<BTreeSet<String>>>,
+    /// See [`Self::revisions`].
+    revisions: Arc<BTreeMap<String, String>>,
+    /// See [`Self::has_log_rules`].
+    has_log_rules: bool,
 }
 
 /// A bundle that was compiled, checked and tried, for a [`PolicySet`].
@@ -135,7 +141,17 @@ impl PolicySet {
         }
         let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
         let (lanes, verdicts) = (Arc::clone(&engine.lanes), Arc::clone(&engine.verdicts));
-        Ok(Self { lanes, verdicts, limits, loaded, rules: None, rules_in_force: None }.with_rules())
+        let set = Self {
+            lanes,
+            verdicts,
+            limits,
+            loaded,
+            rules: None,
+            rules_in_force: None,
+            revisions: Arc::default(),
+            has_log_rules: false,
+        };
+        Ok(set.with_summaries())
     }
 
     /// Why a bundle cannot judge an ordinary pod, if one cannot.
@@ -157,15 +173,17 @@ impl PolicySet {
             Some(loaded) => *loaded = Arc::clone(new),
             None => set.loaded.push(Arc::clone(new)),
         }
-        set.with_rules()
+        set.with_summaries()
     }
 
     /// Name → revision of each bundle.
-    pub fn revisions(&self) -> BTreeMap<String, String> {
-        self.loaded
-            .iter()
-            .map(|loaded| (loaded.program.bundle.name.clone(), loaded.program.bundle.revision.clone()))
-            .collect()
+    pub const fn revisions(&self) -> &Arc<BTreeMap<String, String>> {
+        &self.revisions
+    }
+
+    /// Whether a bundle has rules for the log, and is not in the shadow.
+    pub const fn has_log_rules(&self) -> bool {
+        self.has_log_rules
     }
 
     /// Name → SHA-256 of the files of each bundle.
@@ -193,19 +211,33 @@ impl PolicySet {
         self.rules_in_force.as_deref()
     }
 
-    fn with_rules(self) -> Self {
+    /// The same set with what follows from its bundles, so that no review asks each of them.
+    fn with_summaries(self) -> Self {
         let (rules, rules_in_force) = (rules_of(self.judging()), rules_of(self.bundles(false)));
-        Self { rules, rules_in_force, ..self }
+        let has_log_rules = [LOG_MASK, LOG_DROP].into_iter().any(|entrypoint| self.has(entrypoint));
+        let bundles = self.loaded.iter().map(|loaded| &loaded.program.bundle);
+        let revisions = bundles.map(|bundle| (bundle.name.clone(), bundle.revision.clone())).collect();
+        Self { rules, rules_in_force, revisions: Arc::new(revisions), has_log_rules, ..self }
     }
 
     /// Whether a bundle that decides gets this top-level key of the input, and what is at the key below it, if one is given.
     pub fn reads(&self, key: &str, below: Option<&str>) -> bool {
-        let path = below.map(|below| format!("{key}.{below}"));
-        let omits = |loaded: &Arc<LoadedBundle>| {
-            let omit = &loaded.program.bundle.omit;
-            omit.contains(key) || path.as_ref().is_some_and(|path| omit.contains(path))
-        };
-        self.bundles(false).any(|loaded| !omits(loaded))
+        self.bundles(false).any(|loaded| loaded.reads(key, below))
+    }
+
+    /// The same of any bundle that judges, also in the shadow.
+    pub fn any_reads(&self, key: &str, below: Option<&str>) -> bool {
+        self.judging().any(|loaded| loaded.reads(key, below))
+    }
+
+    /// Most bytes of decisions that may be kept beside what evaluations found; zero where nothing is kept.
+    pub fn decision_bytes(&self) -> u64 {
+        self.verdicts.decision_bytes()
+    }
+
+    /// Counts a decision that was known, for which none of the bundles was run.
+    pub fn count_known_verdict(&self) {
+        self.verdicts.count_hits(self.judging().count());
     }
 
     /// The bundles that decide, or those in the shadow.
@@ -386,6 +418,13 @@ fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<A
 }
 
 impl LoadedBundle {
+    /// Whether its rules get this top-level key of the input, and what is at the key below it, if one is given.
+    fn reads(&self, key: &str, below: Option<&str>) -> bool {
+        let omit = &self.program.bundle.omit;
+        let omits_below = || below.is_some_and(|below| omit.contains(&format!("{key}.{below}")));
+        !omit.contains(key) && !omits_below()
+    }
+
     fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let patient = Limits { time: START_TIME, ..limits.for_start() };
         let program = CheckedModule::check(engine, bundle, demand::with_usual_memory(patient))?;

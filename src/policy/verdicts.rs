@@ -37,18 +37,32 @@ pub struct VerdictCounts {
 #[derive(Debug)]
 pub(super) struct Verdicts {
     kept: Option<Cache<Key, Arc<[Violation]>>>,
+    decision_bytes: u64,
     bundles: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
 impl Verdicts {
-    /// Keeps nothing with zero bytes.
+    /// Keeps nothing with zero bytes. Half of them are for whole decisions, which the gate keeps.
     pub fn within(bytes: u64) -> Self {
-        let kept = (bytes > 0).then(|| {
-            Cache::builder().max_capacity(bytes).weigher(|_, found: &Arc<[Violation]>| weight(found)).build()
+        let decision_bytes = bytes / 2;
+        let own = bytes.saturating_sub(decision_bytes);
+        let kept = (own > 0).then(|| {
+            Cache::builder().max_capacity(own).weigher(|_, found: &Arc<[Violation]>| weight(found)).build()
         });
-        Self { kept, bundles: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let [bundles, hits, misses] = [(); 3].map(|()| AtomicU64::new(0));
+        Self { kept, decision_bytes, bundles, hits, misses }
+    }
+
+    /// Most bytes of whole decisions.
+    pub const fn decision_bytes(&self) -> u64 {
+        self.decision_bytes
+    }
+
+    /// Counts evaluations that were not looked for, since the decision that they were for was known.
+    pub fn count_hits(&self, evaluations: usize) {
+        self.hits.fetch_add(u64::try_from(evaluations).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// The identity of a bundle that is being loaded.

@@ -134,7 +134,24 @@ struct WireCause<'a> {
     field: Cow<'a, str>,
 }
 
+/// What every response begins with, up to its uid.
+const START: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"#;
+
 impl Response {
+    /// The response bytes after the uid, of which the responses to other reviews with the same outcome have the same.
+    pub fn after_uid(&self) -> Option<Vec<u8>> {
+        let blank = Self { uid: String::new(), ..self.clone() }.to_bytes();
+        let rest = blank.strip_prefix(START.as_bytes())?.strip_prefix(br#""""#)?;
+        Some(rest.to_vec())
+    }
+
+    /// The response bytes with this uid, and those after it.
+    pub fn with_uid(uid: &str, after_uid: &[u8]) -> Vec<u8> {
+        // A text always encodes.
+        let uid = serde_json::to_string(uid).unwrap_or_default();
+        [START.as_bytes(), uid.as_bytes(), after_uid].concat()
+    }
+
     /// The response bytes: an `admission.k8s.io/v1` AdmissionReview.
     pub fn to_bytes(&self) -> Vec<u8> {
         let patch = self.encoded_patch();
@@ -302,6 +319,16 @@ mod tests {
     fn read_by_kube(response: &Response) -> AdmissionResponse {
         let review: AdmissionReview<DynamicObject> = serde_json::from_slice(&response.to_bytes()).unwrap();
         review.response.unwrap()
+    }
+
+    #[test]
+    fn a_response_is_made_of_what_stands_after_the_uid_of_another() {
+        for response in [admitted(), patched(), refused()] {
+            for uid in [UID, "", "a\"b\u{1}"] {
+                let own = Response { uid: uid.into(), ..response.clone() };
+                assert_eq!(Response::with_uid(uid, &response.after_uid().unwrap()), own.to_bytes());
+            }
+        }
     }
 
     #[test]

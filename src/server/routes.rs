@@ -1,6 +1,7 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{AdmissionHandler, Call, Event, ServerOptions};
+use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
 use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
@@ -201,13 +202,25 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         timeout_at(deadline, memory.take(peer, units)).await.ok().flatten().ok_or(Refused::Busy)
     }
 
-    /// Runs the gate on a task of its own: a panic ends the task and not the connection, and when the client hangs
-    /// up, the decision is still recorded. The outer time limit holds even when the gate blocks.
+    /// Runs the gate, and what it does not answer at once on a task of its own: a panic ends the task and not the connection, and when the
+    /// client hangs up, the decision is still recorded. The outer time limit holds even when the gate blocks.
     async fn ask(&self, call: Call, deadline: Instant, held: Held) -> Result<Vec<u8>, Refused> {
         let (gate, budget) = (self.gate.clone(), call.budget);
+        let work = if call.body.len() <= SMALL_BODY {
+            match catch_unwind(AssertUnwindSafe(|| gate.begin(call))) {
+                Ok(Begun::Answered(bytes)) => return Ok(bytes),
+                Ok(Begun::Goes(work)) => work,
+                Err(_) => {
+                    tracing::error!("the gate failed on a review");
+                    return Err(Refused::Failed);
+                }
+            }
+        } else {
+            Box::pin(async move { gate.answer(call).await })
+        };
         let task = tokio::spawn(async move {
             let _held = held;
-            timeout(budget + GRACE / 2, gate.answer(call)).await
+            timeout(budget + GRACE / 2, work).await
         });
         match timeout_at(deadline + GRACE, task).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),

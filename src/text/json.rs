@@ -29,7 +29,8 @@ pub fn flow_yaml(document: &str) -> Cow<'_, str> {
 fn escaped(document: &str, escape: fn(char, &mut String)) -> Cow<'_, str> {
     // Strings hold none of the three unescaped; between values they mean nothing.
     let dangerous = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\r' | '\t');
-    if !document.contains(dangerous) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t');
+    if document.bytes().all(is_plain) || !document.contains(dangerous) {
         return Cow::Borrowed(document);
     }
     let mut shown = String::with_capacity(document.len());

@@ -5,6 +5,7 @@ mod annotations;
 mod bad_input;
 mod busy;
 mod cases;
+mod decisions;
 mod events;
 mod explain_matches_serve;
 mod foreign_text;

@@ -981,7 +981,7 @@ violations contains {"rule": "b", "message": "m"}"#;
         .map(|found| (found.rule.as_str(), found.bundle.as_deref().unwrap_or_default()));
     assert_eq!(of.collect::<Vec<_>>(), [("a", "one"), ("b", "one"), ("b", "two"), ("z", "two")]);
     let revisions = [("one".to_string(), "r1".to_string()), ("two".to_string(), "r1".to_string())];
-    assert_eq!(set.revisions(), BTreeMap::from(revisions));
+    assert_eq!(**set.revisions(), BTreeMap::from(revisions));
 }
 
 #[tokio::test]

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kube::Client;
 
 use super::reload::Configuration;
-use super::served::{Expiry, Served};
+use super::served::{Expiry, Served, begun};
 use super::supply::Bundles;
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
 use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
-use crate::server::{self, Call, Check, Event};
+use crate::server::{self, Begun, Call, Check, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, if configured.
@@ -92,6 +92,10 @@ impl WatchedGate {
 }
 
 impl server::AdmissionHandler for WatchedGate {
+    fn begin(self: &Arc<Self>, call: Call) -> Begun {
+        begun(&self.served.gate, call)
+    }
+
     async fn answer(&self, call: Call) -> Vec<u8> {
         self.served.answer(call).await
     }

@@ -1,12 +1,14 @@
 //! The gate as the server sees it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
 
 use crate::admission::Gate;
-use crate::server::{self, Call, Event};
+use crate::server::{self, Begun, Call, Event};
 
 /// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +60,24 @@ impl Served {
     }
 }
 
+/// Begins a review: a decision that is known is answered at once.
+pub(super) fn begun(gate: &Arc<Gate>, call: Call) -> Begun {
+    let gate = Arc::clone(gate);
+    let Call { webhook, body, budget, parent } = call;
+    let mut work: Pin<Box<dyn Future<Output = Vec<u8>> + Send>> =
+        Box::pin(async move { gate.review_of(parent, webhook, &body, budget).await });
+    // Where it is left, whoever goes on with it is woken.
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(bytes) => Begun::Answered(bytes),
+        Poll::Pending => Begun::Goes(work),
+    }
+}
+
 impl server::AdmissionHandler for Served {
+    fn begin(self: &Arc<Self>, call: Call) -> Begun {
+        begun(&self.gate, call)
+    }
+
     async fn answer(&self, call: Call) -> Vec<u8> {
         let Call { webhook, body, budget, parent } = call;
         self.gate.review_of(parent, webhook, &body, budget).await

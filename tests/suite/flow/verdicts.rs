@@ -20,7 +20,7 @@ async fn policies(verdict_cache_bytes: u64) -> PolicySet {
 }
 
 /// JSON pointers to everything below a value, deepest first.
-fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+pub fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     let mut below = |key: &str, value: &Value| {
         let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
         places(value, &at, found);
@@ -36,7 +36,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 }
 
 /// Another value of the same type.
-fn other(value: &Value) -> Value {
+pub fn other(value: &Value) -> Value {
     match value {
         Value::Null => json!("a"),
         Value::Bool(is) => json!(!is),

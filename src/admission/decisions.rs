@@ -1,0 +1,335 @@
+//! Decisions that were taken before. A decision about a new pod follows from the state of the gate, from the facts about the pod's images,
+//! and from what the gate reads of the pod. The pods of a workload differ in nothing of that, so the second and every further one is
+//! not planned or judged again.
+//!
+//! A cache belongs to one state and one inspector ([`super::gate::Basis`]), and goes with them. A decision is kept by a digest
+//! of what was read ([`question`]), until the next grant or exception expires, and is used only while each image is still what it was.
+//! Nothing is kept that time had a part in: a look-up that failed, a program that was not recognised, a bundle that could not be
+//! evaluated, a rule that asked for the time.
+
+mod names;
+mod question;
+
+use std::sync::{Arc, Weak};
+
+use jiff::Timestamp;
+use moka::future::Cache;
+
+use super::Clock;
+use super::decision::Decision;
+use super::ending::{Conclusion, Ending, Examination};
+use super::state::State;
+use crate::answer::Answer;
+use crate::audit::{Stage, Timings};
+use crate::image::{ImageFacts, Program};
+use crate::inspection::{Container, Inspection, LookupResult};
+use crate::lookup::Inspector;
+use crate::review::Webhook;
+use crate::review::{Response, Review};
+use crate::workload::Role;
+
+pub use names::Named;
+pub use question::Question;
+
+/// Bytes of an entry beside its texts: the key twice, its place in the order, and the structs.
+const ENTRY_BYTES: usize = 1024;
+
+/// Bytes of a container beside its texts: its program with the modules that it starts.
+const CONTAINER_BYTES: usize = 512;
+
+/// The decisions of one state and one inspector.
+#[derive(Debug)]
+pub struct Decisions {
+    /// `None` where nothing is kept.
+    kept: Option<Cache<question::Key, Arc<Kept>>>,
+    /// When grants and exceptions expire, sorted.
+    ends: Vec<Timestamp>,
+    /// What the rules read besides facts.
+    reads: question::Reads,
+}
+
+/// A decision, and for how long and what it holds.
+#[derive(Debug)]
+struct Kept {
+    /// Without its inspection and its patch.
+    decision: Decision,
+    /// The bytes of its answer after the identifier of the review.
+    after_uid: Vec<u8>,
+    containers: Vec<KeptContainer>,
+    named: Named,
+    /// The name of the pod that it was about, where another one may take its place.
+    name: Option<String>,
+    since: Timestamp,
+    /// When the next grant or exception expires.
+    until: Option<Timestamp>,
+}
+
+/// What was known of a container. Its facts belong to the memory of look-ups, which bounds them.
+#[derive(Debug)]
+struct KeptContainer {
+    role: Role,
+    index: usize,
+    name: String,
+    image: String,
+    facts: Weak<ImageFacts>,
+    program: Program,
+}
+
+impl Decisions {
+    /// An empty cache for this state.
+    pub fn of(state: &State) -> Self {
+        let bytes = state.policies.decision_bytes();
+        let reads = question::Reads::of(&state.policies);
+        let kept = (bytes > 0).then(|| {
+            Cache::builder()
+                .max_capacity(bytes)
+                .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.weight()).unwrap_or(u32::MAX))
+                .build()
+        });
+        let grants = state.grants.iter().filter_map(|grant| grant.spec.expires_at);
+        let mut ends: Vec<_> =
+            grants.chain(state.exceptions.iter().map(|exception| exception.spec.expires_at)).collect();
+        ends.sort_unstable();
+        Self { kept, ends, reads }
+    }
+
+    /// Bytes that are in use, approximately.
+    pub fn bytes(&self) -> u64 {
+        self.kept.as_ref().map_or(0, Cache::weighted_size)
+    }
+
+    /// What a decision about this review would be kept by; `None` where none is.
+    pub fn question<'a>(&self, state: &State, webhook: Webhook, review: &'a Review) -> Option<Question<'a>> {
+        self.kept.as_ref()?;
+        // A record of what rules read needs the document.
+        if state.records_input && webhook == Webhook::Validate {
+            return None;
+        }
+        Question::of(webhook, review, state.kinds.of(&review.kind)?, self.reads)
+    }
+
+    /// The decision about a review of the same content, if there is one and it still holds.
+    /// With the bytes of its answer, where they are those of the other review but for its identifier.
+    pub async fn find(
+        &self,
+        question: &Question<'_>,
+        review: &Review,
+        (state, inspector): (&State, &Inspector),
+        clock: &Clock,
+    ) -> Option<(Decision, Option<Vec<u8>>)> {
+        let kept = self.kept.as_ref()?.get(&question.key).await?;
+        let now = clock.now();
+        let holds = kept.since <= now && kept.until.is_none_or(|until| now < until);
+        if !holds || !kept.named.fits(question) {
+            return None;
+        }
+        let mut containers = Vec::with_capacity(kept.containers.len());
+        for container in &kept.containers {
+            let found = container.found_again()?;
+            let LookupResult::Known { facts, .. } = &found.lookup else { return None };
+            if !inspector.still_finds(&found.image, facts).await {
+                return None;
+            }
+            containers.push(found);
+        }
+        let mut timings = Timings::default();
+        timings.note(Stage::Read, clock.elapsed());
+        let mut decision = kept.decision.again(&review.uid, timings);
+        decision.inspection = Inspection { containers };
+        let (former, name) = (kept.name.as_deref().unwrap_or_default(), question.name.unwrap_or_default());
+        decision.answer.rename(former, name);
+        if decision.judgement.is_some() {
+            state.policies.count_known_verdict();
+        }
+        let is_same = former == name || decision.answer.response.refusal.is_none();
+        let bytes = is_same.then(|| Response::with_uid(&review.uid, &kept.after_uid));
+        Some((decision, bytes))
+    }
+
+    /// Keeps a decision, if it may come out again.
+    pub async fn keep(&self, question: &Question<'_>, named: Named, decision: &Decision, clock: &Clock) {
+        let Some(kept) = &self.kept else { return };
+        let Some(after_uid) = decision.answer.response.after_uid() else { return };
+        let name = question.name.map(ToString::to_string);
+        // A refusal begins with the name, which is replaced.
+        let mut said = decision.again("", Timings::default());
+        name.iter().for_each(|name| said.answer.rename(name, ""));
+        let patch = decision.answer.response.patch.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mentions = |name: &str| patch.contains(name) || said.texts().any(|text| text.contains(name));
+        if question.token().into_iter().chain(question.name).any(mentions) {
+            return;
+        }
+        let since = clock.now();
+        let next = self.ends.partition_point(|end| *end <= since);
+        let until = self.ends.get(next).copied();
+        let containers = decision.inspection.containers.iter().map(KeptContainer::of);
+        let Some(containers) = containers.collect::<Option<Vec<_>>>() else { return };
+        let decision = decision.again("", Timings::default());
+        kept.insert(
+            question.key,
+            Arc::new(Kept { decision, after_uid, containers, named, name, since, until }),
+        )
+        .await;
+    }
+}
+
+/// Whether the decision about an examination comes out the same whenever the question is asked again: it hangs on nothing but facts, and
+/// on no name that the question leaves out.
+pub fn may_keep<K>(question: &Question<'_>, named: &Named, examination: &Examination<K>) -> bool {
+    let Ending::Examined(examined) = &examination.ending else { return false };
+    let repeats = match &examined.conclusion {
+        Conclusion::NotWasm | Conclusion::Planned(_) => true,
+        Conclusion::Judged(judged) => judged.judgement.is_repeatable,
+        Conclusion::JudgedAsPods { .. } | Conclusion::Failed { .. } => false,
+    };
+    repeats && is_known(&examined.inspection) && named.is_of_all(question, &examined.workload)
+}
+
+/// Whether it is known of each container what it starts. Also what is not recognised may only have taken too long.
+fn is_known(inspection: &Inspection) -> bool {
+    inspection.containers.iter().all(|container| match &container.lookup {
+        LookupResult::Known { program, .. } => !matches!(program, Program::Unknown { .. }),
+        LookupResult::Unread { .. } => false,
+    })
+}
+
+impl KeptContainer {
+    /// `None` for a container whose image was not read.
+    fn of(container: &Container) -> Option<Self> {
+        let Container { role, index, name, image, lookup } = container;
+        let LookupResult::Known { facts, program } = lookup else { return None };
+        Some(Self {
+            role: *role,
+            index: *index,
+            name: name.clone(),
+            image: image.clone(),
+            facts: Arc::downgrade(facts),
+            program: program.clone(),
+        })
+    }
+
+    /// The container with its facts, if look-ups still have them.
+    fn found_again(&self) -> Option<Container> {
+        let facts = self.facts.upgrade()?;
+        Some(Container {
+            role: self.role,
+            index: self.index,
+            name: self.name.clone(),
+            image: self.image.clone(),
+            lookup: LookupResult::Known { facts, program: self.program.clone() },
+        })
+    }
+}
+
+impl Kept {
+    /// Approximate bytes.
+    fn weight(&self) -> usize {
+        let texts = self.decision.texts().map(str::len).chain([self.named.bytes()]);
+        let containers = self.containers.iter().map(|one| CONTAINER_BYTES + one.name.len() + one.image.len());
+        texts.chain(containers).chain([self.after_uid.len()]).fold(ENTRY_BYTES, usize::saturating_add)
+    }
+}
+
+impl Decision {
+    /// The same decision about another review, without its inspection and its patch.
+    fn again(&self, uid: &str, timings: Timings) -> Self {
+        let Self { answer, judgement, note, changes, patch_operations, .. } = self;
+        let mut judgement = judgement.clone();
+        judgement.iter_mut().for_each(|judgement| judgement.is_cached = true);
+        let Response { refusal, patch: _, warnings, audit_annotations, .. } = &answer.response;
+        let response = Response {
+            uid: uid.to_owned(),
+            refusal: refusal.clone(),
+            patch: None,
+            warnings: warnings.clone(),
+            audit_annotations: audit_annotations.clone(),
+        };
+        Self {
+            answer: Answer { response, outcome: answer.outcome },
+            patch_operations: *patch_operations,
+            inspection: Inspection::default(),
+            judgement,
+            note,
+            failure: None,
+            changes: changes.clone(),
+            policy_input: None,
+            timings,
+        }
+    }
+
+    /// All texts for people in the decision.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let Response { refusal, warnings, audit_annotations, .. } = &self.answer.response;
+        let causes = refusal.iter().flat_map(|refusal| &refusal.causes);
+        let causes = causes.flat_map(|cause| [&cause.message, &cause.field]);
+        let violations = self.judgement.iter().flat_map(|judgement| &judgement.verdict.violations);
+        let violations = violations.map(|judged| &judged.violation);
+        let found = violations.flat_map(|one| {
+            let optional = [&one.container, &one.capability, &one.remedy].into_iter().flatten();
+            optional.chain([&one.rule, &one.message])
+        });
+        let said = refusal.iter().map(|refusal| &refusal.message).chain(causes).chain(warnings);
+        said.chain(audit_annotations.values()).chain(found).chain(&self.changes).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::decision::GivenUp;
+    use super::*;
+    use crate::grant::{Grants, load};
+    use crate::lookup::LookupOptions;
+    use crate::policy::{Engine, Limits, PolicySet};
+    use crate::review;
+    use crate::runtime::Runtimes;
+
+    const GRANT: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: { name: a, namespace: shop }\n\
+         spec: { capabilities: [{ name: env }], expiresAt: 2027-03-31T00:00:00Z }\n";
+
+    const REVIEW: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","operation":"CREATE",
+        "namespace":"shop","kind":{"group":"","version":"v1","kind":"Pod"},"resource":{"group":"","version":"v1","resource":"pods"},
+        "userInfo":{},"object":{"metadata":{"name":"a"},"spec":{"containers":[]}}}}"#;
+
+    async fn state(bytes: u64) -> State {
+        let engine = Engine::for_command().unwrap().remembering(bytes);
+        let policies = PolicySet::load(&engine, Vec::new(), Limits::default()).await.unwrap();
+        let mut state = State::new(Runtimes::default(), Arc::default(), policies.into());
+        state.grants = Grants::new(load::parse(GRANT, "g.yaml").unwrap().grants).unwrap().into();
+        state
+    }
+
+    /// Grants and exceptions decide by the time, so no decision outlives the first of them that ends, nor counts before it was made.
+    #[tokio::test]
+    async fn a_decision_holds_until_the_next_grant_ends() {
+        let state = state(1 << 20).await;
+        let (decisions, inspector) =
+            (Decisions::of(&state), Inspector::new(LookupOptions::default()).unwrap());
+        let review = review::parse(REVIEW.as_bytes()).unwrap();
+        let question = || decisions.question(&state, Webhook::Validate, &review).unwrap();
+        let at = |time: &str| Clock::at(time.parse().unwrap(), Duration::from_secs(1));
+        let made = at("2027-03-30T00:00:00Z");
+        let decision = Decision::of_given_up(Webhook::Validate, "u-0", &made, GivenUp::Late);
+        decisions.keep(&question(), Named::default(), &decision, &made).await;
+        for (time, holds) in [
+            ("2027-03-29T23:59:59Z", false),
+            ("2027-03-30T00:00:00Z", true),
+            ("2027-03-30T23:59:59Z", true),
+            ("2027-03-31T00:00:00Z", false),
+            ("2027-04-30T00:00:00Z", false),
+        ] {
+            let found = decisions.find(&question(), &review, (&state, &inspector), &at(time)).await;
+            assert_eq!(found.is_some(), holds, "{time}");
+            let uid = found.map(|(decision, _)| decision.answer.response.uid);
+            assert!(uid.is_none_or(|uid| uid == "u-1"));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_bytes_nothing_is_asked() {
+        let state = state(0).await;
+        let review = review::parse(REVIEW.as_bytes()).unwrap();
+        assert!(Decisions::of(&state).question(&state, Webhook::Validate, &review).is_none());
+    }
+}

@@ -1,0 +1,386 @@
+//! What a decision about a new pod follows from, as a digest. Left out is what differs between the pods of one workload and does not
+//! matter: who asks and when, the pod's uid, and the random letters of its name and of its token's volume. Whether these do
+//! not matter is looked at when a decision is kept ([`super::names`]).
+
+use std::fmt;
+use std::ops::Range;
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::policy::PolicySet;
+use crate::review::Webhook;
+use crate::review::{Operation, Review};
+use crate::workload::{Kind, TOKEN_VOLUME};
+
+/// Largest object that is looked for, in bytes. A larger one takes long enough without it.
+const LARGEST: usize = 128 << 10;
+
+/// Letters that the API server adds to a name (`kubernetes:staging/src/k8s.io/apiserver/pkg/storage/names/generate.go`).
+const RANDOM: usize = 5;
+
+/// A digest of everything that a decision follows from, apart from the state and the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
+
+/// What the rules of all bundles read besides facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Nothing that differs between the pods of one workload.
+    Facts,
+    /// The object, or who asked for it.
+    Request,
+    /// The identifier of the request: no two reviews are the same.
+    Uid,
+}
+
+impl Reads {
+    pub fn of(policies: &PolicySet) -> Self {
+        let reads = |key, below| policies.any_reads(key, below);
+        if reads("request", Some("uid")) {
+            return Self::Uid;
+        }
+        let of_request = ["name", "user", "dryRun"].into_iter().any(|below| reads("request", Some(below)));
+        let reads_object = reads("object", None) || reads("workload", Some("name"));
+        if of_request || reads_object { Self::Request } else { Self::Facts }
+    }
+}
+
+/// A review of a new pod, and the key of the decision about it.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub(super) key: Key,
+    /// The text of the object.
+    pub(super) object: &'a str,
+    /// The name of the pod that is not in the key; `None` where it is.
+    pub(super) name: Option<&'a str>,
+    /// The name of the token's volume that is not in the key, as it stands in the object.
+    token: Option<&'a str>,
+}
+
+impl<'a> Question<'a> {
+    /// The question of a review of a new pod; `None` for any other review.
+    pub(super) fn of(webhook: Webhook, review: &'a Review, kind: Kind, reads: Reads) -> Option<Self> {
+        let is_new = review.operation == Operation::Create && review.sub_resource.is_none();
+        let object = review.object.as_deref()?.get();
+        if kind != Kind::Pod || !is_new || object.len() > LARGEST {
+            return None;
+        }
+        let metadata = metadata(object)?;
+        let token = token_volume(object);
+        let mut text = Text { digest: Sha256::new(), token: token.map(memmem::Finder::new) };
+        text.add(webhook.as_str());
+        text.add(&review.namespace);
+        let kind = &review.kind;
+        [&kind.group, &kind.version, &kind.kind].into_iter().for_each(|part| text.add(part));
+        let (mut name, mut cuts) = (None, Vec::new());
+        match (webhook, reads) {
+            (Webhook::Validate, Reads::Uid) => return None,
+            (Webhook::Validate, Reads::Facts) => {
+                name = metadata.generated_name();
+                let Metadata { uid, creation_timestamp, managed_fields, .. } = metadata;
+                let own = metadata.name.filter(|_| name.is_some());
+                cuts.extend([own, uid, creation_timestamp, managed_fields].into_iter().flatten());
+            }
+            (Webhook::Validate, Reads::Request) => text.add_request(review)?,
+            (Webhook::Mutate, _) => {
+                let managed = metadata.managed_fields.map(RawValue::get).unwrap_or_default();
+                let times = memmem::find_iter(managed.as_bytes(), TIME).filter_map(|at| time(managed, at));
+                let times = times.map(|time| range(object, time)).collect::<Option<Vec<_>>>()?;
+                text.add_without(object, times)?;
+                return Some(Self { key: text.key(), object, name, token });
+            }
+        }
+        let cuts = cuts.into_iter().map(|cut| range(object, cut.get())).collect::<Option<Vec<_>>>()?;
+        text.add_without(object, cuts)?;
+        Some(Self { key: text.key(), object, name, token })
+    }
+
+    /// The name of the token's volume, of which nothing that is kept may speak.
+    pub(super) const fn token(&self) -> Option<&'a str> {
+        self.token
+    }
+}
+
+/// What differs between the pods of one workload, and what tells whether it matters, as text.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    generate_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    uid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    creation_timestamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    owner_references: Option<&'a RawValue>,
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
+}
+
+/// The metadata of an object. What comes after them is not looked at: the API server writes the spec there, and all of it is in the key.
+fn metadata(object: &str) -> Option<Metadata<'_>> {
+    let mut found = None;
+    // The error is that there is more.
+    let _ = serde_json::Deserializer::from_str(object).deserialize_map(Head(&mut found));
+    found
+}
+
+/// Reads an object up to the end of its metadata.
+struct Head<'b, 'a>(&'b mut Option<Metadata<'a>>);
+
+impl<'a> Visitor<'a> for Head<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<&'a str>()? {
+            if key == "metadata" {
+                *self.0 = map.next_value()?;
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a part of a text is in it.
+fn range(text: &str, part: &str) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= text.len()).then_some(start..end)
+}
+
+/// What a time in `managedFields` begins with.
+const TIME: &[u8] = b"\"time\":\"";
+
+/// The time that begins here, if it is one as the API server writes it (RFC 3339, in seconds).
+fn time(managed: &str, at: usize) -> Option<&str> {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00Z";
+    let start = at.checked_add(TIME.len())?;
+    let time = managed.get(start..start.checked_add(SHAPE.len())?)?;
+    let fits = |(own, wanted): (u8, &u8)| if *wanted == b'0' { own.is_ascii_digit() } else { own == *wanted };
+    time.bytes().zip(SHAPE).all(fits).then_some(time)
+}
+
+/// Hashes texts, each so that none can be taken for a part of another one, and without the name of the token's volume.
+struct Text<'a> {
+    digest: Sha256,
+    token: Option<memmem::Finder<'a>>,
+}
+
+impl Text<'_> {
+    fn key(self) -> Key {
+        Key(self.digest.finalize().into())
+    }
+
+    fn add(&mut self, text: &str) {
+        let bytes = text.as_bytes();
+        let Some(token) = self.token.take() else { return self.add_part(bytes, 1) };
+        let mut start = 0;
+        for at in token.find_iter(bytes) {
+            self.add_part(bytes.get(start..at).unwrap_or_default(), 2);
+            start = at.saturating_add(token.needle().len());
+        }
+        self.add_part(bytes.get(start..).unwrap_or_default(), 3);
+        self.token = Some(token);
+    }
+
+    fn add_part(&mut self, part: &[u8], mark: u8) {
+        self.digest.update([mark]);
+        self.digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        self.digest.update(part);
+    }
+
+    /// A text without these parts of it.
+    fn add_without(&mut self, text: &str, mut cuts: Vec<Range<usize>>) -> Option<()> {
+        cuts.sort_unstable_by_key(|cut| cut.start);
+        let mut start = 0;
+        for cut in cuts {
+            self.add(text.get(start..cut.start)?);
+            start = cut.end;
+        }
+        self.add(text.get(start..)?);
+        Some(())
+    }
+
+    /// Who asks for what, as rules may read it.
+    fn add_request(&mut self, review: &Review) -> Option<()> {
+        self.add(&review.name);
+        self.add(&serde_json::to_string(&review.user).ok()?);
+        self.digest.update([u8::from(review.dry_run)]);
+        Some(())
+    }
+}
+
+impl<'a> Metadata<'a> {
+    /// The name, if the API server made it, of a pod to which it means nothing. A StatefulSet's pod is known by its name.
+    fn generated_name(&self) -> Option<&'a str> {
+        let plain = |text: Option<&'a RawValue>| {
+            let text = text?.get().strip_prefix('"')?.strip_suffix('"')?;
+            Some(text).filter(|text| !text.is_empty() && !text.contains('\\'))
+        };
+        let (name, start) = (plain(self.name)?, plain(self.generate_name)?);
+        let owners = self.owner_references.map(RawValue::get).unwrap_or_default();
+        let is_generated = is_random(name.strip_prefix(start)?);
+        (is_generated && !owners.contains("StatefulSet") && !owners.contains('\\')).then_some(name)
+    }
+}
+
+/// Whether these are the letters that the API server adds to a name.
+fn is_random(letters: &str) -> bool {
+    letters.len() == RANDOM && letters.bytes().all(|letter| b"bcdfghjklmnpqrstvwxz2456789".contains(&letter))
+}
+
+/// The name of the token's volume, where the text has one with random letters. A text with escaped characters may have the name in
+/// another spelling too.
+fn token_volume(object: &str) -> Option<&str> {
+    let start = memmem::find(object.as_bytes(), TOKEN_VOLUME.as_bytes())?;
+    let end = start.checked_add(TOKEN_VOLUME.len())?.checked_add(RANDOM)?;
+    let name = object.get(start..end)?;
+    let is_whole = object.get(end..)?.starts_with('"');
+    let is_plain = memmem::find(object.as_bytes(), b"\\u").is_none();
+    (is_whole && is_plain && is_random(name.strip_prefix(TOKEN_VOLUME)?)).then_some(name)
+}
+
+#[cfg(test)]
+impl<'a> Question<'a> {
+    /// A question with nothing in it but a name that is left out.
+    pub(super) const fn of_name(name: Option<&'a str>) -> Self {
+        Self { key: Key([0; 32]), object: "", name, token: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const WORKLOAD: &str = "web-5d8f-";
+
+    fn body(pod: &Value) -> Vec<u8> {
+        let kind = json!({"group": "", "version": "v1", "kind": "Pod"});
+        let resource = json!({"group": "", "version": "v1", "resource": "pods"});
+        let request = json!({
+            "uid": "u-1", "operation": "CREATE", "namespace": "shop", "kind": kind, "resource": resource,
+            "userInfo": {"username": "dev"}, "object": pod,
+        });
+        let review =
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+        review.to_string().into_bytes()
+    }
+
+    fn pod(name: &str, token: &str) -> Value {
+        json!({
+            "metadata": {
+                "name": name, "generateName": WORKLOAD, "uid": name, "labels": {"app": "web"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1"}],
+                "managedFields": [{"manager": "m", "time": name, "fieldsV1": {"f:spec": {}}}],
+            },
+            "spec": {
+                "volumes": [{"name": token}],
+                "containers": [{"name": "app", "image": "a", "volumeMounts": [{"name": token, "mountPath": "/a"}]}],
+            },
+        })
+    }
+
+    fn key(webhook: Webhook, reads: Reads, pod: &Value) -> Key {
+        let review = crate::review::parse(&body(pod)).unwrap();
+        Question::of(webhook, &review, Kind::Pod, reads).unwrap().key
+    }
+
+    fn validated(pod: &Value) -> Key {
+        key(Webhook::Validate, Reads::Facts, pod)
+    }
+
+    #[test]
+    fn the_pods_of_a_workload_are_one_question_and_every_other_pod_is_another() {
+        let one = pod("web-5d8f-bcdfg", "kube-api-access-bcdfg");
+        assert_eq!(validated(&one), validated(&pod("web-5d8f-x2k4p", "kube-api-access-x2k4p")));
+        let changed = |pointer: &str, value: Value| {
+            let mut pod = one.clone();
+            *pod.pointer_mut(pointer).unwrap() = value;
+            pod
+        };
+        for (pointer, value) in [
+            ("/metadata/name", json!("web-5d8f-other1")),
+            ("/metadata/name", json!("web")),
+            ("/metadata/generateName", json!("web-")),
+            ("/metadata/name", json!("web-5d8f-bcdfg/")),
+            ("/metadata/labels", json!({"app": "other"})),
+            ("/metadata/labels", Value::Null),
+            ("/metadata/ownerReferences/0/kind", json!("StatefulSet")),
+            ("/spec/containers/0/image", json!("b")),
+            ("/spec/containers/0/volumeMounts/0/name", json!("kube-api-access-x2k4p")),
+            ("/spec/volumes/0/name", json!("data")),
+        ] {
+            assert_ne!(validated(&one), validated(&changed(pointer, value.clone())), "{pointer} {value}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_pod_of_a_stateful_set_counts() {
+        let of = |random: &str| {
+            let mut pod = pod(&format!("{WORKLOAD}{random}"), "data");
+            pod["metadata"]["ownerReferences"][0]["kind"] = json!("StatefulSet");
+            validated(&pod)
+        };
+        assert_ne!(of("bcdfg"), of("x2k4p"));
+    }
+
+    #[test]
+    fn what_rules_read_of_the_request_counts_and_with_its_identifier_nothing_is_asked() {
+        let [one, other] = ["bcdfg", "x2k4p"].map(|random| pod(&format!("{WORKLOAD}{random}"), "data"));
+        assert_eq!(validated(&one), validated(&other));
+        let request = |pod| key(Webhook::Validate, Reads::Request, pod);
+        assert_eq!(request(&one), request(&one));
+        assert_ne!(request(&one), request(&other));
+        let review = crate::review::parse(&body(&one)).unwrap();
+        assert!(Question::of(Webhook::Validate, &review, Kind::Pod, Reads::Uid).is_none());
+    }
+
+    #[test]
+    fn the_mutating_webhook_asks_about_the_whole_object_but_for_times() {
+        let of = |pod: &Value| key(Webhook::Mutate, Reads::Facts, pod);
+        let one = pod("web", "kube-api-access-bcdfg");
+        let mut later = pod("web", "kube-api-access-x2k4p");
+        let mut one = one;
+        for (pod, time) in [(&mut one, "2026-11-02T09:30:10Z"), (&mut later, "2026-11-02T09:30:11Z")] {
+            pod["metadata"]["managedFields"][0]["time"] = json!(time);
+        }
+        assert_eq!(of(&one), of(&later));
+        later["metadata"]["managedFields"][0]["time"] = json!("now");
+        assert_ne!(of(&one), of(&later));
+        later["metadata"]["managedFields"][0]["time"] = json!("2026-11-02T09:30:11Z");
+        later["metadata"]["managedFields"][0]["fieldsV1"] = json!({});
+        assert_ne!(of(&one), of(&later));
+        assert_ne!(of(&one), of(&pod("web2", "kube-api-access-bcdfg")));
+        assert_ne!(of(&one), validated(&one));
+    }
+
+    /// A name that is not the API server's own, or that may stand in another spelling, is a part of the question.
+    #[test]
+    fn only_the_name_that_the_api_server_makes_is_left_out() {
+        assert_eq!(token_volume(r#"{"name":"kube-api-access-x2k4p"}"#), Some("kube-api-access-x2k4p"));
+        for spec in [
+            r#"{"name":"kube-api-access-x2k4pp"}"#,
+            r#"{"name":"kube-api-access-aaaaa"}"#,
+            r#"{"name":"kube-api-access-"}"#,
+            r#"{"name":"kube-api-access-x2k4p","b":"\u006b"}"#,
+            r#"{"name":"data"}"#,
+        ] {
+            assert_eq!(token_volume(spec), None, "{spec}");
+        }
+        assert_eq!(token_volume(r#"{"a":"kube-api-access-é2k4p"}"#), None);
+    }
+}

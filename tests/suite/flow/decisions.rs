@@ -1,0 +1,146 @@
+//! What the gate answers from an earlier decision is what it would decide again: for the corpus, for the next pod of the same
+//! workload, and for pods that differ from them at one place.
+
+use serde_json::{Value, json};
+use wasmgate::review::Webhook;
+use wasmgate::workload::Kind;
+
+use super::cases::shared_setup;
+use super::verdicts::{other, places};
+use crate::support::corpus::Case;
+use crate::support::gate::{Flow, Request, Setup, plain_pod, plug_ins};
+
+/// Pods beside each case's.
+const NEIGHBOURS: usize = 4;
+
+/// Another pod of the same workload, as the API server sends it: with a name, an identity and a volume for the token of its own.
+fn sibling(request: &Request, random: &str) -> Request {
+    let mut object = request.object.clone();
+    let metadata = &mut object["metadata"];
+    let start = metadata["generateName"].as_str().unwrap_or("web-5d8f-").to_owned();
+    metadata["name"] = json!(format!("{start}{random}"));
+    metadata["generateName"] = json!(start);
+    metadata["uid"] = json!(format!("705ab4f5-6393-11e8-b7cc-0000000{random}"));
+    metadata["creationTimestamp"] = json!("2026-11-02T09:30:11Z");
+    let token = format!("kube-api-access-{random}");
+    let spec = &mut object["spec"];
+    let volumes = spec["volumes"].as_array_mut();
+    let named = volumes.into_iter().flatten().filter_map(|volume| volume.get_mut("name"));
+    let mut former = Vec::new();
+    for name in named.filter(|name| name.as_str().is_some_and(|name| name.starts_with("kube-api-access-"))) {
+        former.push(std::mem::replace(name, json!(token)));
+    }
+    for list in ["containers", "initContainers"] {
+        let containers = spec[list].as_array_mut().into_iter().flatten();
+        let mounts = containers.filter_map(|one| one.get_mut("volumeMounts")?.as_array_mut()).flatten();
+        for name in mounts.filter_map(|mount| mount.get_mut("name")).filter(|name| former.contains(name)) {
+            *name = json!(token);
+        }
+    }
+    Request { object, ..request.clone() }
+}
+
+/// So many pods that differ from this one at one place each.
+fn neighbours(request: &Request) -> Vec<Request> {
+    let mut all = Vec::new();
+    places(&request.object["spec"], "/spec", &mut all);
+    places(&request.object["metadata"], "/metadata", &mut all);
+    let step = (all.len() / NEIGHBOURS).max(1);
+    let changed = all.iter().step_by(step).map(|place| {
+        let mut request = request.clone();
+        let value = request.object.pointer_mut(place).unwrap();
+        *value = other(value);
+        request
+    });
+    changed.collect()
+}
+
+/// Whether the record is one of a decision that was known, which has no time for planning or judging.
+fn is_known(record: &Value) -> bool {
+    let stages = ["inspect", "plan", "judge"].map(|stage| format!("timer_wasmgate_{stage}_ns"));
+    ["planned", "judged by the policies", "no Wasm"]
+        .iter()
+        .any(|reason| record["result"]["reason"] == *reason)
+        && stages.iter().all(|stage| record["metrics"].get(stage).is_none())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn earlier_decisions_answer_as_new_ones_for_the_corpus_its_siblings_and_pods_beside_it() {
+    let cases = Case::load_shared();
+    let setup = shared_setup(&cases);
+    let configuration = "policies: {verdictCacheBytes: 0}".to_owned();
+    let fresh = Flow::new(&Setup { configuration, ..setup.clone() }).await;
+    let keeping = Flow::new(&setup).await;
+    let (mut asked, mut differ) = (0, Vec::new());
+    let is_new_pod = |case: &&Case| case.kind() == Some(Kind::Pod) && case.update.is_none();
+    for case in cases.iter().filter(is_new_pod) {
+        let request = case.request();
+        let one = sibling(&request, "bcdfg");
+        let mut all = vec![request.clone(), one.clone(), sibling(&request, "x2k4p"), one, request.clone()];
+        all.extend(neighbours(&sibling(&request, "zz99z")));
+        for request in all {
+            for webhook in [Webhook::Mutate, Webhook::Validate] {
+                asked += 1;
+                let wanted = fresh.send(webhook, &request).await;
+                let found = keeping.send(webhook, &request).await;
+                if wanted != found {
+                    differ.push(format!("{} {webhook:?}: {found}\ninstead of {wanted}", case.name));
+                }
+            }
+        }
+    }
+    assert!(differ.is_empty(), "{} of {asked} differ\n{}", differ.len(), differ.join("\n"));
+    let known = keeping.records().iter().filter(|record| is_known(record)).count();
+    assert!(known > asked / 20, "{known} of {asked}");
+    assert_eq!(fresh.records().iter().filter(|record| is_known(record)).count(), 0);
+}
+
+#[tokio::test]
+async fn the_second_pod_of_a_workload_is_not_decided_again_and_one_with_another_label_is() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut pod = plain_pod("files");
+    pod["metadata"]["generateName"] = json!("web-5d8f-");
+    pod["spec"]["runtimeClassName"] = json!("wasmtime");
+    let sent = Request::create("shop", plug_ins(&pod, "shop", &[]));
+    let named = |random| sibling(&sent, random);
+    // The mutating webhook is asked before a pod has a name.
+    let nameless = |random| {
+        let mut request = named(random);
+        let metadata = request.object["metadata"].as_object_mut().unwrap();
+        ["name", "uid", "creationTimestamp"].map(|key| metadata.remove(key));
+        request
+    };
+    let mut labelled = nameless("x2k4p");
+    labelled.object["metadata"]["labels"]["tier"] = json!("front");
+    let asked = [
+        (nameless("bcdfg"), false),
+        (nameless("x2k4p"), true),
+        (labelled, false),
+        (named("bcdfg"), false),
+        (named("x2k4p"), false),
+        (named("bcdfg"), true),
+    ];
+    for (request, _) in &asked {
+        flow.send(Webhook::Mutate, request).await;
+    }
+    let known: Vec<bool> = flow.records().iter().map(is_known).collect();
+    assert_eq!(known, asked.map(|(_, is_known)| is_known));
+}
+
+#[tokio::test]
+async fn the_next_pod_of_a_replica_set_gets_the_answer_of_the_first_with_its_own_name() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut pod = plain_pod("files");
+    pod["metadata"]["generateName"] = json!("web-5d8f-");
+    pod["spec"]["runtimeClassName"] = json!("wasmtime");
+    let sent = Request::create("shop", plug_ins(&pod, "shop", &[]));
+    let mut answers = Vec::new();
+    for random in ["bcdfg", "x2k4p", "bcdfg"] {
+        let mut answer = flow.send(Webhook::Validate, &sibling(&sent, random)).await;
+        let message = answer["status"]["message"].take();
+        let message = message.as_str().unwrap_or_default().to_owned();
+        assert!(answer["allowed"] == true || message.contains(&format!("/web-5d8f-{random}`")), "{message}");
+        answers.push((answer, message.replace(random, "")));
+    }
+    assert_eq!((&answers[1], &answers[2]), (&answers[0], &answers[0]));
+}
