@@ -1,5 +1,5 @@
 //! What OpenTelemetry's collector takes, by OTLP over HTTP in its binary encoding (`opentelemetry-proto:docs/specification.md`): spans of
-//! reviews, which this room sends itself, and decision records, which `upload` sends.
+//! reviews, which are sent here, and decision records, which `upload` sends.
 
 mod context;
 mod export;

@@ -4,6 +4,7 @@ mod cluster;
 mod log;
 mod overrides;
 mod page;
+mod place;
 mod reload;
 mod reports;
 mod scans;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use overrides::overrides;
 use page::ReportPage;
+use place::{instance, own_namespace};
 use reload::Reloader;
 use scans::Scans;
 use served::Expiry;
@@ -256,12 +258,6 @@ fn register(
     Ok(Some(Registration::start(client, plan, &instance(), metrics)))
 }
 
-/// The namespace that the gate runs in.
-fn own_namespace(client: &Client) -> String {
-    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
-    namespace.unwrap_or_else(|| client.default_namespace().to_owned())
-}
-
 /// Starts writing Events, if configured. Events in the queue are lost when the process ends.
 fn events(settings: &Settings, client: Option<&Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
     let kubernetes = &settings.file.kubernetes;
@@ -291,11 +287,4 @@ async fn certificate(
     let ca = server.cert_dir.join("ca.crt");
     tracing::info!(ca = %ca.display(), "serving with a development certificate");
     Ok((server.cert_dir.join("tls.crt"), server.cert_dir.join("tls.key")))
-}
-
-/// Name of this replica: `POD_NAME`, or the host name, which in a pod is the pod's name.
-fn instance() -> String {
-    let from_file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = std::env::var("POD_NAME").ok().or_else(from_file).unwrap_or_default();
-    name.trim().to_string()
 }

@@ -313,6 +313,28 @@ mod tests {
     }
 
     #[test]
+    fn traces_without_a_place_that_can_be_used_are_refused() {
+        for (body, expected) in [
+            (
+                "tracing: {endpoint: 'http://a.example/v1/traces'}",
+                "`tracing.endpoint` cannot be `http://a.example/v1/traces`",
+            ),
+            ("tracing: {endpoint: a.example}", "`https://collector.example.com/v1/traces`"),
+            (
+                "tracing: {endpoint: 'https://a.example', samplingRatePerMillion: 1000001}",
+                "`tracing.samplingRatePerMillion` cannot be `1000001`",
+            ),
+            (
+                "tracing: {endpoint: 'https://a.example', clientCertFile: c}",
+                "`tracing.clientCertFile` cannot be `c`",
+            ),
+        ] {
+            let error = problem(body);
+            assert!(error.contains(expected), "{body}: {error}");
+        }
+    }
+
+    #[test]
     fn a_limit_with_which_nothing_works_is_refused() {
         for (body, expected) in [
             ("server: {reviewTimeout: 0s}", "`server.reviewTimeout` cannot be `0s`"),
@@ -346,19 +368,6 @@ mod tests {
             (
                 "decisionLog: {upload: {url: 'https://a.example', spool: /s, clientKeyFile: k}}",
                 "`clientKeyFile`, or neither",
-            ),
-            (
-                "tracing: {endpoint: 'http://a.example/v1/traces'}",
-                "`tracing.endpoint` cannot be `http://a.example/v1/traces`",
-            ),
-            ("tracing: {endpoint: a.example}", "`https://collector.example.com/v1/traces`"),
-            (
-                "tracing: {endpoint: 'https://a.example', samplingRatePerMillion: 1000001}",
-                "`tracing.samplingRatePerMillion` cannot be `1000001`",
-            ),
-            (
-                "tracing: {endpoint: 'https://a.example', clientCertFile: c}",
-                "`tracing.clientCertFile` cannot be `c`",
             ),
             ("decisionLog: {maskAnnotations: ['']}", "`decisionLog.maskAnnotations` cannot be ``"),
             ("decisionLog: {maskAnnotations: ['*']}", "`decisionLog.maskAnnotations` cannot be `*`"),

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
+use super::Error;
 use super::value::{duration, wrong};
-use super::{Error, File};
 
 /// Shortest time between two scans for the page: each reads all pods of the cluster.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(30);
@@ -33,8 +33,8 @@ impl Default for PageSettings {
 }
 
 impl PageSettings {
-    /// The checked age of a scan, in a file with these settings.
-    pub(super) fn check(&self, file: &File) -> Result<Duration, Error> {
+    /// The checked age of a scan, in a file by which the cluster is watched or not, and whose other listeners have these addresses.
+    pub(super) fn check(&self, is_watched: bool, others: [SocketAddr; 2]) -> Result<Duration, Error> {
         let refresh = duration("server.page.refreshAfter", self.refresh_after)?;
         if refresh < SHORTEST_REFRESH {
             let message = "each scan reads all pods of the cluster; write at least `30s`";
@@ -45,12 +45,11 @@ impl PageSettings {
             return Err(wrong("server.page.audiences", &"", message));
         }
         let Some(address) = self.listen else { return Ok(refresh) };
-        if !file.kubernetes.watch {
+        if !is_watched {
             let message =
                 "the page shows the cluster, and asks it who may read; write `kubernetes.watch: true`";
             return Err(wrong("server.page.listen", &address, message));
         }
-        let others = [file.server.listen, file.server.probes];
         if address.port() != 0 && others.iter().any(|other| other.port() == address.port()) {
             let message = "the webhooks or the probes have this port; write another one";
             return Err(wrong("server.page.listen", &address, message));

@@ -113,7 +113,8 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
     }
     problems.take(file.kubernetes.check());
     check_server(&file, &mut problems);
-    let refresh = problems.take(file.server.page.check(&file));
+    let refresh = problems
+        .take(file.server.page.check(file.kubernetes.watch, [file.server.listen, file.server.probes]));
     check_policies(&file, &mut problems);
     check::file(&file, &mut problems);
     let server = &file.server;

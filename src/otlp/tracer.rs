@@ -108,7 +108,7 @@ fn is_chosen(context: &SpanContext, rate: u32) -> bool {
 }
 
 impl ReviewSpan {
-    /// The span of the review, with those of its stages below it, laid end to end from its beginning.
+    /// The span of the review, with those of its stages below it, one after the other from its beginning.
     pub(super) fn messages(&self) -> Vec<Span> {
         let start = u64::try_from(self.began.as_nanosecond()).unwrap_or_default();
         let attributes = self.attributes.iter().filter(|(_, value)| !value.is_empty());

@@ -204,7 +204,7 @@ async fn a_workload_has_a_report_that_changes_with_its_grants_and_goes_with_it()
     let there = reported.report_that("the other report", &other, |_| true);
     assert_eq!(version(&there), version(&elsewhere));
 
-    // What somebody else writes into a report is put right.
+    // What another client writes into a report is put right.
     let name = granted["metadata"]["name"].as_str().unwrap();
     let patch = r#"--patch={"summary": {"fail": 99}, "metadata": {"labels": {"theirs": "stays"}}}"#;
     let patched = ["patch", "report", name, "--namespace", &shop, "--type=merge", patch];

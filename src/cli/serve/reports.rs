@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::task::AbortHandle;
 
-use super::instance;
+use super::place::{instance, own_namespace};
 use crate::admission::Gate;
 use crate::audit::Metrics;
 use crate::cli::Error;
@@ -45,7 +45,7 @@ pub fn start(
 }
 
 fn election(settings: &Settings, client: &Client, metrics: &Arc<Metrics>) -> Result<Election, Error> {
-    let namespace = super::own_namespace(client);
+    let namespace = own_namespace(client);
     let plan = settings.file.kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
     let of_lease = (plan.timing, Arc::clone(metrics));
     Ok(Election::start(client, &namespace, plan.lease_name, &instance(), of_lease))

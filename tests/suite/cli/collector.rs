@@ -282,7 +282,7 @@ async fn the_receiver_of_opentelemetry_takes_records_and_spans_of_the_api_server
     let log = json!({"output": "off", "upload": upload, "labels": {"cluster": "eu-1"}});
     let tracing = json!({"endpoint": format!("http://127.0.0.1:{port}/v1/traces"), "plainHttp": true});
     let gate = start(&configuration(folder.path(), json!({"decisionLog": log, "tracing": tracing})));
-    // Nobody listens yet: records wait.
+    // Nothing listens yet: records wait.
     let refused = gate.ask("/validate", &review("orders.mutated")).await;
     assert_eq!(refused["allowed"], false);
     let receiver = Receiver::start(port);
