@@ -251,7 +251,7 @@ mod tests {
     async fn advice_takes_none_of_the_time_that_the_answer_needs() {
         let (gate, review) = (gate().await, heavy_review(None));
         let (basis, clock) = (gate.basis(), Clock::start(Duration::from_secs(10)));
-        let Basis { state, inspector } = &*basis;
+        let Basis { state, inspector, .. } = &*basis;
         let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };
         assert_eq!(advice(&asked, std::future::pending::<Option<()>>()).await, None);
         assert!(clock.left() > Duration::from_secs(5), "{:?}", clock.left());

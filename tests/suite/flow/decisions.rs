@@ -107,7 +107,9 @@ async fn the_second_pod_of_a_workload_is_not_decided_again_and_one_with_another_
     let nameless = |random| {
         let mut request = named(random);
         let metadata = request.object["metadata"].as_object_mut().unwrap();
-        ["name", "uid", "creationTimestamp"].map(|key| metadata.remove(key));
+        for key in ["name", "uid", "creationTimestamp"] {
+            metadata.remove(key);
+        }
         request
     };
     let mut labelled = nameless("x2k4p");
