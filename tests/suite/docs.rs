@@ -245,6 +245,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "opa build ",
         "the rules are the reader's: flow/secrets.rs builds and runs the same ones",
     ),
+    ("docs/reports.md", "kubectl get reports -A", "needs a cluster: tests/live/reports.rs reads the same"),
     (
         "docs/page.md",
         "kubectl create serviceaccount",
@@ -846,7 +847,8 @@ const CLASSES: [(char, &[&str]); 5] = [
         'C',
         &[
             "`/proc/self/mem` of the shim",
-            "a program that opens no file",
+            "the same of a program that opens no file",
+            "a program that opens no file follows the links of `/proc`",
             "by way of the image's own files",
             "name a folder of the kernel",
             "a shim that closes that way",
