@@ -210,7 +210,9 @@ impl ImageBuilder {
     pub fn build(&self) -> Image {
         let mut config = self.config.clone();
         if config["rootfs"]["diff_ids"] == json!([]) {
-            let layers = self.layers.iter().filter(|(kind, _)| kind.contains(".tar"));
+            // What Spin unpacks by itself is none of a root file system.
+            let is_of_files = |kind: &str| kind.contains(".tar") && !kind.contains("content.bundle");
+            let layers = self.layers.iter().filter(|(kind, _)| is_of_files(kind));
             config["rootfs"]["diff_ids"] = layers.map(|(_, bytes)| json!(digest(&unpacked(bytes)))).collect();
         }
         let config = serde_json::to_vec(&config).unwrap();

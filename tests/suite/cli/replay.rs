@@ -524,5 +524,5 @@ fn the_options_of_a_configuration_count_and_a_bundle_beside_the_others_is_named(
         said.has(&[change]);
     }
     let said = log.replay(&["-c", config.to_str().unwrap(), "--bundle", &format!("other={ours}")]);
-    said.has(&["bundle `other` is judged beside `ours`, `baseline`"]);
+    assert!(said.err.contains("bundle `other` is judged beside `ours`, `baseline`"), "{said:?}");
 }
