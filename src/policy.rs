@@ -28,6 +28,7 @@ mod rewrite;
 pub mod set;
 pub mod signature;
 mod store;
+mod summary;
 mod trial;
 mod unpacked;
 mod verdicts;

@@ -1,4 +1,4 @@
-//! Reports about what runs, in the cluster: one replica scans in the background and writes an OpenReports object for each workload that has
+//! Reports about what runs, in the cluster: one replica scans in the background and writes an `OpenReports` object for each workload that has
 //! to do with Wasm (`openreports/reports-api:apis/openreports.io/v1alpha1`), or one of its predecessor.
 //!
 //! A round goes through the cluster namespace by namespace ([`walk`]): the API server lists the objects of every kind in the order of their

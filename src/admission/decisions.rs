@@ -23,6 +23,7 @@ use crate::answer::Answer;
 use crate::audit::{Stage, Timings};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
+use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
 use crate::review::Webhook;
 use crate::review::{Response, Review};
@@ -33,6 +34,9 @@ pub use question::Question;
 
 /// Bytes of an entry beside its texts: the key twice, its place in the order, and the structs.
 const ENTRY_BYTES: usize = 1024;
+
+/// Most bytes of the texts of a decision that is kept: the next pod of a workload with that much to say is judged again.
+const LONGEST_TEXTS: usize = 256 << 10;
 
 /// Bytes of a container beside its texts: its program with the modules that it starts.
 const CONTAINER_BYTES: usize = 512;
@@ -149,11 +153,16 @@ impl Decisions {
     /// Keeps a decision, if it may come out again.
     pub async fn keep(&self, question: &Question<'_>, named: Named, decision: &Decision, clock: &Clock) {
         let Some(kept) = &self.kept else { return };
+        if decision.texts().map(str::len).fold(0, usize::saturating_add) > LONGEST_TEXTS {
+            return;
+        }
         let Some(after_uid) = decision.answer.response.after_uid() else { return };
         let name = question.name.map(ToString::to_string);
         // A refusal begins with the name, which is replaced.
         let mut said = decision.again("", Timings::default());
-        name.iter().for_each(|name| said.answer.rename(name, ""));
+        if let Some(name) = &name {
+            said.answer.rename(name, "");
+        }
         let patch = decision.answer.response.patch.as_ref().map(ToString::to_string).unwrap_or_default();
         let mentions = |name: &str| patch.contains(name) || said.texts().any(|text| text.contains(name));
         if question.token().into_iter().chain(question.name).any(mentions) {
@@ -226,7 +235,10 @@ impl Kept {
     fn weight(&self) -> usize {
         let texts = self.decision.texts().map(str::len).chain([self.named.bytes()]);
         let containers = self.containers.iter().map(|one| CONTAINER_BYTES + one.name.len() + one.image.len());
-        texts.chain(containers).chain([self.after_uid.len()]).fold(ENTRY_BYTES, usize::saturating_add)
+        let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
+        let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
+        let all = texts.chain(containers).chain(found).chain([self.after_uid.len()]);
+        all.fold(ENTRY_BYTES, usize::saturating_add)
     }
 }
 
@@ -235,7 +247,9 @@ impl Decision {
     fn again(&self, uid: &str, timings: Timings) -> Self {
         let Self { answer, judgement, note, changes, patch_operations, .. } = self;
         let mut judgement = judgement.clone();
-        judgement.iter_mut().for_each(|judgement| judgement.is_cached = true);
+        if let Some(judgement) = &mut judgement {
+            judgement.is_cached = true;
+        }
         let Response { refusal, patch: _, warnings, audit_annotations, .. } = &answer.response;
         let response = Response {
             uid: uid.to_owned(),

@@ -79,7 +79,9 @@ fn masked(mut event: Value, masks: &[MaskRule]) -> Value {
         list(&mut event, if mask.replaces() { "masked" } else { "erased" }, &mask.path());
         let MaskReport { erased, masked } = copies::mask(&mut event, mask, &former);
         for (key, pointers) in [("erased", erased), ("masked", masked)] {
-            pointers.iter().for_each(|pointer| list(&mut event, key, pointer));
+            for pointer in pointers {
+                list(&mut event, key, pointer);
+            }
         }
     }
     if !secrets.is_empty() {
@@ -97,10 +99,14 @@ fn hide_in_words(event: &mut Value, hider: &Hider) {
         |node: &mut Value, key: &str| node.get_mut(key).into_iter().for_each(|said| hide(said, hider));
     event.get_mut("error").into_iter().for_each(|error| hide_at(error, "message"));
     let Some(result) = event.get_mut("result") else { return };
-    ["changes", "warnings", "reason"].into_iter().for_each(|key| hide_at(result, key));
+    for key in ["changes", "warnings", "reason"] {
+        hide_at(result, key);
+    }
     for (items, keys) in [("violations", &["message", "remedy"][..]), ("images", &["image"][..])] {
         for item in result.get_mut(items).and_then(Value::as_array_mut).into_iter().flatten() {
-            keys.iter().for_each(|key| hide_at(item, key));
+            for key in keys {
+                hide_at(item, key);
+            }
         }
     }
 }
@@ -146,7 +152,9 @@ fn bare(mut event: Value, reason: &str) -> Value {
     }
     let message = format!("the rules for the log could not be evaluated: {}", text::shorten(reason, REASON));
     members.insert("error".into(), json!({"code": "mask-record", "message": message}));
-    erased.into_iter().for_each(|path| list(&mut event, "erased", path));
+    for path in erased {
+        list(&mut event, "erased", path);
+    }
     event
 }
 

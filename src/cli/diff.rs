@@ -42,8 +42,8 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
         budget: Duration::from_secs(options.timeout),
     };
     let (old, new) = match named {
-        Some((old, new)) => (reader.old(old).await?, reader.side(new).await?),
-        None => with_cluster(reader, &options).await?,
+        Some((old, new)) => (Box::pin(reader.old(old)).await?, Box::pin(reader.side(new)).await?),
+        None => Box::pin(with_cluster(reader, &options)).await?,
     };
     let differences = compare(&old, &new);
     match options.output {

@@ -47,7 +47,7 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let (mut reports, total) = (Vec::new(), subjects.len());
     for (index, subject) in subjects.into_iter().enumerate() {
         progress(index, total, &subject);
-        reports.push(explain((&state, terms), &inspector, subject, &options).await?);
+        reports.push(Box::pin(explain((&state, terms), &inspector, subject, &options)).await?);
     }
     clear_progress();
     write(&reports, &bundle_warnings(&state), options.output)?;
@@ -134,7 +134,8 @@ async fn explain(
             Ok(Report::Object(report(state, &manifest, namespace, &rehearsal).into()))
         }
         Subject::Review(origin, review) => {
-            answered(state, inspector, origin, *review, options).await.map(|r| Report::Object(r.into()))
+            let answered = Box::pin(answered(state, inspector, origin, *review, options));
+            answered.await.map(|r| Report::Object(r.into()))
         }
         Subject::Record(origin, record) => {
             Ok(Report::Record(RecordReport::of(state, terms, &origin, &record).await.into()))

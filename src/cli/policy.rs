@@ -38,7 +38,7 @@ pub async fn run(command: PolicyCommand) -> Result<Exit, Error> {
         PolicyCommand::Build(options) => build::run(&options).await,
         PolicyCommand::Test(options) if options.watch => Box::pin(watch::run(&options)).await,
         PolicyCommand::Test(options) => Box::pin(test::run(&options)).await,
-        PolicyCommand::Bench(options) => bench::run(&options).await,
+        PolicyCommand::Bench(options) => Box::pin(bench::run(&options)).await,
         PolicyCommand::Sign(options) => sign::sign(&options),
         PolicyCommand::Verify(options) => sign::verify(&options),
         PolicyCommand::Push(options) => transfer::push(&options).await,

@@ -66,20 +66,18 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
         let source = BundleSource { may_be_unsigned: true, ..source(&place) };
         let name = source.name();
         file.policies.baseline &= name != "baseline";
-        match file.policies.bundles.iter_mut().find(|known| known.name() == name) {
-            Some(known) => *known = BundleSource { name: Some(name), judges: known.judges, ..source },
-            None => {
-                let known = file.policies.bundles.iter().map(BundleSource::name);
-                let known: Vec<_> = known.chain(file.policies.baseline.then(|| "baseline".into())).collect();
-                // A name that is misspelt would replace nothing.
-                anstream::eprintln!(
-                    "wasmgate: bundle `{}` is judged beside {}",
-                    text::line(&name),
-                    listed(&known)
-                );
-                file.policies.bundles.push(BundleSource { name: Some(name), ..source });
-            }
+        if let Some(known) = file.policies.bundles.iter_mut().find(|known| known.name() == name) {
+            *known = BundleSource { name: Some(name), judges: known.judges, ..source };
+            continue;
         }
+        let known = file.policies.bundles.iter().map(BundleSource::name);
+        let known: Vec<_> = known.chain(file.policies.baseline.then(|| "baseline".into())).collect();
+        if name != "baseline" {
+            // A name that is misspelt would replace nothing.
+            let (name, others) = (text::line(&name), listed(&known));
+            anstream::eprintln!("wasmgate: bundle `{name}` is judged beside {others}");
+        }
+        file.policies.bundles.push(BundleSource { name: Some(name), ..source });
     }
     build::settings_of(file, &gate)
 }

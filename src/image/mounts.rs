@@ -31,7 +31,7 @@ pub enum Links {
     /// starts again, and its image may be changed, with what an earlier program of it left there. A place at which something
     /// was mounted is no exception: the kernel keeps a process from replacing the places of mounts in its own namespace of
     /// mounts alone (`linux:fs/namei.c`, `may_delete`, `is_local_mountpoint`), and one without any capability may leave that
-    /// by a namespace of users (user_namespaces(7)).
+    /// by a namespace of users (`user_namespaces(7)`).
     Anywhere,
 }
 

@@ -29,7 +29,7 @@ pub fn logs_request(events: &[&[u8]]) -> Vec<u8> {
 fn log_record(event: &Value) -> LogRecord {
     let at = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let severity = severity(event);
-    let time = at("/timestamp").parse::<Timestamp>().map_or(0, |time| time.as_nanosecond());
+    let time = at("/timestamp").parse::<Timestamp>().map_or(0, Timestamp::as_nanosecond);
     let time = u64::try_from(time).unwrap_or_default();
     let attributes = [
         ("opa.decision_id", at("/decision_id")),
@@ -54,9 +54,9 @@ fn log_record(event: &Value) -> LogRecord {
 
 /// An error is one of the gate, a warning is a refusal.
 fn severity(event: &Value) -> SeverityNumber {
-    match (event.get("error").is_some(), &event["result"]["allowed"]) {
+    match (event.get("error").is_some(), event.pointer("/result/allowed")) {
         (true, _) => SeverityNumber::Error,
-        (false, Value::Bool(false)) => SeverityNumber::Warn,
+        (false, Some(Value::Bool(false))) => SeverityNumber::Warn,
         _ => SeverityNumber::Info,
     }
 }

@@ -46,13 +46,13 @@ pub struct PolicySet {
     pub(super) limits: Limits,
     pub(super) loaded: Vec<Arc<LoadedBundle>>,
     /// See [`Self::rules`].
-    rules: Option<Arc<BTreeSet<String>>>,
+    pub(super) rules: Option<Arc<BTreeSet<String>>>,
     /// See [`Self::rules_in_force`].
-    rules_in_force: Option<Arc<BTreeSet<String>>>,
+    pub(super) rules_in_force: Option<Arc<BTreeSet<String>>>,
     /// See [`Self::revisions`].
-    revisions: Arc<BTreeMap<String, String>>,
+    pub(super) revisions: Arc<BTreeMap<String, String>>,
     /// See [`Self::has_log_rules`].
-    has_log_rules: bool,
+    pub(super) has_log_rules: bool,
 }
 
 /// A bundle that was compiled, checked and tried, for a [`PolicySet`].
@@ -110,7 +110,7 @@ pub(super) struct LoadedBundle {
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
     pub(super) entrypoint: Option<i32>,
     /// Why it cannot judge an ordinary pod, if it cannot.
-    unfit: Option<String>,
+    pub(super) unfit: Option<String>,
     /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
@@ -154,16 +154,6 @@ impl PolicySet {
         Ok(set.with_summaries())
     }
 
-    /// Why a bundle cannot judge an ordinary pod, if one cannot.
-    pub fn unfit(&self) -> Option<&str> {
-        self.loaded.iter().find_map(|loaded| loaded.unfit.as_deref())
-    }
-
-    /// Whether there is a bundle of this name.
-    pub fn has_bundle(&self, name: &str) -> bool {
-        self.loaded.iter().any(|loaded| loaded.program.bundle.name == name)
-    }
-
     /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
     /// former one ends on it.
     #[must_use]
@@ -174,41 +164,6 @@ impl PolicySet {
             None => set.loaded.push(Arc::clone(new)),
         }
         set.with_summaries()
-    }
-
-    /// Name → revision of each bundle.
-    pub const fn revisions(&self) -> &Arc<BTreeMap<String, String>> {
-        &self.revisions
-    }
-
-    /// Whether a bundle has rules for the log, and is not in the shadow.
-    pub const fn has_log_rules(&self) -> bool {
-        self.has_log_rules
-    }
-
-    /// Name → SHA-256 of the files of each bundle.
-    pub fn digests(&self) -> BTreeMap<String, String> {
-        let of = |loaded: &Arc<LoadedBundle>| {
-            let bundle = &loaded.program.bundle;
-            (bundle.name.clone(), bundle.digest.to_string())
-        };
-        self.loaded.iter().map(of).collect()
-    }
-
-    /// The name of each bundle that is not as its author may think, and a sentence about it.
-    pub fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
-        let bundles = self.loaded.iter().map(|loaded| &loaded.program.bundle);
-        bundles.flat_map(|bundle| bundle.warnings.iter().map(|said| (bundle.name.as_str(), said.as_str())))
-    }
-
-    /// The names of all rules of all bundles; `None` if those of one bundle are not known.
-    pub fn rules(&self) -> Option<&BTreeSet<String>> {
-        self.rules.as_deref()
-    }
-
-    /// The same of the bundles that decide.
-    pub fn rules_in_force(&self) -> Option<&BTreeSet<String>> {
-        self.rules_in_force.as_deref()
     }
 
     /// The same set with what follows from its bundles, so that no review asks each of them.

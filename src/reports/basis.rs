@@ -47,7 +47,9 @@ fn add(digest: &mut Sha256, part: &impl Debug) {
 
 fn mark(parts: &[&dyn Debug]) -> Mark {
     let mut digest = Sha256::new();
-    parts.iter().for_each(|part| add(&mut digest, part));
+    for part in parts {
+        add(&mut digest, part);
+    }
     digest.finalize().into()
 }
 

@@ -146,7 +146,9 @@ impl Round<'_> {
         through: &mut BTreeSet<String>,
     ) -> bool {
         let (resources, unknown) = kinds::resources(self.client, &self.judge.state.kinds).await;
-        unknown.iter().for_each(|error| self.tally.problem(error.to_string()));
+        for error in &unknown {
+            self.tally.problem(error.to_string());
+        }
         let stream = |resource| Stream::new(Pages::new(resource, namespace.clone()));
         let mut objects: Vec<Stream> = resources.into_iter().map(stream).collect();
         let reports = Pages::new(self.rounds.options.format.report(), namespace.clone());

@@ -20,6 +20,10 @@ pub const SHORTEST_POLL: Duration = Duration::from_secs(1);
 pub const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// A bundle and where it comes from: the place alone, or a table.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "the fields of a table of the configuration, each of which a person sets by its name"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BundleSource {

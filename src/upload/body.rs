@@ -56,6 +56,11 @@ impl Records {
         self.places.len()
     }
 
+    /// None of them, for a request that is empty.
+    pub(super) fn none(&self) -> Self {
+        Self { text: Arc::clone(&self.text), places: Vec::new() }
+    }
+
     /// Both halves.
     pub(super) fn halves(&self) -> [Self; 2] {
         let (first, second) = self.places.split_at(self.places.len() / 2);
@@ -71,7 +76,7 @@ impl Records {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         match format {
             UploadFormat::Otlp => {
-                encoder.write_all(&otlp::logs_request(&self.lines().collect::<Vec<_>>()))?
+                encoder.write_all(&otlp::logs_request(&self.lines().collect::<Vec<_>>()))?;
             }
             // An array, as OPA writes a chunk.
             UploadFormat::Opa => {

@@ -115,10 +115,9 @@ impl Uploader {
     async fn send_file(&self, path: &Path) -> Result<(), Failure> {
         let from = path.to_path_buf();
         let Some(Read { records, torn }) = blocking(move || body::read(&from)).await? else { return Ok(()) };
-        self.drops.count_many(DropReason::WriteFailed, torn);
         let client = self.options.credentials().sender(READ, WHOLE).await?;
         // Halves of what is not taken as a whole, the first on top.
-        let mut waiting = vec![records];
+        let mut waiting: Vec<_> = Some(records).filter(|records| records.len() > 0).into_iter().collect();
         while let Some(part) = waiting.pop() {
             match self.send(&client, &part).await {
                 Ok(()) => {}
@@ -127,10 +126,18 @@ impl Uploader {
                     waiting.extend([second, first]);
                 }
                 Err(Failure::TooLarge) => self.drops.count(DropReason::TooLarge),
-                Err(Failure::Unfit(status)) => self.refused(1, &status.to_string()),
+                Err(Failure::Unfit(status)) => {
+                    // An answer to everything, such as that of a proxy that wants a certificate, is about no record.
+                    if self.send(&client, &part.none()).await.is_err() {
+                        return Err(Failure::Refused(status, cure(status)));
+                    }
+                    self.refused(1, &status.to_string());
+                }
                 Err(failure) => return Err(failure),
             }
         }
+        // Once, and not with every attempt.
+        self.drops.count_many(DropReason::WriteFailed, torn);
         tokio::fs::remove_file(path).await.or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error.into()),
@@ -145,9 +152,6 @@ impl Uploader {
     }
 
     async fn send(&self, client: &Client, records: &Records) -> Result<(), Failure> {
-        if records.len() == 0 {
-            return Ok(());
-        }
         let (part, format) = (records.clone(), self.options.format);
         let body = blocking(move || part.body(format)).await?;
         if body.len() > self.options.chunk_bytes && records.len() > 1 {
@@ -195,15 +199,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Whether the collector says that these records are wrong, and not that the gate may not send them, or not now.
-fn is_about_the_records(status: StatusCode) -> bool {
-    status.is_client_error()
-        && !matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407 | 408 | 415 | 421 | 425 | 429)
+/// Whether the collector may say that these records are wrong, and not that the gate may not send them, or not now.
+const fn is_about_the_records(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 422)
 }
 
 const fn cure(status: StatusCode) -> &'static str {
     match status.as_u16() {
         301..=303 => "; write the URL to which it redirects into `decisionLog.upload.url`",
+        400 | 422 => {
+            "; it refuses an empty request too: see `decisionLog.upload.url`, `format` and `clientCertFile`"
+        }
         401 | 403 => "; see `decisionLog.upload.tokenFile` and `clientCertFile`",
         415 => "; see whether `decisionLog.upload.format` is what it takes",
         404 | 405 => "; see whether `decisionLog.upload.url` is right, with the path of the resource",

@@ -173,7 +173,9 @@ impl SpoolWriter {
     fn remove_oldest(&self) -> io::Result<bool> {
         let closed = self.spool.closed()?;
         let oldest = closed.first();
-        oldest.iter().for_each(|(path, _)| self.remove(path));
+        if let Some((path, _)) = oldest {
+            self.remove(path);
+        }
         Ok(oldest.is_some())
     }
 

@@ -85,7 +85,9 @@ impl Pages {
     /// The next objects; `None` after the last one. Each has its `apiVersion` and `kind`, which a list leaves out.
     pub async fn next(&mut self, client: &Client) -> Result<Option<Vec<Value>>, Error> {
         let Some(mut items) = self.page::<Value>(client).await? else { return Ok(None) };
-        items.iter_mut().for_each(|item| self.complete(item));
+        for item in &mut items {
+            self.complete(item);
+        }
         Ok(Some(items))
     }
 

@@ -2333,7 +2333,7 @@ fn a_file_of_profiles_that_the_shim_may_read_counts_as_any_host_and_where_there_
 /// The SDKs of clouds look for `sh` and `az` in the `PATH` of the shim, which is that of the container where there is one.
 #[test]
 fn a_program_for_credentials_may_come_from_any_kind_of_volume_where_programs_are_searched() {
-    let starts = |volume: &Value, container: &Value, path: Option<&str>, links: &[(&str, &str)]| {
+    let image = |path: Option<&str>, links: &[(&str, &str)]| {
         let api = SpinComponent { key_value_stores: strings(&["orders"]), ..SpinComponent::default() };
         let mut image = spin(api, vec![import("spin:key-value/key-value@3.0.0", &["open"])]);
         let text = "[key_value_store.orders]\ntype = \"aws_dynamo\"\nregion = \"eu-west-1\"\ntable = \"t\"";
@@ -2342,10 +2342,16 @@ fn a_program_for_credentials_may_come_from_any_kind_of_volume_where_programs_are
         image.files = vec![("/runtime-config.toml".into(), FileClass::Other)];
         image.env.extend(path.map(|_| "PATH".to_string()));
         image.search_path = path.map(String::from);
+        linked(image, links)
+    };
+    let starts_in = |workload: &Workload, image: ImageFacts| {
+        let found = on("spin", workload, image);
+        found.effective.iter().any(|entry| entry.capability == Capability::NativeExec)
+    };
+    let starts = |volume: &Value, container: &Value, path: Option<&str>, links: &[(&str, &str)]| {
         let mut source = volume.clone();
         source["name"] = json!("v");
-        let found = on("spin", &pod(container, &json!({"volumes": [source]})), linked(image, links));
-        found.effective.iter().any(|entry| entry.capability == Capability::NativeExec)
+        starts_in(&pod(container, &json!({"volumes": [source]})), image(path, links))
     };
     let map = json!({"configMap": {"name": "c", "defaultMode": 0o755}});
     let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
@@ -2382,7 +2388,20 @@ fn a_program_for_credentials_may_come_from_any_kind_of_volume_where_programs_are
     assert!(starts(&map, &with("/data", literal("/data/x")), None, &[]));
     assert!(!starts(&map, &with("/data", literal(usual)), Some("/data"), &[]), "the pod's own PATH wins");
     let elsewhere = json!({"name": "PATH", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
-    assert!(starts(&map, &with("/data", elsewhere), None, &[]));
+    assert!(starts(&map, &with("/data", elsewhere.clone()), None, &[]));
+    // Without a volume: what another container has written into the memory that they share, or has behind `/proc`.
+    let others = json!({"initContainers": [{"name": "other", "image": "other"}]});
+    for (path, has_others, is_found) in [
+        (literal("/usr/bin:/dev/shm"), true, true),
+        (literal("/proc/7/root/bin"), true, true),
+        (elsewhere, true, true),
+        (literal(usual), true, false),
+        (literal("/dev/shm"), false, false),
+    ] {
+        let spec = if has_others { others.clone() } else { json!({}) };
+        let workload = pod(&json!({"env": [path.clone()]}), &spec);
+        assert_eq!(starts_in(&workload, image(None, &[])), is_found, "{path} {has_others}");
+    }
 }
 
 /// Spin applies the rules for hosts to the address, and its client then asks the proxy.

@@ -75,7 +75,9 @@ impl<'a> Question<'a> {
         text.add(webhook.as_str());
         text.add(&review.namespace);
         let kind = &review.kind;
-        [&kind.group, &kind.version, &kind.kind].into_iter().for_each(|part| text.add(part));
+        for part in [&kind.group, &kind.version, &kind.kind] {
+            text.add(part);
+        }
         let (mut name, mut cuts) = (None, Vec::new());
         match (webhook, reads) {
             (Webhook::Validate, Reads::Uid) => return None,

@@ -43,7 +43,9 @@ pub(super) fn mask(event: &mut Value, mask: &MaskRule, former: &Value) -> MaskRe
         }
     }
     if names.len() > OBJECT.len() && names.starts_with(OBJECT) {
-        OF_THE_POD.iter().for_each(|part| of_the_pod(event, mask, former, part, &mut report));
+        for part in &OF_THE_POD {
+            of_the_pod(event, mask, former, part, &mut report);
+        }
         report.erased.extend(template(event));
     }
     report

@@ -78,7 +78,7 @@ impl MaskRule {
 
     /// The path as a JSON pointer (RFC 6901).
     pub fn pointer(&self) -> String {
-        self.parts.iter().map(|part| format!("/{}", token(&part.written[1]))).collect()
+        self.parts.iter().fold(String::new(), |pointer, part| pointer + "/" + &token(&part.written[1]))
     }
 
     /// Changes a record only where there is a value. Returns whether there was one.

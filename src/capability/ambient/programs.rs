@@ -2,7 +2,7 @@
 
 use super::RuntimeHost;
 use crate::capability::path::covers;
-use crate::image::entry::{Leads, SEARCH_PATH, TOKEN_FOLDER};
+use crate::image::entry::{Leads, SEARCH_PATH, TOKEN_FOLDER, kernel_tree};
 use crate::image::names::is_of_programs;
 use crate::image::{FileClass, path};
 
@@ -22,12 +22,24 @@ pub(super) fn may_find(host: &RuntimeHost<'_>, names: &[&str]) -> bool {
     if host.facts.files.iter().any(|(name, class)| is_named(name) && !cannot_start(class)) {
         return true;
     }
+    let folders = search_path(host);
+    let is_shared = |folder: &&str| match host.leads(folder) {
+        Leads::To(at) => kernel_tree(&at).is_some(),
+        Leads::Anywhere => true,
+    };
+    // What another container wrote into the memory that a pod shares, or has behind `/proc`, needs no volume.
+    let spec = host.pod.spec();
+    let others =
+        spec.init_containers.iter().flatten().count() + spec.ephemeral_containers.iter().flatten().count();
+    if spec.containers.len() + others > 1 && folders.as_ref().is_none_or(|all| all.iter().any(is_shared)) {
+        return true;
+    }
     let mounts = host.pod.mounts().iter().filter_map(|mount| mount.path.as_deref());
     let mut volumes = mounts.filter(|at| *at != TOKEN_FOLDER).peekable();
     if volumes.peek().is_none() {
         return false;
     }
-    let Some(folders) = search_path(host) else { return true };
+    let Some(folders) = folders else { return true };
     let of_node = |at: &str| OF_NODES.iter().any(|tree| covers(at, tree) || covers(tree, at));
     volumes.any(|at| is_named(at) || is_of_programs(at) || of_node(at))
         || folders.iter().any(|folder| names.iter().any(|name| is_in_volume(host, &path::join(folder, name))))

@@ -38,7 +38,7 @@ pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
     if found.is_empty() {
         return Err(Error::NothingToTest { path: rules.display().to_string() });
     }
-    let inputs = cases::inputs(&options.cases, &found, options.sources.no_schema).await?;
+    let inputs = Box::pin(cases::inputs(&options.cases, &found, options.sources.no_schema)).await?;
     let limits = build::limits(&build::settings(&options.cases.gate)?);
     // With the optimiser of a gate that serves.
     let set =

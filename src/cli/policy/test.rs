@@ -36,7 +36,7 @@ pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
     if results.is_empty() && cases.is_empty() {
         return Err(Error::NothingToTest { path: rules.display().to_string() });
     }
-    let (of_cases, documents) = judged(&opa, options, &cases).await?;
+    let (of_cases, documents) = Box::pin(judged(&opa, options, &cases)).await?;
     results.extend(of_cases);
     if let Some(path) = &options.junit {
         let failed = |source| Error::WriteBundle { path: path.clone(), source };
@@ -117,7 +117,7 @@ async fn judged(
     let settings = build::settings(&options.cases.gate)?;
     let loading = (&engine::for_command(&settings)?, build::limits(&settings));
     let compiled = trial::compiled(opa, &options.sources, &Stated::default(), loading).await?;
-    let inputs = cases::inputs(&options.cases, found, options.sources.no_schema).await?;
+    let inputs = Box::pin(cases::inputs(&options.cases, found, options.sources.no_schema)).await?;
     let known = |(place, input): (usize, &Result<Value, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))
     };

@@ -44,7 +44,9 @@ pub async fn read(
     mut pace: Pace,
 ) -> Result<(), Error> {
     let (resources, unknown) = kinds::resources(client, described).await;
-    unknown.iter().for_each(|error| note(collector, error));
+    for error in &unknown {
+        note(collector, error);
+    }
     let scopes: Vec<Option<String>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
     let (mut listed, mut failed) = (false, None);

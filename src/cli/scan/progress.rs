@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Counts what was done, and shows it.
 #[derive(Debug)]
 pub struct Terminal {
-    is_terminal: bool,
+    is_shown: bool,
     seen: AtomicUsize,
     judged: AtomicUsize,
     last: Mutex<Instant>,
@@ -23,7 +23,7 @@ impl Terminal {
     /// Nothing done yet.
     pub fn new() -> Self {
         Self {
-            is_terminal: std::io::stderr().is_terminal(),
+            is_shown: std::io::stderr().is_terminal(),
             seen: AtomicUsize::new(0),
             judged: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
@@ -32,13 +32,13 @@ impl Terminal {
 
     /// Removes the line.
     pub fn end(&self) {
-        if self.is_terminal {
+        if self.is_shown {
             eprint!("\r\x1b[K");
         }
     }
 
     fn show(&self) {
-        if !self.is_terminal {
+        if !self.is_shown {
             return;
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -66,7 +66,7 @@ pub(super) fn begun(gate: &Arc<Gate>, call: Call) -> Begun {
     let Call { webhook, body, budget, parent } = call;
     let mut work: Pin<Box<dyn Future<Output = Vec<u8>> + Send>> =
         Box::pin(async move { gate.review_of(parent, webhook, &body, budget).await });
-    // Where it is left, whoever goes on with it is woken.
+    // What goes on with it is woken by its own poll.
     match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(bytes) => Begun::Answered(bytes),
         Poll::Pending => Begun::Goes(work),

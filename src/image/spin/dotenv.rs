@@ -44,10 +44,14 @@ fn names(text: &str) -> Option<BTreeSet<String>> {
 fn copies(text: &str) -> Option<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut rest = text;
+    // What is in braces may be in others too.
+    let mut left = 2 * text.len();
     while let Some((_, after)) = rest.split_once('$') {
         rest = after;
         if let Some(inside) = after.strip_prefix('{') {
-            found.insert(inside.split(['}', '\n']).next().unwrap_or_default().to_string());
+            let name = inside.split(['}', '\n']).next().unwrap_or_default();
+            left = left.checked_sub(name.len())?;
+            found.insert(name.to_string());
         } else {
             let until = |is_of: fn(char) -> bool| after.split(|c| !is_of(c)).next().unwrap_or_default();
             found.insert(until(char::is_alphanumeric).to_string());

@@ -160,6 +160,7 @@ async fn a_record_that_the_collector_refuses_for_ever_is_counted_and_holds_up_no
         let names = events(asked).into_iter().map(|event| event["input"]["request"]["name"].clone());
         names.collect::<Vec<_>>()
     };
+    // It takes what is empty, as OPA's and the OpenTelemetry Collector's servers do.
     let collector = Web::start(move |_, asked| match names(asked).contains(&json!("bad")) {
         true => (400, String::new(), Vec::new()),
         false => (200, String::new(), Vec::new()),
@@ -183,6 +184,27 @@ async fn a_record_that_the_collector_refuses_for_ever_is_counted_and_holds_up_no
     for name in ["one", "two", "three"] {
         assert!(taken.contains(&json!(name)), "{name}: {taken:?}");
     }
+}
+
+/// As nginx does where it wants a certificate of the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_every_request_gets_is_about_no_record_and_loses_none() {
+    let collector = Web::start(|_, _| (400, String::new(), Vec::new())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+        "delay": "0s"});
+    let gate =
+        start(&configuration(folder.path(), json!({"decisionLog": {"output": "off", "upload": upload}})));
+    for _ in 0..3 {
+        gate.ask("/validate", &review("web")).await;
+    }
+    wait_for("several attempts", || (collector.asked().len() > 4).then_some(()));
+    let refused = r#"wasmgate_decision_logs_dropped_total{reason="refused"}"#;
+    assert_eq!(metric(&gate, refused).await, Some(0.0));
+    gate.signal("-TERM");
+    assert_eq!(gate.end().0, Some(0));
+    assert!(waiting(&spool) > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

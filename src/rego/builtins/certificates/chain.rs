@@ -50,7 +50,7 @@ struct Options {
 pub(in crate::rego::builtins) fn verify(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let text = operands.text(0)?;
     let found = contents(call, text)
-        .and_then(|bytes| chain(call, &certificates(&bytes)?, Options::default(), |one| one.value()));
+        .and_then(|bytes| chain(call, &certificates(&bytes)?, Options::default(), Certificate::value));
     answer(found)
 }
 
@@ -65,7 +65,7 @@ pub(in crate::rego::builtins) fn verify_with_options(call: &mut Call, operands: 
         other => other?,
     };
     let options = options(given)?;
-    answer(chain(call, &read, options, |one| one.plain_value()))
+    answer(chain(call, &read, options, Certificate::plain_value))
 }
 
 /// Whether there is a chain, and it. What is no certificate is no chain either.
@@ -176,16 +176,17 @@ impl<'a, 'b> Search<'_, 'a, 'b> {
         self.call.take(self.between.len())?;
         let parents = parents(&self.between, last).into_iter().map(|parent| (Role::Between, parent));
         for (role, candidate) in candidates.chain(parents) {
+            self.call.take(chain.len())?;
+            // Before it counts, as in Go (`crypto/x509/verify.go`, `alreadyInChain`).
+            if is_in(candidate, chain) {
+                continue;
+            }
             self.checks = self.checks.saturating_add(1);
             if self.checks > MAX_CHECKS {
                 let is_given_up = chains.is_empty();
                 return Ok((chains, is_given_up));
             }
-            self.call.take(chain.len())?;
-            if is_in(candidate, chain)
-                || !self.has_signed(candidate, last)?
-                || !self.is_valid(candidate, role, chain)
-            {
+            if !self.has_signed(candidate, last)? || !self.is_valid(candidate, role, chain) {
                 continue;
             }
             let longer = [chain, &[candidate]].concat();

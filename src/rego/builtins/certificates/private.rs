@@ -194,6 +194,11 @@ impl Rsa {
     fn is_whole(&self) -> Result<bool, Failure> {
         let Self { n, e, d, p, q, dp, dq, qi } = self;
         let one = BigUint::from(1_u32);
+        let are_longer = [d, dp, dq, qi].iter().any(|number| number.bits() > n.bits());
+        // What is multiplied is bounded before.
+        if are_longer || p.bits().saturating_add(q.bits()) > n.bits().saturating_add(1) {
+            return unread("such primes");
+        }
         let product = p * q;
         // Go takes every multiple of the modulus for it.
         let is_other = product != *n && &product % n == BigUint::ZERO;

@@ -153,8 +153,11 @@ fn attributes(bytes: &[u8]) -> Result<Asked<'_>, Failure> {
     Ok(asked)
 }
 
-fn extensions_of(bytes: &[u8]) -> Result<Vec<(Vec<i64>, bool, &[u8])>, Failure> {
-    let (mut all, mut extensions) = (Elements::of(bytes), Vec::<(Vec<i64>, bool, &[u8])>::new());
+/// The identifier of an extension, whether it is critical, and its value.
+type Extension<'a> = (Vec<i64>, bool, &'a [u8]);
+
+fn extensions_of(bytes: &[u8]) -> Result<Vec<Extension<'_>>, Failure> {
+    let (mut all, mut extensions) = (Elements::of(bytes), Vec::<Extension<'_>>::new());
     while !all.is_empty() {
         let mut extension = Elements::of(all.read(SEQUENCE)?);
         let id = identifier(extension.read(IDENTIFIER)?)?;
