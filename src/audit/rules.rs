@@ -80,7 +80,7 @@ fn masked(mut event: Value, masks: &[MaskRule]) -> Value {
         let MaskReport { erased, masked } = copies::mask(&mut event, mask, &former);
         for (key, pointers) in [("erased", erased), ("masked", masked)] {
             for pointer in pointers {
-                list(&mut event, key, pointer);
+                list(&mut event, key, &pointer);
             }
         }
     }

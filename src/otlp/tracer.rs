@@ -192,6 +192,7 @@ mod tests {
 
     #[test]
     fn stages_lie_end_to_end_below_their_review() {
+        const START: u64 = 1_000_000_000;
         let context = SpanContext::begin(parent("01")).unwrap();
         let span = ReviewSpan {
             context,
@@ -206,7 +207,6 @@ mod tests {
         let spans = span.messages();
         let times =
             spans.iter().map(|span| (span.name.as_str(), span.start_time_unix_nano, span.end_time_unix_nano));
-        const START: u64 = 1_000_000_000;
         let wanted = [
             ("POST /mutate", START, START + 30),
             ("read", START, START + 10),

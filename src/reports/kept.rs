@@ -118,7 +118,7 @@ mod tests {
         Verdict { spec: outcome.map(|outcome| Arc::new(spec(outcome))), names_class: false }
     }
 
-    const REFRESH: Duration = Duration::from_secs(60);
+    const REFRESH: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn a_verdict_holds_until_what_it_depends_on_changes_or_it_is_old_and_an_open_one_never() {

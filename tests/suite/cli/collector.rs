@@ -161,9 +161,9 @@ async fn a_record_that_the_collector_refuses_for_ever_is_counted_and_holds_up_no
         names.collect::<Vec<_>>()
     };
     // It takes what is empty, as OPA's and the OpenTelemetry Collector's servers do.
-    let collector = Web::start(move |_, asked| match names(asked).contains(&json!("bad")) {
-        true => (400, String::new(), Vec::new()),
-        false => (200, String::new(), Vec::new()),
+    let collector = Web::start(move |_, asked| {
+        let status = if names(asked).contains(&json!("bad")) { 400 } else { 200 };
+        (status, String::new(), Vec::new())
     })
     .await;
     let folder = tempfile::tempdir().unwrap();

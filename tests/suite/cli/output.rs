@@ -79,9 +79,8 @@ fn the_jsonpath_of_kubectl_finds_what_a_script_asks_for() {
     let files = ["-f", workloads.to_str().unwrap(), "--image-layouts", &images];
     let denied = |list: &Value| -> String {
         let denied = list.as_array().unwrap().iter().filter(|one| one["outcome"] == "denied");
-        denied
-            .map(|one| format!("{} {};", one["kind"].as_str().unwrap(), one["name"].as_str().unwrap()))
-            .collect()
+        let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+        denied.fold(String::new(), |all, one| all + &text(one, "kind") + " " + &text(one, "name") + ";")
     };
     let template =
         |list: &str| format!("{{range .{list}[?(@.outcome==\"denied\")]}}{{.kind}} {{.name}};{{end}}");

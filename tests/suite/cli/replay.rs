@@ -513,7 +513,7 @@ fn the_options_of_a_configuration_count_and_a_bundle_beside_the_others_is_named(
         "violations contains {\"rule\": \"strict\", \"message\": \"m\"} if input.options.strictHere == true";
     let ours = log.bundle("ours", reads);
     let config = log.bundles.path().join("gate.yaml");
-    for (options, code, change) in [("{}", 0, "0 would change"), ("{strictHere: true}", 1, "allow → deny")]
+    for (options, code, change) in [("{}", 3, "0 would change"), ("{strictHere: true}", 1, "allow → deny")]
     {
         let text = format!(
             "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\npolicies: {{bundles: [{{name: ours, from: {ours}}}], options: {options}}}\n"

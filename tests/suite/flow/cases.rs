@@ -196,8 +196,8 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
         let list = wrong.entry(&case.name).or_default();
         let answered = walk(case, of_own.as_mut().unwrap_or(&mut serving), list).await;
         check_answer(case, &answered, list);
-        explain_matches_serve::differences(flow, case, list).await;
-        explain_matches_serve::differences_of_reviews(flow, case, list).await;
+        Box::pin(explain_matches_serve::differences(flow, case, list)).await;
+        Box::pin(explain_matches_serve::differences_of_reviews(flow, case, list)).await;
         if outcome_of(&answered.validate) == "skip" {
             continue;
         }

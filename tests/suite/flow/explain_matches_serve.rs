@@ -175,7 +175,7 @@ pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
     if ours != served {
         wrong.push(format!("explain says {ours:#?}\nserve says {served:#?}"));
     }
-    differences_of_further_templates(flow, case, &object, wrong).await;
+    Box::pin(differences_of_further_templates(flow, case, &object, wrong)).await;
     let written = explained(flow, case, &case.written()).await;
     let facts = |report: &ObjectReport| (report.outcome, found(report), report.changes.clone());
     if facts(&written) != facts(&received) {

@@ -70,7 +70,7 @@ async fn a_review_ends_on_the_policies_that_it_started_with() {
     // It takes long enough for a swap meanwhile, also where nothing else runs.
     let slow = r#"violations contains {"rule": "slow", "message": "of the first"} if {
     input.request.namespace == "shop"
-    every a in numbers.range(1, 3000) { every b in numbers.range(1, 500) { a + b > 0 } }
+    every a in numbers.range(1, 400) { every b in numbers.range(1, 200) { a + b > 0 } }
 }"#;
     let flow = ruled_by(slow, ", timeLimit: 60s, fuelLimit: 1000000000000").await;
     let other = ruled_by(r#"violations contains {"rule": "quick", "message": "of the second"}"#, "").await;

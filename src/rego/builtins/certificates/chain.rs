@@ -47,13 +47,21 @@ struct Options {
     usages: Vec<i64>,
 }
 
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method is of one lifetime, and the closure of any"
+)]
 pub(in crate::rego::builtins) fn verify(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let text = operands.text(0)?;
     let found = contents(call, text)
-        .and_then(|bytes| chain(call, &certificates(&bytes)?, Options::default(), Certificate::value));
+        .and_then(|bytes| chain(call, &certificates(&bytes)?, Options::default(), |one| one.value()));
     answer(found)
 }
 
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method is of one lifetime, and the closure of any"
+)]
 pub(in crate::rego::builtins) fn verify_with_options(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (text, given) = (operands.text(0)?, operands.object(1)?);
     let bytes = match contents(call, text) {
@@ -65,7 +73,7 @@ pub(in crate::rego::builtins) fn verify_with_options(call: &mut Call, operands: 
         other => other?,
     };
     let options = options(given)?;
-    answer(chain(call, &read, options, Certificate::plain_value))
+    answer(chain(call, &read, options, |one| one.plain_value()))
 }
 
 /// Whether there is a chain, and it. What is no certificate is no chain either.
