@@ -24,14 +24,14 @@ use crate::support::web::{Asked, Said, Web, never, ok};
 
 // === who gets in ===
 
-/// An answer of the API server.
-type Answer = fn() -> Said;
+/// What the API server replies.
+type Reply = fn() -> Said;
 
 /// An API server that knows some tokens.
 struct FakeApi {
     web: Web,
     /// What it answers instead, if it is set.
-    instead: Arc<Mutex<Option<Answer>>>,
+    instead: Arc<Mutex<Option<Reply>>>,
 }
 
 /// What is known of a token: the user, and whether the user may read.
@@ -82,7 +82,7 @@ fn verdict(asked: &Asked) -> Said {
 
 impl FakeApi {
     async fn start() -> Self {
-        let instead: Arc<Mutex<Option<Answer>>> = Arc::default();
+        let instead: Arc<Mutex<Option<Reply>>> = Arc::default();
         let of = Arc::clone(&instead);
         let web = Web::start(move |_, asked| {
             let instead = *of.lock().unwrap();
@@ -181,7 +181,7 @@ async fn without_a_verdict_there_is_no_page_and_that_is_not_remembered() {
             "reason": "Forbidden", "message": "cannot create resource tokenreviews"});
         (403, "content-type: application/json\r\n".to_string(), status.to_string().into_bytes())
     };
-    let answers: [(Answer, &str); 5] = [
+    let answers: [(Reply, &str); 5] = [
         (forbidden, "system:auth-delegator"),
         (|| ok("no JSON"), "no verdict"),
         (|| (500, String::new(), b"{}".to_vec()), "no verdict"),
