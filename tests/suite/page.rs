@@ -186,7 +186,9 @@ async fn without_a_verdict_there_is_no_page_and_that_is_not_remembered() {
         (|| ok("no JSON"), "no verdict"),
         (|| (500, String::new(), b"{}".to_vec()), "no verdict"),
         (
-            || ok(json!({"apiVersion": "v1", "kind": "TokenReview", "metadata": {}, "spec": {}}).to_string()),
+            || {
+                ok(json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}}).to_string())
+            },
             "`status`",
         ),
         (never, "did not answer in time"),

@@ -246,7 +246,7 @@ async fn the_compiled_baseline_says_what_the_interpreter_says() {
             ["eval", "-f", "raw", "-d", "policies/wasmgate", "-i", path, "data.wasmgate.violations"];
         let mut wanted: Vec<Violation> = serde_json::from_slice(&opa::run(&arguments)).unwrap();
         for found in &mut wanted {
-            found.bundle = Some("baseline".into());
+            (found.bundle, found.is_built_in) = (Some("baseline".into()), true);
         }
         wanted.sort();
         assert_eq!(set.evaluate(&input).await, Evaluation { violations: wanted, ..Evaluation::default() });
@@ -270,7 +270,7 @@ async fn the_compiled_baseline_says_what_opa_wasm_says() {
         let found: Value = policy.evaluate(&mut store, "wasmgate/violations", &input).await.unwrap();
         let mut wanted: Vec<Violation> = serde_json::from_value(found[0]["result"].clone()).unwrap();
         for found in &mut wanted {
-            found.bundle = Some("baseline".into());
+            (found.bundle, found.is_built_in) = (Some("baseline".into()), true);
         }
         wanted.sort();
         assert_eq!(set.evaluate(&input).await, Evaluation { violations: wanted, ..Evaluation::default() });
