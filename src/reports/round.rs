@@ -15,7 +15,7 @@ use super::kept::{Holding, Kept};
 use super::options::ReportOptions;
 use super::pace::Pace;
 use super::place::Place;
-use super::store::{Existing, Store};
+use super::store::{Existing, Store, Wanted};
 use super::tally::Tally;
 use super::walk::Stream;
 use crate::admission::Basis as GateBasis;
@@ -98,6 +98,8 @@ struct Round<'a> {
     basis: &'a Basis,
     counts: Arc<Counts>,
     tally: Tally,
+    /// Whether the present namespace has an object that could not be read.
+    has_unread: bool,
 }
 
 impl Rounds {
@@ -112,8 +114,8 @@ impl Rounds {
         };
         let identities = Arc::new(Identities::new(&gate.state, false));
         let counts = Arc::new(Counts::default());
-        let mut round =
-            Round { rounds: self, client, judge, identities, basis, counts, tally: Tally::default() };
+        let (tally, has_unread) = (Tally::default(), false);
+        let mut round = Round { rounds: self, client, judge, identities, basis, counts, tally, has_unread };
         let mut namespaces = BTreeSet::new();
         let came_through = match scope {
             Scope::From(first) => round.go_through(None, &first, &mut namespaces).await,
@@ -190,8 +192,14 @@ impl Round<'_> {
     }
 
     async fn ahead(&mut self, stream: &mut Stream) -> Option<Place> {
+        let is_of_reports = stream.is_of_metadata();
         match stream.ahead(self.client, &mut self.rounds.requests).await {
             Ok(ahead) => ahead,
+            // A report that is not listed is read before it is written.
+            Err(problem) if is_of_reports => {
+                self.tally.note(problem);
+                None
+            }
             Err(problem) => {
                 self.tally.problem(problem);
                 None
@@ -201,6 +209,7 @@ impl Round<'_> {
 
     /// Judges what is in a namespace and brings its reports up to date; or passes it over.
     async fn namespace(&mut self, place: &Place, passes: bool, objects: &mut [Stream], reports: &mut Stream) {
+        self.has_unread = false;
         let now = std::time::Instant::now();
         let refresh = Duration::try_from(self.rounds.options.refresh).unwrap_or_default();
         let held = if passes {
@@ -255,6 +264,7 @@ impl Round<'_> {
         while batch.len() < AT_ONCE && self.ahead(stream).await.as_ref() == Some(place) {
             let Some(object) = stream.take() else {
                 self.tally.not_judged += 1;
+                self.has_unread = true;
                 continue;
             };
             let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -266,16 +276,16 @@ impl Round<'_> {
 
     async fn report(&mut self, place: &Place, scan: Scan, existing: BTreeMap<String, Existing>) {
         self.tally.not_judged += scan.not_judged.len();
-        let mut wanted = Vec::new();
+        // What could not be read may be what a report is about, or a part of that.
+        let is_whole = !self.tally.is_unread && !self.has_unread;
+        let mut documents = Vec::new();
         for workload in &scan.workloads {
-            let Some(document) = document::report(workload, &self.rounds.options) else { continue };
+            let Some(document) = document::report(workload, is_whole, &self.rounds.options) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
-            wanted.push(document);
+            documents.push(document);
         }
-        // What could not be read may be what a report is about.
-        let deletes = !self.tally.is_unread;
         let Rounds { store, requests, .. } = &mut *self.rounds;
-        store.settle(&place.0, (wanted, existing), deletes, requests, &mut self.tally).await;
+        store.settle(&place.0, Wanted { documents, is_whole }, existing, requests, &mut self.tally).await;
     }
 }
 

@@ -41,6 +41,15 @@ pub struct Existing {
     pub version: String,
 }
 
+/// The reports that a namespace should have.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The reports.
+    pub documents: Vec<Document>,
+    /// Whether all that they are about was read. If not, a report that exists says more than what was read now, and stays.
+    pub is_whole: bool,
+}
+
 /// What a report was seen to say.
 #[derive(Debug)]
 struct Known {
@@ -74,25 +83,32 @@ impl Store {
         Self { client, format, leadership, known: HashMap::new() }
     }
 
-    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted if `deletes` says so.
+    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted.
     pub async fn settle(
         &mut self,
         namespace: &str,
-        (wanted, mut existing): (Vec<Document>, BTreeMap<String, Existing>),
-        deletes: bool,
+        Wanted { documents, is_whole }: Wanted,
+        mut existing: BTreeMap<String, Existing>,
         pace: &mut Pace,
         tally: &mut Tally,
     ) {
         let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
-        for document in &wanted {
+        for document in &documents {
             let found = existing.remove(&document.name);
-            match self.keep(&api, namespace, document, found.as_ref(), pace).await {
+            let settled = if is_whole {
+                self.keep(&api, namespace, document, found.as_ref(), pace).await
+            } else if found.is_some() {
+                Ok(Settled::Unchanged)
+            } else {
+                self.add(&api, document, pace).await
+            };
+            match settled {
                 Ok(Settled::Written) => tally.written += 1,
                 Ok(Settled::Unchanged) => tally.unchanged += 1,
                 Err(problem) => tally.fail(problem),
             }
         }
-        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| deletes) {
+        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| is_whole) {
             self.known.remove(&(namespace.to_owned(), name.clone()));
             pace.turn().await;
             match self.delete(&api, &name, uid).await {
@@ -112,6 +128,20 @@ impl Store {
             Ok((Settled::Unchanged, _)) => tally.unchanged += 1,
             Err(problem) => tally.fail(problem),
         }
+    }
+
+    /// Writes a report if there is none: the list of them may have failed too.
+    async fn add(
+        &self,
+        api: &Api<DynamicObject>,
+        document: &Document,
+        pace: &mut Pace,
+    ) -> Result<Settled, String> {
+        pace.turn().await;
+        if self.ask("get", api.get_opt(&document.name)).await?.is_some() {
+            return Ok(Settled::Unchanged);
+        }
+        Ok(self.create(api, document).await?.0)
     }
 
     async fn keep(
@@ -144,18 +174,25 @@ impl Store {
         document: &Document,
     ) -> Result<(Settled, String), String> {
         let old = self.ask("get", api.get_opt(&document.name)).await?;
-        let now = Timestamp::now();
         if let Some(old) = &old {
             let was = serde_json::to_value(old).unwrap_or_default();
             if relevant(&was) == relevant(&document.object) {
                 return Ok((Settled::Unchanged, old.metadata.resource_version.clone().unwrap_or_default()));
             }
-            let new = object(over(&was, &document.object, now))?;
+            let new = object(over(&was, &document.object, Timestamp::now()))?;
             self.may_write()?;
             let written = self.ask("update", api.replace(&document.name, &post(), &new)).await?;
             return Ok((Settled::Written, written.metadata.resource_version.unwrap_or_default()));
         }
-        let new = object(dated(document.object.clone(), None, now))?;
+        self.create(api, document).await
+    }
+
+    async fn create(
+        &self,
+        api: &Api<DynamicObject>,
+        document: &Document,
+    ) -> Result<(Settled, String), String> {
+        let new = object(dated(document.object.clone(), None, Timestamp::now()))?;
         self.may_write()?;
         let create = async {
             match api.create(&post(), &new).await {
