@@ -62,17 +62,17 @@ impl std::fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    /// A reporter for the cluster of this client. `is_synced` becomes true once the gate knows the cluster.
+    /// A reporter for the cluster of this client. No write takes longer than `request`. `is_synced` becomes true once the gate knows the cluster.
     pub fn new(
         client: Client,
         gate: Arc<Gate>,
         leadership: Leadership,
         is_synced: Arc<AtomicBool>,
-        options: ReportOptions,
+        (options, request): (ReportOptions, Duration),
     ) -> Self {
         let rounds = Rounds {
             options,
-            store: Store::new(client.clone(), options.format, leadership.clone()),
+            store: Store::new(client.clone(), options.format, leadership.clone(), request),
             leadership,
             kept: Kept::default(),
             requests: Pace::of(options.requests_per_second),

@@ -34,22 +34,18 @@ pub fn start(
 ) -> Result<Option<Reporting>, Error> {
     let options = settings.file.reports;
     let Some(client) = client.filter(|_| options.enabled) else { return Ok(None) };
-    let election = match registration {
-        Some(_) => None,
-        None => Some(election(settings, client, metrics)?),
-    };
+    let namespace = own_namespace(client);
+    let plan = settings.file.kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
+    let terms = (options, plan.timing.request());
+    let election = registration.is_none().then(|| {
+        let of_lease = (plan.timing, Arc::clone(metrics));
+        Election::start(client, &namespace, plan.lease_name, &instance(), of_lease)
+    });
     let leadership = registration.map(Registration::leadership);
     let leadership = leadership.or_else(|| election.as_ref().map(Election::leadership));
     let Some(leadership) = leadership else { return Ok(None) };
-    let reporter = Reporter::new(client.clone(), Arc::clone(gate), leadership, is_synced, options);
+    let reporter = Reporter::new(client.clone(), Arc::clone(gate), leadership, is_synced, terms);
     Ok(Some(Reporting { task: tokio::spawn(reporter.run()), election }))
-}
-
-fn election(settings: &Settings, client: &Client, metrics: &Arc<Metrics>) -> Result<Election, Error> {
-    let namespace = own_namespace(client);
-    let plan = settings.file.kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
-    let of_lease = (plan.timing, Arc::clone(metrics));
-    Ok(Election::start(client, &namespace, plan.lease_name, &instance(), of_lease))
 }
 
 /// Longest time for the task to end, and then to release the Lease.
