@@ -62,7 +62,8 @@ impl std::fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    /// A reporter for the cluster of this client. No write takes longer than `request`. `is_synced` becomes true once the gate knows the cluster.
+    /// A reporter for the cluster of this client. `is_synced` becomes true once the gate knows the cluster. No write takes longer than
+    /// `request`, so that it ends within the term of the Lease.
     pub fn new(
         client: Client,
         gate: Arc<Gate>,
@@ -110,7 +111,8 @@ impl Reporter {
         }
     }
 
-    /// Does what is due. As in `serve`: a panic, whatever object it comes from, must not end the reports while this replica is the writer.
+    /// Does what is due. As in `serve`: a panic, whatever object it comes from, must not end the reports while this replica is the
+    /// writer.
     async fn look_safely(&mut self, gate: &GateBasis) {
         let looked = AssertUnwindSafe(Box::pin(self.look(gate))).catch_unwind().await;
         if looked.is_err() {
