@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::cluster_report::{NAME, RESUME_AT};
 use super::document::{Document, MANAGED_BY, set, set_kind};
-use super::options::ReportFormat;
+use super::options::{MOST_RESULTS, ReportFormat};
 use super::pace::Pace;
 use super::tally::Tally;
 use crate::register::Leadership;
@@ -378,7 +378,8 @@ fn over(old: &Value, new: &Value, now: Timestamp) -> Value {
 fn dated(mut report: Value, old: Option<&Value>, now: Timestamp) -> Value {
     let of = |report: &Value| report.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut known: Vec<(Value, Value)> = Vec::new();
-    for mut bare in old.map(of).unwrap_or_default() {
+    // Each is compared with each, and others may write reports too: the gate's own have one more than the most, which counts the rest.
+    for mut bare in old.map(of).unwrap_or_default().into_iter().take(MOST_RESULTS + 1) {
         let time = bare.as_object_mut().and_then(|bare| bare.remove("timestamp"));
         known.extend(time.map(|time| (bare, time)));
     }
