@@ -41,7 +41,8 @@ pub struct Basis {
 }
 
 impl Basis {
-    fn new(state: Arc<State>, inspector: Arc<Inspector>) -> Self {
+    /// Nothing was decided by these yet.
+    pub(crate) fn new(state: Arc<State>, inspector: Arc<Inspector>) -> Self {
         Self { decisions: Decisions::of(&state), state, inspector }
     }
 }

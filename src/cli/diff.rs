@@ -223,7 +223,7 @@ fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
     let Some(examined) = rehearsal.validate.ending.examined() else { return Side::new() };
     let reported = report::containers(&rehearsal.validate.ending);
     let mut side = Side::new();
-    for (container, reported) in examined.inspection.containers.iter().zip(&reported) {
+    for (container, reported) in examined.inspection.containers.iter().zip(reported.iter()) {
         if container.role == Role::ImageVolume || reported.found.class == ProgramClass::Linux {
             continue;
         }

@@ -15,7 +15,9 @@ use subject::Subject;
 
 use super::args::{ExplainOptions, OutputFormat};
 use super::manifest::Manifest;
-use super::report::{Answers, BundleWarning, ExplainOutcome, JudgedFacts, ObjectReport, bundle_warnings};
+use super::report::{
+    Answers, BundleWarning, ExplainOutcome, JudgedFacts, Kept, ObjectReport, bundle_warnings,
+};
 use super::{Error, Exit, build, inspect, print, rehearse, render, replay, suggest};
 use crate::admission::replay::ReplayTerms;
 use crate::admission::{Asked, Rehearsal, State, rehearse_review};
@@ -164,7 +166,7 @@ async fn answered(
     let (manifest, namespace) = (reviewed(origin, &review), review.namespace.clone());
     let asked = if options.validate_only { Asked::Validate } else { Asked::Both };
     let budget = Duration::from_secs(options.timeout);
-    let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, options.show_input);
+    let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, Kept::input(options.show_input));
     let rehearsal = rehearse_review(state, inspector, review, (asked, budget), keep).await;
     let rehearsal = rehearsal.map_err(|source| Error::Explain { object: manifest.described(), source })?;
     let answers = Some(Answers::of(&rehearsal));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::manifest::{self, Manifest};
-use super::report::JudgedFacts;
+use super::report::{JudgedFacts, Kept};
 use crate::admission::{self, NewObject, Rehearsal, State, rehearse};
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
@@ -47,7 +47,7 @@ pub async fn rehearsal(
 ) -> Result<Rehearsal<JudgedFacts>, Error> {
     let kind = manifest.kind();
     let new = NewObject { object: &manifest.object, kind: &kind, namespace, name: manifest.name() };
-    let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, whole_input);
+    let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, Kept::input(whole_input));
     let rehearsal = rehearse(state, inspector, &new, budget, keep).await;
     rehearsal.map_err(|source| unreadable(manifest, source))
 }

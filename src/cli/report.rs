@@ -8,7 +8,7 @@ use crate::admission::rehearsal::Answered;
 use crate::admission::{Conclusion, Rehearsal, State};
 use crate::judge::JudgedViolation;
 pub use crate::scan::facts::{
-    Capabilities, Container, ExplainOutcome, ImageReport, JudgedFacts, containers, outcome,
+    Capabilities, Container, ExplainOutcome, ImageReport, JudgedFacts, Kept, containers, outcome,
 };
 use crate::text;
 
@@ -116,7 +116,7 @@ impl ObjectReport {
             name: manifest.shown_name(),
             outcome: outcome(validated),
             error: rehearsal.error().map(|error| text::chain(error)),
-            containers: containers(validated),
+            containers: containers(validated).into_owned(),
             changes: plan.map(|(_, plan)| plan.changes.clone()).unwrap_or_default(),
             patch: plan.map(|(_, plan)| plan.patch.clone()).unwrap_or_default(),
             warnings: rehearsal.warnings(),

@@ -32,11 +32,15 @@ const PLACES_PER_TREE: u32 = 3;
 /// One for any namespace, and one for the others.
 const LEAST_TREES: u32 = 2;
 
+/// Inspectors that were made so far.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+
 /// Looks images up, and remembers the facts. Cheap to clone.
 #[derive(Clone)]
 pub struct Inspector {
     pub(super) shared: Arc<Inner>,
     pull_secrets: Arc<dyn PullSecrets>,
+    generation: u64,
 }
 
 /// What all inspectors of a process share.
@@ -126,7 +130,8 @@ impl Inspector {
             running: Running::default(),
             counters,
         };
-        Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets) })
+        let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets), generation })
     }
 
     /// The same inspector, with a source of pods' pull secrets.
@@ -205,6 +210,12 @@ impl Inspector {
             .await
             .map_err(|_| Progress::default().timed_out(target, bound))?;
         Ok(read?)
+    }
+
+    /// Stands for the options of this inspector: the same for its clones, and another one for each that was made anew or
+    /// reconfigured in this process.
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The counters so far.

@@ -26,6 +26,12 @@ impl Leadership {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
+    /// That of a writer, for a test.
+    #[cfg(test)]
+    pub(crate) fn held() -> Self {
+        Self(watch::channel(Some(Instant::now() + Duration::from_hours(1))).1)
+    }
+
     /// Waits for the next change; for ever once the elector is gone.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {

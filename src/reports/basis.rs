@@ -54,9 +54,10 @@ fn mark(parts: &[&dyn Debug]) -> Mark {
 }
 
 impl Basis {
-    /// Of a state at a time: what has expired counts no longer.
-    pub fn of(state: &State, now: Timestamp) -> Self {
-        let own = mark(&[&env!("CARGO_PKG_VERSION"), &state.kinds, &state.exempt_namespaces, &state.masks]);
+    /// Of a state, and the inspector of this generation, at a time: what has expired counts no longer.
+    pub fn of(state: &State, inspector: u64, now: Timestamp) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        let own = mark(&[&version, &inspector, &state.kinds, &state.exempt_namespaces, &state.masks]);
         let classes = mark(&[&own, state.runtimes(), &state.cluster().runtime_classes]);
         let mut everywhere = Sha256::new();
         add(&mut everywhere, &(classes, state.policies.digests(), &state.options, &state.enforcement));
@@ -148,15 +149,24 @@ pub(super) mod tests {
     const LATER: &str = "2027-06-01T00:00:00Z";
 
     #[tokio::test]
+    async fn another_inspector_changes_every_verdict() {
+        let state = state(Cluster::default(), Vec::new()).await;
+        let (before, after) = (Basis::of(&state, 1, at(NOW)), Basis::of(&state, 2, at(NOW)));
+        assert_eq!(after.change_since(&before), Change::Everything);
+        assert_ne!(after.of_judged("shop"), before.of_judged("shop"));
+        assert_ne!(after.of_plain(false), before.of_plain(false));
+    }
+
+    #[tokio::test]
     async fn a_grant_and_its_end_change_its_namespace_alone() {
-        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, at(NOW));
+        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
         let granted =
             state(Cluster::default(), vec![grant("WasiGrant", "shop", "2027-01-01T00:00:00Z")]).await;
-        let some = Basis::of(&granted, at(NOW));
+        let some = Basis::of(&granted, 1, at(NOW));
         let shop = Change::Namespaces(["shop".to_owned()].into());
         assert_eq!((some.change_since(&none), none.change_since(&some)), (shop.clone(), shop.clone()));
         assert_eq!(some.change_since(&some.clone()), Change::Nothing);
-        assert_eq!(Basis::of(&granted, at(LATER)).change_since(&some), shop, "it has expired");
+        assert_eq!(Basis::of(&granted, 1, at(LATER)).change_since(&some), shop, "it has expired");
         assert_ne!(some.of_judged("shop"), none.of_judged("shop"));
         assert_eq!(some.of_judged("other"), none.of_judged("other"));
         assert_eq!(some.of_plain(true), none.of_plain(true));
@@ -164,9 +174,9 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_grant_for_all_namespaces_changes_every_verdict_but_that_something_is_left_alone() {
-        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, at(NOW));
+        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
         let everywhere = vec![grant("ClusterWasiGrant", "", "2027-01-01T00:00:00Z")];
-        let some = Basis::of(&state(Cluster::default(), everywhere).await, at(NOW));
+        let some = Basis::of(&state(Cluster::default(), everywhere).await, 1, at(NOW));
         assert_eq!(some.change_since(&none), Change::Everything);
         assert_ne!(some.of_judged("shop"), none.of_judged("shop"));
         assert_eq!((some.of_plain(true), some.of_plain(false)), (none.of_plain(true), none.of_plain(false)));
@@ -174,11 +184,11 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_runtime_class_changes_nothing_for_ordinary_pods_that_name_none() {
-        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, at(NOW));
+        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
         let class = RuntimeClass { handler: "spin".into(), ..RuntimeClass::default() };
         let classes = Some([("mine".to_owned(), class)].into());
         let cluster = Cluster { runtime_classes: classes, ..Cluster::default() };
-        let some = Basis::of(&state(cluster, Vec::new()).await, at(NOW));
+        let some = Basis::of(&state(cluster, Vec::new()).await, 1, at(NOW));
         assert_eq!(some.change_since(&none), Change::Everything);
         assert_eq!(some.of_plain(false), none.of_plain(false));
         assert_ne!(some.of_plain(true), none.of_plain(true));
@@ -191,9 +201,9 @@ pub(super) mod tests {
             let namespaces = (0..count).map(|n| (format!("n{n}"), [("a".to_owned(), "b".to_owned())].into()));
             Cluster { namespaces: namespaces.collect(), ..Cluster::default() }
         };
-        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, at(NOW));
-        let few = Basis::of(&state(labelled(2), Vec::new()).await, at(NOW));
-        let many = Basis::of(&state(labelled(MOST_NAMESPACES + 1), Vec::new()).await, at(NOW));
+        let none = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
+        let few = Basis::of(&state(labelled(2), Vec::new()).await, 1, at(NOW));
+        let many = Basis::of(&state(labelled(MOST_NAMESPACES + 1), Vec::new()).await, 1, at(NOW));
         assert_eq!(few.change_since(&none), Change::Namespaces(["n0".to_owned(), "n1".to_owned()].into()));
         assert_eq!(many.change_since(&none), Change::Everything);
     }

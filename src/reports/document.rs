@@ -1,7 +1,7 @@
 //! The report on a workload, as an object of the API. It follows from what was found alone, so that nothing is written when nothing has
 //! changed. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
@@ -28,6 +28,9 @@ const CATEGORY: &str = "WebAssembly";
 
 /// Category of the results about what a program can do.
 const CAPABILITY_CATEGORY: &str = "WebAssembly capabilities";
+
+/// What a report says whose workload may have more pods.
+const READ_IN_PART: &str = "not everything in its namespace could be read, so there may be more to say of it; the report of the cluster says why";
 
 /// Most bytes of a message and of a remedy.
 const TEXT_BYTES: usize = 1024;
@@ -123,8 +126,9 @@ fn shown(said: &str, most: usize) -> String {
 
 // === the report on a workload ===
 
-/// The report on a workload. `None` for one that has no uid, and thus could not be collected with it.
-pub fn report(workload: &Workload, options: &ReportOptions) -> Option<Document> {
+/// The report on a workload; `is_whole` says whether all of its pods were read. `None` for one that has no uid, and thus could not be
+/// collected with it.
+pub fn report(workload: &Workload, is_whole: bool, options: &ReportOptions) -> Option<Document> {
     let owner = workload.owner.as_ref()?;
     let name = name(workload, owner);
     let Workload { namespace, group, kind, name: workload_name, .. } = workload;
@@ -136,7 +140,7 @@ pub fn report(workload: &Workload, options: &ReportOptions) -> Option<Document> 
     let labels = json!({MANAGED_BY.0: MANAGED_BY.1});
     let metadata =
         json!({"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owned_by]});
-    let mut object = body(&findings(workload), options.format.has_source(), options.max_results);
+    let mut object = body(&findings(workload, is_whole), options.format.has_source(), options.max_results);
     set(&mut object, "metadata", metadata);
     set(&mut object, "scope", scope);
     set_kind(&mut object, &options.format.report());
@@ -194,7 +198,7 @@ fn name(workload: &Workload, owner: &Owner) -> String {
 }
 
 /// What was found: what is wrong first, then what is not known, then what the programs can do.
-fn findings(workload: &Workload) -> Vec<Finding> {
+fn findings(workload: &Workload, is_whole: bool) -> Vec<Finding> {
     let found = workload.findings();
     let broken = found.iter().map(violation);
     let outcome = word(workload.outcome);
@@ -203,6 +207,9 @@ fn findings(workload: &Workload) -> Vec<Finding> {
         Finding::new(Outcome::Error, SOURCE, "not-judged", reason).with(&[("outcome", Some(outcome))])
     });
     let mut findings: Vec<Finding> = broken.chain(open).collect();
+    if !is_whole {
+        findings.push(Finding::new(Outcome::Error, SOURCE, "scan", READ_IN_PART));
+    }
     if findings.is_empty() && workload.outcome == ExplainOutcome::Admitted {
         let said = "the gate would admit it, and no rule has anything to say of it";
         findings.push(Finding::new(Outcome::Pass, SOURCE, "admission", said));
@@ -268,12 +275,13 @@ const fn mended_by_word(mended_by: MendedBy) -> &'static str {
 
 /// What the programs can do that not every program can: each once, and by which grants. What a violation says is not said again.
 fn capabilities(workload: &Workload, found: &[FoundViolation<'_>]) -> Vec<Finding> {
+    let named = found.iter().filter_map(|finding| {
+        let Violation { container, capability, .. } = &finding.judged.violation;
+        Some((container.as_deref()?, capability.as_deref()?))
+    });
+    let named: HashSet<(&str, &str)> = named.collect();
     let said = |program: &ScannedProgram, entry: &Entry| {
-        found.iter().any(|finding| {
-            let Violation { container, capability, .. } = &finding.judged.violation;
-            container.as_deref() == Some(program.name.as_str())
-                && capability.as_deref() == Some(entry.capability.as_str())
-        })
+        named.contains(&(program.name.as_str(), entry.capability.as_str()))
     };
     let mut once = BTreeSet::new();
     let mut findings = Vec::new();
@@ -391,7 +399,7 @@ mod tests {
     }
 
     fn object(workload: &Workload) -> Value {
-        report(workload, &ReportOptions::default()).unwrap().object
+        report(workload, true, &ReportOptions::default()).unwrap().object
     }
 
     #[test]
@@ -425,7 +433,7 @@ mod tests {
         );
         let plain =
             ReportOptions { format: super::super::ReportFormat::WgPolicy, ..ReportOptions::default() };
-        let former = report(&denied, &plain).unwrap().object;
+        let former = report(&denied, true, &plain).unwrap().object;
         assert_eq!((&former["apiVersion"], former.get("source")), (&json!("wgpolicyk8s.io/v1alpha2"), None));
     }
 
@@ -491,7 +499,7 @@ mod tests {
         let mut admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
         assert_eq!(object(&admitted)["results"][0]["result"], "pass");
         admitted.owner = None;
-        assert_eq!(report(&admitted, &ReportOptions::default()), None);
+        assert_eq!(report(&admitted, true, &ReportOptions::default()), None);
     }
 
     #[test]
@@ -505,15 +513,23 @@ mod tests {
         assert_eq!(few["results"][200]["message"], "... and 800 more; `wasmgate scan` lists all");
         assert_eq!(few["summary"]["fail"], 1_000);
         let all = ReportOptions { max_results: 1_000, ..ReportOptions::default() };
-        let all = report(&flood, &all).unwrap().object;
+        let all = report(&flood, true, &all).unwrap().object;
         assert!(all.to_string().len() < REPORT_BYTES + 8_192, "{}", all.to_string().len());
         assert!(all["results"].as_array().unwrap().len() < 1_000);
     }
 
     #[test]
+    fn what_was_read_in_part_does_not_pass() {
+        let admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
+        let object = report(&admitted, false, &ReportOptions::default()).unwrap().object;
+        assert_eq!(object["summary"], json!({"pass": 0, "fail": 0, "warn": 0, "error": 1, "skip": 0}));
+        assert_eq!(object["results"][0]["rule"], "scan");
+    }
+
+    #[test]
     fn names_are_those_of_objects_and_differ_for_each_owner() {
         let mut other = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
-        let name = |workload: &Workload| report(workload, &ReportOptions::default()).unwrap().name;
+        let name = |workload: &Workload| report(workload, true, &ReportOptions::default()).unwrap().name;
         let first = name(&other);
         assert!(first.starts_with("wasmgate-deployment-orders-"), "{first}");
         other.owner.as_mut().unwrap().uid = "u-2".into();

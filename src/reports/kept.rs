@@ -122,9 +122,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_verdict_holds_until_what_it_depends_on_changes_or_it_is_old_and_an_open_one_never() {
-        let before = Basis::of(&state(Cluster::default(), Vec::new()).await, at(NOW));
+        let before = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
         let grant = grant("WasiGrant", "shop", "2027-01-01T00:00:00Z");
-        let after = Basis::of(&state(Cluster::default(), vec![grant]).await, at(NOW));
+        let after = Basis::of(&state(Cluster::default(), vec![grant]).await, 1, at(NOW));
         let verdicts: Verdicts = [
             ([1; 32], verdict(Some(ExplainOutcome::Denied))),
             ([2; 32], verdict(None)),
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_used_again_is_no_younger_and_no_more_is_kept_than_fits() {
-        let basis = Basis::of(&state(Cluster::default(), Vec::new()).await, at(NOW));
+        let basis = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
         let verdicts: Verdicts = (0..MOST_JUDGED + 10)
             .map(|number| {
                 let mut identity = [0; 32];

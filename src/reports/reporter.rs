@@ -1,9 +1,11 @@
 //! The task that decides when there is a round, and through what.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::time::{Instant, sleep};
@@ -60,17 +62,18 @@ impl std::fmt::Debug for Reporter {
 }
 
 impl Reporter {
-    /// A reporter for the cluster of this client. `is_synced` becomes true once the gate knows the cluster.
+    /// A reporter for the cluster of this client. `is_synced` becomes true once the gate knows the cluster. No write takes longer than
+    /// `request`, so that it ends within the term of the Lease.
     pub fn new(
         client: Client,
         gate: Arc<Gate>,
         leadership: Leadership,
         is_synced: Arc<AtomicBool>,
-        options: ReportOptions,
+        (options, request): (ReportOptions, Duration),
     ) -> Self {
         let rounds = Rounds {
             options,
-            store: Store::new(client.clone(), options.format, leadership.clone()),
+            store: Store::new(client.clone(), options.format, leadership.clone(), request),
             leadership,
             kept: Kept::default(),
             requests: Pace::of(options.requests_per_second),
@@ -104,8 +107,26 @@ impl Reporter {
                 continue;
             }
             seen = Some((Arc::clone(&gate), Instant::now()));
-            self.look(&gate).await;
+            self.look_safely(&gate).await;
         }
+    }
+
+    /// Does what is due. As in `serve`: a panic, whatever object it comes from, must not end the reports while this replica is the
+    /// writer.
+    async fn look_safely(&mut self, gate: &GateBasis) {
+        let looked = AssertUnwindSafe(Box::pin(self.look(gate))).catch_unwind().await;
+        if looked.is_err() {
+            self.recover();
+        }
+    }
+
+    /// After a panic: notes it, forgets what may be in disorder, and has another whole round after a pause.
+    fn recover(&mut self) {
+        self.rounds.kept = Kept::default();
+        let now = Instant::now();
+        (self.last, self.from, self.due, self.rest) = (None, Place::default(), now + SOON, now + SOON);
+        self.gate.metrics().report_round(&ReportRound { is_incomplete: true, ..ReportRound::default() });
+        self.tell(&["the gate failed at a round; see its log, and report it as a defect".to_owned()]);
     }
 
     /// Becomes the writer: goes on where another one stopped.
@@ -138,7 +159,7 @@ impl Reporter {
 
     /// Does what is due.
     async fn look(&mut self, gate: &GateBasis) {
-        let basis = Basis::of(&gate.state, Timestamp::now());
+        let basis = Basis::of(&gate.state, gate.inspector.generation(), Timestamp::now());
         let change = self.last.as_ref().map_or(Change::Everything, |last| basis.change_since(last));
         let scope = match change {
             _ if Instant::now() >= self.due => Scope::From(std::mem::take(&mut self.from)),

@@ -15,7 +15,7 @@ use super::kept::{Holding, Kept};
 use super::options::ReportOptions;
 use super::pace::Pace;
 use super::place::Place;
-use super::store::{Existing, Store};
+use super::store::{Existing, Store, Wanted};
 use super::tally::Tally;
 use super::walk::Stream;
 use crate::admission::Basis as GateBasis;
@@ -98,6 +98,8 @@ struct Round<'a> {
     basis: &'a Basis,
     counts: Arc<Counts>,
     tally: Tally,
+    /// Whether the present namespace has an object that could not be read.
+    has_unread: bool,
 }
 
 impl Rounds {
@@ -112,8 +114,8 @@ impl Rounds {
         };
         let identities = Arc::new(Identities::new(&gate.state, false));
         let counts = Arc::new(Counts::default());
-        let mut round =
-            Round { rounds: self, client, judge, identities, basis, counts, tally: Tally::default() };
+        let (tally, has_unread) = (Tally::default(), false);
+        let mut round = Round { rounds: self, client, judge, identities, basis, counts, tally, has_unread };
         let mut namespaces = BTreeSet::new();
         let came_through = match scope {
             Scope::From(first) => round.go_through(None, &first, &mut namespaces).await,
@@ -192,8 +194,14 @@ impl Round<'_> {
     }
 
     async fn ahead(&mut self, stream: &mut Stream) -> Option<Place> {
+        let is_of_reports = stream.is_of_metadata();
         match stream.ahead(self.client, &mut self.rounds.requests).await {
             Ok(ahead) => ahead,
+            // A report that is not listed is read before it is written.
+            Err(problem) if is_of_reports => {
+                self.tally.note(problem);
+                None
+            }
             Err(problem) => {
                 self.tally.problem(problem);
                 None
@@ -203,6 +211,7 @@ impl Round<'_> {
 
     /// Judges what is in a namespace and brings its reports up to date; or passes it over.
     async fn namespace(&mut self, place: &Place, passes: bool, objects: &mut [Stream], reports: &mut Stream) {
+        self.has_unread = false;
         let now = std::time::Instant::now();
         let refresh = Duration::try_from(self.rounds.options.refresh).unwrap_or_default();
         let held = if passes {
@@ -257,6 +266,7 @@ impl Round<'_> {
         while batch.len() < AT_ONCE && self.ahead(stream).await.as_ref() == Some(place) {
             let Some(object) = stream.take() else {
                 self.tally.not_judged += 1;
+                self.has_unread = true;
                 continue;
             };
             let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -268,20 +278,164 @@ impl Round<'_> {
 
     async fn report(&mut self, place: &Place, scan: Scan, existing: BTreeMap<String, Existing>) {
         self.tally.not_judged += scan.not_judged.len();
-        let mut wanted = Vec::new();
+        // What could not be read may be what a report is about, or a part of that.
+        let is_whole = !self.tally.is_unread && !self.has_unread;
+        let mut documents = Vec::new();
         for workload in &scan.workloads {
-            let Some(document) = document::report(workload, &self.rounds.options) else { continue };
+            let Some(document) = document::report(workload, is_whole, &self.rounds.options) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
-            wanted.push(document);
+            documents.push(document);
         }
-        // What could not be read may be what a report is about.
-        let deletes = !self.tally.is_unread;
         let Rounds { store, requests, .. } = &mut *self.rounds;
-        store.settle(&place.0, (wanted, existing), deletes, requests, &mut self.tally).await;
+        store.settle(&place.0, Wanted { documents, is_whole }, existing, requests, &mut self.tally).await;
     }
 }
 
 fn as_existing(report: &Value) -> Option<(String, Existing)> {
     let of = |key: &str| report.get("metadata")?.get(key)?.as_str().map(str::to_owned);
     Some((of("name")?, Existing { uid: of("uid")?, version: of("resourceVersion")? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::http::{Method, StatusCode, Uri};
+    use serde_json::json;
+
+    use super::super::basis::tests::{NOW, at, state};
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::lookup::{Inspector, LookupOptions};
+
+    /// A cluster that takes reports.
+    #[derive(Default)]
+    struct Fake {
+        deployments: Vec<String>,
+        hides_pods: bool,
+        reports: BTreeMap<String, Value>,
+        /// The methods of all writes.
+        writes: Vec<String>,
+    }
+
+    fn list(items: &[String]) -> (u16, String) {
+        (200, format!(r#"{{"items": [{}], "metadata": {{}}}}"#, items.join(",")))
+    }
+
+    fn status(code: u16) -> (u16, String) {
+        let said = if code < 300 { "Success" } else { "Failure" };
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": said, "code": code,
+            "message": "the test wants it so"});
+        (code, status.to_string())
+    }
+
+    impl Fake {
+        fn answer(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
+            let (folder, last) = path.rsplit_once('/').unwrap();
+            match (method, last) {
+                ("GET", "apis") => {
+                    (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}).to_string())
+                }
+                ("GET", "deployments") => list(&self.deployments),
+                ("GET", "pods") if self.hides_pods => status(403),
+                ("GET", "reports") => {
+                    let reports: Vec<String> = self.reports.values().map(Value::to_string).collect();
+                    list(&reports)
+                }
+                ("GET", name) if folder.ends_with("/reports") => {
+                    self.reports.get(name).map_or_else(|| status(404), |report| (200, report.to_string()))
+                }
+                ("GET", _) => list(&[]),
+                ("DELETE", name) => {
+                    self.reports.remove(name);
+                    self.writes.push(method.to_owned());
+                    status(200)
+                }
+                _ => self.write(method, body),
+            }
+        }
+
+        fn write(&mut self, method: &str, body: &str) -> (u16, String) {
+            let mut report: Value = serde_json::from_str(body).unwrap();
+            self.writes.push(method.to_owned());
+            report["metadata"]["uid"] = json!("r-1");
+            report["metadata"]["resourceVersion"] = json!("1");
+            let name = report["metadata"]["name"].as_str().unwrap().to_owned();
+            self.reports.insert(name, report.clone());
+            (200, report.to_string())
+        }
+
+        /// Makes all reports say something that is not so.
+        fn spoil(&mut self) {
+            for report in self.reports.values_mut() {
+                report["results"] = json!([]);
+                report["metadata"]["resourceVersion"] = json!("2");
+            }
+        }
+    }
+
+    fn client(fake: &Arc<Mutex<Fake>>) -> Client {
+        let fake = Arc::clone(fake);
+        let answer = move |method: Method, uri: Uri, body: String| {
+            let (code, said) = fake.lock().unwrap().answer(method.as_str(), uri.path(), &body);
+            async move { (StatusCode::from_u16(code).unwrap(), said) }
+        };
+        let router: axum::Router = axum::Router::new().fallback(answer);
+        Client::new(router, "default")
+    }
+
+    fn rounds(client: &Client) -> Rounds {
+        let (options, leadership) = (ReportOptions::default(), Leadership::held());
+        let store = Store::new(client.clone(), options.format, leadership.clone(), Duration::from_secs(5));
+        let (requests, judging) = (Pace::of(1_000), Pace::of(1_000));
+        Rounds { options, store, leadership, kept: Kept::default(), requests, judging }
+    }
+
+    /// The writes of a round, after this change to the cluster.
+    async fn writes(
+        fake: &Arc<Mutex<Fake>>,
+        (rounds, client): (&mut Rounds, &Client),
+        gate: &GateBasis,
+        change: impl FnOnce(&mut Fake),
+    ) -> Vec<String> {
+        change(&mut fake.lock().unwrap());
+        let basis = Basis::of(&gate.state, 1, at(NOW));
+        let ended = Box::pin(rounds.round(client, gate, &basis, Scope::From(Place::default()))).await;
+        assert!(ended.came_through);
+        std::mem::take(&mut fake.lock().unwrap().writes)
+    }
+
+    #[tokio::test]
+    async fn a_report_stays_as_it_is_where_not_everything_was_read() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let mut rounds = rounds(&client);
+        let inspector = Inspector::new(LookupOptions::default()).unwrap();
+        let state = state(Cluster::default(), Vec::new()).await;
+        let gate = GateBasis::new(Arc::new(state), Arc::new(inspector));
+        // It cannot be judged, so there is a report on it without any image.
+        let broken = json!({"metadata": {"name": "broken", "namespace": "shop", "uid": "u-1"},
+            "spec": {"template": {"spec": {"containers": "none"}}}})
+        .to_string();
+        let nested = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+        let deep = format!(r#"{{"metadata": {{"name": "broken", "namespace": "shop"}}, "spec": {nested}}}"#);
+        let all = |fake: &mut Fake| (fake.deployments, fake.hides_pods) = (vec![broken.clone()], false);
+        let made = writes(&fake, (&mut rounds, &client), &gate, all).await;
+        assert_eq!(made, ["POST"]);
+        let without_pods = |fake: &mut Fake| {
+            fake.spoil();
+            fake.hides_pods = true;
+        };
+        let made = writes(&fake, (&mut rounds, &client), &gate, without_pods).await;
+        assert!(made.is_empty(), "its pods may say more: {made:?}");
+        let gone = writes(&fake, (&mut rounds, &client), &gate, |fake| fake.deployments.clear()).await;
+        assert!(gone.is_empty(), "its pods may still be there: {gone:?}");
+        let unread = |fake: &mut Fake| (fake.deployments, fake.hides_pods) = (vec![deep.clone()], false);
+        let unread = writes(&fake, (&mut rounds, &client), &gate, unread).await;
+        assert!(unread.is_empty(), "it is there and cannot be read: {unread:?}");
+        let made = writes(&fake, (&mut rounds, &client), &gate, all).await;
+        assert_eq!(made, ["PUT"]);
+        let gone = writes(&fake, (&mut rounds, &client), &gate, |fake| fake.deployments.clear()).await;
+        assert_eq!(gone, ["DELETE"]);
+    }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::cluster_report::{NAME, RESUME_AT};
 use super::document::{Document, MANAGED_BY, set, set_kind};
-use super::options::ReportFormat;
+use super::options::{MOST_RESULTS, ReportFormat};
 use super::pace::Pace;
 use super::tally::Tally;
 use crate::register::Leadership;
@@ -23,7 +23,7 @@ use crate::watch::resource_of;
 /// Field manager of the reports in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "wasmgate-reports";
 
-/// Time limit for one request.
+/// Longest time limit for one request.
 const REQUEST: Duration = Duration::from_secs(5);
 
 /// Most reports of which it is remembered that they say what they should; of others it is read.
@@ -41,6 +41,15 @@ pub struct Existing {
     pub version: String,
 }
 
+/// The reports that a namespace should have.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The reports.
+    pub documents: Vec<Document>,
+    /// Whether all that they are about was read. If not, a report that exists says more than what was read now, and stays.
+    pub is_whole: bool,
+}
+
 /// What a report was seen to say.
 #[derive(Debug)]
 struct Known {
@@ -53,6 +62,8 @@ pub struct Store {
     client: Client,
     format: ReportFormat,
     leadership: Leadership,
+    /// Time limit for one request.
+    request: Duration,
     known: HashMap<(String, String), Known>,
 }
 
@@ -69,30 +80,37 @@ enum Settled {
 }
 
 impl Store {
-    /// Knows nothing of the reports yet.
-    pub fn new(client: Client, format: ReportFormat, leadership: Leadership) -> Self {
-        Self { client, format, leadership, known: HashMap::new() }
+    /// Knows nothing of the reports yet. A request takes no longer than `request`, so that it ends within the term in which it began.
+    pub fn new(client: Client, format: ReportFormat, leadership: Leadership, request: Duration) -> Self {
+        Self { client, format, leadership, request: request.min(REQUEST), known: HashMap::new() }
     }
 
-    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted if `deletes` says so.
+    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted.
     pub async fn settle(
         &mut self,
         namespace: &str,
-        (wanted, mut existing): (Vec<Document>, BTreeMap<String, Existing>),
-        deletes: bool,
+        Wanted { documents, is_whole }: Wanted,
+        mut existing: BTreeMap<String, Existing>,
         pace: &mut Pace,
         tally: &mut Tally,
     ) {
         let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
-        for document in &wanted {
+        for document in &documents {
             let found = existing.remove(&document.name);
-            match self.keep(&api, namespace, document, found.as_ref(), pace).await {
+            let settled = if is_whole {
+                self.keep(&api, namespace, document, found.as_ref(), pace).await
+            } else if found.is_some() {
+                Ok(Settled::Unchanged)
+            } else {
+                self.add(&api, document, pace).await
+            };
+            match settled {
                 Ok(Settled::Written) => tally.written += 1,
                 Ok(Settled::Unchanged) => tally.unchanged += 1,
                 Err(problem) => tally.fail(problem),
             }
         }
-        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| deletes) {
+        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| is_whole) {
             self.known.remove(&(namespace.to_owned(), name.clone()));
             pace.turn().await;
             match self.delete(&api, &name, uid).await {
@@ -112,6 +130,20 @@ impl Store {
             Ok((Settled::Unchanged, _)) => tally.unchanged += 1,
             Err(problem) => tally.fail(problem),
         }
+    }
+
+    /// Writes a report if there is none: the list of them may have failed too.
+    async fn add(
+        &self,
+        api: &Api<DynamicObject>,
+        document: &Document,
+        pace: &mut Pace,
+    ) -> Result<Settled, String> {
+        pace.turn().await;
+        if self.ask(api, "get", api.get_opt(&document.name)).await?.is_some() {
+            return Ok(Settled::Unchanged);
+        }
+        Ok(self.create(api, document).await?.0)
     }
 
     async fn keep(
@@ -143,19 +175,26 @@ impl Store {
         api: &Api<DynamicObject>,
         document: &Document,
     ) -> Result<(Settled, String), String> {
-        let old = self.ask("get", api.get_opt(&document.name)).await?;
-        let now = Timestamp::now();
+        let old = self.ask(api, "get", api.get_opt(&document.name)).await?;
         if let Some(old) = &old {
             let was = serde_json::to_value(old).unwrap_or_default();
             if relevant(&was) == relevant(&document.object) {
                 return Ok((Settled::Unchanged, old.metadata.resource_version.clone().unwrap_or_default()));
             }
-            let new = object(over(&was, &document.object, now))?;
+            let new = object(over(&was, &document.object, Timestamp::now()))?;
             self.may_write()?;
-            let written = self.ask("update", api.replace(&document.name, &post(), &new)).await?;
+            let written = self.ask(api, "update", api.replace(&document.name, &post(), &new)).await?;
             return Ok((Settled::Written, written.metadata.resource_version.unwrap_or_default()));
         }
-        let new = object(dated(document.object.clone(), None, now))?;
+        self.create(api, document).await
+    }
+
+    async fn create(
+        &self,
+        api: &Api<DynamicObject>,
+        document: &Document,
+    ) -> Result<(Settled, String), String> {
+        let new = object(dated(document.object.clone(), None, Timestamp::now()))?;
         self.may_write()?;
         let create = async {
             match api.create(&post(), &new).await {
@@ -164,7 +203,7 @@ impl Store {
                 other => other.map(Some),
             }
         };
-        let written = self.ask("create", create).await?;
+        let written = self.ask(api, "create", create).await?;
         let version = written.map(|written| written.metadata.resource_version.unwrap_or_default());
         Ok(version.map_or((Settled::Unchanged, String::new()), |version| (Settled::Written, version)))
     }
@@ -180,7 +219,7 @@ impl Store {
                 other => other.map(drop),
             }
         };
-        self.ask("delete", delete).await
+        self.ask(api, "delete", delete).await
     }
 
     fn may_write(&self) -> Result<(), String> {
@@ -205,7 +244,7 @@ impl Store {
     }
 
     async fn ask_for_kind(&self, group: &str, kind: &str) -> Result<bool, String> {
-        match timeout(REQUEST, resource_of(&self.client, group, kind)).await {
+        match timeout(self.request, resource_of(&self.client, group, kind)).await {
             Ok(Ok(found)) => Ok(found.is_some()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the API server did not answer in time".into()),
@@ -215,7 +254,7 @@ impl Store {
     /// The namespace at which a round that another replica began goes on.
     pub async fn resume_at(&self) -> Result<Option<String>, String> {
         let api = self.cluster_reports();
-        let report = self.ask("get", api.get_opt(NAME)).await?;
+        let report = self.ask(&api, "get", api.get_opt(NAME)).await?;
         let annotations = report.and_then(|report| report.metadata.annotations);
         Ok(annotations.and_then(|mut annotations| annotations.remove(RESUME_AT)).filter(|at| !at.is_empty()))
     }
@@ -226,7 +265,7 @@ impl Store {
         let api = self.cluster_reports();
         let patch = json!({"metadata": {"annotations": {RESUME_AT: namespace}}});
         let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let noted = self.ask("patch", async {
+        let noted = self.ask(&api, "patch", async {
             match api.patch(NAME, &how, &Patch::Merge(&patch)).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     let resource = self.format.cluster_report();
@@ -245,6 +284,13 @@ impl Store {
         Api::all_with(self.client.clone(), &self.format.cluster_report())
     }
 
+    /// What is asked for or written through this.
+    fn resource(&self, api: &Api<DynamicObject>) -> ApiResource {
+        let cluster = self.format.cluster_report();
+        let is_of_cluster = api.resource_url().ends_with(&format!("/{}", cluster.plural));
+        if is_of_cluster { cluster } else { self.format.report() }
+    }
+
     /// Forgets the reports of all other namespaces.
     pub fn retain(&mut self, namespaces: &BTreeSet<String>) {
         self.known.retain(|(namespace, _), _| namespaces.contains(namespace));
@@ -253,12 +299,13 @@ impl Store {
     /// The result of a request, or what is wrong, in words.
     async fn ask<T>(
         &self,
+        api: &Api<DynamicObject>,
         verb: &str,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, String> {
-        match timeout(REQUEST, request).await {
+        match timeout(self.request, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(explained(verb, &self.format.report(), &error)),
+            Ok(Err(error)) => Err(explained(verb, &self.resource(api), &error)),
             Err(_) => Err(format!("the API server did not answer {verb} in time")),
         }
     }
@@ -331,7 +378,8 @@ fn over(old: &Value, new: &Value, now: Timestamp) -> Value {
 fn dated(mut report: Value, old: Option<&Value>, now: Timestamp) -> Value {
     let of = |report: &Value| report.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut known: Vec<(Value, Value)> = Vec::new();
-    for mut bare in old.map(of).unwrap_or_default() {
+    // Each is compared with each, and others may write reports too: the gate's own have one more than the most, which counts the rest.
+    for mut bare in old.map(of).unwrap_or_default().into_iter().take(MOST_RESULTS + 1) {
         let time = bare.as_object_mut().and_then(|bare| bare.remove("timestamp"));
         known.extend(time.map(|time| (bare, time)));
     }

@@ -24,14 +24,14 @@ pub struct Tally {
     pub failed: usize,
     /// Objects of which nothing could be judged.
     pub not_judged: usize,
-    /// Whether something could not be read.
+    /// Whether objects could not be listed, so that from here on any workload may have been read in part.
     pub is_unread: bool,
     /// What could not be read or written, each once.
     pub problems: Vec<String>,
 }
 
 impl Tally {
-    /// Notes what could not be read.
+    /// Notes objects that could not be listed.
     pub fn problem(&mut self, problem: String) {
         self.is_unread = true;
         self.note(problem);
@@ -43,7 +43,8 @@ impl Tally {
         self.note(problem);
     }
 
-    fn note(&mut self, problem: String) {
+    /// Notes a problem for which no object is missing and no report is wrong.
+    pub fn note(&mut self, problem: String) {
         if self.problems.len() < MOST_PROBLEMS && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }

@@ -16,7 +16,7 @@ use crate::watch::Pages;
 /// Objects per page.
 const PAGE: u32 = 50;
 
-/// Bytes of a page from which on the next ones are smaller. A page of each of some twelve kinds is held at once.
+/// Most bytes of a page of more than one object. A page of each of some twelve kinds is held at once.
 const MOST_BYTES: usize = 2 << 20;
 
 /// The objects of one kind.
@@ -51,7 +51,12 @@ fn place(object: &RawValue) -> Place {
 impl Stream {
     /// The objects that these pages list.
     pub fn new(pages: Pages) -> Self {
-        Self { pages: pages.of_size(PAGE), page: VecDeque::new(), has_ended: false, last: Place::default() }
+        Self {
+            pages: pages.of_size(PAGE).growing(),
+            page: VecDeque::new(),
+            has_ended: false,
+            last: Place::default(),
+        }
     }
 
     /// The kind, for messages and for objects, which a list does not say it of.
@@ -62,6 +67,11 @@ impl Stream {
             version: resource.version.clone(),
             kind: resource.kind.clone(),
         }
+    }
+
+    /// Whether only the metadata of the objects is listed.
+    pub const fn is_of_metadata(&self) -> bool {
+        self.pages.is_of_metadata()
     }
 
     /// The namespace of the next object; `None` after the last one. Asks for the next page where it has to.

@@ -1,5 +1,6 @@
 //! What is kept of an examination: the outcome, and what each container is and can do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -104,6 +105,24 @@ pub struct Capabilities {
     pub ambient: Vec<Entry>,
 }
 
+/// How much is kept of the policies' input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The containers, as facts.
+    Facts,
+    /// Also the input about each, as a document for scripts, which takes many times the memory.
+    Containers,
+    /// Also the whole input document.
+    Input,
+}
+
+impl Kept {
+    /// For `explain`: the input about the containers, or the whole of it.
+    pub const fn input(whole: bool) -> Self {
+        if whole { Self::Input } else { Self::Containers }
+    }
+}
+
 /// What `explain`, `suggest` and `scan` keep of the policies' input.
 #[derive(Debug, Clone)]
 pub struct JudgedFacts {
@@ -120,13 +139,13 @@ pub struct JudgedFacts {
 }
 
 impl JudgedFacts {
-    /// Extracts it from the input; `whole` keeps the document too. An input that cannot be written as JSON makes the
+    /// Extracts it from the input. An input that cannot be written as JSON makes the
     /// evaluation fail, which reports it.
-    pub fn of(input: &PolicyInput<'_>, whole: bool) -> Self {
+    pub fn of(input: &PolicyInput<'_>, kept: Kept) -> Self {
         // Through text, because the input contains the object as raw JSON.
-        let text = whole.then(|| serde_json::to_string(input).unwrap_or_default());
+        let text = (kept == Kept::Input).then(|| serde_json::to_string(input).unwrap_or_default());
         Self {
-            containers: input.containers.iter().map(Container::judged).collect(),
+            containers: input.containers.iter().map(|facts| Container::judged(facts, kept)).collect(),
             runtime_class: input.runtime.runtime_class.map(String::from),
             is_described: input.runtime.ambient.is_some_and(|ambient| ambient != Family::Everything),
             grants: input.grants.clone(),
@@ -137,7 +156,7 @@ impl JudgedFacts {
 
 impl Container {
     /// A container that the policies judged.
-    fn judged(facts: &ContainerFacts<'_>) -> Self {
+    fn judged(facts: &ContainerFacts<'_>, kept: Kept) -> Self {
         let first = |evidence: &[Evidence]| evidence.first().cloned();
         let found = ImageReport {
             name: facts.name.to_string(),
@@ -158,7 +177,7 @@ impl Container {
             missing: facts.missing.clone(),
             ambient: facts.ambient.clone(),
         };
-        let document = Some(serde_json::to_value(facts).unwrap_or_default());
+        let document = (kept != Kept::Facts).then(|| serde_json::to_value(facts).unwrap_or_default());
         Self { found, capabilities: Some(capabilities), document }
     }
 
@@ -195,13 +214,14 @@ impl Serialize for Container {
 }
 
 /// The containers of an examined object, as the policies saw them where they ran.
-pub fn containers(ending: &Ending<JudgedFacts>) -> Vec<Container> {
+pub fn containers(ending: &Ending<JudgedFacts>) -> Cow<'_, [Container]> {
     if let Some(judged) = ending.judged() {
-        return judged.kept.containers.clone();
+        return Cow::Borrowed(judged.kept.containers.as_slice());
     }
-    let Some(Examined { workload, inspection, .. }) = ending.examined() else { return Vec::new() };
+    let Some(Examined { workload, inspection, .. }) = ending.examined() else { return Cow::default() };
     let uses = workload.images();
-    inspection.containers.iter().zip(&uses).map(|(c, starts)| Container::unjudged(c, starts)).collect()
+    let unjudged = inspection.containers.iter().zip(&uses).map(|(c, starts)| Container::unjudged(c, starts));
+    Cow::Owned(unjudged.collect())
 }
 
 /// The outcome of an examination. Rules decide it; a notice about a change does not affect it.

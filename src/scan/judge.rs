@@ -58,7 +58,7 @@ impl Judge {
         let JudgedObject { object, kind, namespace, name } = *subject;
         let new = NewObject { object, kind, namespace, name };
         let exists = object.pointer("/metadata/uid").is_some();
-        let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, false);
+        let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, facts::Kept::Facts);
         let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
         let work = async {
             if exists {
@@ -107,7 +107,7 @@ impl Judge {
                 Ending::Skipped(skip) => Some(skip.note().to_owned()),
                 Ending::Unreadable { .. } | Ending::Examined(_) => None,
             },
-            containers: facts::containers(ending).into_iter().map(program).collect(),
+            containers: facts::containers(ending).iter().map(program).collect(),
             violations: violations.unwrap_or_default(),
             suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
             warnings: warnings(ending),
@@ -127,18 +127,18 @@ fn not_judged(reason: String) -> JudgedSpec {
     }
 }
 
-fn program(container: facts::Container) -> ScannedProgram {
-    let facts::ImageReport { name, role, image, class, digest, kind, reason, .. } = container.found;
-    let effective = container.capabilities.map(|capabilities| capabilities.effective).unwrap_or_default();
+fn program(container: &facts::Container) -> ScannedProgram {
+    let found = &container.found;
+    let effective = container.capabilities.iter().flat_map(|capabilities| &capabilities.effective);
     ScannedProgram {
-        name,
-        role,
-        image,
-        class,
-        kind,
-        digest,
-        reason,
-        effective: effective.into_iter().map(|effective| effective.entry).collect(),
+        name: found.name.clone(),
+        role: found.role,
+        image: found.image.clone(),
+        class: found.class,
+        kind: found.kind,
+        digest: found.digest.clone(),
+        reason: found.reason.clone(),
+        effective: effective.map(|effective| effective.entry.clone()).collect(),
     }
 }
 

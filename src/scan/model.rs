@@ -1,6 +1,6 @@
 //! What a scan found, for every form of its output. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -285,14 +285,14 @@ impl Workload {
 
     /// Why something about it is not known, each reason once.
     pub fn reasons(&self) -> Vec<String> {
-        let mut reasons: Vec<String> = Vec::new();
+        let (mut reasons, mut known) = (Vec::new(), HashSet::new());
         for judged in self.judged.iter().filter(|judged| is_open(judged.spec.outcome)) {
             let own = judged.spec.reason.iter().cloned();
             let programs = judged.spec.containers.iter().filter_map(|program| {
                 Some(format!("container `{}`: {}", text::visible(&program.name), program.reason.as_ref()?))
             });
             for reason in own.chain(programs) {
-                if !reasons.contains(&reason) {
+                if known.insert(reason.clone()) {
                     reasons.push(reason);
                 }
             }

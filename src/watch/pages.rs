@@ -1,7 +1,9 @@
 //! All objects of a kind, page by page, as the API server wrote them: for what is read once and never followed.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::AsyncReadExt as _;
 use kube::Client;
 use kube::Resource as _;
 use kube::api::{ListParams, Request};
@@ -9,7 +11,6 @@ use kube::core::{ApiResource, DynamicObject, Status};
 use kube::discovery;
 use kube::error::DiscoveryError;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -19,6 +20,9 @@ use crate::text;
 
 /// Objects per page, as in client-go.
 const PAGE: u32 = 500;
+
+/// Objects on the first page where it is not known yet how large they are.
+const FIRST: u32 = 8;
 
 /// Attempts for one page. Their waits add up to 7.5 s.
 const ATTEMPTS: u32 = 5;
@@ -33,8 +37,10 @@ pub struct Pages {
     namespace: Option<String>,
     /// Where the next page begins; `None` before the first one, and empty after the last one.
     token: Option<String>,
-    /// Objects per page.
+    /// Objects on the next page.
     size: u32,
+    /// Most objects on a page.
+    largest: u32,
     /// Labels that the objects must have, as `kubectl --selector` takes them.
     labels: Option<String>,
     /// Whether only the metadata of the objects is asked for.
@@ -43,12 +49,11 @@ pub struct Pages {
 
 /// One page, with what the gate reads of its head.
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
-struct Page<T> {
+struct Page {
     #[serde(default)]
     metadata: Head,
     #[serde(default = "Vec::new")]
-    items: Vec<T>,
+    items: Vec<Box<RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -60,13 +65,23 @@ struct Head {
 impl Pages {
     /// The objects of a kind, in a namespace or in all. Sends no request yet.
     pub const fn new(resource: ApiResource, namespace: Option<String>) -> Self {
-        Self { resource, namespace, token: None, size: PAGE, labels: None, is_metadata_only: false }
+        let (token, labels) = (None, None);
+        Self { resource, namespace, token, size: PAGE, largest: PAGE, labels, is_metadata_only: false }
     }
 
     /// The same with other pages than of 500 objects.
     #[must_use]
     pub const fn of_size(mut self, size: u32) -> Self {
-        self.size = size;
+        (self.size, self.largest) = (size, size);
+        self
+    }
+
+    /// The same with a small first page, and larger ones while they are small, so that no API server has to write a large one in vain.
+    #[must_use]
+    pub const fn growing(mut self) -> Self {
+        if self.size > FIRST && !self.is_metadata_only {
+            self.size = FIRST;
+        }
         self
     }
 
@@ -82,27 +97,24 @@ impl Pages {
         &self.resource
     }
 
-    /// The next objects; `None` after the last one. Each has its `apiVersion` and `kind`, which a list leaves out.
-    pub async fn next(&mut self, client: &Client) -> Result<Option<Vec<Value>>, Error> {
-        let Some(mut items) = self.page::<Value>(client).await? else { return Ok(None) };
-        for item in &mut items {
-            self.complete(item);
-        }
-        Ok(Some(items))
-    }
-
-    /// The same as text, which takes a small part of the memory; see [`Self::complete`]. A page of more than `most` bytes makes the next
-    /// ones smaller.
+    /// The next objects as text, which takes a small part of the memory that they take as values; see [`Self::complete`]. `None` after
+    /// the last one. A page of several objects has at most `most` bytes: whoever may create objects says how large they are.
     pub async fn next_raw(
         &mut self,
         client: &Client,
         most: usize,
     ) -> Result<Option<Vec<Box<RawValue>>>, Error> {
-        let Some(items) = self.page::<Box<RawValue>>(client).await? else { return Ok(None) };
-        if items.iter().map(|item| item.get().len()).sum::<usize>() > most {
-            self.size = (self.size / 2).max(1);
+        if self.token.as_deref() == Some("") {
+            return Ok(None);
         }
-        Ok(Some(items))
+        let page = self.patiently(client, most).await?;
+        self.token = Some(page.metadata.token.unwrap_or_default());
+        Ok(Some(page.items))
+    }
+
+    /// Whether only the metadata of the objects is listed.
+    pub const fn is_of_metadata(&self) -> bool {
+        self.is_metadata_only
     }
 
     /// Gives an object its `apiVersion` and `kind`, which a list leaves out.
@@ -113,22 +125,24 @@ impl Pages {
         }
     }
 
-    async fn page<T: DeserializeOwned>(&mut self, client: &Client) -> Result<Option<Vec<T>>, Error> {
-        if self.token.as_deref() == Some("") {
-            return Ok(None);
-        }
-        let page: Page<T> = self.patiently(client).await?;
-        self.token = Some(page.metadata.token.unwrap_or_default());
-        Ok(Some(page.items))
-    }
-
-    /// The next page, asked for again where the API server was only busy.
-    async fn patiently<T: DeserializeOwned>(&mut self, client: &Client) -> Result<Page<T>, Error> {
+    /// The next page, asked for again where the API server was only busy, and with fewer objects where they are too large together.
+    async fn patiently(&mut self, client: &Client, most: usize) -> Result<Page, Error> {
         let mut wait = FIRST_RETRY;
         let mut attempts = 1;
         loop {
-            let error = match client.request(self.request()?).await {
-                Ok(page) => return Ok(page),
+            let limit = if self.size > 1 { most } else { usize::MAX };
+            let error = match read(client, self.request()?, limit).await {
+                Ok(Some(body)) => match serde_json::from_slice::<Page>(&body) {
+                    Ok(page) => {
+                        self.grow(body.len(), most);
+                        return Ok(page);
+                    }
+                    Err(error) => kube::Error::SerdeError(error),
+                },
+                Ok(None) => {
+                    self.size = (self.size / 2).max(1);
+                    continue;
+                }
                 Err(error) => error,
             };
             let resumed = self.resume(&error);
@@ -140,6 +154,13 @@ impl Pages {
                 wait = wait.saturating_mul(2);
             }
             attempts += 1;
+        }
+    }
+
+    /// Makes the next page larger where twice as much would still be little.
+    fn grow(&mut self, bytes: usize, most: usize) {
+        if bytes < most / 4 {
+            self.size = self.size.saturating_mul(2).min(self.largest);
         }
     }
 
@@ -180,6 +201,20 @@ impl Pages {
     }
 }
 
+/// The body of an answer; `None` where it has more than `most` bytes. The rest is not read then.
+async fn read(
+    client: &Client,
+    request: axum::http::Request<Vec<u8>>,
+    most: usize,
+) -> Result<Option<Vec<u8>>, kube::Error> {
+    let answer = pin!(client.request_stream(request).await?);
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut body = Vec::new();
+    let read = answer.take(limit).read_to_end(&mut body).await;
+    read.map_err(|error| error.downcast::<kube::Error>().unwrap_or_else(kube::Error::ReadEvents))?;
+    Ok(Some(body).filter(|body| body.len() <= most))
+}
+
 /// Resource and group, such as `deployments.apps`, as in RBAC.
 fn name(resource: &ApiResource) -> String {
     let ApiResource { plural, group, .. } = resource;
@@ -199,7 +234,7 @@ fn refusal(status: &Status, resource: &ApiResource) -> String {
 fn is_passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
         _ => false,
     }
 }
@@ -215,6 +250,8 @@ pub async fn resource_of(client: &Client, group: &str, kind: &str) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn pages() -> Pages {
@@ -250,6 +287,47 @@ mod tests {
         assert_eq!(pages.token.as_deref(), Some("on"));
         assert!(!pages.resume(&refused(410, "")) && !pages.resume(&refused(500, "other")));
         assert_eq!(pages.token.as_deref(), Some("on"));
+    }
+
+    /// Twenty objects, of which the first ten are small.
+    fn answer(uri: &axum::http::Uri) -> (u32, String) {
+        let query = uri.query().unwrap_or_default();
+        let number = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse().ok());
+        let (limit, from): (u32, u32) = (number("limit=").unwrap(), number("continue=").unwrap_or_default());
+        let end = from.saturating_add(limit).min(20);
+        let object = |n: u32| {
+            let text = "x".repeat(if n < 10 { 10 } else { 1_000 });
+            serde_json::json!({"metadata": {"name": n.to_string()}, "text": text})
+        };
+        let items: Vec<Value> = (from..end).map(object).collect();
+        let token = if end < 20 { end.to_string() } else { String::new() };
+        (limit, serde_json::json!({"items": items, "metadata": {"continue": token}}).to_string())
+    }
+
+    #[tokio::test]
+    async fn pages_grow_while_they_are_small_and_one_that_is_too_large_is_not_taken() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let router: axum::Router = axum::Router::new().fallback(move |uri: axum::http::Uri| {
+            let (limit, body) = answer(&uri);
+            noted.lock().unwrap().push(limit);
+            async move { body }
+        });
+        let client = Client::new(router, "default");
+        let mut pages = pages().of_size(16).growing();
+        let mut names = Vec::new();
+        while let Some(page) = pages.next_raw(&client, 3_000).await.unwrap() {
+            assert!(page.iter().map(|item| item.get().len()).sum::<usize>() <= 3_000);
+            for item in page {
+                let object: Value = serde_json::from_str(item.get()).unwrap();
+                names.push(object["metadata"]["name"].as_str().unwrap().parse::<u32>().unwrap());
+            }
+        }
+        assert_eq!(names, (0..20).collect::<Vec<_>>(), "nothing is missing or there twice");
+        assert_eq!(*asked.lock().unwrap(), [8, 16, 8, 4, 4, 2, 2, 2, 2]);
+        let mut single = self::pages().of_size(1);
+        let page = single.next_raw(&client, 10).await.unwrap();
+        assert_eq!(page.map(|page| page.len()), Some(1), "one object is taken whatever its size");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::cli::Error;
 use crate::review::GroupVersionKind;
@@ -17,6 +18,12 @@ use crate::workload::Kinds;
 /// Why the rest of the objects of a kind is not there.
 const TOO_MANY: &str = "the cluster has more pods and templates than this page takes; `wasmgate scan` reads all of them, and with \
      `--namespace` those of one namespace";
+
+/// Why there is no verdict on an object.
+const UNREADABLE: &str = "it could not be read: its parts are nested too deeply";
+
+/// Most bytes of a page of more than one object.
+const PAGE_BYTES: usize = 8 << 20;
 
 /// How fast a cluster is read.
 #[derive(Debug, Clone, Copy)]
@@ -75,22 +82,27 @@ async fn list(
 ) -> Result<(), watch::Error> {
     let ApiResource { group, version, kind, .. } = pages.resource().clone();
     let kind = GroupVersionKind { group, version, kind };
+    if pace.rests {
+        pages = pages.growing();
+    }
     let mut began = Instant::now();
-    while let Some(mut objects) = pages.next(client).await? {
+    while let Some(objects) = pages.next_raw(client, PAGE_BYTES).await? {
         let left = pace.most.saturating_sub(objects.len());
         if objects.len() > std::mem::replace(&mut pace.most, left) {
             collector.note(kind.kind.clone(), TOO_MANY.to_owned(), ManifestPlace::default());
             return Ok(());
         }
-        let found = |object: Value| {
-            let name =
-                object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() }
-        };
-        while !objects.is_empty() {
-            let rest = objects.split_off(objects.len().min(pace.together));
-            let batch = std::mem::replace(&mut objects, rest);
-            collector.take(batch.into_iter().map(found).collect()).await;
+        let mut objects = objects.into_iter().peekable();
+        while objects.peek().is_some() {
+            let mut batch = Vec::new();
+            for text in objects.by_ref().take(pace.together) {
+                if let Some(object) = found(&pages, &kind, &text) {
+                    batch.push(object);
+                } else {
+                    collector.note(kind.kind.clone(), UNREADABLE.to_owned(), ManifestPlace::default());
+                }
+            }
+            collector.take(batch).await;
         }
         if pace.rests {
             tokio::time::sleep(began.elapsed()).await;
@@ -98,6 +110,14 @@ async fn list(
         }
     }
     Ok(())
+}
+
+/// An object of a page; `None` if it is nested so deeply that it is not read.
+fn found(pages: &Pages, kind: &GroupVersionKind, text: &RawValue) -> Option<FoundObject> {
+    let mut object: Value = serde_json::from_str(text.get()).ok()?;
+    pages.complete(&mut object);
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() })
 }
 
 fn note(collector: &mut Collector, error: &watch::Error) {

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::place::{instance, own_namespace};
 use crate::admission::Gate;
@@ -18,7 +19,7 @@ use crate::reports::Reporter;
 /// The task that writes reports, and the Lease by which it does.
 #[derive(Debug)]
 pub struct Reporting {
-    task: AbortHandle,
+    task: JoinHandle<()>,
     /// Where the gate needs the Lease for nothing else.
     election: Option<Election>,
 }
@@ -33,33 +34,31 @@ pub fn start(
 ) -> Result<Option<Reporting>, Error> {
     let options = settings.file.reports;
     let Some(client) = client.filter(|_| options.enabled) else { return Ok(None) };
-    let election = match registration {
-        Some(_) => None,
-        None => Some(election(settings, client, metrics)?),
-    };
+    let namespace = own_namespace(client);
+    let plan = settings.file.kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
+    let terms = (options, plan.timing.request());
+    let election = registration.is_none().then(|| {
+        let of_lease = (plan.timing, Arc::clone(metrics));
+        Election::start(client, &namespace, plan.lease_name, &instance(), of_lease)
+    });
     let leadership = registration.map(Registration::leadership);
     let leadership = leadership.or_else(|| election.as_ref().map(Election::leadership));
     let Some(leadership) = leadership else { return Ok(None) };
-    let reporter = Reporter::new(client.clone(), Arc::clone(gate), leadership, is_synced, options);
-    Ok(Some(Reporting { task: tokio::spawn(reporter.run()).abort_handle(), election }))
+    let reporter = Reporter::new(client.clone(), Arc::clone(gate), leadership, is_synced, terms);
+    Ok(Some(Reporting { task: tokio::spawn(reporter.run()), election }))
 }
 
-fn election(settings: &Settings, client: &Client, metrics: &Arc<Metrics>) -> Result<Election, Error> {
-    let namespace = own_namespace(client);
-    let plan = settings.file.kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
-    let of_lease = (plan.timing, Arc::clone(metrics));
-    Ok(Election::start(client, &namespace, plan.lease_name, &instance(), of_lease))
-}
-
-/// Longest time to release the Lease.
+/// Longest time for the task to end, and then to release the Lease.
 const RELEASE: Duration = Duration::from_secs(2);
 
 impl Reporting {
-    /// Stops all writes and then releases the Lease, if it is for the reports alone.
+    /// Stops all writes and then releases the Lease, if it is for the reports alone. A Lease whose writer does not end is left to expire.
     pub async fn close(self) {
-        self.task.abort();
-        if let Some(election) = self.election {
-            let _ = tokio::time::timeout(RELEASE, election.close()).await;
+        let Self { task, election } = self;
+        task.abort();
+        let has_ended = timeout(RELEASE, task).await.is_ok();
+        if let Some(election) = election.filter(|_| has_ended) {
+            let _ = timeout(RELEASE, election.close()).await;
         }
     }
 }
