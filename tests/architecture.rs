@@ -195,6 +195,7 @@ const ROOMS: &[Room] = &[
         &[
             "review",
             "workload",
+            "lookup",
             "inspection",
             "runtime",
             "cluster",

@@ -413,9 +413,10 @@ mod tests {
         let inspector = Inspector::new(LookupOptions::default()).unwrap();
         let state = state(Cluster::default(), Vec::new()).await;
         let gate = GateBasis::new(Arc::new(state), Arc::new(inspector));
-        // It cannot be judged, so there is a report on it without any image.
+        // Its image is not looked for at an address of this machine, which the report says.
+        let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1"}]);
         let broken = json!({"metadata": {"name": "broken", "namespace": "shop", "uid": "u-1"},
-            "spec": {"template": {"spec": {"containers": "none"}}}})
+            "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}})
         .to_string();
         let nested = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
         let deep = format!(r#"{{"metadata": {{"name": "broken", "namespace": "shop"}}, "spec": {nested}}}"#);

@@ -98,7 +98,7 @@ impl Pages {
     }
 
     /// The next objects as text, which takes a small part of the memory that they take as values; see [`Self::complete`]. `None` after
-    /// the last one. A page of several objects has at most `most` bytes: whoever may create objects says how large they are.
+    /// the last one. A page of several objects has at most `most` bytes: the users who create objects say how large they are.
     pub async fn next_raw(
         &mut self,
         client: &Client,
