@@ -324,8 +324,9 @@ mod tests {
 
     fn status(code: u16) -> (u16, String) {
         let said = if code < 300 { "Success" } else { "Failure" };
+        let reason = if code == 404 { "NotFound" } else { "Forbidden" };
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": said, "code": code,
-            "message": "the test wants it so"});
+            "reason": reason, "message": "the test wants it so"});
         (code, status.to_string())
     }
 

@@ -80,13 +80,43 @@ impl Records {
             }
             // An array, as OPA writes a chunk.
             UploadFormat::Opa => {
+                encoder.write_all(b"[")?;
                 for (index, event) in self.lines().enumerate() {
-                    encoder.write_all(if index == 0 { b"[" } else { b"," })?;
+                    if index > 0 {
+                        encoder.write_all(b",")?;
+                    }
                     encoder.write_all(event)?;
                 }
                 encoder.write_all(b"]")?;
             }
         }
         encoder.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_an_array_of_all_events_some_or_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{\"a\":1}\n{\"torn\n\n2\n[3]").unwrap();
+        let Some(Read { records, torn }) = read(file.path()).unwrap() else { panic!("it is there") };
+        assert_eq!((records.len(), torn), (3, 1));
+        let [first, second] = records.halves();
+        let text = |records: &Records| {
+            let mut text = String::new();
+            let body = records.body(UploadFormat::Opa).unwrap();
+            GzDecoder::new(body.as_slice()).read_to_string(&mut text).unwrap();
+            text
+        };
+        assert_eq!(text(&records), r#"[{"a":1},2,[3]]"#);
+        assert_eq!((text(&first).as_str(), text(&second).as_str()), (r#"[{"a":1}]"#, "[2,[3]]"));
+        assert_eq!(text(&records.none()), "[]");
     }
 }
