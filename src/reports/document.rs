@@ -246,6 +246,7 @@ fn violation(found: &FoundViolation<'_>) -> Finding {
         ("exceptionExpiresAt", until.as_deref()),
         ("appliesTo", Some(applies_to)),
     ]);
+    finding.fields.insert("severity".into(), severity_by(judged.action).into());
     if let Some(Annotations { category, severity, .. }) = annotations.as_deref() {
         let severity = severity.as_deref().and_then(severity_of);
         finding.fields.extend(severity.map(|severity| ("severity".into(), severity.into())));
@@ -253,6 +254,15 @@ fn violation(found: &FoundViolation<'_>) -> Finding {
         finding.fields.extend(category.map(|said| ("category".into(), shown(said, WORD_BYTES).into())));
     }
     finding
+}
+
+/// The severity of a rule that says none, by what is done about it.
+const fn severity_by(action: EnforcementAction) -> &'static str {
+    match action {
+        EnforcementAction::Deny => "high",
+        EnforcementAction::Warn => "medium",
+        EnforcementAction::Audit => "low",
+    }
 }
 
 /// The severities that the API takes; a rule may say another one.
