@@ -26,7 +26,7 @@ use crate::support::registry::Registry;
 const REGISTRY: &str = "registry.example.com";
 
 /// How many clients create pods while something is done.
-const CLIENTS: usize = 8;
+const CLIENTS: usize = 3;
 
 /// The node that joins to take over what is drained.
 const SECOND: &str = "second-with-the-shim";
