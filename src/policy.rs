@@ -39,7 +39,6 @@ pub use annotations::annotated_rules;
 pub use bundle::{Bundle, unknown_input_key};
 pub use compiled::CompiledFolder;
 pub use contents::Contents;
-pub use demand::EXAMPLE;
 pub use engine::Engine;
 pub use error::Error;
 pub use evaluation::{BundleFailure, Evaluation};

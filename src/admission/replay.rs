@@ -118,7 +118,8 @@ pub async fn replay(
         return Err(Left::Failed);
     }
     let then = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
-    let input = &if terms.takes_options { with_options(state, then) } else { then.clone() };
+    let given = terms.takes_options.then(|| with_options(state, then));
+    let input = given.as_ref().unwrap_or(then);
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
     let mut hidden = masked::read(state, recorded);
     let Found { findings, open, varies, asked } = found(state, recorded, terms, &facts, input).await;

@@ -9,7 +9,7 @@ use super::program::CheckedModule;
 use super::{Error, Limits, input};
 
 /// A document as rules get it, of an ordinary pod with one container.
-pub const EXAMPLE: &str = include_str!("../../policies/schema/example.v1alpha1.json");
+const EXAMPLE: &str = include_str!("../../policies/schema/example.v1alpha1.json");
 
 /// Ordinary pods, as rules get them: one that starts Wasm, and one that starts Linux under a class of Wasm.
 pub(super) fn examples() -> Vec<Value> {

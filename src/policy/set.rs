@@ -86,7 +86,7 @@ impl Loaded {
 
     /// Why it cannot judge an ordinary pod, if it cannot: every pod would be refused.
     pub fn unfit(&self) -> Option<&str> {
-        self.0.unfit.as_deref()
+        self.0.unfit.first().map(String::as_str)
     }
 
     /// Its place in the order of the bundles of its name, if it has one.
@@ -109,8 +109,8 @@ pub(super) struct LoadedBundle {
     pub(super) program: CheckedModule,
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
     pub(super) entrypoint: Option<i32>,
-    /// Why it cannot judge an ordinary pod, if it cannot.
-    pub(super) unfit: Option<String>,
+    /// Why it cannot judge ordinary pods; empty if it can.
+    pub(super) unfit: BTreeSet<String>,
     /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
@@ -387,17 +387,18 @@ impl LoadedBundle {
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied();
         // A review has an identifier of its own.
         let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
-        let mut loaded = Self { repeats, program, entrypoint, unfit: None, idle: Mutex::default() };
+        let mut loaded =
+            Self { repeats, program, entrypoint, unfit: BTreeSet::new(), idle: Mutex::default() };
         loaded.check_demand(limits, &stop)?;
         let warm = loaded.warm_up(limits, patient, &stop);
         warm.map_err(|reason| loaded.program.not_started(reason))?;
         loaded.try_out(limits, &stop)?;
-        if let Some(reason) = loaded.why_unfit(limits, &stop) {
+        loaded.unfit = loaded.why_unfit(limits, &stop);
+        if let Some(reason) = loaded.unfit.first() {
             let warning = format!(
                 "it cannot judge an ordinary pod, and every pod that starts Wasm is refused: {reason}"
             );
             loaded.program.bundle.warnings.push(warning);
-            loaded.unfit = Some(reason);
         }
         Ok(loaded)
     }

@@ -47,8 +47,8 @@ impl PolicySet {
         self.loaded.iter().any(|loaded| loaded.program.bundle.name == name)
     }
 
-    /// Why a bundle cannot judge an ordinary pod, if one cannot.
-    pub fn unfit(&self) -> Option<&str> {
-        self.loaded.iter().find_map(|loaded| loaded.unfit.as_deref())
+    /// Why bundles cannot judge ordinary pods.
+    pub fn unfit(&self) -> impl Iterator<Item = &str> {
+        self.loaded.iter().flat_map(|loaded| &loaded.unfit).map(String::as_str)
     }
 }

@@ -9,12 +9,15 @@ use super::{Error, Limits, demand, input, outcome};
 
 impl LoadedBundle {
     /// Why rules that compile cannot judge an ordinary pod. What is not what the gate wants of them, it would refuse pod for pod.
-    pub(super) fn why_unfit(&self, limits: Limits, stop: &Stop) -> Option<String> {
-        self.entrypoint?;
-        demand::examples().into_iter().find_map(|document| {
+    pub(super) fn why_unfit(&self, limits: Limits, stop: &Stop) -> BTreeSet<String> {
+        if self.entrypoint.is_none() {
+            return BTreeSet::new();
+        }
+        let reason = |document| {
             let input = input::serialise(&document, &self.program.bundle.omit).ok()?;
             self.run(input.get(), limits, stop).err()
-        })
+        };
+        demand::examples().into_iter().filter_map(reason).collect()
     }
 
     /// Refuses limits that are too low for the rules.

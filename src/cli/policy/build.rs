@@ -21,7 +21,7 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     let PolicyBuildOptions { revision, sequence, name, .. } = options;
     let stated = Stated { revision, sequence: *sequence, name: name.as_deref() };
     let compiled = trial::compiled(&opa, &options.sources, &stated, loading).await?;
-    if let Some(reason) = compiled.set.unfit() {
+    if let Some(reason) = compiled.set.unfit().next() {
         return Err(Error::JudgePod { reason: reason.into() });
     }
     for (_, warning) in compiled.set.warnings() {

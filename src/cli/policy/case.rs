@@ -195,11 +195,12 @@ pub fn described(violation: &Violation) -> String {
 /// The cases of all files below a folder whose names end with `_cases.yaml`, `_cases.yml` or `_cases.json`.
 pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
     let mut cases = Vec::new();
-    if let Some(path) = walked(folder)?.iter().find(|path| is_misnamed(path)) {
+    let (files, others): (Vec<_>, Vec<_>) = walked(folder)?.into_iter().partition(|path| is_case_file(path));
+    if let Some(path) = others.iter().find(|path| holds_cases(path)) {
         let message = "it holds cases, and its name does not end with `_cases.yaml`, so that they would not be run; rename it";
         return Err(failed(path, &message));
     }
-    for path in files(folder)? {
+    for path in files {
         for file in parsed::<CaseFile>(&path)? {
             if file.api_version != "wasmgate.dev/v1alpha1" || file.kind != "PolicyCases" {
                 let message = "it is not a `PolicyCases` of `wasmgate.dev/v1alpha1`: write these as `kind` and `apiVersion`";
@@ -232,22 +233,14 @@ fn named(folder: &Path) -> Vec<PathBuf> {
     read(folder).unwrap_or_default().iter().filter_map(named).collect()
 }
 
-fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut found = walked(root)?;
-    found.retain(|path| is_case_file(path));
-    Ok(found)
-}
-
-/// Whether it says that it holds cases, and its name does not.
-fn is_misnamed(path: &Path) -> bool {
+/// Whether a file says that it holds cases, whatever its name says.
+fn holds_cases(path: &Path) -> bool {
     #[derive(Deserialize)]
     struct Head {
         kind: String,
     }
     let is_yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
-    is_yaml
-        && !is_case_file(path)
-        && parsed::<Head>(path).is_ok_and(|heads| heads.iter().any(|head| head.kind == "PolicyCases"))
+    is_yaml && parsed::<Head>(path).is_ok_and(|heads| heads.iter().any(|head| head.kind == "PolicyCases"))
 }
 
 /// Whether its name says that it has cases.

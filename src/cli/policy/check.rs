@@ -94,10 +94,10 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
             let is_new = |warning: &&str| {
                 let is_said = |problem: &OpaProblem| warning.ends_with(&problem.message);
                 // What it does on an ordinary pod is a problem below.
-                !problems.iter().any(is_said) && set.unfit().is_none_or(|reason| !warning.ends_with(reason))
+                !problems.iter().any(is_said) && set.unfit().all(|reason| !warning.ends_with(reason))
             };
             warnings.extend(set.warnings().map(|(_, said)| said).filter(is_new).map(String::from));
-            problems.extend(findings::failures(&set, sources).await);
+            problems.extend(findings::failures(&set, sources));
         }
         Err(problem) => problems.push(problem),
     }

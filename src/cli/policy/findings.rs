@@ -1,12 +1,10 @@
 //! What is wrong with rules although they compile, as their plan and a run on an ordinary pod show it.
 
-use std::collections::BTreeSet;
-
 use super::opa::OpaProblem;
 use super::plan::{BuiltinCall, Place, Plan};
 use crate::cli::args::PolicySources;
 use crate::grant::rule_name_problem;
-use crate::policy::{EXAMPLE, PolicySet, pattern_operands, pattern_problem};
+use crate::policy::{PolicySet, pattern_operands, pattern_problem};
 
 /// Faults in what rules write and hand to functions; `None` if the plan is too large to look for all of them.
 pub fn faults(plan: &Plan, sources: &PolicySources) -> Option<Vec<OpaProblem>> {
@@ -43,21 +41,12 @@ fn wrong_patterns(call: &BuiltinCall) -> Vec<String> {
 }
 
 /// Why the rules could not judge an ordinary pod.
-pub async fn failures(set: &PolicySet, sources: &PolicySources) -> Vec<OpaProblem> {
-    let Ok(mut document) = serde_json::from_str::<serde_json::Value>(EXAMPLE) else { return Vec::new() };
-    let mut said = BTreeSet::new();
-    for class in ["wasm", "linux"] {
-        if let Some(container) = document.pointer_mut("/containers/0/class") {
-            *container = class.into();
-        }
-        let evaluation = set.evaluate(&document).await;
-        said.extend(evaluation.failures.into_iter().map(|failure| failure.message));
-    }
+pub fn failures(set: &PolicySet, sources: &PolicySources) -> Vec<OpaProblem> {
     let rules = sources.rules.display().to_string();
-    let problem = |message| {
+    let problem = |reason| {
         let message =
-            format!("every pod like policies/schema/example.v1alpha1.json would be refused: {message}");
+            format!("every pod like policies/schema/example.v1alpha1.json would be refused: {reason}");
         OpaProblem::of_file(&rules, "gate_run", message)
     };
-    said.into_iter().map(problem).collect()
+    set.unfit().map(problem).collect()
 }
