@@ -25,6 +25,7 @@ mod patterns;
 mod program;
 mod reads;
 mod rewrite;
+mod roots;
 pub mod set;
 pub mod signature;
 mod store;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
 use super::memory::raise_minimum;
+use super::roots::Roots;
 use super::{Contents, Error};
 use crate::{rego, text};
 
@@ -74,6 +75,8 @@ pub struct Bundle {
     pub(super) data: Arc<str>,
     /// Top-level keys of the input that no rule reads, so that the gate need not pass them.
     pub(super) omit: Arc<Omit>,
+    /// The parts of `data` that are its own.
+    pub(super) roots: Arc<Roots>,
     /// Place in the order of the bundles of this name; a later one has a higher number.
     pub sequence: Option<u64>,
     /// What METADATA says of its rules.
@@ -109,6 +112,8 @@ impl fmt::Debug for Bundle {
 #[serde(default)]
 struct BundleManifest {
     revision: String,
+    /// All of `data` where it is left out.
+    roots: Option<Vec<String>>,
     metadata: Metadata,
     wasm: Vec<WasmResolver>,
 }
@@ -117,6 +122,7 @@ struct BundleManifest {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WasmResolver {
+    entrypoint: String,
     annotations: Vec<EntryPointAnnotations>,
 }
 
@@ -180,54 +186,30 @@ impl Bundle {
 
     /// The bundle of these files.
     pub fn of(name: &str, files: &Contents) -> Result<Self, Error> {
-        let module = files.file("policy.wasm").ok_or_else(|| Error::FindModule { bundle: name.into() })?;
-        if !module.starts_with(b"\0asm") {
-            let reason = "it does not start with the magic number of Wasm".into();
-            return Err(Error::CompileModule { bundle: name.into(), reason });
-        }
-        let mut module = module.to_vec();
-        raise_minimum(&mut module);
-        let manifest = manifest(name, files)?;
+        let module = module_of(name, files)?;
+        let BundleManifest { revision, roots, metadata, wasm } = manifest(name, files)?;
         let data = files.file("data.json").ok_or_else(|| Error::FindData { bundle: name.into() })?;
         let data = data_of(data).map_err(|reason| Error::ParseFile {
             bundle: name.into(),
             file: "data.json",
             reason: text::excerpt(&reason, 200),
         })?;
-        let GateMetadata { name: _, omit, sequence, cases, rules } = manifest.metadata.wasmgate;
-        let at_entry_point = match manifest.wasm.as_slice() {
+        let roots = Roots::of(roots.as_deref()).map_err(|reason| wrong_manifest(name, reason))?;
+        roots.check_files(name, wasm.iter().map(|one| one.entrypoint.as_str()), &data, files)?;
+        check_metadata(name, &revision, &metadata.wasmgate)?;
+        let GateMetadata { name: _, omit, sequence, cases, rules } = metadata.wasmgate;
+        let at_entry_point = match wasm.as_slice() {
             [only] => only.annotations.as_slice(),
             _ => &[],
         };
         let annotations = RuleAnnotations::of(rules, files, at_entry_point);
-        if manifest.revision.len() > MAX_REVISION {
-            let reason = format!("`revision` has more than {MAX_REVISION} bytes");
-            return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
-        }
-        if let Some(unknown) = omit.difference(&KEYS).next() {
-            let unknown = text::excerpt(unknown, 40);
-            let known = KEYS
-                .iter()
-                .filter(|key| !key.contains('.'))
-                .map(|key| format!("`{key}`"))
-                .collect::<Vec<_>>()
-                .join(", ");
-            let reason = format!(
-                "`metadata.wasmgate.omit` has `{unknown}`, and the input has {known} alone, and keys below `request`, `runtime` and \
-                 `workload`, such as `request.uid`"
-            );
-            return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
-        }
-        if cases.len() > MAX_CASES {
-            let reason = format!("`metadata.wasmgate.cases` has more than {MAX_CASES} cases");
-            return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
-        }
         Ok(Self {
             name: name.into(),
-            revision: manifest.revision,
+            revision,
             module: module.into(),
-            data,
+            data: data.to_module_text().into(),
             omit: Arc::new(omit),
+            roots: Arc::new(roots),
             sequence,
             annotations: annotations.into(),
             cases: cases.into(),
@@ -240,6 +222,47 @@ impl Bundle {
     }
 }
 
+/// The module, with as much memory as it needs.
+fn module_of(bundle: &str, files: &Contents) -> Result<Vec<u8>, Error> {
+    let module = files.file("policy.wasm").ok_or_else(|| Error::FindModule { bundle: bundle.into() })?;
+    if !module.starts_with(b"\0asm") {
+        let reason = "it does not start with the magic number of Wasm".into();
+        return Err(Error::CompileModule { bundle: bundle.into(), reason });
+    }
+    let mut module = module.to_vec();
+    raise_minimum(&mut module);
+    Ok(module)
+}
+
+/// Refuses what a manifest must not say, although it can be read.
+fn check_metadata(bundle: &str, revision: &str, metadata: &GateMetadata) -> Result<(), Error> {
+    let refuse = |reason| Err(wrong_manifest(bundle, reason));
+    if revision.len() > MAX_REVISION {
+        return refuse(format!("`revision` has more than {MAX_REVISION} bytes"));
+    }
+    if let Some(unknown) = metadata.omit.difference(&KEYS).next() {
+        let unknown = text::excerpt(unknown, 40);
+        let known = KEYS
+            .iter()
+            .filter(|key| !key.contains('.'))
+            .map(|key| format!("`{key}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        return refuse(format!(
+            "`metadata.wasmgate.omit` has `{unknown}`, and the input has {known} alone, and keys below `request`, `runtime` and \
+             `workload`, such as `request.uid`"
+        ));
+    }
+    if metadata.cases.len() > MAX_CASES {
+        return refuse(format!("`metadata.wasmgate.cases` has more than {MAX_CASES} cases"));
+    }
+    Ok(())
+}
+
+fn wrong_manifest(bundle: &str, reason: String) -> Error {
+    Error::ParseFile { bundle: bundle.into(), file: ".manifest", reason }
+}
+
 fn parse<'a, T: Deserialize<'a>>(bundle: &str, file: &'static str, bytes: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::ParseFile {
         bundle: bundle.into(),
@@ -250,13 +273,13 @@ fn parse<'a, T: Deserialize<'a>>(bundle: &str, file: &'static str, bytes: &'a [u
 }
 
 /// `data.json` with the text of each number, as OPA keeps it: a float would be another number.
-fn data_of(bytes: &[u8]) -> Result<Arc<str>, String> {
+fn data_of(bytes: &[u8]) -> Result<rego::Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let data = rego::read_json(text)?;
     if !matches!(data, rego::Value::Object(_)) {
         return Err("expected an object".into());
     }
-    Ok(data.to_module_text().into())
+    Ok(data)
 }
 
 fn manifest(bundle: &str, files: &Contents) -> Result<BundleManifest, Error> {
@@ -293,7 +316,7 @@ mod tests {
 
     #[test]
     fn numbers_of_the_data_keep_their_text_and_of_equal_keys_the_last_counts() {
-        let data = |text: &str| data_of(text.as_bytes()).map(|data| data.to_string());
+        let data = |text: &str| data_of(text.as_bytes()).map(|data| data.to_module_text());
         let exact = r#"{"big":123456789012345678901234567890,"list":[1.50,1e3,1.0]}"#;
         assert_eq!(data(exact).as_deref(), Ok(exact));
         assert_eq!(data(r#"{"a": 1, "a": 2}"#).as_deref(), Ok(r#"{"a":2}"#));

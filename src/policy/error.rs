@@ -65,6 +65,21 @@ pub enum Error {
         /// The key of the input.
         key: String,
     },
+    /// Something is outside of the parts of `data` that the bundle says are its own.
+    #[error(
+        "policy bundle `{bundle}` is refused, as OPA refuses it: {what} is outside of `roots` in its `.manifest`, which has {roots}; add \
+         {root} to `roots`, or take it out of the bundle"
+    )]
+    LeaveRoots {
+        /// Name of the bundle.
+        bundle: String,
+        /// What is outside, with its path.
+        what: String,
+        /// The roots, in words.
+        roots: String,
+        /// The root that it needs.
+        root: String,
+    },
     /// A document with more values than any sensible one, which would fill the memory.
     #[error(
         "policy bundle `{bundle}` is refused: `{file}` of more than {limit} values, leave out what no rule reads"
@@ -318,6 +333,7 @@ impl Error {
             | Self::NameFunctions { bundle }
             | Self::SupplyBuiltins { bundle, .. }
             | Self::OmitKey { bundle, .. }
+            | Self::LeaveRoots { bundle, .. }
             | Self::RaiseLimit { bundle, .. }
             | Self::VerifyBundle { bundle, .. }
             | Self::TryBundle { bundle, .. }

@@ -56,6 +56,7 @@ impl CheckedModule {
         if !named {
             return Err(Error::NameFunctions { bundle: bundle.name });
         }
+        bundle.roots.check_module(&bundle.name, entrypoints.keys().map(String::as_str), &bundle.module)?;
         functions.extend(supplied(&bundle.name, &builtins)?);
         omitting(&mut bundle)?;
         let warnings = patterns::warnings(&bundle.module, &functions);

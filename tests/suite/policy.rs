@@ -13,7 +13,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wasmgate::policy::{Bundle, Error, Evaluation, Limits, PolicySet, Violation};
+use wasmgate::policy::{Bundle, Contents, Error, Evaluation, Limits, PolicySet, Violation};
 
 use crate::support::policies::engine;
 use crate::support::process::{program, root};
@@ -1310,6 +1310,71 @@ async fn a_bundle_without_the_entry_point_is_refused_with_the_ones_that_it_has()
         error.to_string(),
         "policy bundle `test` lacks the entry point `wasmgate/violations` and has `wasmgate/allow`, \
          build it with `opa build -t wasm -e wasmgate/violations`"
+    );
+}
+
+/// A built bundle with another manifest and other data, as a program that packs bundles may write it.
+fn repacked(archive: &Path, manifest: &Value, data: &Value, has_sources: bool) -> Contents {
+    let built = Contents::load("test", archive).unwrap();
+    let (manifest, data) = (manifest.to_string(), data.to_string());
+    let kept = built.files().filter(|(name, _)| {
+        ![".manifest", "data.json"].contains(name) && (has_sources || !name.ends_with(".rego"))
+    });
+    kept.chain([(".manifest", manifest.as_bytes()), ("data.json", data.as_bytes())]).collect()
+}
+
+#[test]
+fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() {
+    let built = Sources::new("violations contains {} if false").build();
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("bundle.tar.gz");
+    let with_teams = json!({"roots": ["wasmgate", "teams/a"]});
+    let resolver = json!([{"entrypoint": "other/x", "module": "/policy.wasm"}]);
+    for (manifest, data, refused) in [
+        (json!({}), json!({"teams": 1}), None),
+        (json!({"roots": null}), json!({"teams": 1}), None),
+        (json!({"roots": [""]}), json!({"teams": 1}), None),
+        (json!({"roots": ["/wasmgate/"]}), json!({"wasmgate": {"limits": [1]}}), None),
+        (with_teams.clone(), json!({"teams": {"a": 1}}), None),
+        (with_teams, json!({"teams": {"b": 1}}), Some("the value at `teams/b` in `data.json`")),
+        (
+            json!({"roots": ["wasmgate"]}),
+            json!({"teams": 1}),
+            Some("which has `wasmgate`; add `teams` to `roots`"),
+        ),
+        (json!({"roots": ["foo"]}), json!({}), Some("the package `wasmgate` of `bundle/rules.rego`")),
+        (json!({"roots": ["wasmgate/violations"]}), json!({}), Some("the package `wasmgate` of")),
+        (json!({"roots": []}), json!({}), Some("which has an empty list")),
+        (json!({"roots": ["wasmgate", "wasmgate/x"]}), json!({}), Some("leave out `wasmgate/x`")),
+        (json!({"roots": ["wasmgate"], "wasm": resolver}), json!({}), Some("the entry point `other/x`")),
+    ] {
+        let contents = repacked(&built, &manifest, &data, true);
+        std::fs::write(&archive, contents.to_tar_gz().unwrap()).unwrap();
+        let arguments = ["eval", "--bundle", archive.to_str().unwrap(), "true"];
+        let opa = Command::new(program("opa")).args(arguments).output().unwrap();
+        assert_eq!(opa.status.success(), refused.is_none(), "opa: {manifest} {data}");
+        match (Bundle::load(&archive), refused) {
+            (Ok(_), None) => {}
+            (Err(error), Some(said)) => assert!(error.to_string().contains(said), "{error}"),
+            (found, _) => panic!("{manifest} {data}: {found:?}"),
+        }
+    }
+}
+
+/// The module alone says what is in it where no source lies beside it.
+#[tokio::test]
+async fn a_module_with_rules_outside_of_the_roots_is_refused_without_its_sources() {
+    let archive = Sources::new("violations contains {} if false").build();
+    let loaded = async |roots: Value| {
+        let contents = repacked(&archive, &json!({"roots": roots}), &json!({}), false);
+        load(vec![Bundle::of("test", &contents).unwrap()], GENEROUS).await.map(|_| ())
+    };
+    assert!(loaded(json!(["wasmgate", "cfg"])).await.is_ok());
+    let error = loaded(json!(["cfg"])).await.unwrap_err().to_string();
+    assert!(
+        error.contains("the entry point `wasmgate/violations` is outside of `roots`")
+            && error.ends_with("which has `cfg`; add `wasmgate` to `roots`, or take it out of the bundle"),
+        "{error}"
     );
 }
 

@@ -96,6 +96,7 @@ impl From<RegoError> for OpaProblem {
         if let Some(reason) = why_undefined(&message) {
             message = format!("{message}: {reason}");
         }
+        message.push_str(cure_of_roots(&message));
         // OPA's own words for a reference that the schema does not have.
         if details.get("have").is_some() && message.contains("undefined ref: input") {
             message.push_str(": `input` has no such field, see policies/schema/input.v1alpha1.json");
@@ -112,6 +113,18 @@ fn why_undefined(message: &str) -> Option<String> {
     }
     let reason = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)?;
     Some(format!("it does not run in the gate ({reason})"))
+}
+
+/// What to do where it is about `roots` of a manifest (`open-policy-agent/opa:v1/bundle/bundle.go`, `validateAndInjectDefaults`); empty
+/// for anything else.
+fn cure_of_roots(message: &str) -> &'static str {
+    if message.contains("manifest has overlapped roots") {
+        "; leave out of `roots` in `.manifest` what is a part of another one"
+    } else if message.contains("manifest roots [") {
+        "; add what they do not permit to `roots` in `.manifest`, or move it below one of them"
+    } else {
+        ""
+    }
 }
 
 /// What is said of a function that no file of the bundle defines.
@@ -304,7 +317,8 @@ fn with_reason(line: &str) -> String {
         );
     }
     let function = line.find("undefined function ").and_then(|at| why_undefined(line.get(at..)?));
-    function.map_or_else(|| line.to_string(), |reason| format!("{line}: {reason}"))
+    let cure = cure_of_roots(line);
+    function.map_or_else(|| format!("{line}{cure}"), |reason| format!("{line}: {reason}"))
 }
 
 /// The command for people: its first word says enough.

@@ -212,6 +212,23 @@ fn cases_count_for_the_coverage() {
 }
 
 #[test]
+fn what_is_outside_of_the_roots_of_the_manifest_is_a_problem_with_its_cure() {
+    let at = |roots: &str, data: &str| {
+        let manifest = format!("{{\"roots\": {roots}}}");
+        with_files(RULE, &[(".manifest", manifest.as_str()), ("data.json", data)])
+    };
+    let cure = "; add what they do not permit to `roots` in `.manifest`, or move it below one of them";
+    refused(at(r#"["foo"]"#, "{}").path(), "manifest roots [foo] do not permit 'package wasmgate'");
+    let data = at(r#"["wasmgate"]"#, r#"{"teams": {"a": 1}}"#);
+    refused(data.path(), "manifest roots [wasmgate] do not permit data at path '/teams'");
+    policy("check", data.path(), &[]).has(&[cure]);
+    let archive = data.path().join("out.tar.gz");
+    policy("build", data.path(), &["-f", archive.to_str().unwrap()]).fails(&[cure]);
+    let twice = at(r#"["wasmgate", "wasmgate/x"]"#, "{}");
+    refused(twice.path(), "; leave out of `roots` in `.manifest` what is a part of another one");
+}
+
+#[test]
 fn a_build_may_state_the_order_and_the_name_of_the_bundle() {
     let folder = with_files(
         RULE,
