@@ -19,6 +19,7 @@ pub mod limits;
 mod locations;
 mod log_rules;
 mod memory;
+mod options;
 mod otherwise;
 mod outcome;
 mod patterns;

@@ -10,7 +10,7 @@ use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
-use crate::judge::{EnforcementSettings, REFUSE_FILES, verdict::POLICY_ERROR};
+use crate::judge::{EnforcementSettings, PolicyOptions, REFUSE_FILES, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
 use crate::sources::{BundleSource, Follower, Memory, Registries, Terms};
@@ -19,6 +19,9 @@ use crate::workload::Kinds;
 
 /// Longer than a scan takes.
 const SCAN: Duration = Duration::from_hours(24);
+
+/// Most characters of a name of the configuration in a message.
+const MOST_NAME: usize = 80;
 
 /// The checked configuration of a command that does not serve.
 pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
@@ -226,6 +229,17 @@ pub fn idle_hardening(settings: &Settings, known: Option<&BTreeSet<String>>) -> 
              the baseline (`policies.baseline`), or set both to `off`"
         )
     })
+}
+
+/// The options that no rule reads: the field of each, and a sentence. A misspelt name switches nothing on.
+pub fn unread_options(options: &PolicyOptions, policies: &PolicySet) -> Vec<(String, String)> {
+    let warning = |(name, near): (&str, String)| {
+        let cure =
+            if near.is_empty() { "; remove it, or load the bundle that reads it" } else { near.as_str() };
+        let field = format!("policies.options.{}", text::quoted(name, MOST_NAME));
+        (field, format!("no rule of the loaded bundles reads it, so it changes nothing{cure}"))
+    };
+    policies.unread_options(options.keys().map(String::as_str)).into_iter().map(warning).collect()
 }
 
 /// What to write instead of a rule that is in no bundle.

@@ -10,6 +10,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::RuleLocations;
+use super::options::options_read;
 use super::otherwise::differences;
 use super::patterns;
 use super::reads::InputReads;
@@ -28,6 +29,8 @@ pub(super) struct CheckedModule {
     pub entrypoints: BTreeMap<String, i32>,
     /// Where the rules lie in the module.
     pub locations: Arc<RuleLocations>,
+    /// The names of the options that its rules read; `None` where they may read any.
+    pub options: Option<BTreeSet<String>>,
 }
 
 /// What a module says of itself.
@@ -64,7 +67,8 @@ impl CheckedModule {
         let called = patterns::called_functions(&bundle.module, &functions);
         bundle.warnings.extend(differences(|function| called.contains(function)));
         let locations = Arc::new(RuleLocations::of(&bundle.module));
-        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
+        let options = options_read(&bundle.module);
+        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations, options })
     }
 
     /// Why it cannot be started.

@@ -11,9 +11,9 @@ use wasmparser::{FunctionBody, Operator};
 use super::locations::Code;
 
 /// The operand that is the input.
-const INPUT: u32 = 0;
+pub(super) const INPUT: u32 = 0;
 /// The one after it, the data.
-const DATA: u32 = 1;
+pub(super) const DATA: u32 = 1;
 
 /// What rules read of the input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

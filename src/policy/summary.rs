@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::PolicySet;
 use super::set::LoadedBundle;
+use crate::text;
 
 impl PolicySet {
     /// Name → revision of each bundle.
@@ -30,6 +31,25 @@ impl PolicySet {
     pub fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
         let bundles = self.loaded.iter().map(|loaded| &loaded.program.bundle);
         bundles.flat_map(|bundle| bundle.warnings.iter().map(|said| (bundle.name.as_str(), said.as_str())))
+    }
+
+    /// The options among these that no rule reads, each with a question after the nearest one that is read, if there is one. Empty where
+    /// rules use the options in ways that name none: they may read any.
+    pub fn unread_options<'a>(&self, written: impl Iterator<Item = &'a str>) -> Vec<(&'a str, String)> {
+        let (judging, log): (Vec<_>, Vec<_>) =
+            self.loaded.iter().partition(|loaded| loaded.entrypoint.is_some());
+        let mut read = BTreeSet::new();
+        for loaded in judging {
+            let Some(options) = &loaded.program.options else { return Vec::new() };
+            read.extend(options.iter().map(String::as_str));
+        }
+        // Rules for the log find the options in a record, by whatever way: a name that is in their module may be read.
+        let in_log = |name: &str| {
+            let mut modules = log.iter().map(|loaded| &loaded.program.bundle.module);
+            modules.any(|module| module.windows(name.len().max(1)).any(|at| at == name.as_bytes()))
+        };
+        let unread = written.filter(|name| !read.contains(name) && !in_log(name));
+        unread.map(|name| (name, text::did_you_mean(name, read.iter().copied()))).collect()
     }
 
     /// The names of all rules of all bundles; `None` if those of one bundle are not known.

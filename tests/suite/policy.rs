@@ -1313,6 +1313,48 @@ async fn a_bundle_without_the_entry_point_is_refused_with_the_ones_that_it_has()
     );
 }
 
+#[tokio::test]
+async fn options_that_no_rule_reads_are_told_where_rules_name_those_that_they_read() {
+    const WRITTEN: [&str; 2] = ["maxReplica", "maxReplicas"];
+    let near = [("maxReplica", "; did you mean `maxReplicas`?".to_string())];
+    let none = WRITTEN.map(|name| (name, String::new()));
+    for (condition, unread) in [
+        ("input.options.maxReplicas > 3", &near[..]),
+        ("not input.options[\"maxReplicas\"]", &near),
+        ("object.get(input.options, \"maxReplicas\", 5) > 7", &near),
+        (
+            "few(input.containers, input.options)\nfew(all, options) if over(options, all)\nover(o, all) if count(all) > o.maxReplicas",
+            &near,
+        ),
+        ("every container in input.containers { container.name == input.options.maxReplicas }", &near),
+        ("input.apiVersion == \"none\"", &none),
+        ("object.get(input, [\"options\", \"maxReplicas\"], 5) > 7", &[]),
+        ("input.options[input.request.namespace]", &[]),
+        ("{ some name, value in input.options; name == value }", &[]),
+        ("\"maxReplicas\" in object.keys(input.options)", &[]),
+        ("options.maxReplicas > 3\noptions := input.options", &[]),
+    ] {
+        let set = rules(&format!("violations contains {{}} if {condition}"), GENEROUS).await;
+        assert_eq!(set.unread_options(WRITTEN.into_iter()), unread, "{condition}");
+    }
+}
+
+/// Several bundles read options: those of the baseline are not to be forgotten, and rules for the log find them in a record.
+#[tokio::test]
+async fn an_option_is_read_where_any_bundle_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mask = "mask contains \"/input\" if input.custom.policy_input.options.quiet";
+    let built = opa::build_package(folder.path(), "log", "system.log", &["system/log/mask"], mask);
+    let mut log = Bundle::load(&built).unwrap();
+    log.judges = false;
+    let own = Sources::new("violations contains {} if input.options.limits.processorShare > 3").bundle("own");
+    let set = load(vec![Bundle::embedded().unwrap(), own, log], GENEROUS).await.unwrap();
+    let unread = set
+        .unread_options(["strictAmbient", "limits", "quiet", "processorShare", "strictPlatfrom"].into_iter());
+    let said = "; did you mean `strictPlatform`?".to_string();
+    assert_eq!(unread, [("processorShare", String::new()), ("strictPlatfrom", said)]);
+}
+
 /// A built bundle with another manifest and other data, as a program that packs bundles may write it.
 fn repacked(archive: &Path, manifest: &Value, data: &Value, has_sources: bool) -> Contents {
     let built = Contents::load("test", archive).unwrap();

@@ -62,6 +62,11 @@ pub(super) async fn check(
         let field = Some("runtimes.profiles[].hardening".to_string());
         report.warnings.push(Problem { field, ..Problem::new(configuration, warning) });
     }
+    let unread =
+        build::unread_options(&settings.file.policies.options, &set).into_iter().filter(|_| complete);
+    for (field, warning) in unread {
+        report.warnings.push(Problem { field: Some(field), ..Problem::new(configuration, warning) });
+    }
     names.map(|names| Rules { names: names.clone(), complete })
 }
 

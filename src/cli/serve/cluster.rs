@@ -105,7 +105,8 @@ impl server::AdmissionHandler for WatchedGate {
     }
 
     fn checks(&self) -> Vec<Check> {
-        std::iter::once(self.configuration.check()).chain(self.bundles.checks()).collect()
+        let unread = self.bundles.unread_options(&self.served.gate.state());
+        std::iter::once(self.configuration.check(&unread)).chain(self.bundles.checks()).collect()
     }
 
     fn metrics(&self) -> String {

@@ -84,8 +84,8 @@ impl Configuration {
         Self { from, status: Mutex::new(status) }
     }
 
-    /// Its line for `/readyz?verbose`.
-    pub fn check(&self) -> Check {
+    /// Its line for `/readyz?verbose`, with the options that no rule reads.
+    pub fn check(&self, unread: &[(String, String)]) -> Check {
         let Status { since, error, restart, dropped, .. } = self.locked().clone();
         let mut said = format!("from {}, in force since {since:.0}", self.from);
         if let Some(error) = &error {
@@ -97,6 +97,9 @@ impl Configuration {
         }
         if !restart.is_empty() {
             let _ = write!(said, "; needs a restart: {}", restart.join(", "));
+        }
+        for (field, warning) in unread {
+            let _ = write!(said, "; `{field}`: {warning}");
         }
         Check { name: "configuration".into(), is_ok: error.is_none() && restart.is_empty(), text: said }
     }
@@ -260,6 +263,8 @@ impl Reloader {
         });
         if let Some(supply) = supply {
             self.bundles.begin(supply, &self.gate, turn);
+        } else if settings.file.policies.options != self.settings.file.policies.options {
+            self.bundles.warn_of_options(&self.gate.state());
         }
         let dropped = dropped(&self.settings.file, &settings.file);
         (self.settings, self.keys) = (settings, keys);

@@ -157,6 +157,7 @@ impl Bundles {
             });
         }
         self.statuses.store(Arc::clone(&statuses));
+        self.warn_of_options(&gate.state());
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.drain(..).for_each(|task| task.abort());
         for follower in followers {
@@ -167,6 +168,20 @@ impl Bundles {
                 allows_rollback: follower.allows_rollback(),
             };
             tasks.push(tokio::spawn(follower.follow(Arc::clone(&statuses), swap)).abort_handle());
+        }
+    }
+
+    /// The options of the configuration that no rule reads, each with a sentence; none while a bundle in the shadow is not there yet, which
+    /// may read them.
+    pub fn unread_options(&self, state: &State) -> Vec<(String, String)> {
+        let is_missing = self.statuses.load().all().iter().any(|status| status.is_missing);
+        if is_missing { Vec::new() } else { build::unread_options(&state.options, &state.policies) }
+    }
+
+    /// Says so in the log.
+    pub fn warn_of_options(&self, state: &State) {
+        for (field, warning) in self.unread_options(state) {
+            tracing::warn!(field, "{warning}");
         }
     }
 

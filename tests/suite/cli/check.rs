@@ -333,6 +333,33 @@ fn hardening_without_the_rules_that_it_follows_is_warned_of() {
     assert_eq!(warnings(off), json!([]));
 }
 
+#[test]
+fn an_option_that_no_rule_reads_is_warned_of_with_the_one_that_may_be_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = |options: &str, more: &str| {
+        let body = format!("policies: {{options: {{{options}}}{more}}}\n");
+        let json = check(&["-c", &configuration(folder.path(), &body), "-o", "json"]).json();
+        assert_eq!(json["problems"], json!([]), "{json}");
+        json["warnings"].clone()
+    };
+    assert_eq!(warnings("strictAmbient: true, strictPlatform: false", ""), json!([]));
+    let warned = warnings("strictAmbent: true", "");
+    assert_eq!(warned[0]["field"], "policies.options.strictAmbent", "{warned}");
+    assert_eq!(
+        warned[0]["message"],
+        "no rule of the loaded bundles reads it, so it changes nothing; did you mean `strictAmbient`?"
+    );
+    let warned = warnings("teams: [a]", "");
+    assert!(
+        warned[0]["message"].as_str().unwrap().ends_with("remove it, or load the bundle that reads it"),
+        "{warned}"
+    );
+    // A rule that may read all of them.
+    let rule = r#"violations contains {"rule": "own", "message": "no"} if input.options[input.request.namespace] == false"#;
+    let bundle = opa::build(folder.path(), "own", "wasmgate/violations", rule);
+    assert_eq!(warnings("strictAmbent: true", &format!(", bundles: [{}]", bundle.display())), json!([]));
+}
+
 /// A grant or an exception of namespace `shop`.
 fn granted(kind: &str, name: &str, spec: &str) -> String {
     format!(

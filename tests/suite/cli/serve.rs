@@ -456,6 +456,33 @@ async fn a_changed_configuration_comes_into_force_and_a_bad_one_leaves_the_forme
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_option_that_no_rule_reads_is_told_of_at_the_start_and_when_the_configuration_changes() {
+    let mounted = Mounted::new("policies: {options: {strictAmbent: true}}");
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let configuration = async || {
+        let all = get(gate.probes, "/readyz?verbose").await.unwrap().text();
+        all.lines().find(|line| line.contains("configuration: ")).unwrap_or_default().to_string()
+    };
+    let log = || gate.log.lock().unwrap().clone();
+    let said = configuration().await;
+    assert!(
+        said.starts_with("[+]")
+            && said.ends_with(
+                "; `policies.options.strictAmbent`: no rule of the loaded bundles reads it, so it changes nothing; did you mean \
+                 `strictAmbient`?"
+            ),
+        "{said}"
+    );
+    assert!(log().contains("policies.options.strictAmbent"), "{}", log());
+    mounted.change("policies: {options: {strictAmbient: true}}");
+    until("the right name", async || !configuration().await.contains("policies.options")).await;
+    mounted.change("policies: {options: {strictPlatfrom: true}}");
+    until("another wrong one", async || configuration().await.contains("`policies.options.strictPlatfrom`"))
+        .await;
+    until("the log", async || log().contains("policies.options.strictPlatfrom")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_is_put_in_force_and_taken_away_by_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let rule = "violations contains {\"rule\": \"own\", \"message\": \"own\"} if input.apiVersion";
