@@ -323,8 +323,10 @@ fn damaged(name: &str, error: &io::Error) -> Error {
 
 /// Every file below a folder, with its relative path. Names that begin with two dots are skipped: the kubelet uses them
 /// for ConfigMap volumes, and links beside them lead to the same files. Links to other folders are refused, since what is there
-/// would be left out.
+/// would be left out, and so are links out of the folder: who wrote what they lead to is not who wrote the bundle.
 fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let failed = |source| Error::ReadBundle { path: root.to_path_buf(), source };
+    let whole = root.canonicalize().map_err(failed)?;
     let (mut files, mut folders, mut seen) = (Vec::new(), vec![(String::new(), root.to_path_buf())], 0_usize);
     while let Some((prefix, folder)) = folders.pop() {
         let failed = |source| Error::ReadBundle { path: folder.clone(), source };
@@ -340,10 +342,13 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
                 continue;
             }
             let is_folder = entry_type.is_dir() || path.is_dir();
-            if is_folder && entry_type.is_symlink() && !(prefix.is_empty() && is_mounted(&path, &name)) {
-                let file = text::quoted(&format!("{prefix}{name}"), SHOWN);
-                let fix = "it is a link to a folder, put the folder itself there";
-                return Err(Error::AcceptFile { bundle: bundle.into(), file, fix });
+            if entry_type.is_symlink() {
+                let is_other_folder = is_folder && !(prefix.is_empty() && is_mounted(&path, &name));
+                let of_link = |source| Error::ReadBundle { path: path.clone(), source };
+                if let Some(fix) = wrong_link(&path, &whole, is_other_folder).map_err(of_link)? {
+                    let file = text::quoted(&format!("{prefix}{name}"), SHOWN);
+                    return Err(Error::AcceptFile { bundle: bundle.into(), file, fix });
+                }
             }
             if is_folder {
                 folders.push((format!("{prefix}{name}/"), path));
@@ -353,6 +358,18 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
         }
     }
     Ok(files)
+}
+
+/// What to do instead of a link, if it leads out of this folder, or to one that the kubelet did not mount.
+fn wrong_link(link: &Path, whole: &Path, is_other_folder: bool) -> io::Result<Option<&'static str>> {
+    // Between two steps of the first look the kubelet may have removed what the link led to until then.
+    let target = link.canonicalize().or_else(|_| link.canonicalize())?;
+    if !target.starts_with(whole) {
+        return Ok(Some(
+            "it is a link that leads out of the folder of the bundle, put there what it leads to",
+        ));
+    }
+    Ok(is_other_folder.then_some("it is a link to a folder, put the folder itself there"))
 }
 
 /// Whether a link at the root of a folder is the kubelet's own, for a folder of a mounted `ConfigMap`
@@ -500,6 +517,64 @@ mod tests {
         std::fs::create_dir(at("nested")).unwrap();
         symlink("..", at("nested/up")).unwrap();
         assert!(read().unwrap_err().to_string().contains("`nested/up`"));
+    }
+
+    #[test]
+    fn a_link_out_of_the_folder_is_refused_and_those_of_a_mounted_config_map_are_read() {
+        let (folder, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| folder.path().join(name);
+        let data = |name: &str| {
+            let contents = Contents::from_dir("test", &at(name));
+            let data = contents.map(|contents| contents.file("data.json").map(<[u8]>::to_vec));
+            data.map(|data| String::from_utf8(data.unwrap()).unwrap()).map_err(|error| error.to_string())
+        };
+        std::fs::create_dir(at("mounted")).unwrap();
+        // As the kubelet does it, twice.
+        for version in ["..2026_11_28", "..2026_11_29"] {
+            let to = at("mounted").join(version);
+            std::fs::create_dir(&to).unwrap();
+            std::fs::write(to.join("policy.wasm"), b"\0asm").unwrap();
+            std::fs::write(to.join("data.json"), format!("{{\"version\": \"{version}\"}}")).unwrap();
+            symlink(version, at("mounted/..data_tmp")).unwrap();
+            std::fs::rename(at("mounted/..data_tmp"), at("mounted/..data")).unwrap();
+            for file in ["policy.wasm", "data.json"] {
+                let _ = symlink(format!("..data/{file}"), at("mounted").join(file));
+            }
+            assert_eq!(data("mounted").unwrap(), format!("{{\"version\": \"{version}\"}}"));
+        }
+        // The folder itself may be under another name.
+        symlink("mounted", at("linked")).unwrap();
+        assert!(data("linked").is_ok());
+        std::fs::write(away.path().join("data.json"), "{}").unwrap();
+        std::fs::write(away.path().join("policy.wasm"), b"\0asm").unwrap();
+        std::fs::write(at("data.json"), "{}").unwrap();
+        let refused =
+            "`data.json`, which is not read: it is a link that leads out of the folder of the bundle";
+        for target in [away.path().join("data.json"), "../data.json".into(), "..data/../../data.json".into()]
+        {
+            std::fs::remove_file(at("mounted/data.json")).unwrap();
+            symlink(&target, at("mounted/data.json")).unwrap();
+            for name in ["mounted", "linked"] {
+                let said = data(name).unwrap_err();
+                assert!(said.contains(refused), "{target:?}: {said}");
+            }
+            assert!(paths("test", &at("mounted")).is_err(), "nor is it waited for a change of it");
+        }
+        // The names are right, and lead elsewhere all the same.
+        for link in ["mounted/data.json", "mounted/..data"] {
+            std::fs::remove_file(at(link)).unwrap();
+        }
+        symlink(away.path(), at("mounted/..data")).unwrap();
+        symlink("..data/data.json", at("mounted/data.json")).unwrap();
+        assert!(data("mounted").unwrap_err().contains("it is a link that leads out"));
+        // Within the folder it may lead anywhere.
+        std::fs::create_dir(at("own")).unwrap();
+        std::fs::write(at("own/policy.wasm"), b"\0asm").unwrap();
+        std::fs::write(at("own/values.json"), "[]").unwrap();
+        symlink("values.json", at("own/data.json")).unwrap();
+        assert_eq!(data("own").as_deref(), Ok("[]"));
+        std::fs::remove_file(at("own/values.json")).unwrap();
+        assert!(data("own").unwrap_err().contains("cannot read policy bundle"));
     }
 
     #[test]

@@ -222,6 +222,16 @@ async fn a_mounted_config_map_is_followed_when_the_kubelet_swaps_its_link() {
     assert_eq!(rules.says().await, "one");
     write("..2026_11_28", &bundle("two", ""));
     rules.until_it_says("two").await;
+    // A link of another hand, which leads out of the mount.
+    let away = tempfile::NamedTempFile::new().unwrap();
+    fs::write(away.path(), "{}").unwrap();
+    symlink(away.path(), at("part")).unwrap();
+    fs::rename(at("part"), at("data.json")).unwrap();
+    rules.until_it_fails("holds `data.json`, which is not read: it is a link that leads out", "two").await;
+    fs::remove_file(at("data.json")).unwrap();
+    symlink("..data/data.json", at("data.json")).unwrap();
+    write("..2026_11_29", &bundle("three", ""));
+    rules.until_it_says("three").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
