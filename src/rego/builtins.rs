@@ -324,14 +324,18 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("opa.runtime", "it would hand the gate's environment to rules, and through their messages to users"),
     ("providers.aws.sign_req", "it would handle secrets"),
     ("rego.parse_module", "there is no Rego compiler in the gate"),
-    ("strings.render_template", "Go's templates are not read in the gate, use `$\"…\"` or `sprintf`"),
+    (
+        "strings.render_template",
+        "it runs Go's `text/template`, and no library here does that exactly: use `$\"…\"` or `sprintf`",
+    ),
     ("yaml.is_valid", YAML),
     ("yaml.unmarshal", YAML),
 ];
 
 const YAML: &str =
     "YAML is not read in the gate as OPA reads it, where `on` is a text and `0777` an octal number";
-const GRAPHQL: &str = "its value is the syntax tree of a Go library, or what that library takes for valid";
+const GRAPHQL: &str =
+    "its value is what the Go library gqlparser reads and takes for valid, and no library here says the same";
 
 /// The function of this name that modules may ask for.
 pub fn builtin(name: &str) -> Option<&'static Builtin> {

@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wasmgate::policy::{Bundle, Contents, Error, Evaluation, Limits, PolicySet, Violation};
+use wasmgate::rego::REFUSED;
 
 use crate::support::policies::engine;
 use crate::support::process::{program, root};
@@ -929,6 +930,26 @@ violations contains {"rule": "r", "message": "m"} if {
          network), `opa.runtime` (it would hand the gate's environment to rules, and through their messages to users); \
          write the rules without them"
     );
+}
+
+#[tokio::test]
+async fn every_function_that_does_not_run_in_the_gate_is_refused_by_name_when_the_bundle_is_loaded() {
+    let operands = |name: &str| match name {
+        "opa.runtime" => "",
+        "graphql.is_valid"
+        | "graphql.parse"
+        | "graphql.parse_and_verify"
+        | "rego.parse_module"
+        | "strings.render_template" => "input.a, input.b",
+        "providers.aws.sign_req" => "input.a, input.b, input.c",
+        _ => "input.a",
+    };
+    let call = |(name, _): &(&str, &str)| format!("\t{name}({})\n", operands(name));
+    let calls = REFUSED.iter().map(call).collect::<Vec<_>>().concat();
+    let source = format!("violations contains {{}} if {{\n{calls}}}");
+    let error = load(vec![Sources::new(&source).bundle("test")], GENEROUS).await.unwrap_err().to_string();
+    let named: Vec<_> = REFUSED.iter().map(|(name, reason)| format!("`{name}` ({reason})")).collect();
+    assert!(error.contains(&named.join(", ")), "{error}");
 }
 
 // === Reuse ===
