@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
@@ -111,11 +111,23 @@ impl fmt::Debug for Bundle {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct BundleManifest {
+    #[serde(deserialize_with = "or_default")]
     revision: String,
     /// All of `data` where it is left out.
     roots: Option<Vec<String>>,
+    #[serde(deserialize_with = "or_default")]
     metadata: Metadata,
+    #[serde(deserialize_with = "or_default")]
     wasm: Vec<WasmResolver>,
+}
+
+/// A value, or the default where it is `null`, as Go reads it.
+fn or_default<'de, D, T>(read: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(read).map(Option::unwrap_or_default)
 }
 
 /// What opa writes of an entry point.
@@ -123,6 +135,7 @@ struct BundleManifest {
 #[serde(default)]
 struct WasmResolver {
     entrypoint: String,
+    #[serde(deserialize_with = "or_default")]
     annotations: Vec<EntryPointAnnotations>,
 }
 
@@ -130,6 +143,7 @@ struct WasmResolver {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Metadata {
+    #[serde(deserialize_with = "or_default")]
     wasmgate: GateMetadata,
 }
 

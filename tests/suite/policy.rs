@@ -1215,6 +1215,14 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
     let files: [(&str, &[u8]); 3] = [("/policy.wasm", WASM), ("/data.json", b"{}"), ("/.manifest", misspelt)];
     assert!(refused(&files).contains("has `grant`, and the input has `apiVersion`, `containers`, `grants`"));
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", b"[]")]).contains("expected a map"));
+    for null in [
+        &br#"{"revision": null, "roots": null, "wasm": null, "metadata": null}"#[..],
+        br#"{"metadata": {"wasmgate": null}}"#,
+    ] {
+        let files = [("/policy.wasm", WASM), ("/data.json", b"{}".as_slice()), ("/.manifest", null)];
+        let taken = Bundle::from_tar_gz("test", &tar_gz(&files));
+        assert!(taken.is_ok(), "opa takes it: {taken:?}");
+    }
     let unknown = br#"{"metadata": {"wasmgate": {"omits": []}}}"#;
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", unknown)]).contains("unknown field `omits`"));
 }
@@ -1344,7 +1352,7 @@ async fn options_that_no_rule_reads_are_told_where_rules_name_those_that_they_re
         ("not input.options[\"maxReplicas\"]", &near),
         ("object.get(input.options, \"maxReplicas\", 5) > 7", &near),
         (
-            "few(input.containers, input.options)\nfew(all, options) if over(options, all)\nover(o, all) if count(all) > o.maxReplicas",
+            "few(input.containers, input.options)\nfew(items, options) if over(options, items)\nover(o, items) if count(items) > o.maxReplicas",
             &near,
         ),
         ("every container in input.containers { container.name == input.options.maxReplicas }", &near),
