@@ -749,6 +749,48 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
     assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
 }
 
+/// What a node adds for a device is in no pod spec, and may be mounted over the program, so that it counts for a program that opens
+/// no file as well.
+#[test]
+fn a_device_needs_a_grant_by_the_name_of_its_resource_or_its_claim() {
+    let found = |runtime: &str, resources: Value, spec: Value| {
+        let image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        to_grant(&on(runtime, &pod(&json!({ "resources": resources }), &spec), image))
+    };
+    let none = || json!({});
+    let of_kubelet = json!({"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi", "hugepages-2Mi": "4Mi"});
+    for runtime in ["wasmtime", "wasmedge", "other"] {
+        assert_eq!(found(runtime, json!({"limits": of_kubelet, "requests": of_kubelet}), none()), [""; 0]);
+        let gpu = json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "2"}});
+        assert_eq!(found(runtime, gpu, none()), ["device nvidia.com/gpu"]);
+    }
+    for list in ["limits", "requests"] {
+        let implicit = json!({ list: {"deviceclass.resource.kubernetes.io/gpu": "1"} });
+        assert_eq!(
+            found("wasmtime", implicit, none()),
+            ["device deviceclass.resource.kubernetes.io/gpu"],
+            "{list}"
+        );
+        assert_eq!(found("wasmtime", json!({ list: {"nvidia.com/gpu": "0"} }), none()), [""; 0], "{list}");
+    }
+    let claims = json!({"resourceClaims": [
+        {"name": "own", "resourceClaimName": "shared"}, {"name": "made", "resourceClaimTemplateName": "one-gpu"},
+        {"name": "later"}, {"name": "of-another-container", "resourceClaimName": "other"}]});
+    let names = |names: &[&str]| {
+        let names: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        json!({ "claims": names })
+    };
+    assert_eq!(
+        found("wasmtime", names(&["own", "made"]), claims.clone()),
+        ["device resourceClaim/shared", "device resourceClaimTemplate/one-gpu"]
+    );
+    // Any device: of a kind of claim that is not known here, and of a name that the pod does not declare.
+    assert_eq!(found("wasmtime", names(&["later"]), claims.clone()), ["device"]);
+    assert_eq!(found("wasmtime", names(&["gone"]), claims.clone()), ["device"]);
+    assert_eq!(found("wasmtime", none(), claims), [""; 0]);
+    assert_eq!(found("wasmtime", none(), json!({"resources": names(&["gone"])})), ["device"]);
+}
+
 /// Who writes the pod may write the ConfigMap, so that what a whole one may hold counts.
 #[test]
 fn a_whole_config_map_that_may_load_a_native_plug_in_counts_as_one_that_does() {

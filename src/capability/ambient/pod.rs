@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{
-    EnvFromSource, EnvVar, PodSpec, Volume, VolumeDevice, VolumeMount, VolumeProjection,
+    EnvFromSource, EnvVar, PodSpec, ResourceRequirements, Volume, VolumeDevice, VolumeMount, VolumeProjection,
 };
 
 use super::variables::Variables;
@@ -226,6 +226,11 @@ impl<'a> Pod<'a> {
     /// The working directory that the container sets; without one the image's own applies.
     pub fn working_dir(&self) -> Option<&'a str> {
         self.container.working_dir.filter(|directory| !directory.is_empty())
+    }
+
+    /// `resources` of the container.
+    pub const fn resources(&self) -> Option<&'a ResourceRequirements> {
+        self.container.resources
     }
 
     /// Every mount, device and the service-account token.
