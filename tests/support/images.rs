@@ -408,6 +408,9 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
     let files = fixtures::file_command();
     let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
     let printing = fixtures::command();
+    let mut checkpoint = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    checkpoint.files(&[("app.wasm", &printing)]);
+    checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
         (
@@ -425,6 +428,7 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 &[("app.wasm", &printing), ("stargz.index.json", br#"{"version":1,"entries":[]}"#)],
             ),
         ),
+        ("checkpoint", checkpoint.build()),
         (
             "resolver",
             rootfs(
