@@ -14,6 +14,7 @@ use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement
 use super::gained::{self, Abilities};
 use super::heavy;
 use super::look::{Looking, look_at_all};
+use super::mounted::without_files;
 use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
@@ -231,7 +232,7 @@ pub async fn inspect(
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
         let looking = Looking { family: Some(profile.ambient), deep: true };
-        return look_at_all(inspector, workload, looking, None, budget).await;
+        return without_files(profile, look_at_all(inspector, workload, looking, None, budget).await);
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
