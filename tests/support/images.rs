@@ -34,10 +34,19 @@ pub fn digest(name: &str) -> String {
 
 /// Every image by its name.
 fn catalogue() -> Vec<(&'static str, Image)> {
-    [modules(), components(), spin_apps(), root_file_systems(), linux_programs(), namesakes(), broken()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        modules(),
+        components(),
+        spin_apps(),
+        root_file_systems(),
+        leading_nodes(),
+        linux_programs(),
+        namesakes(),
+        broken(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The CNCF artifact, with an entry point in its config: without one, every pod would have to name a command.
@@ -404,13 +413,21 @@ fn rootfs(platform: &str, entrypoint: &str, files: &[(&str, &[u8])]) -> Image {
     ImageBuilder::rootfs(platform, &[entrypoint]).files(files).build()
 }
 
+/// Images that say to a node more than what they hold.
+fn leading_nodes() -> Vec<(&'static str, Image)> {
+    let files = |image: &mut ImageBuilder| image.files(&[("app.wasm", &fixtures::command())]).build();
+    let image = || ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let mut checkpoint = image();
+    checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
+    let mut restarted = image();
+    restarted.set("Labels", json!({"containerd.io/restart.loguri": "binary:///bin/sh"}));
+    vec![("checkpoint", files(&mut checkpoint)), ("restarted", files(&mut restarted))]
+}
+
 fn root_file_systems() -> Vec<(&'static str, Image)> {
     let files = fixtures::file_command();
     let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
     let printing = fixtures::command();
-    let mut checkpoint = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
-    checkpoint.files(&[("app.wasm", &printing)]);
-    checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
         (
@@ -428,7 +445,6 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 &[("app.wasm", &printing), ("stargz.index.json", br#"{"version":1,"entries":[]}"#)],
             ),
         ),
-        ("checkpoint", checkpoint.build()),
         (
             "resolver",
             rootfs(
