@@ -12,6 +12,7 @@ mod resolution;
 mod shim_variables;
 mod spin;
 mod variables;
+mod volumes;
 
 use std::borrow::Cow;
 

@@ -749,6 +749,25 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
     assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
 }
 
+/// A mount that is read-only does not hold what the node has mounted below the folder to that.
+#[test]
+fn a_folder_of_the_node_is_read_only_where_all_that_is_mounted_below_it_is() {
+    let found = |more: Value, kind: Value| {
+        let mut mount = json!({"name": "v", "mountPath": "/host", "readOnly": true});
+        mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = json!({"volumes": [{"name": "v", "hostPath": {"path": "/srv/data", "type": kind}}]});
+        let image = facts(ImageKind::Module, vec![core(&["path_open", "path_unlink_file"])]);
+        let all = on("wasmtime", &pod(&json!({ "volumeMounts": [mount] }), &spec), image);
+        lines(&all.effective).into_iter().find(|line| line.starts_with("fs /host")).unwrap()
+    };
+    for recursive in [json!({}), json!({"recursiveReadOnly": "IfPossible"})] {
+        assert_eq!(found(recursive.clone(), json!(null)), "fs /host rw");
+        assert_eq!(found(recursive.clone(), json!("Directory")), "fs /host rw");
+        assert_eq!(found(recursive, json!("File")), "fs /host ro");
+    }
+    assert_eq!(found(json!({"recursiveReadOnly": "Enabled"}), json!(null)), "fs /host ro");
+}
+
 /// What a node adds for a device is in no pod spec, and may be mounted over the program, so that it counts for a program that opens
 /// no file as well.
 #[test]
