@@ -2018,6 +2018,22 @@ fn a_host_by_name_is_any_host_beside_a_container_that_may_be_root() {
     assert_eq!(reached(json!({"ephemeralContainers": [{"name": "debug", "image": "x"}]})), any);
 }
 
+/// The files that its containers share stay with a pod whose containers are all started again.
+#[test]
+fn a_container_for_the_start_comes_after_the_others_where_all_are_started_again() {
+    let reached = |action: &str| {
+        let rules = json!([{"action": action, "exitCodes": {"operator": "In", "values": [7]}}]);
+        let spec = json!({"initContainers": [{"name": "init", "image": "ghcr.io/org/app:v1"}], "containers": [
+            {"name": "app", "image": "x", "restartPolicy": "Never", "restartPolicyRules": rules}]});
+        let image = spin(with_hosts(&["http://payments.example.:8080"]), outgoing());
+        let program = wasm(&image);
+        let first = container(Role::InitContainer, image, program);
+        beyond_start(&assess(&pod(&json!({}), &spec), &first, Some(&profile("spin"))))
+    };
+    assert_eq!(reached("Restart"), ["http.outbound http://payments.example.:8080"]);
+    assert_eq!(reached("RestartAllContainers"), ["http.outbound http://*:8080"]);
+}
+
 /// What the first container of a pod reaches beside a second one that starts this.
 fn reached_beside(other: ImageFacts, security: &Value) -> Vec<String> {
     let mut side = json!({"name": "side", "image": "ghcr.io/org/side:v1"});

@@ -155,8 +155,17 @@ impl<'a> Pod<'a> {
         // Nothing that follows a container for the start has begun.
         let has_begun =
             move |(role, index)| role != Role::Container && (role != Role::InitContainer || index < at.1);
-        let is_beside = move |other| other != at && (!self.is_init() || has_begun(other));
+        let is_first = self.is_init() && !self.may_start_again();
+        let is_beside = move |other| other != at && (!is_first || has_begun(other));
         ordinary.chain(ephemeral).chain(sidecars).filter(move |(other, _)| is_beside(*other))
+    }
+
+    /// Whether a rule of a container may start all containers again, those for the start first, with what the others have left in the
+    /// pod (`kubernetes:staging/src/k8s.io/api/core/v1/types.go`, `RestartAllContainers`). Actions that are not known count.
+    fn may_start_again(&self) -> bool {
+        let all = self.spec.containers.iter().chain(self.spec.init_containers.iter().flatten());
+        let mut rules = all.flat_map(|container| container.restart_policy_rules.iter().flatten());
+        rules.any(|rule| rule.action != "Restart")
     }
 
     /// The name of the pod; `None` for a template.
