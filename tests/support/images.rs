@@ -421,7 +421,17 @@ fn leading_nodes() -> Vec<(&'static str, Image)> {
     checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
     let mut restarted = image();
     restarted.set("Labels", json!({"containerd.io/restart.loguri": "binary:///bin/sh"}));
-    vec![("checkpoint", files(&mut checkpoint)), ("restarted", files(&mut restarted))]
+    // A harmless layer, and a file of its name with another program, which a shim starts that cannot read the layer.
+    let mut both = ImageBuilder::runwasi(&fixtures::command(), "/app.wasm");
+    both.files(&[("app.wasm", &fixtures::file_command())]);
+    let behind_index = Image::index(&[("linux/amd64", &both.build())]);
+    both.extra = json!({"annotations": {"a": null}});
+    vec![
+        ("checkpoint", files(&mut checkpoint)),
+        ("restarted", files(&mut restarted)),
+        ("layer-beside-files", both.build()),
+        ("layer-beside-files-behind-an-index", behind_index),
+    ]
 }
 
 fn root_file_systems() -> Vec<(&'static str, Image)> {
