@@ -77,6 +77,7 @@ impl Default for Sizing {
 }
 
 /// One runtime: a RuntimeClass, and the properties of the shim behind it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
