@@ -808,6 +808,18 @@ fn a_device_needs_a_grant_by_the_name_of_its_resource_or_its_claim() {
     assert_eq!(found("wasmtime", names(&["gone"]), claims.clone()), ["device"]);
     assert_eq!(found("wasmtime", none(), claims), [""; 0]);
     assert_eq!(found("wasmtime", none(), json!({"resources": names(&["gone"])})), ["device"]);
+    // Of more than are told apart, one stands for all.
+    let many: Vec<Value> =
+        (0..65).map(|n| json!({"name": format!("c{n}"), "resourceClaimName": "shared"})).collect();
+    assert_eq!(
+        found("wasmtime", names(&["c0"]), json!({"resourceClaims": many[..64]})),
+        ["device resourceClaim/shared"]
+    );
+    assert_eq!(found("wasmtime", names(&["c0"]), json!({"resourceClaims": many})), ["device"]);
+    let resources: BTreeMap<String, &str> =
+        (0..300).map(|n| (format!("acme.example/d{n:03}"), "1")).collect();
+    let found = found("wasmtime", json!({"limits": resources}), none());
+    assert_eq!((found.len(), found[0].as_str()), (257, "device"));
 }
 
 /// Who writes the pod may write the ConfigMap, so that what a whole one may hold counts.

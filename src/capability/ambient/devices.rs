@@ -1,15 +1,18 @@
 //! Devices that a pod asks for. What the node adds to a container for one is in no pod spec: device files, mounts of the node's
 //! folders, variables and hooks. The platform decides what that is, and the pod whether it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{PodResourceClaim, ResourceRequirements};
 
 use super::RuntimeHost;
-use crate::capability::{Capability, Entry};
+use crate::capability::{Capability, Entry, MAX_ENTRIES};
 
 /// What a node adds for one, as evidence.
 const ADDED: &str = "the node adds device files, mounts, variables and hooks that are in no pod spec, and a mount may hide the program";
+
+/// Most claims of a pod that are told apart by their names. Each container may name each of them.
+const MOST_CLAIMS: usize = 64;
 
 /// The devices of a container: by the names of extended resources, for which a device plugin answers or a driver of claims, and by
 /// the claims that it names (`kubernetes:pkg/kubelet/cm/devicemanager/manager.go`, `Allocate`; `…/cm/dra/manager.go`,
@@ -17,8 +20,8 @@ const ADDED: &str = "the node adds device files, mounts, variables and hooks tha
 /// the kubelet writes (`kubernetes:pkg/kubelet/kuberuntime/labels.go`, `newContainerAnnotations`).
 pub(in crate::capability) fn devices(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let spec = host.pod.spec();
-    let declared: BTreeMap<&str, &PodResourceClaim> =
-        spec.resource_claims.iter().flatten().map(|claim| (claim.name.as_str(), claim)).collect();
+    let declared = spec.resource_claims.as_deref().filter(|claims| claims.len() <= MOST_CLAIMS);
+    let declared = declared.unwrap_or_default();
     let resources: Vec<&ResourceRequirements> =
         host.pod.resources().into_iter().chain(&spec.resources).collect();
     let amounts = resources.iter().flat_map(|all| all.limits.iter().chain(&all.requests)).flatten();
@@ -29,9 +32,14 @@ pub(in crate::capability) fn devices(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let by_name = asked
         .into_iter()
         .map(|name| Entry::new(Capability::Device, format!("resources {name}: {ADDED}")).named(name));
-    let claims = resources.iter().flat_map(|all| all.claims.iter().flatten());
-    let by_claim = claims.map(|claim| claimed(&claim.name, declared.get(claim.name.as_str()).copied()));
-    by_name.chain(by_claim).collect()
+    let claims: BTreeSet<&str> = resources
+        .iter()
+        .flat_map(|all| all.claims.iter().flatten())
+        .map(|claim| claim.name.as_str())
+        .collect();
+    let by_claim = claims.into_iter().map(|name| claimed(name, declared.iter().find(|one| one.name == name)));
+    // A tenant chooses how many there are. Of more than are told apart, one stands for all.
+    by_name.take(MAX_ENTRIES + 1).chain(by_claim.take(MAX_ENTRIES + 1)).collect()
 }
 
 /// Resources for which the kubelet adds nothing to a container
