@@ -10,8 +10,9 @@ const CRUN_VALUES: [&str; 9] =
     ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
 
 /// How annotations begin by which crun does something beside starting the container; it calls the first ones unsafe itself
-/// (`crun:src/libcrun/container.c`, `potentially_unsafe_annotations`; `criu.c`).
-const OF_CRUN: [&str; 2] = ["run.oci.", "org.criu."];
+/// (`crun:src/libcrun/container.c`, `potentially_unsafe_annotations`; `criu.c`, `cgroup-systemd.c`). CRI-O knows them all, and
+/// passes them on where the platform allows it (`cri-o:pkg/annotations/annotations.go`, `AllAllowedAnnotations`).
+const OF_CRUN: [&str; 3] = ["run.oci.", "org.criu.", "org.systemd.property."];
 /// Those of them that change nothing outside of the container and no file in it (`crun:crun.1.md`).
 const INSIDE: [&str; 6] = [
     "run.oci.handler",

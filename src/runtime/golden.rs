@@ -1613,7 +1613,14 @@ fn an_annotation_by_which_crun_acts_on_the_node_leads_to_no_verdict() {
         let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
         started(family, &scratch("/app.wasm"), &start)
     };
-    for key in ["run.oci.hooks.stdout", "run.oci.seccomp.plugins", "run.oci.of_tomorrow", "org.criu.config"] {
+    let property = "org.systemd.property.DeviceAllow";
+    for key in [
+        "run.oci.hooks.stdout",
+        "run.oci.seccomp.plugins",
+        "run.oci.of_tomorrow",
+        "org.criu.config",
+        property,
+    ] {
         assert_eq!(by(Family::CrunWasmtime, key), "?", "{key}");
         assert_eq!(by(Family::Everything, key), "?", "{key}");
         assert_eq!(by(Family::RunwasiWasmtime, key), "/app.wasm", "{key}");
