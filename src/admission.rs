@@ -12,6 +12,7 @@ mod gained;
 mod gate;
 mod heavy;
 mod look;
+mod mounted;
 pub mod record;
 pub mod rehearsal;
 pub mod replay;

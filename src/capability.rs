@@ -292,6 +292,7 @@ const fn things(capability: Capability) -> &'static str {
         Capability::UnknownImport => "imports",
         Capability::Env => "variables",
         Capability::Fs => "paths",
+        Capability::Device => "devices",
         _ => "of them",
     }
 }

@@ -447,6 +447,7 @@ pub mod address;
 pub mod annotation;
 pub mod archive;
 pub mod by_name;
+mod checkpoint;
 pub mod config;
 pub mod descriptor;
 pub mod digest;

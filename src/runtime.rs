@@ -77,6 +77,7 @@ impl Default for Sizing {
 }
 
 /// One runtime: a RuntimeClass, and the properties of the shim behind it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
@@ -116,6 +117,11 @@ pub struct Profile {
     /// at the end stands for any rest. An application may ask for them by their names, so that each counts as a secret.
     #[serde(default)]
     pub shim_variables: BTreeSet<String>,
+    /// Whether a snapshotter of the nodes may mount other files than those of an image's layers: one that looks for another form of
+    /// the image in its registry (nydus-snapshotter with `enable_referrer_detect` or `enable_index_detect`, soci-snapshotter
+    /// with `pull_modes.soci_v1`; all are off by default).
+    #[serde(default)]
+    pub mounts_other_files: bool,
     /// Requirements that are ANDed into every term of the required node affinity.
     #[serde(default)]
     pub node_affinity: Vec<NodeSelectorRequirement>,
@@ -236,6 +242,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         checks_hosts: false,
         confines_sqlite: false,
         shim_variables: BTreeSet::new(),
+        mounts_other_files: false,
         // Every Wasm shim runs on Linux. Labels of a provisioner belong in the configuration, where a person knows
         // them.
         node_affinity: vec![NodeSelectorRequirement {

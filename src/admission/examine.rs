@@ -14,11 +14,12 @@ use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement
 use super::gained::{self, Abilities};
 use super::heavy;
 use super::look::{Looking, look_at_all};
+use super::mounted::without_files;
 use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
-use crate::image::annotation::{crun_annotation, handlers, wasm_handlers};
+use crate::image::annotation::{crun_annotation, handlers, on_node, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
@@ -178,11 +179,14 @@ fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload, object: &str) -
 }
 
 /// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
-/// class is examined for any value, since a build of crun may have a handler of that name; of a pod without one only the
-/// values count that mean Wasm.
+/// class is examined for any value, since a build of crun may have a handler of that name, and for what makes crun act on the
+/// node; of a pod without one only the values count that mean Wasm.
 fn same_handlers(new: &Workload, old: &Workload) -> bool {
-    let of = if new.spec.runtime_class_name.is_some() { handlers } else { wasm_handlers };
-    of(&new.annotations) == of(&old.annotations)
+    let (new_ones, old_ones) = (&new.annotations, &old.annotations);
+    if new.spec.runtime_class_name.is_none() {
+        return wasm_handlers(new_ones) == wasm_handlers(old_ones);
+    }
+    handlers(new_ones) == handlers(old_ones) && on_node(new_ones).eq(on_node(old_ones))
 }
 
 /// Whether an object that cannot be read as a workload still names a Wasm runtime.
@@ -231,7 +235,7 @@ pub async fn inspect(
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
         let looking = Looking { family: Some(profile.ambient), deep: true };
-        return look_at_all(inspector, workload, looking, None, budget).await;
+        return without_files(profile, look_at_all(inspector, workload, looking, None, budget).await);
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();

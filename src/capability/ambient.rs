@@ -2,6 +2,7 @@
 //! family decides which ([`crate::runtime::Runtime::hands_over`]); this module turns them into entries.
 
 mod address;
+mod devices;
 mod handed_over;
 mod host;
 mod plug_ins;
@@ -11,6 +12,7 @@ mod resolution;
 mod shim_variables;
 mod spin;
 mod variables;
+mod volumes;
 
 use std::borrow::Cow;
 
@@ -21,6 +23,7 @@ use crate::image::{ImageKind, Program, SpinComponent};
 use crate::runtime::spin::handed;
 use crate::runtime::{Family, Files, Handover};
 
+pub(super) use devices::devices;
 pub(super) use host::RuntimeHost;
 pub(super) use plug_ins::{of_resolver, plug_ins};
 pub use resolution::REDIRECTED;
@@ -195,7 +198,9 @@ impl<'a> RuntimeHost<'a> {
     /// All capabilities without parameters, and what the pod spec names.
     fn everything(&self) -> Vec<Entry> {
         let why = format!("{}: taken to hand over everything", self.runtime());
-        let mut entries: Vec<Entry> = Capability::ALL.iter().map(|c| Entry::new(*c, &*why)).collect();
+        // Devices come from the node, where the pod asks for one, and not from the runtime.
+        let by_runtime = Capability::ALL.iter().filter(|capability| **capability != Capability::Device);
+        let mut entries: Vec<Entry> = by_runtime.map(|c| Entry::new(*c, &*why)).collect();
         entries.extend_from_slice(self.pod.mounts());
         entries.extend(self.variables());
         entries.extend(self.pod.secret_arguments());

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ambient::{RuntimeHost, of_resolver, plug_ins};
+use super::ambient::{RuntimeHost, devices, of_resolver, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -149,6 +149,7 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
         all.effective.extend(reached);
     };
     found(&mut all, host.listeners());
+    found(&mut all, devices(host));
     let beyond = host.beyond(&all.effective);
     found(&mut all, beyond);
     let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
@@ -237,6 +238,7 @@ const fn is_quiet(capability: Capability) -> bool {
         | Capability::Telemetry
         | Capability::NativeExec
         | Capability::NativePlugin
+        | Capability::Device
         | Capability::UnknownImport => false,
     }
 }

@@ -95,6 +95,8 @@ capabilities! {
     NativeExec = "native.exec",
     /// Native plug-ins loaded into the runtime.
     NativePlugin = "native.plugin",
+    /// What a node adds to a container for a device, by the resource or the claim.
+    Device = "device",
     /// An import that the taxonomy does not know, by name.
     UnknownImport = "unknown-import",
 }
@@ -155,6 +157,7 @@ impl Capability {
             | Self::Trigger
             | Self::ServiceChaining
             | Self::NativePlugin
+            | Self::Device
             | Self::UnknownImport => &[Parameter::Names],
             Self::Stdio
             | Self::Clock

@@ -122,6 +122,7 @@ const fn network_use(capability: Capability) -> Option<Use> {
         // Anything, so that no rule of a network policy follows from it.
         | Capability::NativeExec
         | Capability::NativePlugin
+        | Capability::Device
         | Capability::UnknownImport => None,
     }
 }

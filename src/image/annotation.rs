@@ -1,4 +1,4 @@
-//! The annotations that ask crun and youki for a Wasm handler.
+//! The annotations that ask crun and youki for a Wasm handler, and those by which crun acts on the node.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,42 @@ const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handl
 /// Their values that mean Wasm.
 const CRUN_VALUES: [&str; 9] =
     ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
+
+/// How annotations begin by which crun does something beside starting the container; it calls the first ones unsafe itself
+/// (`crun:src/libcrun/container.c`, `potentially_unsafe_annotations`; `criu.c`, `cgroup-systemd.c`). CRI-O knows them all, and
+/// passes them on where the platform allows it (`cri-o:pkg/annotations/annotations.go`, `AllAllowedAnnotations`).
+const OF_CRUN: [&str; 3] = ["run.oci.", "org.criu.", "org.systemd.property."];
+/// Those of them that change nothing outside of the container and no file in it (`crun:crun.1.md`).
+const INSIDE: [&str; 6] = [
+    "run.oci.handler",
+    "run.oci.delegate-cgroup",
+    "run.oci.keep_original_groups",
+    "run.oci.mount_context_type",
+    "run.oci.seccomp_fail_unknown_syscall",
+    "run.oci.systemd.subgroup",
+];
+/// The annotations that matter on a pod which is there already, as the webhook's registration lists them: those that choose a
+/// handler, and those known ones by which crun acts on the node.
+pub const JUDGED_LATER: [&str; 10] = [
+    "module.wasm.image/variant",
+    "org.criu.config",
+    "run.oci.handler",
+    "run.oci.hooks.stderr",
+    "run.oci.hooks.stdout",
+    "run.oci.pidfd_receiver",
+    "run.oci.seccomp.plugins",
+    "run.oci.seccomp.receiver",
+    "run.oci.seccomp_bpf_data",
+    "run.oci.systemd.force_cgroup_v1",
+];
+
+/// The annotations by which crun acts on the node, as root and outside of the container: it loads a library, writes to a file,
+/// connects to a socket, takes another filter of system calls, or mounts something into the container. One that is not known
+/// counts.
+pub fn on_node(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    let acts = |key: &str| OF_CRUN.iter().any(|start| key.starts_with(start)) && !INSIDE.contains(&key);
+    annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(move |&(key, _)| acts(key))
+}
 
 /// The values of the annotations that choose a handler, as they are written: a build of crun may have other handlers than those
 /// that are known here, and it heeds the one annotation before the other.
@@ -31,6 +67,23 @@ pub fn crun_annotation(annotations: &BTreeMap<String, String>) -> Option<(&'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_annotation_by_which_crun_acts_on_the_node_is_known_by_how_it_begins() {
+        let of = |keys: &[&str]| -> BTreeMap<String, String> {
+            keys.iter().map(|key| ((*key).to_string(), "x".to_string())).collect()
+        };
+        let later = of(&JUDGED_LATER);
+        let acting: Vec<&str> = on_node(&later).map(|(key, _)| key).collect();
+        let chosen: Vec<&str> = CRUN_ANNOTATIONS.into_iter().chain(acting).collect();
+        assert_eq!(chosen.len(), JUDGED_LATER.len(), "{chosen:?}");
+        assert_eq!(on_node(&of(&INSIDE)).count(), 0);
+        assert_eq!(on_node(&of(&["run.ocix", "example.com/run.oci.hooks.stdout"])).count(), 0);
+        assert_eq!(
+            on_node(&of(&["run.oci.of_tomorrow"])).collect::<Vec<_>>(),
+            [("run.oci.of_tomorrow", "x")]
+        );
+    }
 
     /// crun heeds `run.oci.handler` first, whatever the other one says.
     #[test]

@@ -94,6 +94,22 @@ impl Config {
         platform::named(&self.os, &self.architecture)
     }
 
+    /// Refuses a label that containerd reads of its containers. It was copied from images to their containers until 2026-06-10
+    /// (`containerd:internal/cri/util/util.go`, `BuildLabels`), and `restart.loguri` among them names a program of the node, which
+    /// the shim of runc, crun and youki starts outside of the container when that ends
+    /// (`containerd:plugins/restart/change.go`, `…/cmd/containerd-shim-runc-v2/process/io.go`).
+    pub fn check_labels(&self) -> Result<(), Malformed> {
+        let is_reserved = |label: &&String| RESERVED_LABELS.iter().any(|start| label.starts_with(start));
+        match self.labels.keys().find(is_reserved) {
+            Some(label) => Err(Malformed::new(format!(
+                "its label `{}` is containerd's own, by which a node may start a program of its own outside of the container; build \
+                 the image without it",
+                short(label)
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it is the config of an image with this Wasm layer, and of none with another one. Nodes know an image by the digest
     /// of its config (`containerd:internal/cri/store/image/image.go`, `getImage`), and a shim takes the Wasm layers of whichever
     /// manifest with this config the node has under the first name. So the tools write the layer's digest into it, each in a place
@@ -215,6 +231,9 @@ struct Inner {
 /// (`spin:crates/oci/src/client.rs`), and others `rootfs.diff_ids`.
 const LAYERS_LABEL: &str = "containerd.runwasi.layers";
 
+/// How labels begin that are containerd's own (`containerd:pkg/labels/labels.go`).
+const RESERVED_LABELS: [&str; 2] = ["containerd.io/", "io.cri-containerd"];
+
 /// Most variables of an image: each is judged for every container that starts the image. Images have a few dozen.
 const MAX_VARIABLES: usize = 4096;
 
@@ -283,6 +302,25 @@ mod tests {
         };
         assert_eq!(with(4096).unwrap().env.len(), 4096);
         assert!(with(4097).unwrap_err().0.contains("more than 4096 variables"));
+    }
+
+    #[test]
+    fn a_label_of_containerd_is_refused_and_those_of_others_are_not() {
+        let checked = |label: &str| {
+            let json = format!(r#"{{"config":{{"Labels":{{"a":"b","{label}":null}}}}}}"#);
+            parse(json.as_bytes()).unwrap().check_labels()
+        };
+        for label in
+            ["containerd.io/restart.loguri", "containerd.io/restart.status", "io.cri-containerd.kind"]
+        {
+            let error = checked(label).unwrap_err();
+            assert!(error.0.contains(&format!("label `{label}` is containerd's own")), "{error}");
+        }
+        for label in
+            ["containerd.runwasi.layers", "io.containerd.image.name", "org.opencontainers.image.title"]
+        {
+            assert_eq!(checked(label), Ok(()), "{label}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use std::sync::Arc;
 
 use super::archive::{self, Compression, Fault, Kind, TarEntry, UnpackBudget, Visitor};
-use super::path;
+use super::{checkpoint, path};
 use tree::{Content, Node};
 
 pub use content::MAX_APPLICATION_FILE;
@@ -38,6 +38,7 @@ impl Tree {
 impl Visitor for Tree {
     fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
         let Some(path) = place::path(&entry.name)? else { return place::root(entry) };
+        checkpoint::refuse_file(&path)?;
         if self.is_whiteout(&path, entry)? {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use super::archive::Compression;
 use super::descriptor::Descriptor;
 use super::malformed::{Malformed, Rest, no_lookalikes};
 use super::platform::{self, is_wasm};
-use super::{json, lazy};
+use super::{checkpoint, json, lazy};
 
 /// Most layers of one image. Spin stays below 500 (`spin:crates/oci/src/client.rs`), overlayfs below 128.
 pub const MAX_LAYERS: usize = 512;
@@ -234,6 +234,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
             raw.schema_version
         )));
     }
+    checkpoint::refuse_annotations(raw.annotations.iter().flatten().map(|(key, _)| key.as_str()))?;
     if is_index(&raw)? {
         return index(raw).map(Document::Index);
     }
@@ -554,6 +555,23 @@ mod tests {
             Some("com.amazon.soci.index-digest")
         );
         assert_eq!(lazy("containerd.io/uncompressed", "org.opencontainers.image.created"), None);
+    }
+
+    #[test]
+    fn what_a_node_restores_in_the_place_of_the_image_is_refused() {
+        let marked = |mut document: Value, key: &str| {
+            document["annotations"] = json!({ key: null });
+            read(&document).map_err(|malformed| malformed.0)
+        };
+        let manifest = || json!({"schemaVersion": 2, "config": {"digest": M}});
+        let index = || json!({"schemaVersion": 2, "manifests": []});
+        for key in ["org.criu.checkpoint.container.name", "org.criu.checkpoint.pod.name"] {
+            for document in [manifest(), index()] {
+                let error = marked(document, key).unwrap_err();
+                assert!(error.contains(&format!("the annotation `{key}` marks a checkpoint")), "{error}");
+            }
+        }
+        assert!(marked(manifest(), "org.criu.other").is_ok() && marked(index(), "org.example").is_ok());
     }
 
     #[test]

@@ -183,8 +183,11 @@ impl<S: Source> Look<'_, S> {
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
         let config = self.parsed(bytes, config::parse, "the config").await?;
         facts.adopt(&config);
+        if layout != ManifestKind::Rootfs {
+            config.check_labels().map_err(|malformed| self.error("the config", malformed))?;
+        }
         match layout {
-            ManifestKind::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,
+            ManifestKind::Rootfs => self.rootfs(facts, manifest, &config).await,
             _ if manifest.unreadable_by_shims.is_some() => Ok(facts.not_startable(format!(
                 "the shims cannot read its manifest, and would start files instead of the Wasm layers: {}; push it again \
                  with a current tool",

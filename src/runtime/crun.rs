@@ -6,6 +6,7 @@ use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
+use crate::image::annotation::on_node;
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
 use crate::text;
@@ -128,6 +129,13 @@ impl Crun {
         let wasm = matches!(&chosen, Choice::Starts(Program::Wasm { .. }));
         if !wasm && !matches!(&chosen, Choice::Nothing(_)) {
             return chosen;
+        }
+        if let Some((key, _)) = view.start.annotations.and_then(|annotations| on_node(annotations).next()) {
+            return Choice::unknown(format!(
+                "the annotation `{}` makes crun act on the node as root, outside of the container and with what the pod names, where \
+                 it reaches crun; leave it out",
+                text::quoted(key, 200)
+            ));
         }
         let known = ["wasm", "wasm-smart", self.handler];
         let mut others = named_handlers(view, HANDLER).filter(|handler| !known.contains(handler));

@@ -1604,6 +1604,30 @@ fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
     );
 }
 
+/// crun does more for annotations than choose a handler.
+#[test]
+fn an_annotation_by_which_crun_acts_on_the_node_leads_to_no_verdict() {
+    let command = ["/app.wasm".to_string()];
+    let by = |family: Family, key: &str| {
+        let annotations = [(key.to_string(), "/x".to_string())].into();
+        let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+        started(family, &scratch("/app.wasm"), &start)
+    };
+    let property = "org.systemd.property.DeviceAllow";
+    for key in [
+        "run.oci.hooks.stdout",
+        "run.oci.seccomp.plugins",
+        "run.oci.of_tomorrow",
+        "org.criu.config",
+        property,
+    ] {
+        assert_eq!(by(Family::CrunWasmtime, key), "?", "{key}");
+        assert_eq!(by(Family::Everything, key), "?", "{key}");
+        assert_eq!(by(Family::RunwasiWasmtime, key), "/app.wasm", "{key}");
+    }
+    assert_eq!(by(Family::CrunWasmtime, "run.oci.keep_original_groups"), "/app.wasm");
+}
+
 /// `wasmedge compile` writes a shared library, out of which WasmEdge takes the module.
 #[test]
 fn crun_with_wasmedge_runs_the_machine_code_of_an_elf_file_where_an_annotation_asks_for_wasm() {

@@ -749,6 +749,79 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
     assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
 }
 
+/// A mount that is read-only does not hold what the node has mounted below the folder to that.
+#[test]
+fn a_folder_of_the_node_is_read_only_where_all_that_is_mounted_below_it_is() {
+    let found = |more: Value, kind: Value| {
+        let mut mount = json!({"name": "v", "mountPath": "/host", "readOnly": true});
+        mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = json!({"volumes": [{"name": "v", "hostPath": {"path": "/srv/data", "type": kind}}]});
+        let image = facts(ImageKind::Module, vec![core(&["path_open", "path_unlink_file"])]);
+        let all = on("wasmtime", &pod(&json!({ "volumeMounts": [mount] }), &spec), image);
+        lines(&all.effective).into_iter().find(|line| line.starts_with("fs /host")).unwrap()
+    };
+    for recursive in [json!({}), json!({"recursiveReadOnly": "IfPossible"})] {
+        assert_eq!(found(recursive.clone(), json!(null)), "fs /host rw");
+        assert_eq!(found(recursive.clone(), json!("Directory")), "fs /host rw");
+        assert_eq!(found(recursive, json!("File")), "fs /host ro");
+    }
+    assert_eq!(found(json!({"recursiveReadOnly": "Enabled"}), json!(null)), "fs /host ro");
+}
+
+/// What a node adds for a device is in no pod spec, and may be mounted over the program, so that it counts for a program that opens
+/// no file as well.
+#[test]
+fn a_device_needs_a_grant_by_the_name_of_its_resource_or_its_claim() {
+    let found = |runtime: &str, resources: Value, spec: Value| {
+        let image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        to_grant(&on(runtime, &pod(&json!({ "resources": resources }), &spec), image))
+    };
+    let none = || json!({});
+    let of_kubelet = json!({"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi", "hugepages-2Mi": "4Mi"});
+    for runtime in ["wasmtime", "wasmedge", "other"] {
+        assert_eq!(found(runtime, json!({"limits": of_kubelet, "requests": of_kubelet}), none()), [""; 0]);
+        let gpu = json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "2"}});
+        assert_eq!(found(runtime, gpu, none()), ["device nvidia.com/gpu"]);
+    }
+    for list in ["limits", "requests"] {
+        let implicit = json!({ list: {"deviceclass.resource.kubernetes.io/gpu": "1"} });
+        assert_eq!(
+            found("wasmtime", implicit, none()),
+            ["device deviceclass.resource.kubernetes.io/gpu"],
+            "{list}"
+        );
+        assert_eq!(found("wasmtime", json!({ list: {"nvidia.com/gpu": "0"} }), none()), [""; 0], "{list}");
+    }
+    let claims = json!({"resourceClaims": [
+        {"name": "own", "resourceClaimName": "shared"}, {"name": "made", "resourceClaimTemplateName": "one-gpu"},
+        {"name": "later"}, {"name": "of-another-container", "resourceClaimName": "other"}]});
+    let names = |names: &[&str]| {
+        let names: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        json!({ "claims": names })
+    };
+    assert_eq!(
+        found("wasmtime", names(&["own", "made"]), claims.clone()),
+        ["device resourceClaim/shared", "device resourceClaimTemplate/one-gpu"]
+    );
+    // Any device: of a kind of claim that is not known here, and of a name that the pod does not declare.
+    assert_eq!(found("wasmtime", names(&["later"]), claims.clone()), ["device"]);
+    assert_eq!(found("wasmtime", names(&["gone"]), claims.clone()), ["device"]);
+    assert_eq!(found("wasmtime", none(), claims), [""; 0]);
+    assert_eq!(found("wasmtime", none(), json!({"resources": names(&["gone"])})), ["device"]);
+    // Of more than are told apart, one stands for all.
+    let many: Vec<Value> =
+        (0..65).map(|n| json!({"name": format!("c{n}"), "resourceClaimName": "shared"})).collect();
+    assert_eq!(
+        found("wasmtime", names(&["c0"]), json!({"resourceClaims": many[..64]})),
+        ["device resourceClaim/shared"]
+    );
+    assert_eq!(found("wasmtime", names(&["c0"]), json!({"resourceClaims": many})), ["device"]);
+    let resources: BTreeMap<String, &str> =
+        (0..300).map(|n| (format!("acme.example/d{n:03}"), "1")).collect();
+    let found = found("wasmtime", json!({"limits": resources}), none());
+    assert_eq!((found.len(), found[0].as_str()), (257, "device"));
+}
+
 /// Who writes the pod may write the ConfigMap, so that what a whole one may hold counts.
 #[test]
 fn a_whole_config_map_that_may_load_a_native_plug_in_counts_as_one_that_does() {
@@ -1955,6 +2028,22 @@ fn a_host_by_name_is_any_host_beside_a_container_that_may_be_root() {
     assert_eq!(init(None), named, "the kubelet writes the file anew when the next container starts");
     assert_eq!(init(Some("Always")), any);
     assert_eq!(reached(json!({"ephemeralContainers": [{"name": "debug", "image": "x"}]})), any);
+}
+
+/// The files that its containers share stay with a pod whose containers are all started again.
+#[test]
+fn a_container_for_the_start_comes_after_the_others_where_all_are_started_again() {
+    let reached = |action: &str| {
+        let rules = json!([{"action": action, "exitCodes": {"operator": "In", "values": [7]}}]);
+        let spec = json!({"initContainers": [{"name": "init", "image": "ghcr.io/org/app:v1"}], "containers": [
+            {"name": "app", "image": "x", "restartPolicy": "Never", "restartPolicyRules": rules}]});
+        let image = spin(with_hosts(&["http://payments.example.:8080"]), outgoing());
+        let program = wasm(&image);
+        let first = container(Role::InitContainer, image, program);
+        beyond_start(&assess(&pod(&json!({}), &spec), &first, Some(&profile("spin"))))
+    };
+    assert_eq!(reached("Restart"), ["http.outbound http://payments.example.:8080"]);
+    assert_eq!(reached("RestartAllContainers"), ["http.outbound http://*:8080"]);
 }
 
 /// What the first container of a pod reaches beside a second one that starts this.

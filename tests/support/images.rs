@@ -34,10 +34,19 @@ pub fn digest(name: &str) -> String {
 
 /// Every image by its name.
 fn catalogue() -> Vec<(&'static str, Image)> {
-    [modules(), components(), spin_apps(), root_file_systems(), linux_programs(), namesakes(), broken()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        modules(),
+        components(),
+        spin_apps(),
+        root_file_systems(),
+        leading_nodes(),
+        linux_programs(),
+        namesakes(),
+        broken(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The CNCF artifact, with an entry point in its config: without one, every pod would have to name a command.
@@ -402,6 +411,27 @@ fn spin_files(module: &str, opened: &str) -> Image {
 
 fn rootfs(platform: &str, entrypoint: &str, files: &[(&str, &[u8])]) -> Image {
     ImageBuilder::rootfs(platform, &[entrypoint]).files(files).build()
+}
+
+/// Images that say to a node more than what they hold.
+fn leading_nodes() -> Vec<(&'static str, Image)> {
+    let files = |image: &mut ImageBuilder| image.files(&[("app.wasm", &fixtures::command())]).build();
+    let image = || ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let mut checkpoint = image();
+    checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
+    let mut restarted = image();
+    restarted.set("Labels", json!({"containerd.io/restart.loguri": "binary:///bin/sh"}));
+    // A harmless layer, and a file of its name with another program, which a shim starts that cannot read the layer.
+    let mut both = ImageBuilder::runwasi(&fixtures::command(), "/app.wasm");
+    both.files(&[("app.wasm", &fixtures::file_command())]);
+    let behind_index = Image::index(&[("linux/amd64", &both.build())]);
+    both.extra = json!({"annotations": {"a": null}});
+    vec![
+        ("checkpoint", files(&mut checkpoint)),
+        ("restarted", files(&mut restarted)),
+        ("layer-beside-files", both.build()),
+        ("layer-beside-files-behind-an-index", behind_index),
+    ]
 }
 
 fn root_file_systems() -> Vec<(&'static str, Image)> {

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{
-    EnvFromSource, EnvVar, PodSpec, Volume, VolumeDevice, VolumeMount, VolumeProjection,
+    EnvFromSource, EnvVar, PodSpec, ResourceRequirements, Volume, VolumeDevice, VolumeMount,
 };
 
 use super::variables::Variables;
+use super::volumes::{describe, is_of_kubelet, is_read_only, is_secret, is_writable_below};
 use crate::capability::{Access, Capability, Entry, glob, path};
 use crate::image::entry::{self, Leads, TOKEN_FOLDER};
 use crate::image::mounts::Mounts;
 use crate::image::{self, ImageFacts};
 use crate::inspection::{self, Container};
 use crate::text;
-use crate::workload::{ContainerSpec, Kind, Role, TOKEN_VOLUME, Workload, may_have_token};
+use crate::workload::{ContainerSpec, Kind, Role, Workload, may_have_token};
 
 /// The file for messages of a container that names none (`kubernetes:pkg/apis/core/v1/defaults.go`).
 pub const DEFAULT_LOG: &str = "/dev/termination-log";
@@ -154,8 +155,17 @@ impl<'a> Pod<'a> {
         // Nothing that follows a container for the start has begun.
         let has_begun =
             move |(role, index)| role != Role::Container && (role != Role::InitContainer || index < at.1);
-        let is_beside = move |other| other != at && (!self.is_init() || has_begun(other));
+        let is_first = self.is_init() && !self.may_start_again();
+        let is_beside = move |other| other != at && (!is_first || has_begun(other));
         ordinary.chain(ephemeral).chain(sidecars).filter(move |(other, _)| is_beside(*other))
+    }
+
+    /// Whether a rule of a container may start all containers again, those for the start first, with what the others have left in the
+    /// pod (`kubernetes:staging/src/k8s.io/api/core/v1/types.go`, `RestartAllContainers`). Actions that are not known count.
+    fn may_start_again(&self) -> bool {
+        let all = self.spec.containers.iter().chain(self.spec.init_containers.iter().flatten());
+        let mut rules = all.flat_map(|container| container.restart_policy_rules.iter().flatten());
+        rules.any(|rule| rule.action != "Restart")
     }
 
     /// The name of the pod; `None` for a template.
@@ -228,6 +238,11 @@ impl<'a> Pod<'a> {
         self.container.working_dir.filter(|directory| !directory.is_empty())
     }
 
+    /// `resources` of the container.
+    pub const fn resources(&self) -> Option<&'a ResourceRequirements> {
+        self.container.resources
+    }
+
     /// Every mount, device and the service-account token.
     pub fn mounts(&self) -> &[Entry] {
         &self.mounts
@@ -251,10 +266,18 @@ impl<'a> Pod<'a> {
 
     fn mount(&self, mount: &VolumeMount) -> Entry {
         let volume = self.volume(&mount.name);
-        let writable = mount.read_only != Some(true) && !volume.is_some_and(is_read_only);
+        let is_held = mount.read_only == Some(true) || volume.is_some_and(is_read_only);
+        let below = is_held && volume.is_some_and(|volume| is_writable_below(volume, mount));
+        let writable = !is_held || below;
         let part = mount.sub_path.as_ref().or(mount.sub_path_expr.as_ref());
         let part = part.map(|p| format!(", subPath {p}")).unwrap_or_default();
-        let evidence = format!("volumeMount {} ({}{part})", mount.mount_path, describe(&mount.name, volume));
+        let note = if below {
+            "; without recursiveReadOnly: Enabled, what is mounted below it stays writable"
+        } else {
+            ""
+        };
+        let evidence =
+            format!("volumeMount {} ({}{part}{note})", mount.mount_path, describe(&mount.name, volume));
         Entry::new(Capability::Fs, evidence)
             .at_path(
                 text::clean_path(&mount.mount_path),
@@ -378,111 +401,4 @@ fn describe_variable(variable: &EnvVar) -> String {
         Some(file) => format!("from file {} of volume {} key {}", file.path, file.volume_name, file.key),
         None => "from an unknown source".into(),
     }
-}
-
-/// The volume's type and source, as people search for it: `persistentVolumeClaim data`.
-fn describe(name: &str, volume: Option<&Volume>) -> String {
-    let Some(volume) = volume else { return format!("volume {name}, which the pod does not define") };
-    if let Some(claim) = &volume.persistent_volume_claim {
-        format!("persistentVolumeClaim {}", claim.claim_name)
-    } else if let Some(secret) = &volume.secret {
-        format!("secret {}", secret.secret_name.as_deref().unwrap_or(name))
-    } else if let Some(map) = &volume.config_map {
-        format!("configMap {}", map.name)
-    } else if let Some(host) = &volume.host_path {
-        match secret_of_node(&host.path) {
-            Some(reason) => format!("hostPath {}: {reason}", host.path),
-            None => format!("hostPath {}", host.path),
-        }
-    } else if let Some(csi) = &volume.csi {
-        format!("csi {}", csi.driver)
-    } else if let Some(image) = &volume.image {
-        format!("image {}", image.reference.as_deref().unwrap_or_default())
-    } else if let Some(nfs) = &volume.nfs {
-        format!("nfs {}:{}", nfs.server, nfs.path)
-    } else {
-        format!("{} {}", plain_type(volume), without_random_letters(name))
-    }
-}
-
-/// The name of a volume, of the token's without the letters that make it another one in each pod of a workload: their verdicts say the
-/// same.
-fn without_random_letters(name: &str) -> &str {
-    if name.starts_with(TOKEN_VOLUME) { TOKEN_VOLUME.trim_end_matches('-') } else { name }
-}
-
-/// The type of a volume whose source has no name.
-fn plain_type(volume: &Volume) -> &'static str {
-    if volume.empty_dir.is_some() {
-        "emptyDir"
-    } else if volume.projected.is_some() {
-        "projected"
-    } else if volume.downward_api.is_some() {
-        "downwardAPI"
-    } else if volume.ephemeral.is_some() {
-        "ephemeral"
-    } else {
-        "volume"
-    }
-}
-
-/// Volumes into which the kubelet alone writes.
-fn is_of_kubelet(volume: &Volume) -> bool {
-    volume.secret.is_some()
-        || volume.config_map.is_some()
-        || volume.downward_api.is_some()
-        || volume.projected.is_some()
-}
-
-/// Volumes that the kubelet mounts read-only whatever the mount says: its own data
-/// (`kubernetes:pkg/kubelet/kubelet_pods.go` `mustMountRO`), images, and sources that are declared read-only.
-fn is_read_only(volume: &Volume) -> bool {
-    is_of_kubelet(volume)
-        || volume.image.is_some()
-        || volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true))
-        || volume.csi.as_ref().is_some_and(|csi| csi.read_only == Some(true))
-        || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
-}
-
-/// Trees of a node that contain secrets, and which.
-const SECRETS_OF_NODE: [(&str, &str); 8] = [
-    ("/etc", "keys and password hashes of the node, and its certificates under /etc/kubernetes"),
-    ("/root", "keys and kubeconfig files of the node's administrator"),
-    ("/var/lib/kubelet", "the kubelet's credentials, and the Secrets and tokens of every pod of the node"),
-    ("/run", "sockets of the container runtime and tokens of other containers"),
-    ("/var/run", "sockets of the container runtime and tokens of other containers"),
-    ("/proc", "environment and root file system of every process of the node"),
-    ("/sys", "the node's kernel interfaces, and keys in its firmware's variables"),
-    ("/dev", "disks and memory of the node"),
-];
-
-/// The secret in a tree of the node. A tree that contains a secret tree counts as well, `/` first of all.
-fn secret_of_node(host_path: &str) -> Option<&'static str> {
-    let host = text::clean_path(host_path);
-    let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
-    if host == "/" {
-        return Some("every file of the node");
-    }
-    SECRETS_OF_NODE.into_iter().find(|(secret, _)| meets(secret)).map(|(_, reason)| reason)
-}
-
-/// Volumes that hold a Secret, a token or a private key.
-fn is_secret(volume: &Volume) -> bool {
-    let projects = |source: &VolumeProjection| {
-        source.secret.is_some() || source.service_account_token.is_some() || source.pod_certificate.is_some()
-    };
-    volume.secret.is_some()
-        || volume.host_path.as_ref().is_some_and(|host| secret_of_node(&host.path).is_some())
-        || volume.projected.as_ref().is_some_and(|p| p.sources.iter().flatten().any(projects))
-        // An inline volume of a CSI driver is made for this pod alone; in practice such drivers provide keys and
-        // passwords (`secrets-store.csi.k8s.io`, `csi.cert-manager.io`, `csi.spiffe.io`).
-        || volume.csi.is_some()
-        // A driver of the node is handed the Secret, and may write it into the volume.
-        || volume.flex_volume.as_ref().is_some_and(|flex| flex.secret_ref.is_some())
-        || !is_known(volume)
-}
-
-/// Whether the volume has a source of a kind that is known here. What a later Kubernetes provides may be a secret.
-fn is_known(volume: &Volume) -> bool {
-    Volume { name: String::new(), ..volume.clone() } != Volume::default()
 }

@@ -406,6 +406,20 @@ fn a_layer_that_writes_through_a_link_of_a_lower_layer_is_refused() {
 }
 
 #[test]
+fn a_file_of_a_checkpoint_is_refused_whatever_it_is() {
+    let app = || Layer::new().file("app.wasm", &wasm("a"));
+    for layer in [
+        app().file("spec.dump", b"{}"),
+        app().symlink("./spec.dump", "x"),
+        app().hard_link("spec.dump", "app.wasm"),
+    ] {
+        let error = why(vec![layer]);
+        assert!(error.contains("`/spec.dump` is of a checkpoint"), "{error}");
+    }
+    assert!(names(&scan(vec![app().file("srv/spec.dump", b"{}")])).contains(&"/app.wasm"));
+}
+
+#[test]
 fn a_chain_of_fifty_links_is_not_written_through() {
     let chain = (0..50)
         .fold(Layer::new().folder("l50"), |layer, n| layer.symlink(&format!("l{n}"), &format!("l{}", n + 1)));

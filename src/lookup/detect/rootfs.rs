@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Look, Stop};
 use crate::image::annotation::crun_annotation;
 use crate::image::archive::Fault;
-use crate::image::config::RootFs;
+use crate::image::config::{Config, RootFs};
 use crate::image::layer::{Tree, UnpackLimits};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, ImageManifest};
@@ -20,7 +20,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         mut facts: ImageFacts,
         manifest: &ImageManifest,
-        unpacked: &RootFs,
+        config: &Config,
     ) -> Result<ImageFacts, S::Error> {
         let wasm_platform = is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
@@ -37,9 +37,10 @@ impl<S: Source> Look<'_, S> {
         if !(wasm_platform || named || crun || self.depth == Depth::Layers) {
             return Ok(facts.concluded());
         }
+        config.check_labels().map_err(|malformed| self.error("the config", malformed))?;
         let stop = Stop(Arc::default());
         let names = self.names.get_or_try_init(|| self.source.names(self.reference)).await?.clone();
-        let mut tree = self.scan(&facts, manifest, unpacked, &stop, &names).await?;
+        let mut tree = self.scan(&facts, manifest, &config.rootfs, &stop, &names).await?;
         let what = "the root file system";
         let read = move || {
             let read = facts.read_tree(&mut tree, crun);
