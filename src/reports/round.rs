@@ -15,12 +15,13 @@ use super::kept::{Holding, Kept};
 use super::options::ReportOptions;
 use super::pace::Pace;
 use super::place::Place;
-use super::store::{Existing, Store, Wanted};
+use super::store::{Existing, Store};
 use super::tally::Tally;
-use super::walk::Stream;
+use super::walk::{Stream, Taken};
 use crate::admission::Basis as GateBasis;
 use crate::register::Leadership;
 use crate::review::GroupVersionKind;
+use crate::scan::bounds::Budget;
 use crate::scan::identity::Identities;
 use crate::scan::model::{ManifestPlace, word};
 use crate::scan::{Collector, Filter, FoundObject, Judge, Progress, Scan, kinds};
@@ -31,6 +32,15 @@ const BUDGET: Duration = Duration::from_secs(20);
 
 /// Objects that are judged at the same time.
 const AT_ONCE: usize = 4;
+
+/// Most bytes of these as text, of more than one.
+const TOGETHER: usize = 512 << 10;
+
+/// What is held of one namespace is half of that: ten thousand workloads that all differ.
+const HELD: Budget = Budget {
+    bytes: 64 << 20,
+    cure: "not all of its objects were judged, because the others take as much memory as its reports may; `wasmgate scan --namespace` judges all",
+};
 
 /// How often it is noted where another replica would go on with a round.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
@@ -86,6 +96,19 @@ impl Progress for Counts {
 
     fn judged(&self) {
         self.judged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Objects that are judged together, and such as are not judged, with the reason.
+#[derive(Default)]
+struct Batch {
+    found: Vec<FoundObject>,
+    left: Vec<(FoundObject, String)>,
+}
+
+impl Batch {
+    const fn len(&self) -> usize {
+        self.found.len() + self.left.len()
     }
 }
 
@@ -223,12 +246,13 @@ impl Round<'_> {
         let (judge, identities) = (self.judge.clone(), Arc::clone(&self.identities));
         let counts: Arc<dyn Progress> = Arc::clone(&self.counts) as _;
         let mut collector = Collector::sharing(judge, identities, filter, Some(&place.0), counts)
+            .within(HELD)
             .knowing(held.verdicts.clone());
         for stream in objects {
             let kind = stream.kind();
             loop {
                 let batch = self.batch(stream, place, &kind).await;
-                if batch.is_empty() {
+                if batch.len() == 0 {
                     break;
                 }
                 if !passes {
@@ -238,57 +262,86 @@ impl Round<'_> {
         }
         let mut existing = BTreeMap::new();
         while self.ahead(reports).await.as_ref() == Some(place) {
-            existing.extend(reports.take().as_ref().and_then(as_existing));
+            let Some(Taken::Whole(report) | Taken::Head(report, _)) = reports.take() else { break };
+            existing.extend(as_existing(&report));
         }
         if passes {
             return;
         }
         self.rounds.kept.put(&place.0, collector.verdicts(), self.basis, &held, now);
+        if collector.is_partial() {
+            self.has_unread = true;
+            self.tally.leave(format!("namespace {}: {}", place.0, HELD.cure));
+        }
         self.report(place, collector.finish(), existing).await;
     }
 
     /// Judges at the pace of the settings.
-    async fn judged(&mut self, collector: &mut Collector, batch: Vec<FoundObject>) {
+    async fn judged(&mut self, collector: &mut Collector, batch: Batch) {
         let before = self.counts.judged.load(Ordering::Relaxed);
-        collector.take(batch).await;
+        collector.take(batch.found).await;
+        for (found, reason) in batch.left {
+            collector.leave(found, reason);
+        }
         let judged = self.counts.judged.load(Ordering::Relaxed).saturating_sub(before);
         self.rounds.judging.turns(judged).await;
     }
 
     /// The next objects of a kind in a namespace.
-    async fn batch(
-        &mut self,
-        stream: &mut Stream,
-        place: &Place,
-        kind: &GroupVersionKind,
-    ) -> Vec<FoundObject> {
-        let mut batch = Vec::new();
+    async fn batch(&mut self, stream: &mut Stream, place: &Place, kind: &GroupVersionKind) -> Batch {
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         while batch.len() < AT_ONCE && self.ahead(stream).await.as_ref() == Some(place) {
-            let Some(object) = stream.take() else {
-                self.tally.not_judged += 1;
-                self.has_unread = true;
-                continue;
-            };
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let name = name.to_owned();
-            batch.push(FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() });
+            let next = stream.next_bytes();
+            if !batch.found.is_empty() && bytes + next > TOGETHER {
+                break;
+            }
+            match stream.take() {
+                Some(Taken::Whole(object)) => {
+                    bytes += next;
+                    batch.found.push(found(object, kind));
+                }
+                Some(Taken::Head(object, reason)) => {
+                    self.leave(found(object, kind), reason, place, &mut batch);
+                }
+                None => break,
+            }
         }
         batch
     }
 
-    async fn report(&mut self, place: &Place, scan: Scan, existing: BTreeMap<String, Existing>) {
+    /// An object that is not judged. One whose uid is known gets a report, or belongs to a workload that does, which says so.
+    fn leave(&mut self, found: FoundObject, reason: String, place: &Place, batch: &mut Batch) {
+        let uid = found.object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+        if uid.is_empty() {
+            self.has_unread = true;
+            self.tally.leave(format!("{} {}/{}: {reason}", found.kind.kind, place.0, found.name));
+        } else {
+            batch.left.push((found, reason));
+        }
+    }
+
+    async fn report(&mut self, place: &Place, scan: Scan, mut existing: BTreeMap<String, Existing>) {
         self.tally.not_judged += scan.not_judged.len();
         // What could not be read may be what a report is about, or a part of that.
         let is_whole = !self.tally.is_unread && !self.has_unread;
-        let mut documents = Vec::new();
+        let Rounds { store, requests, options, .. } = &mut *self.rounds;
+        // One after the other: a report takes many times the memory of what it is made of.
         for workload in &scan.workloads {
-            let Some(document) = document::report(workload, is_whole, &self.rounds.options) else { continue };
+            let Some(document) = document::report(workload, is_whole, options) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
-            documents.push(document);
+            let found = existing.remove(&document.name);
+            let how = (is_whole, &mut *requests);
+            store.settle(&place.0, &document, found.as_ref(), how, &mut self.tally).await;
         }
-        let Rounds { store, requests, .. } = &mut *self.rounds;
-        store.settle(&place.0, Wanted { documents, is_whole }, existing, requests, &mut self.tally).await;
+        if is_whole {
+            store.clear(&place.0, existing, requests, &mut self.tally).await;
+        }
     }
+}
+
+fn found(object: Value, kind: &GroupVersionKind) -> FoundObject {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() }
 }
 
 fn as_existing(report: &Value) -> Option<(String, Existing)> {
@@ -406,19 +459,50 @@ mod tests {
         std::mem::take(&mut fake.lock().unwrap().writes)
     }
 
+    async fn gate() -> GateBasis {
+        let inspector = Inspector::new(LookupOptions::default()).unwrap();
+        let state = state(Cluster::default(), Vec::new()).await;
+        GateBasis::new(Arc::new(state), Arc::new(inspector))
+    }
+
+    /// A Deployment with arguments of so many bytes. Its image is not looked for at an address of this machine, which its report says.
+    fn deployment(name: &str, bytes: usize) -> String {
+        let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1", "args": ["x".repeat(bytes)]}]);
+        let object = json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("of-{name}")},
+            "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}});
+        object.to_string()
+    }
+
+    #[tokio::test]
+    async fn the_report_on_what_is_too_large_says_so_and_the_others_are_kept_up_to_date() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let both = |fake: &mut Fake| {
+            fake.deployments = vec![deployment("small", 1), deployment("large", 600 << 10)];
+        };
+        let made = writes(&fake, (&mut rounds, &client), &gate, both).await;
+        assert_eq!(made, ["POST", "POST"]);
+        let report = |name: &str| {
+            let fake = fake.lock().unwrap();
+            fake.reports.values().find(|report| report["scope"]["name"] == name).unwrap().clone()
+        };
+        let large = report("large");
+        let said = &large["results"][0];
+        assert_eq!((&said["rule"], &said["result"]), (&json!("not-judged"), &json!("error")));
+        let message = said["message"].as_str().unwrap();
+        assert!(message.ends_with("`wasmgate scan --namespace shop` judges it"), "{message}");
+        assert!(!report("small").to_string().contains("not judged here"));
+        let made = writes(&fake, (&mut rounds, &client), &gate, Fake::spoil).await;
+        assert_eq!(made, ["PUT", "PUT"]);
+    }
+
     #[tokio::test]
     async fn a_report_stays_as_it_is_where_not_everything_was_read() {
         let fake = Arc::new(Mutex::new(Fake::default()));
         let client = client(&fake);
-        let mut rounds = rounds(&client);
-        let inspector = Inspector::new(LookupOptions::default()).unwrap();
-        let state = state(Cluster::default(), Vec::new()).await;
-        let gate = GateBasis::new(Arc::new(state), Arc::new(inspector));
-        // Its image is not looked for at an address of this machine, which the report says.
-        let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1"}]);
-        let broken = json!({"metadata": {"name": "broken", "namespace": "shop", "uid": "u-1"},
-            "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}})
-        .to_string();
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let broken = deployment("broken", 1);
         let nested = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
         let deep = format!(r#"{{"metadata": {{"name": "broken", "namespace": "shop"}}, "spec": {nested}}}"#);
         let all = |fake: &mut Fake| (fake.deployments, fake.hides_pods) = (vec![broken.clone()], false);

@@ -41,15 +41,6 @@ pub struct Existing {
     pub version: String,
 }
 
-/// The reports that a namespace should have.
-#[derive(Debug)]
-pub struct Wanted {
-    /// The reports.
-    pub documents: Vec<Document>,
-    /// Whether all that they are about was read. If not, a report that exists says more than what was read now, and stays.
-    pub is_whole: bool,
-}
-
 /// What a report was seen to say.
 #[derive(Debug)]
 struct Known {
@@ -85,32 +76,41 @@ impl Store {
         Self { client, format, leadership, request: request.min(REQUEST), known: HashMap::new() }
     }
 
-    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted.
+    /// Brings a report of a namespace up to date. If not all that it may be about was read (`is_whole`), one that exists says more than what
+    /// was read now, and stays.
     pub async fn settle(
         &mut self,
         namespace: &str,
-        Wanted { documents, is_whole }: Wanted,
-        mut existing: BTreeMap<String, Existing>,
+        document: &Document,
+        found: Option<&Existing>,
+        (is_whole, pace): (bool, &mut Pace),
+        tally: &mut Tally,
+    ) {
+        let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
+        let settled = if is_whole {
+            self.keep(&api, namespace, document, found, pace).await
+        } else if found.is_some() {
+            Ok(Settled::Unchanged)
+        } else {
+            self.add(&api, document, pace).await
+        };
+        match settled {
+            Ok(Settled::Written) => tally.written += 1,
+            Ok(Settled::Unchanged) => tally.unchanged += 1,
+            Err(problem) => tally.fail(problem),
+        }
+    }
+
+    /// Deletes the reports of a namespace that are wanted no more.
+    pub async fn clear(
+        &mut self,
+        namespace: &str,
+        existing: BTreeMap<String, Existing>,
         pace: &mut Pace,
         tally: &mut Tally,
     ) {
         let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
-        for document in &documents {
-            let found = existing.remove(&document.name);
-            let settled = if is_whole {
-                self.keep(&api, namespace, document, found.as_ref(), pace).await
-            } else if found.is_some() {
-                Ok(Settled::Unchanged)
-            } else {
-                self.add(&api, document, pace).await
-            };
-            match settled {
-                Ok(Settled::Written) => tally.written += 1,
-                Ok(Settled::Unchanged) => tally.unchanged += 1,
-                Err(problem) => tally.fail(problem),
-            }
-        }
-        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| is_whole) {
+        for (name, Existing { uid, .. }) in existing {
             self.known.remove(&(namespace.to_owned(), name.clone()));
             pace.turn().await;
             match self.delete(&api, &name, uid).await {
