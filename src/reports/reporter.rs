@@ -21,6 +21,7 @@ use super::store::Store;
 use crate::admission::{Basis as GateBasis, Gate};
 use crate::audit::ReportRound;
 use crate::register::Leadership;
+use crate::scan::beside::beside;
 
 /// How often it is looked whether there is anything to do. Changes that come one after the other are taken together so.
 const TICK: Duration = Duration::from_secs(1);
@@ -159,7 +160,8 @@ impl Reporter {
 
     /// Does what is due.
     async fn look(&mut self, gate: &GateBasis) {
-        let basis = Basis::of(&gate.state, gate.inspector.generation(), Timestamp::now());
+        // In proportion to all namespaces and grants.
+        let basis = beside(|| Basis::of(&gate.state, gate.inspector.generation(), Timestamp::now()));
         let change = self.last.as_ref().map_or(Change::Everything, |last| basis.change_since(last));
         let scope = match change {
             _ if Instant::now() >= self.due => Scope::From(std::mem::take(&mut self.from)),

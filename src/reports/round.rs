@@ -21,6 +21,7 @@ use super::walk::{Stream, Taken};
 use crate::admission::Basis as GateBasis;
 use crate::register::Leadership;
 use crate::review::GroupVersionKind;
+use crate::scan::beside::beside;
 use crate::scan::bounds::Budget;
 use crate::scan::identity::Identities;
 use crate::scan::model::{ManifestPlace, word};
@@ -273,7 +274,8 @@ impl Round<'_> {
             self.has_unread = true;
             self.tally.leave(format!("namespace {}: {}", place.0, HELD.cure));
         }
-        self.report(place, collector.finish(), existing).await;
+        let scan = beside(|| collector.finish());
+        self.report(place, scan, existing).await;
     }
 
     /// Judges at the pace of the settings.
@@ -295,7 +297,7 @@ impl Round<'_> {
             if !batch.found.is_empty() && bytes + next > TOGETHER {
                 break;
             }
-            match stream.take() {
+            match beside(|| stream.take()) {
                 Some(Taken::Whole(object)) => {
                     bytes += next;
                     batch.found.push(found(object, kind));
@@ -327,7 +329,7 @@ impl Round<'_> {
         let Rounds { store, requests, options, .. } = &mut *self.rounds;
         // One after the other: a report takes many times the memory of what it is made of.
         for workload in &scan.workloads {
-            let Some(document) = document::report(workload, is_whole, options) else { continue };
+            let Some(document) = beside(|| document::report(workload, is_whole, options)) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
             let found = existing.remove(&document.name);
             let how = (is_whole, &mut *requests);

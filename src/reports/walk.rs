@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::pace::Pace;
 use super::place::Place;
 use crate::review::GroupVersionKind;
+use crate::scan::beside::beside;
 use crate::scan::head;
 use crate::watch::Pages;
 
@@ -84,7 +85,9 @@ impl Stream {
         while self.page.is_empty() && !self.has_ended {
             pace.turn().await;
             match self.pages.next_raw(client, MOST_BYTES).await {
-                Ok(Some(page)) => self.page = page.into_iter().map(|item| (place(&item), item)).collect(),
+                Ok(Some(page)) => {
+                    self.page = beside(|| page.into_iter().map(|item| (place(&item), item)).collect());
+                }
                 Ok(None) => self.has_ended = true,
                 Err(error) => {
                     self.has_ended = true;

@@ -184,9 +184,11 @@ impl Collector {
             let subject = JudgedObject { object, kind, namespace: &one.namespace, name };
             let verdict = judge.judge(&subject).await;
             progress.judged();
-            let names_class = names_class(object);
-            let spec = filter.narrowed(verdict).map(|spec| Arc::new(bounds::bounded(spec)));
-            (one, Verdict { spec, names_class })
+            let verdict = beside(|| Verdict {
+                spec: filter.narrowed(verdict).map(|spec| Arc::new(bounds::bounded(spec))),
+                names_class: names_class(object),
+            });
+            (one, verdict)
         });
         let verdicts: Vec<_> = verdicts.collect();
         let verdicts: Vec<_> = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;

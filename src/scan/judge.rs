@@ -59,7 +59,7 @@ impl Judge {
         let JudgedObject { object, kind, namespace, name } = *subject;
         let new = NewObject { object, kind, namespace, name };
         let exists = object.pointer("/metadata/uid").is_some();
-        let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, facts::Kept::Facts);
+        let keep = |input: &PolicyInput<'_>| beside(|| JudgedFacts::of(input, facts::Kept::Facts));
         let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
         let work = async {
             if exists {
