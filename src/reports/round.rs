@@ -10,12 +10,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::basis::Basis;
-use super::document::{self, MANAGED_BY};
+use super::document::{self, MANAGED_BY, SOURCE};
 use super::kept::{Holding, Kept};
 use super::options::ReportOptions;
 use super::pace::Pace;
 use super::place::Place;
-use super::store::{Existing, Store};
+use super::store::{Existing, FIELD_MANAGER, Store};
 use super::tally::Tally;
 use super::walk::{Stream, Taken};
 use crate::admission::Basis as GateBasis;
@@ -346,9 +346,15 @@ fn found(object: Value, kind: &GroupVersionKind) -> FoundObject {
     FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() }
 }
 
+/// A report of the gate; `None` for those of others. Their label may be the same: its value is the name of a product, and not of this gate.
 fn as_existing(report: &Value) -> Option<(String, Existing)> {
-    let of = |key: &str| report.get("metadata")?.get(key)?.as_str().map(str::to_owned);
-    Some((of("name")?, Existing { uid: of("uid")?, version: of("resourceVersion")? }))
+    let metadata = report.get("metadata")?;
+    let of = |key: &str| metadata.get(key)?.as_str().map(str::to_owned);
+    let (name, managers) = (of("name")?, metadata.get("managedFields")?.as_array()?);
+    let is_named = name.strip_prefix(SOURCE).is_some_and(|rest| rest.starts_with('-'));
+    let is_written = managers.iter().any(|entry| entry.get("manager").is_some_and(|by| by == FIELD_MANAGER));
+    let existing = Existing { uid: of("uid")?, version: of("resourceVersion")? };
+    (is_named && is_written).then_some((name, existing))
 }
 
 #[cfg(test)]
@@ -416,6 +422,7 @@ mod tests {
             self.writes.push(method.to_owned());
             report["metadata"]["uid"] = json!("r-1");
             report["metadata"]["resourceVersion"] = json!("1");
+            report["metadata"]["managedFields"] = json!([{"manager": "other"}, {"manager": FIELD_MANAGER}]);
             let name = report["metadata"]["name"].as_str().unwrap().to_owned();
             self.reports.insert(name, report.clone());
             (200, report.to_string())
@@ -497,6 +504,27 @@ mod tests {
         assert!(!report("small").to_string().contains("not judged here"));
         let made = writes(&fake, (&mut rounds, &client), &gate, Fake::spoil).await;
         assert_eq!(made, ["PUT", "PUT"]);
+    }
+
+    #[tokio::test]
+    async fn reports_of_others_with_the_same_label_stay() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let some = |fake: &mut Fake| {
+            for (name, manager) in
+                [("wasmgate-old", FIELD_MANAGER), ("wasmgate-theirs", "other"), ("theirs", FIELD_MANAGER)]
+            {
+                let labels = json!({MANAGED_BY.0: MANAGED_BY.1});
+                let report = json!({"metadata": {"name": name, "namespace": "shop", "labels": labels, "uid": name,
+                    "resourceVersion": "1", "managedFields": [{"manager": manager}]}});
+                fake.reports.insert(name.to_owned(), report);
+            }
+        };
+        let made = writes(&fake, (&mut rounds, &client), &gate, some).await;
+        assert_eq!(made, ["DELETE"]);
+        let left: Vec<String> = fake.lock().unwrap().reports.keys().cloned().collect();
+        assert_eq!(left, ["theirs", "wasmgate-theirs"]);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use crate::text;
 use crate::watch::resource_of;
 
 /// Field manager of the reports in `metadata.managedFields`.
-const FIELD_MANAGER: &str = "wasmgate-reports";
+pub const FIELD_MANAGER: &str = "wasmgate-reports";
 
 /// Longest time limit for one request.
 const REQUEST: Duration = Duration::from_secs(5);
