@@ -350,8 +350,8 @@ mod tests {
     }
 
     /// A pod of many containers is as large as what is kept of these.
-    #[tokio::test]
-    async fn what_a_program_says_of_itself_counts() {
+    #[test]
+    fn what_a_program_says_of_itself_counts() {
         let program = |program| {
             let (name, image) = ("app".to_owned(), "a:1".to_owned());
             let container =
