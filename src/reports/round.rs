@@ -358,7 +358,7 @@ fn as_existing(report: &Value) -> Option<(String, Existing)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Mutex;
 
     use axum::http::{Method, StatusCode, Uri};
@@ -371,12 +371,13 @@ mod tests {
 
     /// A cluster that takes reports.
     #[derive(Default)]
-    struct Fake {
-        deployments: Vec<String>,
-        hides_pods: bool,
-        reports: BTreeMap<String, Value>,
+    pub(in crate::reports) struct Fake {
+        pub deployments: Vec<String>,
+        pub hides_pods: bool,
+        /// The reports by name, also that on the cluster.
+        pub reports: BTreeMap<String, Value>,
         /// The methods of all writes.
-        writes: Vec<String>,
+        pub writes: Vec<String>,
     }
 
     fn list(items: &[String]) -> (u16, String) {
@@ -401,10 +402,10 @@ mod tests {
                 ("GET", "deployments") => list(&self.deployments),
                 ("GET", "pods") if self.hides_pods => status(403),
                 ("GET", "reports") => {
-                    let reports: Vec<String> = self.reports.values().map(Value::to_string).collect();
-                    list(&reports)
+                    let within = self.reports.values().filter(|report| report["scope"] != Value::Null);
+                    list(&within.map(Value::to_string).collect::<Vec<_>>())
                 }
-                ("GET", name) if folder.ends_with("/reports") => {
+                ("GET", name) if folder.ends_with("reports") => {
                     self.reports.get(name).map_or_else(|| status(404), |report| (200, report.to_string()))
                 }
                 ("GET", _) => list(&[]),
@@ -437,7 +438,7 @@ mod tests {
         }
     }
 
-    fn client(fake: &Arc<Mutex<Fake>>) -> Client {
+    pub(in crate::reports) fn client(fake: &Arc<Mutex<Fake>>) -> Client {
         let fake = Arc::clone(fake);
         let answer = move |method: Method, uri: Uri, body: String| {
             let (code, said) = fake.lock().unwrap().answer(method.as_str(), uri.path(), &body);
@@ -475,9 +476,9 @@ mod tests {
     }
 
     /// A Deployment with arguments of so many bytes. Its image is not looked for at an address of this machine, which its report says.
-    fn deployment(name: &str, bytes: usize) -> String {
+    pub(in crate::reports) fn deployment(namespace: &str, name: &str, bytes: usize) -> String {
         let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1", "args": ["x".repeat(bytes)]}]);
-        let object = json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("of-{name}")},
+        let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": format!("of-{name}")},
             "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}});
         object.to_string()
     }
@@ -488,7 +489,7 @@ mod tests {
         let client = client(&fake);
         let (mut rounds, gate) = (rounds(&client), gate().await);
         let both = |fake: &mut Fake| {
-            fake.deployments = vec![deployment("small", 1), deployment("large", 600 << 10)];
+            fake.deployments = vec![deployment("shop", "small", 1), deployment("shop", "large", 600 << 10)];
         };
         let made = writes(&fake, (&mut rounds, &client), &gate, both).await;
         assert_eq!(made, ["POST", "POST"]);
@@ -507,6 +508,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_pods_cannot_be_listed_former_reports_stay_and_new_ones_say_that_there_may_be_more() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let before =
+            |fake: &mut Fake| fake.deployments = vec![deployment("a", "one", 1), deployment("b", "two", 1)];
+        assert_eq!(writes(&fake, (&mut rounds, &client), &gate, before).await, ["POST", "POST"]);
+        let former = fake.lock().unwrap().reports.clone();
+        let after = |fake: &mut Fake| {
+            (fake.deployments, fake.hides_pods) = (vec![deployment("b", "new", 1)], true);
+        };
+        assert_eq!(writes(&fake, (&mut rounds, &client), &gate, after).await, ["POST"]);
+        let now = fake.lock().unwrap().reports.clone();
+        let stays = former.iter().all(|(name, report)| now.get(name) == Some(report));
+        assert!(stays, "nothing is deleted or changed: {now:?}");
+        let (_, new) = now.iter().find(|(name, _)| !former.contains_key(*name)).unwrap();
+        let results = new["results"].as_array().unwrap();
+        assert!(
+            results.iter().any(|result| result["rule"] == "scan" && result["result"] == "error"),
+            "{new}"
+        );
+    }
+
+    #[tokio::test]
     async fn reports_of_others_with_the_same_label_stay() {
         let fake = Arc::new(Mutex::new(Fake::default()));
         let client = client(&fake);
@@ -516,8 +541,9 @@ mod tests {
                 [("wasmgate-old", FIELD_MANAGER), ("wasmgate-theirs", "other"), ("theirs", FIELD_MANAGER)]
             {
                 let labels = json!({MANAGED_BY.0: MANAGED_BY.1});
-                let report = json!({"metadata": {"name": name, "namespace": "shop", "labels": labels, "uid": name,
-                    "resourceVersion": "1", "managedFields": [{"manager": manager}]}});
+                let metadata = json!({"name": name, "namespace": "shop", "labels": labels, "uid": name,
+                    "resourceVersion": "1", "managedFields": [{"manager": manager}]});
+                let report = json!({"metadata": metadata, "scope": {"kind": "Pod"}});
                 fake.reports.insert(name.to_owned(), report);
             }
         };
@@ -532,7 +558,7 @@ mod tests {
         let fake = Arc::new(Mutex::new(Fake::default()));
         let client = client(&fake);
         let (mut rounds, gate) = (rounds(&client), gate().await);
-        let broken = deployment("broken", 1);
+        let broken = deployment("shop", "broken", 1);
         let nested = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
         let deep = format!(r#"{{"metadata": {{"name": "broken", "namespace": "shop"}}, "spec": {nested}}}"#);
         let all = |fake: &mut Fake| (fake.deployments, fake.hides_pods) = (vec![broken.clone()], false);
