@@ -188,14 +188,14 @@ impl Collector {
                 spec: filter.narrowed(verdict).map(|spec| Arc::new(bounds::bounded(spec))),
                 names_class: names_class(object),
             });
-            (one, verdict)
+            (one.identity, verdict)
         });
         let verdicts: Vec<_> = verdicts.collect();
-        let verdicts: Vec<_> = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
-        for (one, verdict) in verdicts {
-            self.hold(&one.namespace, one.identity, verdict);
-        }
+        let mut verdicts: Verdicts = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
         for one in accepted {
+            if let Some(verdict) = verdicts.remove(&one.identity) {
+                self.hold(&one.namespace, one.identity, verdict);
+            }
             self.gather(one);
         }
     }
