@@ -160,6 +160,7 @@ pub fn bounded(mut spec: JudgedSpec) -> JudgedSpec {
     let of_each = of_each.clamp(LEAST_ENTRIES, MOST_ENTRIES_OF_ONE);
     for program in &mut spec.containers {
         left += cut_entries(&mut program.effective, of_each);
+        left += program.effective.iter_mut().map(|entry| cut(&mut entry.evidence, 1)).sum::<usize>();
     }
     spec.violations.sort_by_key(|judged| std::cmp::Reverse(judged.action));
     let most = fitting(spec.violations.iter().map(of_violation));
@@ -173,7 +174,7 @@ pub fn bounded(mut spec: JudgedSpec) -> JudgedSpec {
     spec.left = left;
     if left > 0 {
         spec.warnings.push(format!(
-            "{left} more containers, capabilities, findings and suggestions are not listed; `wasmgate explain` lists all of one object"
+            "{left} more containers, capabilities, places of these, findings and suggestions are not listed; `wasmgate explain` lists all of one object"
         ));
     }
     spec
@@ -289,6 +290,15 @@ mod tests {
         assert_eq!(kept.left, 100 + 500 * (61 - LEAST_ENTRIES));
         assert!(kept.warnings[0].starts_with(&format!("{} more", kept.left)), "{:?}", kept.warnings);
         assert_eq!(kept.outcome, ExplainOutcome::Denied);
+    }
+
+    #[test]
+    fn of_capabilities_that_were_found_in_many_places_one_is_kept() {
+        let found = |entry: Entry| (0..7).fold(entry, |entry, place| entry.seen_in("p".repeat(500 + place)));
+        let entries = variables(300, &[]).into_iter().map(found).collect();
+        let kept = bounded(spec(vec![program(entries)], Vec::new()));
+        assert_eq!((kept.containers[0].effective.len(), kept.left), (300, 7 * 300));
+        assert!(of_spec(&kept) < WHOLE && kept.warnings.len() == 1);
     }
 
     #[test]
