@@ -2,8 +2,11 @@
 //! (SubjectAccessReview). Only its "yes" is one: whatever else it says, or that it says nothing, keeps the reader out.
 //!
 //! Its answers are remembered for [`AccessOptions::remember`], so that a page which is read often costs it nothing; of other tokens it is asked
-//! about a few in a second, from all clients together.
+//! about a few in a second, from all clients together, of which one client takes half at most. Tokens to which it said "yes" lately do not wait
+//! for these.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +31,10 @@ pub const VERB: &str = "get";
 const LONGEST_TOKEN: usize = 16 << 10;
 /// Most tokens whose answers are remembered.
 const REMEMBERED: u64 = 512;
+/// How long a token counts as one of a reader after the API server said "yes" to it: only for how soon it is asked again.
+const GOOD_FOR: Duration = Duration::from_mins(10);
+/// A client takes at most one of so many parts of the questions about tokens that are not known.
+const CLIENTS: u32 = 2;
 /// Most characters of a user's name in a message.
 const LONGEST_NAME: usize = 200;
 
@@ -40,7 +47,8 @@ pub struct AccessOptions {
     pub remember: Duration,
     /// Longest time for both questions together.
     pub patience: Duration,
-    /// Most tokens in a second that the API server is asked about, after [`AccessOptions::at_once`].
+    /// Most tokens in a second that the API server is asked about, after [`AccessOptions::at_once`]; as many again of those to which it said
+    /// "yes" lately.
     pub per_second: u32,
     /// So many may come at once.
     pub at_once: u32,
@@ -92,10 +100,15 @@ pub enum Error {
 pub struct Access {
     client: Client,
     options: AccessOptions,
-    /// SHA-256 of a token → what was said of it. Not the token, which would be worth stealing.
-    answers: Cache<[u8; 32], Result<Arc<str>, Error>>,
-    rate: Mutex<Rate>,
+    /// What was said of a token. Not the token, which would be worth stealing.
+    answers: Cache<Key, Result<Arc<str>, Error>>,
+    /// The tokens to which it said "yes" lately. They give no access, and only a place before the others.
+    good: Cache<Key, ()>,
+    rates: Mutex<Rates>,
 }
+
+/// SHA-256 of a token.
+type Key = [u8; 32];
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -107,30 +120,38 @@ impl Access {
     /// Asks by this client, whose account needs the rights of the ClusterRole `system:auth-delegator`.
     pub fn new(client: Client, options: AccessOptions) -> Self {
         let answers = Cache::builder().max_capacity(REMEMBERED).time_to_live(options.remember).build();
-        let rate = Mutex::new(Rate::new(options.per_second, options.at_once, Instant::now()));
-        Self { client, options, answers, rate }
+        let good = Cache::builder().max_capacity(REMEMBERED).time_to_live(GOOD_FOR).build();
+        let rates = Mutex::new(Rates::new(&options, Instant::now()));
+        Self { client, options, answers, good, rates }
     }
 
-    /// The name of the user whose token this is, if that user may read.
-    pub async fn check(&self, token: &str) -> Result<Arc<str>, Error> {
+    /// The name of the user whose token this is, if that user may read. The token was sent from this address.
+    pub async fn check(&self, token: &str, peer: IpAddr) -> Result<Arc<str>, Error> {
         if !is_token(token) {
             return Err(Error::Unknown);
         }
-        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let key: Key = Sha256::digest(token.as_bytes()).into();
         // Requests with one token ask once. That there was no verdict is not remembered.
-        let asked = self.answers.try_get_with(key, self.ask(token)).await;
+        let asked = self.answers.try_get_with(key, self.ask(token, key, client_at(peer))).await;
         asked.map_err(|error| Error::clone(&error))?
     }
 
     /// A verdict, which may be remembered, or why there is none.
-    async fn ask(&self, token: &str) -> Result<Result<Arc<str>, Error>, Error> {
-        let may_ask = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+    async fn ask(&self, token: &str, key: Key, peer: IpAddr) -> Result<Result<Arc<str>, Error>, Error> {
+        let from = Some(peer).filter(|_| !self.good.contains_key(&key));
+        let may_ask = self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(from, Instant::now());
         if !may_ask {
             return Err(Error::Busy);
         }
         match timeout(self.options.patience, self.verdict(token)).await {
-            Ok(Ok(user)) => Ok(Ok(user)),
-            Ok(Err(verdict @ (Error::Unknown | Error::Forbidden { .. }))) => Ok(Err(verdict)),
+            Ok(Ok(user)) => {
+                self.good.insert(key, ()).await;
+                Ok(Ok(user))
+            }
+            Ok(Err(verdict @ (Error::Unknown | Error::Forbidden { .. }))) => {
+                self.good.invalidate(&key).await;
+                Ok(Err(verdict))
+            }
             Ok(Err(none)) => Err(none),
             Err(_) => Err(Error::Unavailable { message: "it did not answer in time".to_owned() }),
         }
@@ -201,8 +222,49 @@ fn is_token(text: &str) -> bool {
     (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(is_part)
 }
 
-/// So many in a second, and a number of them at once: what is left is kept as the time at which there would be none too many.
+/// Whose an address is, as far as it tells: the owner of an address of IPv6 has as many as fit into its last half.
+fn client_at(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// How many tokens the API server is asked about.
 #[derive(Debug)]
+struct Rates {
+    /// Of tokens to which it said "yes" lately.
+    good: Rate,
+    /// Of all others.
+    others: Rate,
+    /// What one client takes of these at most.
+    own: Rate,
+    /// The clients that have taken some and would have to wait for all of it.
+    clients: HashMap<IpAddr, Rate>,
+}
+
+impl Rates {
+    fn new(options: &AccessOptions, now: Instant) -> Self {
+        let rate = |parts| Rate::new(options.per_second / parts, options.at_once.div_ceil(parts), now);
+        Self { good: rate(1), others: rate(1), own: rate(CLIENTS), clients: HashMap::new() }
+    }
+
+    /// Whether it may be asked about one more now: of a client about whose token nothing is known, or of a reader.
+    fn take(&mut self, from: Option<IpAddr>, now: Instant) -> bool {
+        let Some(client) = from else { return self.good.take(now) };
+        self.clients.retain(|_, rate| rate.next > now);
+        let mut own = self.clients.get(&client).copied().unwrap_or(self.own);
+        // Only who takes one is remembered, so these are few.
+        let takes = own.take(now) && self.others.take(now);
+        if takes {
+            self.clients.insert(client, own);
+        }
+        takes
+    }
+}
+
+/// So many in a second, and a number of them at once: what is left is kept as the time at which there would be none too many.
+#[derive(Debug, Clone, Copy)]
 struct Rate {
     each: Duration,
     ahead: Duration,
@@ -240,6 +302,28 @@ mod tests {
         };
         assert_eq!([0, 0, 250, 500, 10_000].map(|millis| taken(&mut rate, millis)), [3, 0, 1, 1, 3]);
         assert_eq!(taken(&mut Rate::new(0, 0, start), 0), 1, "never none for ever");
+    }
+
+    #[test]
+    fn one_client_takes_half_of_the_questions_and_a_reader_waits_for_none_of_them() {
+        let start = Instant::now();
+        let options = AccessOptions { per_second: 4, at_once: 8, ..AccessOptions::default() };
+        let mut rates = Rates::new(&options, start);
+        let address = |text: &str| client_at(text.parse().unwrap());
+        let taken = |rates: &mut Rates, from: Option<&str>, millis| {
+            let now = start + Duration::from_millis(millis);
+            (0..20).filter(|_| rates.take(from.map(address), now)).count()
+        };
+        assert_eq!(taken(&mut rates, Some("2001:db8::1"), 0), 4);
+        assert_eq!(taken(&mut rates, Some("2001:db8::ffff:2"), 0), 0, "it has the whole of its network");
+        assert_eq!(taken(&mut rates, Some("::ffff:10.0.0.1"), 0), 4);
+        assert_eq!(taken(&mut rates, Some("10.0.0.1"), 0), 0, "the same written otherwise");
+        assert_eq!(taken(&mut rates, Some("10.0.0.2"), 0), 0, "two clients have taken all");
+        assert_eq!(taken(&mut rates, None, 0), 8);
+        assert_eq!(rates.clients.len(), 2, "who got nothing is not remembered");
+        assert_eq!(taken(&mut rates, Some("10.0.0.2"), 1_000), 4);
+        assert_eq!(taken(&mut rates, Some("10.0.0.3"), 60_000), 4);
+        assert_eq!(rates.clients.len(), 1, "nor who has waited");
     }
 
     #[test]

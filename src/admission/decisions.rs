@@ -38,7 +38,7 @@ const ENTRY_BYTES: usize = 1024;
 /// Most bytes of the texts of a decision that is kept: the next pod of a workload with that much to say is judged again.
 const LONGEST_TEXTS: usize = 256 << 10;
 
-/// Bytes of a container beside its texts: its program with the modules that it starts.
+/// Bytes of a container beside its texts and what its program says of itself.
 const CONTAINER_BYTES: usize = 512;
 
 /// The decisions of one state and one inspector.
@@ -136,6 +136,7 @@ impl Decisions {
             }
             containers.push(found);
         }
+        inspector.count_found(containers.len());
         let mut timings = Timings::default();
         timings.note(Stage::Read, clock.elapsed());
         let mut decision = kept.decision.again(&review.uid, timings);
@@ -158,27 +159,24 @@ impl Decisions {
         }
         let Some(after_uid) = decision.answer.response.after_uid() else { return };
         let name = question.name.map(ToString::to_string);
-        // A refusal begins with the name, which is replaced.
-        let mut said = decision.again("", Timings::default());
+        let mut copy = decision.again("", Timings::default());
+        // A refusal begins with the name, for which that of the next pod is put. Nothing else may speak of it.
         if let Some(name) = &name {
-            said.answer.rename(name, "");
+            copy.answer.rename(name, "");
         }
         let patch = decision.answer.response.patch.as_ref().map(ToString::to_string).unwrap_or_default();
-        let mentions = |name: &str| patch.contains(name) || said.texts().any(|text| text.contains(name));
+        let mentions = |name: &str| patch.contains(name) || copy.texts().any(|text| text.contains(name));
         if question.token().into_iter().chain(question.name).any(mentions) {
             return;
         }
+        copy.answer.response.refusal.clone_from(&decision.answer.response.refusal);
         let since = clock.now();
         let next = self.ends.partition_point(|end| *end <= since);
         let until = self.ends.get(next).copied();
         let containers = decision.inspection.containers.iter().map(KeptContainer::of);
         let Some(containers) = containers.collect::<Option<Vec<_>>>() else { return };
-        let decision = decision.again("", Timings::default());
-        kept.insert(
-            question.key,
-            Arc::new(Kept { decision, after_uid, containers, named, name, since, until }),
-        )
-        .await;
+        let entry = Kept { decision: copy, after_uid, containers, named, name, since, until };
+        kept.insert(question.key, Arc::new(entry)).await;
     }
 }
 
@@ -217,6 +215,17 @@ impl KeptContainer {
         })
     }
 
+    /// Approximate bytes.
+    fn weight(&self) -> usize {
+        let program = match &self.program {
+            Program::Wasm { modules, .. } => size_of_val(modules.as_slice()),
+            Program::Native { source, magic } => source.len().saturating_add(magic.len()),
+            Program::Unknown { reason } => reason.len(),
+            Program::Linux => 0,
+        };
+        [self.name.len(), self.image.len(), program].into_iter().fold(CONTAINER_BYTES, usize::saturating_add)
+    }
+
     /// The container with its facts, if look-ups still have them.
     fn found_again(&self) -> Option<Container> {
         let facts = self.facts.upgrade()?;
@@ -234,7 +243,7 @@ impl Kept {
     /// Approximate bytes.
     fn weight(&self) -> usize {
         let texts = self.decision.texts().map(str::len).chain([self.named.bytes()]);
-        let containers = self.containers.iter().map(|one| CONTAINER_BYTES + one.name.len() + one.image.len());
+        let containers = self.containers.iter().map(KeptContainer::weight);
         let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
         let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
         let all = texts.chain(containers).chain(found).chain([self.after_uid.len()]);
@@ -338,6 +347,50 @@ mod tests {
             let uid = found.map(|(decision, _)| decision.answer.response.uid);
             assert!(uid.is_none_or(|uid| uid == "u-1"));
         }
+    }
+
+    /// A pod of many containers is as large as what is kept of these.
+    #[test]
+    fn what_a_program_says_of_itself_counts() {
+        let program = |program| {
+            let (name, image) = ("app".to_owned(), "a:1".to_owned());
+            let container =
+                KeptContainer { role: Role::Container, index: 0, name, image, facts: Weak::new(), program };
+            container.weight()
+        };
+        let least = program(Program::Linux);
+        let native = Program::Native { source: "s".repeat(1_000), magic: "ELF".into() };
+        let kind = crate::image::ImageKind::SpinApp;
+        let packaging = crate::image::Packaging::Layers;
+        let spin = Program::Wasm { kind, packaging, modules: (0..100).collect() };
+        assert_eq!((program(native), program(spin)), (least + 1_003, least + 100 * size_of::<usize>()));
+    }
+
+    /// A refusal is kept with the name with which it begins, for which another one is put.
+    #[tokio::test]
+    async fn a_refusal_keeps_its_words_and_gets_the_name_of_the_next_pod() {
+        let state = state(1 << 20).await;
+        let (decisions, inspector) =
+            (Decisions::of(&state), Inspector::new(LookupOptions::default()).unwrap());
+        let review = review::parse(REVIEW.as_bytes()).unwrap();
+        let of = |name: &'static str| {
+            let mut question = decisions.question(&state, Webhook::Validate, &review).unwrap();
+            question.name = Some(name);
+            question
+        };
+        let clock = Clock::at("2026-03-30T00:00:00Z".parse().unwrap(), Duration::from_secs(1));
+        let mut decision = Decision::of_given_up(Webhook::Validate, "u-0", &clock, GivenUp::Late);
+        decision.answer.response.refusal.as_mut().unwrap().message = "Pod `shop/web-1` is late".to_owned();
+        decisions.keep(&of("web-1"), Named::default(), &decision, &clock).await;
+        let found = decisions.find(&of("web-2"), &review, (&state, &inspector), &clock).await;
+        let (found, bytes) = found.unwrap();
+        assert_eq!(found.answer.response.refusal.unwrap().message, "Pod `shop/web-2` is late");
+        assert!(bytes.is_none(), "they have the other name");
+        decision.answer.response.refusal.as_mut().unwrap().message =
+            "Pod `shop/web-3` is not web-3".to_owned();
+        let other = Decisions::of(&state);
+        other.keep(&of("web-3"), Named::default(), &decision, &clock).await;
+        assert!(other.find(&of("web-3"), &review, (&state, &inspector), &clock).await.is_none());
     }
 
     #[tokio::test]

@@ -119,6 +119,7 @@ fn collector(judge: Judge, options: &ScanOptions) -> (Collector, Arc<Terminal>) 
         capabilities: options.capabilities.iter().copied().collect(),
         images: options.images.clone(),
         without_plain: false,
+        counts_plain: !options.all,
     };
     let terminal = Arc::new(Terminal::new());
     (Collector::new(judge, filter, namespace, options.every_pod, terminal.clone()), terminal)

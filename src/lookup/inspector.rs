@@ -180,14 +180,15 @@ impl Inspector {
         looked.map_err(|error| noted(error, &notes))
     }
 
-    /// Whether an image that anyone may read is still what these facts say, as far as memory knows: a look-up would return them, and
-    /// counts as one that did.
+    /// Whether an image that anyone may read is still what these facts say, as far as memory knows: a look-up would return them.
     pub async fn still_finds(&self, image: &str, facts: &Arc<ImageFacts>) -> bool {
-        let finds = self.shared.memory.holds(image, facts).await;
-        if finds {
-            count(&self.shared.counters.hits);
-        }
-        finds
+        self.shared.memory.holds(image, facts).await
+    }
+
+    /// Counts images that [`Self::still_finds`] has stood for the look-ups of.
+    pub fn count_found(&self, images: usize) {
+        let images = u64::try_from(images).unwrap_or(u64::MAX);
+        self.shared.counters.hits.fetch_add(images, Ordering::Relaxed);
     }
 
     async fn answer(&self, question: Question, budget: LookupBudget) -> Outcome {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message as _;
@@ -29,6 +32,9 @@ const WHOLE: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
+/// Largest answer that is looked at: it says how many spans of a request were not taken, and why.
+const MOST_ANSWER: u64 = 64 << 10;
+
 /// Why spans were not taken.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -41,13 +47,22 @@ enum Failure {
     /// It does not take them.
     #[error("the collector answers {0}{1}")]
     Refused(u16, &'static str),
+    /// It takes a request without some of its spans.
+    #[error("the collector takes a request and rejects {spans} of its spans: {reason}")]
+    Rejected {
+        /// How many.
+        spans: u64,
+        /// What it says of them.
+        reason: String,
+    },
 }
 
 impl Failure {
     /// Whether the same request may be taken later.
     const fn may_pass(&self) -> bool {
         match self {
-            Self::PrepareRequest(_) => false,
+            // What is rejected must not be sent again (`opentelemetry-proto:docs/specification.md`, "Partial Success").
+            Self::PrepareRequest(_) | Self::Rejected { .. } => false,
             Self::ReachCollector(_) => true,
             Self::Refused(status, _) => is_retryable(*status),
         }
@@ -126,8 +141,9 @@ impl Exporter {
             wait *= 2;
             outcome = self.send(body.clone()).await;
         }
-        let count = if outcome.is_ok() { &self.shared.sent } else { &self.shared.lost };
-        count.fetch_add(reviews, Ordering::Relaxed);
+        let lost = lost(outcome.as_ref().err(), reviews);
+        self.shared.lost.fetch_add(lost, Ordering::Relaxed);
+        self.shared.sent.fetch_add(reviews.saturating_sub(lost), Ordering::Relaxed);
         self.tell(outcome.err().as_ref());
     }
 
@@ -148,7 +164,11 @@ impl Exporter {
         let answer = client.post(&self.options.endpoint).headers(headers).body(body).send().await;
         let answer = answer.map_err(|error| Failure::ReachCollector(text::chain(&error.without_url())))?;
         match answer.status() {
-            status if status.is_success() => Ok(()),
+            status if status.is_success() => {
+                let is_small = answer.content_length().is_some_and(|length| length <= MOST_ANSWER);
+                let said = if is_small { answer.bytes().await.unwrap_or_default() } else { Bytes::new() };
+                rejected(&said).map_or(Ok(()), Err)
+            }
             status => Err(Failure::Refused(status.as_u16(), cure(status.as_u16()))),
         }
     }
@@ -167,11 +187,50 @@ impl Exporter {
     }
 }
 
+/// Of how many reviews of a request spans were lost. Of those that were rejected it is not known whose they are: of as many reviews at most.
+fn lost(failure: Option<&Failure>, reviews: u64) -> u64 {
+    match failure {
+        None => 0,
+        Some(Failure::Rejected { spans, .. }) => reviews.min(*spans),
+        Some(_) => reviews,
+    }
+}
+
+/// What the collector did not take of a request that it took.
+fn rejected(answer: &[u8]) -> Option<Failure> {
+    let partial = ExportTraceServiceResponse::decode(answer).ok()?.partial_success?;
+    let spans = u64::try_from(partial.rejected_spans).unwrap_or_default();
+    (spans > 0).then(|| Failure::Rejected { spans, reason: text::quoted(&partial.error_message, 200) })
+}
+
 const fn cure(status: u16) -> &'static str {
     match status {
         401 | 403 => "; see `tracing.tokenFile` and `tracing.clientCertFile`",
         404 | 405 => "; see whether `tracing.endpoint` is right, with its path, as `/v1/traces`",
         415 => "; it must take OTLP over HTTP in the binary encoding",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+
+    use super::*;
+
+    #[test]
+    fn what_was_rejected_of_a_request_counts_as_lost_and_no_more_than_there_was() {
+        let answer = |rejected_spans| {
+            let partial = ExportTracePartialSuccess { rejected_spans, error_message: "no space".into() };
+            ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+        };
+        let lost_of = |answer: &[u8]| lost(rejected(answer).as_ref(), 10);
+        assert_eq!([0, -1, 3, 70].map(|spans| lost_of(&answer(spans))), [0, 0, 3, 10]);
+        assert_eq!([lost_of(b""), lost_of(b"\xff\xff"), lost_of(b"{}")], [0, 0, 0]);
+        let failure = rejected(&answer(3)).unwrap();
+        assert!(!failure.may_pass());
+        let said = failure.to_string();
+        assert!(said.contains("rejects 3 of its spans") && said.contains("no space"), "{said}");
+        assert_eq!(lost(Some(&Failure::Refused(400, "")), 10), 10);
     }
 }

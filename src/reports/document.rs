@@ -210,6 +210,13 @@ fn findings(workload: &Workload, is_whole: bool) -> Vec<Finding> {
     if !is_whole {
         findings.push(Finding::new(Outcome::Error, SOURCE, "scan", READ_IN_PART));
     }
+    let left = workload.left();
+    if left > 0 {
+        let said = format!(
+            "{left} more containers, capabilities and findings are not listed; `wasmgate scan` and `wasmgate explain` say more"
+        );
+        findings.push(Finding::new(Outcome::Skip, SOURCE, "more", &said));
+    }
     if findings.is_empty() && workload.outcome == ExplainOutcome::Admitted {
         let said = "the gate would admit it, and no rule has anything to say of it";
         findings.push(Finding::new(Outcome::Pass, SOURCE, "admission", said));
@@ -388,6 +395,7 @@ mod tests {
             violations,
             suggested_grant: None,
             warnings: Vec::new(),
+            left: 0,
         };
         let judged = Judged {
             what: What::Template,
@@ -526,6 +534,18 @@ mod tests {
         let all = report(&flood, true, &all).unwrap().object;
         assert!(all.to_string().len() < REPORT_BYTES + 8_192, "{}", all.to_string().len());
         assert!(all["results"].as_array().unwrap().len() < 1_000);
+    }
+
+    #[test]
+    fn how_much_was_left_out_of_what_was_found_is_said() {
+        let mut denied =
+            workload(ExplainOutcome::Denied, vec![violation(EnforcementAction::Deny, "a")], Vec::new());
+        let spec = JudgedSpec { left: 40, ..JudgedSpec::clone(&denied.judged[0].spec) };
+        denied.judged = vec![Judged { spec: Arc::new(spec), ..denied.judged[0].clone() }; 2];
+        let object = object(&denied);
+        assert_eq!((&object["summary"]["fail"], &object["summary"]["skip"]), (&json!(1), &json!(1)));
+        let said = object["results"][1]["message"].as_str().unwrap();
+        assert!(said.starts_with("80 more containers, capabilities and findings are not listed"), "{said}");
     }
 
     #[test]

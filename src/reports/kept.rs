@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::basis::{Basis, Mark};
+use crate::scan::bounds;
 use crate::scan::collect::{Verdict, Verdicts};
 use crate::scan::identity::Identity;
 use crate::scan::model::is_open;
@@ -11,8 +12,8 @@ use crate::scan::model::is_open;
 /// Most verdicts that are kept of objects that the gate leaves alone; each takes some 200 bytes.
 const MOST_PLAIN: usize = 100_000;
 
-/// Most of the others; each takes some kilobytes.
-const MOST_JUDGED: usize = 4_000;
+/// Most bytes of the others together, approximately; each takes some kilobytes.
+const MOST_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 struct KeptVerdict {
@@ -25,8 +26,10 @@ struct KeptVerdict {
 #[derive(Debug, Default)]
 pub struct Kept {
     namespaces: HashMap<String, HashMap<Identity, KeptVerdict>>,
+    /// Verdicts on what the gate leaves alone.
     plain: usize,
-    judged: usize,
+    /// Bytes of the others.
+    bytes: usize,
 }
 
 /// The verdicts that hold in a namespace, and since when.
@@ -35,6 +38,11 @@ pub struct Holding {
     since: HashMap<Identity, Instant>,
     /// The verdicts.
     pub verdicts: Verdicts,
+}
+
+/// Bytes of a verdict on what the gate does not leave alone; the others are counted.
+fn weight(verdict: &Verdict) -> usize {
+    verdict.spec.as_deref().map_or(0, |spec| bounds::of_verdict(Some(spec)))
 }
 
 fn mark_of(verdict: &Verdict, namespace: &str, basis: &Basis) -> Mark {
@@ -51,7 +59,7 @@ impl Kept {
         let judged = basis.of_judged(namespace);
         for (identity, kept) in self.namespaces.remove(namespace).unwrap_or_default() {
             let KeptVerdict { verdict, mark, since } = kept;
-            *self.count(&verdict) -= 1;
+            self.forget(&verdict);
             let present = if verdict.spec.is_some() { judged } else { basis.of_plain(verdict.names_class) };
             if mark == present && now.saturating_duration_since(since) < refresh {
                 holding.since.insert(identity, since);
@@ -68,12 +76,9 @@ impl Kept {
             if verdict.spec.as_ref().is_some_and(|spec| is_open(spec.outcome)) {
                 continue;
             }
-            let most = if verdict.spec.is_some() { MOST_JUDGED } else { MOST_PLAIN };
-            let count = self.count(verdict);
-            if *count >= most {
+            if !self.count(verdict) {
                 continue;
             }
-            *count += 1;
             let since = held.since.get(identity).copied().unwrap_or(now);
             let mark = mark_of(verdict, namespace, basis);
             kept.insert(*identity, KeptVerdict { verdict: verdict.clone(), mark, since });
@@ -86,13 +91,24 @@ impl Kept {
     /// Forgets every other namespace.
     pub fn retain(&mut self, namespaces: &BTreeSet<String>) {
         self.namespaces.retain(|namespace, _| namespaces.contains(namespace));
-        let all = || self.namespaces.values().flat_map(HashMap::values);
-        self.judged = all().filter(|kept| kept.verdict.spec.is_some()).count();
-        self.plain = all().count() - self.judged;
+        let all = || self.namespaces.values().flat_map(HashMap::values).map(|kept| &kept.verdict);
+        self.plain = all().filter(|verdict| verdict.spec.is_none()).count();
+        self.bytes = all().map(weight).sum();
     }
 
-    const fn count(&mut self, verdict: &Verdict) -> &mut usize {
-        if verdict.spec.is_some() { &mut self.judged } else { &mut self.plain }
+    /// Counts a verdict if there is space for it.
+    fn count(&mut self, verdict: &Verdict) -> bool {
+        let (plain, bytes) = (self.plain + usize::from(verdict.spec.is_none()), self.bytes + weight(verdict));
+        let fits = plain <= MOST_PLAIN && bytes <= MOST_BYTES;
+        if fits {
+            (self.plain, self.bytes) = (plain, bytes);
+        }
+        fits
+    }
+
+    fn forget(&mut self, verdict: &Verdict) {
+        self.plain -= usize::from(verdict.spec.is_none());
+        self.bytes -= weight(verdict);
     }
 }
 
@@ -114,6 +130,7 @@ mod tests {
             violations: Vec::new(),
             suggested_grant: None,
             warnings: Vec::new(),
+            left: 0,
         };
         Verdict { spec: outcome.map(|outcome| Arc::new(spec(outcome))), names_class: false }
     }
@@ -142,7 +159,7 @@ mod tests {
                 held.keys().map(|identity| identity[0]).collect::<BTreeSet<u8>>()
             };
             let both = (of("shop"), of("other"));
-            assert_eq!((kept.plain, kept.judged), (0, 0));
+            assert_eq!((kept.plain, kept.bytes), (0, 0));
             both
         };
         let (all, plain, none) = (BTreeSet::from([1_u8, 2]), BTreeSet::from([2]), BTreeSet::new());
@@ -154,22 +171,26 @@ mod tests {
     #[tokio::test]
     async fn what_is_used_again_is_no_younger_and_no_more_is_kept_than_fits() {
         let basis = Basis::of(&state(Cluster::default(), Vec::new()).await, 1, at(NOW));
-        let verdicts: Verdicts = (0..MOST_JUDGED + 10)
-            .map(|number| {
-                let mut identity = [0; 32];
-                identity[..8].copy_from_slice(&number.to_le_bytes());
-                (identity, verdict(Some(ExplainOutcome::Admitted)))
-            })
-            .collect();
+        let large = |number: u8| {
+            let Verdict { spec, names_class } = verdict(Some(ExplainOutcome::Admitted));
+            let warnings = vec!["w".repeat(1 << 20)];
+            let spec = spec.map(|spec| Arc::new(JudgedSpec { warnings, ..JudgedSpec::clone(&spec) }));
+            ([number; 32], Verdict { spec, names_class })
+        };
+        let verdicts: Verdicts = (0..20).map(large).collect();
         let (mut kept, start) = (Kept::default(), Instant::now());
         kept.put("shop", &verdicts, &basis, &Holding::default(), start);
-        assert_eq!(kept.judged, MOST_JUDGED);
+        assert!((MOST_BYTES - (2 << 20)..=MOST_BYTES).contains(&kept.bytes), "{}", kept.bytes);
+        assert_eq!(kept.namespaces["shop"].len(), 15, "one more would be too much");
+        kept.put("other", &[([1; 32], verdict(None))].into(), &basis, &Holding::default(), start);
+        assert_eq!(kept.plain, 1, "what is left alone has a bound of its own");
+        assert_eq!(kept.take("other", &basis, (start, REFRESH)).verdicts.len(), 1);
         let half = start + REFRESH / 2;
         let held = kept.take("shop", &basis, (half, REFRESH));
         kept.put("shop", &held.verdicts, &basis, &held, half);
         assert_eq!(kept.take("shop", &basis, (start + REFRESH, REFRESH)).verdicts.len(), 0);
         kept.put("shop", &verdicts, &basis, &Holding::default(), start);
         kept.retain(&BTreeSet::new());
-        assert_eq!((kept.judged, kept.plain), (0, 0));
+        assert_eq!((kept.bytes, kept.plain), (0, 0));
     }
 }

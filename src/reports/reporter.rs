@@ -21,6 +21,7 @@ use super::store::Store;
 use crate::admission::{Basis as GateBasis, Gate};
 use crate::audit::ReportRound;
 use crate::register::Leadership;
+use crate::scan::beside::beside;
 
 /// How often it is looked whether there is anything to do. Changes that come one after the other are taken together so.
 const TICK: Duration = Duration::from_secs(1);
@@ -159,7 +160,8 @@ impl Reporter {
 
     /// Does what is due.
     async fn look(&mut self, gate: &GateBasis) {
-        let basis = Basis::of(&gate.state, gate.inspector.generation(), Timestamp::now());
+        // In proportion to all namespaces and grants.
+        let basis = beside(|| Basis::of(&gate.state, gate.inspector.generation(), Timestamp::now()));
         let change = self.last.as_ref().map_or(Change::Everything, |last| basis.change_since(last));
         let scope = match change {
             _ if Instant::now() >= self.due => Scope::From(std::mem::take(&mut self.from)),
@@ -248,5 +250,69 @@ impl Reporter {
         } else {
             tracing::debug!(seconds, namespaces, seen, judged, unchanged, whole = is_whole, "reports");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::super::basis::tests::state;
+    use super::super::round::tests::{Fake, client, deployment};
+    use super::*;
+    use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
+    use crate::cluster::Cluster;
+    use crate::lookup::{Inspector, LookupOptions};
+
+    async fn reporter(client: Client) -> Reporter {
+        let metrics = Arc::new(Metrics::new());
+        let off = DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() };
+        let sink = Sink::open(&off, metrics.drops()).unwrap();
+        let state = state(Cluster::default(), Vec::new()).await;
+        let inspector = Inspector::new(LookupOptions::default()).unwrap();
+        let labels = Labels::new("test", &[].into());
+        let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
+        let options = ReportOptions { requests_per_second: 1_000, ..ReportOptions::default() };
+        let terms = (options, Duration::from_secs(5));
+        Reporter::new(client, gate, Leadership::held(), Arc::new(AtomicBool::new(true)), terms)
+    }
+
+    /// What a round that is due now writes.
+    async fn round(reporter: &mut Reporter, fake: &Arc<Mutex<Fake>>) -> Vec<String> {
+        reporter.due = Instant::now();
+        let gate = reporter.gate.basis();
+        Box::pin(reporter.look(&gate)).await;
+        std::mem::take(&mut fake.lock().unwrap().writes)
+    }
+
+    #[tokio::test]
+    async fn a_round_that_cannot_list_pods_says_so_on_the_cluster_deletes_nothing_and_comes_again_soon() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        fake.lock().unwrap().deployments = vec![deployment("shop", "orders", 1)];
+        let mut reporter = reporter(client(&fake)).await;
+        assert_eq!(
+            round(&mut reporter, &fake).await,
+            ["POST", "POST"],
+            "the report, and that on the cluster"
+        );
+        let said = || fake.lock().unwrap().reports["wasmgate"]["results"][0].clone();
+        assert_eq!(said()["result"], "pass");
+        assert!(reporter.due > Instant::now() + SOON && reporter.rest <= Instant::now());
+        {
+            let mut fake = fake.lock().unwrap();
+            (fake.deployments, fake.hides_pods) = (Vec::new(), true);
+        }
+        assert_eq!(round(&mut reporter, &fake).await, ["PUT"], "that on the cluster alone");
+        let problem = said();
+        assert_eq!((&problem["result"], &problem["rule"]), (&json!("error"), &json!("scan")));
+        assert!(problem["message"].as_str().unwrap().contains("lacks list on pods"), "{problem}");
+        assert_eq!(fake.lock().unwrap().reports.len(), 2, "the workload may still have pods");
+        assert!(reporter.due <= Instant::now() + SOON && reporter.rest > Instant::now());
+        assert!(round(&mut reporter, &fake).await.is_empty(), "it says the same");
+        fake.lock().unwrap().hides_pods = false;
+        assert_eq!(round(&mut reporter, &fake).await, ["DELETE", "PUT"]);
+        assert_eq!(said()["result"], "pass");
     }
 }

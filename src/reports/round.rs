@@ -10,17 +10,19 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::basis::Basis;
-use super::document::{self, MANAGED_BY};
+use super::document::{self, MANAGED_BY, SOURCE};
 use super::kept::{Holding, Kept};
 use super::options::ReportOptions;
 use super::pace::Pace;
 use super::place::Place;
-use super::store::{Existing, Store, Wanted};
+use super::store::{Existing, FIELD_MANAGER, Store};
 use super::tally::Tally;
-use super::walk::Stream;
+use super::walk::{Stream, Taken};
 use crate::admission::Basis as GateBasis;
 use crate::register::Leadership;
 use crate::review::GroupVersionKind;
+use crate::scan::beside::beside;
+use crate::scan::bounds::Budget;
 use crate::scan::identity::Identities;
 use crate::scan::model::{ManifestPlace, word};
 use crate::scan::{Collector, Filter, FoundObject, Judge, Progress, Scan, kinds};
@@ -31,6 +33,15 @@ const BUDGET: Duration = Duration::from_secs(20);
 
 /// Objects that are judged at the same time.
 const AT_ONCE: usize = 4;
+
+/// Most bytes of these as text, of more than one.
+const TOGETHER: usize = 512 << 10;
+
+/// What is held of one namespace is half of that: ten thousand workloads that all differ.
+const HELD: Budget = Budget {
+    bytes: 64 << 20,
+    cure: "not all of its objects were judged, because the others take as much memory as its reports may; `wasmgate scan --namespace` judges all",
+};
 
 /// How often it is noted where another replica would go on with a round.
 const NOTED_EVERY: Duration = Duration::from_mins(1);
@@ -86,6 +97,19 @@ impl Progress for Counts {
 
     fn judged(&self) {
         self.judged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Objects that are judged together, and such as are not judged, with the reason.
+#[derive(Default)]
+struct Batch {
+    found: Vec<FoundObject>,
+    left: Vec<(FoundObject, String)>,
+}
+
+impl Batch {
+    const fn len(&self) -> usize {
+        self.found.len() + self.left.len()
     }
 }
 
@@ -223,12 +247,13 @@ impl Round<'_> {
         let (judge, identities) = (self.judge.clone(), Arc::clone(&self.identities));
         let counts: Arc<dyn Progress> = Arc::clone(&self.counts) as _;
         let mut collector = Collector::sharing(judge, identities, filter, Some(&place.0), counts)
+            .within(HELD)
             .knowing(held.verdicts.clone());
         for stream in objects {
             let kind = stream.kind();
             loop {
                 let batch = self.batch(stream, place, &kind).await;
-                if batch.is_empty() {
+                if batch.len() == 0 {
                     break;
                 }
                 if !passes {
@@ -238,66 +263,102 @@ impl Round<'_> {
         }
         let mut existing = BTreeMap::new();
         while self.ahead(reports).await.as_ref() == Some(place) {
-            existing.extend(reports.take().as_ref().and_then(as_existing));
+            let Some(Taken::Whole(report) | Taken::Head(report, _)) = reports.take() else { break };
+            existing.extend(as_existing(&report));
         }
         if passes {
             return;
         }
         self.rounds.kept.put(&place.0, collector.verdicts(), self.basis, &held, now);
-        self.report(place, collector.finish(), existing).await;
+        if collector.is_partial() {
+            self.has_unread = true;
+            self.tally.leave(format!("namespace {}: {}", place.0, HELD.cure));
+        }
+        let scan = beside(|| collector.finish());
+        self.report(place, scan, existing).await;
     }
 
     /// Judges at the pace of the settings.
-    async fn judged(&mut self, collector: &mut Collector, batch: Vec<FoundObject>) {
+    async fn judged(&mut self, collector: &mut Collector, batch: Batch) {
         let before = self.counts.judged.load(Ordering::Relaxed);
-        collector.take(batch).await;
+        collector.take(batch.found).await;
+        for (found, reason) in batch.left {
+            collector.leave(found, reason);
+        }
         let judged = self.counts.judged.load(Ordering::Relaxed).saturating_sub(before);
         self.rounds.judging.turns(judged).await;
     }
 
     /// The next objects of a kind in a namespace.
-    async fn batch(
-        &mut self,
-        stream: &mut Stream,
-        place: &Place,
-        kind: &GroupVersionKind,
-    ) -> Vec<FoundObject> {
-        let mut batch = Vec::new();
+    async fn batch(&mut self, stream: &mut Stream, place: &Place, kind: &GroupVersionKind) -> Batch {
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         while batch.len() < AT_ONCE && self.ahead(stream).await.as_ref() == Some(place) {
-            let Some(object) = stream.take() else {
-                self.tally.not_judged += 1;
-                self.has_unread = true;
-                continue;
-            };
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let name = name.to_owned();
-            batch.push(FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() });
+            let next = stream.next_bytes();
+            if !batch.found.is_empty() && bytes + next > TOGETHER {
+                break;
+            }
+            match beside(|| stream.take()) {
+                Some(Taken::Whole(object)) => {
+                    bytes += next;
+                    batch.found.push(found(object, kind));
+                }
+                Some(Taken::Head(object, reason)) => {
+                    self.leave(found(object, kind), reason, place, &mut batch);
+                }
+                None => break,
+            }
         }
         batch
     }
 
-    async fn report(&mut self, place: &Place, scan: Scan, existing: BTreeMap<String, Existing>) {
+    /// An object that is not judged. One whose uid is known gets a report, or belongs to a workload that does, which says so.
+    fn leave(&mut self, found: FoundObject, reason: String, place: &Place, batch: &mut Batch) {
+        let uid = found.object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+        if uid.is_empty() {
+            self.has_unread = true;
+            self.tally.leave(format!("{} {}/{}: {reason}", found.kind.kind, place.0, found.name));
+        } else {
+            batch.left.push((found, reason));
+        }
+    }
+
+    async fn report(&mut self, place: &Place, scan: Scan, mut existing: BTreeMap<String, Existing>) {
         self.tally.not_judged += scan.not_judged.len();
         // What could not be read may be what a report is about, or a part of that.
         let is_whole = !self.tally.is_unread && !self.has_unread;
-        let mut documents = Vec::new();
+        let Rounds { store, requests, options, .. } = &mut *self.rounds;
+        // One after the other: a report takes many times the memory of what it is made of.
         for workload in &scan.workloads {
-            let Some(document) = document::report(workload, is_whole, &self.rounds.options) else { continue };
+            let Some(document) = beside(|| document::report(workload, is_whole, options)) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
-            documents.push(document);
+            let found = existing.remove(&document.name);
+            let how = (is_whole, &mut *requests);
+            store.settle(&place.0, &document, found.as_ref(), how, &mut self.tally).await;
         }
-        let Rounds { store, requests, .. } = &mut *self.rounds;
-        store.settle(&place.0, Wanted { documents, is_whole }, existing, requests, &mut self.tally).await;
+        if is_whole {
+            store.clear(&place.0, existing, requests, &mut self.tally).await;
+        }
     }
 }
 
+fn found(object: Value, kind: &GroupVersionKind) -> FoundObject {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    FoundObject { object, kind: kind.clone(), name, place: ManifestPlace::default() }
+}
+
+/// A report of the gate; `None` for those of others. Their label may be the same: its value is the name of a product, and not of this gate.
 fn as_existing(report: &Value) -> Option<(String, Existing)> {
-    let of = |key: &str| report.get("metadata")?.get(key)?.as_str().map(str::to_owned);
-    Some((of("name")?, Existing { uid: of("uid")?, version: of("resourceVersion")? }))
+    let metadata = report.get("metadata")?;
+    let of = |key: &str| metadata.get(key)?.as_str().map(str::to_owned);
+    let (name, managers) = (of("name")?, metadata.get("managedFields")?.as_array()?);
+    let is_named = name.strip_prefix(SOURCE).is_some_and(|rest| rest.starts_with('-'));
+    let is_written = managers.iter().any(|entry| entry.get("manager").is_some_and(|by| by == FIELD_MANAGER));
+    let existing = Existing { uid: of("uid")?, version: of("resourceVersion")? };
+    (is_named && is_written).then_some((name, existing))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Mutex;
 
     use axum::http::{Method, StatusCode, Uri};
@@ -310,12 +371,13 @@ mod tests {
 
     /// A cluster that takes reports.
     #[derive(Default)]
-    struct Fake {
-        deployments: Vec<String>,
-        hides_pods: bool,
-        reports: BTreeMap<String, Value>,
+    pub(in crate::reports) struct Fake {
+        pub deployments: Vec<String>,
+        pub hides_pods: bool,
+        /// The reports by name, also that on the cluster.
+        pub reports: BTreeMap<String, Value>,
         /// The methods of all writes.
-        writes: Vec<String>,
+        pub writes: Vec<String>,
     }
 
     fn list(items: &[String]) -> (u16, String) {
@@ -340,10 +402,10 @@ mod tests {
                 ("GET", "deployments") => list(&self.deployments),
                 ("GET", "pods") if self.hides_pods => status(403),
                 ("GET", "reports") => {
-                    let reports: Vec<String> = self.reports.values().map(Value::to_string).collect();
-                    list(&reports)
+                    let within = self.reports.values().filter(|report| report["scope"] != Value::Null);
+                    list(&within.map(Value::to_string).collect::<Vec<_>>())
                 }
-                ("GET", name) if folder.ends_with("/reports") => {
+                ("GET", name) if folder.ends_with("reports") => {
                     self.reports.get(name).map_or_else(|| status(404), |report| (200, report.to_string()))
                 }
                 ("GET", _) => list(&[]),
@@ -361,6 +423,7 @@ mod tests {
             self.writes.push(method.to_owned());
             report["metadata"]["uid"] = json!("r-1");
             report["metadata"]["resourceVersion"] = json!("1");
+            report["metadata"]["managedFields"] = json!([{"manager": "other"}, {"manager": FIELD_MANAGER}]);
             let name = report["metadata"]["name"].as_str().unwrap().to_owned();
             self.reports.insert(name, report.clone());
             (200, report.to_string())
@@ -375,7 +438,7 @@ mod tests {
         }
     }
 
-    fn client(fake: &Arc<Mutex<Fake>>) -> Client {
+    pub(in crate::reports) fn client(fake: &Arc<Mutex<Fake>>) -> Client {
         let fake = Arc::clone(fake);
         let answer = move |method: Method, uri: Uri, body: String| {
             let (code, said) = fake.lock().unwrap().answer(method.as_str(), uri.path(), &body);
@@ -406,19 +469,96 @@ mod tests {
         std::mem::take(&mut fake.lock().unwrap().writes)
     }
 
+    async fn gate() -> GateBasis {
+        let inspector = Inspector::new(LookupOptions::default()).unwrap();
+        let state = state(Cluster::default(), Vec::new()).await;
+        GateBasis::new(Arc::new(state), Arc::new(inspector))
+    }
+
+    /// A Deployment with arguments of so many bytes. Its image is not looked for at an address of this machine, which its report says.
+    pub(in crate::reports) fn deployment(namespace: &str, name: &str, bytes: usize) -> String {
+        let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1", "args": ["x".repeat(bytes)]}]);
+        let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": format!("of-{name}")},
+            "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}});
+        object.to_string()
+    }
+
+    #[tokio::test]
+    async fn the_report_on_what_is_too_large_says_so_and_the_others_are_kept_up_to_date() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let both = |fake: &mut Fake| {
+            fake.deployments = vec![deployment("shop", "small", 1), deployment("shop", "large", 600 << 10)];
+        };
+        let made = writes(&fake, (&mut rounds, &client), &gate, both).await;
+        assert_eq!(made, ["POST", "POST"]);
+        let report = |name: &str| {
+            let fake = fake.lock().unwrap();
+            fake.reports.values().find(|report| report["scope"]["name"] == name).unwrap().clone()
+        };
+        let large = report("large");
+        let said = &large["results"][0];
+        assert_eq!((&said["rule"], &said["result"]), (&json!("not-judged"), &json!("error")));
+        let message = said["message"].as_str().unwrap();
+        assert!(message.ends_with("`wasmgate scan --namespace shop` judges it"), "{message}");
+        assert!(!report("small").to_string().contains("not judged here"));
+        let made = writes(&fake, (&mut rounds, &client), &gate, Fake::spoil).await;
+        assert_eq!(made, ["PUT", "PUT"]);
+    }
+
+    #[tokio::test]
+    async fn where_pods_cannot_be_listed_former_reports_stay_and_new_ones_say_that_there_may_be_more() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let before =
+            |fake: &mut Fake| fake.deployments = vec![deployment("a", "one", 1), deployment("b", "two", 1)];
+        assert_eq!(writes(&fake, (&mut rounds, &client), &gate, before).await, ["POST", "POST"]);
+        let former = fake.lock().unwrap().reports.clone();
+        let after = |fake: &mut Fake| {
+            (fake.deployments, fake.hides_pods) = (vec![deployment("b", "new", 1)], true);
+        };
+        assert_eq!(writes(&fake, (&mut rounds, &client), &gate, after).await, ["POST"]);
+        let now = fake.lock().unwrap().reports.clone();
+        let stays = former.iter().all(|(name, report)| now.get(name) == Some(report));
+        assert!(stays, "nothing is deleted or changed: {now:?}");
+        let (_, new) = now.iter().find(|(name, _)| !former.contains_key(*name)).unwrap();
+        let results = new["results"].as_array().unwrap();
+        assert!(
+            results.iter().any(|result| result["rule"] == "scan" && result["result"] == "error"),
+            "{new}"
+        );
+    }
+
+    #[tokio::test]
+    async fn reports_of_others_with_the_same_label_stay() {
+        let fake = Arc::new(Mutex::new(Fake::default()));
+        let client = client(&fake);
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let some = |fake: &mut Fake| {
+            for (name, manager) in
+                [("wasmgate-old", FIELD_MANAGER), ("wasmgate-theirs", "other"), ("theirs", FIELD_MANAGER)]
+            {
+                let labels = json!({MANAGED_BY.0: MANAGED_BY.1});
+                let metadata = json!({"name": name, "namespace": "shop", "labels": labels, "uid": name,
+                    "resourceVersion": "1", "managedFields": [{"manager": manager}]});
+                let report = json!({"metadata": metadata, "scope": {"kind": "Pod"}});
+                fake.reports.insert(name.to_owned(), report);
+            }
+        };
+        let made = writes(&fake, (&mut rounds, &client), &gate, some).await;
+        assert_eq!(made, ["DELETE"]);
+        let left: Vec<String> = fake.lock().unwrap().reports.keys().cloned().collect();
+        assert_eq!(left, ["theirs", "wasmgate-theirs"]);
+    }
+
     #[tokio::test]
     async fn a_report_stays_as_it_is_where_not_everything_was_read() {
         let fake = Arc::new(Mutex::new(Fake::default()));
         let client = client(&fake);
-        let mut rounds = rounds(&client);
-        let inspector = Inspector::new(LookupOptions::default()).unwrap();
-        let state = state(Cluster::default(), Vec::new()).await;
-        let gate = GateBasis::new(Arc::new(state), Arc::new(inspector));
-        // Its image is not looked for at an address of this machine, which the report says.
-        let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1"}]);
-        let broken = json!({"metadata": {"name": "broken", "namespace": "shop", "uid": "u-1"},
-            "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}})
-        .to_string();
+        let (mut rounds, gate) = (rounds(&client), gate().await);
+        let broken = deployment("shop", "broken", 1);
         let nested = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
         let deep = format!(r#"{{"metadata": {{"name": "broken", "namespace": "shop"}}, "spec": {nested}}}"#);
         let all = |fake: &mut Fake| (fake.deployments, fake.hides_pods) = (vec![broken.clone()], false);

@@ -17,11 +17,12 @@ use super::options::{MOST_RESULTS, ReportFormat};
 use super::pace::Pace;
 use super::tally::Tally;
 use crate::register::Leadership;
+use crate::scan::beside::beside;
 use crate::text;
 use crate::watch::resource_of;
 
 /// Field manager of the reports in `metadata.managedFields`.
-const FIELD_MANAGER: &str = "wasmgate-reports";
+pub const FIELD_MANAGER: &str = "wasmgate-reports";
 
 /// Longest time limit for one request.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -39,15 +40,6 @@ pub struct Existing {
     pub uid: String,
     /// Its version.
     pub version: String,
-}
-
-/// The reports that a namespace should have.
-#[derive(Debug)]
-pub struct Wanted {
-    /// The reports.
-    pub documents: Vec<Document>,
-    /// Whether all that they are about was read. If not, a report that exists says more than what was read now, and stays.
-    pub is_whole: bool,
 }
 
 /// What a report was seen to say.
@@ -85,32 +77,41 @@ impl Store {
         Self { client, format, leadership, request: request.min(REQUEST), known: HashMap::new() }
     }
 
-    /// Brings the reports of a namespace up to date. Those that are wanted no more are deleted.
+    /// Brings a report of a namespace up to date. If not all that it may be about was read (`is_whole`), one that exists says more than what
+    /// was read now, and stays.
     pub async fn settle(
         &mut self,
         namespace: &str,
-        Wanted { documents, is_whole }: Wanted,
-        mut existing: BTreeMap<String, Existing>,
+        document: &Document,
+        found: Option<&Existing>,
+        (is_whole, pace): (bool, &mut Pace),
+        tally: &mut Tally,
+    ) {
+        let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
+        let settled = if is_whole {
+            self.keep(&api, namespace, document, found, pace).await
+        } else if found.is_some() {
+            Ok(Settled::Unchanged)
+        } else {
+            self.add(&api, document, pace).await
+        };
+        match settled {
+            Ok(Settled::Written) => tally.written += 1,
+            Ok(Settled::Unchanged) => tally.unchanged += 1,
+            Err(problem) => tally.fail(problem),
+        }
+    }
+
+    /// Deletes the reports of a namespace that are wanted no more.
+    pub async fn clear(
+        &mut self,
+        namespace: &str,
+        existing: BTreeMap<String, Existing>,
         pace: &mut Pace,
         tally: &mut Tally,
     ) {
         let api = Api::namespaced_with(self.client.clone(), namespace, &self.format.report());
-        for document in &documents {
-            let found = existing.remove(&document.name);
-            let settled = if is_whole {
-                self.keep(&api, namespace, document, found.as_ref(), pace).await
-            } else if found.is_some() {
-                Ok(Settled::Unchanged)
-            } else {
-                self.add(&api, document, pace).await
-            };
-            match settled {
-                Ok(Settled::Written) => tally.written += 1,
-                Ok(Settled::Unchanged) => tally.unchanged += 1,
-                Err(problem) => tally.fail(problem),
-            }
-        }
-        for (name, Existing { uid, .. }) in existing.into_iter().filter(|_| is_whole) {
+        for (name, Existing { uid, .. }) in existing {
             self.known.remove(&(namespace.to_owned(), name.clone()));
             pace.turn().await;
             match self.delete(&api, &name, uid).await {
@@ -155,7 +156,7 @@ impl Store {
         pace: &mut Pace,
     ) -> Result<Settled, String> {
         let key = (namespace.to_owned(), document.name.clone());
-        let digest: [u8; 32] = Sha256::digest(document.object.to_string().as_bytes()).into();
+        let digest: [u8; 32] = beside(|| Sha256::digest(document.object.to_string().as_bytes())).into();
         let known = self.known.get(&key);
         let is_as_known = found.zip(known).is_some_and(|(found, known)| found.version == known.version);
         if is_as_known && known.is_some_and(|known| known.digest == digest) {
@@ -175,18 +176,17 @@ impl Store {
         api: &Api<DynamicObject>,
         document: &Document,
     ) -> Result<(Settled, String), String> {
-        let old = self.ask(api, "get", api.get_opt(&document.name)).await?;
-        if let Some(old) = &old {
-            let was = serde_json::to_value(old).unwrap_or_default();
-            if relevant(&was) == relevant(&document.object) {
-                return Ok((Settled::Unchanged, old.metadata.resource_version.clone().unwrap_or_default()));
-            }
-            let new = object(over(&was, &document.object, Timestamp::now()))?;
-            self.may_write()?;
-            let written = self.ask(api, "update", api.replace(&document.name, &post(), &new)).await?;
-            return Ok((Settled::Written, written.metadata.resource_version.unwrap_or_default()));
-        }
-        self.create(api, document).await
+        let Some(old) = self.ask(api, "get", api.get_opt(&document.name)).await? else {
+            return self.create(api, document).await;
+        };
+        let version = old.metadata.resource_version.clone().unwrap_or_default();
+        // What it says is what others have written.
+        let Some(new) = beside(|| changed(&old, document, Timestamp::now()))? else {
+            return Ok((Settled::Unchanged, version));
+        };
+        self.may_write()?;
+        let written = self.ask(api, "update", api.replace(&document.name, &post(), &new)).await?;
+        Ok((Settled::Written, written.metadata.resource_version.unwrap_or_default()))
     }
 
     async fn create(
@@ -342,6 +342,19 @@ fn object(value: Value) -> Result<DynamicObject, String> {
 
 // === what counts (pure) ===
 
+/// What is written in the place of a report; `None` if that says what it should.
+fn changed(
+    old: &DynamicObject,
+    document: &Document,
+    now: Timestamp,
+) -> Result<Option<DynamicObject>, String> {
+    let was = serde_json::to_value(old).unwrap_or_default();
+    if relevant(&was) == relevant(&document.object) {
+        return Ok(None);
+    }
+    object(over(&was, &document.object, now)).map(Some)
+}
+
 /// What the gate says in a report, without the times.
 fn relevant(report: &Value) -> Value {
     let metadata = |member: &str| report.get("metadata").and_then(|metadata| metadata.get(member));
@@ -377,17 +390,17 @@ fn over(old: &Value, new: &Value, now: Timestamp) -> Value {
 /// The report with the time at which each result was found first.
 fn dated(mut report: Value, old: Option<&Value>, now: Timestamp) -> Value {
     let of = |report: &Value| report.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut known: Vec<(Value, Value)> = Vec::new();
-    // Each is compared with each, and others may write reports too: the gate's own have one more than the most, which counts the rest.
+    let mut known: HashMap<Value, Value> = HashMap::new();
+    // Others may write reports too: the gate's own have one more than the most, which counts the rest.
     for mut bare in old.map(of).unwrap_or_default().into_iter().take(MOST_RESULTS + 1) {
-        let time = bare.as_object_mut().and_then(|bare| bare.remove("timestamp"));
-        known.extend(time.map(|time| (bare, time)));
+        if let Some(time) = bare.as_object_mut().and_then(|bare| bare.remove("timestamp")) {
+            known.entry(bare).or_insert(time);
+        }
     }
     let now = json!({"seconds": now.as_second(), "nanos": 0});
     let results = report.get_mut("results").and_then(Value::as_array_mut);
     for result in results.into_iter().flatten() {
-        let before = known.iter().find(|(bare, _)| bare == result).map(|(_, time)| time);
-        let time = before.unwrap_or(&now).clone();
+        let time = known.get(&*result).unwrap_or(&now).clone();
         set(result, "timestamp", time);
     }
     report
@@ -423,6 +436,29 @@ mod tests {
         assert_eq!(new["metadata"]["resourceVersion"], "7");
         assert_eq!(new["metadata"]["annotations"], json!({"team": "a"}));
         assert_eq!(new["metadata"]["labels"], json!({MANAGED_BY.0: MANAGED_BY.1, "theirs": "yes"}));
+    }
+
+    #[test]
+    fn each_of_many_results_keeps_its_own_time_and_of_two_that_are_the_same_the_first() {
+        let with = |numbers: &mut dyn Iterator<Item = usize>| {
+            let results: Vec<Value> = numbers.map(|number| json!({"message": number.to_string()})).collect();
+            json!({"results": results})
+        };
+        let mut old = with(&mut (0..MOST_RESULTS));
+        for (number, result) in old["results"].as_array_mut().unwrap().iter_mut().enumerate() {
+            result["timestamp"] = json!({"seconds": number});
+        }
+        let again = json!({"message": "1", "timestamp": {"seconds": 77}});
+        old["results"].as_array_mut().unwrap().push(again);
+        let new = dated(with(&mut (0..MOST_RESULTS + 1).rev()), Some(&old), at(5_000_000));
+        let seconds: Vec<u64> = new["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|result| result["timestamp"]["seconds"].as_u64().unwrap())
+            .collect();
+        assert_eq!(seconds[0], 5_000_000);
+        assert!(seconds[1..].iter().copied().eq((0..MOST_RESULTS as u64).rev()));
     }
 
     #[test]

@@ -22,8 +22,12 @@ pub struct Tally {
     pub deleted: usize,
     /// Reports that could not be written or deleted.
     pub failed: usize,
-    /// Objects of which nothing could be judged.
+    /// Objects that start something in a way that is not judged.
     pub not_judged: usize,
+    /// How often something was passed over of which no report of a workload speaks.
+    pub passed_over: usize,
+    /// What that was, and why: the first of it.
+    pub left: Vec<String>,
     /// Whether objects could not be listed, so that from here on any workload may have been read in part.
     pub is_unread: bool,
     /// What could not be read or written, each once.
@@ -35,6 +39,14 @@ impl Tally {
     pub fn problem(&mut self, problem: String) {
         self.is_unread = true;
         self.note(problem);
+    }
+
+    /// Notes what was passed over.
+    pub fn leave(&mut self, said: String) {
+        self.passed_over += 1;
+        if self.left.len() < MOST_PROBLEMS {
+            self.left.push(said);
+        }
     }
 
     /// Notes a report that could not be written or deleted.

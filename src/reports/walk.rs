@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 
 use kube::Client;
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::pace::Pace;
 use super::place::Place;
 use crate::review::GroupVersionKind;
+use crate::scan::beside::beside;
+use crate::scan::head;
 use crate::watch::Pages;
 
 /// Objects per page.
@@ -18,6 +19,12 @@ const PAGE: u32 = 50;
 
 /// Most bytes of a page of more than one object. A page of each of some twelve kinds is held at once.
 const MOST_BYTES: usize = 2 << 20;
+
+/// Largest object that is judged, in bytes of its text: as a value, and with what is found of it, it takes many times as much.
+const LARGEST: usize = 512 << 10;
+
+/// Why there is no verdict on an object.
+const UNREADABLE: &str = "it could not be read: its parts are nested too deeply";
 
 /// The objects of one kind.
 #[derive(Debug)]
@@ -29,23 +36,18 @@ pub struct Stream {
     last: Place,
 }
 
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow)]
-    metadata: Option<Metadata<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Metadata<'a> {
-    #[serde(default, borrow)]
-    namespace: std::borrow::Cow<'a, str>,
+/// What there is of an object.
+#[derive(Debug)]
+pub enum Taken {
+    /// All of it.
+    Whole(Value),
+    /// Its head, and why it is not judged.
+    Head(Value, String),
 }
 
 /// The namespace of an object; empty for what is no object.
 fn place(object: &RawValue) -> Place {
-    let head: Option<Head<'_>> = serde_json::from_str(object.get()).ok();
-    let namespace = head.and_then(|head| head.metadata).map(|metadata| metadata.namespace.into_owned());
-    Place(namespace.unwrap_or_default())
+    Place(head::of(object).namespace.into_owned())
 }
 
 impl Stream {
@@ -83,7 +85,9 @@ impl Stream {
         while self.page.is_empty() && !self.has_ended {
             pace.turn().await;
             match self.pages.next_raw(client, MOST_BYTES).await {
-                Ok(Some(page)) => self.page = page.into_iter().map(|item| (place(&item), item)).collect(),
+                Ok(Some(page)) => {
+                    self.page = beside(|| page.into_iter().map(|item| (place(&item), item)).collect());
+                }
                 Ok(None) => self.has_ended = true,
                 Err(error) => {
                     self.has_ended = true;
@@ -104,17 +108,38 @@ impl Stream {
         Ok(Some(next))
     }
 
-    /// The next object, of which [`Self::ahead`] has just said the namespace. `None` for what cannot be read.
-    pub fn take(&mut self) -> Option<Value> {
-        let (_, text) = self.page.pop_front()?;
-        let mut object: Value = serde_json::from_str(text.get()).ok()?;
-        self.pages.complete(&mut object);
-        Some(object)
+    /// Bytes of the text of the next object.
+    pub fn next_bytes(&self) -> usize {
+        self.page.front().map_or(0, |(_, text)| text.get().len())
+    }
+
+    /// The next object, of which [`Self::ahead`] has just said the namespace. `None` at the end of the page.
+    pub fn take(&mut self) -> Option<Taken> {
+        let (Place(namespace), text) = self.page.pop_front()?;
+        let size = text.get().len();
+        let too_large = (size > LARGEST).then(|| {
+            let (own, most) = (size >> 10, LARGEST >> 10);
+            format!(
+                "it has {own} KiB, and objects of more than {most} KiB are not judged here; \
+                 `wasmgate scan --namespace {namespace}` judges it"
+            )
+        });
+        let whole: Option<Value> =
+            if too_large.is_some() { None } else { serde_json::from_str(text.get()).ok() };
+        let mut taken = match whole {
+            Some(object) => Taken::Whole(object),
+            None => Taken::Head(head::of(&text).alone(), too_large.unwrap_or_else(|| UNREADABLE.to_owned())),
+        };
+        let (Taken::Whole(object) | Taken::Head(object, _)) = &mut taken;
+        self.pages.complete(object);
+        Some(taken)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kube::core::ApiResource;
+
     use super::*;
 
     #[test]
@@ -124,5 +149,37 @@ mod tests {
         for other in ["{}", "[]", r#"{"metadata": null}"#, r#"{"metadata": {"name": "a"}}"#] {
             assert_eq!(of(other), "", "{other}");
         }
+    }
+
+    #[test]
+    fn of_what_is_too_large_or_too_deep_only_the_head_is_taken_with_the_reason() {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".into(),
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            plural: "pods".into(),
+        };
+        let mut stream = Stream::new(Pages::new(resource, None));
+        let mut taken = |spec: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "a", "namespace": "shop", "uid": "u"}}, "spec": {spec}}}"#
+            );
+            let bytes = text.len();
+            let item = RawValue::from_string(text).unwrap();
+            stream.page.push_back((place(&item), item));
+            assert_eq!(stream.next_bytes(), bytes);
+            stream.take().unwrap()
+        };
+        let Taken::Whole(object) = taken("[1]") else { panic!("a small one") };
+        assert_eq!((&object["spec"][0], &object["kind"]), (&Value::from(1), &Value::from("Pod")));
+        let large = format!("[\"{}\"]", "x".repeat(LARGEST));
+        let Taken::Head(object, reason) = taken(&large) else { panic!("a large one") };
+        assert_eq!((&object["metadata"]["uid"], object.get("spec")), (&Value::from("u"), None));
+        assert!(reason.starts_with("it has 512 KiB, and objects of more than 512 KiB are"), "{reason}");
+        assert!(reason.ends_with("`wasmgate scan --namespace shop` judges it"), "{reason}");
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let Taken::Head(object, reason) = taken(&deep) else { panic!("a deep one") };
+        assert_eq!((&object["metadata"]["name"], reason.as_str()), (&Value::from("a"), UNREADABLE));
     }
 }

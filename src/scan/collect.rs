@@ -1,5 +1,5 @@
 //! Takes objects as they come, judges each distinct one once, and gathers the verdicts by workload. Holds verdicts and
-//! workloads, and no object longer than its batch.
+//! workloads, within a budget, and no object longer than its batch.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
 
+use super::beside::beside;
+use super::bounds::{self, Budget, Held};
 use super::filter::Filter;
 use super::identity::{Identities, Identity};
-use super::judge::{Judge, JudgedObject};
+use super::judge::{Judge, JudgedObject, not_judged};
 use super::model::{
     GrantUse, Judged, JudgedSpec, ManifestPlace, NotJudged, Owner, Scan, Summary, What, Workload, word,
     workload,
@@ -27,6 +29,9 @@ const AT_ONCE: usize = 16;
 
 /// Namespace of objects that name none.
 const NO_NAMESPACE: &str = "default";
+
+/// Most objects of which it is noted one by one that they are not judged.
+const MOST_NOTES: usize = 10_000;
 
 /// An object of the source.
 #[derive(Debug)]
@@ -74,6 +79,9 @@ pub struct Collector {
     other_kinds: BTreeMap<String, usize>,
     pods: usize,
     templates: usize,
+    held: Held,
+    /// Objects that there was no space for.
+    passed_over: usize,
     progress: Arc<dyn Progress>,
 }
 
@@ -138,8 +146,16 @@ impl Collector {
             other_kinds: BTreeMap::new(),
             pods: 0,
             templates: 0,
+            held: Held::new(Budget::COMMAND),
+            passed_over: 0,
             progress,
         }
+    }
+
+    /// The same with another budget than that of a command.
+    #[must_use]
+    pub fn within(self, budget: Budget) -> Self {
+        Self { held: Held::new(budget), ..self }
     }
 
     /// The same where these verdicts hold, so that their objects are not judged again.
@@ -150,9 +166,11 @@ impl Collector {
 
     /// Judges what is new among these objects, and gathers all of them.
     pub async fn take(&mut self, batch: Vec<FoundObject>) {
-        let accepted: Vec<Accepted> = batch.into_iter().filter_map(|found| self.accept(found)).collect();
+        let accepted = beside(|| self.accepted(batch));
         for one in &accepted {
-            self.verdicts.extend(self.known.remove_entry(&one.identity));
+            if let Some((identity, verdict)) = self.known.remove_entry(&one.identity) {
+                self.hold(&one.namespace, identity, verdict);
+            }
         }
         let mut seen = HashSet::new();
         let fresh: Vec<&Accepted> = accepted
@@ -166,25 +184,64 @@ impl Collector {
             let subject = JudgedObject { object, kind, namespace: &one.namespace, name };
             let verdict = judge.judge(&subject).await;
             progress.judged();
-            let names_class = names_class(object);
-            (one.identity, Verdict { spec: filter.narrowed(verdict).map(Arc::new), names_class })
+            let verdict = beside(|| Verdict {
+                spec: filter.narrowed(verdict).map(|spec| Arc::new(bounds::bounded(spec))),
+                names_class: names_class(object),
+            });
+            (one.identity, verdict)
         });
         let verdicts: Vec<_> = verdicts.collect();
-        let verdicts: Vec<_> = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
-        self.verdicts.extend(verdicts);
+        let mut verdicts: Verdicts = stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
         for one in accepted {
+            if let Some(verdict) = verdicts.remove(&one.identity) {
+                self.hold(&one.namespace, one.identity, verdict);
+            }
             self.gather(one);
         }
     }
 
+    /// Gathers an object that is not judged, and why. It may have nothing but its head.
+    pub fn leave(&mut self, found: FoundObject, reason: String) {
+        let Some(one) = self.accept(found) else { return };
+        let spec = self.filter.narrowed(not_judged(reason)).map(Arc::new);
+        self.hold(&one.namespace, one.identity, Verdict { spec, names_class: false });
+        self.gather(one);
+    }
+
+    /// Keeps the verdict on an object of this namespace.
+    fn hold(&mut self, namespace: &str, identity: Identity, verdict: Verdict) {
+        self.held.add(namespace, bounds::of_verdict(verdict.spec.as_deref()));
+        self.verdicts.insert(identity, verdict);
+    }
+
+    /// Whether there are objects that there was no space for, so that any workload may have been read in part.
+    pub const fn is_partial(&self) -> bool {
+        self.passed_over > 0
+    }
+
     /// Notes something that could not be judged.
     pub fn note(&mut self, what: String, reason: String, place: ManifestPlace) {
-        self.not_judged.push(NotJudged { what, reason, place });
+        if self.not_judged.len() < MOST_NOTES {
+            self.not_judged.push(NotJudged { what, reason, place });
+        } else {
+            self.passed_over += 1;
+        }
     }
 
     /// Counts an object that starts nothing.
     pub fn count_other(&mut self, kind: &str) {
         *self.other_kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Those that are to be judged.
+    fn accepted(&mut self, batch: Vec<FoundObject>) -> Vec<Accepted> {
+        let mut accepted = Vec::new();
+        for found in batch {
+            if self.filter.has_image(&found.object) {
+                accepted.extend(self.accept(found));
+            }
+        }
+        accepted
     }
 
     /// The object, if it is to be judged; else it is counted or noted.
@@ -193,16 +250,21 @@ impl Collector {
             Some(own) if !own.is_empty() => own.to_owned(),
             _ => self.namespace.clone(),
         };
-        if !self.filter.has_namespace(&namespace) || !self.filter.has_image(&found.object) {
+        if !self.filter.has_namespace(&namespace) {
             return None;
         }
         let Some(kind) = self.judge.state.kinds.of(&found.kind) else {
             self.unknown(found, &namespace);
             return None;
         };
+        if !self.held.has_space(&namespace) {
+            self.passed_over += 1;
+            return None;
+        }
         let controller = controller(&found.object, &namespace);
         let is_template = kind.is_template();
         if is_template {
+            self.held.add(&namespace, bounds::of_link(controller.as_ref()));
             self.chains.add(&found.object, controller.clone());
             if let Some(from) = controller.as_ref().filter(|from| self.is_judged_itself(from)) {
                 let what = title(&reference(&found.object, &found.kind, &namespace));
@@ -259,6 +321,11 @@ impl Collector {
         let example = own.name.clone();
         let key = one.controller.as_ref().map_or(own, |controller| controller.reference.clone());
         let itself = || itself(&one.found.object, &one.found.kind, &one.namespace);
+        let is_known = self.groups.get(&key).is_some_and(|group| group.judged.contains_key(&one.identity));
+        if !is_known {
+            let bytes = bounds::of_group(&key, one.controller.as_ref(), &example);
+            self.held.add(&one.namespace, bytes);
+        }
         let group = self.groups.entry(key).or_default();
         group.controller = group.controller.take().or(one.controller).or_else(itself);
         let judged = group.judged.entry(one.identity).or_insert_with(|| Judged {
@@ -285,6 +352,12 @@ impl Collector {
                 let reason = format!("it is a copy of the template of {owner}, which was not read");
                 self.note(copied.what, reason, copied.place);
             }
+        }
+        if self.passed_over > 0 {
+            let objects = if self.passed_over == 1 { "object" } else { "objects" };
+            let what = format!("{} more {objects}", self.passed_over);
+            let (reason, place) = (self.held.cure().to_owned(), ManifestPlace::default());
+            self.not_judged.push(NotJudged { what, reason, place });
         }
         let workloads = self.workloads();
         let mut summary = Summary {
@@ -366,4 +439,107 @@ fn names_class(value: &Value) -> bool {
 fn title(reference: &Reference) -> String {
     let Reference { namespace, kind, name, .. } = reference;
     format!("{kind} {namespace}/{name}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::admission::State;
+    use crate::lookup::{Inspector, LookupOptions};
+    use crate::policy::{Engine, Limits, PolicySet};
+    use crate::runtime::Runtimes;
+    use crate::scan::ExplainOutcome;
+
+    #[derive(Debug)]
+    struct Untold;
+
+    impl Progress for Untold {
+        fn seen(&self) {}
+        fn judged(&self) {}
+    }
+
+    pub(crate) async fn collector(budget: Budget) -> Collector {
+        let engine = Engine::new().unwrap();
+        let policies = PolicySet::load(&engine, Vec::new(), Limits::default()).await.unwrap();
+        let state = State::new(Runtimes::default(), Arc::default(), Arc::new(policies));
+        let judge = Judge {
+            state: Arc::new(state),
+            inspector: Arc::new(Inspector::new(LookupOptions::default()).unwrap()),
+            budget: Duration::from_secs(5),
+            cure: "wait",
+            suggest: |_, _| Vec::new(),
+        };
+        Collector::new(judge, Filter::default(), None, false, Arc::new(Untold)).within(budget)
+    }
+
+    fn kind(group: &str, kind: &str) -> GroupVersionKind {
+        GroupVersionKind { group: group.into(), version: "v1".into(), kind: kind.into() }
+    }
+
+    /// Its image is not looked for at an address of this machine.
+    fn deployment(namespace: &str, number: usize) -> FoundObject {
+        let name = format!("app-{number}");
+        let containers = json!([{"name": "app", "image": "127.0.0.1:1/app:1"}]);
+        let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": format!("{namespace}-{number}")},
+            "spec": {"template": {"spec": {"runtimeClassName": "wasmtime", "containers": containers}}}});
+        FoundObject { object, kind: kind("apps", "Deployment"), name, place: ManifestPlace::default() }
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_space_for_is_counted_with_what_to_do_and_leaves_space_for_other_namespaces() {
+        const ALL: usize = 400;
+        let budget = Budget { bytes: 200_000, cure: "scan less" };
+        let mut collector = collector(budget).await;
+        for first in (0..ALL).step_by(8) {
+            collector.take((first..first + 8).map(|number| deployment("theirs", number)).collect()).await;
+        }
+        assert!(collector.is_partial());
+        collector.take(vec![deployment("ours", 0)]).await;
+        let scan = collector.finish();
+        let of = |namespace: &str| scan.workloads.iter().filter(|one| one.namespace == namespace).count();
+        assert!((8..ALL / 2).contains(&of("theirs")), "{}", of("theirs"));
+        assert_eq!(of("ours"), 1);
+        let left = NotJudged {
+            what: format!("{} more objects", ALL - of("theirs")),
+            reason: "scan less".into(),
+            place: ManifestPlace::default(),
+        };
+        assert_eq!(scan.not_judged, [left]);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_not_judged_is_one_of_its_workload() {
+        let mut collector = collector(Budget::COMMAND).await;
+        collector.take(vec![deployment("shop", 1)]).await;
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "app-1", "uid": "shop-1", "controller": true});
+        let object = json!({"metadata": {"name": "large", "namespace": "shop", "uid": "p", "ownerReferences": [owner]}});
+        let pod = FoundObject {
+            object,
+            kind: kind("", "Pod"),
+            name: "large".into(),
+            place: ManifestPlace::default(),
+        };
+        collector.leave(pod, "it is too large".into());
+        assert!(!collector.is_partial());
+        let scan = collector.finish();
+        let [workload] = scan.workloads.as_slice() else { panic!("{:?}", scan.workloads) };
+        assert_eq!((workload.name.as_str(), workload.pods), ("app-1", 1));
+        assert!(workload.judged.iter().any(|one| one.spec.outcome == ExplainOutcome::NotJudged));
+        assert!(workload.reasons().contains(&"it is too large".to_owned()), "{:?}", workload.reasons());
+    }
+
+    #[tokio::test]
+    async fn of_many_objects_that_are_not_judged_the_last_are_counted() {
+        let mut collector = collector(Budget::COMMAND).await;
+        for number in 0..MOST_NOTES + 3 {
+            collector.note(number.to_string(), "r".into(), ManifestPlace::default());
+        }
+        let scan = collector.finish();
+        assert_eq!(scan.not_judged.len(), MOST_NOTES + 1);
+        assert!(scan.not_judged.iter().any(|one| one.what == "3 more objects"));
+    }
 }

@@ -24,6 +24,8 @@ pub struct Filter {
     pub images: Vec<String>,
     /// Whether what the gate leaves alone is left out.
     pub without_plain: bool,
+    /// Whether nothing but its outcome is kept of what the gate leaves alone, where it is only counted.
+    pub counts_plain: bool,
 }
 
 impl Filter {
@@ -52,8 +54,13 @@ impl Filter {
     /// The verdict with only the findings that are asked for, and `None` if nothing of it is. What was not judged stays,
     /// since it may be what is looked for.
     pub fn narrowed(&self, mut spec: JudgedSpec) -> Option<JudgedSpec> {
-        if self.without_plain && is_plain(spec.outcome) {
-            return None;
+        if is_plain(spec.outcome) {
+            if self.without_plain {
+                return None;
+            }
+            if self.counts_plain {
+                (spec.reason, spec.containers, spec.warnings) = (None, Vec::new(), Vec::new());
+            }
         }
         if self.rules.is_empty() && self.capabilities.is_empty() {
             return Some(spec);
@@ -126,6 +133,7 @@ mod tests {
             violations,
             suggested_grant: None,
             warnings: Vec::new(),
+            left: 0,
         }
     }
 
@@ -141,6 +149,16 @@ mod tests {
         let other = spec(ExplainOutcome::Denied, both[..1].to_vec());
         assert!(filter.narrowed(other).is_none());
         assert!(filter.narrowed(spec(ExplainOutcome::Unread, Vec::new())).is_some(), "it may break the rule");
+    }
+
+    #[test]
+    fn of_what_is_only_counted_the_outcome_is_kept() {
+        let filter = Filter { counts_plain: true, ..Filter::default() };
+        let plain = |outcome| JudgedSpec { warnings: vec!["w".into()], ..spec(outcome, Vec::new()) };
+        let kept = filter.narrowed(plain(ExplainOutcome::NotWasm)).unwrap();
+        assert_eq!((kept.outcome, kept.warnings.len()), (ExplainOutcome::NotWasm, 0));
+        assert_eq!(filter.narrowed(plain(ExplainOutcome::Unread)).unwrap().warnings.len(), 1);
+        assert!(filter.is_empty(), "the grants of a scan are counted");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::beside::beside;
 use super::facts::{self, ExplainOutcome, JudgedFacts};
 use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
@@ -58,7 +59,7 @@ impl Judge {
         let JudgedObject { object, kind, namespace, name } = *subject;
         let new = NewObject { object, kind, namespace, name };
         let exists = object.pointer("/metadata/uid").is_some();
-        let keep = |input: &PolicyInput<'_>| JudgedFacts::of(input, facts::Kept::Facts);
+        let keep = |input: &PolicyInput<'_>| beside(|| JudgedFacts::of(input, facts::Kept::Facts));
         let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
         let work = async {
             if exists {
@@ -73,13 +74,13 @@ impl Judge {
         let most = budget.saturating_mul(2);
         let mut judged = match timeout(most, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(ending)) => match ending.and_then(Ending::into_result) {
-                Ok(ending) => self.report(&ending),
+                Ok(ending) => beside(|| self.report(&ending)),
                 Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
             },
             Ok(Err(_)) => not_judged("the gate failed at this object; report it as a defect".to_owned()),
             Err(_) => not_judged(format!("it took longer than {} s; {}", most.as_secs(), self.cure)),
         };
-        self.hide_secrets(object, &mut judged);
+        beside(|| self.hide_secrets(object, &mut judged));
         judged
     }
 
@@ -111,12 +112,13 @@ impl Judge {
             violations: violations.unwrap_or_default(),
             suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
             warnings: warnings(ending),
+            left: 0,
         }
     }
 }
 
 /// The verdict on what could not be judged.
-fn not_judged(reason: String) -> JudgedSpec {
+pub(super) fn not_judged(reason: String) -> JudgedSpec {
     JudgedSpec {
         outcome: ExplainOutcome::NotJudged,
         reason: Some(reason),
@@ -124,6 +126,7 @@ fn not_judged(reason: String) -> JudgedSpec {
         violations: Vec::new(),
         suggested_grant: None,
         warnings: Vec::new(),
+        left: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a scan found, for every form of its output. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -155,6 +155,9 @@ pub struct JudgedSpec {
     pub suggested_grant: Option<String>,
     /// Warnings that do not come from a rule.
     pub warnings: Vec<String>,
+    /// How much of what was found is not kept, because it was more than is kept of one object. The last warning says so.
+    #[serde(skip)]
+    pub left: usize,
 }
 
 impl JudgedSpec {
@@ -268,19 +271,26 @@ impl Workload {
     pub fn findings(&self) -> Vec<FoundViolation<'_>> {
         let mut found: BTreeMap<_, FoundViolation<'_>> = BTreeMap::new();
         for judged in &self.judged {
+            let programs = judged.programs();
             for violation in &judged.spec.violations {
                 let key = (std::cmp::Reverse(violation.action), &violation.violation);
+                let container = || programs.get(violation.violation.container.as_deref()?).copied();
                 let finding = found.entry(key).or_insert_with(|| FoundViolation {
                     judged: violation,
                     template: false,
                     pods: 0,
-                    place: judged.place_of(violation.violation.container.as_deref()),
+                    place: judged.place_of(container()),
                 });
                 finding.template |= judged.what == What::Template;
                 finding.pods += judged.pods;
             }
         }
         found.into_values().collect()
+    }
+
+    /// How much of what was found is not kept.
+    pub fn left(&self) -> usize {
+        self.judged.iter().map(|judged| judged.spec.left).fold(0, usize::saturating_add)
     }
 
     /// Why something about it is not known, each reason once.
@@ -302,9 +312,14 @@ impl Workload {
 }
 
 impl Judged {
-    fn place_of(&self, container: Option<&str>) -> ManifestPlace {
-        let image = container.and_then(|name| self.spec.containers.iter().find(|c| c.name == name));
-        let line = image.and_then(|program| self.place.images.get(program.written()).copied());
+    /// Its containers by name.
+    fn programs(&self) -> HashMap<&str, &ScannedProgram> {
+        // The first of a name counts, so it comes last.
+        self.spec.containers.iter().rev().map(|program| (program.name.as_str(), program)).collect()
+    }
+
+    fn place_of(&self, program: Option<&ScannedProgram>) -> ManifestPlace {
+        let line = program.and_then(|program| self.place.images.get(program.written()).copied());
         ManifestPlace { line: line.unwrap_or(self.place.line), ..self.place.clone() }
     }
 }

@@ -2,12 +2,13 @@
 //! other way in: no cookie, no form, no client certificate, so that no browser that is led here brings anything with it.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
     REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -16,14 +17,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::shares::Shares;
 use crate::text;
 
-/// Most requests that are answered at a time. Further ones are told to come again.
-const AT_ONCE: usize = 16;
+/// Most requests that are answered at a time, and half of them of one address. Further ones are told to come again.
+const AT_ONCE: u32 = 16;
 
 /// Longest time for an answer. A first scan that takes longer goes on, and the next request finds more of it.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -54,17 +56,17 @@ pub enum PageAnswer {
 
 /// What makes the page.
 pub trait PageHandler: Send + Sync + 'static {
-    /// The page for whose token this is; `None` where the request has none.
-    fn page<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, PageAnswer>;
+    /// The page for whose token this is, which was sent from this address; `None` where the request has none.
+    fn page<'a>(&'a self, token: Option<&'a str>, peer: IpAddr) -> BoxFuture<'a, PageAnswer>;
 }
 
 struct PageRoutes {
     handler: Arc<dyn PageHandler>,
-    places: Arc<Semaphore>,
+    places: Shares,
 }
 
 pub(super) fn router(handler: Arc<dyn PageHandler>) -> Router {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Shares::new(AT_ONCE);
     Router::new()
         .route("/", get(page))
         .fallback(async || {
@@ -73,15 +75,20 @@ pub(super) fn router(handler: Arc<dyn PageHandler>) -> Router {
         .with_state(Arc::new(PageRoutes { handler, places }))
 }
 
-async fn page(State(routes): State<Arc<PageRoutes>>, headers: HeaderMap) -> Response {
-    let Ok(place) = Arc::clone(&routes.places).try_acquire_owned() else {
+async fn page(
+    State(routes): State<Arc<PageRoutes>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    let peer = peer.ip().to_canonical();
+    let Some(place) = routes.places.take(&peer.to_string().into(), 1).now_or_never().flatten() else {
         return respond(PageAnswer::Later("too many read the page at this moment".to_owned()));
     };
     let token = token(&headers).map(str::to_owned);
     // On a task of its own, so that a panic ends the task and not the connection.
     let task = tokio::spawn(async move {
         let _place = place;
-        timeout(WITHIN, routes.handler.page(token.as_deref())).await
+        timeout(WITHIN, routes.handler.page(token.as_deref(), peer)).await
     });
     match task.await {
         Ok(Ok(answer)) => respond(answer),

@@ -170,7 +170,8 @@ impl Page {
         let acceptor = Bounded::new(secure, &fewer, phase, gate.clone());
         let mut server = axum_server::Server::from_listener(self.listener).acceptor(acceptor);
         limit_http(&mut server, options);
-        listeners.spawn(server.serve(page::router(self.handler).into_make_service()));
+        let router = page::router(self.handler);
+        listeners.spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
     }
 }
 

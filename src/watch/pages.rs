@@ -13,6 +13,7 @@ use kube::error::DiscoveryError;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::task::spawn_blocking;
 
 use super::Error;
 use super::client::chain;
@@ -132,13 +133,18 @@ impl Pages {
         loop {
             let limit = if self.size > 1 { most } else { usize::MAX };
             let error = match read(client, self.request()?, limit).await {
-                Ok(Some(body)) => match serde_json::from_slice::<Page>(&body) {
-                    Ok(page) => {
-                        self.grow(body.len(), most);
-                        return Ok(page);
+                Ok(Some(body)) => {
+                    let bytes = body.len();
+                    // Not on a thread that answers reviews: it takes time in proportion to what others wrote.
+                    match spawn_blocking(move || serde_json::from_slice::<Page>(&body)).await {
+                        Ok(Ok(page)) => {
+                            self.grow(bytes, most);
+                            return Ok(page);
+                        }
+                        Ok(Err(error)) => kube::Error::SerdeError(error),
+                        Err(error) => kube::Error::Service(error.into()),
                     }
-                    Err(error) => kube::Error::SerdeError(error),
-                },
+                }
                 Ok(None) => {
                     self.size = (self.size / 2).max(1);
                     continue;

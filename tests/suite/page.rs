@@ -1,6 +1,6 @@
 //! The page for people: who gets in, by an API server that answers as a test wants; and what the listener says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +23,9 @@ use crate::support::tls::{Answer, Ca, Client, Http};
 use crate::support::web::{Asked, Said, Web, never, ok};
 
 // === who gets in ===
+
+/// Where the readers are.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 /// What the API server replies.
 type Reply = fn() -> Said;
@@ -119,18 +122,18 @@ impl FakeApi {
 async fn a_user_with_the_right_reads_and_others_do_not() {
     let api = FakeApi::start().await;
     let access = api.access(AccessOptions::default());
-    let reader = access.check("reader").await.unwrap();
+    let reader = access.check("reader", PEER).await.unwrap();
     assert_eq!(&*reader, "system:serviceaccount:audit:reader");
     assert_eq!(api.asked(), ["TokenReview", "SubjectAccessReview"]);
-    let forbidden = access.check("without-the-right").await.unwrap_err();
+    let forbidden = access.check("without-the-right", PEER).await.unwrap_err();
     assert_eq!(forbidden, Error::Forbidden { user: "system:serviceaccount:shop:orders".into() });
     assert!(forbidden.to_string().contains(PATH), "{forbidden}");
     for unknown in ["wrong", "nameless"] {
-        assert_eq!(access.check(unknown).await.unwrap_err(), Error::Unknown, "{unknown}");
+        assert_eq!(access.check(unknown, PEER).await.unwrap_err(), Error::Unknown, "{unknown}");
     }
     let before = api.asked().len();
     for no_token in ["", "a b", "a\r\nx: y", "\u{e4}", &"a".repeat(20_000)] {
-        assert_eq!(access.check(no_token).await.unwrap_err(), Error::Unknown, "{no_token:?}");
+        assert_eq!(access.check(no_token, PEER).await.unwrap_err(), Error::Unknown, "{no_token:?}");
     }
     assert_eq!(api.asked().len(), before, "the API server is not asked about what is no token");
 }
@@ -140,9 +143,9 @@ async fn a_token_for_another_audience_is_not_taken() {
     let api = FakeApi::start().await;
     let options = AccessOptions { audiences: vec!["wasmgate".into()], ..AccessOptions::default() };
     let access = api.access(options);
-    assert!(access.check("for-the-gate").await.is_ok());
+    assert!(access.check("for-the-gate", PEER).await.is_ok());
     // The API server did not say that it looked at the audience.
-    assert_eq!(access.check("reader").await.unwrap_err(), Error::Unknown);
+    assert_eq!(access.check("reader", PEER).await.unwrap_err(), Error::Unknown);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,21 +155,22 @@ async fn an_answer_counts_for_a_short_time_and_is_asked_for_once() {
     let access = Arc::new(api.access(AccessOptions { remember, ..AccessOptions::default() }));
     let at_once = (0..10).map(|_| {
         let access = Arc::clone(&access);
-        tokio::spawn(async move { access.check("reader").await.is_ok() })
+        tokio::spawn(async move { access.check("reader", PEER).await.is_ok() })
     });
     for one in futures::future::join_all(at_once).await {
         assert!(one.unwrap());
     }
     assert_eq!(api.asked().len(), 2);
     assert!(
-        access.check("without-the-right").await.is_err() && access.check("without-the-right").await.is_err()
+        access.check("without-the-right", PEER).await.is_err()
+            && access.check("without-the-right", PEER).await.is_err()
     );
     assert_eq!(api.asked().len(), 4, "a refusal is remembered too");
     // It is the time that makes the answer old.
     sleep(remember * 2).await;
     api.answer(|| (401, String::new(), Vec::new()));
     assert!(
-        matches!(access.check("reader").await, Err(Error::Unavailable { .. })),
+        matches!(access.check("reader", PEER).await, Err(Error::Unavailable { .. })),
         "it has to be asked again"
     );
 }
@@ -196,12 +200,12 @@ async fn without_a_verdict_there_is_no_page_and_that_is_not_remembered() {
     for (answer, says) in answers {
         api.answer(answer);
         let start = Instant::now();
-        let error = access.check("reader").await.unwrap_err();
+        let error = access.check("reader", PEER).await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }) && error.to_string().contains(says), "{error}");
         assert!(start.elapsed() < Duration::from_secs(10), "{says}: it is bounded");
     }
     *api.instead.lock().unwrap() = None;
-    assert!(access.check("reader").await.is_ok());
+    assert!(access.check("reader", PEER).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,16 +218,46 @@ async fn a_flood_of_tokens_does_not_reach_the_api_server_and_a_known_reader_stil
         ..AccessOptions::default()
     };
     let access = api.access(options);
-    assert!(access.check("reader").await.is_ok());
+    assert!(access.check("reader", PEER).await.is_ok());
     let start = Instant::now();
     let mut busy = 0;
     for number in 0..200 {
-        busy += usize::from(access.check(&format!("guess-{number}")).await == Err(Error::Busy));
+        busy += usize::from(access.check(&format!("guess-{number}"), PEER).await == Err(Error::Busy));
     }
     let more = usize::try_from(start.elapsed().as_secs()).unwrap();
     assert!(busy >= 196 - more, "{busy}");
     assert!(api.asked().len() <= 6 + more, "{:?}", api.asked());
-    assert!(access.check("reader").await.is_ok(), "it is remembered");
+    assert!(access.check("reader", PEER).await.is_ok(), "it is remembered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_wrong_tokens_keeps_no_other_out_and_no_flood_keeps_a_reader_out() {
+    let api = FakeApi::start().await;
+    let remember = Duration::from_millis(300);
+    let options = AccessOptions { per_second: 1, at_once: 8, remember, ..AccessOptions::default() };
+    let access = api.access(options);
+    assert!(access.check("reader", PEER).await.is_ok());
+    let guess = async |last: u8, number: usize| {
+        let from = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        access.check(&format!("guess-{last}-{number}"), from).await.unwrap_err()
+    };
+    let mut busy = 0;
+    for number in 0..50 {
+        busy += usize::from(guess(1, number).await == Error::Busy);
+    }
+    assert!(busy > 30, "{busy}");
+    let other = access.check("without-the-right", PEER).await.unwrap_err();
+    assert!(matches!(other, Error::Forbidden { .. }), "the other half is for others: {other}");
+    // It is the time that makes the answer old.
+    sleep(remember * 2).await;
+    let mut busy = 0;
+    for number in 0..50 {
+        busy += usize::from(guess(u8::try_from(number).unwrap(), 50 + number).await == Error::Busy);
+    }
+    assert!(busy > 30, "many clients together: {busy}");
+    let before = api.asked().len();
+    assert!(access.check("reader", PEER).await.is_ok());
+    assert!(api.asked().len() > before, "what it said before is forgotten, so that it is asked");
 }
 
 // === what the listener says ===
@@ -235,7 +269,8 @@ struct Puppet {
 }
 
 impl PageHandler for Puppet {
-    fn page<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, PageAnswer> {
+    fn page<'a>(&'a self, token: Option<&'a str>, peer: IpAddr) -> BoxFuture<'a, PageAnswer> {
+        assert!(peer.is_loopback(), "{peer}");
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             match token {
@@ -244,6 +279,7 @@ impl PageHandler for Puppet {
                 Some("busy") => PageAnswer::Busy("later".into()),
                 Some("away") => PageAnswer::Later("the API server is away".into()),
                 Some("panic") => panic!("as the test wants it"),
+                Some("slow") => std::future::pending().await,
                 Some(_) => PageAnswer::Page(vec![Bytes::from_static(b"<p>"), Bytes::from_static(b"</p>")]),
             }
         })
@@ -351,6 +387,23 @@ async fn every_other_end_has_its_status_and_the_server_outlives_a_panic() {
         assert_eq!(answer.headers.contains_key("retry-after"), matches!(status, 429 | 503));
     }
     assert_eq!(server.get("good").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_holds_half_of_the_places() {
+    let server = serve(|_, _| {}).await;
+    let slow = futures::future::join_all((0..8).map(|_| server.get("slow")));
+    let asked = || server.handler.asked.load(Ordering::SeqCst);
+    let further = async {
+        crate::support::process::until("eight that wait", async || asked() == 8).await;
+        server.get("good").await
+    };
+    let answer = tokio::select! {
+        _ = slow => panic!("they end in 30 seconds"),
+        answer = further => answer,
+    };
+    assert_eq!((answer.status.as_u16(), answer.headers.contains_key("retry-after")), (503, true));
+    assert_eq!(asked(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -352,6 +352,34 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_counts_where_rules_may_read_that_and_nowhere_else() {
+        let pod = pod("web-5d8f-bcdfg", "data");
+        let of = |reads, part: &str, value: Value| {
+            let mut body: Value = serde_json::from_slice(&body(&pod)).unwrap();
+            body["request"][part] = value;
+            let review = crate::review::parse(body.to_string().as_bytes()).unwrap();
+            Question::of(Webhook::Validate, &review, Kind::Pod, reads).unwrap().key
+        };
+        for (part, one, other) in [
+            ("userInfo", json!({"username": "dev"}), json!({"username": "root"})),
+            (
+                "userInfo",
+                json!({"username": "dev", "groups": ["a"]}),
+                json!({"username": "dev", "groups": ["b"]}),
+            ),
+            ("dryRun", json!(false), json!(true)),
+            ("name", json!("web-1"), json!("web-2")),
+        ] {
+            assert_ne!(
+                of(Reads::Request, part, one.clone()),
+                of(Reads::Request, part, other.clone()),
+                "{part}"
+            );
+            assert_eq!(of(Reads::Facts, part, one), of(Reads::Facts, part, other), "{part}");
+        }
+    }
+
+    #[test]
     fn the_mutating_webhook_asks_about_the_whole_object_but_for_times() {
         let of = |pod: &Value| key(Webhook::Mutate, Reads::Facts, pod);
         let one = pod("web", "kube-api-access-bcdfg");

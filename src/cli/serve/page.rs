@@ -2,6 +2,7 @@
 //! old, one scan at a time, at a pace that leaves the reviews their machine; what was refused lately is as it is now.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -36,9 +37,9 @@ impl ReportPage {
         Self { access, scans, refusals, told: Mutex::default() }
     }
 
-    async fn answer(&self, token: Option<&str>) -> PageAnswer {
+    async fn answer(&self, token: Option<&str>, peer: IpAddr) -> PageAnswer {
         let Some(token) = token else { return PageAnswer::Unknown(NO_TOKEN.to_owned()) };
-        let user = match self.access.check(token).await {
+        let user = match self.access.check(token, peer).await {
             Ok(user) => user,
             Err(error) => return self.refused(error),
         };
@@ -84,8 +85,8 @@ impl ReportPage {
 }
 
 impl PageHandler for ReportPage {
-    fn page<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, PageAnswer> {
-        Box::pin(self.answer(token))
+    fn page<'a>(&'a self, token: Option<&'a str>, peer: IpAddr) -> BoxFuture<'a, PageAnswer> {
+        Box::pin(self.answer(token, peer))
     }
 }
 

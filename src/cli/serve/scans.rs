@@ -13,11 +13,25 @@ use crate::admission::Gate;
 use crate::cli::scan::cluster::{self, Pace};
 use crate::cli::scan::html::{self, PageParts};
 use crate::cli::suggest;
+use crate::scan::bounds::Budget;
 use crate::scan::{Collector, Filter, Judge, Progress};
 
-/// A few objects are judged at a time, so that the reviews find a processor; and of no more than this many is the page made, since the gate has to
-/// have memory for its reviews too: some 3 KB each that differs.
-const PACE: Pace = Pace { together: 4, rests: true, most: 50_000 };
+/// A few objects are judged at a time, so that the reviews find a processor; and the gate has to have memory for its reviews too, however
+/// large the objects are.
+const PACE: Pace = Pace {
+    together: 4,
+    bytes: 512 << 10,
+    largest: 512 << 10,
+    cure: "`wasmgate scan --namespace` judges it",
+    rests: true,
+    most: 50_000,
+};
+/// What the page is made of, without what the gate leaves alone: some twenty thousand workloads that all differ.
+const BUDGET: Budget = Budget {
+    bytes: 64 << 20,
+    cure: "what was found before takes as much memory as this page may, or half of that in one namespace; `wasmgate scan` reads all of \
+           them, and with `--namespace` those of one namespace",
+};
 /// Longest time for a scan.
 const SCAN_WITHIN: Duration = Duration::from_mins(30);
 /// Longest time to look at the images of one object.
@@ -146,7 +160,8 @@ impl Scans {
             cure: "a later scan may find its images in memory",
             suggest: suggest::grants,
         };
-        let mut collector = Collector::new(judge, Filter::default(), None, false, Arc::new(Untold));
+        let filter = Filter { counts_plain: true, ..Filter::default() };
+        let mut collector = Collector::new(judge, filter, None, false, Arc::new(Untold)).within(BUDGET);
         let read = cluster::read(&self.client, &[], &mut collector, &basis.state.kinds, PACE).await;
         read.map_err(|error| error.message())?;
         let page = tokio::task::spawn_blocking(move || html::in_parts(&collector.finish(), false, at));

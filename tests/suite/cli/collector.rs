@@ -353,6 +353,28 @@ async fn spans_that_no_collector_takes_are_counted_and_delay_nothing() {
     assert!(collector.asked().iter().all(|asked| asked.line == "POST /v1/traces"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_collector_rejects_of_a_request_that_it_takes_are_counted_as_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    // `ExportTraceServiceResponse` with `partial_success { rejected_spans: 1 error_message: "full" }`, to the first request.
+    let partial = b"\x0a\x08\x08\x01\x12\x04full".to_vec();
+    let collector = Web::start(move |number, _| {
+        (200, String::new(), if number == 0 { partial.clone() } else { Vec::new() })
+    })
+    .await;
+    let tracing = json!({"endpoint": format!("http://{}/v1/traces", collector.host), "plainHttp": true,
+        "samplingRatePerMillion": 1_000_000});
+    let gate = start(&configuration(folder.path(), json!({"tracing": tracing})));
+    for _ in 0..3 {
+        gate.ask("/validate", &review("web")).await;
+    }
+    let counted = async || {
+        let lost = metric(&gate, "wasmgate_traced_reviews_lost_total").await;
+        lost == Some(1.0) && metric(&gate, "wasmgate_traced_reviews_total").await == Some(2.0)
+    };
+    until("they are counted", counted).await;
+}
+
 /// A port that is free now.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -1,14 +1,22 @@
 //! What the gate answers from an earlier decision is what it would decide again: for the corpus, for the next pod of the same
 //! workload, and for pods that differ from them at one place.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use wasmgate::cluster::Cluster;
+use wasmgate::grant::{Grants, WasiGrant};
 use wasmgate::review::Webhook;
 use wasmgate::workload::Kind;
 
 use super::cases::shared_setup;
 use super::verdicts::{other, places};
 use crate::support::corpus::Case;
-use crate::support::gate::{Flow, Request, Setup, plain_pod, plug_ins};
+use crate::support::gate::{Flow, Request, Setup, defaulted, patched, plain_pod, plug_ins};
+use crate::support::oci::{ImageBuilder, fixtures};
+use crate::support::opa;
 
 /// Pods beside each case's.
 const NEIGHBOURS: usize = 4;
@@ -145,4 +153,120 @@ async fn the_next_pod_of_a_replica_set_gets_the_answer_of_the_first_with_its_own
         answers.push((answer, message.replace(random, "")));
     }
     assert_eq!((&answers[1], &answers[2]), (&answers[0], &answers[0]));
+}
+
+/// A new pod that opens files, as the validating webhook gets it.
+async fn pinned(flow: &Flow) -> Request {
+    let mut pod = plain_pod("files");
+    pod["spec"]["runtimeClassName"] = json!("wasmtime");
+    let mut request = Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]));
+    let mutate = flow.send(Webhook::Mutate, &request).await;
+    request.object = plug_ins(&patched(&request.object, &mutate), "shop", &[]);
+    request
+}
+
+/// Whether each of the last records is one of a decision that was known.
+fn known(flow: &Flow, last: usize) -> Vec<bool> {
+    let records = flow.records();
+    records[records.len() - last..].iter().map(is_known).collect()
+}
+
+#[tokio::test]
+async fn a_decision_counts_no_longer_once_the_labels_of_its_namespace_have_changed() {
+    let flow = Flow::new(&Setup::default()).await;
+    let request = pinned(&flow).await;
+    let labelled = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let labels: BTreeMap<String, String> = labels.collect();
+        flow.gate.update(|state| {
+            let mut cluster = Cluster::clone(state.cluster());
+            cluster.namespaces.insert("shop".to_owned(), labels.clone());
+            state.clone().with_cluster(Arc::new(cluster))
+        });
+    };
+    let mut allowed = Vec::new();
+    for labels in [&[][..], &[("wasmgate.dev/enforce", "audit")], &[]] {
+        labelled(labels);
+        for _ in 0..2 {
+            let answer = flow.send(Webhook::Validate, &request).await;
+            allowed.push(answer["allowed"] == true);
+        }
+    }
+    assert_eq!(allowed, [false, false, true, true, false, false]);
+    assert_eq!(known(&flow, 6), [false, true, false, true, false, true]);
+}
+
+#[tokio::test]
+async fn a_decision_counts_no_longer_once_the_grants_have_changed() {
+    let flow = Flow::new(&Setup::default()).await;
+    let request = pinned(&flow).await;
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "files", "namespace": "shop"}, "spec": {"capabilities": [{"name": "native.exec"}]}});
+    let grant: WasiGrant = serde_json::from_value(grant).unwrap();
+    let mut allowed = Vec::new();
+    for grants in [Vec::new(), vec![grant], Vec::new()] {
+        let grants = Arc::new(Grants::new(grants).unwrap());
+        flow.gate.update(|state| {
+            let mut state = state.clone();
+            state.grants = Arc::clone(&grants);
+            state
+        });
+        for _ in 0..2 {
+            let answer = flow.send(Webhook::Validate, &request).await;
+            allowed.push(answer["allowed"] == true);
+        }
+    }
+    assert_eq!(allowed, [false, false, true, true, false, false]);
+    assert_eq!(known(&flow, 6), [false, true, false, true, false, true]);
+}
+
+#[tokio::test]
+async fn a_decision_counts_no_longer_than_what_a_tag_led_to() {
+    const LIFE: Duration = Duration::from_secs(3);
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("app");
+    let [former, later] = [fixtures::command(), fixtures::file_command()]
+        .map(|module| ImageBuilder::wasm_artifact(&module).build());
+    former.write_layout(&layout, "v1").unwrap();
+    let layouts = folder.path().display();
+    let configuration =
+        format!("images: {{layouts: {{moving.test: {layouts}}}, tagTtl: {}s}}\n", LIFE.as_secs());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let pod = defaulted(&plain_pod("moving.test/app:v1"), "shop", "");
+    let request = Request::create("shop", plug_ins(&pod, "shop", &[]));
+    let image = async || {
+        let mutate = flow.send(Webhook::Mutate, &request).await;
+        patched(&request.object, &mutate)["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    let pinned = |digest: &str| format!("moving.test/app:v1@{digest}");
+    assert_eq!([image().await, image().await], [pinned(&former.digest), pinned(&former.digest)]);
+    later.write_layout(&layout, "v1").unwrap();
+    // It is the time that ends what is known of a tag.
+    tokio::time::sleep(LIFE + Duration::from_millis(100)).await;
+    assert_eq!(image().await, pinned(&later.digest));
+    assert_eq!(known(&flow, 3), [false, true, false]);
+}
+
+#[tokio::test]
+async fn a_decision_of_rules_that_read_the_user_is_that_users_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = folder.path().join("own");
+    std::fs::create_dir(&sources).unwrap();
+    let omitted = ["object", "request.uid", "request.name", "request.dryRun", "workload.name"];
+    let manifest = json!({"roots": ["wasmgate"], "metadata": {"wasmgate": {"omit": omitted}}});
+    std::fs::write(sources.join(".manifest"), manifest.to_string()).unwrap();
+    let rules = r#"violations contains {"rule": "no-jane", "message": "not for jane"} if input.request.user.username == "jane""#;
+    let bundle = opa::build(folder.path(), "own", "wasmgate/violations", rules);
+    let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let body = pinned(&flow).await.to_body();
+    let mut allowed = Vec::new();
+    for user in ["jane", "joe", "jane", "joe"] {
+        let body = body.replace("\"jane\"", &format!("\"{user}\""));
+        let bytes = flow.gate.review(Webhook::Validate, body.as_bytes(), Duration::from_secs(20)).await;
+        let review: Value = serde_json::from_slice(&bytes).unwrap();
+        allowed.push(review["response"]["allowed"] == true);
+    }
+    assert_eq!(allowed, [false, true, false, true]);
+    assert_eq!(known(&flow, 4), [false, false, true, true]);
 }

@@ -1,0 +1,39 @@
+//! Work in proportion to what others wrote, which others should not wait for.
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+/// Does such work. The other tasks of this thread go on elsewhere meanwhile: in a gate that serves they answer reviews.
+pub fn beside<T>(work: impl FnOnce() -> T) -> T {
+    let several = |runtime: Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+    if Handle::try_current().is_ok_and(several) { block_in_place(work) } else { work() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A runtime with one thread: without another place for the work the second task could never say anything.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn other_tasks_of_the_thread_go_on_meanwhile() {
+        let (say, hear) = mpsc::channel();
+        let work = async move {
+            tokio::spawn(async move { say.send(()) });
+            beside(|| hear.recv_timeout(Duration::from_secs(30)))
+        };
+        assert_eq!(tokio::spawn(work).await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_other_thread_it_is_done_here() {
+        assert_eq!(beside(|| 7), 7);
+    }
+
+    #[test]
+    fn nor_does_it_need_a_runtime() {
+        assert_eq!(beside(|| 7), 7);
+    }
+}
