@@ -41,5 +41,6 @@ pub mod shares;
 pub mod sources;
 pub mod text;
 pub mod upload;
+pub mod usage;
 pub mod watch;
 pub mod workload;

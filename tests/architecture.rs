@@ -58,13 +58,18 @@ const ROOMS: &[Room] = &[
         "what each runtime starts from an image follows from the facts about it, and a profile says the size",
     ),
     room(
+        "usage",
+        &["image", "quantity"],
+        "what an image has used is counted by its digest, and ends in amounts for the plan",
+    ),
+    room(
         "cluster",
-        &["quantity", "runtime", "text"],
+        &["quantity", "runtime", "usage", "text"],
         "what the cluster has and allows, read from its manifests, and which profile that means",
     ),
     room(
         "plan",
-        &["workload", "inspection", "image", "quantity", "runtime", "cluster"],
+        &["workload", "inspection", "image", "quantity", "runtime", "usage", "cluster"],
         "edits follow from facts, never from a verdict",
     ),
     room(
