@@ -84,7 +84,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "watch",
-        &["registry", "cluster", "grant", "text"],
+        &["registry", "usage", "cluster", "grant", "text"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
