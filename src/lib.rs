@@ -24,6 +24,7 @@ pub mod grant;
 pub mod image;
 pub mod inspection;
 pub mod judge;
+pub mod learn;
 pub mod lookup;
 pub mod otlp;
 pub mod plan;

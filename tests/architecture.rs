@@ -218,10 +218,15 @@ const ROOMS: &[Room] = &[
         "writes what `scan` finds into the cluster; of the gate it knows what it goes by now, and on what each verdict depends",
     ),
     room(
+        "learn",
+        &["image", "quantity", "usage", "watch", "audit", "register", "admission", "text"],
+        "reads what containers use and writes what follows; of the gate it knows which classes are Wasm runtimes",
+    ),
+    room(
         "config",
         &[
             "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
-            "register", "reports", "quantity", "text",
+            "register", "reports", "learn", "quantity", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
@@ -254,6 +259,7 @@ const ROOMS: &[Room] = &[
             "admission",
             "scan",
             "reports",
+            "learn",
             "server",
             "text",
         ],

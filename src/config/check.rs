@@ -103,8 +103,20 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
         let message = "reports are about a cluster: set `kubernetes.watch: true`, or leave this out";
         problems.add(wrong("reports.enabled", &"true", message));
     }
+    learning(file, problems);
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
+    }
+}
+
+fn learning(file: &File, problems: &mut Problems) {
+    let learn = &file.sizing.learn;
+    if let Some((field, value, cure)) = learn.problem() {
+        problems.add(wrong(&format!("sizing.learn.{field}"), &value, cure));
+    }
+    if learn.enabled && !file.kubernetes.watch && file.cluster.is_none() {
+        let message = "what images use is read in a cluster: set `kubernetes.watch: true`, or leave this out";
+        problems.add(wrong("sizing.learn.enabled", &"true", message));
     }
 }
 

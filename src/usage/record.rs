@@ -54,6 +54,17 @@ impl Record {
         Duration::try_from(now.duration_since(self.last_seen)).unwrap_or_default()
     }
 
+    /// When it was last seen to run.
+    pub const fn last_seen(&self) -> Timestamp {
+        self.last_seen
+    }
+
+    /// The same, seen last at this time at the latest: a clock that was ahead must not keep it for ever.
+    #[must_use]
+    pub fn not_after(self, now: Timestamp) -> Self {
+        Self { last_seen: self.last_seen.min(now), ..self }
+    }
+
     /// How long it was seen to run.
     pub const fn observed(&self) -> Duration {
         self.observed

@@ -39,6 +39,7 @@ const AT_START: &[&str] = &[
     "/server",
     "/kubernetes",
     "/reports",
+    "/sizing",
     "/decisionLog/output",
     "/decisionLog/bufferBytes",
     "/decisionLog/labels",
