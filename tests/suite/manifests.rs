@@ -361,7 +361,9 @@ fn rules(role: &Value) -> impl Iterator<Item = &Value> {
 
 #[test]
 fn no_right_is_a_wildcard_and_none_reads_secrets_in_the_whole_cluster() {
-    for objects in [installed(), overlay("cert-manager"), overlay("page"), overlay("reports"), overlay("sizes")] {
+    for objects in
+        [installed(), overlay("cert-manager"), overlay("page"), overlay("reports"), overlay("sizes")]
+    {
         let bound: BTreeSet<&str> = of_kind(&objects, "ClusterRoleBinding")
             .into_iter()
             .map(|binding| text(&binding["roleRef"]["name"]))

@@ -69,6 +69,10 @@ fn the_definition_takes_what_the_gate_writes_and_refuses_what_it_does_not_read()
         let said = object.to_string();
         let read = UsageObject::read(&name, object);
         assert_eq!(read.is_ok(), is_good, "the gate: {said}");
-        assert_eq!(accepted.contains(path(number).to_str().unwrap()), is_good, "the definition: {said}\n{lines}");
+        assert_eq!(
+            accepted.contains(path(number).to_str().unwrap()),
+            is_good,
+            "the definition: {said}\n{lines}"
+        );
     }
 }
