@@ -397,6 +397,26 @@ mod tests {
     }
 
     #[test]
+    fn learning_without_a_cluster_and_with_times_that_make_no_sense_is_refused() {
+        for (body, expected) in [
+            ("sizing: {learn: {interval: 0s}}", "`sizing.learn.interval` cannot be `0s`"),
+            ("sizing: {learn: {interval: 2h}}", "`sizing.learn.interval` cannot be `2h`"),
+            ("sizing: {learn: {halfLife: 1m}}", "`sizing.learn.halfLife` cannot be `1m`"),
+            ("sizing: {learn: {after: 1000h}}", "`sizing.learn.after` cannot be `1000h`"),
+            ("sizing: {learn: {enabled: true}}", "set `kubernetes.watch: true`"),
+        ] {
+            let said = problem(body);
+            assert!(said.contains(expected), "{body}: {said}");
+        }
+        for body in [
+            "kubernetes: {watch: true}\nsizing: {learn: {enabled: true, interval: 1m, halfLife: 2h, after: 1m}}",
+            "cluster: folder\nsizing: {learn: {enabled: true}}",
+        ] {
+            assert_eq!(problem(body), "", "{body}");
+        }
+    }
+
+    #[test]
     fn a_profile_whose_patch_no_api_server_accepts_is_refused() {
         let profile = |fields: &str| {
             let given = format!("name: a, runs: [spin-app], ambient: spin, {fields}");
