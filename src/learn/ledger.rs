@@ -1,7 +1,7 @@
 //! What is known of all images, and what of that has to be written. Pure, and bounded whatever the cluster runs: so many images, so many
 //! namespaces of each, and two histograms of one size for each image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -69,8 +69,8 @@ pub struct Due {
 pub struct Ledger {
     options: LearnOptions,
     entries: BTreeMap<UsageKey, Entry>,
-    /// Objects of images that are forgotten.
-    gone: Vec<UsageKey>,
+    /// Images that are forgotten, and whose objects are still there. No more than of the others.
+    gone: BTreeSet<UsageKey>,
     /// Images that there was no space for in the last round.
     left_out: usize,
 }
@@ -78,7 +78,7 @@ pub struct Ledger {
 impl Ledger {
     /// Knows nothing yet.
     pub const fn new(options: LearnOptions) -> Self {
-        Self { options, entries: BTreeMap::new(), gone: Vec::new(), left_out: 0 }
+        Self { options, entries: BTreeMap::new(), gone: BTreeSet::new(), left_out: 0 }
     }
 
     /// Adds what an object holds. No time in it is later than now, whatever it says.
@@ -102,6 +102,8 @@ impl Ledger {
                 self.left_out += 1;
                 continue;
             }
+            // If its object is still there, that is found out when one is made.
+            self.gone.remove(key);
             let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
                 record: Record::new(now),
                 peaks: BTreeMap::new(),
@@ -130,8 +132,9 @@ impl Ledger {
     }
 
     fn forget(&mut self, key: &UsageKey) {
-        if self.entries.remove(key).is_some_and(|entry| entry.stored.is_some()) {
-            self.gone.push(key.clone());
+        let is_stored = self.entries.remove(key).is_some_and(|entry| entry.stored.is_some());
+        if is_stored && self.gone.len() < MOST_IMAGES {
+            self.gone.insert(key.clone());
         }
     }
 
@@ -140,7 +143,8 @@ impl Ledger {
         self.entries.remove(key);
     }
 
-    /// Forgets what was not seen for long, and returns the images whose objects have to be deleted.
+    /// Forgets what was not seen for long, and returns the images whose objects have to be deleted, until [`Self::deleted`] says that they
+    /// are.
     pub fn sweep(&mut self, now: Timestamp) -> Vec<UsageKey> {
         let (half, enough) = (self.options.half(), self.options.enough());
         let is_old = |entry: &Entry| {
@@ -150,7 +154,12 @@ impl Ledger {
         let old: Vec<UsageKey> =
             self.entries.iter().filter(|(_, entry)| is_old(entry)).map(|(key, _)| key.clone()).collect();
         old.iter().for_each(|key| self.forget(key));
-        std::mem::take(&mut self.gone)
+        self.gone.iter().cloned().collect()
+    }
+
+    /// Notes that an object is deleted.
+    pub fn deleted(&mut self, key: &UsageKey) {
+        self.gone.remove(key);
     }
 
     /// The objects that have to be written: first those whose requests are others than before, then those that have not been written
@@ -352,7 +361,13 @@ mod tests {
         ledger.written(&due, "1".into());
         assert!(ledger.sweep(at(5 * DAY)).is_empty());
         assert_eq!(ledger.sweep(at(5 * DAY + 1)), [key(1)]);
-        assert_eq!((ledger.images(), ledger.sweep(at(9 * DAY))), (0, Vec::new()));
+        assert_eq!(
+            (ledger.images(), ledger.sweep(at(5 * DAY + 2))),
+            (0, vec![key(1)]),
+            "it could not be deleted"
+        );
+        ledger.deleted(&key(1));
+        assert_eq!(ledger.sweep(at(5 * DAY + 3)), Vec::new());
     }
 
     #[test]

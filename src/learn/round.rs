@@ -217,7 +217,10 @@ impl Rounds {
         let now = Timestamp::now();
         for key in ledger.sweep(now).into_iter().take(MOST_DELETES) {
             match self.store.delete(&key).await {
-                Ok(()) => tally.deleted += 1,
+                Ok(()) => {
+                    tally.deleted += 1;
+                    ledger.deleted(&key);
+                }
                 Err(failure) => tally.fail(failure),
             }
             sleep(BETWEEN).await;

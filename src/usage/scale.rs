@@ -77,7 +77,7 @@ mod tests {
             let bucket = Scale::Memory.bucket_of(value);
             let end = Scale::Memory.end_of(bucket);
             prop_assert!(value < end);
-            prop_assert!(end <= value + value / 20 + (1 << 20) + 1, "{} {}", value, end);
+            prop_assert!(end <= value + value / 20 + (1 << 20) + 1, "{value} {end}");
             prop_assert!(bucket == 0 || Scale::Memory.end_of(bucket - 1) <= value);
         }
 
