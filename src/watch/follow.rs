@@ -161,7 +161,7 @@ impl Follower {
                 let changed = self.store.write(|items| match item {
                     Some(item) => {
                         let former = items.insert(key.clone(), item.clone());
-                        !former.is_some_and(|former| former.is_same(&item))
+                        former.is_none_or(|former| !former.is_same(&item))
                     }
                     None => items.remove(&key).is_some(),
                 });
