@@ -282,7 +282,8 @@ impl Round<'_> {
         let is_whole = !self.tally.is_unread && !self.has_unread;
         let mut documents = Vec::new();
         for workload in &scan.workloads {
-            let Some(document) = document::report(workload, is_whole, &self.rounds.options) else { continue };
+            let by = (&self.rounds.options, &**self.judge.state.cluster());
+            let Some(document) = document::report(workload, is_whole, by) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
             documents.push(document);
         }

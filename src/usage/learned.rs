@@ -56,6 +56,12 @@ impl Learned {
         self.0.get(digest)?.get(runtime).copied()
     }
 
+    /// What was learned of an image, under each runtime profile.
+    pub fn under_each(&self, digest: &Digest) -> impl Iterator<Item = (&str, LearnedSize)> {
+        let sizes = self.0.get(digest).into_iter().flatten();
+        sizes.map(|(runtime, size)| (runtime.as_str(), *size))
+    }
+
     /// Adds what was learned.
     pub fn insert(&mut self, key: UsageKey, size: LearnedSize) {
         self.0.entry(key.digest).or_default().insert(key.runtime, size);
