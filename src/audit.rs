@@ -15,7 +15,7 @@ pub use crate::answer::Outcome;
 pub use event::Outbox;
 pub use mask::Masks;
 pub use metrics::{
-    Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, ReportRound, WatchReport,
+    Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, ReportRound, UsageRound, WatchReport,
 };
 pub use record::{
     ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,

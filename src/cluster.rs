@@ -1,15 +1,18 @@
 //! Facts about the cluster besides the object under review: its `RuntimeClass`es, `LimitRange`s and namespace
-//! labels. They can be read from a directory of ordinary manifests, for the offline commands and for a gate outside of a
+//! labels, what its images have used, and which workloads another controller sizes. They can be read from a directory of ordinary manifests, for the offline commands and for a gate outside of a
 //! cluster.
 
+mod autoscaled;
 mod limit_range;
 
+pub use autoscaled::{Autoscaled, Target};
 pub use limit_range::{Bounds, DefaultSize, DefaultSizes, LimitRanges, ResourceBounds, UnreadableAmount};
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{LimitRange, Namespace};
 use k8s_openapi::api::node::v1 as node;
@@ -18,6 +21,7 @@ use serde_json::Value;
 
 use crate::runtime::{Profile, Runtimes};
 use crate::text;
+use crate::usage::{self, Learned, UsageObject};
 
 /// The parts of a RuntimeClass that placement needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub struct Cluster {
     pub limit_ranges: BTreeMap<String, LimitRanges>,
     /// Namespace → its labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// The requests that were learned for images; empty where none are learned.
+    pub learned: Arc<Learned>,
+    /// The workloads that a `VerticalPodAutoscaler` sizes; empty where no requests are learned.
+    pub autoscaled: Arc<Autoscaled>,
 }
 
 impl Cluster {
@@ -139,7 +147,7 @@ pub enum Error {
     /// A document has a kind that the gate does not read.
     #[error(
         "could not use document {document} of `{}`: it is a `{kind}`; keep only RuntimeClass (node.k8s.io/v1), LimitRange \
-         and Namespace (v1), or a List of them, in this directory",
+         and Namespace (v1), and WasmUsage (wasmgate.dev/v1alpha1), or a List of them, in this directory",
         path.display()
     )]
     UseDocument {
@@ -207,6 +215,7 @@ impl DocumentOrigin<'_> {
             ("node.k8s.io/v1", "RuntimeClass") => self.runtime_class(document, cluster),
             ("v1", "LimitRange") => self.limit_range(document, cluster),
             ("v1", "Namespace") => self.namespace(document, cluster),
+            (usage::API_VERSION, usage::KIND) => self.usage(document, cluster),
             // The output of `kubectl get -o yaml`. A list contains no lists, so the recursion ends.
             ("v1", "List") => self.list(document, cluster),
             (version, kind) => {
@@ -263,6 +272,17 @@ impl DocumentOrigin<'_> {
         }
     }
 
+    fn usage(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
+        let name = document.pointer("/metadata/name").and_then(Value::as_str).map(String::from);
+        let name = self.name(name, usage::KIND)?;
+        let read = UsageObject::read(&name, document);
+        let read = read.map_err(|error| self.wrong(usage::KIND, &error.to_string()))?;
+        if let Some(size) = read.requests() {
+            Arc::make_mut(&mut cluster.learned).insert(read.key(), size);
+        }
+        Ok(())
+    }
+
     fn typed<T: DeserializeOwned>(self, document: Value, kind: &'static str) -> Result<T, Error> {
         serde_json::from_value(document).map_err(|error| self.wrong(kind, &error.to_string()))
     }
@@ -291,6 +311,7 @@ mod tests {
 
     use super::*;
     use crate::quantity::Quantity;
+    use crate::usage::{LearnedSize, Record, UsageKey};
 
     const CLASSES: &str = "
 # what a cluster with runwasi and Spin has
@@ -377,6 +398,23 @@ spec:
             "second",
             "one runtime, two profiles"
         );
+    }
+
+    #[test]
+    fn what_was_learned_of_an_image_is_read_from_a_file_and_checked() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let key = UsageKey { digest: digest.parse().unwrap(), runtime: "wasmtime".into() };
+        let size = LearnedSize { memory: Quantity::mebibytes(12), cpu: Quantity::from_millis(7) };
+        let record = Record::new("2026-06-01T00:00:00Z".parse().unwrap());
+        let mut object = serde_json::to_value(UsageObject::of(&key, &record, Some(size))).unwrap();
+        object["apiVersion"] = usage::API_VERSION.into();
+        object["kind"] = usage::KIND.into();
+        object["metadata"] = serde_json::json!({ "name": key.object_name() });
+        let cluster = load(&[("usage.json", &object.to_string())]).unwrap();
+        assert_eq!(cluster.learned.of(&key.digest, "wasmtime"), Some(size));
+        object["metadata"]["name"] = "other".into();
+        let message = load(&[("usage.json", &object.to_string())]).unwrap_err().to_string();
+        assert!(message.contains("as a WasmUsage") && message.contains(&key.object_name()), "{message}");
     }
 
     #[test]

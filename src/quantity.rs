@@ -122,6 +122,13 @@ impl Quantity {
         u64::try_from(millis.max(0)).unwrap_or(u64::MAX)
     }
 
+    /// Whole millionths, rounded up; negative amounts are zero.
+    pub fn micros(self) -> u64 {
+        let step = NANO / 1_000_000;
+        let micros = self.0.div_euclid(step) + i128::from(self.0.rem_euclid(step) != 0);
+        u64::try_from(micros.max(0)).unwrap_or(u64::MAX)
+    }
+
     /// Reads a quantity: `<signed number><suffix>` with the suffixes `Ki…Ei`, `n u m k M G T P E` or a decimal
     /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as in
     /// the API server.

@@ -5,7 +5,7 @@
 //! Each watch lists and follows one kind ([`Watched`]) and keeps only what the gate needs of its objects. Changes are
 //! collected for a moment and then published as one [`Snapshot`], so that a burst of events causes few rebuilds.
 //! The first snapshot is published once every watch has listed its kind; a kind of the gate's own without a definition
-//! counts as listed and empty. When a watch is lost later, the last snapshot stays in use, and the watch resumes by itself.
+//! counts as listed and empty, and so does one of another project that the cluster need not have. When a watch is lost later, the last snapshot stays in use, and the watch resumes by itself.
 
 pub mod client;
 mod follow;

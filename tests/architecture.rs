@@ -58,13 +58,18 @@ const ROOMS: &[Room] = &[
         "what each runtime starts from an image follows from the facts about it, and a profile says the size",
     ),
     room(
+        "usage",
+        &["image", "quantity"],
+        "what an image has used is counted by its digest, and ends in amounts for the plan",
+    ),
+    room(
         "cluster",
-        &["quantity", "runtime", "text"],
+        &["quantity", "runtime", "usage", "text"],
         "what the cluster has and allows, read from its manifests, and which profile that means",
     ),
     room(
         "plan",
-        &["workload", "inspection", "image", "quantity", "runtime", "cluster"],
+        &["workload", "inspection", "image", "quantity", "runtime", "usage", "cluster"],
         "edits follow from facts, never from a verdict",
     ),
     room(
@@ -79,7 +84,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "watch",
-        &["registry", "cluster", "grant", "text"],
+        &["registry", "usage", "cluster", "grant", "text"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
@@ -213,10 +218,15 @@ const ROOMS: &[Room] = &[
         "writes what `scan` finds into the cluster; of the gate it knows what it goes by now, and on what each verdict depends",
     ),
     room(
+        "learn",
+        &["image", "quantity", "usage", "watch", "audit", "register", "admission", "text"],
+        "reads what containers use and writes what follows; of the gate it knows which classes are Wasm runtimes",
+    ),
+    room(
         "config",
         &[
             "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
-            "register", "reports", "quantity", "text",
+            "register", "reports", "learn", "quantity", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
@@ -249,6 +259,7 @@ const ROOMS: &[Room] = &[
             "admission",
             "scan",
             "reports",
+            "learn",
             "server",
             "text",
         ],

@@ -12,6 +12,7 @@ mod reports;
 mod reviews;
 mod serving;
 mod spans;
+mod usage;
 mod verdicts;
 mod watches;
 mod writes;
@@ -22,6 +23,7 @@ pub use drops::{DropReason, Drops};
 pub use lookups::ImageLookups;
 pub use reports::ReportRound;
 pub use reviews::{Admission, BUCKETS, MAX_RULES};
+pub use usage::UsageRound;
 pub use watches::WatchReport;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,7 @@ pub struct Metrics {
     watches: watches::Watches,
     writes: writes::Writes,
     reports: reports::Reports,
+    usage: usage::Usage,
     process: process::Process,
 }
 
@@ -76,6 +79,7 @@ impl Metrics {
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
             reports: reports::Reports::default(),
+            usage: usage::Usage::default(),
             process: process::Process::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
@@ -92,6 +96,7 @@ impl Metrics {
         metrics.watches.register(to);
         metrics.writes.register(to);
         metrics.reports.register(to);
+        metrics.usage.register(to);
         metrics.process.register(to);
         metrics
     }
@@ -201,6 +206,11 @@ impl Metrics {
     /// Counts a round of the reports, and what it did.
     pub fn report_round(&self, round: &ReportRound) {
         self.reports.round(round);
+    }
+
+    /// Counts a round of looking at what images use, and what it did.
+    pub fn usage_round(&self, round: &UsageRound) {
+        self.usage.round(round);
     }
 
     /// All metrics as OpenMetrics text; see [`CONTENT_TYPE`].
@@ -414,7 +424,22 @@ mod tests {
                 succeeded: Some(Timestamp::UNIX_EPOCH),
                 ..ReportRound::default()
             });
+            m.usage_round(&UsageRound { sampled: 1, written: 1, ..UsageRound::default() });
         })
+    }
+
+    #[test]
+    fn rounds_of_samples_add_up_and_images_are_those_of_the_last() {
+        let page = page(|m| {
+            let round = UsageRound { sampled: 2, written: 1, images: 5, said: 3, ..UsageRound::default() };
+            m.usage_round(&round);
+            m.usage_round(&UsageRound { is_incomplete: true, images: 4, ..round });
+        });
+        assert_line(&page, "wasmgate_usage_samples_total{} 4");
+        assert_line(&page, r#"wasmgate_usage_writes_total{result="written"} 2"#);
+        assert_line(&page, r#"wasmgate_usage_rounds_total{result="incomplete"} 1"#);
+        assert_line(&page, "wasmgate_usage_images{} 4");
+        assert_line(&page, "wasmgate_usage_learned_images{} 3");
     }
 
     #[test]

@@ -150,8 +150,11 @@ pub fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
     let file = &settings.file;
     let loaded =
         file.grants.as_ref().map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
-    let cluster =
+    let mut cluster =
         file.cluster.as_ref().map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+    if !file.sizing.learn.enabled {
+        cluster.learned = Arc::default();
+    }
     Ok((loaded, cluster))
 }
 

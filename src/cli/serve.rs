@@ -6,10 +6,10 @@ mod overrides;
 mod page;
 mod place;
 mod reload;
-mod reports;
 mod scans;
 mod served;
 mod supply;
+mod writers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let configuration = reloader.configuration();
     let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
     let told = (&metrics, watched.is_synced());
-    let reporting = reports::start(&settings, client.as_ref(), registration.as_ref(), &gate, told)?;
+    let writing = writers::start(&settings, client.as_ref(), registration.as_ref(), &gate, told)?;
     let reloading = tokio::spawn(reloader.run());
     let watched = Arc::new(watched);
     let page = page(&settings, client, refusals, &gate, &watched);
@@ -101,8 +101,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         task.abort();
     }
     // No write to the cluster is under way when the Lease is released.
-    if let Some(reporting) = reporting {
-        reporting.close().await;
+    if let Some(writing) = writing {
+        writing.close().await;
     }
     if let Some(registration) = registration {
         registration.close().await;

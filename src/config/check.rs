@@ -103,8 +103,20 @@ pub(super) fn file(file: &File, problems: &mut Problems) {
         let message = "reports are about a cluster: set `kubernetes.watch: true`, or leave this out";
         problems.add(wrong("reports.enabled", &"true", message));
     }
+    learning(file, problems);
     for (index, profile) in file.runtimes.profiles.iter().enumerate() {
         profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
+    }
+}
+
+fn learning(file: &File, problems: &mut Problems) {
+    let learn = &file.sizing.learn;
+    if let Some((field, value, cure)) = learn.problem() {
+        problems.add(wrong(&format!("sizing.learn.{field}"), &value, cure));
+    }
+    if learn.enabled && !file.kubernetes.watch && file.cluster.is_none() {
+        let message = "what images use is read in a cluster: set `kubernetes.watch: true`, or leave this out";
+        problems.add(wrong("sizing.learn.enabled", &"true", message));
     }
 }
 
@@ -379,6 +391,26 @@ mod tests {
         for body in [
             "server: {reviewTimeout: 10ms, shutdownPause: 0s, drainDeadline: 0s}",
             "images: {tagTtl: 0s, failureTtl: 0s, warmTimeout: 0s, factsBytes: 0, breaker: {failures: 0}}",
+        ] {
+            assert_eq!(problem(body), "", "{body}");
+        }
+    }
+
+    #[test]
+    fn learning_without_a_cluster_and_with_times_that_make_no_sense_is_refused() {
+        for (body, expected) in [
+            ("sizing: {learn: {interval: 0s}}", "`sizing.learn.interval` cannot be `0s`"),
+            ("sizing: {learn: {interval: 2h}}", "`sizing.learn.interval` cannot be `2h`"),
+            ("sizing: {learn: {halfLife: 1m}}", "`sizing.learn.halfLife` cannot be `1m`"),
+            ("sizing: {learn: {after: 1000h}}", "`sizing.learn.after` cannot be `1000h`"),
+            ("sizing: {learn: {enabled: true}}", "set `kubernetes.watch: true`"),
+        ] {
+            let said = problem(body);
+            assert!(said.contains(expected), "{body}: {said}");
+        }
+        for body in [
+            "kubernetes: {watch: true}\nsizing: {learn: {enabled: true, interval: 1m, halfLife: 2h, after: 1m}}",
+            "cluster: folder\nsizing: {learn: {enabled: true}}",
         ] {
             assert_eq!(problem(body), "", "{body}");
         }

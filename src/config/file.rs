@@ -12,6 +12,7 @@ use super::{Kubernetes, PageSettings};
 use crate::audit;
 use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
+use crate::learn::LearnOptions;
 use crate::lookup;
 use crate::otlp::TracingOptions;
 use crate::reports::ReportOptions;
@@ -71,6 +72,9 @@ pub struct File {
     /// Reports about what runs.
     #[serde(default)]
     pub reports: ReportOptions,
+    /// Sizes beyond those of the profiles.
+    #[serde(default)]
+    pub sizing: SizingSettings,
 }
 
 impl Default for File {
@@ -91,8 +95,17 @@ impl Default for File {
             decision_log: audit::DecisionLogOptions::default(),
             tracing: None,
             reports: ReportOptions::default(),
+            sizing: SizingSettings::default(),
         }
     }
+}
+
+/// Sizes beyond those of the profiles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SizingSettings {
+    /// Requests that follow from what images have used.
+    pub learn: LearnOptions,
 }
 
 /// Listeners, certificates, time limits.

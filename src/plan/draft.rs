@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use crate::workload::Role;
 
 /// Annotation on a pod that lists what wasmgate changed, such as
-/// `runtimeClassName,affinity,resources/app,automountServiceAccountToken,image/app`.
+/// `runtimeClassName,affinity,resources/app,learned/app,automountServiceAccountToken,image/app`. `learned/app` says that a request of the container
+/// follows from what its image has used.
 /// It is for people. Sizing reads from it which containers an earlier call has sized, so forging it gains nothing: the
 /// sizes that LimitRanges filled in for that pod then stay as they are.
 pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";
@@ -82,6 +83,19 @@ impl Notes {
             self.tokens.push(token.to_owned());
         }
         self.changes.push(line);
+    }
+
+    /// Explains a request that was learned: with an entry in the annotation, and behind the line that says the change.
+    pub(super) fn explain_learned(&mut self, container: &str, resource: &str, profile: &str) {
+        let token = format!("learned/{container}");
+        if !self.tokens.contains(&token) {
+            self.tokens.push(token);
+        }
+        if let Some(line) = self.changes.last_mut() {
+            line.push_str(&format!(
+                ", learned from the {resource} that this image has used under `{profile}`"
+            ));
+        }
     }
 
     /// Adds a warning.

@@ -139,7 +139,7 @@ fn could_be_ours(entry: &str, inspection: &Inspection) -> bool {
             matches!(entry, "runtimeClassName" | "affinity" | "tolerations")
                 || harden::OF_POD.contains(&entry)
         }
-        Some(("resources" | "image" | "volume" | harden::READ_ONLY, name)) => {
+        Some(("resources" | "learned" | "image" | "volume" | harden::READ_ONLY, name)) => {
             inspection.containers.iter().any(|c| c.name == name)
         }
         Some(_) => false,

@@ -1,5 +1,6 @@
 //! Requests and limits of the Wasm containers. What a person wrote is kept, unless the profile clamps. What is missing
-//! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start.
+//! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start, and the requests that were
+//! learned from what its image has used.
 
 mod container;
 mod context;
@@ -87,6 +88,6 @@ pub fn caps(
     let defaults = Defaults::of(profile);
     let bounds = cluster.limit_ranges.get(namespace).map(|ranges| ranges.container).unwrap_or_default();
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    let [(_, memory), (_, cpu)] = proposals(&defaults, compiler, facts, indices);
+    let [(_, memory), (_, cpu)] = proposals(&defaults, compiler, (facts, indices), None);
     Some(Caps { memory: bounds.memory.fit(memory.size.limit), cpu: bounds.cpu.fit(cpu.size.limit) })
 }

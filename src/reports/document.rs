@@ -1,7 +1,7 @@
 //! The report on a workload, as an object of the API. It follows from what was found alone, so that nothing is written when nothing has
 //! changed. Pure.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::options::ReportOptions;
 use crate::capability::Entry;
+use crate::cluster::Cluster;
 use crate::policy::{Annotations, EnforcementAction, MendedBy, Violation};
 use crate::scan::ExplainOutcome;
 use crate::scan::model::{FoundViolation, Owner, ScannedProgram, Workload, word};
@@ -22,6 +23,9 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "wasmgate"
 
 /// Policy of the results about what a program can do.
 const CAPABILITIES: &str = "capabilities";
+
+/// Policy of the results about what was learned of an image.
+const SIZING: &str = "sizing";
 
 /// Category of results whose rule names none.
 const CATEGORY: &str = "WebAssembly";
@@ -127,8 +131,12 @@ fn shown(said: &str, most: usize) -> String {
 // === the report on a workload ===
 
 /// The report on a workload; `is_whole` says whether all of its pods were read. `None` for one that has no uid, and thus could not be
-/// collected with it.
-pub fn report(workload: &Workload, is_whole: bool, options: &ReportOptions) -> Option<Document> {
+/// collected with it. What was learned of its images is that of the cluster now, on which no verdict depends.
+pub fn report(
+    workload: &Workload,
+    is_whole: bool,
+    (options, cluster): (&ReportOptions, &Cluster),
+) -> Option<Document> {
     let owner = workload.owner.as_ref()?;
     let name = name(workload, owner);
     let Workload { namespace, group, kind, name: workload_name, .. } = workload;
@@ -140,7 +148,9 @@ pub fn report(workload: &Workload, is_whole: bool, options: &ReportOptions) -> O
     let labels = json!({MANAGED_BY.0: MANAGED_BY.1});
     let metadata =
         json!({"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owned_by]});
-    let mut object = body(&findings(workload, is_whole), options.format.has_source(), options.max_results);
+    let mut findings = findings(workload, is_whole);
+    findings.extend(learned(workload, cluster));
+    let mut object = body(&findings, options.format.has_source(), options.max_results);
     set(&mut object, "metadata", metadata);
     set(&mut object, "scope", scope);
     set_kind(&mut object, &options.format.report());
@@ -319,6 +329,36 @@ fn capabilities(workload: &Workload, found: &[FoundViolation<'_>]) -> Vec<Findin
     findings
 }
 
+/// The requests that new pods of the workload get because they were learned.
+fn learned(workload: &Workload, cluster: &Cluster) -> Vec<Finding> {
+    let Workload { namespace, kind, name, judged, .. } = workload;
+    if cluster.autoscaled.has(namespace, kind, name) {
+        return Vec::new();
+    }
+    let mut findings = BTreeMap::new();
+    for program in judged.iter().flat_map(|judged| &judged.spec.containers) {
+        let Some(digest) = program.digest.as_deref().and_then(|digest| digest.parse().ok()) else { continue };
+        for (runtime, size) in cluster.learned.under_each(&digest) {
+            let (memory, cpu) = (size.memory.memory(), size.cpu.cpu());
+            let said = format!(
+                "container `{}`: where it names no requests, a new pod gets {memory} of memory and {cpu} of CPU under `{runtime}`, within \
+                 what its profile and namespace allow; learned from what the image has used",
+                program.name
+            );
+            let mut finding = Finding::new(Outcome::Pass, SIZING, "learned-size", &said).with(&[
+                ("container", Some(program.name.as_str())),
+                ("runtime", Some(runtime)),
+                ("memory", Some(memory.as_str())),
+                ("cpu", Some(cpu.as_str())),
+                ("image", Some(program.image.as_str())),
+            ]);
+            finding.fields.insert("severity".into(), "info".into());
+            findings.entry((program.name.as_str(), runtime)).or_insert(finding);
+        }
+    }
+    findings.into_values().collect()
+}
+
 fn capability(program: &ScannedProgram, entry: &Entry, grants: &str) -> Finding {
     let name = entry.capability.as_str();
     let (outcome, granted) = if grants.is_empty() {
@@ -417,7 +457,49 @@ mod tests {
     }
 
     fn object(workload: &Workload) -> Value {
-        report(workload, true, &ReportOptions::default()).unwrap().object
+        report(workload, true, (&ReportOptions::default(), &Cluster::default())).unwrap().object
+    }
+
+    /// A cluster in which this was learned of the image under the profile `wasmtime`, as a folder has it.
+    fn learned(digest: &str) -> Cluster {
+        let size = json!({"memory": "12Mi", "cpu": "15m"});
+        let key = format!("{digest}\nwasmtime");
+        let name: String = format!("{:x}", Sha256::digest(key)).chars().take(40).collect();
+        let histogram = json!({"total": 0});
+        let usage = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasmUsage", "metadata": {"name": format!("usage-{name}")},
+            "spec": {"digest": digest, "runtime": "wasmtime"}, "status": {"requests": size, "observedSeconds": 1,
+            "lastSeen": "2026-06-01T00:00:00Z", "memory": histogram, "cpu": histogram}});
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("usage.json"), usage.to_string()).unwrap();
+        crate::cluster::load_dir(folder.path()).unwrap()
+    }
+
+    #[test]
+    fn learned_requests_are_said_unless_another_controller_sizes_the_workload() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let mut workload = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
+        let judged = &mut workload.judged[0];
+        Arc::get_mut(&mut judged.spec).unwrap().containers[0].digest = Some(digest.clone());
+        let mut cluster = learned(&digest);
+        let said = |cluster: &Cluster| {
+            let object = report(&workload, true, (&ReportOptions::default(), cluster)).unwrap().object;
+            let results = object["results"].as_array().unwrap().clone();
+            results.into_iter().filter(|result| result["policy"] == "sizing").collect::<Vec<_>>()
+        };
+        let found = said(&cluster);
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(
+            (&one["result"], &one["rule"], &one["severity"]),
+            (&json!("pass"), &json!("learned-size"), &json!("info"))
+        );
+        let properties = json!({"container": "api", "runtime": "wasmtime", "memory": "12Mi", "cpu": "15m", "image": "a:1"});
+        assert_eq!(one["properties"], properties);
+        assert!(said(&Cluster::default()).is_empty());
+        let mut autoscaled = crate::cluster::Autoscaled::default();
+        let target = crate::cluster::Target { kind: "Deployment".into(), name: "orders".into() };
+        autoscaled.insert("shop", target);
+        cluster.autoscaled = Arc::new(autoscaled);
+        assert!(said(&cluster).is_empty());
     }
 
     #[test]
@@ -451,7 +533,7 @@ mod tests {
         );
         let plain =
             ReportOptions { format: super::super::ReportFormat::WgPolicy, ..ReportOptions::default() };
-        let former = report(&denied, true, &plain).unwrap().object;
+        let former = report(&denied, true, (&plain, &Cluster::default())).unwrap().object;
         assert_eq!((&former["apiVersion"], former.get("source")), (&json!("wgpolicyk8s.io/v1alpha2"), None));
     }
 
@@ -517,7 +599,7 @@ mod tests {
         let mut admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
         assert_eq!(object(&admitted)["results"][0]["result"], "pass");
         admitted.owner = None;
-        assert_eq!(report(&admitted, true, &ReportOptions::default()), None);
+        assert_eq!(report(&admitted, true, (&ReportOptions::default(), &Cluster::default())), None);
     }
 
     #[test]
@@ -531,7 +613,7 @@ mod tests {
         assert_eq!(few["results"][200]["message"], "... and 800 more; `wasmgate scan` lists all");
         assert_eq!(few["summary"]["fail"], 1_000);
         let all = ReportOptions { max_results: 1_000, ..ReportOptions::default() };
-        let all = report(&flood, true, &all).unwrap().object;
+        let all = report(&flood, true, (&all, &Cluster::default())).unwrap().object;
         assert!(all.to_string().len() < REPORT_BYTES + 8_192, "{}", all.to_string().len());
         assert!(all["results"].as_array().unwrap().len() < 1_000);
     }
@@ -551,7 +633,8 @@ mod tests {
     #[test]
     fn what_was_read_in_part_does_not_pass() {
         let admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
-        let object = report(&admitted, false, &ReportOptions::default()).unwrap().object;
+        let object =
+            report(&admitted, false, (&ReportOptions::default(), &Cluster::default())).unwrap().object;
         assert_eq!(object["summary"], json!({"pass": 0, "fail": 0, "warn": 0, "error": 1, "skip": 0}));
         assert_eq!(object["results"][0]["rule"], "scan");
     }

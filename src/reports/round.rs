@@ -329,7 +329,8 @@ impl Round<'_> {
         let Rounds { store, requests, options, .. } = &mut *self.rounds;
         // One after the other: a report takes many times the memory of what it is made of.
         for workload in &scan.workloads {
-            let Some(document) = beside(|| document::report(workload, is_whole, options)) else { continue };
+            let by = (&*options, &**self.judge.state.cluster());
+            let Some(document) = beside(|| document::report(workload, is_whole, by)) else { continue };
             *self.tally.outcomes.entry(word(workload.outcome)).or_default() += 1;
             let found = existing.remove(&document.name);
             let how = (is_whole, &mut *requests);

@@ -160,8 +160,8 @@ impl Follower {
             Ok(item) => {
                 let changed = self.store.write(|items| match item {
                     Some(item) => {
-                        items.insert(key.clone(), item);
-                        true
+                        let former = items.insert(key.clone(), item.clone());
+                        former.is_none_or(|former| !former.is_same(&item))
                     }
                     None => items.remove(&key).is_some(),
                 });
@@ -232,4 +232,49 @@ fn observed(base: Client, health: Arc<Health>, interval: Duration) -> Client {
         }
     });
     Client::new(service, "default")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Watching;
+    use super::super::resource::Watched;
+    use super::*;
+    use crate::usage::{Record, UsageKey, UsageObject};
+
+    fn usage(seconds: i64, memory: &str) -> DynamicObject {
+        let digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let key = UsageKey { digest, runtime: "wasmtime".into() };
+        let record = Record::new(jiff::Timestamp::from_second(seconds).unwrap());
+        let mut object = serde_json::to_value(UsageObject::of(&key, &record, None)).unwrap();
+        object["metadata"] = json!({"name": key.object_name()});
+        if !memory.is_empty() {
+            object["status"]["requests"] = json!({"memory": memory, "cpu": "5m"});
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[tokio::test]
+    async fn further_samples_of_an_image_are_no_change_and_another_request_is_one() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = super::super::client::bounded(config, Duration::from_secs(1)).unwrap();
+        let options = WatchOptions { sizes: true, ..WatchOptions::default() };
+        let watching = Watching::new(client, options);
+        let shared = Arc::clone(&watching.shared);
+        let kept = shared.kept(Watched::WasmUsages).unwrap();
+        let (store, health) = (Arc::clone(&kept.store), Arc::clone(&kept.health));
+        let follower = Follower { store, health, shared: Arc::clone(&shared), options };
+        for (seconds, memory, changes) in [
+            (1, "", false),
+            (2, "9Mi", true),
+            (3, "9Mi", false),
+            (4, "20Mi", true),
+            (5, "", true),
+            (6, "", false),
+        ] {
+            follower.apply(usage(seconds, memory));
+            assert_eq!(!shared.take_changes().is_empty(), changes, "{seconds} {memory}");
+        }
+    }
 }

@@ -106,6 +106,11 @@ impl Health {
 
     /// Counts an error, and logs it unless it is the same as the last one.
     pub fn note_error(&self, error: &watcher::Error) {
+        // The API server has answered, and the cluster need not have the kind.
+        if self.watched.is_optional() && is_undefined(self.watched, error) {
+            self.note_contact();
+            return;
+        }
         self.errors.fetch_add(1, Ordering::Relaxed);
         let words = words(self.watched, error);
         let mut trouble = locked(&self.trouble);
@@ -182,10 +187,11 @@ const fn answer(error: &watcher::Error) -> Option<(&'static str, &kube::core::St
     }
 }
 
-/// Whether the API server does not know one of the gate's own kinds. While it is still loading the definitions it answers
+/// Whether the API server does not know a kind that it may lack: one of the gate's own, or an optional one. While it is still loading the definitions it answers
 /// 503 and not 404 (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go`).
 pub(super) fn is_undefined(watched: Watched, error: &watcher::Error) -> bool {
-    watched.is_custom() && answer(error).is_some_and(|(_, status)| status.code == 404)
+    (watched.is_custom() || watched.is_optional())
+        && answer(error).is_some_and(|(_, status)| status.code == 404)
 }
 
 /// What went wrong and, where an operator can fix it, how.

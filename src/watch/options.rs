@@ -23,6 +23,8 @@ pub struct WatchOptions {
     pub quiet: Duration,
     /// Longest time to wait for further changes. Default: 1 s.
     pub longest_gathering: Duration,
+    /// Whether what images have used, and what other controllers size, is watched too. Default: no.
+    pub sizes: bool,
     /// Limits for reading pull secrets.
     pub secrets: SecretLimits,
 }
@@ -37,6 +39,7 @@ impl Default for WatchOptions {
             watch_interval: Duration::from_secs(1),
             quiet: Duration::from_millis(100),
             longest_gathering: Duration::from_secs(1),
+            sizes: false,
             secrets: SecretLimits::default(),
         }
     }

@@ -46,6 +46,8 @@ pub struct Pages {
     labels: Option<String>,
     /// Whether only the metadata of the objects is asked for.
     is_metadata_only: bool,
+    /// Whether a page of one object is bounded too.
+    is_strict: bool,
 }
 
 /// One page, with what the gate reads of its head.
@@ -67,7 +69,8 @@ impl Pages {
     /// The objects of a kind, in a namespace or in all. Sends no request yet.
     pub const fn new(resource: ApiResource, namespace: Option<String>) -> Self {
         let (token, labels) = (None, None);
-        Self { resource, namespace, token, size: PAGE, largest: PAGE, labels, is_metadata_only: false }
+        let (is_metadata_only, is_strict) = (false, false);
+        Self { resource, namespace, token, size: PAGE, largest: PAGE, labels, is_metadata_only, is_strict }
     }
 
     /// The same with other pages than of 500 objects.
@@ -90,6 +93,13 @@ impl Pages {
     #[must_use]
     pub fn metadata_of(mut self, labels: &str) -> Self {
         (self.labels, self.is_metadata_only) = (Some(labels.to_owned()), true);
+        self
+    }
+
+    /// The same where a page with one object may not be larger than others either: some servers send all objects whatever is asked for.
+    #[must_use]
+    pub const fn strict(mut self) -> Self {
+        self.is_strict = true;
         self
     }
 
@@ -131,7 +141,7 @@ impl Pages {
         let mut wait = FIRST_RETRY;
         let mut attempts = 1;
         loop {
-            let limit = if self.size > 1 { most } else { usize::MAX };
+            let limit = if self.size > 1 || self.is_strict { most } else { usize::MAX };
             let error = match read(client, self.request()?, limit).await {
                 Ok(Some(body)) => {
                     let bytes = body.len();
@@ -144,6 +154,10 @@ impl Pages {
                         Ok(Err(error)) => kube::Error::SerdeError(error),
                         Err(error) => kube::Error::Service(error.into()),
                     }
+                }
+                Ok(None) if self.size <= 1 => {
+                    let message = format!("an answer has more than {most} bytes");
+                    return Err(Error::ListKind { name: name(&self.resource), message });
                 }
                 Ok(None) => {
                     self.size = (self.size / 2).max(1);
@@ -334,6 +348,8 @@ mod tests {
         let mut single = self::pages().of_size(1);
         let page = single.next_raw(&client, 10).await.unwrap();
         assert_eq!(page.map(|page| page.len()), Some(1), "one object is taken whatever its size");
+        let error = self::pages().strict().next_raw(&client, 10).await.unwrap_err().to_string();
+        assert!(error.ends_with("an answer has more than 10 bytes"), "{error}");
     }
 
     #[test]

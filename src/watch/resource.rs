@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::cluster::{LimitRanges, RuntimeClass};
+use crate::cluster::{LimitRanges, RuntimeClass, Target};
 use crate::grant::load::{Checked, read_object};
 use crate::grant::{WasiException, WasiGrant};
+use crate::usage::{LearnedSize, UsageKey, UsageObject};
 
 /// The kinds of objects that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,11 +32,15 @@ pub enum Watched {
     ClusterWasiGrants,
     /// Exceptions from rules.
     WasiExceptions,
+    /// What images have used; only the requests that follow are kept. Where [`super::WatchOptions::sizes`] says so.
+    WasmUsages,
+    /// VerticalPodAutoscalers; only what they size is kept. With the same option, and where the cluster has them.
+    VerticalPodAutoscalers,
 }
 
 impl Watched {
-    /// All watched kinds.
-    pub const ALL: [Self; 7] = [
+    /// All kinds that may be watched.
+    pub const ALL: [Self; 9] = [
         Self::RuntimeClasses,
         Self::LimitRanges,
         Self::Namespaces,
@@ -43,6 +48,8 @@ impl Watched {
         Self::WasiGrants,
         Self::ClusterWasiGrants,
         Self::WasiExceptions,
+        Self::WasmUsages,
+        Self::VerticalPodAutoscalers,
     ];
 
     /// Group, version, kind and plural, and the name in RBAC, logs and metrics.
@@ -67,6 +74,16 @@ impl Watched {
             Self::WasiExceptions => {
                 ["wasmgate.dev", "v1alpha1", "WasiException", "wasiexceptions", "wasiexceptions.wasmgate.dev"]
             }
+            Self::WasmUsages => {
+                ["wasmgate.dev", "v1alpha1", "WasmUsage", "wasmusages", "wasmusages.wasmgate.dev"]
+            }
+            Self::VerticalPodAutoscalers => [
+                "autoscaling.k8s.io",
+                "v1",
+                "VerticalPodAutoscaler",
+                "verticalpodautoscalers",
+                "verticalpodautoscalers.autoscaling.k8s.io",
+            ],
         }
     }
 
@@ -78,7 +95,17 @@ impl Watched {
 
     /// Whether it is one of the gate's own kinds, whose definition has to be installed.
     pub(super) const fn is_custom(self) -> bool {
-        matches!(self, Self::WasiGrants | Self::ClusterWasiGrants | Self::WasiExceptions)
+        matches!(self, Self::WasiGrants | Self::ClusterWasiGrants | Self::WasiExceptions | Self::WasmUsages)
+    }
+
+    /// Whether it is a kind of another project, which the cluster need not have.
+    pub(super) const fn is_optional(self) -> bool {
+        matches!(self, Self::VerticalPodAutoscalers)
+    }
+
+    /// Whether it is watched only where requests are learned.
+    pub(super) const fn is_of_sizes(self) -> bool {
+        matches!(self, Self::WasmUsages | Self::VerticalPodAutoscalers)
     }
 
     /// Whether only the objects' metadata is requested.
@@ -112,6 +139,22 @@ pub(super) enum Item {
     PullSecrets(Arc<[String]>),
     Grant(Arc<WasiGrant>),
     Exception(Arc<WasiException>),
+    Usage(UsageKey, LearnedSize),
+    Autoscaled(Target),
+}
+
+impl Item {
+    /// Whether it can be seen at once that nothing the gate keeps has changed. The objects with which that is so are written every few
+    /// minutes, and a new snapshot has every decision taken anew.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Usage(key, size), Self::Usage(other_key, other_size)) => {
+                (key, size) == (other_key, other_size)
+            }
+            (Self::Autoscaled(target), Self::Autoscaled(other)) => target == other,
+            _ => false,
+        }
+    }
 }
 
 pub(super) type Items = BTreeMap<Key, Item>;
@@ -174,7 +217,20 @@ pub(super) fn keep(watched: Watched, object: DynamicObject) -> Result<Option<Ite
                 Err(problems) => Err(problems.to_string()),
             }
         }
+        Watched::WasmUsages => usage(object),
+        Watched::VerticalPodAutoscalers => {
+            let mut data = object.data;
+            let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
+            Ok(Target::of(spec)?.map(Item::Autoscaled))
+        }
     }
+}
+
+/// What was learned of an image; `None` while that is nothing.
+fn usage(object: DynamicObject) -> Result<Option<Item>, String> {
+    let (name, _) = key(&object);
+    let read = UsageObject::read(&name, object.data).map_err(|error| error.to_string())?;
+    Ok(read.requests().map(|size| Item::Usage(read.key(), size)))
 }
 
 /// The object as in a manifest: with its kind, and only the identifying part of the metadata.

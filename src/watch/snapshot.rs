@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::Watched;
 use super::resource::{Item, Items, Key};
 use super::shared::Shared;
-use crate::cluster::Cluster;
+use crate::cluster::{Autoscaled, Cluster};
 use crate::grant::{Exceptions, Grants, WasiException, WasiGrant};
+use crate::usage::Learned;
 
 /// Grants and exceptions of a directory, which are used together with those of the cluster. On the same kind, name and
 /// namespace the cluster's object wins, even if it is invalid and therefore ignored: a grant that was withdrawn in the
@@ -23,7 +24,7 @@ pub struct Base {
 /// The cluster at one moment. Snapshots share the parts that did not change.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// RuntimeClasses, LimitRanges and namespace labels, only from the cluster.
+    /// RuntimeClasses, LimitRanges, namespace labels, and what was learned of images, only from the cluster.
     pub cluster: Arc<Cluster>,
     /// Grants of the cluster and of the directory.
     pub grants: Arc<Grants>,
@@ -49,7 +50,13 @@ impl Builder {
         let first = snapshot.is_none();
         let touched = |kinds: &[Watched]| first || kinds.iter().any(|kind| changes.contains(kind));
         let mut built = snapshot.take().unwrap_or_default();
-        if touched(&[Watched::RuntimeClasses, Watched::LimitRanges, Watched::Namespaces]) {
+        if touched(&[
+            Watched::RuntimeClasses,
+            Watched::LimitRanges,
+            Watched::Namespaces,
+            Watched::WasmUsages,
+            Watched::VerticalPodAutoscalers,
+        ]) {
             built.cluster = Arc::new(cluster(shared));
         }
         if touched(&[Watched::WasiGrants, Watched::ClusterWasiGrants]) {
@@ -148,7 +155,32 @@ fn cluster(shared: &Shared) -> Cluster {
             }
         }
     });
+    (built.learned, built.autoscaled) = (Arc::new(learned(shared)), Arc::new(autoscaled(shared)));
     built
+}
+
+fn learned(shared: &Shared) -> Learned {
+    let mut learned = Learned::default();
+    each(shared, Watched::WasmUsages, |items| {
+        for item in items.values() {
+            if let Item::Usage(key, size) = item {
+                learned.insert(key.clone(), *size);
+            }
+        }
+    });
+    learned
+}
+
+fn autoscaled(shared: &Shared) -> Autoscaled {
+    let mut autoscaled = Autoscaled::default();
+    each(shared, Watched::VerticalPodAutoscalers, |items| {
+        for ((_, namespace), item) in items {
+            if let Item::Autoscaled(target) = item {
+                autoscaled.insert(namespace, target.clone());
+            }
+        }
+    });
+    autoscaled
 }
 
 #[cfg(test)]

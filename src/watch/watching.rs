@@ -41,7 +41,11 @@ impl Watching {
     pub fn with_account(client: Client, options: WatchOptions, account: Account) -> Self {
         let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
         let shared = Shared {
-            kinds: Watched::ALL.into_iter().map(kept).collect(),
+            kinds: Watched::ALL
+                .into_iter()
+                .filter(|watched| options.sizes || !watched.is_of_sizes())
+                .map(kept)
+                .collect(),
             changed: Mutex::default(),
             wake: Notify::new(),
             published: AtomicBool::new(false),
@@ -94,7 +98,7 @@ impl Watching {
         Err(format!("waiting for the cluster: {}", missing.join("; ")))
     }
 
-    /// Health of each watch, in the order of [`Watched::ALL`].
+    /// Health of each watch that there is, in the order of [`Watched::ALL`].
     pub fn reports(&self) -> Vec<WatchHealth> {
         self.shared.kinds.iter().map(|kept| kept.health.report()).collect()
     }

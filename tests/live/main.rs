@@ -16,6 +16,7 @@ mod support;
 mod cluster;
 mod drills;
 mod entry_points;
+mod learn;
 mod manifests;
 mod node;
 mod page;

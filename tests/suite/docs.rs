@@ -241,6 +241,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/sizing.md", "for limit in ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     ("docs/sizing.md", "kubectl get pods ", "needs a node that runs Wasm: run by tests/live/node/sizes.rs"),
     (
+        "docs/sizing.md",
+        "kubectl get wasmusages ",
+        "needs a cluster: tests/live/learn.rs runs it and goes by its output",
+    ),
+    (
         "docs/decision-log.md",
         "opa build ",
         "the rules are the reader's: flow/secrets.rs builds and runs the same ones",

@@ -46,4 +46,5 @@ mod shapes;
 mod shared;
 mod sizing;
 mod sources;
+mod usage;
 mod watch;

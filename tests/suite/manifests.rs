@@ -73,6 +73,18 @@ fn the_rights_for_reports_are_those_of_the_component_and_come_with_the_setting_o
 }
 
 #[test]
+fn the_rights_for_learned_sizes_are_those_of_the_component_and_come_with_the_setting_of_the_chart() {
+    let overlay = kustomize("tests/fixtures/manifests/sizes");
+    let mut rendered = helm(&["namespace.create=true", "config.sizing.learn.enabled=true"]);
+    let config = ("ConfigMap".into(), NAMESPACE.into(), "wasmgate".into());
+    let set = rendered.insert(config.clone(), overlay[&config].clone()).unwrap();
+    assert_eq!(set["data"]["config.yaml"]["sizing"], json!({"learn": {"enabled": true}}));
+    assert_same(&overlay, &rendered, "sizes");
+    let file = config::parse("config.yaml", &set["data"]["config.yaml"].to_string()).unwrap();
+    assert!(config::resolve(file, Overrides::default()).unwrap().file.sizing.learn.enabled);
+}
+
+#[test]
 fn bundles_keys_and_their_store_are_mounted_alike_by_the_component_and_by_the_chart() {
     let overlay = kustomize("tests/fixtures/manifests/policy-bundles");
     let values = [
@@ -105,7 +117,7 @@ fn removing_the_gate_by_its_own_folder_keeps_the_definitions_and_with_them_every
     let gate = kustomize("manifests/install");
     assert!(of_kind(&gate, "CustomResourceDefinition").is_empty());
     let kept: Vec<&Key> = all.keys().filter(|key| !gate.contains_key(*key)).collect();
-    assert!(kept.len() == 3 && kept.iter().all(|key| key.0 == "CustomResourceDefinition"), "{kept:?}");
+    assert!(kept.len() == 4 && kept.iter().all(|key| key.0 == "CustomResourceDefinition"), "{kept:?}");
 }
 
 #[test]
@@ -351,7 +363,9 @@ fn rules(role: &Value) -> impl Iterator<Item = &Value> {
 
 #[test]
 fn no_right_is_a_wildcard_and_none_reads_secrets_in_the_whole_cluster() {
-    for objects in [installed(), overlay("cert-manager"), overlay("page"), overlay("reports")] {
+    for objects in
+        [installed(), overlay("cert-manager"), overlay("page"), overlay("reports"), overlay("sizes")]
+    {
         let bound: BTreeSet<&str> = of_kind(&objects, "ClusterRoleBinding")
             .into_iter()
             .map(|binding| text(&binding["roleRef"]["name"]))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use wasmgate::cluster::{Cluster, LimitRanges, RuntimeClass};
+use wasmgate::cluster::{Autoscaled, Cluster, LimitRanges, RuntimeClass, Target};
 use wasmgate::image::prefix::{RepositoryPrefix, Unpinned};
 use wasmgate::image::{ImageFacts, ImageKind, ModuleFacts, Packaging, Program};
 use wasmgate::inspection::{Container, Inspection, LookupResult};
@@ -15,6 +15,7 @@ use wasmgate::plan::sizing::{self, Caps};
 use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, Surplus, floor, plan};
 use wasmgate::quantity::Quantity;
 use wasmgate::runtime::{Family, Runtimes, SizingMode};
+use wasmgate::usage::{LearnedSize, UsageKey};
 use wasmgate::workload::{self, Kind, Workload};
 
 use crate::support::facts;
@@ -102,6 +103,14 @@ impl World {
     fn with_limits(mut self, items: Value) -> Self {
         let ranges = LimitRanges::of(serde_json::from_value(items).unwrap()).unwrap();
         self.cluster.limit_ranges.insert("shop".into(), ranges);
+        self
+    }
+
+    /// Teaches what the image has used under the profile `wasmtime`.
+    fn with_learned(mut self, image: &str, memory: u32, cpu: i128) -> Self {
+        let key = UsageKey { digest: digest(image).parse().unwrap(), runtime: "wasmtime".into() };
+        let size = LearnedSize { memory: Quantity::mebibytes(memory), cpu: Quantity::from_millis(cpu) };
+        Arc::make_mut(&mut self.cluster.learned).insert(key, size);
         self
     }
 
@@ -884,6 +893,74 @@ fn a_ratio_that_leaves_too_little_for_the_program_is_named() {
 }
 
 #[test]
+fn a_learned_request_is_filled_in_between_the_floor_and_the_limit_of_the_profile_which_stays() {
+    for (image, memory, cpu, expected) in [
+        ("go-layer", 20, 15, "15m/20Mi 200m/32Mi"),
+        ("go-layer", 1, 15, "15m/13Mi 200m/32Mi"),
+        ("go-layer", 900, 15, "15m/32Mi 200m/32Mi"),
+        ("tiny", 7, 15, "15m/7Mi 200m/32Mi"),
+        ("tiny", 7, 1, "10m/7Mi 200m/32Mi"),
+        ("tiny", 7, 900, "200m/7Mi 200m/32Mi"),
+        ("go-file", 20, 260, "260m/90Mi 273m/90Mi"),
+    ] {
+        for world in [World::default(), World::clamping()] {
+            let plan = world.with_learned(image, memory, cpu).plan(&one(&format!("{image}:1")));
+            assert_eq!(brief(&plan), expected, "{image} {memory} {cpu}");
+            assert_eq!(changed(&plan), "runtimeClassName,affinity,resources/app,learned/app,image/app");
+            let line = ", learned from the memory that this image has used under `wasmtime`";
+            assert!(plan.changes.iter().any(|change| change.ends_with(line)), "{:?}", plan.changes);
+        }
+    }
+}
+
+#[test]
+fn what_was_learned_changes_no_persons_value_and_no_other_image_or_runtime() {
+    let world = World::default().with_learned("go-layer", 20, 15);
+    let own = json!({ "requests": { "memory": "5Mi", "cpu": "7m" } });
+    let plan = world.plan(&sized("go-layer:1", own));
+    assert_eq!(brief(&plan), "7m/5Mi 200m/32Mi");
+    assert!(!changed(&plan).contains("learned"), "{}", changed(&plan));
+    let plan = world.plan(&sized("go-layer:1", json!({ "limits": { "memory": "16Mi" } })));
+    assert_eq!(brief(&plan), "15m/16Mi 200m/16Mi", "never more than a person's limit");
+    assert_eq!(brief(&world.plan(&one("tiny:1"))), "50m/10Mi 200m/32Mi");
+    let mut elsewhere = World::default();
+    let key = UsageKey { digest: digest("go-layer").parse().unwrap(), runtime: "spin".into() };
+    let size = world.cluster.learned.of(&key.digest, "wasmtime").unwrap();
+    Arc::make_mut(&mut elsewhere.cluster.learned).insert(key, size);
+    assert_eq!(brief(&elsewhere.plan(&one("go-layer:1"))), "50m/13Mi 200m/32Mi");
+    let whole = json!({ "containers": [{ "name": "app", "image": "go-layer:1" }], "resources": { "limits": { "memory": "64Mi" } } });
+    assert_eq!(brief(&world.plan(&pod(whole))), "15m/- 200m/-");
+}
+
+#[test]
+fn a_learned_request_is_within_the_namespaces_limit_range() {
+    let bounds = json!([{ "type": "Container", "min": { "memory": "24Mi" }, "max": { "cpu": "12m" } }]);
+    let plan = World::default().with_limits(bounds).with_learned("go-layer", 20, 15).plan(&one("go-layer:1"));
+    assert_eq!(brief(&plan), "12m/24Mi 12m/32Mi");
+    let ratio = json!([{ "type": "Container", "maxLimitRequestRatio": { "memory": "1", "cpu": "10" } }]);
+    let plan = World::default().with_limits(ratio).with_learned("go-layer", 20, 15).plan(&one("go-layer:1"));
+    assert_eq!(brief(&plan), "20m/32Mi 200m/32Mi");
+}
+
+#[test]
+fn where_a_vertical_pod_autoscaler_sizes_the_workload_nothing_learned_is_filled_in() {
+    let mut autoscaled = Autoscaled::default();
+    autoscaled.insert("shop", Target { kind: "Deployment".into(), name: "orders".into() });
+    let mut world = World::default().with_learned("go-layer", 20, 15);
+    world.cluster.autoscaled = Arc::new(autoscaled);
+    let mut raw = one("go-layer:1");
+    for (owner, expected) in [("orders-5f6b", "50m/13Mi 200m/32Mi"), ("others-5f6b", "15m/20Mi 200m/32Mi")] {
+        raw["metadata"]["ownerReferences"] = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": "u", "controller": true }]);
+        assert_eq!(brief(&world.plan(&raw)), expected, "{owner}");
+    }
+    let template = json!({ "spec": { "containers": [{ "name": "app", "image": "go-layer:1" }] } });
+    let deployment = json!({ "metadata": { "name": "orders" }, "spec": { "template": template } });
+    let plan = world.try_plan(Kind::Deployment, &deployment).unwrap();
+    let resources = &plan.object["spec"]["template"]["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["requests"]["memory"], "13Mi");
+}
+
+#[test]
 fn under_a_pod_level_size_nothing_is_filled_in_for_that_resource() {
     let mut raw = one("go-file:1");
     raw["spec"]["resources"] = json!({ "limits": { "memory": "64Mi" }, "requests": { "memory": "64Mi" } });
@@ -1282,8 +1359,9 @@ fn limit_ranges() -> impl Strategy<Value = Vec<Value>> {
 
 fn worlds() -> impl Strategy<Value = (World, Vec<Value>)> {
     let tolerations = json!([{ "key": "wasm", "operator": "Equal", "value": "yes", "effect": "NoSchedule" }]);
-    (limit_ranges(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        move |(limits, clamps, tolerates, known)| {
+    let learned = proptest::option::of((1_u32..100, 1_i128..400));
+    (limit_ranges(), any::<bool>(), any::<bool>(), any::<bool>(), learned).prop_map(
+        move |(limits, clamps, tolerates, known, learned)| {
             let mut world = if clamps { World::clamping() } else { World::default() };
             world = world.with_limits(json!(limits));
             if tolerates {
@@ -1291,6 +1369,11 @@ fn worlds() -> impl Strategy<Value = (World, Vec<Value>)> {
             }
             if known {
                 world = world.with_class("wasmtime", &[("pool", "wasm")]).with_class("wasm", &[]);
+            }
+            if let Some((memory, cpu)) = learned {
+                world = ["tiny", "go-layer", "go-file"]
+                    .into_iter()
+                    .fold(world, |world, image| world.with_learned(image, memory, cpu));
             }
             (world, limits)
         },

@@ -9,7 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasmgate::grant::{Exceptions, load};
+use wasmgate::quantity::Quantity;
 use wasmgate::registry::{PullSecrets as _, Pulled, Puller};
+use wasmgate::usage::{LearnedSize, ONE, Record, UsageKey, UsageObject};
 use wasmgate::watch::{self, Account, Base, SecretLimits, WatchOptions, Watched, Watching};
 
 use crate::support::api::{Api, Fault};
@@ -83,6 +85,69 @@ async fn the_snapshot_has_everything_that_a_directory_would_and_follows_the_clus
     api.delete("wasigrants", "shop", "orders");
     watch.until("deletions", |now| now.cluster.namespaces.is_empty() && now.grants.len() == 2).await;
     assert!(api.asked("namespaces").iter().all(|asked| asked.accept.contains("PartialObjectMetadata")));
+}
+
+/// What was learned of an image, and its object after so many samples.
+fn usage(samples: u64, requests: Option<LearnedSize>) -> (UsageKey, Value) {
+    let digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+    let key = UsageKey { digest, runtime: "wasmtime".into() };
+    let mut record = Record::new("2026-06-01T00:00:00Z".parse().unwrap());
+    (0..samples).for_each(|_| record.add_cpu(Quantity::from_millis(3), ONE));
+    let mut object = serde_json::to_value(UsageObject::of(&key, &record, requests)).unwrap();
+    object["metadata"] = json!({"name": key.object_name()});
+    (key, object)
+}
+
+fn autoscaler(mode: &str) -> Value {
+    json!({"metadata": {"name": "orders", "namespace": "shop"}, "spec": {
+        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders"},
+        "updatePolicy": {"updateMode": mode}}})
+}
+
+#[tokio::test]
+async fn learned_requests_and_what_autoscalers_size_are_followed() {
+    let api = Api::start().await;
+    let size = |memory| LearnedSize { memory: Quantity::mebibytes(memory), cpu: Quantity::from_millis(4) };
+    let (key, object) = usage(1, Some(size(9)));
+    api.put("wasmusages", object);
+    api.put("verticalpodautoscalers", autoscaler("Auto"));
+    let watch = Watch::start_with(&api, WatchOptions { sizes: true, ..options() }, Base::default());
+    watch.ready().await;
+    let of = |snapshot: &watch::Snapshot| snapshot.cluster.learned.of(&key.digest, "wasmtime");
+    let is_autoscaled =
+        |snapshot: &watch::Snapshot| snapshot.cluster.autoscaled.has("shop", "Deployment", "orders");
+    assert_eq!((of(&watch.snapshot()), is_autoscaled(&watch.snapshot())), (Some(size(9)), true));
+
+    api.put("wasmusages", usage(60, Some(size(20))).1);
+    watch.until("the new size", |now| of(now) == Some(size(20))).await;
+    api.put("verticalpodautoscalers", autoscaler("Off"));
+    watch.until("the autoscaler that only recommends", |now| !is_autoscaled(now)).await;
+    api.put("wasmusages", usage(60, None).1);
+    watch.until("nothing is known any more", |now| of(now).is_none()).await;
+    let (_, mut forged) = usage(1, Some(size(9)));
+    forged["metadata"]["name"] = json!("forged");
+    api.put("wasmusages", forged);
+    let rejected = || watch.report(Watched::WasmUsages).rejected;
+    eventually(|| "a rejected object".into(), || rejected() == 1).await;
+    assert_eq!(of(&watch.snapshot()), None);
+}
+
+#[tokio::test]
+async fn a_cluster_without_autoscalers_is_no_error_and_nothing_of_sizes_is_watched_by_default() {
+    let api = Api::start().await;
+    api.fail("verticalpodautoscalers", Fault::Status(404));
+    let watch = Watch::start_with(&api, WatchOptions { sizes: true, ..options() }, Base::default());
+    watch.ready().await;
+    let report = watch.report(Watched::VerticalPodAutoscalers);
+    assert!(report.synced && report.errors == 0 && report.trouble.is_none(), "{report:?}");
+    api.heal("verticalpodautoscalers");
+    api.put("verticalpodautoscalers", autoscaler("Auto"));
+    watch.until("the autoscaler", |now| now.cluster.autoscaled.has("shop", "Deployment", "orders")).await;
+
+    let plain = Watch::start(&api);
+    plain.ready().await;
+    assert!(plain.watching.reports().iter().all(|report| report.watched != Watched::WasmUsages));
+    assert!(!plain.snapshot().cluster.autoscaled.has("shop", "Deployment", "orders"));
 }
 
 #[tokio::test]

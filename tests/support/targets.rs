@@ -16,12 +16,14 @@ use wasmgate::image::manifest::{self, Document};
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
 use wasmgate::image::{Depth, ModuleFacts, config, kind, module};
+use wasmgate::learn;
 use wasmgate::lookup::{SizeLimits, detect};
 use wasmgate::policy::Bundle;
 use wasmgate::quantity::Quantity;
 use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::{Login, foreign};
 use wasmgate::review;
+use wasmgate::usage::{BadUsage, UsageObject};
 use wasmgate::workload::{self, Kind, Kinds};
 
 /// Most bytes that a layer may unpack to here: few, so that a bomb is cheap to test.
@@ -31,7 +33,7 @@ const UNPACKED: u64 = 1 << 20;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const ALL: [Target; 16] = [
+pub const ALL: [Target; 17] = [
     ("reference", reference),
     ("manifest", document),
     ("config", image_config),
@@ -48,6 +50,7 @@ pub const ALL: [Target; 16] = [
     ("quantity", quantity),
     ("host", host),
     ("grants", grants),
+    ("usage", usage),
 ];
 
 /// An image name: its normalised form reads as the same.
@@ -340,4 +343,20 @@ pub fn grants(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// What images have used, as an object, and the pods and metrics that it follows from: what is read reads again as it is written.
+pub fn usage(data: &[u8]) {
+    if let Ok(item) = serde_json::from_slice::<Box<RawValue>>(data) {
+        drop(learn::running(&item, |class| Some(class.to_owned())));
+        drop(learn::used(&item));
+    }
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else { return };
+    let Err(BadUsage::MatchName { expected }) = UsageObject::read("", value.clone()) else { return };
+    let Ok(read) = UsageObject::read(&expected, value) else { return };
+    let Ok(Some(record)) = read.record() else { return };
+    let said = record.size(std::time::Duration::ZERO);
+    let written = serde_json::to_value(UsageObject::of(&read.key(), &record, said)).expect("it is JSON");
+    let again = UsageObject::read(&expected, written).expect("what is written is read");
+    assert_eq!((again.key(), again.requests()), (read.key(), said));
 }

@@ -25,6 +25,7 @@ pub fn options() -> WatchOptions {
         quiet: Duration::from_millis(20),
         longest_gathering: Duration::from_millis(500),
         page_size: 100,
+        sizes: false,
         secrets: SecretLimits { failure: Duration::from_millis(50), ..SecretLimits::default() },
     }
 }

@@ -27,7 +27,8 @@ pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching>
     }
     let known = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let account = Account::known_as(known("POD_SERVICE_ACCOUNT"), known("POD_NAMESPACE"));
-    Some(Watching::with_account(client.clone(), WatchOptions::default(), account))
+    let options = WatchOptions { sizes: settings.file.sizing.learn.enabled, ..WatchOptions::default() };
+    Some(Watching::with_account(client.clone(), options, account))
 }
 
 /// The state before the cluster was listed: without any RuntimeClass, so that the gate writes none that may be missing.

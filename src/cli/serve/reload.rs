@@ -39,6 +39,7 @@ const AT_START: &[&str] = &[
     "/server",
     "/kubernetes",
     "/reports",
+    "/sizing",
     "/decisionLog/output",
     "/decisionLog/bufferBytes",
     "/decisionLog/labels",
@@ -398,6 +399,7 @@ fn usable(read: Settings, former: &Settings, is_watched: bool) -> (Settings, Vec
     file.server.clone_from(&former.file.server);
     (file.kubernetes, file.reports) = (former.file.kubernetes.clone(), former.file.reports);
     file.tracing.clone_from(&former.file.tracing);
+    file.sizing = former.file.sizing;
     let (log, before) = (&mut file.decision_log, &former.file.decision_log);
     log.output.clone_from(&before.output);
     log.labels.clone_from(&before.labels);
@@ -450,15 +452,23 @@ mod tests {
             settings("images: {warm: [a.example/b:1]}\n"),
             settings(
                 "server: {listen: '127.0.0.1:1', reviewTimeout: 3s}\nimages: {store: x, unpinned: [a.example]}\n\
-                 decisionLog: {output: off, policyInput: true}\nenforcement: {floor: warn}\n",
+                 decisionLog: {output: off, policyInput: true}\nenforcement: {floor: warn}\n\
+                 sizing: {learn: {interval: 1m}}\n",
             ),
         );
         let (found, restart) = usable(read.clone(), &former, false);
-        let named =
-            ["server.listen", "server.reviewTimeout", "decisionLog.output", "images.store", "images.warm"];
+        let named = [
+            "server.listen",
+            "server.reviewTimeout",
+            "sizing.learn.interval",
+            "decisionLog.output",
+            "images.store",
+            "images.warm",
+        ];
         assert_eq!(restart, named);
         assert_eq!((&found.file.server, found.review_timeout), (&former.file.server, former.review_timeout));
         assert_eq!(found.file.images.store, None);
+        assert_eq!(found.file.sizing, former.file.sizing);
         assert_eq!((&found.file.enforcement, &found.unpinned), (&read.file.enforcement, &read.unpinned));
         assert!(found.file.decision_log.policy_input);
         assert_eq!(usable(former.clone(), &former, false), (former, Vec::new()));

@@ -48,7 +48,8 @@ impl<'a> ContainerSizing<'a> {
         let path = format!("spec.{}[{}].resources", container.role.list(), container.index);
         let item = container_mut(spec, container.role, container.index, &container.name)?;
         let compiler = context.profile.ambient.runtime().compiler(packaging);
-        let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, facts, indices);
+        let learned = context.learned(&facts.digest);
+        let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, (facts, indices), learned);
         let compile = floor::cpu(compiler, facts.modules_at(indices));
         let sized = |resource, proposal| {
             ResourceField { container, resource, context, path: &path }.plan(
@@ -91,7 +92,11 @@ impl<'a> ContainerSizing<'a> {
         let item = container_mut(spec, container.role, container.index, &container.name)?;
         for sized in [self.memory, self.cpu] {
             let field = ResourceField { container, resource: sized.resource, context, path: &self.path };
-            field.write(item, Side::Requests, (sized.before.request, sized.wanted.request), notes)?;
+            let wrote =
+                field.write(item, Side::Requests, (sized.before.request, sized.wanted.request), notes)?;
+            if wrote && sized.is_learned() && !pod.named.contains(&sized.resource) {
+                notes.explain_learned(&container.name, sized.resource.name(), &context.profile.name);
+            }
             field.write(item, Side::Limits, (sized.before.limit, sized.wanted.limit), notes)?;
             if sized.resource == Resource::Memory {
                 let governed = pod.named.contains(&sized.resource);
@@ -105,6 +110,11 @@ impl<'a> ContainerSizing<'a> {
 }
 
 impl ResourceSizing {
+    /// Whether the request is what was learned, as far as the namespace allows that.
+    const fn is_learned(&self) -> bool {
+        self.proposal.is_learned && self.chosen.request.is_none()
+    }
+
     /// Puts its sizes, and how far they may be moved, into the pod's share. A person's values stay, unless the profile
     /// clamps.
     pub(super) fn fill_share(&self, context: &SizingContext<'_>, share: &mut PodShare) {
@@ -187,16 +197,16 @@ impl ResourceField<'_> {
         self.context.profile.sizing.mode
     }
 
-    /// Writes a value unless an equal one is there already. Spelling does not matter: the API server respells
-    /// quantities between its calls.
+    /// Writes a value unless an equal one is there already, and says whether it did. Spelling does not matter: the API server
+    /// respells quantities between its calls.
     fn write(
         &self,
         item: &mut Object,
         side: Side,
         (before, wanted): (Option<Quantity>, Option<Quantity>),
         notes: &mut Notes,
-    ) -> Result<(), Error> {
-        let Some(wanted) = wanted.filter(|wanted| before != Some(*wanted)) else { return Ok(()) };
+    ) -> Result<bool, Error> {
+        let Some(wanted) = wanted.filter(|wanted| before != Some(*wanted)) else { return Ok(false) };
         let text = self.resource.written(wanted);
         let (container, name) = (&self.container.name, self.resource.name());
         let resources = object_mut(item, "resources", self.path.trim_end_matches(".resources"))?;
@@ -217,7 +227,7 @@ impl ResourceField<'_> {
                 "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
             ));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What a person can do about a memory limit below the floor.

@@ -1,14 +1,15 @@
-//! What applies to every container of a pod, and the size that a profile proposes for a program.
+//! What applies to every container of a pod, and the size that a profile, and what was learned, propose for a program.
 
 use super::filled::Filled;
 use super::resource::Resource;
 use super::settle::{Pair, Proposal};
 use crate::cluster::{Bounds, Cluster, ResourceBounds};
-use crate::image::ImageFacts;
+use crate::image::{Digest, ImageFacts};
 use crate::plan::draft::{CHANGED_ANNOTATION, Object};
 use crate::plan::floor;
 use crate::quantity::Quantity;
 use crate::runtime::{Compiler, Profile};
+use crate::usage::{Learned, LearnedSize};
 use crate::workload::Workload;
 
 /// Annotation in which the API server's LimitRanger says what it filled in
@@ -26,6 +27,8 @@ pub(in crate::plan) struct SizingContext<'a> {
     /// What the namespace's `LimitRange`s allow the pod as a whole.
     pub(super) of_pod: ResourceBounds,
     pub(super) filled: Filled<'a>,
+    /// What was learned of images; `None` where another controller sizes the pod.
+    learned: Option<&'a Learned>,
 }
 
 /// The sizes of the profile, rounded to the steps in which they are written.
@@ -75,7 +78,13 @@ impl<'a> SizingContext<'a> {
             of_container,
             of_pod,
             filled: Filled::read(filled_in, metadata, annotations),
+            learned: (!is_autoscaled(workload, metadata, cluster)).then_some(&*cluster.learned),
         }
+    }
+
+    /// The requests that were learned for an image under the profile.
+    pub(super) fn learned(&self, digest: &Digest) -> Option<LearnedSize> {
+        self.learned?.of(digest, &self.profile.name)
     }
 
     pub(super) const fn bounds(&self, resource: Resource) -> Bounds {
@@ -93,18 +102,35 @@ impl<'a> SizingContext<'a> {
     }
 }
 
-/// The size of both resources that a profile proposes for a program.
+/// Whether a `VerticalPodAutoscaler` sizes the pod, or the workload of a template.
+fn is_autoscaled(workload: &Workload, metadata: Option<&Object>, cluster: &Cluster) -> bool {
+    let (autoscaled, namespace) = (&cluster.autoscaled, workload.namespace.as_str());
+    autoscaled.has(namespace, workload.kind.as_str(), &workload.name)
+        || metadata.is_some_and(|metadata| autoscaled.has_pod(namespace, metadata))
+}
+
+/// The least request of CPU that is filled in because it was learned, in thousandths of a core, if the profile does not say less: what a
+/// program used while no client called says little of what it needs when one does.
+const LEAST_CPU: i128 = 10;
+
+/// The size of both resources that is proposed for a program: that of the profile, with the requests that were learned. The limits are
+/// always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low kills.
 pub(super) fn proposals(
     defaults: &Defaults,
     compiler: Compiler,
-    facts: &ImageFacts,
-    indices: &[usize],
+    (facts, indices): (&ImageFacts, &[usize]),
+    learned: Option<LearnedSize>,
 ) -> [(Resource, Proposal); 2] {
+    let is_learned = learned.is_some();
     let floor = floor::memory(compiler, defaults.base, facts.modules_at(indices));
-    let memory = Proposal { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
+    let size = raised(defaults.memory, floor);
+    let request = learned.map_or(size.request, |learned| learned.memory.max(floor).min(size.limit));
+    let memory = Proposal { floor, size, request, is_learned, step: Quantity::BYTE };
     let compile = floor::cpu(compiler, facts.modules_at(indices));
-    let cpu = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
-    let cpu = Proposal { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
+    let size = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
+    let least = Quantity::from_millis(LEAST_CPU).min(size.request);
+    let request = learned.map_or(size.request, |learned| learned.cpu.max(least).min(size.limit));
+    let cpu = Proposal { floor: Quantity::ZERO, size, request, is_learned, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
 }
 

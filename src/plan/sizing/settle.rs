@@ -15,7 +15,12 @@ pub(super) struct Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Proposal {
     pub(super) floor: Quantity,
+    /// What the profile says, raised to what the program needs. Its limit bounds everything.
     pub(super) size: Pair,
+    /// The request that is filled in: that of `size`, or what was learned, within `floor` and `size.limit`.
+    pub(super) request: Quantity,
+    /// Whether it was learned.
+    pub(super) is_learned: bool,
     pub(super) step: Quantity,
 }
 
@@ -42,7 +47,7 @@ pub(super) fn settle(proposal: Proposal, bounds: Bounds, chosen: Chosen, mode: S
         // Two LimitRanges may leave a request above a limit, with only one of them named in the annotation.
         Some(request) if clamps => request.min(headroom),
         Some(request) => request,
-        None => bounds.fit(proposal.size.request).min(headroom),
+        None => bounds.fit(proposal.request).min(headroom),
     };
     if let Some(ratio) = bounds.ratio.filter(|ratio| limit > request.times(*ratio)) {
         if clamps || chosen.request.is_none() {

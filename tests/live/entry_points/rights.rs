@@ -70,6 +70,8 @@ fn the_administrator_of_a_namespace_can_neither_grant_nor_exempt_nor_lower_the_e
         ("patch", &format!("namespaces/{namespace}")[..]),
         ("create", "namespaces"),
         ("create", "clusterwasigrants.wasmgate.dev"),
+        // The requests of all pods that name none follow from these.
+        ("create", "wasmusages.wasmgate.dev"),
         ("create", "runtimeclasses.node.k8s.io"),
         ("delete", "validatingwebhookconfigurations"),
         ("patch", "mutatingwebhookconfigurations"),

@@ -435,7 +435,7 @@ fn removed_by_helm(site: &Installed) {
         site.plane.list(&["pods", "--namespace=wasmgate-system"]).is_empty().then_some(())
     });
     assert_eq!(named(site, INSIDE), ["Lease/wasmgate", "Secret/wasmgate-certs"]);
-    let definitions = ["clusterwasigrants", "wasiexceptions", "wasigrants"];
+    let definitions = ["clusterwasigrants", "wasiexceptions", "wasigrants", "wasmusages"];
     let definitions = definitions.map(|name| format!("CustomResourceDefinition/{name}.wasmgate.dev"));
     assert_eq!(named(site, AROUND), [&definitions[..], &["Namespace/wasmgate-system".to_string()]].concat());
     site.run("wasmgate", &format!("kubectl delete namespace{rest}"));

@@ -1,6 +1,8 @@
 //! `explain`: what it says of the samples, in every form, and of manifests that are wrong.
 
 use serde_json::{Value, json};
+use wasmgate::quantity::Quantity;
+use wasmgate::usage::{LearnedSize, Record, UsageKey, UsageObject};
 
 use super::{Said, layouts, pipe, run, samples, wasmgate};
 use crate::support::gate::{Request, defaulted};
@@ -478,6 +480,35 @@ fn a_review_is_answered_with_its_user_operation_and_old_object() {
         answers["validate"]["response"]["status"]["message"].as_str().unwrap().contains("runtime-mismatch"),
         "{answers}"
     );
+}
+
+#[test]
+fn a_learned_request_is_shown_and_explained_where_the_configuration_turns_it_on() {
+    let plain = explain("hello", &[]);
+    let (_, rest) = plain.out.split_once("samples.example/hello:1@").unwrap();
+    let digest: String = rest.chars().take("sha256:".len() + 64).collect();
+    let key = UsageKey { digest: digest.parse().unwrap(), runtime: "wasmtime".into() };
+    let size = LearnedSize { memory: Quantity::mebibytes(17), cpu: Quantity::from_millis(33) };
+    let record = Record::new("2026-06-01T00:00:00Z".parse().unwrap());
+    let mut usage = serde_json::to_value(UsageObject::of(&key, &record, Some(size))).unwrap();
+    usage["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+    usage["kind"] = json!("WasmUsage");
+    usage["metadata"] = json!({"name": key.object_name()});
+    let folder = tempfile::tempdir().unwrap();
+    let (cluster, configuration) = (folder.path().join("cluster"), folder.path().join("gate.yaml"));
+    std::fs::create_dir(&cluster).unwrap();
+    std::fs::write(cluster.join("usage.json"), usage.to_string()).unwrap();
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    std::fs::write(&configuration, format!("{head}sizing: {{learn: {{enabled: true}}}}\n")).unwrap();
+    let cluster = ["--cluster", cluster.to_str().unwrap()];
+    let off = explain("hello", &cluster);
+    assert!(!off.out.contains("learned") && off.out.contains("memory: 10Mi"), "{}", off.out);
+    let on = [&cluster[..], &["--config", configuration.to_str().unwrap()]].concat();
+    let learned = explain("hello", &on);
+    assert_eq!(learned.code, 0, "{learned:?}");
+    learned.has(&["learned/hello", "memory: 17Mi", "cpu: 33m", "memory: 32Mi"]);
+    let lines = explain("hello", &[&on[..], &["-o", "json"]].concat()).json().to_string();
+    assert!(lines.contains("learned from the memory that this image has used under `wasmtime`"), "{lines}");
 }
 
 /// As the answer of the webhook says, whose first sentence it is.
