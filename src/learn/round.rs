@@ -403,11 +403,10 @@ mod tests {
         Client::new(router, "default")
     }
 
-    /// Says something at once, and writes again at once.
+    /// Says something at once.
     fn rounds(client: &Client) -> Rounds {
-        let short = SignedDuration::from_secs(0);
         let options =
-            LearnOptions { enabled: true, after: short, half_life: short, ..LearnOptions::default() };
+            LearnOptions { enabled: true, after: SignedDuration::from_secs(0), ..LearnOptions::default() };
         let leadership = Leadership::held();
         let store = Store::new(client.clone(), leadership.clone(), Duration::from_secs(5));
         Rounds { options, store, leadership }

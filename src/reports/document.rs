@@ -642,7 +642,9 @@ mod tests {
     #[test]
     fn names_are_those_of_objects_and_differ_for_each_owner() {
         let mut other = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
-        let name = |workload: &Workload| report(workload, true, &ReportOptions::default()).unwrap().name;
+        let name = |workload: &Workload| {
+            report(workload, true, (&ReportOptions::default(), &Cluster::default())).unwrap().name
+        };
         let first = name(&other);
         assert!(first.starts_with("wasmgate-deployment-orders-"), "{first}");
         other.owner.as_mut().unwrap().uid = "u-2".into();
