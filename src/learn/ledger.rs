@@ -153,7 +153,9 @@ impl Ledger {
         };
         let old: Vec<UsageKey> =
             self.entries.iter().filter(|(_, entry)| is_old(entry)).map(|(key, _)| key.clone()).collect();
-        old.iter().for_each(|key| self.forget(key));
+        for key in &old {
+            self.forget(key);
+        }
         self.gone.iter().cloned().collect()
     }
 
@@ -212,12 +214,11 @@ impl Entry {
                     self.record.raise_peak((peak.used, age(peak.since)), highest, ONE, options.half());
                     peak.used = highest;
                 }
-                Some(_) => {}
                 None if has_space => {
                     self.record.add_peak(highest, ONE);
                     self.peaks.insert(namespace.clone(), Peak { since: now, used: highest });
                 }
-                None => {}
+                Some(_) | None => {}
             }
         }
     }

@@ -92,9 +92,9 @@ impl Notes {
             self.tokens.push(token);
         }
         if let Some(line) = self.changes.last_mut() {
-            line.push_str(&format!(
-                ", learned from the {resource} that this image has used under `{profile}`"
-            ));
+            for part in [", learned from the ", resource, " that this image has used under `", profile, "`"] {
+                line.push_str(part);
+            }
         }
     }
 

@@ -450,7 +450,7 @@ mod tests {
         }
         let again = json!({"message": "1", "timestamp": {"seconds": 77}});
         old["results"].as_array_mut().unwrap().push(again);
-        let new = dated(with(&mut (0..MOST_RESULTS + 1).rev()), Some(&old), at(5_000_000));
+        let new = dated(with(&mut (0..=MOST_RESULTS).rev()), Some(&old), at(5_000_000));
         let seconds: Vec<u64> = new["results"]
             .as_array()
             .unwrap()

@@ -165,7 +165,9 @@ mod tests {
 
     fn of(values: &[u64]) -> Histogram {
         let mut histogram = Histogram::new(Scale::Memory);
-        values.iter().for_each(|value| histogram.add(*value, ONE));
+        for value in values {
+            histogram.add(*value, ONE);
+        }
         histogram
     }
 
@@ -234,7 +236,9 @@ mod tests {
             let reversed: Vec<u64> = values.iter().rev().copied().collect();
             prop_assert_eq!(of(&values), of(&reversed));
             let mut emptied = of(&values);
-            values.iter().for_each(|value| emptied.take(*value, ONE));
+            for value in &values {
+                emptied.take(*value, ONE);
+            }
             prop_assert_eq!(emptied, Histogram::new(Scale::Memory));
         }
 

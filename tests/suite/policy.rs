@@ -1389,7 +1389,8 @@ fn repacked(archive: &Path, manifest: &Value, data: &Value, has_sources: bool) -
     let built = Contents::load("test", archive).unwrap();
     let (manifest, data) = (manifest.to_string(), data.to_string());
     let kept = built.files().filter(|(name, _)| {
-        ![".manifest", "data.json"].contains(name) && (has_sources || !name.ends_with(".rego"))
+        ![".manifest", "data.json"].contains(name)
+            && (has_sources || Path::new(name).extension().is_none_or(|of| of != "rego"))
     });
     kept.chain([(".manifest", manifest.as_bytes()), ("data.json", data.as_bytes())]).collect()
 }

@@ -122,7 +122,7 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// The gate as `manifests/samples/run` starts it, with its images from `images`.
 async fn gate(images: &Path) -> Gate {
     let off = DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() };
-    gate_with(images, &off).await
+    Box::pin(gate_with(images, &off)).await
 }
 
 async fn gate_with(images: &Path, log: &DecisionLogOptions) -> Gate {
