@@ -71,7 +71,6 @@ impl Default for DecisionLogOptions {
 pub struct Sink {
     /// `None` if the log is off.
     shared: Option<Arc<Shared>>,
-    capacity: usize,
     drops: Drops,
 }
 
@@ -83,6 +82,8 @@ const WRITE_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Most of [`Queue::bytes`].
+    capacity: usize,
     queue: Mutex<Queue>,
     /// Notified when `queue` has new work, and when the writer has finished.
     changed: Condvar,
@@ -134,11 +135,16 @@ impl Queue {
         self.life = self.life.max(Life::Closed);
     }
 
-    /// Whether the writer has to be woken now. A buffer that is filling does not wait for more.
+    /// Whether the buffer is more than half full: the writer does not let more come.
+    const fn fills(&self, capacity: usize) -> bool {
+        self.bytes > capacity / 2
+    }
+
+    /// Whether the writer has to be woken now.
     fn wakes(&mut self, capacity: usize) -> bool {
         let wakes = match self.writer {
             Doing::Writes => false,
-            Doing::Gathers => self.bytes > capacity / 2,
+            Doing::Gathers => self.fills(capacity),
             Doing::Sleeps => true,
         };
         if wakes {
@@ -166,7 +172,7 @@ impl Sink {
             DecisionLogOutput::Stdout => Some(Output::new(open_stdout()?, None)),
             DecisionLogOutput::File(path) => Some(Output::new(open_file(path)?, Some(path.clone()))),
             DecisionLogOutput::Off if further.is_none() => {
-                return Ok(Self { shared: None, capacity: 0, drops });
+                return Ok(Self { shared: None, drops });
             }
             DecisionLogOutput::Off => None,
         };
@@ -174,13 +180,13 @@ impl Sink {
     }
 
     fn start(mut writer: Writer, capacity: usize, drops: Drops) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { capacity, ..Shared::default() });
         let (theirs, lost) = (Arc::clone(&shared), drops.clone());
         std::thread::Builder::new()
             .name("decision-log".into())
             .spawn(move || writer.run(&theirs, &lost))
             .map_err(|source| Error::StartWriter { source })?;
-        Ok(Self { shared: Some(shared), capacity, drops })
+        Ok(Self { shared: Some(shared), drops })
     }
 
     /// Whether records are written at all.
@@ -196,12 +202,12 @@ impl Sink {
         if queue.life != Life::Open {
             return self.drops.count(DropReason::Closed);
         }
-        if queue.bytes.saturating_add(weight) > self.capacity {
+        if queue.bytes.saturating_add(weight) > shared.capacity {
             return self.drops.count(DropReason::BufferFull);
         }
         queue.bytes += weight;
         queue.waiting.push_back(record);
-        let wakes = queue.wakes(self.capacity);
+        let wakes = queue.wakes(shared.capacity);
         drop(queue);
         if wakes {
             shared.changed.notify_all();
@@ -329,7 +335,8 @@ impl Writer {
         } else {
             queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        if queue.waiting.is_empty() || queue.life != Life::Open || queue.reopen {
+        let has_to_go_on = queue.life != Life::Open || queue.reopen || queue.fills(shared.capacity);
+        if queue.waiting.is_empty() || has_to_go_on {
             return queue;
         }
         queue.writer = Doing::Gathers;
