@@ -23,6 +23,7 @@ mod oci;
 #[path = "support/samples.rs"]
 mod samples;
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use samples::{BUDGET, baseline, body, gate};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use wasmgate::admission::{Clock, Gate, ReviewContext, examine};
-use wasmgate::audit::DecisionLogOutput;
+use wasmgate::audit::{DecisionLogOutput, Input, Labels, Outcome, Record, RecordedResult, Timings};
 use wasmgate::image::module;
 use wasmgate::policy::{CompiledFolder, Engine, PolicySet};
 use wasmgate::review::{self, Webhook};
@@ -69,7 +70,30 @@ struct Case<'a> {
     sample: &'a str,
 }
 
-/// All stages of a review, and the whole of it, which has the answer and the record besides.
+/// The record of an allowed pod whose decision was known.
+fn record(case: &Case<'_>, body: &[u8]) -> Record {
+    Record {
+        labels: Arc::new(Labels::new("bench", &BTreeMap::new())),
+        masks: Arc::default(),
+        log_rules: None,
+        decision_id: uuid::Uuid::nil(),
+        trace: None,
+        timestamp: jiff::Timestamp::UNIX_EPOCH,
+        webhook: case.webhook,
+        bundles: BTreeMap::new(),
+        input: Some(Input::from(review::parse(body).unwrap())),
+        stray_uid: String::new(),
+        result: RecordedResult::plain(Outcome::Allow, true, "judged by the policies"),
+        policy_input: None,
+        bundle_digests: BTreeMap::new(),
+        is_verdict_cached: true,
+        error: None,
+        timings: Timings::default(),
+    }
+}
+
+/// All stages of a review, and the whole of it, which has the answer besides, and hands over the record. What the log makes of that has a
+/// thread of its own, and is a stage here.
 fn review(runtime: &Runtime, gate: &Gate, case: &Case<'_>) {
     let (state, inspector, body) = (gate.state(), gate.inspector(), body(case.sample));
     let review = review::parse(&body).unwrap();
@@ -99,6 +123,12 @@ fn review(runtime: &Runtime, gate: &Gate, case: &Case<'_>) {
         }),
         Webhook::Mutate | Webhook::Validate => {}
     }
+    let (record, mut line) = (record(case, &body), String::new());
+    stage(case.name, "log line", || {
+        line.clear();
+        black_box(&record).append_to(&mut line).unwrap();
+        black_box(&line);
+    });
     stage(case.name, "whole", || {
         drop(black_box(runtime.block_on(gate.review(case.webhook, black_box(&body), BUDGET))));
     });

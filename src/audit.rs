@@ -2,6 +2,7 @@
 //! the metrics. Nothing here can change an answer.
 
 pub mod event;
+mod json;
 pub mod mask;
 pub mod metrics;
 pub mod record;

@@ -5,6 +5,7 @@ mod about;
 mod annotations;
 pub mod bundle;
 pub mod compiled;
+mod compiling;
 pub mod contents;
 mod demand;
 pub mod engine;

@@ -1,7 +1,6 @@
 //! Turns a decision into its record and its metrics.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -34,15 +33,19 @@ pub fn emit(
     mut decision: Decision,
     clock: &Clock,
 ) {
-    let total = clock.elapsed();
-    count(gate, state, (webhook, review.as_ref()), &decision, total);
-    let decision_id = Uuid::new_v4();
-    let span = span::emit(gate, parent, (webhook, review.as_ref()), &decision, (decision_id, clock));
-    if gate.events.is_none() && gate.refusals.is_none() && !gate.sink.is_on() {
+    decision.timings.total = clock.elapsed();
+    count(gate, state, (webhook, review.as_ref()), &decision);
+    let is_recorded = gate.events.is_some() || gate.refusals.is_some() || gate.sink.is_on();
+    if !is_recorded && gate.tracer().is_none() {
         return;
     }
-    let mut timings = decision.timings.clone();
-    timings.total = total;
+    // The kernel is asked for it, so it is made only where it is said.
+    let decision_id = Uuid::new_v4();
+    let span = span::emit(gate, parent, (webhook, review.as_ref()), &decision, (decision_id, clock));
+    if !is_recorded {
+        return;
+    }
+    let timings = std::mem::take(&mut decision.timings);
     let policy_input = decision.policy_input.take();
     let revisions = || BTreeMap::clone(state.policies.revisions());
     let record = Record {
@@ -74,21 +77,14 @@ pub fn emit(
     gate.sink.emit(Record { policy_input, bundle_digests, ..record });
 }
 
-fn count(
-    gate: &Gate,
-    state: &State,
-    (webhook, review): (Webhook, Option<&Review>),
-    decision: &Decision,
-    total: Duration,
-) {
+fn count(gate: &Gate, state: &State, (webhook, review): (Webhook, Option<&Review>), decision: &Decision) {
     let admission = Admission {
         webhook,
         kind: review.and_then(|r| state.kinds.of(&r.kind)).map_or(OTHER_KIND, Kind::as_str),
         operation: review.map(|r| r.operation),
         outcome: decision.answer.outcome,
     };
-    let timings = audit::Timings { total, ..decision.timings.clone() };
-    gate.metrics.observe(admission, &timings);
+    gate.metrics.observe(admission, &decision.timings);
     for judged in decision.judgement.iter().flat_map(|j| &j.verdict.violations) {
         let (rule, bundle) = (&judged.violation.rule, judged.violation.bundle.as_deref().unwrap_or_default());
         match judged.shadow {
@@ -99,17 +95,17 @@ fn count(
     for bundle in decision.judgement.iter().flat_map(|j| &j.failed_bundles) {
         gate.metrics.policy_failure(bundle);
     }
-    log(webhook, review, decision, total);
+    log(webhook, review, decision);
 }
 
 /// Writes one line per review to the gate's own log; uninteresting ones at debug level.
-fn log(webhook: Webhook, review: Option<&Review>, decision: &Decision, total: Duration) {
+fn log(webhook: Webhook, review: Option<&Review>, decision: &Decision) {
     let uid = review.map(|r| r.uid.as_str()).unwrap_or_default();
     let namespace = review.map(|r| r.namespace.as_str()).unwrap_or_default();
     let kind = review.map(|r| r.kind.kind.as_str()).unwrap_or_default();
     let operation = review.map_or("", |r: &Review| Operation::as_str(r.operation));
     let (webhook, outcome, note) = (webhook.as_str(), decision.answer.outcome.as_str(), decision.note);
-    let micros = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
+    let micros = u64::try_from(decision.timings.total.as_micros()).unwrap_or(u64::MAX);
     match decision.answer.outcome {
         Outcome::Deny | Outcome::Error => {
             tracing::info!(webhook, outcome, %uid, %namespace, %kind, operation, note, micros, "answered");

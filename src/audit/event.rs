@@ -162,7 +162,7 @@ fn sentence(record: &Record, reason: &str) -> String {
 pub(super) fn hider(record: &Record, input: &Input) -> Hider {
     let mut masking = Masking::new(&record.masks);
     for raw in [&input.object, &input.old_object].into_iter().flatten() {
-        masking.object(raw.get(), "");
+        masking.object(raw, "");
     }
     masking.secrets.hider_of(record.result.found(), &[])
 }

@@ -20,14 +20,14 @@
 //!
 //! Changes are reported like those of OPA's own masking: as JSON pointers that begin with `/input`.
 
-use std::fmt;
+mod pass;
+#[cfg(test)]
+mod tree;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 pub use super::secrets::REDACTED;
-use super::secrets::Secrets;
+pub use pass::Masking;
 
 /// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
 /// Rancher's wrangler and Banzai's objectmatcher.
@@ -70,295 +70,20 @@ impl Masks {
     }
 }
 
-/// Masks the documents of one record.
-#[derive(Debug)]
-pub struct Masking<'a> {
-    masks: &'a Masks,
-    /// What was masked.
-    pub report: MaskReport,
-    /// The values that were masked, for texts that quote them.
-    pub secrets: Secrets,
-}
-
-impl<'a> Masking<'a> {
-    /// Nothing is masked yet.
-    pub fn new(masks: &'a Masks) -> Self {
-        Self { masks, report: MaskReport::default(), secrets: Secrets::default() }
-    }
-
-    /// Parses an object's JSON and masks it; `at` is the object's own pointer in the record. JSON that cannot be parsed
-    /// (nested too deep, a number that no float can hold) is erased whole.
-    pub fn object(&mut self, json: &str, at: &str) -> Value {
-        let Ok(mut document) = without_managers(json).or_else(|_| serde_json::from_str(json)) else {
-            self.report.erased.push(at.to_string());
-            return Value::Null;
-        };
-        if let Value::Object(members) = &mut document {
-            for member in DATA {
-                erase(members, member, at, self);
-            }
-        }
-        walk(&mut document, &mut at.to_string(), self);
-        document
-    }
-
-    /// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
-    pub fn policy_input(&mut self, json: &str, at: &str) -> Value {
-        let Ok(Value::Object(mut document)) = serde_json::from_str(json) else {
-            self.report.erased.push(at.to_string());
-            return Value::Null;
-        };
-        let mut at = at.to_string();
-        for (key, member) in document.iter_mut().filter(|(key, _)| *key != "options") {
-            within(&mut at, key, |at| {
-                if let Value::Object(members) = &mut *member {
-                    for data in DATA {
-                        erase(members, data, at, self);
-                    }
-                }
-                visit(key, member, at, self);
-            });
-        }
-        Value::Object(document)
-    }
-}
-
-/// An object's JSON without what its `metadata.managedFields` say, often half of it, which is erased anyway. An error for a document
-/// of another form.
-fn without_managers(json: &str) -> serde_json::Result<Value> {
-    let mut parser = serde_json::Deserializer::from_str(json);
-    let document = Unmanaged { key: "metadata" }.deserialize(&mut parser)?;
-    parser.end()?;
-    Ok(document)
-}
-
-/// Reads an object: in the value at `metadata` that of `managedFields` becomes null.
-struct Unmanaged {
-    key: &'static str,
-}
-
-impl<'de> DeserializeSeed<'de> for Unmanaged {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Value, D::Error> {
-        parser.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Unmanaged {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let value = match self.key {
-                special if special != key => map.next_value()?,
-                "metadata" => map.next_value_seed(Self { key: "managedFields" })?,
-                _ => map.next_value::<IgnoredAny>().map(|_| Value::Null)?,
-            };
-            members.insert(key, value);
-        }
-        Ok(Value::Object(members))
-    }
-}
-
-/// Masks below a value. The recursion is bounded, since the parser refuses documents deeper than 128 levels.
-fn walk(value: &mut Value, at: &mut String, to: &mut Masking<'_>) {
-    match value {
-        Value::Object(members) => {
-            for (key, member) in members {
-                within(at, key, |at| visit(key, member, at, to));
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                within(at, &index.to_string(), |at| walk(item, at, to));
-            }
-        }
-        _ => {}
-    }
-}
-
-fn visit(key: &str, member: &mut Value, at: &mut String, to: &mut Masking<'_>) {
-    match (key, &mut *member) {
-        ("variables", Value::Array(_)) => return values(member, at, to),
-        ("runtimeConfig", Value::Object(_)) => return runtime_config(member, at, to),
-        ("env" | "httpHeaders", Value::Array(_) | Value::Object(_)) => return variables(member, at, to),
-        ("metadata", Value::Object(metadata)) => remove(metadata, "managedFields", at, to),
-        ("annotations", Value::Object(members)) => annotations(members, at, to),
-        ("exec", Value::Object(exec)) => arguments(exec, at, to),
-        ("csi", Value::Object(source)) => options(source, "volumeAttributes", at, to),
-        ("flexVolume", Value::Object(source)) => options(source, "options", at, to),
-        ("gitRepo", Value::Object(source)) => repository(source, at, to),
-        _ => {}
-    }
-    walk(member, at, to);
-}
-
-/// Removes copies of the manifest and what the platform lists. A copy is a secret as a whole, and so are the values in it, which may
-/// be older than those that stand in the object.
-fn annotations(members: &mut Map<String, Value>, at: &str, to: &mut Masking<'_>) {
-    for copy in APPLIED_MANIFESTS {
-        if let Some(Value::String(text)) = members.get(copy)
-            && let Ok(mut document) = serde_json::from_str::<Value>(text)
-        {
-            // A copy in the copy is shorter, since it is quoted twice, so this ends. What is masked in it is not listed.
-            let listed = std::mem::take(&mut to.report);
-            walk(&mut document, &mut String::new(), to);
-            to.report = listed;
-        }
-        erase(members, copy, at, to);
-    }
-    let listed: Vec<String> = members.keys().filter(|name| to.masks.has(name)).cloned().collect();
-    for name in listed {
-        erase(members, &name, at, to);
-    }
-}
-
-/// Masks what a probe or a hook hands to its program (`k8s.io/api:core/v1/types.go`, `ExecAction`). The program's name stays.
-fn arguments(exec: &mut Map<String, Value>, at: &mut String, to: &mut Masking<'_>) {
-    let Some(Value::Array(words)) = exec.get_mut("command") else { return };
-    within(at, "command", |at| {
-        for (index, word) in words.iter_mut().enumerate().skip(1) {
-            within(at, &index.to_string(), |at| redact(word, at, to));
-        }
-    });
-}
-
-/// Masks the options that a volume's driver gets (`k8s.io/api:core/v1/types.go`, `CSIVolumeSource` and `FlexVolumeSource`).
-fn options(source: &mut Map<String, Value>, key: &str, at: &mut String, to: &mut Masking<'_>) {
-    let Some(found) = source.get_mut(key) else { return };
-    within(at, key, |at| variables(found, at, to));
-}
-
-/// Masks an address with a user or a token in it.
-fn repository(source: &mut Map<String, Value>, at: &mut String, to: &mut Masking<'_>) {
-    let Some(address) = source.get_mut("repository") else { return };
-    if address.as_str().is_none_or(|address| address.contains('@')) {
-        within(at, "repository", |at| redact(address, at, to));
-    }
-}
-
-/// Masks the values in a list of names and values of a custom resource. Other members stay, since lists with this name may
-/// hold other things.
-fn values(list: &mut Value, at: &mut String, to: &mut Masking<'_>) {
-    for (index, item) in list.as_array_mut().into_iter().flatten().enumerate() {
-        within(at, &index.to_string(), |at| match item.get_mut("value") {
-            Some(value) => within(at, "value", |at| redact(value, at, to)),
-            None => walk(item, at, to),
-        });
-    }
-}
-
-/// Masks the runtime configuration of a SpinApp: the options of its stores, databases and model service
-/// (`spin-operator:api/v1alpha1/spinapp_types.go`, `RuntimeConfigOption`).
-fn runtime_config(value: &mut Value, at: &mut String, to: &mut Masking<'_>) {
-    match value {
-        Value::Object(members) => {
-            for (key, member) in members {
-                within(at, key, |at| match key.as_str() {
-                    "options" => variables(member, at, to),
-                    _ => runtime_config(member, at, to),
-                });
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                within(at, &index.to_string(), |at| runtime_config(item, at, to));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Masks a list of variables in each of its three forms: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
-/// first is that of Kubernetes; the others occur in custom resources and by mistake.
-fn variables(list: &mut Value, at: &mut String, to: &mut Masking<'_>) {
-    match list {
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                within(at, &index.to_string(), |at| variable(item, at, to));
-            }
-        }
-        Value::Object(members) => {
-            for (name, value) in members {
-                within(at, name, |at| redact(value, at, to));
-            }
-        }
-        _ => {}
-    }
-}
-
-fn variable(item: &mut Value, at: &mut String, to: &mut Masking<'_>) {
-    match item {
-        Value::Object(members) => {
-            for (key, member) in members {
-                match key.as_str() {
-                    "name" | "valueFrom" => {}
-                    _ => within(at, key, |at| redact(member, at, to)),
-                }
-            }
-        }
-        other => redact(other, at, to),
-    }
-}
-
-fn redact(value: &mut Value, at: &str, to: &mut Masking<'_>) {
-    to.secrets.take(value);
-    *value = Value::String(REDACTED.into());
-    to.report.masked.push(at.to_string());
-}
-
-/// Takes a secret out.
-fn erase(members: &mut Map<String, Value>, key: &str, at: &str, to: &mut Masking<'_>) {
-    if let Some(secret) = members.get(key) {
-        to.secrets.take(secret);
-    }
-    remove(members, key, at, to);
-}
-
-/// Takes out what is no secret in itself.
-fn remove(members: &mut Map<String, Value>, key: &str, at: &str, to: &mut Masking<'_>) {
-    if members.remove(key).is_some() {
-        let mut pointer = at.to_string();
-        append(&mut pointer, key);
-        to.report.erased.push(pointer);
-    }
-}
-
-/// Runs `step` with the pointer extended by one token.
-fn within(at: &mut String, token: &str, step: impl FnOnce(&mut String)) {
-    let length = at.len();
-    append(at, token);
-    step(at);
-    at.truncate(length);
-}
-
-/// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
-fn append(pointer: &mut String, token: &str) {
-    pointer.push('/');
-    if !token.contains(['~', '/']) {
-        return pointer.push_str(token);
-    }
-    for character in token.chars() {
-        match character {
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
+    use std::path::PathBuf;
 
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+    use serde_json::{Value, json};
+
+    use super::tree::Tree;
     use super::*;
+
+    fn raw(document: &Value) -> Box<RawValue> {
+        serde_json::value::to_raw_value(document).unwrap()
+    }
 
     fn masked(document: &Value) -> (Value, MaskReport) {
         masked_by(&Masks::default(), document)
@@ -366,8 +91,8 @@ mod tests {
 
     fn masked_by(masks: &Masks, document: &Value) -> (Value, MaskReport) {
         let mut masking = Masking::new(masks);
-        let value = masking.object(&document.to_string(), "/input/request/object");
-        (value, masking.report)
+        let text = masking.object(&raw(document), "/input/request/object");
+        (serde_json::from_str(&text).unwrap(), masking.report)
     }
 
     #[test]
@@ -382,7 +107,6 @@ mod tests {
         for other in [json!({"metadata": "a"}), json!([1]), json!({"metadata": null}), json!(null)] {
             assert_eq!(masked(&other), (other.clone(), MaskReport::default()));
         }
-        assert!(without_managers("{} x").is_err() && without_managers("{").is_err());
     }
 
     #[test]
@@ -533,7 +257,8 @@ mod tests {
         });
         let masks = Masks::default();
         let mut masking = Masking::new(&masks);
-        let value = masking.policy_input(&input.to_string(), "/custom/policy_input");
+        let text = masking.policy_input(&raw(&input), "/custom/policy_input");
+        let value: Value = serde_json::from_str(&text).unwrap();
         assert!(!value.to_string().contains("hunter2"), "{value}");
         assert_eq!((&value["options"], &value["containers"]), (&input["options"], &input["containers"]));
         assert_eq!(value["workload"], json!({"annotations": {"keep": "me"}, "labels": {"env": "prod"}}));
@@ -541,16 +266,194 @@ mod tests {
         assert_eq!(masking.report.masked, [format!("{base}/object/spec/containers/0/env/0/value")]);
         let copy = "workload/annotations/kubectl.kubernetes.io~1last-applied-configuration";
         assert_eq!(masking.report.erased, [format!("{base}/object/data"), format!("{base}/{copy}")]);
-        assert_eq!(masking.policy_input("[]", base), Value::Null);
+        assert_eq!(masking.policy_input(&raw(&json!([])), base), "null");
+        assert_eq!(masking.report.erased.last().unwrap(), base);
     }
 
     #[test]
-    fn a_document_too_deep_to_be_read_is_erased_whole() {
-        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    fn a_document_that_other_readers_do_not_take_is_erased_whole() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        for (json, is_taken) in [
+            (nested(120), true),
+            (nested(121), false),
+            (nested(100_000), false),
+            (r#"{"a": 1e308, "b": "\ud83d\ude00"}"#.to_owned(), true),
+            (r#"{"a": 1e309}"#.to_owned(), false),
+            (r#"{"a": "\ud83d"}"#.to_owned(), false),
+            (r#"{"\ud83d": 1}"#.to_owned(), false),
+            (r#"{"spec": {"env": {"A": "\ud83d"}}}"#.to_owned(), true),
+        ] {
+            let masks = Masks::default();
+            let mut masking = Masking::new(&masks);
+            let document: Box<RawValue> = serde_json::from_str(&json).unwrap();
+            let mut line = String::from("{\"before\":");
+            masking.write_object(&document, "/input/request/object", &mut line);
+            line.push('}');
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let erased: &[&str] = if is_taken { &[] } else { &["/input/request/object"] };
+            assert_eq!(line["before"].is_null(), !is_taken);
+            assert_eq!(masking.report.erased, erased);
+        }
+    }
+
+    #[test]
+    fn what_was_masked_before_a_part_that_cannot_be_read_is_not_listed() {
         let masks = Masks::default();
         let mut masking = Masking::new(&masks);
-        assert_eq!(masking.object(&deep, "/input/request/object"), Value::Null);
-        assert_eq!(masking.report.erased, ["/input/request/object"]);
+        let text = r#"{"data": 1, "env": {"A": "hunter2"}, "z": 1e999}"#;
+        assert_eq!(masking.object(serde_json::from_str(text).unwrap(), "/o"), "null");
+        assert_eq!(masking.report, MaskReport { erased: vec!["/o".into()], masked: Vec::new() });
+    }
+
+    #[test]
+    fn the_text_is_on_one_line_and_everything_else_as_it_was_written() {
+        let masks = Masks::default();
+        let text =
+            "{ \"a\\u003cb\" :\n\t[ 1.50 , \"x\\ny\", { } , [ ] ],\r\n \"\\u0065nv\": [{\"value\": 1}] }";
+        let masked = Masking::new(&masks).object(serde_json::from_str(text).unwrap(), "");
+        assert_eq!(
+            masked, r#"{"a\u003cb":[1.50,"x\ny",{},[]],"\u0065nv":[{"value":"**REDACTED**"}]}"#,
+            "an escaped name is the same name"
+        );
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_masked_twice() {
+        let masks = Masks::default();
+        let text = r#"{"env":{"A":"hunter2"},"env":{"A":"hunter3"},"data":1,"data":2}"#;
+        let mut masking = Masking::new(&masks);
+        let masked = masking.object(serde_json::from_str(text).unwrap(), "");
+        assert_eq!(masked, r#"{"env":{"A":"**REDACTED**"},"env":{"A":"**REDACTED**"}}"#);
+        assert_eq!((masking.report.masked.len(), masking.report.erased.len()), (2, 2));
+    }
+
+    #[test]
+    fn values_are_kept_only_where_a_text_may_quote_them() {
+        let document = raw(&json!({"env": {"A": "hunter2"}, "data": "hunter3"}));
+        let masks = Masks::default();
+        let (mut with, mut without) = (Masking::new(&masks), Masking::without_texts(&masks));
+        assert_eq!(with.object(&document, "/o"), without.object(&document, "/o"));
+        assert_eq!(with.report, without.report);
+        assert_eq!((with.secrets.values().len(), without.secrets.values().len()), (2, 0));
+    }
+
+    /// Each copy is quoted once more than the one around it. Where they are not followed any more, nothing of a text is shown.
+    #[test]
+    fn values_of_copies_within_copies_are_known_or_no_text_is_shown() {
+        for (copies, is_known) in [(1, true), (4, true), (5, false), (7, false)] {
+            let mut document = json!({"env": {"A": "hunter2"}});
+            for _ in 0..copies {
+                document = json!({"annotations": {APPLIED_MANIFESTS[0]: document.to_string()}});
+            }
+            let masks = Masks::default();
+            let mut masking = Masking::new(&masks);
+            assert_eq!(masking.object(&raw(&document), ""), r#"{"annotations":{}}"#);
+            assert_eq!(masking.report.erased.len(), 1);
+            let hider = masking.secrets.hider(&[]);
+            assert!(!hider.hide("a hunter2").contains("hunter2"));
+            assert_eq!(hider.hides_all(), !is_known, "{copies}");
+        }
+    }
+
+    /// The pass over the text, held to the masks on a tree.
+    fn is_as_the_tree(masks: &Masks, document: &Value) {
+        let (mut tree, mut pass) = (Tree::new(masks), Masking::new(masks));
+        let wanted = tree.object(document.clone(), "/o");
+        let found = pass.object(&raw(document), "/o");
+        assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), wanted, "{document}");
+        same_secrets(&tree, &pass, document);
+        let Value::Object(input) = document else { return };
+        let (mut tree, mut pass) = (Tree::new(masks), Masking::new(masks));
+        let wanted = tree.policy_input(input.clone(), "/i");
+        let found = pass.policy_input(&raw(document), "/i");
+        assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), wanted, "{document}");
+        same_secrets(&tree, &pass, document);
+    }
+
+    fn same_secrets(tree: &Tree<'_>, pass: &Masking<'_>, document: &Value) {
+        assert_eq!(Tree::pointers(&pass.report), Tree::pointers(&tree.report), "{document}");
+        // The tree goes through options of volumes twice, and takes what it wrote the first time for a value.
+        let wanted: Vec<_> = tree.secrets.values().iter().filter(|value| *value != REDACTED).collect();
+        assert_eq!(pass.secrets.values().iter().collect::<Vec<_>>(), wanted, "{document}");
+    }
+
+    #[test]
+    fn the_corpus_is_masked_as_on_a_tree() {
+        let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let folders = ["fuzz/corpus/workload", "fuzz/corpus/review", "tests/cases", "manifests/samples"];
+        let files = folders.iter().flat_map(|folder| std::fs::read_dir(top.join(folder)).unwrap());
+        let masks = Masks { annotations: vec!["wasmgate.dev/*".into()] };
+        let mut documents = 0;
+        for file in files.map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            let Ok(values) = serde_saphyr::from_multiple::<Value>(&text) else { continue };
+            for value in values {
+                is_as_the_tree(&masks, &value);
+                is_as_the_tree(&masks, &value["object"]);
+                documents += 1;
+            }
+        }
+        assert!(documents > 300, "{documents}");
+    }
+
+    /// Names that mean something to the masks, and others.
+    const NAMES: [&str; 34] = [
+        "variables",
+        "runtimeConfig",
+        "env",
+        "httpHeaders",
+        "metadata",
+        "managedFields",
+        "annotations",
+        "exec",
+        "command",
+        "csi",
+        "volumeAttributes",
+        "flexVolume",
+        "options",
+        "gitRepo",
+        "repository",
+        "name",
+        "value",
+        "valueFrom",
+        "data",
+        "stringData",
+        "binaryData",
+        "object",
+        "spec",
+        "template",
+        "containers",
+        "a/b~c",
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "kapp.k14s.io/original",
+        "objectset.rio.cattle.io/applied",
+        "banzaicloud.com/last-applied",
+        "team/token",
+        "vault.example/a",
+        "\u{e9}\"\\",
+        "",
+    ];
+
+    fn documents() -> impl Strategy<Value = Value> {
+        let copy = r#"{"spec":{"env":[{"name":"A","value":"of the copy"}]}}"#;
+        let leaf = prop_oneof![
+            "[a-z@\"\\\\\u{e9}\n ]{0,12}".prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            // Few digits: of more, what is read may not be what was written.
+            any::<i32>().prop_map(|number| Value::from(f64::from(number) / 4.0)),
+            any::<bool>().prop_map(Value::from),
+            Just(Value::Null),
+            Just(json!(copy)),
+            Just(json!(json!({"annotations": {APPLIED_MANIFESTS[1]: copy}}).to_string())),
+        ];
+        leaf.prop_recursive(7, 96, 6, |inner| {
+            let name = prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..7)
+                    .prop_map(|members| members.into_iter().collect::<Value>()),
+            ]
+        })
     }
 
     #[test]
@@ -570,6 +473,15 @@ mod tests {
             .rsplit('/')
             .filter(|token| !token.is_empty())
             .fold(inner, |value, token| json!({token: value}))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_document_is_masked_as_on_a_tree(document in documents()) {
+            is_as_the_tree(&Masks { annotations: vec!["team/token".into(), "vault.example/*".into()] }, &document);
+        }
     }
 
     proptest! {

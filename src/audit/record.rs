@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::mask::{Masking, Masks, POLICY_INPUT};
 use super::rules::LogRules;
-use super::secrets::{Hider, Secrets};
+use super::secrets::{Hider, Secrets, Shown};
 use super::{Outcome, Timings};
 use crate::judge::Exemption;
 use crate::policy::{EnforcementAction, Violation};
@@ -83,10 +84,10 @@ impl From<Review> for Input {
     }
 }
 
-/// The masked request of an AdmissionReview, so that the `input` of a record can be fed to `opa eval`.
+/// The request of an AdmissionReview without its objects, so that the `input` of a record can be fed to `opa eval`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MaskedRequest<'a> {
+struct Request<'a> {
     uid: &'a str,
     kind: &'a GroupVersionKind,
     resource: &'a GroupVersionResource,
@@ -99,18 +100,6 @@ struct MaskedRequest<'a> {
     operation: Operation,
     user_info: &'a UserInfo,
     dry_run: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    object: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    old_object: Option<Value>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MaskedInput<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    request: MaskedRequest<'a>,
 }
 
 impl Input {
@@ -119,26 +108,51 @@ impl Input {
         [&self.object, &self.old_object].into_iter().flatten().map(|raw| raw.get().len()).sum()
     }
 
-    fn masked(&self, masking: &mut Masking<'_>) -> MaskedInput<'_> {
-        let mut object = |raw: &Option<Box<RawValue>>, at| Some(masking.object(raw.as_ref()?.get(), at));
-        MaskedInput {
-            api_version: "admission.k8s.io/v1",
-            kind: "AdmissionReview",
-            request: MaskedRequest {
-                uid: &self.uid,
-                kind: &self.kind,
-                resource: &self.resource,
-                sub_resource: self.sub_resource.as_deref(),
-                name: &self.name,
-                namespace: &self.namespace,
-                operation: self.operation,
-                user_info: &self.user,
-                dry_run: self.dry_run,
-                object: object(&self.object, "/input/request/object"),
-                old_object: object(&self.old_object, "/input/request/oldObject"),
-            },
+    /// Writes the review, and says where in the line its masked objects are.
+    fn write(
+        &self,
+        line: &mut String,
+        masking: &mut Masking<'_>,
+    ) -> Result<Vec<Range<usize>>, serde_json::Error> {
+        line.push_str(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":"#);
+        line.push_str(&serde_json::to_string(&self.request())?);
+        let mut objects = Vec::new();
+        for (name, raw) in [("object", &self.object), ("oldObject", &self.old_object)] {
+            let Some(raw) = raw else { continue };
+            begin_member(line, name);
+            let start = line.len();
+            masking.write_object(raw, &format!("/input/request/{name}"), line);
+            objects.push(start..line.len());
+            line.push('}');
+        }
+        line.push('}');
+        Ok(objects)
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            uid: &self.uid,
+            kind: &self.kind,
+            resource: &self.resource,
+            sub_resource: self.sub_resource.as_deref(),
+            name: &self.name,
+            namespace: &self.namespace,
+            operation: self.operation,
+            user_info: &self.user,
+            dry_run: self.dry_run,
         }
     }
+}
+
+/// Opens the object that the text ends with, and begins another member of it. The value and a closing brace follow.
+fn begin_member(line: &mut String, name: &str) {
+    line.pop();
+    if !line.ends_with('{') {
+        line.push(',');
+    }
+    line.push('"');
+    line.push_str(name);
+    line.push_str("\":");
 }
 
 /// One image of the workload, for the record.
@@ -247,15 +261,12 @@ struct BundleInfo<'a> {
     revision: &'a str,
 }
 
-/// The schema's place for further members.
+/// The schema's place for further members: `policy_input`, which is what the rules read, is written beside them.
 #[derive(Serialize)]
 struct Custom<'a> {
     /// The uid of the request, since OPA's `req_id` is a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_uid: Option<&'a str>,
-    /// What the rules read, masked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy_input: Option<Value>,
     /// Name → SHA-256 of the bundles that judged, beside what the rules read.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bundle_digests: &'a BTreeMap<String, String>,
@@ -266,16 +277,13 @@ struct Custom<'a> {
 
 impl Custom<'_> {
     fn is_empty(&self) -> bool {
-        self.request_uid.is_none()
-            && self.policy_input.is_none()
-            && self.bundle_digests.is_empty()
-            && !self.verdict_cached
+        self.request_uid.is_none() && self.bundle_digests.is_empty() && !self.verdict_cached
     }
 }
 
-/// The event, with OPA's members in OPA's order.
+/// The event up to its input, with OPA's members in OPA's order.
 #[derive(Serialize)]
-struct EventV1<'a> {
+struct EventHead<'a> {
     labels: &'a Labels,
     #[serde(serialize_with = "hyphenated")]
     decision_id: Uuid,
@@ -286,8 +294,11 @@ struct EventV1<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bundles: BTreeMap<&'a str, BundleInfo<'a>>,
     path: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<MaskedInput<'a>>,
+}
+
+/// The event after its input.
+#[derive(Serialize)]
+struct EventTail<'a> {
     result: &'a RecordedResult,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     erased: Vec<String>,
@@ -322,65 +333,116 @@ impl Record {
         self.input.as_ref().map(|input| input.uid.as_str()).or(stray)
     }
 
-    /// The record as one line, with its newline. JSON escapes every newline inside, so a line is always a record. `None` where rules
-    /// for the log say that it is not written.
-    pub fn to_line(&self) -> Result<Option<Vec<u8>>, serde_json::Error> {
-        let mut masking = Masking::new(&self.masks);
-        let input = self.input.as_ref().map(|input| input.masked(&mut masking));
-        let policy_input =
-            self.policy_input.as_ref().map(|input| masking.policy_input(input.get(), POLICY_INPUT));
-        let Masking { report, secrets, .. } = masking;
-        let (result, error) = self.without(&secrets, input.as_ref());
+    /// Appends the record as one line, with its newline. JSON escapes every newline inside, so a line is always a record. `false`, and
+    /// nothing is appended, where rules for the log say that it is not written.
+    pub fn append_to(&self, lines: &mut String) -> Result<bool, serde_json::Error> {
+        let start = lines.len();
+        let is_written = self.write(lines);
+        if matches!(is_written, Ok(true)) {
+            lines.push('\n');
+        } else {
+            lines.truncate(start);
+        }
+        is_written
+    }
+
+    fn write(&self, lines: &mut String) -> Result<bool, serde_json::Error> {
+        let start = lines.len();
+        lines.reserve(self.weight());
+        self.write_event(lines)?;
+        if let Some(rules) = &self.log_rules {
+            let event = serde_json::from_str(lines.get(start..).unwrap_or_default())?;
+            let Some(event) = rules.applied(event) else { return Ok(false) };
+            lines.truncate(start);
+            lines.push_str(&event.to_string());
+        }
+        // People read it in a terminal too (`kubectl logs`).
+        let shown = match text::json(lines.get(start..).unwrap_or_default()) {
+            Cow::Owned(shown) => Some(shown),
+            Cow::Borrowed(_) => None,
+        };
+        if let Some(shown) = shown {
+            lines.truncate(start);
+            lines.push_str(&shown);
+        }
+        Ok(true)
+    }
+
+    /// The record as it is before rules for the log see it. Objects are masked on their way into the line, so there is no tree of one.
+    fn write_event(&self, line: &mut String) -> Result<(), serde_json::Error> {
+        line.push_str(&serde_json::to_string(&self.head())?);
+        let mut masking =
+            if self.is_quiet() { Masking::without_texts(&self.masks) } else { Masking::new(&self.masks) };
+        let mut objects = Vec::new();
+        if let Some(input) = &self.input {
+            begin_member(line, "input");
+            objects = input.write(line, &mut masking)?;
+            line.push('}');
+        }
+        let policy_input = self.policy_input.as_deref();
+        let policy_input = policy_input.map(|input| masking.policy_input(input, POLICY_INPUT));
+        let written: &str = line;
+        let shown: Vec<Shown<'_>> =
+            objects.into_iter().filter_map(|object| written.get(object)).map(Shown::Json).collect();
+        let (result, error) = self.without(&masking.secrets, &shown);
         let custom = Custom {
             request_uid: self.uid(),
-            policy_input,
             bundle_digests: &self.bundle_digests,
             verdict_cached: self.is_verdict_cached,
         };
+        let tail = EventTail {
+            result: &result,
+            erased: masking.report.erased,
+            masked: masking.report.masked,
+            error: error.as_deref(),
+            requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
+            timestamp: self.timestamp,
+            metrics: &self.timings,
+            custom: Some(custom).filter(|custom| policy_input.is_some() || !custom.is_empty()),
+        };
+        let tail = serde_json::to_string(&tail)?;
+        // Two objects, of which one becomes the rest of the other.
+        line.pop();
+        line.push(',');
+        line.push_str(tail.strip_prefix('{').unwrap_or_default());
+        if let Some(policy_input) = policy_input {
+            // `custom` is the last member.
+            line.pop();
+            begin_member(line, "policy_input");
+            line.push_str(&policy_input);
+            line.push_str("}}");
+        }
+        Ok(())
+    }
+
+    fn head(&self) -> EventHead<'_> {
         let revisions = self.bundles.iter();
-        let event = EventV1 {
+        EventHead {
             labels: &self.labels,
             decision_id: self.decision_id,
             trace_id: self.trace.as_ref().map(|(trace, _)| trace.as_str()),
             span_id: self.trace.as_ref().map(|(_, span)| span.as_str()),
             bundles: revisions.map(|(name, revision)| (name.as_str(), BundleInfo { revision })).collect(),
             path: self.webhook.decision_path(),
-            input,
-            result: &result,
-            erased: report.erased,
-            masked: report.masked,
-            error: error.as_deref(),
-            requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
-            timestamp: self.timestamp,
-            metrics: &self.timings,
-            custom: Some(custom).filter(|custom| !custom.is_empty()),
-        };
-        let line = match &self.log_rules {
-            None => serde_json::to_string(&event)?,
-            Some(rules) => match rules.applied(serde_json::to_value(&event)?) {
-                Some(event) => event.to_string(),
-                None => return Ok(None),
-            },
-        };
-        // People read it in a terminal too (`kubectl logs`).
-        Ok(Some([text::json(&line).as_bytes(), b"\n"].concat()))
+        }
     }
 
-    /// What was decided and what failed, without the values that were masked: a rule may have quoted one. What the gate says of
-    /// a review without a finding quotes none.
+    /// Whether nothing in the record could quote a value: what the gate says of a review without a finding quotes none.
+    fn is_quiet(&self) -> bool {
+        self.result.violations.is_empty() && self.result.warnings.is_empty() && self.error.is_none()
+    }
+
+    /// What was decided and what failed, without the values that were masked: a rule may have quoted one. `shown` are the masked objects.
     fn without(
         &self,
         secrets: &Secrets,
-        input: Option<&MaskedInput<'_>>,
+        shown: &[Shown<'_>],
     ) -> (Cow<'_, RecordedResult>, Option<Cow<'_, RecordedError>>) {
         let said = (Cow::Borrowed(&self.result), self.error.as_ref().map(Cow::Borrowed));
-        let is_quiet = self.result.violations.is_empty() && self.result.warnings.is_empty();
-        if secrets.is_empty() || is_quiet && self.error.is_none() {
+        if secrets.is_empty() || self.is_quiet() {
             return said;
         }
-        let request = input.map(|input| &input.request);
-        let shown: Vec<&Value> = request.iter().flat_map(|r| [&r.object, &r.old_object]).flatten().collect();
-        let hider = secrets.hider_of(self.result.found(), &shown);
+        let hider = secrets.hider_of(self.result.found(), shown);
         let (mut result, mut error) = said;
         result.to_mut().hide(&hider);
         if let Some(error) = &mut error {
@@ -395,7 +457,9 @@ impl Record {
     ///
     /// Where it cannot be encoded, and where rules for the log say that it is not written.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
-        self.to_line().and_then(|line| serde_json::from_slice(&line.unwrap_or_default()))
+        let mut line = String::new();
+        self.append_to(&mut line)?;
+        serde_json::from_str(&line)
     }
 }
 
@@ -506,6 +570,12 @@ pub(super) mod tests {
         }
     }
 
+    fn line_of(record: &Record) -> String {
+        let mut line = String::new();
+        assert!(record.append_to(&mut line).unwrap());
+        line
+    }
+
     fn pod() -> Value {
         json!({"metadata": {"name": "x"}, "spec": {"containers": [{"env": [{"name": "A", "value": "hunter2"}]}]}})
     }
@@ -564,15 +634,61 @@ pub(super) mod tests {
     fn a_record_is_one_line_whatever_it_says() {
         let mut record = record(&json!({"metadata": {"name": "a\nb\r\n\u{2028}c"}}));
         record.result.reason = "first\nsecond".into();
-        let line = record.to_line().unwrap().unwrap();
-        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+        let line = line_of(&record);
+        assert_eq!(line.find('\n'), Some(line.len() - 1));
+    }
+
+    #[test]
+    fn a_pretty_printed_object_is_on_the_line_too_and_records_follow_each_other() {
+        let mut record = record(&pod());
+        record.input.as_mut().unwrap().object =
+            Some(RawValue::from_string("{\n  \"metadata\": {\r\n\t\"name\": \"x\"\n}}".into()).unwrap());
+        let mut lines = String::new();
+        for _ in 0..2 {
+            assert!(record.append_to(&mut lines).unwrap());
+        }
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0], lines[1]);
+        assert_eq!(lines[1]["input"]["request"]["object"], json!({"metadata": {"name": "x"}}));
+    }
+
+    #[test]
+    fn what_rules_read_is_in_the_record_masked_with_or_without_anything_beside_it() {
+        let input = json!({"object": pod(), "options": {"a": 1}});
+        let with = Record { policy_input: Some(raw(&input)), ..record(&pod()) };
+        let alone = Record { input: None, stray_uid: String::new(), ..with.clone() };
+        let cached = Record { is_verdict_cached: true, ..with.clone() };
+        for (record, members) in [(with, 2), (alone, 1), (cached, 3)] {
+            let event = record.to_value().unwrap();
+            assert!(!event.to_string().contains("hunter2"), "{event}");
+            let custom = event["custom"].as_object().unwrap();
+            assert_eq!(custom.len(), members, "{event}");
+            assert_eq!(custom["policy_input"]["options"], json!({"a": 1}));
+            let pointer = "/custom/policy_input/object/spec/containers/0/env/0/value";
+            assert!(event["masked"].as_array().unwrap().contains(&json!(pointer)), "{event}");
+        }
+    }
+
+    /// A record holds the object some levels down, and programs that read records take 128.
+    #[test]
+    fn the_deepest_object_that_is_kept_can_be_read_in_its_record() {
+        for (levels, is_kept) in [(120, true), (121, false)] {
+            let deep = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            let mut record = record(&pod());
+            record.input.as_mut().unwrap().object = Some(RawValue::from_string(deep).unwrap());
+            let event = record.to_value().unwrap();
+            assert_eq!(event["input"]["request"]["object"].is_array(), is_kept);
+            let erased = json!(["/input/request/object"]);
+            assert_eq!(event.get("erased"), Some(&erased).filter(|_| !is_kept));
+        }
     }
 
     #[test]
     fn the_stored_object_is_masked_like_the_new_one() {
         let mut record = record(&pod());
         record.input.as_mut().unwrap().old_object = Some(raw(&pod()));
-        let line = String::from_utf8(record.to_line().unwrap().unwrap()).unwrap();
+        let line = line_of(&record);
         assert!(!line.contains("hunter2"), "{line}");
         assert!(line.contains("/input/request/oldObject/spec/containers/0/env/0/value"), "{line}");
     }
@@ -630,9 +746,9 @@ pub(super) mod tests {
     #[test]
     fn the_weight_of_a_record_is_near_its_length() {
         let small = record(&pod());
-        assert!(small.to_line().unwrap().unwrap().len() < small.weight());
+        assert!(line_of(&small).len() < small.weight());
         let large = record(&json!({"metadata": {"annotations": {"note": "x".repeat(100_000)}}}));
-        let length = large.to_line().unwrap().unwrap().len();
+        let length = line_of(&large).len();
         assert!(
             large.weight() >= length && large.weight() < length + RECORD_BYTES,
             "{length} {}",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use self::mask_rule::MaskRule;
 use super::mask::{MaskReport, POLICY_INPUT};
-use super::secrets::{Hider, Secrets};
+use super::secrets::{Hider, Secrets, Shown};
 use crate::policy::{LOG_DROP, LOG_MASK, PolicySet};
 use crate::text;
 
@@ -85,7 +85,7 @@ fn masked(mut event: Value, masks: &[MaskRule]) -> Value {
         }
     }
     if !secrets.is_empty() {
-        let hider = secrets.hider(&event.get("input").into_iter().collect::<Vec<_>>());
+        let hider = secrets.hider(&event.get("input").map(Shown::Tree).into_iter().collect::<Vec<_>>());
         hide_in_words(&mut event, &hider);
         hide_in_policy_input(&mut event, &hider);
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
+use super::json;
 use crate::policy::Violation;
 
 /// Replacement of a masked value.
@@ -16,6 +17,17 @@ pub const SHORTEST: usize = 6;
 
 /// Most bytes of values that are looked for. The search takes some hundred bytes of memory for each.
 const MOST_BYTES: usize = 256 << 10;
+
+/// What is shown, and in which a value may stand in clear.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// The strings of a document, without its keys.
+    Tree(&'a Value),
+    /// The same of a document as text.
+    Json(&'a str),
+    /// A text.
+    Text(&'a str),
+}
 
 /// The values that were masked in one object.
 #[derive(Debug, Clone, Default)]
@@ -39,9 +51,30 @@ impl Secrets {
         }
     }
 
+    /// The same of a value as JSON. One that cannot be read can not be looked for either, so no text is shown then.
+    pub(super) fn take_json(&mut self, written: &str) {
+        let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        match inner.filter(|inner| !inner.contains('\\')) {
+            Some(plain) => self.text(plain),
+            None => match serde_json::from_str(written) {
+                Ok(value) => self.take(&value),
+                Err(_) => self.give_up(),
+            },
+        }
+    }
+
+    /// Looks for no value any more: nothing of a text is shown.
+    pub(super) fn give_up(&mut self) {
+        self.overflows = true;
+        self.values.clear();
+    }
+
     fn text(&mut self, text: &str) {
         let text = text.trim();
         self.add(text);
+        if !text.contains(|c: char| matches!(c, '"' | '\\') || c.is_ascii_control()) {
+            return;
+        }
         let quoted = Value::from(text).to_string();
         self.add(quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default());
     }
@@ -52,8 +85,7 @@ impl Secrets {
         }
         self.bytes += text.len();
         if self.bytes > MOST_BYTES {
-            self.overflows = true;
-            return self.values.clear();
+            return self.give_up();
         }
         if !self.overflows {
             self.values.insert(text.to_owned());
@@ -62,15 +94,20 @@ impl Secrets {
 
     /// What takes these values out of texts. A value that stands in clear in one of `shown` is no secret there, and stays:
     /// a variable may hold the name of its container.
-    pub fn hider(&self, shown: &[&Value]) -> Hider {
+    pub fn hider(&self, shown: &[Shown<'_>]) -> Hider {
         if self.overflows {
             return Hider(Redaction::All);
         }
         let all = automaton(self.values.iter());
         let Some(all) = all else { return Hider(Redaction::None) };
         let mut clear = BTreeSet::new();
-        for value in shown {
-            occurring(value, &all, &mut clear);
+        let mut look = |text: &str| clear.extend(all.find_iter(text).map(|hit| hit.pattern().as_usize()));
+        for one in shown.iter().copied() {
+            match one {
+                Shown::Tree(value) => strings(value, &mut look),
+                Shown::Json(document) => json::strings(document, &mut look),
+                Shown::Text(text) => look(text),
+            }
         }
         if clear.is_empty() {
             return Hider(Redaction::Values(all));
@@ -81,10 +118,10 @@ impl Secrets {
 
     /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
     /// value as it is written.
-    pub fn hider_of<'a>(&self, found: impl Iterator<Item = &'a Violation>, shown: &[&Value]) -> Hider {
+    pub fn hider_of<'a>(&self, found: impl Iterator<Item = &'a Violation>, shown: &[Shown<'a>]) -> Hider {
         let own = found.filter(|violation| violation.is_built_in);
-        let own: Vec<Value> = own.map(|violation| Value::from(violation.message.as_str())).collect();
-        self.hider(&shown.iter().copied().chain(&own).collect::<Vec<_>>())
+        let own = own.map(|violation| Shown::Text(&violation.message));
+        self.hider(&shown.iter().copied().chain(own).collect::<Vec<_>>())
     }
 
     /// Whether nothing was masked that could be looked for.
@@ -102,12 +139,12 @@ fn automaton<'a>(values: impl Iterator<Item = &'a String>) -> Option<AhoCorasick
     AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values).ok()
 }
 
-/// Adds the numbers of the values that occur in the strings of a document.
-fn occurring(value: &Value, all: &AhoCorasick, found: &mut BTreeSet<usize>) {
+/// Calls `each` with every string of a document that is no key. The recursion is bounded, since the gate parsed or wrote the document.
+fn strings(value: &Value, each: &mut impl FnMut(&str)) {
     match value {
-        Value::String(text) => found.extend(all.find_iter(text).map(|hit| hit.pattern().as_usize())),
-        Value::Array(items) => items.iter().for_each(|item| occurring(item, all, found)),
-        Value::Object(members) => members.values().for_each(|member| occurring(member, all, found)),
+        Value::String(text) => each(text),
+        Value::Array(items) => items.iter().for_each(|item| strings(item, each)),
+        Value::Object(members) => members.values().for_each(|member| strings(member, each)),
         _ => {}
     }
 }
@@ -172,10 +209,49 @@ mod tests {
 
     use super::*;
 
+    impl Secrets {
+        /// The values that are looked for.
+        pub(in crate::audit) fn values(&self) -> &BTreeSet<String> {
+            &self.values
+        }
+    }
+
     fn secrets(values: &Value) -> Secrets {
         let mut secrets = Secrets::default();
         secrets.take(values);
         secrets
+    }
+
+    #[test]
+    fn a_value_as_json_is_looked_for_like_the_value() {
+        let values = json!(["hunter2", " padded\n", "say \"hunters\"", 1_234_567, {"a": ["hunter3"]}, "caf\u{e9} \u{7f}x", true]);
+        let mut as_json = Secrets::default();
+        for value in values.as_array().unwrap() {
+            as_json.take_json(&value.to_string());
+        }
+        as_json.take_json(r#""\u0068unter2""#);
+        assert_eq!(as_json.values, secrets(&values).values);
+    }
+
+    #[test]
+    fn of_a_value_that_cannot_be_read_no_text_is_shown() {
+        let mut secrets = secrets(&json!("hunter2"));
+        secrets.take_json(r#""\ud800 alone""#);
+        assert_eq!(secrets.hider(&[]).hide("anything"), REDACTED);
+        assert!(!secrets.is_empty());
+    }
+
+    #[test]
+    fn a_value_is_known_as_shown_in_a_tree_a_json_text_and_a_text() {
+        let secrets = secrets(&json!(["orders-api", "hunter2"]));
+        let said = "orders-api has hunter2";
+        for shown in [
+            Shown::Tree(&json!({"hunter2": ["orders-api"]})),
+            Shown::Json(r#"{"hunter2": ["\u006frders-api"]}"#),
+            Shown::Text("the orders-api"),
+        ] {
+            assert_eq!(secrets.hider(&[shown]).hide(said), "orders-api has **REDACTED**", "{shown:?}");
+        }
     }
 
     #[test]
@@ -200,7 +276,7 @@ mod tests {
         let secrets = secrets(&json!(["orders-api", "hunter2"]));
         let document = json!({"containers": [{"name": "orders-api"}]});
         assert_eq!(
-            secrets.hider(&[&document]).hide("container `orders-api` has hunter2"),
+            secrets.hider(&[Shown::Tree(&document)]).hide("container `orders-api` has hunter2"),
             "container `orders-api` has **REDACTED**"
         );
         assert_eq!(secrets.hider(&[]).hide("container `orders-api`"), "container `**REDACTED**`");

@@ -1,15 +1,19 @@
 //! Output of records: a thread writes one line for each, from a bounded buffer. If the disk is slow or the reader has
 //! stopped, records are lost and counted, but no admission is delayed.
+//!
+//! A review wakes the thread only if it sleeps, and the thread lets others come before it begins: then one wake-up and one
+//! write serve many records.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{DropReason, Drops};
@@ -67,12 +71,19 @@ impl Default for DecisionLogOptions {
 pub struct Sink {
     /// `None` if the log is off.
     shared: Option<Arc<Shared>>,
-    capacity: usize,
     drops: Drops,
 }
 
+/// How long the first record waits for others to be written with.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Bytes of lines after which they are written.
+const WRITE_BYTES: usize = 64 << 10;
+
 #[derive(Debug, Default)]
 struct Shared {
+    /// Most of [`Queue::bytes`].
+    capacity: usize,
     queue: Mutex<Queue>,
     /// Notified when `queue` has new work, and when the writer has finished.
     changed: Condvar,
@@ -83,10 +94,23 @@ struct Queue {
     waiting: VecDeque<Record>,
     /// Total weight of the records that are waiting or being written.
     bytes: usize,
-    /// Whether the writer is writing a record.
-    writing: bool,
+    /// How many records the writer has taken and not written yet.
+    writing: usize,
+    writer: Doing,
     reopen: bool,
     life: Life,
+}
+
+/// What the writer does, as far as those who bring records have to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Doing {
+    /// It looks for records by itself.
+    #[default]
+    Writes,
+    /// It waits for further records, for a short time.
+    Gathers,
+    /// It waits to be woken.
+    Sleeps,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -110,6 +134,24 @@ impl Queue {
     fn close(&mut self) {
         self.life = self.life.max(Life::Closed);
     }
+
+    /// Whether the buffer is more than half full: the writer does not let more come.
+    const fn fills(&self, capacity: usize) -> bool {
+        self.bytes > capacity / 2
+    }
+
+    /// Whether the writer has to be woken now.
+    fn wakes(&mut self, capacity: usize) -> bool {
+        let wakes = match self.writer {
+            Doing::Writes => false,
+            Doing::Gathers => self.fills(capacity),
+            Doing::Sleeps => true,
+        };
+        if wakes {
+            self.writer = Doing::Writes;
+        }
+        wakes
+    }
 }
 
 // === impl Sink ===
@@ -130,21 +172,21 @@ impl Sink {
             DecisionLogOutput::Stdout => Some(Output::new(open_stdout()?, None)),
             DecisionLogOutput::File(path) => Some(Output::new(open_file(path)?, Some(path.clone()))),
             DecisionLogOutput::Off if further.is_none() => {
-                return Ok(Self { shared: None, capacity: 0, drops });
+                return Ok(Self { shared: None, drops });
             }
             DecisionLogOutput::Off => None,
         };
-        Self::start(Writer { output, further }, options.buffer_bytes, drops)
+        Self::start(Writer::new(output, further), options.buffer_bytes, drops)
     }
 
     fn start(mut writer: Writer, capacity: usize, drops: Drops) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { capacity, ..Shared::default() });
         let (theirs, lost) = (Arc::clone(&shared), drops.clone());
         std::thread::Builder::new()
             .name("decision-log".into())
             .spawn(move || writer.run(&theirs, &lost))
             .map_err(|source| Error::StartWriter { source })?;
-        Ok(Self { shared: Some(shared), capacity, drops })
+        Ok(Self { shared: Some(shared), drops })
     }
 
     /// Whether records are written at all.
@@ -160,13 +202,16 @@ impl Sink {
         if queue.life != Life::Open {
             return self.drops.count(DropReason::Closed);
         }
-        if queue.bytes.saturating_add(weight) > self.capacity {
+        if queue.bytes.saturating_add(weight) > shared.capacity {
             return self.drops.count(DropReason::BufferFull);
         }
         queue.bytes += weight;
         queue.waiting.push_back(record);
+        let wakes = queue.wakes(shared.capacity);
         drop(queue);
-        shared.changed.notify_all();
+        if wakes {
+            shared.changed.notify_all();
+        }
     }
 
     /// Reopens the file under the same name, for log rotation, which has moved the old file away. If
@@ -186,7 +231,7 @@ impl Sink {
         shared.changed.notify_all();
         while queue.life != Life::Ended {
             let Some(left) = until.checked_duration_since(Instant::now()) else {
-                return Err(Error::Flush { records: queue.waiting.len() + usize::from(queue.writing) });
+                return Err(Error::Flush { records: queue.waiting.len() + queue.writing });
             };
             queue = shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -222,17 +267,25 @@ const TICK: Duration = Duration::from_secs(1);
 struct Writer {
     output: Option<Output>,
     further: Option<Box<dyn LineSink>>,
+    /// Records that were taken from the queue and are not written yet.
+    taken: VecDeque<Record>,
+    /// Lines that are written next.
+    lines: String,
 }
 
 // === impl Writer ===
 
 impl Writer {
+    fn new(output: Option<Output>, further: Option<Box<dyn LineSink>>) -> Self {
+        Self { output, further, taken: VecDeque::new(), lines: String::new() }
+    }
+
     fn run(&mut self, shared: &Shared, drops: &Drops) {
-        while let Some(record) = self.next(shared) {
-            self.write(&record, drops);
+        while self.next(shared) {
+            let (records, bytes) = self.write(drops);
             let mut queue = shared.lock();
-            queue.bytes = queue.bytes.saturating_sub(record.weight());
-            queue.writing = false;
+            queue.bytes = queue.bytes.saturating_sub(bytes);
+            queue.writing = queue.writing.saturating_sub(records);
             drop(queue);
             self.further.iter_mut().for_each(|further| further.tick());
         }
@@ -241,51 +294,86 @@ impl Writer {
         shared.changed.notify_all();
     }
 
-    /// Waits for the next record; `None` when the sink is closed and all records are written.
-    fn next(&mut self, shared: &Shared) -> Option<Record> {
+    /// Waits for records and takes all that are there; `false` when the sink is closed and all records are written.
+    fn next(&mut self, shared: &Shared) -> bool {
         let mut queue = shared.lock();
         loop {
+            queue.writer = Doing::Writes;
             if std::mem::take(&mut queue.reopen) {
                 drop(queue);
                 self.output.iter_mut().for_each(Output::reopen);
                 queue = shared.lock();
                 continue;
             }
-            if let Some(record) = queue.waiting.pop_front() {
-                queue.writing = true;
-                return Some(record);
+            if !self.taken.is_empty() {
+                return true;
+            }
+            if !queue.waiting.is_empty() {
+                std::mem::swap(&mut queue.waiting, &mut self.taken);
+                queue.writing = self.taken.len();
+                return true;
             }
             if queue.life != Life::Open {
-                return None;
+                return false;
             }
-            let Some(further) = &mut self.further else {
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
+            queue = self.wait(shared, queue);
+        }
+    }
+
+    /// Waits for a record, and then for more. Ends for any other reason too.
+    fn wait<'q>(&mut self, shared: &'q Shared, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        queue.writer = Doing::Sleeps;
+        if let Some(further) = &mut self.further {
             let (woken, waited) =
                 shared.changed.wait_timeout(queue, TICK).unwrap_or_else(PoisonError::into_inner);
             queue = woken;
-            if waited.timed_out() {
+            if waited.timed_out() && queue.waiting.is_empty() {
                 drop(queue);
                 further.tick();
                 queue = shared.lock();
             }
+        } else {
+            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+        let has_to_go_on = queue.life != Life::Open || queue.reopen || queue.fills(shared.capacity);
+        if queue.waiting.is_empty() || has_to_go_on {
+            return queue;
+        }
+        queue.writer = Doing::Gathers;
+        shared.changed.wait_timeout(queue, GATHER).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn write(&mut self, record: &Record, drops: &Drops) {
-        let line = match record.to_line() {
-            Ok(Some(line)) => line,
-            Ok(None) => return drops.count(DropReason::Rule),
+    /// Writes some of the records that were taken. How many they were, and what they weighed.
+    fn write(&mut self, drops: &Drops) -> (usize, usize) {
+        let (mut records, mut bytes) = (0, 0);
+        while self.lines.len() < WRITE_BYTES
+            && let Some(record) = self.taken.pop_front()
+        {
+            records += 1;
+            bytes += record.weight();
+            self.encode(&record, drops);
+        }
+        if let Some(output) = &mut self.output {
+            output.write(self.lines.as_bytes(), drops);
+        }
+        self.lines.clear();
+        // What the largest record took is not kept.
+        self.lines.shrink_to(4 * WRITE_BYTES);
+        (records, bytes)
+    }
+
+    fn encode(&mut self, record: &Record, drops: &Drops) {
+        let start = self.lines.len();
+        match record.append_to(&mut self.lines) {
+            Ok(true) => {}
+            Ok(false) => return drops.count(DropReason::Rule),
             Err(error) => {
                 tracing::error!(%error, decision_id = %record.decision_id, "cannot encode a decision record");
                 return drops.count(DropReason::EncodingFailed);
             }
-        };
-        self.further.iter_mut().for_each(|further| further.take(&line));
-        if let Some(output) = &mut self.output {
-            output.write(line, drops);
         }
+        let line = self.lines.as_bytes().get(start..).unwrap_or_default();
+        self.further.iter_mut().for_each(|further| further.take(line));
     }
 }
 
@@ -313,21 +401,47 @@ impl Output {
         }
     }
 
-    fn write(&mut self, mut line: Vec<u8>, drops: &Drops) {
-        // Start a new line after a torn one, so that one record is lost and not two.
+    /// Writes whole lines at once, so that lines of several processes do not mix. Each line that cannot be written is lost; those before
+    /// and after it are not.
+    fn write(&mut self, lines: &[u8], drops: &Drops) {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let (written, outcome) = self.write_some(rest);
+            let Err(error) = outcome else {
+                self.told = false;
+                return;
+            };
+            self.lost(&error, drops);
+            let before = rest.get(..written).and_then(<[u8]>::last);
+            let after = rest.get(written..).unwrap_or_default();
+            // The next one begins a line, so that one record is lost and not two.
+            self.torn = before.map_or(self.torn, |last| *last != b'\n');
+            rest = memchr(b'\n', after).and_then(|end| after.get(end + 1..)).unwrap_or_default();
+        }
+    }
+
+    /// How many bytes of these were written, and why not all.
+    fn write_some(&mut self, lines: &[u8]) -> (usize, std::io::Result<()>) {
         if self.torn {
-            line.insert(0, b'\n');
+            if let Err(error) = self.file.write_all(b"\n") {
+                return (0, Err(error));
+            }
+            self.torn = false;
         }
-        // One write for the whole line, so that lines of several processes do not mix.
-        match self.file.write_all(&line) {
-            Ok(()) => (self.torn, self.told) = (false, false),
-            Err(error) => self.lost(&error, drops),
+        let mut written = 0;
+        while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
         }
+        (written, Ok(()))
     }
 
     fn lost(&mut self, error: &std::io::Error, drops: &Drops) {
         drops.count(DropReason::WriteFailed);
-        self.torn = true;
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!(%error, "cannot write the decision log: records are lost");
         }
@@ -371,7 +485,7 @@ mod tests {
     }
 
     fn to_file(file: File) -> Writer {
-        Writer { output: Some(Output::new(file, None)), further: None }
+        Writer::new(Some(Output::new(file, None)), None)
     }
 
     fn names(text: &str) -> Vec<String> {
@@ -492,9 +606,85 @@ mod tests {
         std::fs::write(&path, "{\"torn\":").unwrap();
         let mut output = Output::new(open_file(&path).unwrap(), Some(path.clone()));
         output.torn = true;
-        output.write(named("whole").to_line().unwrap().unwrap(), &Drops::default());
-        assert_eq!(names(read(&path).split_once('\n').unwrap().1), ["whole"]);
+        output.write(lines_of(&["whole", "next"]).as_bytes(), &Drops::default());
+        assert_eq!(names(read(&path).split_once('\n').unwrap().1), ["whole", "next"]);
         assert!(!output.torn);
+    }
+
+    fn lines_of(wanted: &[&str]) -> String {
+        let mut lines = String::new();
+        for name in wanted {
+            assert!(named(name).append_to(&mut lines).unwrap());
+        }
+        lines
+    }
+
+    #[test]
+    fn records_that_come_together_are_written_together() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let sink =
+            Sink::start(to_file(File::from(OwnedFd::from(writer))), 1 << 20, Drops::default()).unwrap();
+        let shared = sink.shared.as_ref().unwrap();
+        let wanted = ["a", "b", "c"];
+        let mut queue = shared.lock();
+        queue.waiting.extend(wanted.map(named));
+        queue.bytes = queue.waiting.iter().map(Record::weight).sum();
+        drop(queue);
+        shared.changed.notify_all();
+        let mut text = vec![0; WRITE_BYTES];
+        let length = reader.read(&mut text).unwrap();
+        assert_eq!(names(std::str::from_utf8(&text[..length]).unwrap()), wanted);
+        sink.close(SOON).unwrap();
+        let queue = shared.lock();
+        assert_eq!((queue.bytes, queue.writing), (0, 0));
+    }
+
+    /// Each waits for the one before it to be written, so the writer sleeps in between.
+    #[test]
+    fn a_record_that_comes_alone_wakes_the_writer() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let sink =
+            Sink::start(to_file(File::from(OwnedFd::from(writer))), 1 << 20, Drops::default()).unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader));
+        for name in ["a", "b", "c", "d"] {
+            sink.emit(named(name));
+            assert_eq!(names(&lines.next().unwrap().unwrap()), [name]);
+        }
+    }
+
+    #[test]
+    fn a_writer_is_woken_when_it_sleeps_and_when_the_buffer_fills_while_it_gathers() {
+        let mut queue = Queue { bytes: 50, ..Queue::default() };
+        for (doing, capacity, wakes) in [
+            (Doing::Writes, 10, false),
+            (Doing::Gathers, 100, false),
+            (Doing::Gathers, 98, true),
+            (Doing::Sleeps, 1 << 20, true),
+        ] {
+            queue.writer = doing;
+            assert_eq!(queue.wakes(capacity), wakes, "{doing:?}");
+            assert_eq!(queue.writer == Doing::Writes, wakes || doing == Doing::Writes);
+        }
+    }
+
+    /// A disk with space for a line and a half.
+    #[test]
+    fn of_lines_that_are_written_together_only_those_are_lost_that_cannot_be() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut output = Output::new(File::from(OwnedFd::from(writer.try_clone().unwrap())), None);
+        let drops = Drops::default();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        // A pipe takes 64 KiB; what does not fit fails, since the writer does not wait.
+        let line = |letter: &str| format!("{}\n", letter.repeat(39_999));
+        output.write([line("a"), line("b"), line("c")].concat().as_bytes(), &drops);
+        assert_eq!((drops.get(DropReason::WriteFailed), output.torn), (2, true));
+        let mut text = vec![0; 1 << 20];
+        let length = reader.read(&mut text).unwrap();
+        assert!(text[..length].starts_with(line("a").as_bytes()) && length > 40_000);
+        output.write(line("d").as_bytes(), &drops);
+        let length = reader.read(&mut text).unwrap();
+        assert_eq!(text[..length], *format!("\n{}", line("d")).as_bytes());
+        assert_eq!((drops.get(DropReason::WriteFailed), output.torn), (2, false));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use wasmtime::{Config, Module, OptLevel};
 
 use super::Error;
 use super::compiled::{CompiledFolder, Obtained};
+use super::compiling::Compiling;
 use super::lanes::Lanes;
 use super::verdicts::Verdicts;
 
@@ -30,6 +31,7 @@ pub struct Engine {
     pub(super) lanes: Arc<Lanes>,
     pub(super) verdicts: Arc<Verdicts>,
     compiled: Option<CompiledFolder>,
+    compiling: Arc<Compiling>,
 }
 
 impl fmt::Debug for Engine {
@@ -60,7 +62,7 @@ impl Engine {
         let wasm = wasmtime::Engine::new(&config).map_err(failed)?;
         let processors = available_parallelism().map_or(2, usize::from);
         let (lanes, verdicts) = (Arc::new(Lanes::new(processors)), Arc::new(Verdicts::within(0)));
-        Ok(Self { wasm, config: config.into(), lanes, verdicts, compiled: None })
+        Ok(Self { wasm, config: config.into(), lanes, verdicts, compiled: None, compiling: Arc::default() })
     }
 
     /// The same engine, which keeps so many bytes of what evaluations found, so that none of them is repeated. Bundles that were
@@ -78,8 +80,10 @@ impl Engine {
 
     /// The module, compiled by an engine of these settings: that of the module itself, in whose stores it runs. Blocks on the disk.
     pub(super) fn compile(&self, bundle: &str, wasm: &[u8]) -> wasmtime::Result<Module> {
-        let Some(compiled) = &self.compiled else { return Module::new(&self.wasm, wasm) };
-        let (module, origin) = compiled.module(&self.config, &self.wasm, wasm)?;
+        let Some(compiled) = &self.compiled else {
+            return self.compiling.apart(|| Module::new(&self.wasm, wasm));
+        };
+        let (module, origin) = self.compiling.apart(|| compiled.module(&self.config, &self.wasm, wasm))?;
         match origin {
             Obtained::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
             Obtained::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 use tokio::time::timeout;
 
 use super::beside::beside;
@@ -13,6 +14,7 @@ use super::facts::{self, ExplainOutcome, JudgedFacts};
 use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
 use crate::audit::mask::Masking;
+use crate::audit::secrets::Shown;
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
 use crate::review::GroupVersionKind;
@@ -90,9 +92,11 @@ impl Judge {
             return;
         }
         let mut masking = Masking::new(&self.state.masks);
-        let shown = masking.object(&object.to_string(), "");
+        // A value always has a text.
+        let text = to_raw_value(object).unwrap_or_default();
+        let shown = masking.object(&text, "");
         let violations = judged.violations.iter().map(|judged| &judged.violation);
-        let hider = masking.secrets.hider_of(violations, &[&shown]);
+        let hider = masking.secrets.hider_of(violations, &[Shown::Json(&shown)]);
         judged.violations.iter_mut().for_each(|judged| hider.hide_in_violation(&mut judged.violation));
         let reasons = judged.containers.iter_mut().filter_map(|program| program.reason.as_mut());
         let own = judged.warnings.iter_mut().chain(&mut judged.reason);

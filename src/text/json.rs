@@ -26,11 +26,18 @@ pub fn flow_yaml(document: &str) -> Cow<'_, str> {
     })
 }
 
+/// Bytes that are looked at together: a loop without a way out is one of vectors.
+const PLAIN_CHUNK: usize = 64;
+
+/// Whether these bytes are printable ASCII and white space.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, &byte| plain & matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t'))
+}
+
 fn escaped(document: &str, escape: fn(char, &mut String)) -> Cow<'_, str> {
     // Strings hold none of the three unescaped; between values they mean nothing.
     let dangerous = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\r' | '\t');
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t');
-    if document.bytes().all(is_plain) || !document.contains(dangerous) {
+    if document.as_bytes().chunks(PLAIN_CHUNK).all(is_plain) || !document.contains(dangerous) {
         return Cow::Borrowed(document);
     }
     let mut shown = String::with_capacity(document.len());

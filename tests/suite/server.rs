@@ -932,6 +932,25 @@ async fn three_rotations_by_symlink_swap_fail_no_handshake_under_load() {
     assert_eq!(replaced, 3);
 }
 
+/// A resumed handshake signs nothing. One by the certificate before it would show nothing of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_connection_resumes_the_session_until_the_certificate_is_replaced() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (server, mut secret, made) = start_on_secret(2).await;
+        let files: Vec<_> = made.iter().map(|place| place.join("ca.crt")).collect();
+        let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+        let client = Client::with_versions(&files, Http::One, &[version]).resuming();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(client.resumes(server.address).await.unwrap());
+        }
+        secret.take(&made[1]);
+        wait_for_leaf(&trusting_all(&made), server.address, &made[1]).await;
+        seen.push(client.resumes(server.address).await.unwrap());
+        assert_eq!(seen, [false, true, true, false], "{version:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_new_certificate_keeps_the_old_one_and_is_logged() {
     let (server, mut secret, made) = start_on_secret(3).await;

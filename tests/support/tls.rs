@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -98,6 +99,22 @@ impl Client {
         let config = Arc::make_mut(&mut self.config);
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(pair));
         self
+    }
+
+    /// Resumes sessions, unlike the others.
+    pub fn resuming(mut self) -> Self {
+        Arc::make_mut(&mut self.config).resumption = rustls::client::Resumption::default();
+        self
+    }
+
+    /// Whether a new connection resumes the session of one before it. It reads an answer, with which the tickets for the next one come.
+    pub async fn resumes(&self, address: SocketAddr) -> Result<bool, BoxError> {
+        let mut stream = self.connect(address).await?;
+        let is_resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        Ok(is_resumed && answer.starts_with(b"HTTP/1.1 "))
     }
 
     /// Connects from this address. On Linux all of 127.0.0.0/8 are local addresses.

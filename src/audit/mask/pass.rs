@@ -1,0 +1,391 @@
+//! Masks a JSON text in one pass, without a tree of it: each part is copied, replaced or left out as it comes, and the way to it says which.
+//!
+//! A member that stands twice in an object is written twice, and masked each time.
+
+use std::fmt::Write as _;
+
+use serde_json::value::RawValue;
+
+use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
+use crate::audit::json::{Kind, Reader, Unreadable};
+use crate::audit::secrets::{REDACTED, Secrets};
+
+/// Most levels of a document. Readers of JSON commonly take 128, and a record has the document some levels down.
+const MOST_DEPTH: usize = 120;
+
+/// Most copies of the manifest within each other in which values are looked for. kubectl makes one.
+const MOST_COPIES: usize = 4;
+
+/// Masks the documents of one record.
+#[derive(Debug)]
+pub struct Masking<'a> {
+    masks: &'a Masks,
+    keeps_secrets: bool,
+    /// What was masked.
+    pub report: MaskReport,
+    /// The values that were masked, for texts that quote them.
+    pub secrets: Secrets,
+}
+
+impl<'a> Masking<'a> {
+    /// Nothing is masked yet.
+    pub fn new(masks: &'a Masks) -> Self {
+        Self { masks, keeps_secrets: true, report: MaskReport::default(), secrets: Secrets::default() }
+    }
+
+    /// The same for a record without a text that could quote a value: the values are not kept.
+    pub fn without_texts(masks: &'a Masks) -> Self {
+        Self { keeps_secrets: false, ..Self::new(masks) }
+    }
+
+    /// An object's JSON, masked; `at` is the object's own pointer in the record. What readers of JSON do not take (nested too deep, a number that
+    /// no float can hold) is erased whole: it is `null` then.
+    pub fn object(&mut self, json: &RawValue, at: &str) -> String {
+        let mut masked = String::with_capacity(json.get().len());
+        self.write_object(json, at, &mut masked);
+        masked
+    }
+
+    /// The same at the end of a text.
+    pub fn write_object(&mut self, json: &RawValue, at: &str, to: &mut String) {
+        self.write(json, at, (Within::Plain, 1), to);
+    }
+
+    /// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
+    pub fn policy_input(&mut self, json: &RawValue, at: &str) -> String {
+        let mut masked = String::with_capacity(json.get().len());
+        if Reader::new(json.get()).kind() == Ok(Kind::Object) {
+            self.write(json, at, (Within::PolicyInput, 2), &mut masked);
+        } else {
+            self.report.erased.push(at.to_owned());
+            masked.push_str("null");
+        }
+        masked
+    }
+
+    fn write(&mut self, json: &RawValue, at: &str, (within, data_at): (Within, usize), to: &mut String) {
+        let (start, erased, masked) = (to.len(), self.report.erased.len(), self.report.masked.len());
+        let mut pass = Pass {
+            masks: self.masks,
+            keeps_secrets: self.keeps_secrets,
+            report: &mut self.report,
+            secrets: &mut self.secrets,
+            to: &mut *to,
+            data_at,
+            copies: 0,
+        };
+        if pass.value(&mut Reader::new(json.get()), within, &Place::of(at)).is_err() {
+            to.truncate(start);
+            to.push_str("null");
+            self.report.erased.truncate(erased);
+            self.report.masked.truncate(masked);
+            self.report.erased.push(at.to_owned());
+        }
+    }
+}
+
+/// Where the pass is, from the inside out: a pointer is written only of what is masked.
+#[derive(Debug, Clone, Copy)]
+struct Place<'p> {
+    outer: Option<&'p Place<'p>>,
+    token: Token<'p>,
+    depth: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Token<'p> {
+    /// The document, by its own pointer.
+    Document(&'p str),
+    Key(&'p str),
+    Index(usize),
+}
+
+impl<'p> Place<'p> {
+    const fn of(pointer: &'p str) -> Self {
+        Self { outer: None, token: Token::Document(pointer), depth: 0 }
+    }
+
+    const fn inner<'i>(&'i self, token: Token<'i>) -> Place<'i> {
+        Place { outer: Some(self), token, depth: self.depth + 1 }
+    }
+
+    /// The pointer (RFC 6901).
+    fn pointer(&self) -> String {
+        let mut pointer = self.outer.map(Place::pointer).unwrap_or_default();
+        match self.token {
+            Token::Document(own) => pointer.push_str(own),
+            Token::Key(key) => append(&mut pointer, key),
+            // Writing to a string cannot fail.
+            Token::Index(index) => {
+                let _ = write!(pointer, "/{index}");
+            }
+        }
+        pointer
+    }
+}
+
+/// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
+fn append(pointer: &mut String, token: &str) {
+    pointer.push('/');
+    for character in token.chars() {
+        match character {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
+}
+
+/// What an object or a list is, as far as it matters for what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Anything: the names of its members say what those are.
+    Plain,
+    /// The platform's own: nothing in it is masked.
+    Kept,
+    /// The document that rules read.
+    PolicyInput,
+    Metadata,
+    /// Annotations: copies of the manifest go, and what the platform lists.
+    Annotations,
+    /// What a probe or a hook runs (`k8s.io/api:core/v1/types.go`, `ExecAction`). The program's name stays.
+    Exec,
+    /// The program and its arguments.
+    Words,
+    /// `CSIVolumeSource` of the same file.
+    Csi,
+    /// `FlexVolumeSource` of the same file.
+    FlexVolume,
+    GitRepo,
+    /// A list of variables in one of its three forms: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The first is that of
+    /// Kubernetes; the others occur in custom resources and by mistake.
+    Variables,
+    /// An item of the first form.
+    Variable,
+    /// A list of names and values of a custom resource. Other members stay, since lists with this name may hold other things.
+    AppVariables,
+    AppVariable,
+    /// The runtime configuration of a `SpinApp`: the options of its stores, databases and model service
+    /// (`spin-operator:api/v1alpha1/spinapp_types.go`, `RuntimeConfigOption`).
+    RuntimeConfig,
+}
+
+/// What happens to a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Walk(Within),
+    /// [`REDACTED`] takes its place.
+    Redact,
+    /// The same, if the address has a user or a token in it.
+    RedactLogin,
+    /// It is left out, and is a secret.
+    Erase,
+    /// The same of a copy of the manifest, in which each value is one besides.
+    EraseCopy,
+    /// It is left out as noise.
+    Drop,
+}
+
+impl Within {
+    /// What the member `key` of any object is, by its name and form.
+    fn named(key: &str, kind: Kind) -> Self {
+        match (key, kind) {
+            ("variables", Kind::Array) => Self::AppVariables,
+            ("runtimeConfig", Kind::Object) => Self::RuntimeConfig,
+            ("env" | "httpHeaders", Kind::Array | Kind::Object) => Self::Variables,
+            ("metadata", Kind::Object) => Self::Metadata,
+            ("annotations", Kind::Object) => Self::Annotations,
+            ("exec", Kind::Object) => Self::Exec,
+            ("csi", Kind::Object) => Self::Csi,
+            ("flexVolume", Kind::Object) => Self::FlexVolume,
+            ("gitRepo", Kind::Object) => Self::GitRepo,
+            _ => Self::Plain,
+        }
+    }
+
+    /// What happens to the member `key` of an object that is this.
+    fn member(self, key: &str, kind: Kind, masks: &Masks) -> Step {
+        let is_list = matches!(kind, Kind::Array | Kind::Object);
+        match (self, key) {
+            (Self::Kept, _) | (Self::PolicyInput, "options") => Step::Walk(Self::Kept),
+            (Self::Variables, _) | (Self::AppVariable, "value") => Step::Redact,
+            (Self::Variable, key) if !matches!(key, "name" | "valueFrom") => Step::Redact,
+            (Self::Variable, _) => Step::Walk(Self::Plain),
+            (Self::RuntimeConfig, "options") if is_list => Step::Walk(Self::Variables),
+            (Self::RuntimeConfig, _) => Step::Walk(Self::RuntimeConfig),
+            (Self::Metadata, "managedFields") => Step::Drop,
+            (Self::Annotations, key) if APPLIED_MANIFESTS.contains(&key) => Step::EraseCopy,
+            (Self::Annotations, key) if masks.has(key) => Step::Erase,
+            (Self::Exec, "command") if kind == Kind::Array => Step::Walk(Self::Words),
+            (Self::Csi, "volumeAttributes") | (Self::FlexVolume, "options") if is_list => {
+                Step::Walk(Self::Variables)
+            }
+            (Self::GitRepo, "repository") => {
+                if kind == Kind::Text {
+                    Step::RedactLogin
+                } else {
+                    Step::Redact
+                }
+            }
+            _ => Step::Walk(Self::named(key, kind)),
+        }
+    }
+
+    /// What happens to an item of a list that is this.
+    const fn item(self, index: usize, kind: Kind) -> Step {
+        match (self, kind) {
+            (Self::Variables, Kind::Object) => Step::Walk(Self::Variable),
+            (Self::Variables, _) => Step::Redact,
+            (Self::AppVariables, Kind::Object) => Step::Walk(Self::AppVariable),
+            (Self::Words, _) if index > 0 => Step::Redact,
+            (Self::Kept | Self::RuntimeConfig, _) => Step::Walk(self),
+            _ => Step::Walk(Self::Plain),
+        }
+    }
+}
+
+/// One pass over a document, or over a copy of the manifest in it.
+struct Pass<'m> {
+    masks: &'m Masks,
+    keeps_secrets: bool,
+    report: &'m mut MaskReport,
+    secrets: &'m mut Secrets,
+    to: &'m mut String,
+    /// How deep the members of the object are among which [`DATA`] is erased.
+    data_at: usize,
+    /// In how many copies of the manifest this is.
+    copies: usize,
+}
+
+impl Pass<'_> {
+    fn value(
+        &mut self,
+        reader: &mut Reader<'_>,
+        within: Within,
+        place: &Place<'_>,
+    ) -> Result<(), Unreadable> {
+        match reader.kind()? {
+            Kind::Object | Kind::Array if place.depth >= MOST_DEPTH => return Err(Unreadable),
+            Kind::Object => return self.object(reader, within, place),
+            Kind::Array => return self.array(reader, within, place),
+            Kind::Text => self.to.push_str(reader.text()?.checked()?),
+            Kind::Other => self.to.push_str(reader.other()?),
+        }
+        Ok(())
+    }
+
+    fn object(
+        &mut self,
+        reader: &mut Reader<'_>,
+        within: Within,
+        place: &Place<'_>,
+    ) -> Result<(), Unreadable> {
+        reader.enter();
+        self.to.push('{');
+        let mut is_first = true;
+        while let Some(key) = reader.key()? {
+            let name = key.said()?;
+            let inner = place.inner(Token::Key(&name));
+            let kind = reader.kind()?;
+            let step = match within {
+                Within::Kept => Step::Walk(within),
+                _ if inner.depth == self.data_at && DATA.contains(&&*name) => Step::Erase,
+                _ => within.member(&name, kind, self.masks),
+            };
+            if matches!(step, Step::Erase | Step::EraseCopy | Step::Drop) {
+                self.erase(step, reader.skip()?, &inner);
+                continue;
+            }
+            if !std::mem::take(&mut is_first) {
+                self.to.push(',');
+            }
+            self.to.push_str(key.raw);
+            self.to.push(':');
+            self.write(reader, step, &inner)?;
+        }
+        self.to.push('}');
+        Ok(())
+    }
+
+    fn array(
+        &mut self,
+        reader: &mut Reader<'_>,
+        within: Within,
+        place: &Place<'_>,
+    ) -> Result<(), Unreadable> {
+        reader.enter();
+        self.to.push('[');
+        let mut index = 0;
+        while reader.item()? {
+            if index > 0 {
+                self.to.push(',');
+            }
+            let step = within.item(index, reader.kind()?);
+            self.write(reader, step, &place.inner(Token::Index(index)))?;
+            index += 1;
+        }
+        self.to.push(']');
+        Ok(())
+    }
+
+    /// Writes what becomes of a value that is not left out.
+    fn write(&mut self, reader: &mut Reader<'_>, step: Step, place: &Place<'_>) -> Result<(), Unreadable> {
+        match step {
+            Step::Walk(within) => return self.value(reader, within, place),
+            Step::RedactLogin => {
+                let address = reader.text()?;
+                if address.said()?.contains('@') {
+                    self.redact(address.raw, place);
+                } else {
+                    self.to.push_str(address.raw);
+                }
+            }
+            Step::Redact | Step::Erase | Step::EraseCopy | Step::Drop => {
+                let secret = reader.skip()?;
+                self.redact(secret, place);
+            }
+        }
+        Ok(())
+    }
+
+    fn redact(&mut self, secret: &str, place: &Place<'_>) {
+        if self.keeps_secrets {
+            self.secrets.take_json(secret);
+        }
+        self.to.push('"');
+        self.to.push_str(REDACTED);
+        self.to.push('"');
+        self.report.masked.push(place.pointer());
+    }
+
+    fn erase(&mut self, step: Step, secret: &str, place: &Place<'_>) {
+        if self.keeps_secrets && step != Step::Drop {
+            self.secrets.take_json(secret);
+        }
+        if self.keeps_secrets && step == Step::EraseCopy {
+            self.copy(secret);
+        }
+        self.report.erased.push(place.pointer());
+    }
+
+    /// Takes the values of a copy of the manifest, which may be older than those that stand in the object. They are not listed.
+    fn copy(&mut self, written: &str) {
+        let Ok(text) = serde_json::from_str::<String>(written) else { return };
+        let Ok(copy) = serde_json::from_str::<&RawValue>(&text) else { return };
+        if self.copies == MOST_COPIES {
+            return self.secrets.give_up();
+        }
+        let (mut report, mut to) = (MaskReport::default(), String::new());
+        let mut inner = Pass {
+            masks: self.masks,
+            keeps_secrets: true,
+            report: &mut report,
+            secrets: &mut *self.secrets,
+            to: &mut to,
+            data_at: 0,
+            copies: self.copies + 1,
+        };
+        // A value after what cannot be read is not looked for, as none is in a text that is no JSON.
+        let _ = inner.value(&mut Reader::new(copy.get()), Within::Plain, &Place::of(""));
+    }
+}
