@@ -34,6 +34,9 @@ pub struct DraftedPolicy {
     pub yaml: String,
     /// What grants allow and the policy cuts off, since it cannot express it, in order.
     pub unexpressed: Vec<Unexpressed>,
+    /// What grants allow at places that they do not name, in order: where the configuration leads out of the pod, the policy
+    /// cuts it off.
+    pub configured: Vec<String>,
 }
 
 /// Something that grants allow and a policy cuts off; the text names the grant.
@@ -61,6 +64,8 @@ struct Egress {
     /// Each rule, and the grants that it comes from.
     rules: BTreeMap<Rule, BTreeSet<String>>,
     unexpressed: BTreeSet<Unexpressed>,
+    /// The grants of what the configuration of the runtime leads somewhere.
+    configured: BTreeSet<String>,
     /// Whether names are looked up.
     names: bool,
 }
@@ -85,6 +90,9 @@ enum Use {
     NameLookup,
     /// By taking TCP connections.
     Incoming,
+    /// By a store, a provider or a collector, which may be a file of the container or a server anywhere: the configuration of the
+    /// runtime says where, and no grant.
+    Configured,
 }
 
 /// Exhaustive, so that a new capability has to be placed.
@@ -99,17 +107,16 @@ const fn network_use(capability: Capability) -> Option<Use> {
         Capability::NetUdp => Some(Use::Outgoing("UDP")),
         Capability::NetDns => Some(Use::NameLookup),
         Capability::NetListen | Capability::HttpInbound => Some(Use::Incoming),
-        // Done by the host's own process, to places of the platform's configuration that no grant names.
         Capability::Keyvalue
         | Capability::Sqlite
         | Capability::Blobstore
         | Capability::Messaging
         | Capability::Config
         | Capability::Ai
-        | Capability::Nn
-        | Capability::Telemetry
+        | Capability::Telemetry => Some(Use::Configured),
         // No network of their own.
-        | Capability::Stdio
+        Capability::Stdio
+        | Capability::Nn
         | Capability::Clock
         | Capability::Random
         | Capability::Args
@@ -181,6 +188,10 @@ impl Egress {
                 self.names = true;
                 return;
             }
+            Some(Use::Configured) => {
+                self.configured.insert(format!("{grant}: {}", item.name));
+                return;
+            }
             Some(Use::Incoming) | None => return,
         };
         match &item.hosts {
@@ -192,7 +203,11 @@ impl Egress {
     fn allow(&mut self, grant: &str, host: &WrittenHost, (name, protocol): (Capability, &'static str)) {
         let pattern = host.pattern();
         let to = match pattern.destination() {
-            Destination::Any => None,
+            Destination::Any => {
+                // Sockets take addresses; the runtime's clients take names, and look them up themselves.
+                self.names |= !matches!(name, Capability::NetTcpConnect | Capability::NetUdp);
+                None
+            }
             Destination::Net(net) => Some(net),
             Destination::Itself => return,
             Destination::Name => {
@@ -248,7 +263,12 @@ impl NetworkDraft<'_> {
             write_comments(&mut yaml, grants);
             yaml.push_str(&rule.to_yaml());
         }
-        DraftedPolicy { yaml, unexpressed: egress.unexpressed.into_iter().collect() }
+        let Egress { unexpressed, configured, .. } = egress;
+        DraftedPolicy {
+            yaml,
+            unexpressed: unexpressed.into_iter().collect(),
+            configured: configured.into_iter().collect(),
+        }
     }
 }
 
@@ -370,6 +390,26 @@ mod tests {
         let rules = egress("{ name: http.outbound, hosts: ['https://*.example.com', 'https://10.0.0.1'] }");
         assert_eq!(rules.as_array().unwrap().len(), 2);
         assert_eq!(rules[0], dns());
+    }
+
+    #[test]
+    fn a_client_that_may_reach_any_host_may_look_up_its_name_and_a_socket_takes_addresses() {
+        let any = |port: Value| json!({"ports": [port]});
+        let http = egress("{ name: http.outbound, hosts: ['https://*'] }");
+        assert_eq!(http, json!([dns(), any(json!({"protocol": "TCP", "port": 443}))]));
+        for client in ["http.outbound", "db.postgres", "mqtt"] {
+            let rules = egress(&format!("{{ name: {client} }}"));
+            assert_eq!(rules, json!([dns(), any(json!({"protocol": "TCP"}))]), "{client}");
+        }
+        assert_eq!(egress("{ name: net.udp }"), json!([any(json!({"protocol": "UDP"}))]));
+    }
+
+    #[test]
+    fn what_the_configuration_of_the_runtime_leads_somewhere_is_named() {
+        let policy =
+            drafted("{ name: keyvalue }, { name: telemetry }, { name: net.tcp.connect }, { name: clock }");
+        assert_eq!(policy.configured, ["WasiGrant/orders: keyvalue", "WasiGrant/orders: telemetry"]);
+        assert!(policy.unexpressed.is_empty());
     }
 
     #[test]
