@@ -298,10 +298,14 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
+    use crate::capability::Entry;
+    use crate::grant::cover;
     use crate::grant::load::parse_documents;
 
     fn drafted(capabilities: &str) -> DraftedPolicy {
@@ -432,7 +436,66 @@ mod tests {
         assert!(yaml.contains("# WasiGrant/orders: http.outbound to http://10.0.0.1\n"), "{yaml}");
     }
 
+    /// Whether a policy lets a connection, or a packet, out of the pod.
+    fn lets_out(policy: &Value, protocol: &str, address: IpAddr, port: u16) -> bool {
+        let reaches = |one: &Value| {
+            one["ipBlock"]["cidr"]
+                .as_str()
+                .is_some_and(|net| net.parse::<IpNet>().unwrap().contains(&address))
+        };
+        let at_port = |one: &Value| {
+            let first = one["port"].as_u64();
+            let last = one["endPort"].as_u64().or(first);
+            let port = u64::from(port);
+            one["protocol"] == protocol && first.is_none_or(|first| first <= port && Some(port) <= last)
+        };
+        policy["spec"]["egress"].as_array().unwrap().iter().any(|rule| {
+            rule["to"].as_array().is_none_or(|all| all.iter().any(reaches))
+                && rule["ports"].as_array().unwrap().iter().any(at_port)
+        })
+    }
+
+    const SOCKETS: [(&str, Capability, &str); 2] =
+        [("net.tcp.connect", Capability::NetTcpConnect, "TCP"), ("net.udp", Capability::NetUdp, "UDP")];
+
+    /// Items of a grant for a few addresses and ports, some of them for any host or by a name.
+    fn items() -> impl Strategy<Value = Vec<(usize, Vec<String>)>> {
+        let host = prop_oneof![
+            (0..8_u8, 80..84_u16).prop_map(|(last, port)| format!("tcp://10.0.0.{last}:{port}")),
+            (30..33_u8).prop_map(|bits| format!("*://10.0.0.4/{bits}:*")),
+            (80..83_u16).prop_map(|first| format!("tcp://10.0.0.0/30:{first}..84")),
+            (80..84_u16).prop_map(|port| format!("*://*:{port}")),
+            Just("tcp://db.example:80".to_owned()),
+        ];
+        prop::collection::vec((0..2_usize, prop::collection::vec(host, 1..4)), 1..4)
+    }
+
     proptest! {
+        #[test]
+        fn a_policy_lets_out_what_a_grant_covers_and_nothing_else(items in items()) {
+            let written: Vec<String> = items
+                .iter()
+                .map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", SOCKETS[*which].0))
+                .collect();
+            let written = written.join(", ");
+            let policy: Value = serde_saphyr::from_str(&drafted(&written).yaml).unwrap();
+            let grant = format!(
+                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
+                 spec: {{ capabilities: [{written}] }}\n"
+            );
+            let grants = parse_documents(&grant, "test").unwrap();
+            let granted = &grants[0].spec.capabilities;
+            for (_, capability, protocol) in SOCKETS {
+                for (last, port) in (0..8_u8).flat_map(|last| (79..86_u16).map(move |port| (last, port))) {
+                    let host = format!("tcp://10.0.0.{last}:{port}");
+                    let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
+                    let covered = granted.iter().any(|one| cover::covers(one, &entry));
+                    let out = lets_out(&policy, protocol, IpAddr::from([10, 0, 0, last]), port);
+                    prop_assert_eq!(out, covered, "{} by {}: {}", host, protocol, written);
+                }
+            }
+        }
+
         #[test]
         fn no_label_can_leave_its_value(key in any::<String>(), value in any::<String>()) {
             let labels = [(key, value)].into();
