@@ -90,7 +90,7 @@ impl Trial {
     /// Whether a program that could not do it has tried, and did not end before. The shim starts no command that imports
     /// `wasi:http`.
     fn has_tried(&self, words: &str) -> bool {
-        let starts = !(self.probe.name == "request" && self.form == Form::Component);
+        let starts = self.probe.name != "request" || self.form != Form::Component;
         words.contains("probe ") == starts
     }
 
