@@ -127,14 +127,17 @@ impl Counted {
     }
 }
 
+/// The cgroup of the first node of a control plane in a folder, as `tools/cluster/node` names it.
+pub(super) fn cgroup_of_node(controller: &str, folder: &Path) -> PathBuf {
+    let folder = fs::canonicalize(folder).unwrap();
+    let hash = format!("{:x}", Sha256::digest(folder.display().to_string()));
+    Path::new("/sys/fs/cgroup").join(controller).join(format!("wasmgate-node-{}", &hash[..8]))
+}
+
 /// The cgroup of a pod, of one kind of controller.
 pub(super) fn cgroup(site: &Site, controller: &str, uid: &str) -> Option<PathBuf> {
-    // As `tools/cluster/node` names it.
-    let home = fs::canonicalize(site.plane.home().path()).unwrap();
-    let hash = format!("{:x}", Sha256::digest(home.display().to_string()));
-    let pods = format!("/sys/fs/cgroup/{controller}/wasmgate-node-{}/kubepods", &hash[..8]);
-    let places =
-        ["", "burstable", "besteffort"].map(|class| Path::new(&pods).join(class).join(format!("pod{uid}")));
+    let pods = cgroup_of_node(controller, site.plane.home().path()).join("kubepods");
+    let places = ["", "burstable", "besteffort"].map(|class| pods.join(class).join(format!("pod{uid}")));
     places.into_iter().find(|place| place.is_dir())
 }
 
