@@ -170,6 +170,10 @@ pub const LINKS: Probe =
         variable("PROBE_SE")
     });
 
+/// Writes to a file of the image, which is the image's own.
+pub const ROOT: Probe =
+    preview1("root", "writes to a file of the image", ("fs", Some("/")), |_| opens("own.txt", true));
+
 /// A probe of the table by its name.
 pub fn named(name: &str) -> &'static Probe {
     PROBES.iter().find(|probe| probe.name == name).expect("a probe of the table")
@@ -221,9 +225,9 @@ impl Probe {
         assemble(form, self.imports, own, &format!("{code} {LINE}"))
     }
 
-    /// The image: a Wasm layer, or a file beside the one that is opened.
+    /// The image: a Wasm layer, or a file beside the one that is opened or written.
     pub fn image(&self, target: &Target, program: &[u8], platform: &str) -> Image {
-        if self.name != "file" && !target.youki {
+        if !["file", "root"].contains(&self.name) && !target.youki {
             return ImageBuilder::wasm_artifact(program).build();
         }
         let mut image = ImageBuilder::rootfs(platform, &["/app.wasm"]);

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::{SITE, Site, platform};
 use crate::support::node::ADDRESS;
-use crate::support::probes::{Cell, Form, LINKS, PAGE, Peer, Probe, SAID, SHIM, Target, explained, named};
+use crate::support::probes::{
+    Cell, Form, LINKS, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
+};
 use crate::support::process::{ask_patiently, root};
 
 /// One probe in one form, and what `explain` says of its pod.
@@ -244,6 +246,19 @@ fn a_mount_that_hardening_makes_read_only_takes_no_writes() {
     assert_eq!(ran(&site, &namespace, pod.clone(), "taken", read_only), READ_ONLY);
     grant(&site, &namespace, &data("read-write"));
     assert_eq!(ran(&site, &namespace, pod, "granted", |pod| !read_only(pod)), DONE);
+}
+
+/// What `docs/runtimes.md` says can hold a program that opens files from writing to those of its image.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_root_file_system_that_is_read_only_takes_no_writes_and_another_one_does() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("own-files", &json!({}));
+    let mut pod = pod_of(&site, &SHIM, &ROOT, Form::Module, &namespace);
+    grant(&site, &namespace, &json!([{"name": "native.exec"}]));
+    assert_eq!(ran(&site, &namespace, pod.clone(), "open", |_| true), DONE);
+    pod["spec"]["containers"][0]["securityContext"] = json!({"readOnlyRootFilesystem": true});
+    assert_eq!(ran(&site, &namespace, pod, "held", |_| true), READ_ONLY);
 }
 
 /// The profile of this cluster asks for it (`setup`); by default it is off.
