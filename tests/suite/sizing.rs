@@ -166,6 +166,38 @@ fn every_module_is_in_the_table_in_every_way_in_which_it_runs_or_has_a_reason() 
     assert_eq!(found, expected);
 }
 
+/// The word behind these in a file below `tools`.
+fn pinned(file: &str, before: &str) -> String {
+    let text = fs::read_to_string(root().join("tools").join(file)).unwrap();
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no `{before}` in {file}"));
+    rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect()
+}
+
+/// Another version may need more: then `make calibrate` measures the whole table, and the probes and golden rows run again.
+#[test]
+fn what_was_measured_and_tried_is_of_the_versions_that_the_node_has() {
+    let shim = pinned("runwasi/Cargo.toml", "\ncontainerd-shim-wasm = \"=");
+    let wasmtime = pinned("runwasi/Cargo.toml", "\nwasmtime = { version = \"=");
+    let youki = pinned("youki/crate", "\nyouki ");
+    let conditions = conditions();
+    for version in [
+        format!("kubelet {}, ", pinned("kubernetes/go.mod", "\tk8s.io/kubernetes v")),
+        format!("containerd {}, ", pinned("containerd/go.mod", "\tgithub.com/containerd/containerd/v2 v")),
+        format!("containerd-shim-wasm {shim} with wasmtime {wasmtime}, "),
+        format!("youki {youki} "),
+    ] {
+        assert!(conditions.contains(&version), "{version} is pinned, and measured was {conditions}");
+    }
+    let page = fs::read_to_string(root().join("docs/runtimes.md")).unwrap();
+    let major = wasmtime.split('.').next().unwrap();
+    for tried in [
+        format!("containerd-shim-wasm {shim} with wasmtime {major} "),
+        format!("| youki {youki} with wasmtime "),
+    ] {
+        assert!(page.contains(&tried), "{tried} is pinned, and docs/runtimes.md says another");
+    }
+}
+
 #[test]
 fn the_estimated_time_to_compile_is_within_a_fifth_of_every_large_module() {
     let rows = rows();
