@@ -20,6 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::text;
 
+/// Name patterns of the variables that service links set in every container of a namespace
+/// (`kubernetes:pkg/kubelet/envvars/envvars.go`, `FromServices`).
+pub const SERVICE_LINKS: [&str; 4] = ["*_SERVICE_HOST", "*_SERVICE_PORT*", "*_PORT", "*_PORT_*"];
+
 /// Kind of access to files. Ordered: `read-write` includes `read-only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

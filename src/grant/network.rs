@@ -34,6 +34,9 @@ pub struct DraftedPolicy {
     pub yaml: String,
     /// What grants allow and the policy cuts off, since it cannot express it, in order.
     pub unexpressed: Vec<Unexpressed>,
+    /// What grants allow at places that they do not name, in order: where the configuration leads out of the pod, the policy
+    /// cuts it off.
+    pub configured: Vec<String>,
 }
 
 /// Something that grants allow and a policy cuts off; the text names the grant.
@@ -61,6 +64,8 @@ struct Egress {
     /// Each rule, and the grants that it comes from.
     rules: BTreeMap<Rule, BTreeSet<String>>,
     unexpressed: BTreeSet<Unexpressed>,
+    /// The grants of what the configuration of the runtime leads somewhere.
+    configured: BTreeSet<String>,
     /// Whether names are looked up.
     names: bool,
 }
@@ -85,6 +90,9 @@ enum Use {
     NameLookup,
     /// By taking TCP connections.
     Incoming,
+    /// By a store, a provider or a collector, which may be a file of the container or a server anywhere: the configuration of the
+    /// runtime says where, and no grant.
+    Configured,
 }
 
 /// Exhaustive, so that a new capability has to be placed.
@@ -99,17 +107,16 @@ const fn network_use(capability: Capability) -> Option<Use> {
         Capability::NetUdp => Some(Use::Outgoing("UDP")),
         Capability::NetDns => Some(Use::NameLookup),
         Capability::NetListen | Capability::HttpInbound => Some(Use::Incoming),
-        // Done by the host's own process, to places of the platform's configuration that no grant names.
         Capability::Keyvalue
         | Capability::Sqlite
         | Capability::Blobstore
         | Capability::Messaging
         | Capability::Config
         | Capability::Ai
-        | Capability::Nn
-        | Capability::Telemetry
+        | Capability::Telemetry => Some(Use::Configured),
         // No network of their own.
-        | Capability::Stdio
+        Capability::Stdio
+        | Capability::Nn
         | Capability::Clock
         | Capability::Random
         | Capability::Args
@@ -181,6 +188,10 @@ impl Egress {
                 self.names = true;
                 return;
             }
+            Some(Use::Configured) => {
+                self.configured.insert(format!("{grant}: {}", item.name));
+                return;
+            }
             Some(Use::Incoming) | None => return,
         };
         match &item.hosts {
@@ -192,7 +203,11 @@ impl Egress {
     fn allow(&mut self, grant: &str, host: &WrittenHost, (name, protocol): (Capability, &'static str)) {
         let pattern = host.pattern();
         let to = match pattern.destination() {
-            Destination::Any => None,
+            Destination::Any => {
+                // Sockets take addresses; the runtime's clients take names, and look them up themselves.
+                self.names |= !matches!(name, Capability::NetTcpConnect | Capability::NetUdp);
+                None
+            }
             Destination::Net(net) => Some(net),
             Destination::Itself => return,
             Destination::Name => {
@@ -248,7 +263,12 @@ impl NetworkDraft<'_> {
             write_comments(&mut yaml, grants);
             yaml.push_str(&rule.to_yaml());
         }
-        DraftedPolicy { yaml, unexpressed: egress.unexpressed.into_iter().collect() }
+        let Egress { unexpressed, configured, .. } = egress;
+        DraftedPolicy {
+            yaml,
+            unexpressed: unexpressed.into_iter().collect(),
+            configured: configured.into_iter().collect(),
+        }
     }
 }
 
@@ -278,10 +298,14 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
+    use crate::capability::Entry;
+    use crate::grant::cover;
     use crate::grant::load::parse_documents;
 
     fn drafted(capabilities: &str) -> DraftedPolicy {
@@ -373,6 +397,26 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_may_reach_any_host_may_look_up_its_name_and_a_socket_takes_addresses() {
+        let any = |port: Value| json!({"ports": [port]});
+        let http = egress("{ name: http.outbound, hosts: ['https://*'] }");
+        assert_eq!(http, json!([dns(), any(json!({"protocol": "TCP", "port": 443}))]));
+        for client in ["http.outbound", "db.postgres", "mqtt"] {
+            let rules = egress(&format!("{{ name: {client} }}"));
+            assert_eq!(rules, json!([dns(), any(json!({"protocol": "TCP"}))]), "{client}");
+        }
+        assert_eq!(egress("{ name: net.udp }"), json!([any(json!({"protocol": "UDP"}))]));
+    }
+
+    #[test]
+    fn what_the_configuration_of_the_runtime_leads_somewhere_is_named() {
+        let policy =
+            drafted("{ name: keyvalue }, { name: telemetry }, { name: net.tcp.connect }, { name: clock }");
+        assert_eq!(policy.configured, ["WasiGrant/orders: keyvalue", "WasiGrant/orders: telemetry"]);
+        assert!(policy.unexpressed.is_empty());
+    }
+
+    #[test]
     fn datagrams_to_a_pod_that_is_held_to_ports_for_tcp_are_said_to_be_cut_off() {
         let cut = |capabilities: &str| drafted(capabilities).unexpressed;
         let held = "{ name: net.listen, ports: [9000] }";
@@ -392,7 +436,66 @@ mod tests {
         assert!(yaml.contains("# WasiGrant/orders: http.outbound to http://10.0.0.1\n"), "{yaml}");
     }
 
+    /// Whether a policy lets a connection, or a packet, out of the pod.
+    fn lets_out(policy: &Value, protocol: &str, address: IpAddr, port: u16) -> bool {
+        let reaches = |one: &Value| {
+            one["ipBlock"]["cidr"]
+                .as_str()
+                .is_some_and(|net| net.parse::<IpNet>().unwrap().contains(&address))
+        };
+        let at_port = |one: &Value| {
+            let first = one["port"].as_u64();
+            let last = one["endPort"].as_u64().or(first);
+            let port = u64::from(port);
+            one["protocol"] == protocol && first.is_none_or(|first| first <= port && Some(port) <= last)
+        };
+        policy["spec"]["egress"].as_array().unwrap().iter().any(|rule| {
+            rule["to"].as_array().is_none_or(|all| all.iter().any(reaches))
+                && rule["ports"].as_array().unwrap().iter().any(at_port)
+        })
+    }
+
+    const SOCKETS: [(&str, Capability, &str); 2] =
+        [("net.tcp.connect", Capability::NetTcpConnect, "TCP"), ("net.udp", Capability::NetUdp, "UDP")];
+
+    /// Items of a grant for a few addresses and ports, some of them for any host or by a name.
+    fn items() -> impl Strategy<Value = Vec<(usize, Vec<String>)>> {
+        let host = prop_oneof![
+            (0..8_u8, 80..84_u16).prop_map(|(last, port)| format!("tcp://10.0.0.{last}:{port}")),
+            (30..33_u8).prop_map(|bits| format!("*://10.0.0.4/{bits}:*")),
+            (80..83_u16).prop_map(|first| format!("tcp://10.0.0.0/30:{first}..84")),
+            (80..84_u16).prop_map(|port| format!("*://*:{port}")),
+            Just("tcp://db.example:80".to_owned()),
+        ];
+        prop::collection::vec((0..2_usize, prop::collection::vec(host, 1..4)), 1..4)
+    }
+
     proptest! {
+        #[test]
+        fn a_policy_lets_out_what_a_grant_covers_and_nothing_else(items in items()) {
+            let written: Vec<String> = items
+                .iter()
+                .map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", SOCKETS[*which].0))
+                .collect();
+            let written = written.join(", ");
+            let policy: Value = serde_saphyr::from_str(&drafted(&written).yaml).unwrap();
+            let grant = format!(
+                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
+                 spec: {{ capabilities: [{written}] }}\n"
+            );
+            let grants = parse_documents(&grant, "test").unwrap();
+            let granted = &grants[0].spec.capabilities;
+            for (_, capability, protocol) in SOCKETS {
+                for (last, port) in (0..8_u8).flat_map(|last| (79..86_u16).map(move |port| (last, port))) {
+                    let host = format!("tcp://10.0.0.{last}:{port}");
+                    let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
+                    let covered = granted.iter().any(|one| cover::covers(one, &entry));
+                    let out = lets_out(&policy, protocol, IpAddr::from([10, 0, 0, last]), port);
+                    prop_assert_eq!(out, covered, "{} by {}: {}", host, protocol, written);
+                }
+            }
+        }
+
         #[test]
         fn no_label_can_leave_its_value(key in any::<String>(), value in any::<String>()) {
             let labels = [(key, value)].into();

@@ -10,17 +10,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{self as k8s, Volume, VolumeProjection};
 use serde_json::{Map, Value};
 
 use super::enforcement::{Enforcement, EnforcementSettings};
-use crate::capability::{self, Access, Capabilities, Capability, Entry};
+use crate::capability::{self, Access, Capabilities, Capability, Entry, SERVICE_LINKS, glob};
 use crate::cluster::Cluster;
 use crate::grant::exception::{Exceptions, PodIdentity, ViolationScope};
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
-use crate::image::Program;
 use crate::image::mounts::Mounts;
 use crate::image::prefix::Unpinned;
+use crate::image::{Program, entry};
 use crate::inspection::{self, Container, Inspection};
 use crate::plan::harden::{Token, WritableMount};
 use crate::plan::{Surplus, pin};
@@ -248,9 +248,16 @@ impl<'a> HardeningCase<'a> {
             && self.workload.spec.enable_service_links != Some(false)
             && self.other().is_none()
             && !looked.iter().any(grants_variable)
+            && !self.containers().any(names_a_link)
             // The API server writes `true` too, so it counts as a person's only where one applied it. Asked last: it reads the
             // annotation in which that is noted.
             && !self.metadata().is_some_and(|metadata| managed::is_applied(metadata, "enableServiceLinks"))
+    }
+
+    /// The containers that start with the pod, as they are written.
+    fn containers(&self) -> impl Iterator<Item = &'a k8s::Container> {
+        let spec = &self.workload.spec;
+        spec.containers.iter().chain(spec.init_containers.iter().flatten())
     }
 }
 
@@ -283,6 +290,21 @@ impl Looked<'_> {
                 && entry.path.as_deref() == Some(path)
         })
     }
+}
+
+/// Whether the kubelet completes a text of the container by a variable that only service links set: its author counts on them
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `makeEnvironmentVariables`). Those of the API server's own Service stay in any case.
+fn names_a_link(container: &k8s::Container) -> bool {
+    let env = container.env.iter().flatten();
+    let set: BTreeSet<&str> = env.clone().map(|variable| variable.name.as_str()).collect();
+    let values = env.filter_map(|variable| variable.value.as_ref());
+    let places = container.volume_mounts.iter().flatten().filter_map(|mount| mount.sub_path_expr.as_ref());
+    let lists = container.command.iter().chain(&container.args).flatten();
+    let mut names = lists.chain(values).chain(places).flat_map(|text| entry::references(text));
+    names.any(|name| {
+        let own = ["KUBERNETES_SERVICE_", "KUBERNETES_PORT"].iter().any(|begin| name.starts_with(begin));
+        !own && !set.contains(name) && SERVICE_LINKS.iter().any(|pattern| glob::covers(pattern, name))
+    })
 }
 
 fn is_wasm(container: &Container) -> bool {

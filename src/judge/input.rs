@@ -312,14 +312,16 @@ fn resources(
         sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
     });
     let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
+    let cap_millis = caps.map(|caps| caps.cpu.millis());
+    let processors_of_pod = spec::pod_cpu_limit(&case.workload.spec);
     Resources {
         request_bytes,
         limit_bytes: narrowest(limit_bytes, of_pod, floor_bytes),
         floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
-        limit_millis: spec.cpu_limit(),
+        limit_millis: narrowest_processors(spec.cpu_limit(), processors_of_pod, cap_millis),
         compile_millis: known.and_then(|(facts, program)| compile_millis(facts, program, profile)),
-        cap_millis: caps.map(|caps| caps.cpu.millis()),
+        cap_millis,
     }
 }
 
@@ -329,6 +331,16 @@ fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Optio
     match (own, of_pod) {
         (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
         (None, Some(of_pod)) => floor.filter(|floor| of_pod < *floor).map(|_| of_pod),
+        (own, None) => own,
+    }
+}
+
+/// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit the pod's is no
+/// reason to say that it goes beyond a cap, since it limits the containers together.
+fn narrowest_processors(own: Option<u64>, of_pod: Option<u64>, cap: Option<u64>) -> Option<u64> {
+    match (own, of_pod) {
+        (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
+        (None, of_pod) => of_pod.filter(|limit| cap.is_none_or(|cap| *limit <= cap)),
         (own, None) => own,
     }
 }
@@ -353,7 +365,22 @@ fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profil
 
 #[cfg(test)]
 mod tests {
-    use super::narrowest;
+    use super::{narrowest, narrowest_processors};
+
+    #[test]
+    fn a_container_without_a_cpu_limit_starts_under_that_of_its_pod() {
+        for (own, of_pod, cap, expected) in [
+            (Some(200), None, None, Some(200)),
+            (Some(200), Some(100), None, Some(100)),
+            (Some(200), Some(400), Some(50), Some(200)),
+            (None, Some(100), None, Some(100)),
+            (None, Some(100), Some(200), Some(100)),
+            (None, Some(400), Some(200), None),
+            (None, None, Some(200), None),
+        ] {
+            assert_eq!(narrowest_processors(own, of_pod, cap), expected, "{own:?} {of_pod:?} {cap:?}");
+        }
+    }
 
     #[test]
     fn the_limit_that_ends_a_container_first_is_the_one_that_rules_see() {

@@ -4,7 +4,7 @@
 mod hardening;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -499,7 +499,7 @@ fn stored_objects_survive_a_crash_of_etcd_and_of_the_api_server() {
 }
 
 /// The command line of every process.
-fn command_lines() -> Vec<String> {
+pub(super) fn command_lines() -> Vec<String> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         let all = Command::new("ps").args(["-axo", "args"]).output().unwrap().stdout;
         return String::from_utf8_lossy(&all).lines().map(String::from).collect();
@@ -539,14 +539,23 @@ fn a_killed_test_leaves_neither_a_process_nor_a_folder() {
     wait_for("everything to be gone", || (processes() == 0 && !Path::new(&home).exists()).then_some(()));
 }
 
+/// Ends the cluster once its standard input is closed, and so also if this process is killed.
+pub(super) fn keeper(state: &Path, port: u16) -> Child {
+    let down = cluster_script("down", state, port);
+    let environment: Vec<_> = down.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", "cat >/dev/null; exec \"$0\""]).arg(down.get_program()).envs(environment);
+    keeper.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 /// `tools/cluster/NAME` with a state and ports of its own.
-fn cluster_script(name: &str, state: &Path, port: u16) -> Command {
+pub(super) fn cluster_script(name: &str, state: &Path, port: u16) -> Command {
     let mut script = process::own(&format!("tools/cluster/{name}"), &[]);
     script.env("WASMGATE_CLUSTER_DIR", state).env("WASMGATE_CLUSTER_PORT", port.to_string());
     script
 }
 
-fn text_of(output: &Output) -> String {
+pub(super) fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -599,14 +608,7 @@ fn a_line_of_a_page_fits_other_names_and_ages_and_nothing_else() {
 fn the_trial_cluster_starts_works_as_documented_and_leaves_no_trace() {
     let folder = tempfile::tempdir().unwrap();
     let (state, port) = (folder.path().join("the state"), free_port_range(6));
-    // Ends it also if this process is killed.
-    let mut keeper = cluster_script("down", &state, port);
-    let down = keeper.get_program().to_owned();
-    let environment: Vec<_> = keeper.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
-    keeper = Command::new("sh");
-    keeper.args(["-c", "cat >/dev/null; exec \"$0\""]).arg(down).envs(environment);
-    let mut keeper = keeper.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-
+    let mut keeper = keeper(&state, port);
     let up = || cluster_script("up", &state, port).arg(env!("CARGO_BIN_EXE_wasmgate")).output().unwrap();
     let first = up();
     let said = text_of(&first);

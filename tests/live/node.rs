@@ -9,6 +9,7 @@ mod golden;
 mod install;
 mod needs;
 mod sizes;
+mod trial;
 mod warnings;
 mod youki;
 

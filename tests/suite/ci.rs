@@ -15,11 +15,15 @@ fn script(path: &Path, text: &str) {
 
 /// Runs it where `tools/cluster/node` and `make` do this.
 fn run(node: &str, make: &str) -> Output {
-    run_with(node, make, "45")
+    run_with(node, make, OLDER, "45")
 }
 
-/// The same with the minutes in which youki is still built.
-fn run_with(node: &str, make: &str, minutes: &str) -> Output {
+/// An earlier gate that can be built, and is not.
+const OLDER: &str =
+    "case $1 in check) ;; --built) [ -e \"$0.is\" ] && echo /older/wasmgate ;; *) touch \"$0.is\" ;; esac";
+
+/// The same with what `tools/older/build` does, and the minutes in which youki and an earlier gate are still built.
+fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
     fs::create_dir(inside(".ci")).unwrap();
@@ -29,6 +33,7 @@ fn run_with(node: &str, make: &str, minutes: &str) -> Output {
         &inside("tools/build"),
         "case $* in --names) printf 'opa\\nyouki\\n' ;; '--built opa') ;; *) exit 1 ;; esac",
     );
+    script(&inside("tools/older/build"), older);
     script(&inside("policies/build"), "");
     script(&inside("benches/instructions"), "");
     script(&inside("bin/cargo"), "echo cargo \"$@\"");
@@ -36,6 +41,7 @@ fn run_with(node: &str, make: &str, minutes: &str) -> Output {
     let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     command.arg(inside(".ci/run")).env("PATH", path).env_remove("WASMGATE_TEST_NO_NAMESPACES");
+    command.env_remove("WASMGATE_TEST_OLDER_GATE");
     command.env("WASMGATE_CI_YOUKI_UNTIL", minutes);
     command.output().unwrap()
 }
@@ -64,12 +70,30 @@ fn where_the_machine_can_run_a_node_its_parts_are_built_and_its_tests_run() {
 
 #[test]
 fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
-    let output = run_with(NODE, "echo make \"$@\"", "0");
+    let output = run_with(NODE, "echo make \"$@\"", OLDER, "0");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("test-node") && !said.contains("node-tools"), "{said}");
     let last = last_line(&output);
     assert!(last.contains("but for what was skipped: tests of youki (0 minutes had passed"), "{last}");
+    assert!(last.contains("; an upgrade from an earlier commit (0 minutes had passed"), "{last}");
+}
+
+#[test]
+fn the_tests_on_a_node_get_the_gate_of_an_earlier_commit_or_the_last_line_says_why_not() {
+    let make = "echo make \"$@\" from \"${WASMGATE_TEST_OLDER_GATE:-the same}\"";
+    let output = run(NODE, make);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("test-node from /older/wasmgate\n"), "{said}");
+    let absent = "case $1 in check) echo 'the commit is not in this clone'; exit 1 ;; *) exit 1 ;; esac";
+    let output = run_with(NODE, make, absent, "45");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("test-node from the same\n"), "{output:?}");
+    let last = last_line(&output);
+    let reason =
+        "but for what was skipped: an upgrade from an earlier commit (the commit is not in this clone)";
+    assert!(last.ends_with(reason), "{last}");
 }
 
 #[test]

@@ -114,6 +114,19 @@ fn a_program_that_clang_made_imports_what_its_libc_uses() {
 }
 
 #[test]
+fn a_program_that_tinygo_made_imports_less_than_one_of_go() {
+    let Some(bytes) = produced("tinygo") else { return };
+    let facts = read(&bytes);
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
+    assert_eq!(interfaces(&facts), ["wasi_snapshot_preview1"]);
+    let calls = functions(&facts, "wasi");
+    assert!(calls.contains(&"args_get") && !calls.contains(&"path_open"), "{calls:?}");
+    // Every program of Go can open files.
+    assert!(functions(&read(&go("hello")), "wasi").contains(&"path_open"));
+    assert_eq!(facts.memory_bytes, 2 << 16);
+}
+
+#[test]
 fn an_interpreters_component_can_call_everything_that_its_library_can() {
     let Some(bytes) = produced("python") else { return };
     assert!(bytes.len() > 10 << 20);
@@ -134,9 +147,10 @@ fn an_interpreters_component_can_call_everything_that_its_library_can() {
 
 #[test]
 fn a_program_without_an_interpreter_is_never_taken_for_one_however_large() {
-    for name in
-        ["esbuild", "sqljs", "rollup", "crc32", "tailwind", "cowsay", "adapter", "yosys", "runwasi", "clang"]
-    {
+    for name in [
+        "esbuild", "sqljs", "rollup", "crc32", "tailwind", "cowsay", "adapter", "yosys", "runwasi", "clang",
+        "tinygo",
+    ] {
         let Some(bytes) = produced(name) else { continue };
         assert_eq!(interpreters(&read(&bytes)), [], "{name}");
     }

@@ -139,6 +139,15 @@ pub const PROBES: &[Probe] = &[
         ("native.exec", None),
         |_| opens("proc/self/mem", true),
     ),
+    preview1("kernel", "reads what the kernel says of the node, in `/sys`", ("fs", Some("/sys")), |_| {
+        opens("sys/devices/system/cpu/online", false)
+    }),
+    preview1(
+        "device",
+        "writes to a device that every container has, `/dev/null`",
+        ("fs", Some("/dev")),
+        |_| opens("dev/null", true),
+    ),
     preview1(
         "accept",
         "takes a connection of a socket that it was given (preview 1)",
@@ -160,6 +169,10 @@ pub const LINKS: Probe =
     preview1("links", "reads the variables of the namespace's Services", ("env", None), |_| {
         variable("PROBE_SE")
     });
+
+/// Writes to a file of the image, which is the image's own.
+pub const ROOT: Probe =
+    preview1("root", "writes to a file of the image", ("fs", Some("/")), |_| opens("own.txt", true));
 
 /// A probe of the table by its name.
 pub fn named(name: &str) -> &'static Probe {
@@ -212,9 +225,9 @@ impl Probe {
         assemble(form, self.imports, own, &format!("{code} {LINE}"))
     }
 
-    /// The image: a Wasm layer, or a file beside the one that is opened.
+    /// The image: a Wasm layer, or a file beside the one that is opened or written.
     pub fn image(&self, target: &Target, program: &[u8], platform: &str) -> Image {
-        if self.name != "file" && !target.youki {
+        if !["file", "root"].contains(&self.name) && !target.youki {
             return ImageBuilder::wasm_artifact(program).build();
         }
         let mut image = ImageBuilder::rootfs(platform, &["/app.wasm"]);
@@ -551,8 +564,8 @@ fn variable(begin: &str) -> String {
 /// four bytes. Of the memory of a process it is enough that it opens: a write to the address 0 fails in any case.
 fn opens(path: &str, writes: bool) -> String {
     let length = path.len();
-    // Nothing is created below `/proc`. The rights are `fd_write` or `fd_read`.
-    let flags = u8::from(writes && !path.starts_with("proc/"));
+    // In a volume the file is created. The rights are `fd_write` or `fd_read`.
+    let flags = u8::from(path.starts_with("data/"));
     let (rights, used) = if writes { (64, "$write") } else { (2, "$read") };
     let read =
         r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))"#;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::variables::Variables;
 use super::volumes::{describe, is_of_kubelet, is_read_only, is_secret, is_writable_below};
-use crate::capability::{Access, Capability, Entry, glob, path};
+use crate::capability::{Access, Capability, Entry, SERVICE_LINKS, glob, path};
 use crate::image::entry::{self, Leads, TOKEN_FOLDER};
 use crate::image::mounts::Mounts;
 use crate::image::{self, ImageFacts};
@@ -340,8 +340,7 @@ impl<'a> Pod<'a> {
         ];
         if self.spec.enable_service_links != Some(false) {
             let link = "service links: enableServiceLinks is not false";
-            variables
-                .extend(["*_SERVICE_HOST", "*_SERVICE_PORT*", "*_PORT", "*_PORT_*"].map(|name| (name, link)));
+            variables.extend(SERVICE_LINKS.map(|name| (name, link)));
         }
         variables
     }

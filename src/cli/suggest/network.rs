@@ -62,12 +62,11 @@ fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Judged
     } else {
         "this policy cuts off a part of what its grants allow"
     };
-    let warnings = vec![
-        "a NetworkPolicy sees addresses after Service translation: for a Service, grant the addresses of its pods; it does \
-         nothing where the network plug-in does not enforce it, and another one that selects the same pods allows more; try it \
-         on your plug-in"
-            .to_string(),
-    ];
+    let general = "a NetworkPolicy sees addresses after Service translation: for a Service, grant the addresses of its pods; it does \
+                   nothing where the network plug-in does not enforce it, and another one that selects the same pods allows \
+                   more; try it on your plug-in";
+    let configured = draft.configured.iter().map(|grant| led_elsewhere(grant));
+    let warnings = std::iter::once(general.to_string()).chain(configured).collect();
     let grants = vec![draft.yaml];
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
 }
@@ -84,6 +83,14 @@ fn cut_off(unexpressed: &Unexpressed) -> String {
              on which ports datagrams come in; add these under `ingress` (`protocol: UDP`), or leave it if the pod only asks"
         ),
     }
+}
+
+/// What the policy cuts off if the configuration of the runtime leads it out of the pod.
+fn led_elsewhere(grant: &str) -> String {
+    format!(
+        "{grant} goes where the configuration of the runtime says, and no grant names that: if it is another host, the policy cuts \
+         it off; add its address under `egress`"
+    )
 }
 
 fn blocked(why: String) -> Suggestion {

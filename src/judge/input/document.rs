@@ -266,7 +266,7 @@ pub struct Resources {
     pub floor_bytes: Option<u64>,
     /// Highest memory limit, if the profile clamps.
     pub cap_bytes: Option<u64>,
-    /// CPU limit.
+    /// CPU limit under which it starts: its own, or the pod's.
     pub limit_millis: Option<u64>,
     /// CPU time for compiling the program in the container at every start, in milliseconds, where it was measured for the
     /// runtime's engine.

@@ -103,8 +103,7 @@ impl<'a> Spec<'a> {
 
     /// CPU limit in millicores. Zero means no limit, as for the kubelet.
     pub fn cpu_limit(&self) -> Option<u64> {
-        let limits = self.0.resources?.limits.as_ref();
-        Some(amount(limits, "cpu")?.millis()).filter(|millis| *millis != 0)
+        cpu_limit(self.0.resources?)
     }
 
     /// Requested memory and memory limit in bytes. A limit of zero means no limit, as for the kubelet.
@@ -130,6 +129,15 @@ fn last_failure(probe: &Probe) -> u64 {
 /// The memory limit of the whole pod, in bytes; zero means no limit.
 pub(super) fn pod_memory_limit(pod: &PodSpec) -> Option<u64> {
     memory_limit(pod.resources.as_ref()?)
+}
+
+/// The CPU limit of the whole pod, in millicores; zero means no limit.
+pub(super) fn pod_cpu_limit(pod: &PodSpec) -> Option<u64> {
+    cpu_limit(pod.resources.as_ref()?)
+}
+
+fn cpu_limit(resources: &ResourceRequirements) -> Option<u64> {
+    Some(amount(resources.limits.as_ref(), "cpu")?.millis()).filter(|millis| *millis != 0)
 }
 
 fn memory_limit(resources: &ResourceRequirements) -> Option<u64> {
@@ -188,6 +196,8 @@ mod tests {
         assert_eq!((spec(&zero).memory(), spec(&zero).cpu_limit()), ((Some(0), None), None));
         assert_eq!((spec(&some).memory(), spec(&some).cpu_limit()), ((Some(0), Some(1 << 20)), Some(2000)));
         let pod = |resources| PodSpec { resources: Some(resources), ..PodSpec::default() };
-        assert_eq!((pod_memory_limit(&pod(zero)), pod_memory_limit(&pod(some))), (None, Some(1 << 20)));
+        let (zero, some) = (pod(zero), pod(some));
+        assert_eq!((pod_memory_limit(&zero), pod_memory_limit(&some)), (None, Some(1 << 20)));
+        assert_eq!((pod_cpu_limit(&zero), pod_cpu_limit(&some)), (None, Some(2000)));
     }
 }

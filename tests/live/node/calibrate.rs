@@ -39,10 +39,9 @@ struct Program {
     name: &'static str,
     made_by: &'static str,
     bytes: Vec<u8>,
+    /// What it is called with, behind its name.
+    arguments: &'static [&'static str],
 }
-
-/// containerd starts no container of a Wasm layer without a command.
-const ARGS: [&str; 1] = ["hello"];
 
 impl Program {
     /// youki runs no components.
@@ -50,11 +49,18 @@ impl Program {
         let module = self.bytes.get(4) == Some(&1);
         runtime != "youki" || module
     }
+
+    /// The arguments of its container. A file is named by the image, and a layer by the first of them: containerd starts no
+    /// container without a command.
+    fn called(&self, packing: &str) -> Vec<&'static str> {
+        let name: &[&str] = if packing == "layer" { &["hello"] } else { &[] };
+        [name, self.arguments].concat()
+    }
 }
 
 /// Small and large, of each compiler that can be had. What could not be downloaded is left out with a note.
 fn programs() -> Vec<Program> {
-    let hello = |name, made_by, bytes| Program { name, made_by, bytes };
+    let hello = |name, made_by, bytes| Program { name, made_by, bytes, arguments: &[] };
     let produced = |name: &'static str, made_by: &'static str| {
         fixtures::produced(name).map(|bytes| hello(name, made_by, bytes))
     };
@@ -69,6 +75,8 @@ fn programs() -> Vec<Program> {
         produced("assemblyscript", "AssemblyScript"),
         produced("rust", "Rust, Debian's rustc"),
         produced("runwasi", "Rust, containerd-shim-wasm-test-modules"),
+        // It adds two numbers.
+        produced("tinygo", "Go, TinyGo 0.35.0").map(|adder| Program { arguments: &["3", "4"], ..adder }),
         Some(hello("go", "Go", fixtures::go("hello"))),
         Some(hello("go-large", "Go, much of its library", fixtures::go("large"))),
         produced("jscommand", "JavaScript, componentize-js"),
@@ -119,14 +127,17 @@ impl Counted {
     }
 }
 
+/// The cgroup of the first node of a control plane in a folder, as `tools/cluster/node` names it.
+pub(super) fn cgroup_of_node(controller: &str, folder: &Path) -> PathBuf {
+    let folder = fs::canonicalize(folder).unwrap();
+    let hash = format!("{:x}", Sha256::digest(folder.display().to_string()));
+    Path::new("/sys/fs/cgroup").join(controller).join(format!("wasmgate-node-{}", &hash[..8]))
+}
+
 /// The cgroup of a pod, of one kind of controller.
 pub(super) fn cgroup(site: &Site, controller: &str, uid: &str) -> Option<PathBuf> {
-    // As `tools/cluster/node` names it.
-    let home = fs::canonicalize(site.plane.home().path()).unwrap();
-    let hash = format!("{:x}", Sha256::digest(home.display().to_string()));
-    let pods = format!("/sys/fs/cgroup/{controller}/wasmgate-node-{}/kubepods", &hash[..8]);
-    let places =
-        ["", "burstable", "besteffort"].map(|class| Path::new(&pods).join(class).join(format!("pod{uid}")));
+    let pods = cgroup_of_node(controller, site.plane.home().path()).join("kubepods");
+    let places = ["", "burstable", "besteffort"].map(|class| pods.join(class).join(format!("pod{uid}")));
     places.into_iter().find(|place| place.is_dir())
 }
 
@@ -180,15 +191,23 @@ fn watch(site: &Site, uid: &str, watched: &Watched) -> BTreeMap<String, Counted>
     seen
 }
 
-fn pod(site: &Site, name: &str, image: &str, runtime: &str, limit: Option<u64>) -> Value {
+/// What is started again and again.
+struct Measured<'a> {
+    image: String,
+    runtime: &'a str,
+    arguments: Vec<&'static str>,
+}
+
+fn pod(site: &Site, name: &str, measured: &Measured<'_>, limit: Option<u64>) -> Value {
+    let Measured { image, runtime, arguments } = measured;
     // Without a request a busy machine would let it compile for hours.
     let mut resources = json!({"requests": {"cpu": "100m"}});
     if let Some(limit) = limit {
         resources["limits"] = json!({"memory": format!("{limit}Mi")});
     }
     // Without the annotation youki takes every program for a native one.
-    let annotations = if runtime == "youki" { json!({"run.oci.handler": "wasm"}) } else { json!({}) };
-    let container = json!({"name": "app", "image": image, "args": ARGS, "resources": resources});
+    let annotations = if *runtime == "youki" { json!({"run.oci.handler": "wasm"}) } else { json!({}) };
+    let container = json!({"name": "app", "image": image, "args": arguments, "resources": resources});
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": UNSEEN, "annotations": annotations},
         "spec": {"runtimeClassName": runtime, "nodeName": site.node.name, "restartPolicy": "Never",
@@ -196,10 +215,10 @@ fn pod(site: &Site, name: &str, image: &str, runtime: &str, limit: Option<u64>) 
 }
 
 /// Starts a program under a memory limit in Mi, or without one.
-fn run(site: &Site, image: &str, runtime: &str, limit: Option<u64>) -> Run {
+fn run(site: &Site, measured: &Measured<'_>, limit: Option<u64>) -> Run {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("measured-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let made = site.plane.create(&pod(site, &name, image, runtime, limit), &[]).json();
+    let made = site.plane.create(&pod(site, &name, measured, limit), &[]).json();
     let uid = made["metadata"]["uid"].as_str().unwrap();
     let watched = Watched::default();
     let (ended, seen) = std::thread::scope(|scope| {
@@ -255,17 +274,19 @@ fn ended(site: &Site, name: &str) -> Option<Value> {
 }
 
 /// A start of which it is known how it went.
-fn settled(site: &Site, image: &str, runtime: &str, limit: Option<u64>) -> Run {
+fn settled(site: &Site, measured: &Measured<'_>, limit: Option<u64>) -> Run {
     let told = |run: &Run| run.outcome != Outcome::Lost && (limit.is_some() || run.peak_bytes > 0);
-    let run = (0..TRIES).map(|_| run(site, image, runtime, limit)).find(told);
-    run.unwrap_or_else(|| panic!("{} under {limit:?} Mi: no start tells\n{}", image, site.story(UNSEEN)))
+    let run = (0..TRIES).map(|_| run(site, measured, limit)).find(told);
+    run.unwrap_or_else(|| {
+        panic!("{} under {limit:?} Mi: no start tells\n{}", measured.image, site.story(UNSEEN))
+    })
 }
 
 // === Falling limits ===
 
 /// Whether a limit starts the program as often as it has to.
-fn starts(site: &Site, image: &str, runtime: &str, limit: u64) -> bool {
-    let one = || settled(site, image, runtime, Some(limit)).outcome == Outcome::Started;
+fn starts(site: &Site, measured: &Measured<'_>, limit: u64) -> bool {
+    let one = || settled(site, measured, Some(limit)).outcome == Outcome::Started;
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..TIMES).map(|_| scope.spawn(one)).collect();
         // All are waited for, whatever the first of them shows.
@@ -276,13 +297,13 @@ fn starts(site: &Site, image: &str, runtime: &str, limit: u64) -> bool {
 
 /// The smallest limit in Mi that starts it every time, and the next smaller one, which does not: by falling limits from above
 /// its peak.
-fn limits(site: &Site, image: &str, runtime: &str, peak_mib: u64) -> (u64, u64) {
+fn limits(site: &Site, measured: &Measured<'_>, peak_mib: u64) -> (u64, u64) {
     let step = peak_mib.div_ceil(16).max(1);
     let mut smallest = peak_mib + step;
-    while !starts(site, image, runtime, smallest) {
+    while !starts(site, measured, smallest) {
         smallest += step;
     }
-    while smallest > step && starts(site, image, runtime, smallest - step) {
+    while smallest > step && starts(site, measured, smallest - step) {
         smallest -= step;
     }
     (smallest, smallest.saturating_sub(step))
@@ -303,12 +324,13 @@ fn row(site: &Site, program: &Program, (runtime, packing): (&str, &str)) -> Stri
     let name = format!("measured-{}-{packing}", program.name);
     site.push(&name, &image(program, packing));
     let image = site.registry.image(&format!("{name}:1"));
+    let measured = Measured { image, runtime, arguments: program.called(packing) };
     // The first start of a layer on a node compiles it, in the shim.
-    let runs: Vec<Run> = (0..=TIMES).map(|_| settled(site, &image, runtime, None)).collect();
+    let runs: Vec<Run> = (0..=TIMES).map(|_| settled(site, &measured, None)).collect();
     let peak = runs.iter().map(|run| run.peak_bytes).max().unwrap_or_default();
     let mut cpu: Vec<u64> = runs.iter().skip(1).map(|run| run.cpu_millis).collect();
     cpu.sort_unstable();
-    let (smallest, fails) = limits(site, &image, runtime, peak.div_ceil(1 << 20));
+    let (smallest, fails) = limits(site, &measured, peak.div_ceil(1 << 20));
     let (code, data, memory) = (facts.code_bytes, facts.data_bytes, facts.memory_bytes);
     let (peak, cpu) = (peak >> 10, cpu[cpu.len() / 2]);
     format!(

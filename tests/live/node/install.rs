@@ -32,13 +32,20 @@ const CLIENTS: usize = 3;
 const SECOND: &str = "second-with-the-shim";
 
 /// The program in the images: the one that is tested, or `$WASMGATE_TEST_GATE`, such as a release build. An upgrade is to it from
-/// `$WASMGATE_TEST_OLDER_GATE`, such as an earlier release; without one from the same program in an image of another time.
+/// `$WASMGATE_TEST_OLDER_GATE`, which `tools/older/build` makes of an earlier commit; without one from the same program in an image
+/// of another time.
 fn gate() -> String {
     std::env::var("WASMGATE_TEST_GATE").unwrap_or(env!("CARGO_BIN_EXE_wasmgate").into())
 }
 
 fn older_gate() -> String {
     std::env::var("WASMGATE_TEST_OLDER_GATE").unwrap_or_else(|_| gate())
+}
+
+/// The folder with the manifests of the older program: its own, if it has some beside it.
+fn older_root() -> PathBuf {
+    let own = Path::new(&older_gate()).parent().unwrap().to_path_buf();
+    if own.join("manifests/install").is_dir() { own } else { root().to_path_buf() }
 }
 
 struct Installed {
@@ -54,10 +61,19 @@ impl Installed {
             ControlPlane::start_with(&Options { node: Some(NODE.into()), users, ..Options::default() });
         let registry = Registry::start_below(plane.home().path());
         let node = Node::join(&plane, &registry, NODE);
-        // The folders of the page: `../wasmgate` is the repository, seen from the platform's own folder.
-        symlink(root(), plane.home().path().join("wasmgate")).unwrap();
         fs::create_dir(plane.home().path().join("platform")).unwrap();
-        Self { plane, node, registry }
+        let site = Self { plane, node, registry };
+        site.check_out(&older_root());
+        site
+    }
+
+    /// The folders of the page: `../wasmgate` is the repository, seen from the platform's own folder.
+    fn check_out(&self, repository: &Path) {
+        let link = self.folder("wasmgate");
+        if link.is_symlink() {
+            fs::remove_file(&link).unwrap();
+        }
+        symlink(repository, link).unwrap();
     }
 
     /// The registry as pods and the node name it.
@@ -120,7 +136,7 @@ impl Installed {
         let text = block(&page, "yaml", "apiVersion: kustomize.config.k8s.io/v1beta1");
         let text = text.replace(REGISTRY, &self.host()).replace("newTag: 0.1.0", &format!("newTag: {tag}"));
         fs::write(self.folder("platform/kustomization.yaml"), text).unwrap();
-        let config = fs::read_to_string(root().join("manifests/install/config.yaml")).unwrap();
+        let config = fs::read_to_string(self.folder("wasmgate/manifests/install/config.yaml")).unwrap();
         let (_, allowed) = page.split_once("`registries: {allow: [").expect("how a registry is allowed");
         let allowed = format!("registries: {{allow: [{}", allowed.split('`').next().unwrap());
         // The registry of this test has no certificate.
@@ -163,6 +179,7 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     they_run_without_rights(&site);
     a_wasm_pod_is_pinned_and_runs(&site);
     a_pod_without_its_grant_is_denied(&site);
+    site.check_out(root());
     site.write_kustomization("0.1.1");
     let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
     under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
@@ -330,6 +347,7 @@ fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_
     let older = two_replicas_run(&site, &[NODE]);
     a_wasm_pod_is_pinned_and_runs(&site);
     a_pod_without_its_grant_is_denied(&site);
+    site.check_out(root());
     let upgrade = commands("Upgrade", "kubectl apply --server-side ");
     under_load(&site, "an upgrade", || upgraded(&site, "wasmgate", &upgrade, &older));
     under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));

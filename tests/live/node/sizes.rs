@@ -9,7 +9,7 @@ use crate::support::oci::{ImageBuilder, fixtures};
 use crate::support::process::{program, root};
 
 /// A command that fills 16 MiB before it says something.
-fn filler() -> Vec<u8> {
+pub(super) fn filler() -> Vec<u8> {
     fixtures::wat(
         r#"(module
             (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::calibrate::cgroup;
+use super::sizes::filler;
 use super::{NODE, SITE, Site, file_system, layers};
 use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
@@ -109,6 +110,63 @@ fn an_index_without_an_entry_for_linux_is_not_pulled_and_its_manifest_is() {
         site.apply(&pod_of(&site, &namespace, &alone)).ok();
         site.pod_that_said(&namespace, &alone, "hello from the");
     }
+}
+
+/// The pods of a namespace whose container was ended by the kernel, as the API shows it: the reason and the exit code.
+fn killed(site: &Site, namespace: &str) -> Vec<(String, i64)> {
+    let ended = |pod: Value| {
+        let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+        Some((ended["reason"].as_str()?.to_string(), ended["exitCode"].as_i64()?))
+    };
+    site.plane.list(&["pods", "--namespace", namespace]).into_iter().filter_map(ended).collect()
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_limit_below_the_floor_ends_as_error_137_and_the_one_that_is_filled_in_does_not() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("floor", &json!({}));
+    site.push("short", &ImageBuilder::wasm_artifact(&filler()).build());
+    let pod = |name: &str, resources: &Value| {
+        let mut pod = pod_of(&site, &namespace, "short");
+        pod["metadata"]["name"] = json!(name);
+        pod["spec"]["restartPolicy"] = json!("Never");
+        pod["spec"]["containers"][0]["resources"] = resources.clone();
+        pod
+    };
+    // One that is killed before its container exists stays `Pending`, so there are several.
+    for number in 0..3 {
+        let said = site.apply(&pod(&format!("short-{number}"), &json!({"limits": {"memory": "8Mi"}})));
+        let floor = "has a memory limit of 8Mi and needs about 21Mi to start";
+        assert!(said.stderr.contains(floor), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("`Error` with exit code 137, and not as `OOMKilled`"),
+            "{}",
+            said.stderr
+        );
+        warned(said, "under-floor");
+    }
+    let ended = site.plane.wait_for("the kernel to kill one", || {
+        let ended = killed(&site, &namespace);
+        ended.iter().any(|(_, code)| *code == 137).then_some(ended)
+    });
+    for (reason, code) in &ended {
+        assert!(*code != 0 && reason != "OOMKilled", "{ended:?}");
+    }
+    assert!(ended.contains(&("Error".to_string(), 137)), "{ended:?}");
+    // On a busy node a start may be lost for another reason.
+    let mut filled = pod("filled", &json!({}));
+    filled["spec"]["restartPolicy"] = json!("OnFailure");
+    let said = site.apply(&filled);
+    assert!(!said.stderr.contains("[under-floor]"), "{}", said.stderr);
+    said.ok();
+    let ran = site.finished(&namespace, "filled");
+    assert_eq!(ran["spec"]["containers"][0]["resources"]["limits"]["memory"], "32Mi");
+    assert_eq!(
+        (&ran["status"]["phase"], &*site.logs(&namespace, "filled")),
+        (&json!("Succeeded"), "hello\n")
+    );
+    site.plane.kubectl(&["delete", "pods", "--all", "--namespace", &namespace, "--wait=false"]).ok();
 }
 
 /// Its probe looks at the port on which it answers once it has been compiled.

@@ -270,6 +270,9 @@ proptest! {
         if other {
             prop_assert_eq!(&spec["enableServiceLinks"], &before["enableServiceLinks"]);
         }
+        // Every change is in the annotation, and in a warning.
+        let said = after["metadata"]["annotations"]["wasmgate.dev/changed"].as_str().unwrap_or_default();
+        let warned = response["warnings"].to_string();
         for (before, after) in containers(&request.object).zip(containers(&after)) {
             let mounts = |container: &Value| {
                 let mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
@@ -283,13 +286,18 @@ proptest! {
             if is_other(before) {
                 prop_assert_eq!(mounts(before), mounts(after));
             }
+            let (name, changed) = (before["name"].as_str().unwrap(), mounts(before) != mounts(after));
+            let entry = format!("readOnly/{name}");
+            prop_assert_eq!(said.split(',').any(|one| one == entry), changed, "{}", said);
+            let told = format!("container `{name}`: the mount at");
+            prop_assert_eq!(warned.contains(&told), changed, "{}", warned);
         }
-        // Every change is in the annotation.
-        let said = after["metadata"]["annotations"]["wasmgate.dev/changed"].as_str().unwrap_or_default();
         let token = spec["automountServiceAccountToken"] != before["automountServiceAccountToken"];
         prop_assert_eq!(said.contains("automountServiceAccountToken"), token);
+        prop_assert_eq!(warned.contains("the service-account token is not mounted"), token, "{}", warned);
         let links = spec["enableServiceLinks"] != before["enableServiceLinks"];
         prop_assert_eq!(said.contains("enableServiceLinks"), links);
+        prop_assert_eq!(warned.contains("`enableServiceLinks: false` was set"), links, "{}", warned);
     }
 
     #[test]
