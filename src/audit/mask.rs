@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use super::secrets::REDACTED;
-use super::secrets::Secrets;
+use super::secrets::{Hider, Secrets};
+use crate::policy::Violation;
 
 /// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
 /// Rancher's wrangler and Banzai's objectmatcher.
@@ -121,6 +122,13 @@ impl<'a> Masking<'a> {
         }
         Value::Object(document)
     }
+}
+
+/// What takes the masked values of an object out of texts about it, of which rules found these violations.
+pub fn hider_of<'v>(masks: &Masks, object: &Value, found: impl Iterator<Item = &'v Violation>) -> Hider {
+    let mut masking = Masking::new(masks);
+    let shown = masking.object(&object.to_string(), "");
+    masking.secrets.hider_of(found, &[&shown])
 }
 
 /// An object's JSON without what its `metadata.managedFields` say, often half of it, which is erased anyway. An error for a document
