@@ -191,6 +191,29 @@ fn filters_leave_what_was_asked_for_and_what_is_not_known() {
     assert_eq!(placed.json()["workloads"][0]["namespace"], "team");
 }
 
+/// Who reads that no workload uses a grant deletes it.
+#[test]
+fn a_grant_is_unused_only_where_everything_that_may_use_it_was_judged() {
+    let grants = samples("grants");
+    let options = ["--grants", grants.to_str().unwrap(), "-o", "json"];
+    let used = |objects: &[Value]| {
+        let document = scan_text(&documents(objects), &options).json();
+        assert_eq!(document["grants"][0]["grant"], "WasiGrant/orders", "{document}");
+        document["grants"][0].get("workloads").cloned()
+    };
+    let unread = pod("a", "samples.example/none:1");
+    let mut elsewhere = unread.clone();
+    elsewhere["metadata"]["namespace"] = json!("other");
+    let fleet = json!({"apiVersion": "example.com/v1", "kind": "Fleet", "metadata": {"name": "f"},
+        "spec": {"pods": {"containers": [{"name": "a", "image": "a:1"}]}}});
+    let plain = pod("b", "samples.example/hello:1");
+    assert_eq!(used(&[plain.clone(), elsewhere]), Some(json!(0)), "it is of another namespace");
+    assert_eq!(used(&[plain.clone(), unread.clone()]), None);
+    assert_eq!(used(&[plain, fleet]), None);
+    let page = scan_text(&documents(&[unread]), &["--grants", grants.to_str().unwrap(), "-o", "html"]);
+    page.has(&["<td>not known: not all workloads were judged</td>"]);
+}
+
 /// An object as an API server returns it.
 fn existing(mut object: Value, uid: &str, owner: Option<(&str, &str, &str)>) -> Value {
     object["metadata"]["uid"] = json!(uid);

@@ -207,7 +207,7 @@ pub fn grants(scan: &Scan, now: Timestamp) -> String {
         let used = match grant.workloads {
             Some(0) => "<td class=\"soon\">none</td>".to_owned(),
             Some(count) => format!("<td>{count}</td>"),
-            None => "<td>not known, with filters</td>".to_owned(),
+            None => "<td>not known: not all workloads were judged</td>".to_owned(),
         };
         let namespace = grant.namespace.as_deref().unwrap_or("all that it selects");
         let _ = writeln!(
