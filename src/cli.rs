@@ -113,6 +113,14 @@ pub enum Error {
         /// What was probably meant, as a question, or empty.
         meant: String,
     },
+    /// A filter names a namespace that the cluster does not have.
+    #[error("the cluster has no namespace `{namespace}`{meant}")]
+    FindNamespace {
+        /// What was written.
+        namespace: String,
+        /// What was probably meant, as a question, or empty.
+        meant: String,
+    },
     /// What verdicts depend on could not be read from the cluster.
     #[error("could not read the cluster: {message}")]
     ReadCluster {

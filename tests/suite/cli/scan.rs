@@ -396,9 +396,15 @@ async fn a_kind_that_may_not_be_listed_is_noted_and_the_rest_is_judged() {
         "1 not judged",
     ]);
     api.heal("pods");
+    for name in ["shop", "other"] {
+        api.put("namespaces", json!({"metadata": {"name": name}}));
+    }
     let one =
         scan_cluster(&api, folder.path(), &["--image-layouts", &images, "-n", "shop", "-n", "other"]).await;
     assert_eq!(one.code, 0, "{one:?}");
+    let misspelt =
+        scan_cluster(&api, folder.path(), &["--image-layouts", &images, "-n", "shop", "-n", "othre"]).await;
+    misspelt.fails(&["the cluster has no namespace `othre`; did you mean `other`?"]);
     api.fail("wasigrants", Fault::Status(403));
     let blind = scan_cluster(&api, folder.path(), &["--image-layouts", &images]).await;
     blind.fails(&["could not read the cluster", "wasigrants.wasmgate.dev: forbidden"]);
