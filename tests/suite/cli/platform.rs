@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::CommandFactory as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Said, layouts, run, samples, wasmgate};
@@ -32,6 +32,38 @@ fn on_path() -> (tempfile::TempDir, std::ffi::OsString) {
     let all = [folder.path().to_path_buf()].into_iter().chain(std::env::split_paths(&path));
     let joined = std::env::join_paths(all).unwrap();
     (folder, joined)
+}
+
+/// Objects enough that judging them takes longer than the time between two lines.
+#[test]
+fn a_terminal_shows_how_far_a_scan_is_and_a_pipe_does_not() {
+    let Some(script) = installed("script") else { return };
+    let pod = |number: usize| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p-{number}"), "namespace": "shop"},
+            "spec": {"containers": [{"name": "main", "image": "samples.example/hello:1", "args": ["x"]}]}})
+    };
+    let pods: Vec<String> = (0..300).map(|number| pod(number).to_string()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pods.yaml");
+    std::fs::write(&file, pods.join("\n---\n")).unwrap();
+    let (file, images) = (file.to_str().unwrap(), layouts());
+    let piped = run(&["scan", "-f", file, "--image-layouts", &images]);
+    assert!(!piped.err.contains("judged") && !piped.err.contains('\r'), "{}", piped.err);
+    // It gives the command a terminal, and prints what is written there.
+    let program = env!("CARGO_BIN_EXE_wasmgate");
+    let command = format!("'{program}' scan -f '{file}' --image-layouts '{images}'");
+    let mut terminal = Command::new(script);
+    terminal
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .env_remove("WASMGATE_CONFIG");
+    let said = Said::of(&mut terminal);
+    assert_eq!(said.code, piped.code, "{said:?}");
+    let lines: Vec<&str> = said.out.split("\r\u{1b}[K").collect();
+    assert!(lines.len() > 2 && lines[1].starts_with("read "), "{said:?}");
+    assert!(lines[1].ends_with(" that differ"), "{lines:?}");
+    let last = lines[lines.len() - 1];
+    assert!(!last.contains("that differ") && last.contains("300 workloads"), "the line is gone: {last}");
 }
 
 /// What a shell prints for a script that sources the completion from standard input.
