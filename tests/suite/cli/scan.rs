@@ -1,11 +1,14 @@
 //! `scan`: manifests and a cluster judged as they stand, in every form of output.
 
+use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Said, layouts, pipe, run, samples, wasmgate};
 use crate::support::api::{Api, Fault};
+use crate::support::process::wait_for;
 use crate::support::registry::Registry;
 
 /// Scans with the sample images.
@@ -363,7 +366,9 @@ async fn in_a_cluster_of_ten_thousand_pods_each_image_is_looked_up_and_each_temp
     let said =
         scan_cluster(&api, folder.path(), &["--insecure-registry", &registry.host, "-o", "json", "--all"])
             .await;
-    println!("10 000 pods in {:?}", started.elapsed());
+    let took = started.elapsed();
+    println!("10 000 pods in {took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     assert_eq!(said.code, 1, "{}", said.err);
     let summary = said.json()["summary"].clone();
     let expected = json!({"workloads": 100, "pods": 10_000, "templates": 100, "copies": 100, "judged": 200,
@@ -378,6 +383,55 @@ async fn in_a_cluster_of_ten_thousand_pods_each_image_is_looked_up_and_each_temp
     assert_eq!(pages.len(), 20);
     assert!(pages.iter().all(|page| page.query.contains("limit=500")), "{pages:?}");
     assert_eq!(pages.iter().filter(|page| page.query.contains("continue=")).count(), 19);
+}
+
+/// The most memory that a running program ever had, in bytes (`proc_pid_status(5)`, `VmHWM`).
+fn peak_resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// The most memory that a scan of this many pods takes. They have ten templates, and each of them has so many bytes.
+async fn peak_of_scan(pods: usize, bytes: usize) -> u64 {
+    let api = Api::start().await;
+    fill(&api, "samples.example", &["hello"], 10, 0);
+    let (image, note) = (pinned("samples.example", "hello"), "x".repeat(bytes));
+    for number in 0..pods {
+        let mut pod = pod_of(&format!("app-{}", number % 10), number, &image);
+        pod["metadata"]["annotations"] = json!({"team.example/note": note});
+        api.put("pods", pod);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (kubeconfig, said) = (api.kubeconfig(folder.path()), folder.path().join("said"));
+    let mut command = wasmgate();
+    command.args(["scan", "--kubeconfig", kubeconfig.to_str().unwrap(), "--image-layouts", &layouts()]);
+    command.args(["-o", "json", "--all"]).stdout(File::create(&said).unwrap());
+    let ended = move || {
+        let (mut scan, mut peak) = (command.spawn().unwrap(), 0);
+        let status = wait_for("the end of the scan", || {
+            peak = peak_resident(scan.id()).unwrap_or(peak);
+            scan.try_wait().unwrap()
+        });
+        (status, peak)
+    };
+    let (status, peak) = tokio::task::spawn_blocking(ended).await.unwrap();
+    assert!(status.success(), "{status}");
+    let said: Value = serde_json::from_slice(&std::fs::read(said).unwrap()).unwrap();
+    assert_eq!((&said["summary"]["pods"], &said["summary"]["workloads"]), (&json!(pods), &json!(10)));
+    peak
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_does_not_take_more_memory_for_more_pods() {
+    const BYTES: usize = 8 << 10;
+    // The first one may have policies to compile.
+    peak_of_scan(10, BYTES).await;
+    let few = peak_of_scan(1_500, BYTES).await;
+    let many = peak_of_scan(6_000, BYTES).await;
+    println!("1 500 pods: {} MiB, 6 000 pods: {} MiB", few >> 20, many >> 20);
+    let more = u64::try_from(4_500 * BYTES).unwrap();
+    assert!(many < few + more / 2, "{few} {many}: the further pods are {more} bytes of text");
 }
 
 #[tokio::test(flavor = "multi_thread")]
