@@ -255,9 +255,11 @@ fn repository(source: &mut Map<String, Value>, at: &mut String, to: &mut Masking
 /// hold other things.
 fn values(list: &mut Value, at: &mut String, to: &mut Masking<'_>) {
     for (index, item) in list.as_array_mut().into_iter().flatten().enumerate() {
-        within(at, &index.to_string(), |at| match item.get_mut("value") {
-            Some(value) => within(at, "value", |at| redact(value, at, to)),
-            None => walk(item, at, to),
+        within(at, &index.to_string(), |at| {
+            if let Some(value) = item.get_mut("value") {
+                within(at, "value", |at| redact(value, at, to));
+            }
+            walk(item, at, to);
         });
     }
 }
@@ -566,6 +568,12 @@ mod tests {
         let crd = json!({"spec": {"env": {"TOKEN": "hunter2", "DEEP": {"a": ["hunter2"]}}, "app": {"env": ["T=hunter2"]}}});
         let (value, _) = masked(&crd);
         assert!(!value.to_string().contains("hunter2"), "{value}");
+        // Beside a value of the list's own.
+        let item = json!({"name": "A", "value": "hunter2", "env": [{"name": "B", "value": "hunter2"}]});
+        let (value, report) = masked(&json!({"spec": {"variables": [item]}}));
+        let of = |pointer: &str| value.pointer(&format!("/spec/variables/0{pointer}")).cloned();
+        assert_eq!([of("/value"), of("/env/0/value")], [Some(json!(REDACTED)), Some(json!(REDACTED))]);
+        assert_eq!((of("/name"), report.masked.len()), (Some(json!("A")), 2));
     }
 
     /// Paths of the pod spec or template in the kinds that have one.
