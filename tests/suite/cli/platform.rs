@@ -1,6 +1,7 @@
 //! What the shells, man, kubectl and krew find: each is asked itself where it is installed.
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -181,6 +182,36 @@ fn kubectl_runs_it_as_a_plug_in_that_knows_its_name() {
     said.has(&["Pod/files"]);
     let own = Said::of(wasmgate().args(["scan", "--help"]));
     own.has(&["Usage: wasmgate scan [OPTIONS]"]);
+}
+
+/// Completion of kubectl asks a program of this name for that of a plug-in
+/// (`kubernetes:staging/src/k8s.io/kubectl/pkg/cmd/plugin/plugin_completion.go`).
+#[test]
+fn kubectl_completes_the_plug_in_by_the_script_of_the_page() {
+    if installed("bash").is_none() {
+        return;
+    }
+    let (folder, path) = on_path();
+    let page = std::fs::read_to_string(root().join("docs/command-line.md")).unwrap();
+    let script = page.split("kubectl_complete-wasmgate <<'END'\n").nth(1).unwrap();
+    let script = script.split("END\n").next().unwrap();
+    let file = folder.path().join("kubectl_complete-wasmgate");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(program("kubectl"));
+        command.args(["__complete", "wasmgate"]).args(words).env("PATH", &path).env("HOME", folder.path());
+        let said = Said::of(&mut command);
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&["sc"]), ["scan", ":4"]);
+    assert_eq!(ask(&["scan", "--ou"]), ["--output", ":4"]);
+    assert_eq!(
+        ask(&["scan", "--output", ""]),
+        ["text", "json", "yaml", "html", "sarif", "junit", "github", ":4"]
+    );
+    assert_eq!(ask(&["scan", "--no-such"]), [":4"]);
 }
 
 /// An index of no plug-ins: krew clones one before it installs anything.
