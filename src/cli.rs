@@ -102,6 +102,8 @@ pub enum Error {
     NoKind {
         /// File and document.
         path: String,
+        /// Field path of a list of containers in it, or in the list that it is an item of.
+        containers: Option<String>,
     },
     /// A filter names a rule that no bundle has.
     #[error("no loaded bundle has rule `{rule}`{meant}; write one of {known}")]

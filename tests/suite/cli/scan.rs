@@ -145,6 +145,30 @@ fn what_cannot_be_judged_is_listed_and_what_starts_nothing_is_counted() {
     assert!(deployment["judged"][0]["reason"].as_str().unwrap().contains("spec.template.spec.containers"));
 }
 
+/// `kubectl get --raw` and clients write lists whose items leave to the list what they are, and `jq` leaves parts of these.
+#[test]
+fn what_a_list_starts_is_judged_and_what_has_no_kind_is_not_passed_over() {
+    let whole = pod("a", "samples.example/files:1");
+    let mut bare = whole.clone();
+    bare.as_object_mut().unwrap().retain(|key, _| key != "kind" && key != "apiVersion");
+    let list = json!({"apiVersion": "v1", "kind": "PodList", "items": [bare]}).to_string();
+    let said = scan_text(&list, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["Pod/a", "denied", "1 workload, 1 pod"]);
+    let explained = pipe(&["explain", "-f", "-", "--image-layouts", &layouts()], &list);
+    assert_eq!(explained.code, 1, "{explained:?}");
+    for (text, at) in [
+        (json!([whole]), "`spec.containers`"),
+        (bare, "`spec.containers`"),
+        (json!({"apiVersion": "v1", "kind": "List", "items": [whole, 7]}), "`items.spec.containers`"),
+    ] {
+        let said = scan_text(&text.to_string(), &["-o", "json"]);
+        assert_eq!(said.code, 3, "{said:?}");
+        let reason = said.json()["notJudged"][0]["reason"].clone();
+        assert_eq!(reason, json!(format!("it has no `kind`, and there are containers at {at}")), "{text}");
+    }
+}
+
 /// Its pods are judged when they are created, and a manifest does not have them.
 #[test]
 fn a_kind_whose_pods_are_made_of_several_objects_is_listed_as_not_judged() {
