@@ -26,7 +26,7 @@ use crate::text;
 use crate::watch;
 use crate::workload::Role;
 
-use compare::{ComparedProgram, Difference, Sizes, compare};
+use compare::{ComparedProgram, Difference, Pairing, Sizes, compare};
 
 /// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
@@ -45,7 +45,7 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
         Some((old, new)) => (Box::pin(reader.old(old)).await?, Box::pin(reader.side(new)).await?),
         None => Box::pin(with_cluster(reader, &options)).await?,
     };
-    let differences = compare(&old, &new);
+    let differences = compare(&old, &new, pairing(named));
     match options.output {
         DiffFormat::Text => print(render::text(&differences).as_bytes())?,
         DiffFormat::Markdown => print(markdown::markdown(&differences).as_bytes())?,
@@ -53,6 +53,14 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
         DiffFormat::Yaml => print(&document(&differences, OutputFormat::Yaml)?)?,
     }
     Ok(exit(&differences))
+}
+
+/// A folder and a cluster have many objects, even where one of each side may start Wasm.
+fn pairing(named: Option<(&str, &str)>) -> Pairing {
+    match named {
+        Some((old, new)) if ![old, new].iter().any(|side| Path::new(side).is_dir()) => Pairing::Both,
+        _ => Pairing::OfOneObject,
+    }
 }
 
 /// The objects of the cluster that have the names of these manifests, and the manifests; both judged by what the cluster grants.
