@@ -24,6 +24,8 @@ pub struct ComparedProgram {
     pub capabilities: Vec<Entry>,
     /// Whether grants were applied to them, so that each names those that cover it.
     pub has_grants: bool,
+    /// Whether it is a container that starts a Linux program. It is compared only where it takes the place of a Wasm program.
+    pub is_linux: bool,
     /// `interface function` of every import, without the version of the interface.
     pub imports: BTreeSet<String>,
     /// Interpreters in it.
@@ -200,20 +202,29 @@ pub fn compare(
     new: &BTreeMap<String, ComparedProgram>,
     pairing: Pairing,
 ) -> Vec<Difference> {
-    if let (1, 1, Some((former, before)), Some((name, after))) =
-        (old.len(), new.len(), old.iter().next(), new.iter().next())
+    let [before, after] = [old, new].map(wasm);
+    if let (1, 1, Some((former, own)), Some((name, other))) =
+        (before.len(), after.len(), before.iter().next(), after.iter().next())
         && pairing.is_one(former, name)
     {
-        return vec![compared(name, Presence::Kept, before, after)];
+        return vec![compared(name, Presence::Kept, own, other)];
     }
     let none = ComparedProgram::absent();
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let of = |name: &String| match (old.get(name), new.get(name)) {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).copied().collect();
+    let of = |name: &String| match (before.get(name), after.get(name)) {
         (Some(before), Some(after)) => compared(name, Presence::Kept, before, after),
-        (Some(before), None) => compared(name, Presence::Removed, before, &none),
-        (None, after) => compared(name, Presence::Added, &none, after.unwrap_or(&none)),
+        (Some(before), None) => match new.get(name) {
+            Some(linux) => compared(name, Presence::Kept, before, linux),
+            None => compared(name, Presence::Removed, before, &none),
+        },
+        (None, after) => compared(name, Presence::Added, &none, after.copied().unwrap_or(&none)),
     };
     names.into_iter().map(of).collect()
+}
+
+/// The programs of a side without its Linux programs, about which there is nothing to say by themselves.
+fn wasm(side: &BTreeMap<String, ComparedProgram>) -> BTreeMap<&String, &ComparedProgram> {
+    side.iter().filter(|(_, program)| !program.is_linux).collect()
 }
 
 fn compared(name: &str, presence: Presence, old: &ComparedProgram, new: &ComparedProgram) -> Difference {
@@ -322,6 +333,22 @@ mod tests {
             seen,
             [("a", Presence::Removed, false), ("b", Presence::Kept, false), ("c", Presence::Added, true)]
         );
+    }
+
+    #[test]
+    fn a_linux_program_gains_in_the_place_of_wasm_and_is_no_difference_by_itself() {
+        let linux = || ComparedProgram { is_linux: true, ..able(vec![entry(Capability::NativeExec)]) };
+        let clock = || able(vec![entry(Capability::Clock)]);
+        let of = |old: &[(&str, ComparedProgram)], new: &[(&str, ComparedProgram)]| {
+            let differences = compare(&side(old), &side(new), Pairing::Both);
+            differences.iter().map(|one| (one.presence, one.adds())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[("a", clock())], &[("a", linux())]), [(Presence::Kept, true)]);
+        assert_eq!(of(&[("a", linux())], &[("a", clock())]), [(Presence::Added, true)]);
+        assert_eq!(of(&[("a", linux())], &[("a", linux()), ("b", linux())]), []);
+        let beside = [("a", clock()), ("proxy", linux())];
+        assert_eq!(of(&[("b", clock())], &beside), [(Presence::Kept, false)], "one program on each side");
+        assert_eq!(of(&[("a", clock())], &[("b", linux())]), [(Presence::Removed, false)]);
     }
 
     #[test]
