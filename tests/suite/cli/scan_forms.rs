@@ -321,26 +321,30 @@ fn the_page_is_well_formed_loads_nothing_and_shows_who_granted_what() {
     assert_eq!(all["workloads"].as_array().unwrap().len(), rows);
 }
 
-/// A manifest full of secrets, how many there are, and the options by which a rule quotes all of them.
+/// Manifests full of secrets, how many there are, and the options by which a rule quotes all of them.
 fn quoted(folder: &Path) -> (String, u32, Vec<String>) {
     let bundle = opa::build(folder, "quoting", "wasmgate/violations", secrets::QUOTING);
-    let (pod, number) = secrets::pod("samples.example/hello:1");
-    let (manifest, configuration) = (folder.join("pod.json"), folder.join("gate.yaml"));
-    std::fs::write(&manifest, pod.to_string()).unwrap();
+    let (pod, of_pod) = secrets::pod("samples.example/hello:1");
+    let (app, of_app) = secrets::spin_app("samples.example/orders:1");
+    let (manifest, configuration) = (folder.join("objects.yaml"), folder.join("gate.yaml"));
+    std::fs::write(&manifest, format!("{pod}\n---\n{app}\n")).unwrap();
     let header = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
     std::fs::write(&configuration, format!("{header}{}", secrets::CONFIGURATION)).unwrap();
     let [manifest, configuration, bundle] =
         [manifest, configuration, bundle].map(|path| path.to_str().unwrap().to_owned());
     let images = layouts();
     let options = ["-c", &configuration, "--bundle", &bundle, "--image-layouts", &images];
-    (manifest, number, options.map(str::to_owned).to_vec())
+    (manifest, of_pod + of_app, options.map(str::to_owned).to_vec())
 }
 
 #[test]
 fn no_form_shows_the_secrets_of_an_object_that_a_rule_quotes() {
     let folder = tempfile::tempdir().unwrap();
     let (manifest, number, options) = quoted(folder.path());
-    assert!(number >= 25);
+    assert!(number >= 30, "{number}");
+    let found = |said: &Said| said.out.matches("[quotes]").count();
+    let text = Said::of(wasmgate().args(["scan", "-f", &manifest, "-o", "junit"]).args(&options));
+    assert_eq!(found(&text), 2, "the rule quotes both: {text:?}");
     for form in ["text", "json", "yaml", "html", "sarif", "junit", "github"] {
         let said = Said::of(wasmgate().args(["scan", "-f", &manifest, "-o", form]).args(&options));
         assert_eq!(said.code, 1, "{said:?}");
