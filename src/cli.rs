@@ -102,6 +102,8 @@ pub enum Error {
     NoKind {
         /// File and document.
         path: String,
+        /// Field path of a list of containers in it, or in the list that it is an item of.
+        containers: Option<String>,
     },
     /// A filter names a rule that no bundle has.
     #[error("no loaded bundle has rule `{rule}`{meant}; write one of {known}")]
@@ -110,6 +112,14 @@ pub enum Error {
         rule: String,
         /// The known rules.
         known: String,
+        /// What was probably meant, as a question, or empty.
+        meant: String,
+    },
+    /// A filter names a namespace that the cluster does not have.
+    #[error("the cluster has no namespace `{namespace}`{meant}")]
+    FindNamespace {
+        /// What was written.
+        namespace: String,
         /// What was probably meant, as a question, or empty.
         meant: String,
     },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, Identity, Url, redirect};
+use reqwest::{Certificate, Client, Identity, Response, Url, redirect};
 use zeroize::Zeroizing;
 
 use crate::registry::install_tls_provider;
@@ -120,6 +120,18 @@ impl Credentials {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+}
+
+/// The body of an answer, however it is framed; `None` if it has more than `most` bytes or ends early.
+pub async fn small_body(mut answer: Response, most: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await.ok()? {
+        if body.len() + part.len() > most {
+            return None;
+        }
+        body.extend_from_slice(&part);
+    }
+    Some(body)
 }
 
 /// What to write instead of this URL; `example` where it is none. Plain HTTP has to be allowed, and secrets have files of their own.

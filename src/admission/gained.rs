@@ -9,10 +9,17 @@ use crate::workload::{ImageUse, Role, Workload};
 /// Most capabilities that one warning names; the rest is counted.
 const MOST_NAMED: usize = 6;
 
-/// Container → its image, and what it can do; only containers whose image was read. A volume, which may have the name of a container, starts
-/// nothing.
+/// What each container can do; only containers whose image was read. A volume, which may have the name of a container, starts nothing.
 #[derive(Debug, Default)]
-pub(super) struct Abilities(BTreeMap<(Role, String), (String, Vec<Entry>)>);
+pub(super) struct Abilities(BTreeMap<(Role, String), Able>);
+
+#[derive(Debug)]
+struct Able {
+    image: String,
+    entries: Vec<Entry>,
+    /// The interpreters in it: with one, it runs what it is given.
+    interpreters: Vec<&'static str>,
+}
 
 impl Abilities {
     /// The abilities of the containers that rules read about. What comes with an image or the platform, and needs no grant in any
@@ -23,8 +30,12 @@ impl Abilities {
         let able = read.map(|container| {
             let effective = container.effective.iter().map(|effective| &effective.entry);
             let needs = |entry: &&Entry| !entry.own && !entry.capability.is_default();
-            let entries = effective.filter(needs).cloned().collect();
-            ((container.role, container.name.to_owned()), (container.image.to_owned(), entries))
+            let able = Able {
+                image: container.image.to_owned(),
+                entries: effective.filter(needs).cloned().collect(),
+                interpreters: container.interpreters.iter().map(|found| found.engine).collect(),
+            };
+            ((container.role, container.name.to_owned()), able)
         });
         Self(able.collect())
     }
@@ -33,11 +44,23 @@ impl Abilities {
     /// have nothing to be compared with.
     pub(super) fn warnings_since(&self, before: &Self) -> Vec<String> {
         let both = self.0.iter().filter_map(|(place, now)| Some((place, now, before.0.get(place)?)));
-        both.filter_map(|((_, name), (image, now), (old_image, old))| {
-            let gained: Vec<String> = difference::missing_from(now, old).map(Entry::label).collect();
-            (image != old_image && !gained.is_empty()).then(|| warning(name, old_image, &gained))
+        both.filter_map(|((_, name), now, old)| {
+            let gained = now.beyond(old);
+            (now.image != old.image && !gained.is_empty()).then(|| warning(name, &old.image, &gained))
         })
         .collect()
+    }
+}
+
+impl Able {
+    /// What it can do and the other one cannot, as labels.
+    fn beyond(&self, old: &Self) -> Vec<String> {
+        let entries = difference::missing_from(&self.entries, &old.entries).map(Entry::label);
+        let mut engines: Vec<&str> = self.interpreters.clone();
+        engines.retain(|engine| !old.interpreters.contains(engine));
+        engines.sort_unstable();
+        engines.dedup();
+        entries.chain(engines.into_iter().map(|engine| format!("interpreter {engine}"))).collect()
     }
 }
 
@@ -59,4 +82,34 @@ pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
         let same = |other: &&ImageUse<'_>| other.name == image.name && other.role == image.role;
         images.iter().find(same).is_some_and(|other| other.image != image.image)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::Capability;
+
+    fn able(image: &str, interpreters: &[&'static str], capabilities: &[Capability]) -> Abilities {
+        let entries = capabilities.iter().map(|capability| Entry::new(*capability, "seen")).collect();
+        let able = Able { image: image.to_owned(), entries, interpreters: interpreters.to_vec() };
+        Abilities([((Role::Container, "app".to_owned()), able)].into())
+    }
+
+    #[test]
+    fn an_interpreter_is_gained_once_and_only_with_another_image() {
+        let old = able("a:1", &[], &[Capability::Fs]);
+        let warnings = able("a:2", &["Lua", "CPython", "Lua"], &[Capability::Fs]).warnings_since(&old);
+        assert_eq!(
+            warnings,
+            [
+                "container `app`: this image can do what `a:1` could not: `interpreter CPython`, `interpreter Lua`; \
+              `wasmgate diff` shows where it was seen"
+            ]
+        );
+        let same = able("a:1", &["CPython"], &[Capability::Fs]);
+        assert_eq!(same.warnings_since(&old), Vec::<String>::new());
+        let had = able("a:2", &["CPython"], &[]);
+        assert_eq!(had.warnings_since(&able("a:1", &["CPython"], &[])), Vec::<String>::new());
+        assert_eq!(able("a:2", &[], &[]).warnings_since(&had), Vec::<String>::new(), "lost");
+    }
 }

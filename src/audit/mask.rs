@@ -25,8 +25,12 @@ mod pass;
 mod tree;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 pub use super::secrets::REDACTED;
+use super::secrets::{Hider, Shown};
+use crate::policy::Violation;
 pub use pass::Masking;
 
 /// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
@@ -70,13 +74,22 @@ impl Masks {
     }
 }
 
+/// What takes the masked values of an object out of texts about it, of which rules found these violations.
+pub fn hider_of<'v>(masks: &Masks, object: &Value, found: impl Iterator<Item = &'v Violation>) -> Hider {
+    let mut masking = Masking::new(masks);
+    // A value always has a text.
+    let text = to_raw_value(object).unwrap_or_default();
+    let shown = masking.object(&text, "");
+    masking.secrets.hider_of(found, &[Shown::Json(&shown)])
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use proptest::prelude::*;
+    use serde_json::json;
     use serde_json::value::RawValue;
-    use serde_json::{Value, json};
 
     use super::tree::Tree;
     use super::*;
@@ -461,6 +474,12 @@ mod tests {
         let crd = json!({"spec": {"env": {"TOKEN": "hunter2", "DEEP": {"a": ["hunter2"]}}, "app": {"env": ["T=hunter2"]}}});
         let (value, _) = masked(&crd);
         assert!(!value.to_string().contains("hunter2"), "{value}");
+        // Beside a value of the list's own.
+        let item = json!({"name": "A", "value": "hunter2", "env": [{"name": "B", "value": "hunter2"}]});
+        let (value, report) = masked(&json!({"spec": {"variables": [item]}}));
+        let of = |pointer: &str| value.pointer(&format!("/spec/variables/0{pointer}")).cloned();
+        assert_eq!([of("/value"), of("/env/0/value")], [Some(json!(REDACTED)), Some(json!(REDACTED))]);
+        assert_eq!((of("/name"), report.masked.len()), (Some(json!("A")), 2));
     }
 
     /// Paths of the pod spec or template in the kinds that have one.

@@ -16,8 +16,8 @@ use super::manifest::{self, Manifest};
 use super::report::{self, JudgedFacts};
 use super::{Error, Exit, build, inspect, print, rehearse, suggest};
 use crate::admission::{Ending, Rehearsal, Skip, State};
-use crate::capability::required;
-use crate::image::{Depth, ImageFacts, ModuleFacts, program};
+use crate::capability::{Capability, Entry, required};
+use crate::image::{Depth, ImageFacts, ModuleFacts, Program, program};
 use crate::inspection::ProgramClass;
 use crate::lookup::Inspector;
 use crate::policy::EnforcementAction;
@@ -26,7 +26,7 @@ use crate::text;
 use crate::watch;
 use crate::workload::Role;
 
-use compare::{ComparedProgram, Difference, Sizes, compare};
+use compare::{ComparedProgram, Difference, Pairing, Sizes, compare};
 
 /// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
@@ -45,7 +45,7 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
         Some((old, new)) => (Box::pin(reader.old(old)).await?, Box::pin(reader.side(new)).await?),
         None => Box::pin(with_cluster(reader, &options)).await?,
     };
-    let differences = compare(&old, &new);
+    let differences = compare(&old, &new, pairing(named));
     match options.output {
         DiffFormat::Text => print(render::text(&differences).as_bytes())?,
         DiffFormat::Markdown => print(markdown::markdown(&differences).as_bytes())?,
@@ -53,6 +53,14 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
         DiffFormat::Yaml => print(&document(&differences, OutputFormat::Yaml)?)?,
     }
     Ok(exit(&differences))
+}
+
+/// A folder and a cluster have many objects, even where one of each side may start Wasm.
+fn pairing(named: Option<(&str, &str)>) -> Pairing {
+    match named {
+        Some((old, new)) if ![old, new].iter().any(|side| Path::new(side).is_dir()) => Pairing::Both,
+        _ => Pairing::OfOneObject,
+    }
 }
 
 /// The objects of the cluster that have the names of these manifests, and the manifests; both judged by what the cluster grants.
@@ -171,13 +179,24 @@ fn file(path: &Path) -> Result<ComparedProgram, Error> {
 
 fn of_facts(image: &str, facts: &ImageFacts) -> ComparedProgram {
     let starts = program::program(facts, &[], &[]);
+    let capabilities = required::required(facts, &starts).into_iter().chain(native(&starts));
     ComparedProgram {
         digest: Some(facts.digest.to_string()),
         kind: Some(facts.kind),
         shape: Some(facts.shape),
-        capabilities: required::required(facts, &starts),
+        capabilities: capabilities.collect(),
         ..of_modules(image, &facts.modules)
     }
+}
+
+/// What a program that is not Wasm can do: all that native code can.
+fn native(program: &Program) -> Option<Entry> {
+    let what = match program {
+        Program::Linux => "a Linux program",
+        Program::Native { .. } => "native code",
+        Program::Wasm { .. } | Program::Unknown { .. } => return None,
+    };
+    Some(Entry::new(Capability::NativeExec, format!("it starts {what}, which WASI does not limit")))
 }
 
 fn of_modules(image: &str, modules: &[ModuleFacts]) -> ComparedProgram {
@@ -218,29 +237,34 @@ fn not_judged(ending: &Ending<JudgedFacts>, manifest: &Manifest) -> Option<Compa
     }
 }
 
-/// The containers of an object that may start Wasm, by name.
+/// The containers of an object by name.
 fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
     let Some(examined) = rehearsal.validate.ending.examined() else { return Side::new() };
     let reported = report::containers(&rehearsal.validate.ending);
     let mut side = Side::new();
     for (container, reported) in examined.inspection.containers.iter().zip(reported.iter()) {
-        if container.role == Role::ImageVolume || reported.found.class == ProgramClass::Linux {
+        if container.role == Role::ImageVolume {
             continue;
         }
-        let known = container.known().map(|(facts, _)| facts);
+        let is_linux = reported.found.class == ProgramClass::Linux;
+        let known = container.known();
         let read = known.map_or_else(
             || ComparedProgram { image: container.image.clone(), ..ComparedProgram::default() },
-            |facts| of_facts(&container.image, facts),
+            |(facts, _)| of_facts(&container.image, facts),
         );
-        let effective =
-            reported.capabilities.iter().flat_map(|c| &c.effective).map(|e| e.entry.clone()).collect();
+        let capabilities: Vec<Entry> = match &reported.capabilities {
+            Some(judged) if !is_linux => judged.effective.iter().map(|one| one.entry.clone()).collect(),
+            _ => known.and_then(|(_, program)| native(program)).into_iter().collect(),
+        };
         let unread = container.reason();
         // The rules are not asked about what may be Wasm; of what is known not to be, they say nothing.
         let asked = rehearsal.validate.ending.judged().is_some() || unread.is_none();
         let program = ComparedProgram {
             unread,
-            capabilities: effective,
-            has_grants: reported.capabilities.is_some(),
+            capabilities,
+            // No grant is about what is not limited.
+            has_grants: !is_linux && reported.capabilities.is_some(),
+            is_linux,
             denials: asked.then(|| denials(rehearsal, Some(&container.name))),
             ..read
         };

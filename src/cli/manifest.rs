@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::Error;
 use crate::review::GroupVersionKind;
+use crate::scan::unknown::containers_in;
 use crate::text;
 
 /// Largest manifest file, in bytes: several times what an API server accepts in one request.
@@ -250,12 +251,14 @@ pub fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> R
     }
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
     if !value.is_object() || kind.is_empty() {
-        return Err(Error::NoKind { path: origin });
+        return Err(Error::NoKind { path: origin, containers: containers_in(&value) });
     }
     match value.get("items") {
         Some(Value::Array(items)) if kind.ends_with("List") => {
             for (index, item) in items.iter().enumerate() {
-                flatten(format!("{origin}, item {}", index + 1), item.clone(), manifests)?;
+                let origin = format!("{origin}, item {}", index + 1);
+                flatten(origin, item_of(&value, item.clone()), manifests)
+                    .map_err(|error| of_whole(error, &value))?;
             }
         }
         _ => manifests.push(Manifest { origin, object: value }),
@@ -263,10 +266,32 @@ pub fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> R
     Ok(())
 }
 
+/// An item of a list. One that does not say what it is has the kind that the list names, as for kubectl
+/// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/unstructured/helpers.go`, `decodeToList`).
+pub fn item_of(list: &Value, mut item: Value) -> Value {
+    let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, version) = (text(list, "kind"), text(list, "apiVersion"));
+    let is_named = ["kind", "apiVersion"].iter().any(|key| !text(&item, key).is_empty());
+    if let Some(kind) = kind.strip_suffix("List").filter(|kind| !kind.is_empty() && !is_named)
+        && let Some(fields) = item.as_object_mut()
+    {
+        fields.insert("kind".into(), kind.into());
+        fields.insert("apiVersion".into(), version.into());
+    }
+    item
+}
+
+/// An item that is no object costs the whole list, and so everything that the list would start.
+fn of_whole(error: Error, list: &Value) -> Error {
+    match error {
+        Error::NoKind { path, .. } => Error::NoKind { path, containers: containers_in(list) },
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::unknown::containers_in;
 
     #[test]
     fn several_documents_and_lists_become_single_objects() {
@@ -275,6 +300,32 @@ mod tests {
         let kinds: Vec<_> = found.iter().map(Manifest::kind).collect();
         assert_eq!(kinds.len(), 2);
         assert_eq!((kinds[1].group.as_str(), kinds[1].kind.as_str()), ("batch", "Job"));
+    }
+
+    #[test]
+    fn an_item_that_says_nothing_is_of_the_kind_that_its_list_names() {
+        let list = |kind: &str, item: &str| {
+            documents("x.yaml", &format!("kind: {kind}\napiVersion: apps/v1\nitems: [{item}]\n"))
+        };
+        let named = |found: Vec<Manifest>| {
+            let GroupVersionKind { group, kind, .. } = found[0].kind();
+            (group, kind)
+        };
+        let (group, kind) = named(list("DeploymentList", "{metadata: {name: a}}").unwrap());
+        assert_eq!((group.as_str(), kind.as_str()), ("apps", "Deployment"));
+        let (group, kind) = named(list("DeploymentList", "{kind: Pod, apiVersion: v1}").unwrap());
+        assert_eq!((group.as_str(), kind.as_str()), ("", "Pod"));
+        for (kind, item) in
+            [("List", "{metadata: {name: a}}"), ("PodList", "{apiVersion: v1}"), ("PodList", "7")]
+        {
+            let error = list(kind, item).unwrap_err();
+            assert!(matches!(error, Error::NoKind { containers: None, .. }), "{kind} {item}: {error}");
+        }
+        let pod = "{kind: Pod, spec: {containers: [{image: a}]}}";
+        let error = list("List", &format!("{pod}, 7")).unwrap_err();
+        let Error::NoKind { path, containers } = &error else { panic!("{error}") };
+        assert!(path.ends_with("item 2"), "{path}");
+        assert_eq!(containers.as_deref(), Some("items.spec.containers"), "the pod is lost too");
     }
 
     /// As kubectl reads them (`kubernetes-sigs/yaml:goyaml.v2/resolve.go`): modes of volumes are written so.

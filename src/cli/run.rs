@@ -50,9 +50,7 @@ fn command(called: Option<&OsStr>) -> clap::Command {
 /// Writes a man page for each command into a folder.
 fn pages(folder: &Path) -> Result<(), Error> {
     let failed = |source| Error::WriteBundle { path: folder.to_path_buf(), source };
-    if !folder.is_dir() {
-        std::fs::create_dir(folder).map_err(failed)?;
-    }
+    std::fs::create_dir_all(folder).map_err(failed)?;
     clap_mangen::generate_to(Args::command(), folder).map_err(failed)
 }
 

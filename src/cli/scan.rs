@@ -84,9 +84,22 @@ fn known_rules(rules: &[String], state: &State) -> Result<(), Error> {
     }
 }
 
+/// The same for a namespace that the cluster does not have.
+fn known_namespaces(namespaces: &[String], state: &State) -> Result<(), Error> {
+    let known = &state.cluster().namespaces;
+    match namespaces.iter().find(|name| !known.contains_key(*name)) {
+        Some(name) => {
+            let meant = text::did_you_mean(name, known.keys().map(String::as_str));
+            Err(Error::FindNamespace { namespace: name.clone(), meant })
+        }
+        None => Ok(()),
+    }
+}
+
 async fn of_cluster(state: State, inspector: Inspector, options: &ScanOptions) -> Result<Scan, Error> {
     let client = watch::connect_user(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
     let (state, pull_secrets) = super::cluster::state(state, &client).await?;
+    known_namespaces(&options.namespaces, &state)?;
     let kinds = state.kinds.clone();
     let judge = judge(state, inspector.with_pull_secrets(pull_secrets), options);
     let (mut collector, terminal) = collector(judge, options);

@@ -21,7 +21,8 @@ use super::args::SuggestOptions;
 use super::manifest::Manifest;
 use super::report::JudgedFacts;
 use super::{Error, Exit, build, print, rehearse};
-use crate::admission::{Ending, Examined, Judged, Skip, State};
+use crate::admission::{Ending, Examined, Judged, Rehearsal, Skip, State};
+use crate::audit::mask::hider_of;
 use crate::capability::Entry;
 use crate::grant::draft::GrantDraft;
 use crate::image::reference::repository;
@@ -57,7 +58,10 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
             suggest(&state, &inspector, manifest, namespace, budget, &mut taken).await
         };
         // One object that is wrong does not hide the others.
-        suggestions.push(suggestion.unwrap_or_else(|error| of_error(title(manifest, namespace), &error)));
+        suggestions.push(suggestion.unwrap_or_else(|error| {
+            let hider = hider_of(&state.masks, &manifest.object, std::iter::empty());
+            of_error(title(manifest, namespace), &error).without(&hider)
+        }));
     }
     let documents: Vec<String> = suggestions.iter().map(Suggestion::to_yaml).collect();
     print(documents.join("---\n").as_bytes())?;
@@ -134,7 +138,9 @@ pub async fn suggest(
     let judged =
         |examined: &Examined<JudgedFacts>, judged: &Judged<JudgedFacts>| of_judged(examined, judged, taken);
     let hardened = rehearsal.plan().map(|(_, plan)| plan.taken.clone()).unwrap_or_default();
-    Ok(Suggestion { object, taken: hardened, ..of_ending(&rehearsal.validate.ending, judged) })
+    let suggestion = of_ending(&rehearsal.validate.ending, judged);
+    let suggestion = without_secrets(state, manifest, &rehearsal, suggestion);
+    Ok(Suggestion { object, taken: hardened, ..suggestion })
 }
 
 /// The `NetworkPolicy` for one object.
@@ -152,6 +158,19 @@ pub async fn suggest_policy(
         network::of(manifest, examined, judged)
     };
     Ok(Suggestion { object, ..of_ending(&rehearsal.validate.ending, judged) })
+}
+
+/// The suggestion without the values of variables and the like that a rule quotes: it becomes a file that is kept with others.
+fn without_secrets(
+    state: &State,
+    manifest: &Manifest,
+    rehearsal: &Rehearsal<JudgedFacts>,
+    suggestion: Suggestion,
+) -> Suggestion {
+    let judged = rehearsal.validate.ending.judged();
+    let found = judged.into_iter().flat_map(|judged| &judged.judgement.verdict.violations);
+    let hider = hider_of(&state.masks, &manifest.object, found.map(|judged| &judged.violation));
+    suggestion.without(&hider)
 }
 
 /// What there is to say about an object, with `of_judged` for one that the policies judged.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -33,7 +32,7 @@ const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// Largest answer that is looked at: it says how many spans of a request were not taken, and why.
-const MOST_ANSWER: u64 = 64 << 10;
+const MOST_ANSWER: usize = 64 << 10;
 
 /// Why spans were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -160,13 +159,12 @@ impl Exporter {
         let mut headers =
             HeaderMap::from_iter([(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE))]);
         headers.extend(credentials.authorization().await?.map(|value| (AUTHORIZATION, value)));
-        let client = credentials.client(READ, WHOLE).await?;
+        let client = credentials.sender(READ, WHOLE).await?;
         let answer = client.post(&self.options.endpoint).headers(headers).body(body).send().await;
         let answer = answer.map_err(|error| Failure::ReachCollector(text::chain(&error.without_url())))?;
         match answer.status() {
             status if status.is_success() => {
-                let is_small = answer.content_length().is_some_and(|length| length <= MOST_ANSWER);
-                let said = if is_small { answer.bytes().await.unwrap_or_default() } else { Bytes::new() };
+                let said = client::small_body(answer, MOST_ANSWER).await.unwrap_or_default();
                 rejected(&said).map_or(Ok(()), Err)
             }
             status => Err(Failure::Refused(status.as_u16(), cure(status.as_u16()))),
@@ -205,6 +203,7 @@ fn rejected(answer: &[u8]) -> Option<Failure> {
 
 const fn cure(status: u16) -> &'static str {
     match status {
+        301..=303 => "; write the URL to which it redirects into `tracing.endpoint`",
         401 | 403 => "; see `tracing.tokenFile` and `tracing.clientCertFile`",
         404 | 405 => "; see whether `tracing.endpoint` is right, with its path, as `/v1/traces`",
         415 => "; it must take OTLP over HTTP in the binary encoding",

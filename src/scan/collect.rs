@@ -413,12 +413,20 @@ impl Collector {
             let within = |namespace| used.get(&(namespace, label.as_str())).copied().unwrap_or_default();
             grant.namespace().map_or_else(everywhere, within)
         };
+        let open: HashSet<&str> =
+            workloads.iter().filter(|one| one.may_use_more()).map(|one| one.namespace.as_str()).collect();
+        let is_known = |grant: &WasiGrant| {
+            let everywhere = || open.is_empty();
+            self.not_judged.is_empty() && grant.namespace().map_or_else(everywhere, |own| !open.contains(own))
+        };
         let grants = self.judge.state.grants.iter();
         let used = |grant: &Arc<WasiGrant>| GrantUse {
             grant: grant.label(),
             namespace: grant.namespace().map(str::to_owned),
             expires_at: grant.spec.expires_at,
-            workloads: self.filter.is_empty().then(|| count(grant)),
+            // A grant that no workload seems to use is deleted, so that is said only where it is known.
+            workloads: Some(count(grant))
+                .filter(|workloads| self.filter.is_empty() && (*workloads > 0 || is_known(grant))),
         };
         grants.map(used).collect()
     }

@@ -13,8 +13,7 @@ use super::beside::beside;
 use super::facts::{self, ExplainOutcome, JudgedFacts};
 use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
-use crate::audit::mask::Masking;
-use crate::audit::secrets::Shown;
+use crate::audit::mask::hider_of;
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
 use crate::review::GroupVersionKind;
@@ -91,12 +90,8 @@ impl Judge {
         if judged.is_silent() {
             return;
         }
-        let mut masking = Masking::new(&self.state.masks);
-        // A value always has a text.
-        let text = to_raw_value(object).unwrap_or_default();
-        let shown = masking.object(&text, "");
         let violations = judged.violations.iter().map(|judged| &judged.violation);
-        let hider = masking.secrets.hider_of(violations, &[Shown::Json(&shown)]);
+        let hider = hider_of(&self.state.masks, object, violations);
         judged.violations.iter_mut().for_each(|judged| hider.hide_in_violation(&mut judged.violation));
         let reasons = judged.containers.iter_mut().filter_map(|program| program.reason.as_mut());
         let own = judged.warnings.iter_mut().chain(&mut judged.reason);

@@ -219,7 +219,8 @@ pub struct GrantUse {
     /// When it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Workloads that can do something that it covers; absent where filters left workloads out.
+    /// Workloads that can do something that it covers; absent where filters left workloads out, and in the place of 0 where something that
+    /// may use it was not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workloads: Option<usize>,
 }
@@ -291,6 +292,13 @@ impl Workload {
     /// How much of what was found is not kept.
     pub fn left(&self) -> usize {
         self.judged.iter().map(|judged| judged.spec.left).fold(0, usize::saturating_add)
+    }
+
+    /// Whether it may use other grants than those that are known: not all of it was judged, read or kept.
+    pub fn may_use_more(&self) -> bool {
+        self.judged.iter().any(|Judged { spec, .. }| {
+            is_open(spec.outcome) || spec.left > 0 || spec.containers.iter().any(|one| one.reason.is_some())
+        })
     }
 
     /// Why something about it is not known, each reason once.

@@ -20,7 +20,7 @@ const WHOLE: Duration = Duration::from_mins(1);
 /// Time between two looks at the folder.
 const LOOK: Duration = Duration::from_secs(1);
 /// Most bytes of an answer that is read.
-const MOST_ANSWER: u64 = 64 << 10;
+const MOST_ANSWER: usize = 64 << 10;
 /// First and longest wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -183,11 +183,11 @@ impl Uploader {
 
     /// By OTLP, the answer to a request that was taken says how many of its records were not.
     async fn look_at(&self, answer: Response) {
-        let is_small = answer.content_length().is_some_and(|length| length <= MOST_ANSWER);
-        if self.options.format != UploadFormat::Otlp || !is_small {
+        if self.options.format != UploadFormat::Otlp {
             return;
         }
-        let rejected = answer.bytes().await.ok().and_then(|bytes| otlp::rejected_records(&bytes));
+        let body = client::small_body(answer, MOST_ANSWER).await;
+        let rejected = body.and_then(|body| otlp::rejected_records(&body));
         if let Some((records, reason)) = rejected {
             self.refused(records, &text::quoted(&reason, 200));
         }

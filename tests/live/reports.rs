@@ -174,6 +174,11 @@ async fn a_workload_has_a_report_that_changes_with_its_grants_and_goes_with_it()
         assert!(one["severity"] == "high" && one["properties"]["mendedBy"].is_string(), "{one}");
         assert!(one["timestamp"]["seconds"].as_i64().unwrap() > 1_700_000_000, "{one}");
     }
+    // As people read it: the columns are those of the definition.
+    let table = plane.kubectl(&["get", "reports", "--namespace", &shop, "--output=wide", "--no-headers"]);
+    let columns: Vec<&str> = table.stdout.split_whitespace().skip(1).take(4).collect();
+    let [pass, fail] = ["pass", "fail"].map(|key| denied["summary"][key].to_string());
+    assert_eq!(columns, ["Deployment", "files", pass.as_str(), fail.as_str()], "{}", table.stdout);
     let elsewhere = reported.report_that("the other report", &other, |_| true);
     plane.wait_for("the report on the cluster", || {
         let found = plane.kubectl(&["get", "clusterreport", "wasmgate", "--output=json"]);

@@ -273,6 +273,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "wasmgate completion ",
         "the folders are the reader's: cli/platform.rs sources each script",
     ),
+    (
+        "docs/command-line.md",
+        "cat > ",
+        "the folder is the reader's: cli/platform.rs has kubectl run the script",
+    ),
     ("docs/command-line.md", "wasmgate man ", "the folder is the reader's: cli/platform.rs writes another"),
     (
         "policies/README.md",

@@ -61,14 +61,36 @@ fn the_rights_for_reports_are_those_of_the_component_and_come_with_the_setting_o
     assert_same(&overlay, &rendered, "reports");
     let file = config::parse("config.yaml", &set["data"]["config.yaml"].to_string()).unwrap();
     assert!(config::resolve(file, Overrides::default()).unwrap().file.reports.enabled);
-    // Every kind that is scanned may be listed.
-    let role = object(&overlay, "ClusterRole", "wasmgate-reports");
-    let groups: BTreeSet<String> = rules(role)
-        .filter(|rule| words(&rule["verbs"]).contains("list"))
-        .flat_map(|rule| items(&rule["apiGroups"]).map(|group| text(group).to_owned()).collect::<Vec<_>>())
-        .collect();
-    for (group, kind) in wasmgate::workload::Kinds::default().all() {
-        assert!(group == "extensions" || groups.contains(group), "{kind} of `{group}`");
+}
+
+/// The plurals of the kinds that a scan lists are regular; a role may name all resources of a group.
+fn may_list(role: &Value, group: &str, kind: &str) -> bool {
+    let plural = format!("{}s", kind.to_lowercase());
+    rules(role).any(|rule| {
+        let [groups, resources, verbs] = ["apiGroups", "resources", "verbs"].map(|field| words(&rule[field]));
+        groups.contains(group)
+            && (resources.contains(plural.as_str()) || resources.contains("*"))
+            && verbs.contains("list")
+    })
+}
+
+#[test]
+fn whatever_scans_a_cluster_may_list_every_kind_that_is_scanned() {
+    let page = read("docs/scan.md");
+    let mut blocks = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let written: Value =
+        serde_saphyr::from_str(blocks.find(|block| block.contains("kind: ClusterRole")).unwrap()).unwrap();
+    let (reports, page) = (overlay("reports"), overlay("page"));
+    for role in [
+        &written,
+        object(&reports, "ClusterRole", "wasmgate-reports"),
+        object(&page, "ClusterRole", "wasmgate-page"),
+    ] {
+        for (group, kind) in wasmgate::workload::Kinds::default().all() {
+            let name = &role["metadata"]["name"];
+            assert!(may_list(role, group, kind), "{name} lacks {kind} of `{group}`");
+        }
+        assert!(may_list(role, "core.spinoperator.dev", "SpinApp") && !may_list(role, "", "Secret"));
     }
 }
 

@@ -128,7 +128,9 @@ impl Report {
                     text::lines(&format!("{problem}; see `kubectl explain {field_help}`")).into_owned(),
                 )
             }),
-            Error::NoKind { path } => self.problem(path, "not a Kubernetes object: it has no `kind`".into()),
+            Error::NoKind { path, .. } => {
+                self.problem(path, "not a Kubernetes object: it has no `kind`".into())
+            }
             Error::ReadManifest { path, message } => self.problem(path, text::lines(message).into_owned()),
             other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
         }

@@ -24,6 +24,8 @@ pub struct ComparedProgram {
     pub capabilities: Vec<Entry>,
     /// Whether grants were applied to them, so that each names those that cover it.
     pub has_grants: bool,
+    /// Whether it is a container that starts a Linux program. It is compared only where it takes the place of a Wasm program.
+    pub is_linux: bool,
     /// `interface function` of every import, without the version of the interface.
     pub imports: BTreeSet<String>,
     /// Interpreters in it.
@@ -174,24 +176,55 @@ impl Difference {
     }
 }
 
-/// Compares the programs of two sides by their names. If each side has one program, they are compared whatever their names.
+/// What is paired if each side has one program, and these have different names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// Both, whatever they are: two images, or two files that were named to be compared.
+    Both,
+    /// Containers of one object. Of folders and of a cluster another object is another workload, with which what was there says nothing.
+    OfOneObject,
+}
+
+impl Pairing {
+    fn is_one(self, before: &str, after: &str) -> bool {
+        self == Self::Both || object_of(before) == object_of(after)
+    }
+}
+
+/// The name of a program without its container.
+fn object_of(name: &str) -> &str {
+    name.rsplit_once(": ").map_or(name, |(object, _)| object)
+}
+
+/// Compares the programs of two sides by their names.
 pub fn compare(
     old: &BTreeMap<String, ComparedProgram>,
     new: &BTreeMap<String, ComparedProgram>,
+    pairing: Pairing,
 ) -> Vec<Difference> {
-    if let (1, 1, Some(before), Some((name, after))) =
-        (old.len(), new.len(), old.values().next(), new.iter().next())
+    let [before, after] = [old, new].map(wasm);
+    if let (1, 1, Some((former, own)), Some((name, other))) =
+        (before.len(), after.len(), before.iter().next(), after.iter().next())
+        && pairing.is_one(former, name)
     {
-        return vec![compared(name, Presence::Kept, before, after)];
+        return vec![compared(name, Presence::Kept, own, other)];
     }
     let none = ComparedProgram::absent();
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let of = |name: &String| match (old.get(name), new.get(name)) {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).copied().collect();
+    let of = |name: &String| match (before.get(name), after.get(name)) {
         (Some(before), Some(after)) => compared(name, Presence::Kept, before, after),
-        (Some(before), None) => compared(name, Presence::Removed, before, &none),
-        (None, after) => compared(name, Presence::Added, &none, after.unwrap_or(&none)),
+        (Some(before), None) => match new.get(name) {
+            Some(linux) => compared(name, Presence::Kept, before, linux),
+            None => compared(name, Presence::Removed, before, &none),
+        },
+        (None, after) => compared(name, Presence::Added, &none, after.copied().unwrap_or(&none)),
     };
     names.into_iter().map(of).collect()
+}
+
+/// The programs of a side without its Linux programs, about which there is nothing to say by themselves.
+fn wasm(side: &BTreeMap<String, ComparedProgram>) -> BTreeMap<&String, &ComparedProgram> {
+    side.iter().filter(|(_, program)| !program.is_linux).collect()
 }
 
 fn compared(name: &str, presence: Presence, old: &ComparedProgram, new: &ComparedProgram) -> Difference {
@@ -250,7 +283,8 @@ mod tests {
     }
 
     fn added(old: Entry, new: Entry) -> usize {
-        let differences = compare(&side(&[("a", able(vec![old]))]), &side(&[("b", able(vec![new]))]));
+        let differences =
+            compare(&side(&[("a", able(vec![old]))]), &side(&[("b", able(vec![new]))]), Pairing::Both);
         assert_eq!(differences.len(), 1, "one program on each side is the same one");
         differences[0].capabilities.added.len()
     }
@@ -283,6 +317,7 @@ mod tests {
         let differences = compare(
             &side(&[("a", able(vec![seen("import a")]))]),
             &side(&[("a", able(vec![seen("import b")]))]),
+            Pairing::OfOneObject,
         );
         assert!(differences[0].is_empty() && !differences[0].adds(), "{differences:?}");
     }
@@ -292,7 +327,7 @@ mod tests {
         let clock = || able(vec![entry(Capability::Clock)]);
         let old = side(&[("a", clock()), ("b", clock())]);
         let new = side(&[("b", clock()), ("c", clock())]);
-        let differences = compare(&old, &new);
+        let differences = compare(&old, &new, Pairing::Both);
         let seen: Vec<_> = differences.iter().map(|d| (d.name.as_str(), d.presence, d.adds())).collect();
         assert_eq!(
             seen,
@@ -301,11 +336,40 @@ mod tests {
     }
 
     #[test]
+    fn a_linux_program_gains_in_the_place_of_wasm_and_is_no_difference_by_itself() {
+        let linux = || ComparedProgram { is_linux: true, ..able(vec![entry(Capability::NativeExec)]) };
+        let clock = || able(vec![entry(Capability::Clock)]);
+        let of = |old: &[(&str, ComparedProgram)], new: &[(&str, ComparedProgram)]| {
+            let differences = compare(&side(old), &side(new), Pairing::Both);
+            differences.iter().map(|one| (one.presence, one.adds())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[("a", clock())], &[("a", linux())]), [(Presence::Kept, true)]);
+        assert_eq!(of(&[("a", linux())], &[("a", clock())]), [(Presence::Added, true)]);
+        assert_eq!(of(&[("a", linux())], &[("a", linux()), ("b", linux())]), []);
+        let beside = [("a", clock()), ("proxy", linux())];
+        assert_eq!(of(&[("b", clock())], &beside), [(Presence::Kept, false)], "one program on each side");
+        assert_eq!(of(&[("a", clock())], &[("b", linux())]), [(Presence::Removed, false)]);
+    }
+
+    #[test]
+    fn another_object_is_another_workload_unless_two_files_are_compared() {
+        let clock = || able(vec![entry(Capability::Clock)]);
+        let of = |before: &str, after: &str, pairing| {
+            let differences = compare(&side(&[(before, clock())]), &side(&[(after, clock())]), pairing);
+            differences.iter().any(Difference::adds)
+        };
+        assert!(of("Pod shop/a: main", "Pod shop/b: main", Pairing::OfOneObject));
+        assert!(of("Pod shop/a: main", "Pod other/a: main", Pairing::OfOneObject));
+        assert!(!of("Pod shop/a: main", "Pod shop/a: renamed", Pairing::OfOneObject));
+        assert!(!of("Pod shop/a: main", "Pod shop/b: main", Pairing::Both));
+    }
+
+    #[test]
     fn a_new_denial_or_interpreter_counts_as_added_and_a_new_import_alone_does_not() {
         let of = |change: fn(&mut ComparedProgram)| {
             let mut new = ComparedProgram::absent();
             change(&mut new);
-            compare(&side(&[("a", ComparedProgram::absent())]), &side(&[("a", new)])).remove(0)
+            compare(&side(&[("a", ComparedProgram::absent())]), &side(&[("a", new)]), Pairing::Both).remove(0)
         };
         assert!(of(|p| p.denials = Some(["needs-grant (fs)".to_string()].into())).adds());
         assert!(of(|p| p.interpreters = ["CPython".to_string()].into()).adds());
@@ -319,7 +383,7 @@ mod tests {
             denials: denials.map(|one| [one.to_string()].into()),
             ..ComparedProgram::default()
         };
-        let of = |old, new| compare(&side(&[("a", old)]), &side(&[("a", new)])).remove(0);
+        let of = |old, new| compare(&side(&[("a", old)]), &side(&[("a", new)]), Pairing::Both).remove(0);
         for (old, new) in [(None, Some("needs-grant (fs)")), (Some("needs-grant (fs)"), None)] {
             let difference = of(denied(old), denied(new));
             assert_eq!(difference.denials, Delta::default());
@@ -331,7 +395,7 @@ mod tests {
     fn nothing_is_known_to_be_added_to_what_could_not_be_read() {
         let unread = ComparedProgram { unread: Some("no answer".into()), ..ComparedProgram::default() };
         let clock = able(vec![entry(Capability::Clock)]);
-        let difference = compare(&side(&[("a", unread)]), &side(&[("a", clock)])).remove(0);
+        let difference = compare(&side(&[("a", unread)]), &side(&[("a", clock)]), Pairing::Both).remove(0);
         assert!(!difference.adds() && difference.is_open() && !difference.is_empty(), "{difference:?}");
         assert_eq!(difference.old_unread.as_deref(), Some("no answer"));
         assert_eq!(difference.capabilities.added.len(), 1, "it is shown");

@@ -91,10 +91,10 @@ fn add(origin: String, value: Value, found: &mut Vec<Subject>) -> Result<(), Err
     match value {
         Value::Array(items) => add_items(&origin, items, found),
         Value::Object(mut object) if is_list && object.get("items").is_some_and(Value::is_array) => {
-            match object.remove("items") {
-                Some(Value::Array(items)) => add_items(&origin, items, found),
-                _ => Ok(()),
-            }
+            let Some(Value::Array(items)) = object.remove("items") else { return Ok(()) };
+            let list = Value::Object(object);
+            let items = items.into_iter().map(|item| manifest::item_of(&list, item));
+            add_items(&origin, items.collect(), found)
         }
         value => {
             let mut manifests = Vec::new();

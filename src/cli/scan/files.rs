@@ -53,7 +53,7 @@ fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<FoundObj
                     object(manifest, ManifestPlace { template: template.clone(), ..place })
                 }));
             }
-            Err(Error::NoKind { .. }) => collector.count_other(NO_OBJECT),
+            Err(Error::NoKind { containers: None, .. }) => collector.count_other(NO_OBJECT),
             Err(error) => {
                 let place = ManifestPlace { line: begin, ..nowhere(file) };
                 note(collector, &hinted(error, &placed.text), place);
@@ -84,6 +84,9 @@ fn hinted(error: Error, text: &str) -> Error {
 fn note(collector: &mut Collector, error: &Error, place: ManifestPlace) {
     let (what, reason) = match error {
         Error::ReadManifest { path, message } => (path.clone(), message.clone()),
+        Error::NoKind { path, containers: Some(at) } => {
+            (path.clone(), format!("it has no `kind`, and there are containers at `{at}`"))
+        }
         other => (String::from("a file"), other.to_string()),
     };
     collector.note(what, reason, place);

@@ -47,9 +47,17 @@ document.addEventListener('keydown', (event) => {
     field.focus();
   }
 });
+// Paper shows all, and open. Afterwards the screen is as it was: thousands of open parts would be slow.
+let onScreen = { most: most, closed: [] };
 addEventListener('beforeprint', () => {
+  onScreen = { most: most, closed: every('details:not([open])') };
   all();
-  for (const part of every('details')) part.open = true;
+  for (const part of onScreen.closed) part.open = true;
+});
+addEventListener('afterprint', () => {
+  for (const part of onScreen.closed) part.open = false;
+  most = onScreen.most;
+  apply();
 });
 apply();
 follow();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::audit::secrets::Hider;
 use crate::text;
 
 /// What would get one object admitted.
@@ -49,6 +50,15 @@ impl Suggestion {
             ("error", &self.errors),
         ]
         .into_iter()
+    }
+
+    /// The same without the values that were masked in the object, where words of rules or of an error quote one.
+    pub(super) fn without(mut self, hider: &Hider) -> Self {
+        let Self { blocked, unknown, errors, .. } = &mut self;
+        for text in blocked.iter_mut().chain(unknown).chain(errors) {
+            hider.hide_in(text);
+        }
+        self
     }
 
     /// Comments, then one document for each grant.

@@ -355,24 +355,46 @@ async fn spans_that_no_collector_takes_are_counted_and_delay_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_that_a_collector_rejects_of_a_request_that_it_takes_are_counted_as_lost() {
-    let folder = tempfile::tempdir().unwrap();
     // `ExportTraceServiceResponse` with `partial_success { rejected_spans: 1 error_message: "full" }`, to the first request.
     let partial = b"\x0a\x08\x08\x01\x12\x04full".to_vec();
-    let collector = Web::start(move |number, _| {
-        (200, String::new(), if number == 0 { partial.clone() } else { Vec::new() })
+    let in_chunks = [b"a\r\n", partial.as_slice(), b"\r\n0\r\n\r\n"].concat();
+    for (headers, answer) in [("", partial), ("transfer-encoding: chunked\r\n", in_chunks)] {
+        let folder = tempfile::tempdir().unwrap();
+        let collector = Web::start(move |number, _| match number {
+            0 => (200, headers.to_owned(), answer.clone()),
+            _ => (200, String::new(), Vec::new()),
+        })
+        .await;
+        let tracing = json!({"endpoint": format!("http://{}/v1/traces", collector.host), "plainHttp": true,
+            "samplingRatePerMillion": 1_000_000});
+        let gate = start(&configuration(folder.path(), json!({"tracing": tracing})));
+        for _ in 0..3 {
+            gate.ask("/validate", &review("web")).await;
+        }
+        let counted = async || {
+            let lost = metric(&gate, "wasmgate_traced_reviews_lost_total").await;
+            lost == Some(1.0) && metric(&gate, "wasmgate_traced_reviews_total").await == Some(2.0)
+        };
+        until("they are counted", counted).await;
+    }
+}
+
+/// As a proxy does that wants a login: the page to which it redirects answers 200 to a `GET`, which has no spans.
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_whose_request_a_collector_redirects_elsewhere_are_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Web::start(|_, asked| match asked.line.as_str() {
+        "POST /v1/traces" => (302, "location: /login\r\n".to_owned(), Vec::new()),
+        _ => (200, String::new(), Vec::new()),
     })
     .await;
     let tracing = json!({"endpoint": format!("http://{}/v1/traces", collector.host), "plainHttp": true,
         "samplingRatePerMillion": 1_000_000});
     let gate = start(&configuration(folder.path(), json!({"tracing": tracing})));
-    for _ in 0..3 {
-        gate.ask("/validate", &review("web")).await;
-    }
-    let counted = async || {
-        let lost = metric(&gate, "wasmgate_traced_reviews_lost_total").await;
-        lost == Some(1.0) && metric(&gate, "wasmgate_traced_reviews_total").await == Some(2.0)
-    };
-    until("they are counted", counted).await;
+    gate.ask("/validate", &review("web")).await;
+    let lost = async || metric(&gate, "wasmgate_traced_reviews_lost_total").await == Some(1.0);
+    until("they are counted", lost).await;
+    assert!(collector.asked().iter().all(|asked| asked.line == "POST /v1/traces"), "{:?}", collector.asked());
 }
 
 /// A port that is free now.

@@ -231,6 +231,47 @@ fn everything_is_new_beside_an_empty_folder_and_a_new_one_must_not_be_empty() {
     diff(&[&workload("files"), empty]).fails(&["found no Kubernetes objects"]);
 }
 
+/// Nothing of WASI limits it.
+#[test]
+fn a_linux_program_in_the_place_of_wasm_can_do_more_and_by_itself_is_no_difference() {
+    const WEB: &str = "samples.example/web:1";
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str, image: &str| written(folder.path(), name, &[pod("shop", image)]);
+    let (wasm, linux) = (of("wasm.yaml", HELLO), of("linux.yaml", WEB));
+    let gained = "+ capability native.exec (it starts a Linux program, which WASI does not limit)";
+    for [old, new] in [[HELLO, WEB], [wasm.as_str(), linux.as_str()]] {
+        let said = diff(&[old, new]);
+        assert_eq!(said.code, 1, "{said:?}");
+        said.has(&[gained, "- capability stdio", "added: 1 capability\n"]);
+    }
+    for same in [WEB, linux.as_str()] {
+        let said = diff(&[same, same]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(!said.out.contains("native.exec"), "{}", said.out);
+    }
+    diff(&[WEB, HELLO]).has(&["- capability native.exec", "+ capability stdio"]);
+}
+
+/// A pull request that takes one workload away and brings another one has that reviewed, whatever the first was able to do.
+#[test]
+fn another_workload_of_a_folder_is_a_new_one_though_each_folder_has_one_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let side = |name: &str, namespace: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        let file = written(&path, "pod.yaml", &[pod(namespace, HELLO)]);
+        (path.to_str().unwrap().to_string(), file)
+    };
+    let ((old, old_file), (new, new_file)) = (side("old", "shop"), side("new", "other"));
+    let said = diff(&[&old, &new]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "Pod other/app: main  new: samples.example/hello:1",
+        "Pod shop/app: main  gone: samples.example/hello:1",
+    ]);
+    assert_eq!(diff(&[&old_file, &new_file]).code, 0, "two files are compared with one another");
+}
+
 // === Markdown ===
 
 /// The rows of all tables of a comment, after a look at whether anything in it is more than text.

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{layouts, run, samples};
@@ -133,6 +135,17 @@ impl Browser {
         self.ask("Emulation.setEmulatedMedia", json!({"media": media, "features": features}));
     }
 
+    /// What is shown now, as a PNG. Where `WASMGATE_SCREENSHOTS` names a folder, it is written there under this name, for people to look at.
+    fn screenshot(&mut self, name: &str) -> Vec<u8> {
+        let answer = self.ask("Page.captureScreenshot", json!({"format": "png"}));
+        let image = STANDARD.decode(answer["data"].as_str().unwrap()).unwrap();
+        if let Some(folder) = std::env::var_os("WASMGATE_SCREENSHOTS") {
+            std::fs::write(Path::new(&folder).join(name), &image).unwrap();
+        }
+        assert!(image.starts_with(b"\x89PNG"));
+        image
+    }
+
     fn key(&mut self, key: &str, text: &str) {
         for kind in ["keyDown", "keyUp"] {
             let text = if kind == "keyDown" { text } else { "" };
@@ -167,6 +180,24 @@ const CONTRAST: &str = r"(() => {
     return worst;
 })()";
 
+/// Pages with something on them are larger than a page of one colour, which has some kilobytes.
+fn the_two_schemes_and_a_telephone_show_different_pages(browser: &mut Browser) {
+    let mut seen = Vec::new();
+    for (name, scheme, width) in [
+        ("page-light.png", "light", 1280),
+        ("page-dark.png", "dark", 1280),
+        ("page-narrow.png", "light", 360),
+    ] {
+        let metrics = json!({"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": false});
+        browser.ask("Emulation.setDeviceMetricsOverride", metrics);
+        browser.media("screen", scheme);
+        let image = browser.screenshot(name);
+        assert!(image.len() > 20_000, "{name} has {} bytes", image.len());
+        assert!(!seen.contains(&image), "{name} is as another one");
+        seen.push(image);
+    }
+}
+
 #[test]
 fn the_page_is_read_by_eye_keyboard_and_printer() {
     let Some(mut browser) = Browser::start() else { return };
@@ -180,6 +211,7 @@ fn the_page_is_read_by_eye_keyboard_and_printer() {
         let worst = browser.value(CONTRAST);
         assert!(worst[0].as_f64().unwrap() >= 4.5, "{scheme}: {worst}");
     }
+    the_two_schemes_and_a_telephone_show_different_pages(&mut browser);
     // No word of a heading is broken, and nothing but the matrix scrolls sideways.
     for width in [360, 1280] {
         let metrics = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false});
@@ -210,8 +242,15 @@ fn the_page_is_read_by_eye_keyboard_and_printer() {
     browser.value(&format!("document.querySelector('a[href=\"#{}\"]').click()", closed.as_str().unwrap()));
     browser.until(&format!("document.getElementById({closed}).closest('details').open"));
     // On paper everything is open, without what cannot be used there.
+    let open = "document.querySelectorAll('details[open]').length";
+    let before = browser.value(open);
+    // The page's own listeners come first.
+    browser.value(
+        "addEventListener('beforeprint', () => { window.paper = Array.from(document.querySelectorAll('details')).every((part) => part.open); }); true",
+    );
     browser.ask("Page.printToPDF", json!({}));
-    browser.until("Array.from(document.querySelectorAll('details')).every((part) => part.open)");
+    browser.until("window.paper === true");
+    browser.until(&format!("{open} === {before}"));
     browser.media("print", "dark");
     assert_eq!(browser.value("getComputedStyle(document.querySelector('form')).display"), "none");
     assert!(browser.value(CONTRAST)[0].as_f64().unwrap() >= 4.5, "on white paper, whatever the screen has");
@@ -269,6 +308,12 @@ fn five_thousand_workloads_do_not_make_the_page_stand_still() {
     browser.until(
         "document.getElementById('w999-4').closest('details').open && document.getElementById('w999-4').checkVisibility()",
     );
+    // To print it opens everything, and leaves nothing of that on the screen.
+    let printed = "(() => { dispatchEvent(new Event('beforeprint')); const closed = document.querySelectorAll('details:not([open])').length; \
+         const hidden = document.querySelectorAll('tbody tr[hidden]').length; dispatchEvent(new Event('afterprint')); return closed + hidden; })()";
+    assert_eq!(browser.value(printed), 0);
+    assert!(browser.value("document.querySelectorAll('details:not([open])').length").as_u64() > Some(1000));
+    assert_eq!(browser.value("document.querySelector('#shown').textContent"), "500 of 5000 shown");
     browser.value("document.querySelector('#more').click()");
     assert_eq!(browser.value("document.querySelector('#shown').textContent"), "5000 shown");
     assert_eq!(browser.value("document.querySelector('#more').hidden"), true);

@@ -1,11 +1,12 @@
 //! What the shells, man, kubectl and krew find: each is asked itself where it is installed.
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use clap::CommandFactory as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Said, layouts, run, samples, wasmgate};
@@ -32,6 +33,38 @@ fn on_path() -> (tempfile::TempDir, std::ffi::OsString) {
     let all = [folder.path().to_path_buf()].into_iter().chain(std::env::split_paths(&path));
     let joined = std::env::join_paths(all).unwrap();
     (folder, joined)
+}
+
+/// Objects enough that judging them takes longer than the time between two lines.
+#[test]
+fn a_terminal_shows_how_far_a_scan_is_and_a_pipe_does_not() {
+    let Some(script) = installed("script") else { return };
+    let pod = |number: usize| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p-{number}"), "namespace": "shop"},
+            "spec": {"containers": [{"name": "main", "image": "samples.example/hello:1", "args": ["x"]}]}})
+    };
+    let pods: Vec<String> = (0..300).map(|number| pod(number).to_string()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pods.yaml");
+    std::fs::write(&file, pods.join("\n---\n")).unwrap();
+    let (file, images) = (file.to_str().unwrap(), layouts());
+    let piped = run(&["scan", "-f", file, "--image-layouts", &images]);
+    assert!(!piped.err.contains("judged") && !piped.err.contains('\r'), "{}", piped.err);
+    // It gives the command a terminal, and prints what is written there.
+    let program = env!("CARGO_BIN_EXE_wasmgate");
+    let command = format!("'{program}' scan -f '{file}' --image-layouts '{images}'");
+    let mut terminal = Command::new(script);
+    terminal
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .env_remove("WASMGATE_CONFIG");
+    let said = Said::of(&mut terminal);
+    assert_eq!(said.code, piped.code, "{said:?}");
+    let lines: Vec<&str> = said.out.split("\r\u{1b}[K").collect();
+    assert!(lines.len() > 2 && lines[1].starts_with("read "), "{said:?}");
+    assert!(lines[1].ends_with(" that differ"), "{lines:?}");
+    let last = lines[lines.len() - 1];
+    assert!(!last.contains("that differ") && last.contains("300 workloads"), "the line is gone: {last}");
 }
 
 /// What a shell prints for a script that sources the completion from standard input.
@@ -102,7 +135,8 @@ fn commands() -> Vec<(String, clap::Command)> {
 #[test]
 fn every_command_has_a_man_page_with_its_options() {
     let folder = tempfile::tempdir().unwrap();
-    let pages = folder.path().join("man1");
+    // A home has no `.local/share/man` before there is a page in it.
+    let pages = folder.path().join("share/man/man1");
     let said = run(&["man", pages.to_str().unwrap()]);
     assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
     assert_eq!(run(&["man", pages.to_str().unwrap()]).code, 0, "they may be written again");
@@ -149,6 +183,36 @@ fn kubectl_runs_it_as_a_plug_in_that_knows_its_name() {
     said.has(&["Pod/files"]);
     let own = Said::of(wasmgate().args(["scan", "--help"]));
     own.has(&["Usage: wasmgate scan [OPTIONS]"]);
+}
+
+/// Completion of kubectl asks a program of this name for that of a plug-in
+/// (`kubernetes:staging/src/k8s.io/kubectl/pkg/cmd/plugin/plugin_completion.go`).
+#[test]
+fn kubectl_completes_the_plug_in_by_the_script_of_the_page() {
+    if installed("bash").is_none() {
+        return;
+    }
+    let (folder, path) = on_path();
+    let page = std::fs::read_to_string(root().join("docs/command-line.md")).unwrap();
+    let script = page.split("kubectl_complete-wasmgate <<'END'\n").nth(1).unwrap();
+    let script = script.split("END\n").next().unwrap();
+    let file = folder.path().join("kubectl_complete-wasmgate");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(program("kubectl"));
+        command.args(["__complete", "wasmgate"]).args(words).env("PATH", &path).env("HOME", folder.path());
+        let said = Said::of(&mut command);
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&["sc"]), ["scan", ":4"]);
+    assert_eq!(ask(&["scan", "--ou"]), ["--output", ":4"]);
+    assert_eq!(
+        ask(&["scan", "--output", ""]),
+        ["text", "json", "yaml", "html", "sarif", "junit", "github", ":4"]
+    );
+    assert_eq!(ask(&["scan", "--no-such"]), [":4"]);
 }
 
 /// An index of no plug-ins: krew clones one before it installs anything.

@@ -1,11 +1,14 @@
 //! `scan`: manifests and a cluster judged as they stand, in every form of output.
 
+use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Said, layouts, pipe, run, samples, wasmgate};
 use crate::support::api::{Api, Fault};
+use crate::support::process::wait_for;
 use crate::support::registry::Registry;
 
 /// Scans with the sample images.
@@ -142,6 +145,30 @@ fn what_cannot_be_judged_is_listed_and_what_starts_nothing_is_counted() {
     assert!(deployment["judged"][0]["reason"].as_str().unwrap().contains("spec.template.spec.containers"));
 }
 
+/// `kubectl get --raw` and clients write lists whose items leave to the list what they are, and `jq` leaves parts of these.
+#[test]
+fn what_a_list_starts_is_judged_and_what_has_no_kind_is_not_passed_over() {
+    let whole = pod("a", "samples.example/files:1");
+    let mut bare = whole.clone();
+    bare.as_object_mut().unwrap().retain(|key, _| key != "kind" && key != "apiVersion");
+    let list = json!({"apiVersion": "v1", "kind": "PodList", "items": [bare]}).to_string();
+    let said = scan_text(&list, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["Pod/a", "denied", "1 workload, 1 pod"]);
+    let explained = pipe(&["explain", "-f", "-", "--image-layouts", &layouts()], &list);
+    assert_eq!(explained.code, 1, "{explained:?}");
+    for (text, at) in [
+        (json!([whole]), "`spec.containers`"),
+        (bare, "`spec.containers`"),
+        (json!({"apiVersion": "v1", "kind": "List", "items": [whole, 7]}), "`items.spec.containers`"),
+    ] {
+        let said = scan_text(&text.to_string(), &["-o", "json"]);
+        assert_eq!(said.code, 3, "{said:?}");
+        let reason = said.json()["notJudged"][0]["reason"].clone();
+        assert_eq!(reason, json!(format!("it has no `kind`, and there are containers at {at}")), "{text}");
+    }
+}
+
 /// Its pods are judged when they are created, and a manifest does not have them.
 #[test]
 fn a_kind_whose_pods_are_made_of_several_objects_is_listed_as_not_judged() {
@@ -189,6 +216,29 @@ fn filters_leave_what_was_asked_for_and_what_is_not_known() {
     let unnamed = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: samples.example/hello:1, args: [x]}]}\n";
     let placed = scan_text(unnamed, &["-n", "team", "-o", "json"]);
     assert_eq!(placed.json()["workloads"][0]["namespace"], "team");
+}
+
+/// Who reads that no workload uses a grant deletes it.
+#[test]
+fn a_grant_is_unused_only_where_everything_that_may_use_it_was_judged() {
+    let grants = samples("grants");
+    let options = ["--grants", grants.to_str().unwrap(), "-o", "json"];
+    let used = |objects: &[Value]| {
+        let document = scan_text(&documents(objects), &options).json();
+        assert_eq!(document["grants"][0]["grant"], "WasiGrant/orders", "{document}");
+        document["grants"][0].get("workloads").cloned()
+    };
+    let unread = pod("a", "samples.example/none:1");
+    let mut elsewhere = unread.clone();
+    elsewhere["metadata"]["namespace"] = json!("other");
+    let fleet = json!({"apiVersion": "example.com/v1", "kind": "Fleet", "metadata": {"name": "f"},
+        "spec": {"pods": {"containers": [{"name": "a", "image": "a:1"}]}}});
+    let plain = pod("b", "samples.example/hello:1");
+    assert_eq!(used(&[plain.clone(), elsewhere]), Some(json!(0)), "it is of another namespace");
+    assert_eq!(used(&[plain.clone(), unread.clone()]), None);
+    assert_eq!(used(&[plain, fleet]), None);
+    let page = scan_text(&documents(&[unread]), &["--grants", grants.to_str().unwrap(), "-o", "html"]);
+    page.has(&["<td>not known: not all workloads were judged</td>"]);
 }
 
 /// An object as an API server returns it.
@@ -340,7 +390,9 @@ async fn in_a_cluster_of_ten_thousand_pods_each_image_is_looked_up_and_each_temp
     let said =
         scan_cluster(&api, folder.path(), &["--insecure-registry", &registry.host, "-o", "json", "--all"])
             .await;
-    println!("10 000 pods in {:?}", started.elapsed());
+    let took = started.elapsed();
+    println!("10 000 pods in {took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     assert_eq!(said.code, 1, "{}", said.err);
     let summary = said.json()["summary"].clone();
     let expected = json!({"workloads": 100, "pods": 10_000, "templates": 100, "copies": 100, "judged": 200,
@@ -355,6 +407,55 @@ async fn in_a_cluster_of_ten_thousand_pods_each_image_is_looked_up_and_each_temp
     assert_eq!(pages.len(), 20);
     assert!(pages.iter().all(|page| page.query.contains("limit=500")), "{pages:?}");
     assert_eq!(pages.iter().filter(|page| page.query.contains("continue=")).count(), 19);
+}
+
+/// The most memory that a running program ever had, in bytes (`proc_pid_status(5)`, `VmHWM`).
+fn peak_resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// The most memory that a scan of this many pods takes. They have ten templates, and each of them has so many bytes.
+async fn peak_of_scan(pods: usize, bytes: usize) -> u64 {
+    let api = Api::start().await;
+    fill(&api, "samples.example", &["hello"], 10, 0);
+    let (image, note) = (pinned("samples.example", "hello"), "x".repeat(bytes));
+    for number in 0..pods {
+        let mut pod = pod_of(&format!("app-{}", number % 10), number, &image);
+        pod["metadata"]["annotations"] = json!({"team.example/note": note});
+        api.put("pods", pod);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (kubeconfig, said) = (api.kubeconfig(folder.path()), folder.path().join("said"));
+    let mut command = wasmgate();
+    command.args(["scan", "--kubeconfig", kubeconfig.to_str().unwrap(), "--image-layouts", &layouts()]);
+    command.args(["-o", "json", "--all"]).stdout(File::create(&said).unwrap());
+    let ended = move || {
+        let (mut scan, mut peak) = (command.spawn().unwrap(), 0);
+        let status = wait_for("the end of the scan", || {
+            peak = peak_resident(scan.id()).unwrap_or(peak);
+            scan.try_wait().unwrap()
+        });
+        (status, peak)
+    };
+    let (status, peak) = tokio::task::spawn_blocking(ended).await.unwrap();
+    assert!(status.success(), "{status}");
+    let said: Value = serde_json::from_slice(&std::fs::read(said).unwrap()).unwrap();
+    assert_eq!((&said["summary"]["pods"], &said["summary"]["workloads"]), (&json!(pods), &json!(10)));
+    peak
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_does_not_take_more_memory_for_more_pods() {
+    const BYTES: usize = 8 << 10;
+    // The first one may have policies to compile.
+    peak_of_scan(10, BYTES).await;
+    let few = peak_of_scan(1_500, BYTES).await;
+    let many = peak_of_scan(6_000, BYTES).await;
+    println!("1 500 pods: {} MiB, 6 000 pods: {} MiB", few >> 20, many >> 20);
+    let more = u64::try_from(4_500 * BYTES).unwrap();
+    assert!(many < few + more / 2, "{few} {many}: the further pods are {more} bytes of text");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -373,9 +474,15 @@ async fn a_kind_that_may_not_be_listed_is_noted_and_the_rest_is_judged() {
         "1 not judged",
     ]);
     api.heal("pods");
+    for name in ["shop", "other"] {
+        api.put("namespaces", json!({"metadata": {"name": name}}));
+    }
     let one =
         scan_cluster(&api, folder.path(), &["--image-layouts", &images, "-n", "shop", "-n", "other"]).await;
     assert_eq!(one.code, 0, "{one:?}");
+    let misspelt =
+        scan_cluster(&api, folder.path(), &["--image-layouts", &images, "-n", "shop", "-n", "othre"]).await;
+    misspelt.fails(&["the cluster has no namespace `othre`; did you mean `other`?"]);
     api.fail("wasigrants", Fault::Status(403));
     let blind = scan_cluster(&api, folder.path(), &["--image-layouts", &images]).await;
     blind.fails(&["could not read the cluster", "wasigrants.wasmgate.dev: forbidden"]);

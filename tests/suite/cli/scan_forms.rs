@@ -1,6 +1,7 @@
 //! The forms of `scan` for other programs: what each of them must find there.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -320,24 +321,61 @@ fn the_page_is_well_formed_loads_nothing_and_shows_who_granted_what() {
     assert_eq!(all["workloads"].as_array().unwrap().len(), rows);
 }
 
+/// Manifests full of secrets, how many there are, and the options by which a rule quotes all of them.
+fn quoted(folder: &Path) -> (String, u32, Vec<String>) {
+    let bundle = opa::build(folder, "quoting", "wasmgate/violations", secrets::QUOTING);
+    let (pod, of_pod) = secrets::pod("samples.example/hello:1");
+    let (app, of_app) = secrets::spin_app("samples.example/orders:1");
+    let (manifest, configuration) = (folder.join("objects.yaml"), folder.join("gate.yaml"));
+    std::fs::write(&manifest, format!("{pod}\n---\n{app}\n")).unwrap();
+    let header = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    std::fs::write(&configuration, format!("{header}{}", secrets::CONFIGURATION)).unwrap();
+    let [manifest, configuration, bundle] =
+        [manifest, configuration, bundle].map(|path| path.to_str().unwrap().to_owned());
+    let images = layouts();
+    let options = ["-c", &configuration, "--bundle", &bundle, "--image-layouts", &images];
+    (manifest, of_pod + of_app, options.map(str::to_owned).to_vec())
+}
+
 #[test]
 fn no_form_shows_the_secrets_of_an_object_that_a_rule_quotes() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = opa::build(folder.path(), "quoting", "wasmgate/violations", secrets::QUOTING);
-    let (pod, number) = secrets::pod("samples.example/hello:1");
-    let (manifest, configuration) = (folder.path().join("pod.json"), folder.path().join("gate.yaml"));
-    std::fs::write(&manifest, pod.to_string()).unwrap();
-    let header = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
-    std::fs::write(&configuration, format!("{header}{}", secrets::CONFIGURATION)).unwrap();
-    assert!(number >= 25);
-    let [manifest, configuration, bundle] =
-        [&manifest, &configuration, &bundle].map(|path| path.to_str().unwrap());
+    let (manifest, number, options) = quoted(folder.path());
+    assert!(number >= 30, "{number}");
+    let found = |said: &Said| said.out.matches("[quotes]").count();
+    let text = Said::of(wasmgate().args(["scan", "-f", &manifest, "-o", "junit"]).args(&options));
+    assert_eq!(found(&text), 2, "the rule quotes both: {text:?}");
     for form in ["text", "json", "yaml", "html", "sarif", "junit", "github"] {
-        let arguments = ["scan", "-f", manifest, "-c", configuration, "--bundle", bundle, "-o", form];
-        let said = run(&[&arguments[..], &["--image-layouts", &layouts()]].concat());
+        let said = Said::of(wasmgate().args(["scan", "-f", &manifest, "-o", form]).args(&options));
         assert_eq!(said.code, 1, "{said:?}");
         assert!(form == "text" || said.out.contains("**REDACTED**"), "{form}: {said:?}");
         assert_eq!(secrets::leaked(&said.out), Vec::<&str>::new(), "{form}");
         assert_eq!(secrets::leaked(&said.err), Vec::<&str>::new(), "{form}");
+    }
+}
+
+/// A grant is kept beside the manifests, and a difference is written into a pull request: more people read these than the object.
+#[test]
+fn no_suggested_grant_and_no_difference_shows_the_secrets_of_an_object_that_a_rule_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, _, options) = quoted(folder.path());
+    let nothing = folder.path().join("nothing");
+    std::fs::create_dir(&nothing).unwrap();
+    let old = nothing.to_str().unwrap();
+    for command in [
+        &["suggest", "-f", &manifest][..],
+        &["suggest", "--network-policy", "-f", &manifest],
+        &["diff", old, &manifest],
+        &["diff", old, &manifest, "-o", "json"],
+        &["diff", old, &manifest, "-o", "markdown"],
+    ] {
+        let said = Said::of(wasmgate().args(command).args(&options));
+        assert_eq!(secrets::leaked(&format!("{}{}", said.out, said.err)), Vec::<&str>::new(), "{command:?}");
+        let (code, what) = match command {
+            ["suggest", "-f", _] => (1, "# denied: [quotes] "),
+            ["suggest", ..] => (said.code, "shop/secrets"),
+            _ => (1, "quotes"),
+        };
+        assert!(said.code == code && said.out.contains(what), "{command:?}: {said:?}");
     }
 }

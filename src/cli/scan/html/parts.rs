@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::capability::Entry;
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
-use crate::scan::model::{Judged, Scan, ScannedProgram, What, Workload, word};
+use crate::scan::model::{GrantUse, Judged, Scan, ScannedProgram, What, Workload, word};
 use crate::text;
 
 /// What `coveredBy` has for capabilities that need no grant.
@@ -193,32 +193,67 @@ pub fn not_judged(scan: &Scan) -> String {
     format!("<h2>Not judged</h2>\n<ul>\n{items}</ul>\n")
 }
 
-/// The grants with their ends, and which of them no workload uses.
+/// The grants with their ends and their use. Those that someone has to look at come first.
 pub fn grants(scan: &Scan, now: Timestamp) -> String {
     if scan.grants.is_empty() {
         return String::new();
     }
-    let mut out = String::from(
-        "<h2>Grants</h2>\n<table><thead><tr><th scope=\"col\">Grant</th><th scope=\"col\">Namespace</th><th \
-         scope=\"col\">Ends</th><th scope=\"col\">Workloads that use it</th></tr></thead><tbody>\n",
+    let mut grants: Vec<(Attention, &GrantUse)> =
+        scan.grants.iter().map(|grant| (Attention::of(grant, now), grant)).collect();
+    // Stable: the others stay as they are. What ends first comes first.
+    grants.sort_by_key(|(attention, grant)| {
+        (*attention, grant.expires_at.filter(|_| *attention == Attention::Ends))
+    });
+    let count = |of: Attention| grants.iter().filter(|(attention, _)| *attention == of).count();
+    let unused = grants.iter().filter(|(_, grant)| grant.workloads == Some(0)).count();
+    let mut out = format!(
+        "<h2>Grants</h2>\n<p class=\"dim\">{} in all; {} ended or end within 30 days; {unused} that no workload uses.</p>\n\
+         <table><thead><tr><th scope=\"col\">Grant</th><th scope=\"col\">Namespace</th><th scope=\"col\">Ends</th><th \
+         scope=\"col\">Workloads that use it</th></tr></thead><tbody>\n",
+        grants.len(),
+        count(Attention::Ends)
     );
-    for grant in &scan.grants {
-        let ends = grant.expires_at.map_or_else(|| "<td>never</td>".to_owned(), |end| ends(end, now));
-        let used = match grant.workloads {
-            Some(0) => "<td class=\"soon\">none</td>".to_owned(),
-            Some(count) => format!("<td>{count}</td>"),
-            None => "<td>not known, with filters</td>".to_owned(),
-        };
-        let namespace = grant.namespace.as_deref().unwrap_or("all that it selects");
-        let _ = writeln!(
-            out,
-            "<tr><th scope=\"row\">{}</th><td>{}</td>{ends}{used}</tr>",
-            escaped(&grant.grant),
-            escaped(namespace)
-        );
+    for (_, grant) in grants {
+        out.push_str(&grant_row(grant, now));
     }
     out.push_str("</tbody></table>\n");
     out
+}
+
+/// Why someone has to look at a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Attention {
+    /// It has ended, or ends soon.
+    Ends,
+    /// No workload uses it.
+    Unused,
+    /// There is no reason.
+    None,
+}
+
+impl Attention {
+    fn of(grant: &GrantUse, now: Timestamp) -> Self {
+        match (grant.expires_at, grant.workloads) {
+            (Some(end), _) if end.duration_since(now) <= SOON => Self::Ends,
+            (_, Some(0)) => Self::Unused,
+            _ => Self::None,
+        }
+    }
+}
+
+fn grant_row(grant: &GrantUse, now: Timestamp) -> String {
+    let ends = grant.expires_at.map_or_else(|| "<td>never</td>".to_owned(), |end| ends(end, now));
+    let used = match grant.workloads {
+        Some(0) => "<td class=\"soon\">none</td>".to_owned(),
+        Some(count) => format!("<td>{count}</td>"),
+        None => "<td>not known: not all workloads were judged</td>".to_owned(),
+    };
+    let namespace = grant.namespace.as_deref().unwrap_or("all that it selects");
+    format!(
+        "<tr><th scope=\"row\">{}</th><td>{}</td>{ends}{used}</tr>\n",
+        escaped(&grant.grant),
+        escaped(namespace)
+    )
 }
 
 fn ends(end: Timestamp, now: Timestamp) -> String {
@@ -229,4 +264,35 @@ fn ends(end: Timestamp, now: Timestamp) -> String {
         _ => ("", ""),
     };
     format!("<td class=\"{class}\">{end}{note}</td>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_that_end_or_that_no_workload_uses_come_first_and_are_counted() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let grant = |name: &str, days: Option<i64>, workloads: Option<usize>| GrantUse {
+            grant: name.to_owned(),
+            namespace: None,
+            expires_at: days.map(|days| now + SignedDuration::from_hours(24 * days)),
+            workloads,
+        };
+        let scan = Scan {
+            grants: vec![
+                grant("used", None, Some(2)),
+                grant("unused", Some(31), Some(0)),
+                grant("soon", Some(30), Some(0)),
+                grant("not-known", Some(400), None),
+                grant("ended", Some(-1), Some(1)),
+            ],
+            ..Scan::default()
+        };
+        let page = grants(&scan, now);
+        let rows = page.split("<th scope=\"row\">").skip(1).map(|row| row.split('<').next().unwrap());
+        assert_eq!(rows.collect::<Vec<_>>(), ["ended", "soon", "unused", "used", "not-known"], "{page}");
+        assert!(page.contains("5 in all; 2 ended or end within 30 days; 2 that no workload uses."), "{page}");
+        assert_eq!(grants(&Scan::default(), now), "");
+    }
 }
