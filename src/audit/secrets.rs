@@ -118,10 +118,11 @@ impl Secrets {
 
     /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
     /// value as it is written.
-    pub fn hider_of<'a>(&self, found: impl Iterator<Item = &'a Violation>, shown: &[Shown<'a>]) -> Hider {
+    pub fn hider_of<'v>(&self, found: impl Iterator<Item = &'v Violation>, shown: &[Shown<'_>]) -> Hider {
+        let mut all = shown.to_vec();
         let own = found.filter(|violation| violation.is_built_in);
-        let own = own.map(|violation| Shown::Text(&violation.message));
-        self.hider(&shown.iter().copied().chain(own).collect::<Vec<_>>())
+        all.extend(own.map(|violation| Shown::Text(&violation.message)));
+        self.hider(&all)
     }
 
     /// Whether nothing was masked that could be looked for.

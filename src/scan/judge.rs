@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::Value;
-use serde_json::value::to_raw_value;
 use tokio::time::timeout;
 
 use super::beside::beside;
