@@ -14,6 +14,7 @@ pub use crate::image::host::{self, HostPattern, WrittenHost};
 pub use effective::{Siblings, assess};
 pub use name::{Capability, Parameter};
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -104,7 +105,7 @@ impl Entry {
             own: false,
             opens: false,
             by_path: false,
-            evidence: vec![evidence_of(&evidence.into())],
+            evidence: vec![evidence_of(evidence.into())],
             covered_by: Vec::new(),
         }
     }
@@ -112,15 +113,14 @@ impl Entry {
     /// The same with one more item of evidence.
     #[must_use]
     pub fn seen_in(mut self, evidence: impl Into<String>) -> Self {
-        self.evidence.push(evidence_of(&evidence.into()));
+        self.evidence.push(evidence_of(evidence.into()));
         self
     }
 
     /// The same with a name, control characters escaped. A name that is too long becomes `*`, any.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        let name = name.into();
-        self.name = Some(parameter(&name).unwrap_or_else(|| "*".to_string()));
+        self.name = Some(parameter(name.into()).unwrap_or_else(|| "*".to_string()));
         self
     }
 
@@ -133,14 +133,15 @@ impl Entry {
     /// The same with the text of the pattern at hand.
     #[must_use]
     pub fn to_written_host(mut self, host: WrittenHost) -> Self {
-        self.host = (parameter(host.as_str()).as_deref() == Some(host.as_str())).then_some(host);
+        let is_written = fits(host.as_str()) && text::distinct(host.as_str()) == host.as_str();
+        self.host = is_written.then_some(host);
         self
     }
 
     /// The same for the tree at `path`.
     #[must_use]
     pub fn at_path(mut self, path: impl Into<String>, access: Access) -> Self {
-        self.path = parameter(&path.into());
+        self.path = parameter(path.into());
         self.access = Some(access);
         self
     }
@@ -196,14 +197,29 @@ const EVIDENCE_CHARS: usize = 512;
 /// Most characters of a name, path or host; a longer one is taken for any.
 const PARAMETER_CHARS: usize = 1024;
 
-/// A piece of evidence: no two that differ within the bound look the same.
-fn evidence_of(text: &str) -> String {
-    text::distinct(&text::shorten(text, EVIDENCE_CHARS)).into_owned()
+/// A piece of evidence: no two that differ within the bound look the same. Nearly every one is kept as it is.
+fn evidence_of(written: String) -> String {
+    match text::shorten(&written, EVIDENCE_CHARS) {
+        Cow::Borrowed(_) => distinct(written),
+        Cow::Owned(short) => distinct(short),
+    }
+}
+
+fn distinct(written: String) -> String {
+    match text::distinct(&written) {
+        Cow::Borrowed(_) => written,
+        Cow::Owned(shown) => shown,
+    }
 }
 
 /// A parameter as grants must write it; `None`, which is any, if it is too long: a shortened one would be another.
-fn parameter(text: &str) -> Option<String> {
-    text.chars().nth(PARAMETER_CHARS).is_none().then(|| text::distinct(text).into_owned())
+fn parameter(written: String) -> Option<String> {
+    fits(&written).then(|| distinct(written))
+}
+
+/// Whether a parameter is not too long.
+fn fits(written: &str) -> bool {
+    written.len() <= PARAMETER_CHARS || written.chars().nth(PARAMETER_CHARS).is_none()
 }
 
 /// Most entries of one capability in one list. A binary may import as many names as fit into its bytes, and every rule
@@ -259,7 +275,7 @@ fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     for entry in entries {
         let (count, widest) =
             groups.entry((entry.capability, entry.own, entry.secret, entry.opens)).or_default();
-        if (Entry { evidence: Vec::new(), ..entry.clone() }) == widest_of(&entry) {
+        if is_widest(&entry) {
             *widest = Some(entry);
             continue;
         }
@@ -291,6 +307,14 @@ fn widest_of(entry: &Entry) -> Entry {
     if entry.capability == Capability::ServiceChaining { any.named("*") } else { any }
 }
 
+/// Whether the entry is [`widest_of`] itself, whatever its evidence.
+fn is_widest(entry: &Entry) -> bool {
+    let Entry { capability, path, access, host, name, port, by_path, covered_by, .. } = entry;
+    let any = if *capability == Capability::ServiceChaining { Some("*") } else { None };
+    let has_place = path.is_some() || access.is_some() || host.is_some() || port.is_some();
+    !has_place && name.as_deref() == any && !by_path && covered_by.is_empty()
+}
+
 const fn things(capability: Capability) -> &'static str {
     match capability {
         Capability::UnknownImport => "imports",
@@ -305,7 +329,48 @@ const fn things(capability: Capability) -> &'static str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, counted, glob, merge};
+    use super::{
+        Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, PARAMETER_CHARS, counted, glob, is_widest,
+        merge, widest_of,
+    };
+
+    #[test]
+    fn the_widest_entry_is_known_without_making_it() {
+        let (mut widest, mut others) = (0, 0);
+        for capability in Capability::ALL.iter().copied() {
+            let plain = || Entry::new(capability, "x");
+            let covered = Entry { covered_by: vec!["default".into()], ..plain() };
+            let port = Entry { port: Some(80), ..plain() };
+            for entry in [
+                plain(),
+                plain().mark_own(true).mark_secret(true).by_opening(),
+                plain().seen_in("y"),
+                plain().named("*"),
+                plain().named("a"),
+                plain().by_path(),
+                plain().at_path("/a", Access::ReadOnly),
+                plain().to_host("https://a.example".parse().unwrap()),
+                covered,
+                port,
+            ] {
+                let wanted = Entry { evidence: Vec::new(), ..entry.clone() } == widest_of(&entry);
+                assert_eq!(is_widest(&entry), wanted, "{entry:?}");
+                *(if wanted { &mut widest } else { &mut others }) += 1;
+            }
+        }
+        assert!(widest > 0 && others > 0);
+    }
+
+    #[test]
+    fn texts_are_kept_as_they_are_or_shown_so_that_no_two_become_one() {
+        let entry = Entry::new(Capability::Env, "plain").seen_in("a\u{202e}b\\").seen_in("é".repeat(600));
+        assert_eq!(entry.evidence[..2], ["plain".to_owned(), r"a\u{202e}b\\".to_owned()]);
+        assert_eq!(entry.evidence[2].chars().count(), super::EVIDENCE_CHARS);
+        let name = |text: String| Entry::new(Capability::Env, "x").named(text).name.unwrap();
+        assert_eq!(name("a\nb".into()), r"a\nb");
+        let (fits, too_long) = ("é".repeat(PARAMETER_CHARS), "é".repeat(PARAMETER_CHARS + 1));
+        assert_eq!((name(fits.clone()), name(too_long)), (fits, "*".to_owned()));
+    }
 
     #[test]
     fn a_flood_of_names_becomes_one_entry_that_no_name_covers() {

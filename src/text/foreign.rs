@@ -84,7 +84,9 @@ fn escaped(c: char) -> Shown {
 }
 
 fn shown(text: &str, dangerous: impl Fn(char) -> bool, stand_in: fn(char) -> Shown) -> Cow<'_, str> {
-    if !text.contains(&dangerous) {
+    // Nearly every text is ASCII, and is settled without decoding characters.
+    let is_harmless = text.bytes().all(|byte| byte.is_ascii() && !dangerous(char::from(byte)));
+    if is_harmless || !text.contains(&dangerous) {
         return Cow::Borrowed(text);
     }
     let safe = |c| if dangerous(c) { stand_in(c) } else { Shown::Itself(c) };

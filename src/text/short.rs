@@ -6,6 +6,10 @@ const ELLIPSIS: &str = "…";
 
 /// At most `most` characters, the last of them an ellipsis where something is left out.
 pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
+    // A text has no more characters than bytes.
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
     let starts = |count: usize| text.char_indices().nth(count).map(|(at, _)| at);
     match (starts(most), most.checked_sub(1).and_then(starts)) {
         (None, _) => Cow::Borrowed(text),
