@@ -473,8 +473,8 @@ async fn a_start_without_the_server_takes_what_was_kept_and_without_both_fails()
     assert!(error.starts_with("could not fetch policy bundle `rules`"), "{error}");
 }
 
-/// A server that demands a certificate of this CA, and gives everyone who has one the bundle.
-async fn with_certificates(ca: &Ca, ca_file: &Path, bundle: Vec<u8>) -> (u16, JoinHandle<()>) {
+/// A server that demands a certificate of this CA, and gives every client that has one this body.
+pub async fn with_certificates(ca: &Ca, ca_file: &Path, body: Vec<u8>) -> (u16, JoinHandle<()>) {
     let (cert, key) = ca.sign(ExtendedKeyUsagePurpose::ServerAuth);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca_file).unwrap()).unwrap();
@@ -494,10 +494,14 @@ async fn with_certificates(ca: &Ca, ca_file: &Path, bundle: Vec<u8>) -> (u16, Jo
                 let Ok(byte) = stream.read_u8().await else { break };
                 head.push(byte);
             }
+            let head = String::from_utf8_lossy(&head).to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let mut sent: Vec<u8> = vec![0; length.unwrap_or_default()];
+            let _ = stream.read_exact(&mut sent).await;
             let answer =
-                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", bundle.len());
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             let _ = stream.write_all(answer.as_bytes()).await;
-            let _ = stream.write_all(&bundle).await;
+            let _ = stream.write_all(&body).await;
             let _ = stream.shutdown().await;
         }
     });

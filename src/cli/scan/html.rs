@@ -17,7 +17,7 @@ use crate::capability::{Capability, Entry};
 use crate::cli::report::ExplainOutcome;
 use crate::scan::model::{Scan, Workload, rank, word};
 pub use parts::escaped;
-use parts::{Until, details, grants, not_judged};
+use parts::{DEFAULT, Until, details, grants, not_judged};
 pub use refused::refused;
 
 const STYLE: &str = include_str!("page.css");
@@ -59,7 +59,7 @@ pub fn in_parts(scan: &Scan, all: bool, now: Timestamp) -> PageParts {
     );
     let mut out = String::from("</header>\n<main>\n");
     out.push_str(&form(&workloads));
-    out.push_str(&matrix(&workloads));
+    out.push_str(&matrix(&workloads, &until));
     out.push_str("<h2 id=\"details\">Reasons, grants, and how to fix it</h2>\n");
     for (index, workload) in workloads.iter().enumerate() {
         let open = workloads.len() <= FEW && workload.outcome == ExplainOutcome::Denied;
@@ -109,7 +109,7 @@ impl Cover {
     fn of(entry: &Entry) -> Self {
         match entry.covered_by.first().map(String::as_str) {
             None => Self::None,
-            Some("default") => Self::Default,
+            Some(DEFAULT) => Self::Default,
             Some(_) => Self::Granted,
         }
     }
@@ -124,17 +124,39 @@ impl Cover {
     }
 }
 
-fn covers(workload: &Workload) -> BTreeMap<Capability, Cover> {
-    let mut found = BTreeMap::new();
+/// A capability of a workload.
+struct Cell<'a> {
+    cover: Cover,
+    /// The grants that cover it in some program.
+    by: BTreeSet<&'a str>,
+}
+
+impl Cell<'_> {
+    /// The same in words, with the grants and their ends.
+    fn title(&self, capability: Capability, namespace: &str, until: &Until<'_>) -> String {
+        let (_, _, words) = self.cover.shown();
+        let by: Vec<String> = match self.cover {
+            Cover::Granted => self.by.iter().map(|label| until.said(namespace, label)).collect(),
+            Cover::Default | Cover::None => Vec::new(),
+        };
+        let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) };
+        format!("{}: {words}{by}", capability.as_str())
+    }
+}
+
+fn covers(workload: &Workload) -> BTreeMap<Capability, Cell<'_>> {
+    let mut found: BTreeMap<Capability, Cell<'_>> = BTreeMap::new();
     let programs = workload.judged.iter().flat_map(|judged| &judged.spec.containers);
     for entry in programs.flat_map(|program| &program.effective) {
-        let own = found.entry(entry.capability).or_insert(Cover::Default);
-        *own = (*own).max(Cover::of(entry));
+        let none = || Cell { cover: Cover::Default, by: BTreeSet::new() };
+        let own = found.entry(entry.capability).or_insert_with(none);
+        own.cover = own.cover.max(Cover::of(entry));
+        own.by.extend(entry.covered_by.iter().map(String::as_str).filter(|label| *label != DEFAULT));
     }
     found
 }
 
-fn matrix(workloads: &[&Workload]) -> String {
+fn matrix(workloads: &[&Workload], until: &Until<'_>) -> String {
     let rows: Vec<_> = workloads.iter().map(|workload| (*workload, covers(workload))).collect();
     let used: BTreeSet<Capability> = rows.iter().flat_map(|(_, covers)| covers.keys().copied()).collect();
     let mut out = String::from(
@@ -148,17 +170,17 @@ fn matrix(workloads: &[&Workload]) -> String {
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for (index, (workload, covers)) in rows.iter().enumerate() {
-        out.push_str(&row(workload, covers, &used, index));
+        out.push_str(&row((*workload, covers), &used, index, until));
     }
     out.push_str("</tbody></table></div>\n");
     out
 }
 
 fn row(
-    workload: &Workload,
-    covers: &BTreeMap<Capability, Cover>,
+    (workload, covers): (&Workload, &BTreeMap<Capability, Cell<'_>>),
     used: &BTreeSet<Capability>,
     index: usize,
+    until: &Until<'_>,
 ) -> String {
     let outcome = word(workload.outcome);
     let mut out = format!(
@@ -170,9 +192,9 @@ fn row(
     );
     for capability in used {
         match covers.get(capability) {
-            Some(cover) => {
-                let (class, sign, words) = cover.shown();
-                let title = format!("{}: {words}", capability.as_str());
+            Some(cell) => {
+                let (class, sign, _) = cell.cover.shown();
+                let title = escaped(&cell.title(*capability, &workload.namespace, until));
                 let _ = write!(
                     out,
                     "<td class=\"can {class}\"><span role=\"img\" aria-label=\"{title}\" title=\"{title}\">{sign}</span></td>"

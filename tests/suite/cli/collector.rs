@@ -6,11 +6,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::{Value, json};
 
 use super::serve::{Gate, review};
 use super::{layouts, wasmgate};
+use crate::sources::with_certificates;
 use crate::support::process::{program, until, wait_for};
+use crate::support::tls::Ca;
 use crate::support::web::{Asked, Web};
 
 /// Writes a configuration with these fields besides `apiVersion` and `kind`; returns its path.
@@ -152,6 +155,36 @@ async fn a_collector_that_redirects_and_loses_the_body_has_taken_nothing() {
         assert_eq!(waiting(&spool), usize::from(!is_taken), "{path}");
     }
     assert!(collector.asked().iter().all(|asked| !asked.line.starts_with("GET")), "{:?}", collector.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_gets_records_of_those_who_show_a_certificate_and_of_the_others_none_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let ca = Ca::new("collector");
+    let (cert, key) = ca.sign(ExtendedKeyUsagePurpose::ClientAuth);
+    for (name, text) in [("ca.pem", &ca.pem), ("client.pem", &cert), ("client.key", &key)] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    let (port, task) = with_certificates(&ca, &at("ca.pem"), Vec::new()).await;
+    for shows in [true, false] {
+        let home = at(if shows { "shows" } else { "shows-none" });
+        std::fs::create_dir(&home).unwrap();
+        let spool = home.join("spool");
+        let mut upload = json!({"url": format!("https://localhost:{port}/logs"), "spool": spool, "delay": "0s",
+            "caFile": at("ca.pem")});
+        if shows {
+            upload["clientCertFile"] = json!(at("client.pem"));
+            upload["clientKeyFile"] = json!(at("client.key"));
+        }
+        let log = json!({"output": "off", "upload": upload});
+        let gate = start(&configuration(&home, json!({"decisionLog": log})));
+        gate.ask("/validate", &review("web")).await;
+        gate.signal("-TERM");
+        assert_eq!(gate.end().0, Some(0));
+        assert_eq!(waiting(&spool), usize::from(!shows), "shows a certificate: {shows}");
+    }
+    task.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

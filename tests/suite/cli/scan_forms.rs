@@ -311,6 +311,8 @@ fn the_page_is_well_formed_loads_nothing_and_shows_who_granted_what() {
     }
     for text in [
         "<td class=\"granted\">WasiGrant/orders</td>",
+        "title=\"http.outbound: granted by WasiGrant/orders\"",
+        "title=\"fs: not granted\"",
         "This grant would cover what no grant covers",
         "import wasi_snapshot_preview1.path_open in /files.wasm",
         "<h2>Grants</h2>",

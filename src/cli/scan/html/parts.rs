@@ -12,7 +12,7 @@ use crate::scan::model::{GrantUse, Judged, Scan, ScannedProgram, What, Workload,
 use crate::text;
 
 /// What `coveredBy` has for capabilities that need no grant.
-const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
 /// A grant that ends within this time ends soon.
 const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -44,6 +44,14 @@ impl<'a> Until<'a> {
     fn of(&self, namespace: &str, label: &str) -> Option<Timestamp> {
         let ends = self.0.get(label)?;
         ends.get(namespace).or_else(|| ends.get("")).copied()
+    }
+
+    /// A grant by its label, with its end if it has one.
+    pub fn said(&self, namespace: &str, label: &str) -> String {
+        match self.of(namespace, label) {
+            Some(end) => format!("{label} until {end}"),
+            None => label.to_owned(),
+        }
     }
 }
 
@@ -173,11 +181,7 @@ fn granted(entry: &Entry, namespace: &str, until: &Until<'_>) -> String {
     if entry.covered_by.is_empty() {
         return "<td class=\"none\">no grant</td>".to_owned();
     }
-    let by = |label: &String| match until.of(namespace, label) {
-        Some(end) => format!("{label} until {end}"),
-        None => label.clone(),
-    };
-    let by: Vec<String> = entry.covered_by.iter().map(by).collect();
+    let by: Vec<String> = entry.covered_by.iter().map(|label| until.said(namespace, label)).collect();
     format!("<td class=\"granted\">{}</td>", escaped(&by.join(", ")))
 }
 
