@@ -237,10 +237,12 @@ impl<'a> HardeningCase<'a> {
     // === Service links ===
 
     fn service_links(&self, looked: &[Looked<'_>]) -> bool {
+        // One that has expired counts: the program runs on without it, and should not lose its links with it.
         let grants_variable = |looked: &Looked<'_>| {
             looked
                 .grants
                 .iter()
+                .chain(&looked.expired)
                 .flat_map(|grant| &grant.spec.capabilities)
                 .any(|one| one.name == Capability::Env)
         };
