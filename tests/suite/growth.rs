@@ -31,6 +31,7 @@ use wasmgate::image::{
     WasmFormat, module,
 };
 use wasmgate::inspection::{Container, LookupResult};
+use wasmgate::learn;
 use wasmgate::lookup::SizeLimits;
 use wasmgate::lookup::detect::detect;
 use wasmgate::policy::{Bundle, Contents, Trust};
@@ -616,6 +617,36 @@ fn texts() -> Vec<Growth> {
             few: 31,
         },
         Growth {
+            what: "usage, containers of a pod",
+            bytes: |n| {
+                let image = format!("a.example/app:1@sha256:{}", "a".repeat(64));
+                let containers = list(n, &format!(r#"{{"name":"c#","image":"{image}"}}"#));
+                let statuses = list(n, r#"{"name":"c#","imageID":"","state":{"running":{}}}"#);
+                format!(
+                    r#"{{"metadata":{{"name":"a","namespace":"shop"}},"spec":{{"runtimeClassName":"wasm","containers":[{containers}]}},"status":{{"containerStatuses":[{statuses}]}}}}"#
+                )
+                .into_bytes()
+            },
+            read: |bytes| {
+                let pod: Box<RawValue> = serde_json::from_slice(bytes).unwrap();
+                learn::running(&pod, |class| Some(class.to_owned()))
+                    .is_some_and(|(_, found)| !found.is_empty())
+            },
+            few: 50,
+        },
+        Growth {
+            what: "usage, metrics of containers",
+            bytes: |n| {
+                let containers = list(n, r#"{"name":"c#","usage":{"cpu":"3m","memory":"9Mi"}}"#);
+                format!(r#"{{"metadata":{{"name":"a"}},"containers":[{containers}]}}"#).into_bytes()
+            },
+            read: |bytes| {
+                let item: Box<RawValue> = serde_json::from_slice(bytes).unwrap();
+                learn::used(&item).is_some_and(|(_, found)| !found.is_empty())
+            },
+            few: 50,
+        },
+        Growth {
             what: "image name",
             bytes: |n| format!("r.example/{}a:1", "a/".repeat(n)).into_bytes(),
             read: |bytes| Reference::parse(&String::from_utf8_lossy(bytes)).is_ok(),
@@ -669,6 +700,7 @@ fn parsers() -> Parsers {
         ("quantity", &["quantity"]),
         ("reference", &["image name"]),
         ("bundle", &["bundle"]),
+        ("usage", &["usage"]),
     ];
     let parsers = targets.map(|(target, beginnings)| (target, named(&mut all, beginnings))).into();
     assert!(all.is_empty(), "of no parser: {:?}", all.iter().map(|shape| shape.what).collect::<Vec<_>>());
