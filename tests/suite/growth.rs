@@ -683,7 +683,7 @@ fn parsers() -> Parsers {
     .into_iter()
     .flatten()
     .collect();
-    let targets: [(&str, &[&str]); 16] = [
+    let targets: [(&str, &[&str]); 17] = [
         ("manifest", &["manifest", "index"]),
         ("config", &["config"]),
         ("locked_app", &["locked app", "spin.toml", "runtime-config.toml", ".env"]),
