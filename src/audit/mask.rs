@@ -25,13 +25,9 @@ mod pass;
 mod tree;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use serde_json::value::to_raw_value;
 
 pub use super::secrets::REDACTED;
-use super::secrets::{Hider, Shown};
-use crate::policy::Violation;
-pub use pass::Masking;
+pub use pass::{Masking, hider_of};
 
 /// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
 /// Rancher's wrangler and Banzai's objectmatcher.
@@ -74,22 +70,13 @@ impl Masks {
     }
 }
 
-/// What takes the masked values of an object out of texts about it, of which rules found these violations.
-pub fn hider_of<'v>(masks: &Masks, object: &Value, found: impl Iterator<Item = &'v Violation>) -> Hider {
-    let mut masking = Masking::new(masks);
-    // A value always has a text.
-    let text = to_raw_value(object).unwrap_or_default();
-    let shown = masking.object(&text, "");
-    masking.secrets.hider_of(found, &[Shown::Json(&shown)])
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use proptest::prelude::*;
-    use serde_json::json;
     use serde_json::value::RawValue;
+    use serde_json::{Value, json};
 
     use super::tree::Tree;
     use super::*;

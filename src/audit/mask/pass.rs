@@ -4,11 +4,13 @@
 
 use std::fmt::Write as _;
 
-use serde_json::value::RawValue;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
 use crate::audit::json::{Kind, Reader, Unreadable};
-use crate::audit::secrets::{REDACTED, Secrets};
+use crate::audit::secrets::{Hider, REDACTED, Secrets, Shown};
+use crate::policy::Violation;
 
 /// Most levels of a document. Readers of JSON commonly take 128, and a record has the document some levels down.
 const MOST_DEPTH: usize = 120;
@@ -82,6 +84,15 @@ impl<'a> Masking<'a> {
             self.report.erased.push(at.to_owned());
         }
     }
+}
+
+/// What takes the masked values of an object out of texts about it, of which rules found these violations.
+pub fn hider_of<'v>(masks: &Masks, object: &Value, found: impl Iterator<Item = &'v Violation>) -> Hider {
+    let mut masking = Masking::new(masks);
+    // A value always has a text.
+    let text = to_raw_value(object).unwrap_or_default();
+    let shown = masking.object(&text, "");
+    masking.secrets.hider_of(found, &[Shown::Json(&shown)])
 }
 
 /// Where the pass is, from the inside out: a pointer is written only of what is masked.

@@ -129,7 +129,7 @@ impl Report {
                 )
             }),
             Error::NoKind { path, .. } => {
-                self.problem(path, "not a Kubernetes object: it has no `kind`".into())
+                self.problem(path, "not a Kubernetes object: it has no `kind`".into());
             }
             Error::ReadManifest { path, message } => self.problem(path, text::lines(message).into_owned()),
             other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
