@@ -386,7 +386,7 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
     let replay = replay::runs_for_every_exit_code();
     let completion = [run(&["completion", "bash"]), run(&["completion"])];
     let pages = folder.path().join("pages");
-    let man = [run(&["man", pages.to_str().unwrap()]), run(&["man", "/no/such/folder/pages"])];
+    let man = [run(&["man", pages.to_str().unwrap()]), run(&["man", "/dev/null/pages"])];
     let tried = [
         ("explain", &explain[..]),
         ("suggest", &suggest),
