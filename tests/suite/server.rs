@@ -941,13 +941,14 @@ async fn a_later_connection_resumes_the_session_until_the_certificate_is_replace
         let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
         let client = Client::with_versions(&files, Http::One, &[version]).resuming();
         let mut seen = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             seen.push(client.resumes(server.address).await.unwrap());
         }
+        // With TLS 1.2 this client resumes from its third connection on; OpenSSL's does from the second.
+        assert!(!seen[0] && seen[2] && seen[3], "{version:?}: {seen:?}");
         secret.take(&made[1]);
         wait_for_leaf(&trusting_all(&made), server.address, &made[1]).await;
-        seen.push(client.resumes(server.address).await.unwrap());
-        assert_eq!(seen, [false, true, true, false], "{version:?}");
+        assert!(!client.resumes(server.address).await.unwrap(), "{version:?}");
     }
 }
 
