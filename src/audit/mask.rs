@@ -529,4 +529,38 @@ mod tests {
             prop_assert!(!output.to_string().contains("§secret"), "{output}");
         }
     }
+
+    /// A key is in the pointer of everything below it.
+    #[test]
+    fn pointers_take_few_bytes_however_long_keys_are_and_however_much_is_masked() {
+        let masks = Masks::default();
+        for key in ["a".repeat(100_000), "a".to_owned()] {
+            let document = json!({ key: { "env": vec!["hunter2"; 20_000] } });
+            let mut masking = Masking::new(&masks);
+            let text = masking.object(&raw(&document), "/input/request/object");
+            assert!(!text.contains("hunter2"));
+            let bytes: usize = masking.report.masked.iter().map(String::len).sum();
+            assert!(bytes < 2 * (64 << 10), "{bytes}");
+            assert_eq!(
+                masking.report.masked.last().map(String::as_str),
+                Some("/input/request/object"),
+                "and more in it"
+            );
+        }
+    }
+
+    #[test]
+    fn texts_are_hidden_whole_where_values_may_stand_behind_what_cannot_be_read() {
+        let masks = Masks::default();
+        let deep = format!("{}1{}", "[".repeat(125), "]".repeat(125));
+        let object = format!(r#"{{"a":{deep},"env":{{"A":"hunter2"}}}}"#);
+        let annotations = json!({ "kubectl.kubernetes.io/last-applied-configuration": object });
+        let holder = json!({ "metadata": { "annotations": annotations } }).to_string();
+        for text in [object, holder] {
+            let mut masking = Masking::new(&masks);
+            let document: Box<RawValue> = serde_json::from_str(&text).unwrap();
+            masking.object(&document, "");
+            assert_eq!(masking.secrets.hider(&[]).hide("it says hunter2"), REDACTED);
+        }
+    }
 }

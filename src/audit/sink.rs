@@ -346,7 +346,8 @@ impl Writer {
     /// Writes some of the records that were taken. How many they were, and what they weighed.
     fn write(&mut self, drops: &Drops) -> (usize, usize) {
         let (mut records, mut bytes) = (0, 0);
-        while self.lines.len() < WRITE_BYTES
+        // By what is taken: a record that rules drop adds no line, and its space is to come back soon.
+        while bytes < WRITE_BYTES
             && let Some(record) = self.taken.pop_front()
         {
             records += 1;

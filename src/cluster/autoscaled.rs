@@ -70,19 +70,14 @@ impl Autoscaled {
     pub fn has_pod(&self, namespace: &str, metadata: &Map<String, Value>) -> bool {
         let Some(targets) = self.0.get(namespace) else { return false };
         let owners = metadata.get("ownerReferences").and_then(Value::as_array);
-        owners.into_iter().flatten().any(|owner| {
-            let of = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
-            let (kind, name) = (of("kind"), of("name"));
-            let maker = name
-                .rsplit_once('-')
-                .map(|(maker, _)| maker)
-                .filter(|_| matches!(kind, "ReplicaSet" | "Job"));
-            let is_controller = owner.get("controller").and_then(Value::as_bool) == Some(true);
-            is_controller
-                && targets
-                    .iter()
-                    .any(|one| (one.kind == kind && one.name == name) || Some(one.name.as_str()) == maker)
-        })
+        // One at most is, and a pod that was not checked yet may claim many.
+        let is_controller = |owner: &&Value| owner.get("controller").and_then(Value::as_bool) == Some(true);
+        let Some(owner) = owners.into_iter().flatten().find(is_controller) else { return false };
+        let of = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (kind, name) = (of("kind"), of("name"));
+        let maker = name.rsplit_once('-').map(|(maker, _)| maker);
+        let maker = maker.filter(|_| matches!(kind, "ReplicaSet" | "Job"));
+        targets.iter().any(|one| (one.kind == kind && one.name == name) || Some(one.name.as_str()) == maker)
     }
 }
 

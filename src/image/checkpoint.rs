@@ -8,8 +8,8 @@ use super::archive::{Fault, refused};
 use super::malformed::Malformed;
 
 /// How the annotations of a manifest or an index begin that make a node restore
-/// (`checkpoint-restore/checkpointctl:lib/metadata.go`).
-const ANNOTATIONS: &str = "org.criu.checkpoint.";
+/// (`checkpoint-restore/checkpointctl:lib/metadata.go`; `cri-o:server/container_restore.go`, `checkIfCheckpointOCIImage`).
+const ANNOTATIONS: [&str; 2] = ["org.criu.checkpoint.", "io.kubernetes.cri-o.annotations.checkpoint."];
 /// A file without which no node restores.
 const FILE: &str = "/spec.dump";
 /// What such an image leads to, and how that is mended.
@@ -18,7 +18,7 @@ const WRONG: &str = "of which a node restores a container with another program, 
 
 /// Refuses annotations that make a node restore a container.
 pub(super) fn refuse_annotations<'a>(mut keys: impl Iterator<Item = &'a str>) -> Result<(), Malformed> {
-    match keys.find(|key| key.starts_with(ANNOTATIONS)) {
+    match keys.find(|key| ANNOTATIONS.iter().any(|start| key.starts_with(start))) {
         Some(key) => Err(Malformed::new(format!("the annotation `{key}` marks a checkpoint, {WRONG}"))),
         None => Ok(()),
     }

@@ -98,7 +98,7 @@ impl Ledger {
     pub fn take(&mut self, now: Timestamp, samples: &Samples) {
         self.left_out = 0;
         for (key, namespaces) in samples {
-            if !self.entries.contains_key(key) && !self.make_space(now) {
+            if !self.entries.contains_key(key) && !self.make_space(samples) {
                 self.left_out += 1;
                 continue;
             }
@@ -115,7 +115,7 @@ impl Ledger {
     }
 
     /// Forgets an image of which too little is known, and that does not run now, if there is no space. `false` if there is none.
-    fn make_space(&mut self, now: Timestamp) -> bool {
+    fn make_space(&mut self, samples: &Samples) -> bool {
         if self.entries.len() < MOST_IMAGES {
             return true;
         }
@@ -123,7 +123,7 @@ impl Ledger {
         let unripe = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.record.observed() < enough && !entry.record.unseen(now).is_zero());
+            .filter(|(key, entry)| entry.record.observed() < enough && !samples.contains_key(*key));
         let oldest = unripe.min_by_key(|(_, entry)| entry.record.last_seen()).map(|(key, _)| key.clone());
         oldest.is_some_and(|key| {
             self.forget(&key);

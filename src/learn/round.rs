@@ -138,13 +138,15 @@ impl Rounds {
             return;
         }
         ledger.take(Timestamp::now(), &samples);
+        // What could not be read may run all the same: nothing is forgotten for it.
+        let is_whole = tally.problems.is_empty();
         if ledger.left_out() > 0 {
             tally.note(format!(
                 "{} images more than {MOST_IMAGES} run, and are not counted",
                 ledger.left_out()
             ));
         }
-        self.write(ledger, tally).await;
+        self.write(ledger, is_whole, tally).await;
     }
 
     /// Namespace → its containers that run Wasm.
@@ -213,9 +215,10 @@ impl Rounds {
         samples
     }
 
-    async fn write(&self, ledger: &mut Ledger, tally: &mut Tally) {
+    async fn write(&self, ledger: &mut Ledger, is_whole: bool, tally: &mut Tally) {
         let now = Timestamp::now();
-        for key in ledger.sweep(now).into_iter().take(MOST_DELETES) {
+        let gone = if is_whole { ledger.sweep(now) } else { Vec::new() };
+        for key in gone.into_iter().take(MOST_DELETES) {
             match self.store.delete(&key).await {
                 Ok(()) => {
                     tally.deleted += 1;

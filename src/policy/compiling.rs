@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
-use std::thread::{Builder, JoinHandle, sleep};
+use std::thread::{Builder, JoinHandle, available_parallelism, sleep};
 use std::time::Duration;
 
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
@@ -22,15 +22,28 @@ pub(super) struct Compiling(AtomicUsize);
 impl Compiling {
     /// Does the work on threads that end with it. On those of the process, where no threads can be started.
     pub(super) fn apart<T: Send>(&self, work: impl Fn() -> T + Sync) -> T {
-        self.0.fetch_add(1, AcqRel);
-        let threads = ThreadPoolBuilder::new().thread_name(|number| format!("compile-{number}"));
+        let others = self.0.fetch_add(1, AcqRel);
+        // It ends after the threads have, whatever becomes of the work.
+        let _end = End(self);
+        // All that compile at a time have together little more than a thread for each processor.
+        let most = available_parallelism().map_or(1, usize::from);
+        let count = most.div_ceil(others.saturating_add(1));
+        let threads =
+            ThreadPoolBuilder::new().num_threads(count).thread_name(|number| format!("compile-{number}"));
         let done = threads.build_scoped(ThreadBuilder::run, |threads| threads.install(&work));
-        let done = done.unwrap_or_else(|_| work());
-        if self.0.fetch_sub(1, AcqRel) == 1 {
+        done.unwrap_or_else(|_| work())
+    }
+}
+
+/// The end of a compilation. The last one gives memory back.
+struct End<'a>(&'a Compiling);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if self.0.0.fetch_sub(1, AcqRel) == 1 {
             // Where it cannot be started, memory goes back when the next reviews come.
             let _ = give_back();
         }
-        done
     }
 }
 

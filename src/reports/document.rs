@@ -227,6 +227,12 @@ fn findings(workload: &Workload, is_whole: bool) -> Vec<Finding> {
         );
         findings.push(Finding::new(Outcome::Skip, SOURCE, "more", &said));
     }
+    let fails = findings.iter().any(|finding| finding.outcome == Outcome::Fail);
+    if workload.outcome == ExplainOutcome::Denied && !fails {
+        let said =
+            "the gate would refuse it, and what it found is too long to list; `wasmgate explain` says it";
+        findings.push(Finding::new(Outcome::Fail, SOURCE, "admission", said));
+    }
     if findings.is_empty() && workload.outcome == ExplainOutcome::Admitted {
         let said = "the gate would admit it, and no rule has anything to say of it";
         findings.push(Finding::new(Outcome::Pass, SOURCE, "admission", said));

@@ -7,6 +7,7 @@ use super::model::{JudgedSpec, ScannedProgram};
 use super::owner::{Controller, Reference};
 use crate::capability::Entry;
 use crate::judge::JudgedViolation;
+use crate::text::shorten_bytes;
 
 /// A verdict of at most so many bytes is kept whole: three hundred capabilities with their evidence.
 const WHOLE: usize = 512 << 10;
@@ -25,6 +26,9 @@ const MOST_ENTRIES_OF_ONE: usize = 500;
 
 /// Most bytes of what rules say, of suggested grants, and of warnings of a larger verdict, each.
 const MOST_WORDS: usize = 256 << 10;
+
+/// Most bytes that one of them takes in a verdict that is too large.
+const MOST_TEXT: usize = 4 << 10;
 
 /// Bytes of an entry in a map beside what is counted of it: a digest as its key, its place, and the allocations.
 const PLACE: usize = 128;
@@ -163,7 +167,12 @@ pub fn bounded(mut spec: JudgedSpec) -> JudgedSpec {
         left += program.effective.iter_mut().map(|entry| cut(&mut entry.evidence, 1)).sum::<usize>();
     }
     spec.violations.sort_by_key(|judged| std::cmp::Reverse(judged.action));
-    let most = fitting(spec.violations.iter().map(of_violation));
+    for judged in &mut spec.violations {
+        let violation = &mut judged.violation;
+        left += usize::from(cut_text(&mut violation.message));
+        left += violation.remedy.as_mut().map_or(0, |remedy| usize::from(cut_text(remedy)));
+    }
+    let most = fitting(spec.violations.iter().map(of_violation)).max(1);
     left += cut(&mut spec.violations, most);
     let most = fitting(spec.warnings.iter().map(|text| of_text(text)));
     left += cut(&mut spec.warnings, most);
@@ -178,6 +187,16 @@ pub fn bounded(mut spec: JudgedSpec) -> JudgedSpec {
         ));
     }
     spec
+}
+
+/// Cuts what a rule says where it is very long, and says whether it was: a rule may quote what a pod says, and one such finding is not to hide
+/// the others.
+fn cut_text(text: &mut String) -> bool {
+    let is_long = text.len() > MOST_TEXT;
+    if is_long {
+        *text = shorten_bytes(text, MOST_TEXT).into_owned();
+    }
+    is_long
 }
 
 /// How many of the first fit into the bytes of words.

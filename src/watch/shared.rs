@@ -44,7 +44,20 @@ impl Shared {
         std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether each kind that verdicts depend on was listed once. Sizes do without theirs: no list of another project's objects keeps a
+    /// replica from serving.
     pub fn all_synced(&self) -> bool {
-        self.kinds.iter().all(|kept| kept.health.is_synced())
+        self.kinds
+            .iter()
+            .filter(|kept| !kept.health.watched().is_of_sizes())
+            .all(|kept| kept.health.is_synced())
+    }
+
+    /// Whether the kinds that learned sizes depend on were listed once.
+    pub fn sizes_synced(&self) -> bool {
+        self.kinds
+            .iter()
+            .filter(|kept| kept.health.watched().is_of_sizes())
+            .all(|kept| kept.health.is_synced())
     }
 }

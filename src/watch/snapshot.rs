@@ -155,7 +155,10 @@ fn cluster(shared: &Shared) -> Cluster {
             }
         }
     });
-    (built.learned, built.autoscaled) = (Arc::new(learned(shared)), Arc::new(autoscaled(shared)));
+    // Without the one, what the other says would be used where it must not be.
+    if shared.sizes_synced() {
+        (built.learned, built.autoscaled) = (Arc::new(learned(shared)), Arc::new(autoscaled(shared)));
+    }
     built
 }
 

@@ -90,7 +90,7 @@ impl Watching {
         if self.shared.published.load(Ordering::Acquire) {
             return Ok(());
         }
-        let kinds = self.shared.kinds.iter();
+        let kinds = self.shared.kinds.iter().filter(|kept| !kept.health.watched().is_of_sizes());
         let missing: Vec<_> = kinds.filter_map(|kept| kept.health.missing()).collect();
         if missing.is_empty() {
             return Err("waiting for the cluster: the first snapshot is being built".into());

@@ -18,11 +18,16 @@ const MOST_DEPTH: usize = 120;
 /// Most copies of the manifest within each other in which values are looked for. kubectl makes one.
 const MOST_COPIES: usize = 4;
 
+/// Most bytes of the pointers of one record. A key may be as long as the document, and is in each pointer below it.
+const MOST_LISTED: usize = 64 << 10;
+
 /// Masks the documents of one record.
 #[derive(Debug)]
 pub struct Masking<'a> {
     masks: &'a Masks,
     keeps_secrets: bool,
+    /// Bytes of the pointers that were listed.
+    listed: usize,
     /// What was masked.
     pub report: MaskReport,
     /// The values that were masked, for texts that quote them.
@@ -32,7 +37,13 @@ pub struct Masking<'a> {
 impl<'a> Masking<'a> {
     /// Nothing is masked yet.
     pub fn new(masks: &'a Masks) -> Self {
-        Self { masks, keeps_secrets: true, report: MaskReport::default(), secrets: Secrets::default() }
+        Self {
+            masks,
+            keeps_secrets: true,
+            listed: 0,
+            report: MaskReport::default(),
+            secrets: Secrets::default(),
+        }
     }
 
     /// The same for a record without a text that could quote a value: the values are not kept.
@@ -72,6 +83,7 @@ impl<'a> Masking<'a> {
             keeps_secrets: self.keeps_secrets,
             report: &mut self.report,
             secrets: &mut self.secrets,
+            listed: &mut self.listed,
             to: &mut *to,
             data_at,
             copies: 0,
@@ -82,6 +94,10 @@ impl<'a> Masking<'a> {
             self.report.erased.truncate(erased);
             self.report.masked.truncate(masked);
             self.report.erased.push(at.to_owned());
+            // What stands behind the place was not looked at, and a text may quote it.
+            if self.keeps_secrets {
+                self.secrets.give_up();
+            }
         }
     }
 }
@@ -118,6 +134,25 @@ impl<'p> Place<'p> {
 
     const fn inner<'i>(&'i self, token: Token<'i>) -> Place<'i> {
         Place { outer: Some(self), token, depth: self.depth + 1 }
+    }
+
+    /// At least the bytes of the pointer.
+    fn length(&self) -> usize {
+        let own = match self.token {
+            Token::Document(own) => own.len(),
+            Token::Key(key) => key.len().saturating_mul(2).saturating_add(1),
+            Token::Index(_) => 21,
+        };
+        own.saturating_add(self.outer.map_or(0, Place::length))
+    }
+
+    /// The pointer of the document.
+    fn document(&self) -> &'p str {
+        match (self.token, self.outer) {
+            (Token::Document(own), _) => own,
+            (_, Some(outer)) => outer.document(),
+            (_, None) => "",
+        }
     }
 
     /// The pointer (RFC 6901).
@@ -261,6 +296,7 @@ struct Pass<'m> {
     keeps_secrets: bool,
     report: &'m mut MaskReport,
     secrets: &'m mut Secrets,
+    listed: &'m mut usize,
     to: &'m mut String,
     /// How deep the members of the object are among which [`DATA`] is erased.
     data_at: usize,
@@ -366,7 +402,8 @@ impl Pass<'_> {
         self.to.push('"');
         self.to.push_str(REDACTED);
         self.to.push('"');
-        self.report.masked.push(place.pointer());
+        let at = self.listed(place);
+        self.report.masked.extend(at);
     }
 
     fn erase(&mut self, step: Step, secret: &str, place: &Place<'_>) {
@@ -376,7 +413,17 @@ impl Pass<'_> {
         if self.keeps_secrets && step == Step::EraseCopy {
             self.copy(secret);
         }
-        self.report.erased.push(place.pointer());
+        let at = self.listed(place);
+        self.report.erased.extend(at);
+    }
+
+    /// The pointer to list; that of the whole document, once, where too much is listed already.
+    fn listed(&mut self, place: &Place<'_>) -> Option<String> {
+        if *self.listed >= MOST_LISTED {
+            return None;
+        }
+        *self.listed = self.listed.saturating_add(place.length());
+        Some(if *self.listed < MOST_LISTED { place.pointer() } else { place.document().to_owned() })
     }
 
     /// Takes the values of a copy of the manifest, which may be older than those that stand in the object. They are not listed.
@@ -386,17 +433,21 @@ impl Pass<'_> {
         if self.copies == MOST_COPIES {
             return self.secrets.give_up();
         }
-        let (mut report, mut to) = (MaskReport::default(), String::new());
+        // No pointer is made of what is not listed.
+        let (mut report, mut to, mut listed) = (MaskReport::default(), String::new(), MOST_LISTED);
         let mut inner = Pass {
             masks: self.masks,
             keeps_secrets: true,
             report: &mut report,
             secrets: &mut *self.secrets,
+            listed: &mut listed,
             to: &mut to,
             data_at: 0,
             copies: self.copies + 1,
         };
-        // A value after what cannot be read is not looked for, as none is in a text that is no JSON.
-        let _ = inner.value(&mut Reader::new(copy.get()), Within::Plain, &Place::of(""));
+        let is_read = inner.value(&mut Reader::new(copy.get()), Within::Plain, &Place::of("")).is_ok();
+        if !is_read {
+            self.secrets.give_up();
+        }
     }
 }

@@ -45,7 +45,8 @@ pub(in crate::capability) fn devices(host: &RuntimeHost<'_>) -> Vec<Entry> {
 /// Resources for which the kubelet adds nothing to a container
 /// (`kubernetes:pkg/apis/core/helper/helpers.go`, `IsStandardContainerResourceName`).
 fn is_of_kubelet(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")
+    matches!(name, "cpu" | "memory" | "ephemeral-storage")
+        || (name.starts_with("hugepages-") && !name.contains('/'))
 }
 
 /// The entry of a claim. The names of claims and templates have a word before them that no resource begins with, whose names begin
