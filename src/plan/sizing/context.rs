@@ -114,8 +114,7 @@ fn is_autoscaled(workload: &Workload, metadata: Option<&Object>, cluster: &Clust
 const LEAST_CPU: i128 = 10;
 
 /// The size of both resources that is proposed for a program: that of the profile, with the requests that were learned. The limits are
-/// always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low kills. What was learned only lowers a
-/// request: else one tenant of a shared image could raise those of the others over their quotas.
+/// always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low kills.
 pub(super) fn proposals(
     defaults: &Defaults,
     compiler: Compiler,
@@ -125,12 +124,12 @@ pub(super) fn proposals(
     let is_learned = learned.is_some();
     let floor = floor::memory(compiler, defaults.base, facts.modules_at(indices));
     let size = raised(defaults.memory, floor);
-    let request = learned.map_or(size.request, |learned| learned.memory.max(floor).min(size.request));
+    let request = learned.map_or(size.request, |learned| learned.memory.max(floor).min(size.limit));
     let memory = Proposal { floor, size, request, is_learned, step: Quantity::BYTE };
     let compile = floor::cpu(compiler, facts.modules_at(indices));
     let size = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
     let least = Quantity::from_millis(LEAST_CPU).min(size.request);
-    let request = learned.map_or(size.request, |learned| learned.cpu.max(least).min(size.request));
+    let request = learned.map_or(size.request, |learned| learned.cpu.max(least).min(size.limit));
     let cpu = Proposal { floor: Quantity::ZERO, size, request, is_learned, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
 }
