@@ -119,6 +119,7 @@ impl Health {
             let stands = match (is_undefined(self.watched, error), self.is_synced()) {
                 (true, _) => "it counts as empty until its definition is applied",
                 (false, true) => "the last snapshot stands",
+                (false, false) if self.watched.is_of_sizes() => "nothing learned is filled in",
                 (false, false) => "the gate is not ready",
             };
             tracing::warn!(watch, error = words, "cannot watch a part of the cluster: {stands}");
