@@ -287,6 +287,16 @@ mod tests {
         JudgedViolation { action, exempted: None, shadow: None, violation }
     }
 
+    /// A rule may quote what the pod says, which its author chooses.
+    #[test]
+    fn one_long_finding_hides_no_other_and_is_cut() {
+        let long = || violation(EnforcementAction::Deny, 1 << 20);
+        let kept = bounded(spec(Vec::new(), vec![long(), violation(EnforcementAction::Warn, 10), long()]));
+        let lengths: Vec<usize> =
+            kept.violations.iter().map(|judged| judged.violation.message.len()).collect();
+        assert_eq!((lengths, kept.left), (vec![MOST_TEXT, MOST_TEXT, 10], 2));
+    }
+
     #[test]
     fn what_is_usual_is_kept_whole() {
         let usual = spec(vec![program(variables(300, &["default"]))], Vec::new());
