@@ -1,7 +1,6 @@
 //! Judges everything that exists, as it stands, and changes nothing: for `wasmgate scan` and for the reports in a cluster. Objects come as they
 //! are found, each distinct one is judged once, and the verdicts are gathered by workload.
 
-pub mod beside;
 pub mod bounds;
 pub mod collect;
 pub mod facts;

@@ -1,10 +1,14 @@
 //! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any, nor one peer more than
-//! its part of the memory for requests.
+//! its part of the memory for requests. And the threads that answer, from which work without a reader at the other end is kept away (`beside`).
+
+mod beside;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use beside::{beside, has_other_threads};
 
 /// Number of namespaces at which the table is cleaned of those that hold nothing.
 const CLEAN_UP_AT: usize = 1024;

@@ -4,15 +4,13 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
-
 use super::started::{Spec, mounts_of, started};
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{Inspection, LookupResult};
 use crate::runtime::Family;
-use crate::shares::{Share, Shares};
+use crate::shares::{self, Share, Shares};
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
 
 /// Largest [`weight`] that is worked off on the thread of the review: less than ten milliseconds in the largest image.
@@ -84,12 +82,12 @@ async fn programs_at(
 /// seems to be: what is counted wrong costs its own review time, and no other. Much work waits for a place. The review that waits
 /// is given up when its time ends (`flow`), and its place in the line with it.
 pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
-    if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+    if !shares::has_other_threads() {
         return work();
     }
     let is_light = is_light_with(workload, inspection);
     let _place = if is_light { None } else { place_of(&PLACES, workload).await };
-    tokio::task::block_in_place(work)
+    shares::beside(work)
 }
 
 /// Whether what is found of a pod takes little work.

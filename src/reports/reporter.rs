@@ -21,7 +21,7 @@ use super::store::Store;
 use crate::admission::{Basis as GateBasis, Gate};
 use crate::audit::ReportRound;
 use crate::register::Leadership;
-use crate::scan::beside::beside;
+use crate::shares::beside;
 
 /// How often it is looked whether there is anything to do. Changes that come one after the other are taken together so.
 const TICK: Duration = Duration::from_secs(1);

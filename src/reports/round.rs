@@ -21,11 +21,11 @@ use super::walk::{Stream, Taken};
 use crate::admission::Basis as GateBasis;
 use crate::register::Leadership;
 use crate::review::GroupVersionKind;
-use crate::scan::beside::beside;
 use crate::scan::bounds::Budget;
 use crate::scan::identity::Identities;
 use crate::scan::model::{ManifestPlace, word};
 use crate::scan::{Collector, Filter, FoundObject, Judge, Progress, Scan, kinds};
+use crate::shares::beside;
 use crate::watch::Pages;
 
 /// Longest time to look at the images of one object.

@@ -17,7 +17,7 @@ use super::options::{MOST_RESULTS, ReportFormat};
 use super::pace::Pace;
 use super::tally::Tally;
 use crate::register::Leadership;
-use crate::scan::beside::beside;
+use crate::shares::beside;
 use crate::text;
 use crate::watch::resource_of;
 

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use super::pace::Pace;
 use super::place::Place;
 use crate::review::GroupVersionKind;
-use crate::scan::beside::beside;
 use crate::scan::head;
+use crate::shares::beside;
 use crate::watch::Pages;
 
 /// Objects per page.

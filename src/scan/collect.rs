@@ -7,7 +7,6 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
 
-use super::beside::beside;
 use super::bounds::{self, Budget, Held};
 use super::filter::Filter;
 use super::identity::{Identities, Identity};
@@ -22,6 +21,7 @@ use super::unknown::unknown_kind;
 use crate::admission::Skip;
 use crate::grant::WasiGrant;
 use crate::review::GroupVersionKind;
+use crate::shares::beside;
 use crate::workload::{Kind, further_templates, is_completed_by_others};
 
 /// Objects that are judged at the same time. Most of their time is spent on waiting for registries.

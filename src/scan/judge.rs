@@ -8,7 +8,6 @@ use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::beside::beside;
 use super::facts::{self, ExplainOutcome, JudgedFacts};
 use super::model::{JudgedSpec, ScannedProgram};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
@@ -16,6 +15,7 @@ use crate::audit::mask::hider_of;
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
 use crate::review::GroupVersionKind;
+use crate::shares::beside;
 use crate::text;
 
 /// Most characters of an error that is quoted.

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 
 use crate::cli::Error;
 use crate::review::GroupVersionKind;
-use crate::scan::beside::beside;
 use crate::scan::collect::{Collector, FoundObject};
 use crate::scan::model::ManifestPlace;
 use crate::scan::{head, kinds};
+use crate::shares::beside;
 use crate::watch::{self, Pages};
 use crate::workload::Kinds;
 

@@ -4,9 +4,14 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
 /// Does such work. The other tasks of this thread go on elsewhere meanwhile: in a gate that serves they answer reviews.
-pub fn beside<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn beside<T>(work: impl FnOnce() -> T) -> T {
+    if has_other_threads() { block_in_place(work) } else { work() }
+}
+
+/// Whether other tasks can go on elsewhere. In a command with one thread they cannot.
+pub(crate) fn has_other_threads() -> bool {
     let several = |runtime: Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-    if Handle::try_current().is_ok_and(several) { block_in_place(work) } else { work() }
+    Handle::try_current().is_ok_and(several)
 }
 
 #[cfg(test)]
