@@ -225,7 +225,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "learn",
-        &["image", "quantity", "usage", "watch", "audit", "register", "admission", "text"],
+        &["image", "quantity", "usage", "watch", "audit", "register", "admission", "shares", "text"],
         "reads what containers use and writes what follows; of the gate it knows which classes are Wasm runtimes",
     ),
     room(

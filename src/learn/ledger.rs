@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use super::metrics::Used;
 use super::options::LearnOptions;
@@ -45,6 +46,8 @@ struct Entry {
     /// What the object says.
     requests: Option<LearnedSize>,
     stored: Option<Stored>,
+    /// The namespace to which its place is counted; `None` until it is seen to run.
+    holder: Option<String>,
 }
 
 /// An object that has to be written.
@@ -87,48 +90,101 @@ impl Ledger {
         let seen = record.last_seen();
         let stored = Some(Stored { version, seen });
         if self.entries.len() < MOST_IMAGES {
-            let entry = Entry { record, peaks: BTreeMap::new(), requests: object.requests(), stored };
+            let requests = object.requests();
+            let entry = Entry { record, peaks: BTreeMap::new(), requests, stored, holder: None };
             self.entries.insert(object.key(), entry);
+        } else if self.gone.len() < MOST_IMAGES {
+            // Otherwise no round would ever delete it.
+            self.gone.insert(object.key());
         }
         Ok(())
     }
 
     /// Adds what a round has seen. Each namespace counts as much as any other, however many containers it runs; so the tenant of one
-    /// cannot outweigh the others.
+    /// cannot outweigh the others. Nor does one that runs many images take the places of theirs.
     pub fn take(&mut self, now: Timestamp, samples: &Samples) {
         self.left_out = 0;
+        let mut places = self.places(samples);
         for (key, namespaces) in samples {
-            if !self.entries.contains_key(key) && !self.make_space(samples) {
-                self.left_out += 1;
-                continue;
+            if !self.entries.contains_key(key) {
+                let Some(holder) = places.least(namespaces) else { continue };
+                if !self.make_space(now, (samples, holder.as_str()), &mut places) {
+                    self.left_out += 1;
+                    continue;
+                }
+                // If its object is still there, that is found out when one is made.
+                self.gone.remove(key);
+                places.add(&holder);
+                self.entries.insert(key.clone(), Entry::new(now, holder));
             }
-            // If its object is still there, that is found out when one is made.
-            self.gone.remove(key);
-            let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
-                record: Record::new(now),
-                peaks: BTreeMap::new(),
-                requests: None,
-                stored: None,
-            });
-            entry.take(now, namespaces, &self.options);
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.take(now, namespaces, &self.options);
+            }
         }
     }
 
-    /// Forgets an image of which too little is known, and that does not run now, if there is no space. `false` if there is none.
-    fn make_space(&mut self, samples: &Samples) -> bool {
+    /// Counts the places of each namespace. That of an image which several run counts to the one that has the fewest.
+    fn places(&mut self, samples: &Samples) -> Places {
+        let mut places = Places::default();
+        for (key, entry) in &mut self.entries {
+            if let Some(namespaces) = samples.get(key) {
+                entry.holder = places.least(namespaces);
+            }
+            if let Some(holder) = &entry.holder {
+                places.add(holder);
+            }
+        }
+        places
+    }
+
+    /// Makes a place for an image of this namespace, if there is none. `false` if it gets none.
+    fn make_space(
+        &mut self,
+        now: Timestamp,
+        (samples, holder): (&Samples, &str),
+        places: &mut Places,
+    ) -> bool {
         if self.entries.len() < MOST_IMAGES {
             return true;
         }
-        let enough = self.options.enough();
-        let unripe = self
-            .entries
-            .iter()
-            .filter(|(key, entry)| entry.record.observed() < enough && !samples.contains_key(*key));
-        let oldest = unripe.min_by_key(|(_, entry)| entry.record.last_seen()).map(|(key, _)| key.clone());
-        oldest.is_some_and(|key| {
-            self.forget(&key);
-            true
-        })
+        if places.full_for.contains(holder) {
+            return false;
+        }
+        let is_modest = places.held(holder) < MOST_IMAGES / 4;
+        let given_up = self.idle(now, samples, Some(holder).filter(|_| !is_modest)).or_else(|| {
+            let greatest = places.greatest_above(holder)?;
+            self.least_known_of(greatest)
+        });
+        let Some(key) = given_up else {
+            // What was not found for one image is not there for the next.
+            places.full_for.insert(holder.to_owned());
+            return false;
+        };
+        if let Some(former) = self.entries.get(&key).and_then(|entry| entry.holder.as_deref()) {
+            places.remove(former);
+        }
+        self.forget(&key);
+        true
+    }
+
+    /// The image that can be forgotten best of those that do not run now: one of which too little is known, or else one that has not run for
+    /// a while, and of these the one that was not seen for longest. With a namespace, only one of its own.
+    fn idle(&self, now: Timestamp, samples: &Samples, of: Option<&str>) -> Option<UsageKey> {
+        let (enough, part) = (self.options.enough(), self.options.part());
+        let is_theirs = |entry: &Entry| of.is_none() || entry.holder.as_deref() == of;
+        let idle = self.entries.iter().filter(|(key, entry)| !samples.contains_key(*key) && is_theirs(entry));
+        let ranked = idle.filter_map(|(key, entry)| {
+            let is_ripe = entry.record.observed() >= enough;
+            let can_go = !is_ripe || entry.record.unseen(now) > part;
+            can_go.then(|| (is_ripe, entry.record.last_seen(), key))
+        });
+        ranked.min().map(|(.., key)| key.clone())
+    }
+
+    /// The image with a place of this namespace of which least is known, whether it runs or not.
+    fn least_known_of(&self, holder: &str) -> Option<UsageKey> {
+        let own = self.entries.iter().filter(|(_, entry)| entry.holder.as_deref() == Some(holder));
+        own.min_by_key(|(_, entry)| entry.record.observed()).map(|(key, _)| key.clone())
     }
 
     fn forget(&mut self, key: &UsageKey) {
@@ -197,12 +253,57 @@ impl Ledger {
     }
 }
 
+/// How many images of each namespace are known, so that none takes the places of the others by running many.
+#[derive(Default)]
+struct Places {
+    held: BTreeMap<String, usize>,
+    /// Namespaces that get no further one in this round.
+    full_for: BTreeSet<String>,
+}
+
+impl Places {
+    fn held(&self, namespace: &str) -> usize {
+        self.held.get(namespace).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, namespace: &str) {
+        *self.held.entry(namespace.to_owned()).or_default() += 1;
+    }
+
+    fn remove(&mut self, namespace: &str) {
+        if let Some(held) = self.held.get_mut(namespace) {
+            *held = held.saturating_sub(1);
+        }
+    }
+
+    /// The namespace with the fewest places of those that run an image.
+    fn least(&self, namespaces: &BTreeMap<String, Vec<Used>>) -> Option<String> {
+        namespaces.keys().min_by_key(|namespace| self.held(namespace)).cloned()
+    }
+
+    /// The namespace with the most places, if it has no fewer than this one after it has given one to it.
+    fn greatest_above(&self, namespace: &str) -> Option<&str> {
+        let (greatest, held) = self.held.iter().max_by_key(|(_, held)| **held)?;
+        (*held > self.held(namespace).saturating_add(1)).then_some(greatest.as_str())
+    }
+}
+
 impl Entry {
+    /// One of which nothing is known yet.
+    fn new(now: Timestamp, holder: String) -> Self {
+        let (record, holder) = (Record::new(now), Some(holder));
+        Self { record, peaks: BTreeMap::new(), requests: None, stored: None, holder }
+    }
+
     fn take(&mut self, now: Timestamp, namespaces: &BTreeMap<String, Vec<Used>>, options: &LearnOptions) {
         self.record.see(now, options.half(), options.longest_step());
+        if let Some(stored) = &mut self.stored {
+            // A clock that was ahead when it was written must not keep it from being written again.
+            stored.seen = stored.seen.min(now);
+        }
         let age = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        self.peaks.retain(|_, peak| age(peak.since) < options.part());
-        for (namespace, containers) in namespaces.iter().take(MOST_NAMESPACES) {
+        self.peaks.retain(|_, peak| peak.since <= now && age(peak.since) < options.part());
+        for (namespace, containers) in self.counted(now, namespaces, options) {
             let Some(highest) = containers.iter().map(|used| used.memory).max() else { continue };
             let weight = ONE / u64::try_from(containers.len()).unwrap_or(u64::MAX);
             for used in containers {
@@ -221,6 +322,27 @@ impl Entry {
                 Some(_) | None => {}
             }
         }
+    }
+
+    /// The namespaces whose containers count. Of many, those that count already, and others by lot; lots are drawn anew for each part of a
+    /// half-life, so that no choice of names is one of who counts.
+    fn counted<'a>(
+        &self,
+        now: Timestamp,
+        namespaces: &'a BTreeMap<String, Vec<Used>>,
+        options: &LearnOptions,
+    ) -> Vec<(&'a String, &'a Vec<Used>)> {
+        let mut counted: Vec<_> = namespaces.iter().collect();
+        if counted.len() > MOST_NAMESPACES {
+            let part = i64::try_from(options.part().as_secs()).unwrap_or(i64::MAX).max(1);
+            let number = now.as_second().div_euclid(part);
+            let lot =
+                |namespace: &str| -> [u8; 32] { Sha256::digest(format!("{number}\n{namespace}")).into() };
+            counted
+                .sort_by_cached_key(|(namespace, _)| (!self.peaks.contains_key(*namespace), lot(namespace)));
+            counted.truncate(MOST_NAMESPACES);
+        }
+        counted
     }
 
     fn due(&self, key: &UsageKey, now: Timestamp, options: &LearnOptions) -> Option<Due> {
@@ -278,6 +400,11 @@ mod tests {
 
     fn ledger() -> Ledger {
         Ledger::new(LearnOptions { enabled: true, ..LearnOptions::default() })
+    }
+
+    /// Knows enough after ten minutes.
+    fn quick() -> Ledger {
+        Ledger::new(LearnOptions { after: SignedDuration::from_mins(10), ..LearnOptions::default() })
     }
 
     fn only(ledger: &Ledger, minute: i64) -> Due {
@@ -384,6 +511,99 @@ mod tests {
         ledger.take(at(DAY + 10), &flood(100_000));
         assert_eq!((ledger.images(), ledger.left_out()), (MOST_IMAGES, 1));
         assert!(ledger.due(at(DAY + 10)).iter().any(|due| due.key == key(0)), "the known one is still there");
+    }
+
+    #[test]
+    fn a_namespace_that_fills_all_places_gives_some_to_those_that_have_none() {
+        let mut ledger = quick();
+        let one = |namespace: &str| BTreeMap::from([(namespace.to_owned(), vec![used(1, 1)])]);
+        let flood: Samples = (0..MOST_IMAGES).map(|image| (key(image), one("evil"))).collect();
+        rounds(&mut ledger, (0, 10), &flood);
+        assert_eq!((ledger.images(), ledger.left_out()), (MOST_IMAGES, 0));
+        // All of them run on.
+        let mut all = flood;
+        all.extend((0..3).map(|image| (key(500_000 + image), one("shop"))));
+        for minute in [15, 20] {
+            ledger.take(at(minute), &all);
+            assert!((0..3).all(|image| ledger.entries.contains_key(&key(500_000 + image))), "{minute}");
+        }
+        assert_eq!((ledger.images(), ledger.left_out()), (MOST_IMAGES, 3), "those of the one that has most");
+        // Nor by running them elsewhere too.
+        for namespaces in all.values_mut().filter(|namespaces| namespaces.contains_key("evil")) {
+            namespaces.insert("evil-2".to_owned(), vec![used(1, 1)]);
+        }
+        all.insert(key(600_000), one("web"));
+        ledger.take(at(25), &all);
+        assert!(ledger.entries.contains_key(&key(600_000)) && ledger.images() == MOST_IMAGES);
+    }
+
+    #[test]
+    fn an_image_that_has_ended_gives_its_place_to_one_that_runs_unless_that_takes_them_all() {
+        let mut ledger = quick();
+        let of = |namespace: &str, from: usize, count: usize| -> Samples {
+            let one = BTreeMap::from([(namespace.to_owned(), vec![used(1, 1)])]);
+            (from..from + count).map(|image| (key(image), one.clone())).collect()
+        };
+        rounds(&mut ledger, (0, 10), &of("ended", 0, MOST_IMAGES));
+        ledger.take(at(40), &of("shop", 10_000, 1));
+        assert_eq!(ledger.left_out(), 0, "the other has most");
+        let quarter = MOST_IMAGES / 4;
+        let mut several = of("a", 20_000, quarter - 1);
+        several.extend(of("b", 30_000, 1));
+        ledger.take(at(120), &several);
+        assert_eq!((ledger.images(), ledger.left_out()), (MOST_IMAGES, 0));
+        // Where none has much more than another.
+        let mut ledger = Ledger::new(ledger.options);
+        for namespace in 0..4 {
+            rounds(&mut ledger, (0, 10), &of(&format!("n-{namespace}"), namespace * quarter, quarter));
+        }
+        ledger.take(at(2 * DAY), &of("greedy", 50_000, MOST_IMAGES));
+        assert_eq!((ledger.images(), ledger.left_out()), (MOST_IMAGES, MOST_IMAGES - quarter));
+    }
+
+    #[test]
+    fn of_more_namespaces_than_count_the_names_do_not_decide_which() {
+        let names: Vec<String> =
+            (0..MOST_NAMESPACES).flat_map(|n| [format!("a-{n:02}"), format!("z-{n:02}")]).collect();
+        let containers = [used(8, 2)];
+        let of: Vec<(&str, &[Used])> =
+            names.iter().map(|name| (name.as_str(), containers.as_slice())).collect();
+        let samples = samples(1, &of);
+        let mut ledger = ledger();
+        let mut counted = BTreeSet::new();
+        for minute in (0..DAY).step_by(5) {
+            ledger.take(at(minute), &samples);
+            let peaks = &ledger.entries[&key(1)].peaks;
+            assert_eq!(peaks.len(), MOST_NAMESPACES);
+            counted.extend(peaks.keys().cloned());
+            let first = peaks.keys().filter(|name| name.starts_with("a-")).count();
+            assert!((8..=56).contains(&first), "{first} of {MOST_NAMESPACES} at {minute}");
+        }
+        assert_eq!(counted.len(), names.len(), "each counts at some time");
+    }
+
+    #[test]
+    fn objects_for_which_there_is_no_place_are_deleted() {
+        let mut ledger = ledger();
+        for image in 0..MOST_IMAGES + 2 {
+            let object = UsageObject::of(&key(image), &Record::new(at(0)), None);
+            ledger.load(&object, "1".into(), at(0)).unwrap();
+        }
+        assert_eq!((ledger.images(), ledger.sweep(at(0)).len()), (MOST_IMAGES, 2));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_round_stops_nothing_once_it_is_right_again() {
+        let (mut ledger, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
+        rounds(&mut ledger, (0, DAY), &samples);
+        ledger.take(at(30 * DAY), &samples);
+        let due = only(&ledger, 30 * DAY);
+        ledger.written(&due, "1".into());
+        rounds(&mut ledger, (DAY + 5, DAY + 70), &samples);
+        assert_eq!(only(&ledger, DAY + 70).version.as_deref(), Some("1"), "it is written again");
+        let entry = &ledger.entries[&key(1)];
+        assert!(entry.peaks["shop"].since <= at(DAY + 70) && entry.record.last_seen() == at(DAY + 70));
+        assert_eq!(ledger.sweep(at(6 * DAY)), [key(1)]);
     }
 
     proptest! {

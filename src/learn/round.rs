@@ -17,6 +17,7 @@ use super::options::LearnOptions;
 use super::running::{Running, running};
 use super::store::{Failure, Store, resource};
 use crate::register::Leadership;
+use crate::shares::beside;
 use crate::text;
 use crate::usage::{UsageKey, UsageObject};
 use crate::watch::Pages;
@@ -116,13 +117,16 @@ impl Rounds {
         let mut pages = Pages::new(resource(), None).growing();
         let mut seen = 0;
         while let Some(page) = pages.next_raw(client, MOST_BYTES).await.map_err(|error| error.to_string())? {
-            for object in &page {
-                seen += 1;
-                if let Err(problem) = load_listed(&mut ledger, object) {
-                    tally.note(problem);
+            seen += page.len();
+            beside(|| {
+                for object in &page {
+                    if let Err(problem) = load_listed(&mut ledger, object) {
+                        tally.note(problem);
+                    }
                 }
-            }
-            if seen > MOST_IMAGES {
+            });
+            // There is no place for so many, and they are deleted.
+            if seen > 2 * MOST_IMAGES {
                 break;
             }
             sleep(BETWEEN).await;
@@ -137,7 +141,8 @@ impl Rounds {
         if !self.leadership.holds() {
             return;
         }
-        ledger.take(Timestamp::now(), &samples);
+        // In proportion to what others run, as all that is done so here.
+        beside(|| ledger.take(Timestamp::now(), &samples));
         // What could not be read may run all the same: nothing is forgotten for it.
         let is_whole = tally.problems.is_empty();
         if ledger.left_out() > 0 {
@@ -167,7 +172,8 @@ impl Rounds {
                     break;
                 }
             };
-            for (namespace, containers) in page.iter().filter_map(|pod| running(pod, scope.runtime_of)) {
+            let read = || page.iter().filter_map(|pod| running(pod, scope.runtime_of)).collect::<Vec<_>>();
+            for (namespace, containers) in beside(read) {
                 if !(scope.is_exempt)(&namespace) && !containers.is_empty() {
                     count += containers.len();
                     found.entry(namespace).or_default().extend(containers);
@@ -217,7 +223,7 @@ impl Rounds {
 
     async fn write(&self, ledger: &mut Ledger, is_whole: bool, tally: &mut Tally) {
         let now = Timestamp::now();
-        let gone = if is_whole { ledger.sweep(now) } else { Vec::new() };
+        let gone = if is_whole { beside(|| ledger.sweep(now)) } else { Vec::new() };
         for key in gone.into_iter().take(MOST_DELETES) {
             match self.store.delete(&key).await {
                 Ok(()) => {
@@ -228,7 +234,8 @@ impl Rounds {
             }
             sleep(BETWEEN).await;
         }
-        for due in ledger.due(now).into_iter().take(MOST_WRITES) {
+        let due = beside(|| ledger.due(now));
+        for due in due.into_iter().take(MOST_WRITES) {
             if !self.leadership.holds() {
                 return;
             }
@@ -294,9 +301,10 @@ async fn usage_of(
     let mut pages = Pages::new(metrics, Some(namespace.to_owned())).strict();
     let mut found = HashMap::new();
     while let Some(page) = pages.next_raw(client, MOST_METRICS).await.map_err(|error| error.to_string())? {
-        for (pod, containers) in page.iter().filter_map(|item| used(item)) {
-            found.insert(pod, containers.into_iter().collect());
-        }
+        beside(|| {
+            let read = page.iter().filter_map(|item| used(item));
+            found.extend(read.map(|(pod, containers)| (pod, containers.into_iter().collect())));
+        });
         if found.len() > MOST_CONTAINERS {
             break;
         }

@@ -23,6 +23,10 @@ pub const KIND: &str = "WasmUsage";
 /// Longest name of a runtime profile, in bytes.
 const LONGEST_RUNTIME: usize = 253;
 
+/// Longest time for which an image was seen to run, in seconds: ten years. The API server refuses a number that is not an `int64`, so what is
+/// added to a longer one could not be written.
+const MOST_OBSERVED: u64 = 10 * 366 * 24 * 60 * 60;
+
 /// What is wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +124,9 @@ impl UsageObject {
         if said.is_some_and(|size| !is_size(size)) {
             return Err(BadUsage::UseField { field: "status.requests" });
         }
+        if read.status.as_ref().is_some_and(|status| status.observed_seconds > MOST_OBSERVED) {
+            return Err(BadUsage::UseField { field: "status.observedSeconds" });
+        }
         read.record().map(|_| read)
     }
 
@@ -148,7 +155,10 @@ impl UsageObject {
     /// The requests that it says.
     pub fn requests(&self) -> Option<LearnedSize> {
         let said = self.status.as_ref()?.requests.as_ref()?;
-        Some(LearnedSize { memory: said.memory.quantity(), cpu: said.cpu.quantity() })
+        // A request is written in whole bytes and thousandths. One that is not would differ from what is read back.
+        let (memory, cpu) =
+            (said.memory.quantity().up_to(Quantity::BYTE), said.cpu.quantity().up_to(Quantity::MILLI));
+        Some(LearnedSize { memory, cpu })
     }
 
     /// What was seen; `None` where it does not say.
@@ -217,10 +227,21 @@ mod tests {
             ("/status/memory/buckets", json!({"999": 1}), "`status.memory`"),
             ("/status/cpu/buckets", json!({"1": 10_001}), "`status.cpu`"),
             ("/status/observedSeconds", json!(-1), "could not read the object"),
+            ("/status/observedSeconds", json!(u64::MAX / 2), "`status.observedSeconds`"),
         ] {
             let said = changed(pointer, value.clone());
             assert!(said.contains(says), "{pointer} {value}: {said}");
         }
+    }
+
+    #[test]
+    fn amounts_finer_than_a_request_is_written_in_are_rounded_up() {
+        let mut data = written();
+        data["status"]["requests"] = json!({"memory": "1500m", "cpu": "10500u"});
+        let said = UsageObject::read(&key().object_name(), data).unwrap().requests().unwrap();
+        assert_eq!((said.memory.memory(), said.cpu.cpu()), ("2".to_owned(), "11m".to_owned()));
+        let whole = LearnedSize { memory: Quantity::from_bytes(2), cpu: Quantity::from_millis(11) };
+        assert_eq!(said, whole, "not only as it is shown");
     }
 
     #[test]

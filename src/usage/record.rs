@@ -38,6 +38,8 @@ impl Record {
     /// Notes that it runs now. At most `longest` counts as time in which it was seen to run, because what it did in a longer pause is not
     /// known. Earlier samples lose weight.
     pub fn see(&mut self, now: Timestamp, half_life: Duration, longest: Duration) {
+        // A clock that was ahead for a while must not stop the time until then.
+        self.last_seen = self.last_seen.min(now);
         let elapsed = self.unseen(now);
         if elapsed.is_zero() {
             return;
@@ -151,7 +153,8 @@ mod tests {
         assert_eq!(record.observed(), LONGEST);
         record.see(at(5), DAY, LONGEST);
         assert_eq!((record.observed(), record.unseen(at(5))), (LONGEST, Duration::ZERO));
-        assert_eq!(record.unseen(at(610)), Duration::from_mins(10));
+        record.see(at(10), DAY, LONGEST);
+        assert_eq!(record.observed(), LONGEST + Duration::from_mins(5), "it goes on from there");
     }
 
     #[test]
