@@ -1,5 +1,5 @@
 //! Facts about the cluster besides the object under review: its `RuntimeClass`es, `LimitRange`s and namespace
-//! labels, what its images have used, and which workloads another controller sizes. They can be read from a directory of ordinary manifests, for the offline commands and for a gate outside of a
+//! labels, what its images have used, and the requests of which workloads another controller goes by. They can be read from a directory of ordinary manifests, for the offline commands and for a gate outside of a
 //! cluster.
 
 mod autoscaled;
@@ -54,7 +54,7 @@ pub struct Cluster {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// The requests that were learned for images; empty where none are learned.
     pub learned: Arc<Learned>,
-    /// The workloads that a `VerticalPodAutoscaler` sizes; empty where no requests are learned.
+    /// The workloads whose requests an autoscaler sizes or goes by; empty where no requests are learned.
     pub autoscaled: Arc<Autoscaled>,
 }
 

@@ -23,6 +23,9 @@ pub struct WatchOptions {
     pub quiet: Duration,
     /// Longest time to wait for further changes. Default: 1 s.
     pub longest_gathering: Duration,
+    /// Shortest time from one snapshot for changed sizes alone to the next: their objects are written by tenants and by the gate itself, a pod that
+    /// gets the former size is no fault, and each snapshot has every decision taken anew. Default: 1 min.
+    pub sizes_interval: Duration,
     /// Whether what images have used, and what other controllers size, is watched too. Default: no.
     pub sizes: bool,
     /// Limits for reading pull secrets.
@@ -39,6 +42,7 @@ impl Default for WatchOptions {
             watch_interval: Duration::from_secs(1),
             quiet: Duration::from_millis(100),
             longest_gathering: Duration::from_secs(1),
+            sizes_interval: Duration::from_mins(1),
             sizes: false,
             secrets: SecretLimits::default(),
         }

@@ -36,11 +36,13 @@ pub enum Watched {
     WasmUsages,
     /// VerticalPodAutoscalers; only what they size is kept. With the same option, and where the cluster has them.
     VerticalPodAutoscalers,
+    /// HorizontalPodAutoscalers; only what they scale by a part of its requests is kept. With the same option.
+    HorizontalPodAutoscalers,
 }
 
 impl Watched {
     /// All kinds that may be watched.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RuntimeClasses,
         Self::LimitRanges,
         Self::Namespaces,
@@ -50,7 +52,12 @@ impl Watched {
         Self::WasiExceptions,
         Self::WasmUsages,
         Self::VerticalPodAutoscalers,
+        Self::HorizontalPodAutoscalers,
     ];
+
+    /// Those that are watched only where requests are learned.
+    pub(super) const OF_SIZES: [Self; 3] =
+        [Self::WasmUsages, Self::VerticalPodAutoscalers, Self::HorizontalPodAutoscalers];
 
     /// Group, version, kind and plural, and the name in RBAC, logs and metrics.
     const fn names(self) -> [&'static str; 5] {
@@ -84,6 +91,13 @@ impl Watched {
                 "verticalpodautoscalers",
                 "verticalpodautoscalers.autoscaling.k8s.io",
             ],
+            Self::HorizontalPodAutoscalers => [
+                "autoscaling",
+                "v2",
+                "HorizontalPodAutoscaler",
+                "horizontalpodautoscalers",
+                "horizontalpodautoscalers.autoscaling",
+            ],
         }
     }
 
@@ -98,14 +112,14 @@ impl Watched {
         matches!(self, Self::WasiGrants | Self::ClusterWasiGrants | Self::WasiExceptions | Self::WasmUsages)
     }
 
-    /// Whether it is a kind of another project, which the cluster need not have.
+    /// Whether it is a kind of another project, or of a later version of Kubernetes, which the cluster need not have.
     pub(super) const fn is_optional(self) -> bool {
-        matches!(self, Self::VerticalPodAutoscalers)
+        matches!(self, Self::VerticalPodAutoscalers | Self::HorizontalPodAutoscalers)
     }
 
-    /// Whether it is watched only where requests are learned.
-    pub(super) const fn is_of_sizes(self) -> bool {
-        matches!(self, Self::WasmUsages | Self::VerticalPodAutoscalers)
+    /// Whether it is one of [`Self::OF_SIZES`].
+    pub(super) fn is_of_sizes(self) -> bool {
+        Self::OF_SIZES.contains(&self)
     }
 
     /// Whether only the objects' metadata is requested.
@@ -218,10 +232,9 @@ pub(super) fn keep(watched: Watched, object: DynamicObject) -> Result<Option<Ite
             }
         }
         Watched::WasmUsages => usage(object),
-        Watched::VerticalPodAutoscalers => {
-            let mut data = object.data;
-            let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
-            Ok(Target::of(spec)?.map(Item::Autoscaled))
+        Watched::VerticalPodAutoscalers => Ok(Target::sized(spec(object.data))?.map(Item::Autoscaled)),
+        Watched::HorizontalPodAutoscalers => {
+            Ok(Target::scaled_by_requests(spec(object.data))?.map(Item::Autoscaled))
         }
     }
 }
@@ -251,6 +264,10 @@ fn document(watched: Watched, object: DynamicObject) -> Value {
     document.insert("kind".into(), json!(kind));
     document.insert("metadata".into(), Value::Object(metadata));
     Value::Object(document)
+}
+
+fn spec(mut data: Value) -> Value {
+    data.get_mut("spec").map(Value::take).unwrap_or_default()
 }
 
 fn typed<T: DeserializeOwned>(data: Value) -> Result<T, String> {

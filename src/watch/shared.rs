@@ -40,6 +40,12 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Whether something has changed, and nothing but sizes.
+    pub fn only_sizes_changed(&self) -> bool {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        !changed.is_empty() && changed.iter().all(|watched| watched.is_of_sizes())
+    }
+
     pub fn take_changes(&self) -> Vec<Watched> {
         std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -44,29 +44,29 @@ impl Builder {
         Self { base, last: None }
     }
 
-    /// The current snapshot. After the first one, only changed parts are rebuilt.
-    pub fn build(&mut self, shared: &Shared, changes: &[Watched]) -> Snapshot {
-        let mut snapshot = self.last.take();
-        let first = snapshot.is_none();
+    /// The current snapshot. After the first one, only changed parts are rebuilt; `None` where no part has changed.
+    pub fn build(&mut self, shared: &Shared, changes: &[Watched]) -> Option<Snapshot> {
+        let first = self.last.is_none();
         let touched = |kinds: &[Watched]| first || kinds.iter().any(|kind| changes.contains(kind));
-        let mut built = snapshot.take().unwrap_or_default();
-        if touched(&[
-            Watched::RuntimeClasses,
-            Watched::LimitRanges,
-            Watched::Namespaces,
-            Watched::WasmUsages,
-            Watched::VerticalPodAutoscalers,
-        ]) {
-            built.cluster = Arc::new(cluster(shared));
+        let mut built = self.last.clone().unwrap_or_default();
+        let mut is_new = first;
+        if touched(&[Watched::RuntimeClasses, Watched::LimitRanges, Watched::Namespaces]) {
+            built.cluster = Arc::new(cluster(shared, &built.cluster));
+            is_new = true;
+        }
+        if touched(&Watched::OF_SIZES) {
+            is_new |= update_sizes(shared, &mut built.cluster);
         }
         if touched(&[Watched::WasiGrants, Watched::ClusterWasiGrants]) {
             built.grants = Arc::new(self.grants(shared));
+            is_new = true;
         }
         if touched(&[Watched::WasiExceptions]) {
             built.exceptions = Arc::new(self.exceptions(shared));
+            is_new = true;
         }
-        self.last = Some(built.clone());
-        built
+        // Service accounts are looked up where they are kept.
+        is_new.then(|| self.last.insert(built).clone())
     }
 
     fn grants(&self, shared: &Shared) -> Grants {
@@ -132,7 +132,8 @@ fn each<T: Default>(shared: &Shared, kind: Watched, look: impl FnOnce(&Items) ->
     shared.kept(kind).map(|kept| kept.store.read(look)).unwrap_or_default()
 }
 
-fn cluster(shared: &Shared) -> Cluster {
+/// The cluster with the sizes of the former snapshot.
+fn cluster(shared: &Shared, former: &Cluster) -> Cluster {
     let runtime_classes = each(shared, Watched::RuntimeClasses, |items| {
         let class = |item: &Item| match item {
             Item::Class(class) => Some(class.clone()),
@@ -140,7 +141,12 @@ fn cluster(shared: &Shared) -> Cluster {
         };
         items.iter().filter_map(|((name, _), item)| Some((name.clone(), class(item)?))).collect()
     });
-    let mut built = Cluster { runtime_classes: Some(runtime_classes), ..Cluster::default() };
+    let mut built = Cluster {
+        runtime_classes: Some(runtime_classes),
+        learned: Arc::clone(&former.learned),
+        autoscaled: Arc::clone(&former.autoscaled),
+        ..Cluster::default()
+    };
     each(shared, Watched::LimitRanges, |items| {
         for ((_, namespace), item) in items {
             if let Item::Limits(limits) = item {
@@ -155,11 +161,22 @@ fn cluster(shared: &Shared) -> Cluster {
             }
         }
     });
-    // Without the one, what the other says would be used where it must not be.
-    if shared.sizes_synced() {
-        (built.learned, built.autoscaled) = (Arc::new(learned(shared)), Arc::new(autoscaled(shared)));
-    }
     built
+}
+
+/// Brings the sizes up to date. Returns whether that changes anything.
+fn update_sizes(shared: &Shared, cluster: &mut Arc<Cluster>) -> bool {
+    // Without the one, what the other says would be used where it must not be.
+    if !shared.sizes_synced() {
+        return false;
+    }
+    let (learned, autoscaled) = (learned(shared), autoscaled(shared));
+    if learned == *cluster.learned && autoscaled == *cluster.autoscaled {
+        return false;
+    }
+    let cluster = Arc::make_mut(cluster);
+    (cluster.learned, cluster.autoscaled) = (Arc::new(learned), Arc::new(autoscaled));
+    true
 }
 
 fn learned(shared: &Shared) -> Learned {
@@ -176,13 +193,15 @@ fn learned(shared: &Shared) -> Learned {
 
 fn autoscaled(shared: &Shared) -> Autoscaled {
     let mut autoscaled = Autoscaled::default();
-    each(shared, Watched::VerticalPodAutoscalers, |items| {
-        for ((_, namespace), item) in items {
-            if let Item::Autoscaled(target) = item {
-                autoscaled.insert(namespace, target.clone());
+    for kind in [Watched::VerticalPodAutoscalers, Watched::HorizontalPodAutoscalers] {
+        each(shared, kind, |items| {
+            for ((_, namespace), item) in items {
+                if let Item::Autoscaled(target) = item {
+                    autoscaled.insert(namespace, target.clone());
+                }
             }
-        }
-    });
+        });
+    }
     autoscaled
 }
 
@@ -209,10 +228,54 @@ mod tests {
             store.write(|items| items.insert((name, namespace), item));
         }
         let mut builder = Builder::new(Base::default());
-        let first = builder.build(&watching.shared, &[]);
-        let second = builder.build(&watching.shared, &[Watched::WasiGrants]);
+        let first = builder.build(&watching.shared, &[]).unwrap();
+        let second = builder.build(&watching.shared, &[Watched::WasiGrants]).unwrap();
         assert_eq!(second.grants.len(), 10_000);
         assert!(!Arc::ptr_eq(&first.grants, &second.grants));
         assert!(Arc::ptr_eq(&first.cluster, &second.cluster), "only what changed is built anew");
+    }
+
+    #[tokio::test]
+    async fn what_no_review_reads_of_a_snapshot_makes_no_new_one() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = super::super::client::bounded(config, std::time::Duration::from_secs(1)).unwrap();
+        let options = super::super::WatchOptions { sizes: true, ..super::super::WatchOptions::default() };
+        let watching = Watching::new(client, options);
+        let shared = &watching.shared;
+        let write = |watched: Watched, object: serde_json::Value| {
+            let item = keep(watched, serde_json::from_value(object).unwrap()).unwrap();
+            let key = ("orders".to_owned(), "shop".to_owned());
+            shared.kept(watched).unwrap().store.write(|items| match item {
+                Some(item) => drop(items.insert(key, item)),
+                None => drop(items.remove(&key)),
+            });
+        };
+        let autoscaler = |mode: &str| {
+            json!({"metadata": {"name": "orders", "namespace": "shop"}, "spec": {
+                "targetRef": {"kind": "Deployment", "name": "orders"}, "updatePolicy": {"updateMode": mode}}})
+        };
+        let mut builder = Builder::new(Base::default());
+        let first = builder.build(shared, &[]).unwrap();
+        write(
+            Watched::ServiceAccounts,
+            json!({"metadata": {"name": "orders"}, "imagePullSecrets": [{"name": "a"}]}),
+        );
+        assert!(builder.build(shared, &[Watched::ServiceAccounts]).is_none());
+
+        write(Watched::VerticalPodAutoscalers, autoscaler("Auto"));
+        let sizes = [Watched::VerticalPodAutoscalers];
+        assert!(builder.build(shared, &sizes).is_none(), "the others were not listed yet");
+        for watched in Watched::OF_SIZES {
+            shared.kept(watched).unwrap().health.note_listed();
+        }
+        let second = builder.build(shared, &sizes).unwrap();
+        assert!(second.cluster.autoscaled.has("shop", "Deployment", "orders"));
+        assert!(!first.cluster.autoscaled.has("shop", "Deployment", "orders"), "it stays as it was");
+        assert!(builder.build(shared, &sizes).is_none(), "it says the same");
+        let third = builder.build(shared, &[Watched::Namespaces]).unwrap();
+        assert!(Arc::ptr_eq(&second.cluster.autoscaled, &third.cluster.autoscaled));
+        write(Watched::VerticalPodAutoscalers, autoscaler("Off"));
+        let fourth = builder.build(shared, &sizes).unwrap();
+        assert!(!fourth.cluster.autoscaled.has("shop", "Deployment", "orders"));
     }
 }

@@ -117,7 +117,7 @@ impl Drop for Watching {
     }
 }
 
-/// Publishes a snapshot after each burst of changes.
+/// Publishes a snapshot after each burst of changes that change it.
 async fn build(
     shared: Arc<Shared>,
     options: WatchOptions,
@@ -125,19 +125,37 @@ async fn build(
     publish: impl Fn(Snapshot) + Send + Sync,
 ) {
     let mut builder = Builder::new(base);
+    let mut sizes_from = Instant::now();
     loop {
         shared.wake.notified().await;
         if !shared.all_synced() {
             continue;
         }
         gather(&shared, &options).await;
+        hold_back(&shared, &options, sizes_from).await;
+        let is_of_sizes = shared.only_sizes_changed();
         let changes = shared.take_changes();
         let started = Instant::now();
-        let built = builder.build(&shared, &changes);
+        let Some(built) = builder.build(&shared, &changes) else { continue };
+        if is_of_sizes {
+            sizes_from = started + options.sizes_interval;
+        }
         publish(built);
         shared.published.store(true, Ordering::Release);
         let rebuilds = shared.rebuilds.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(rebuilds, ?changes, took = ?started.elapsed(), "published a snapshot of the cluster");
+    }
+}
+
+/// Where nothing but sizes has changed, waits until a snapshot for these is due, or something else has changed too.
+async fn hold_back(shared: &Shared, options: &WatchOptions, due: Instant) {
+    while shared.only_sizes_changed() {
+        if tokio::time::timeout_at(due, shared.wake.notified()).await.is_err() {
+            return;
+        }
+        if !shared.only_sizes_changed() {
+            gather(shared, options).await;
+        }
     }
 }
 

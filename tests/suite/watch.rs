@@ -134,6 +134,76 @@ async fn learned_requests_and_what_autoscalers_size_are_followed() {
 }
 
 #[tokio::test]
+async fn what_goes_by_a_part_of_the_requests_is_followed_and_what_goes_by_amounts_is_not() {
+    let api = Api::start().await;
+    let autoscaler = |target: Value| {
+        json!({"metadata": {"name": "orders", "namespace": "shop"}, "spec": {"minReplicas": 1, "maxReplicas": 9,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders"},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}})
+    };
+    let part = || autoscaler(json!({"type": "Utilization", "averageUtilization": 60}));
+    api.put("horizontalpodautoscalers", part());
+    let watch = Watch::start_with(&api, WatchOptions { sizes: true, ..options() }, Base::default());
+    let has = |snapshot: &watch::Snapshot| snapshot.cluster.autoscaled.has("shop", "Deployment", "orders");
+    watch.until("the autoscaler", has).await;
+    api.put("horizontalpodautoscalers", autoscaler(json!({"type": "AverageValue", "averageValue": "40m"})));
+    watch.until("amounts", |now| !has(now)).await;
+    api.put("horizontalpodautoscalers", part());
+    watch.until("the autoscaler again", has).await;
+    api.delete("horizontalpodautoscalers", "shop", "orders");
+    watch.until("no autoscaler", |now| !has(now)).await;
+}
+
+#[tokio::test]
+async fn changes_of_sizes_alone_wait_for_each_other_and_come_at_once_with_any_other() {
+    let api = Api::start().await;
+    api.put("verticalpodautoscalers", autoscaler("Off"));
+    let long = WatchOptions { sizes: true, sizes_interval: Duration::from_hours(1), ..options() };
+    let watch = Watch::start_with(&api, long, Base::default());
+    watch.ready().await;
+    let has = |snapshot: &watch::Snapshot| snapshot.cluster.autoscaled.has("shop", "Deployment", "orders");
+    for kind in [Watched::WasmUsages, Watched::VerticalPodAutoscalers, Watched::HorizontalPodAutoscalers] {
+        eventually(|| format!("{kind:?}"), || watch.report(kind).synced).await;
+    }
+    // The first one does not wait.
+    api.put("verticalpodautoscalers", autoscaler("Auto"));
+    watch.until("the autoscaler", has).await;
+    let before = watch.published.load(Ordering::SeqCst);
+    let known = |count| watch.report(Watched::VerticalPodAutoscalers).objects == count;
+    for _ in 0..5 {
+        api.put("verticalpodautoscalers", autoscaler("Off"));
+        eventually(|| "an autoscaler less".into(), || known(0)).await;
+        api.put("verticalpodautoscalers", autoscaler("Auto"));
+        eventually(|| "an autoscaler more".into(), || known(1)).await;
+    }
+    api.put("verticalpodautoscalers", autoscaler("Off"));
+    eventually(|| "an autoscaler less".into(), || known(0)).await;
+    assert!(
+        watch.published.load(Ordering::SeqCst) == before && has(&watch.snapshot()),
+        "{:?}",
+        watch.watching
+    );
+    api.put("namespaces", namespace("shop", "warn"));
+    watch.until("both", |now| !has(now) && !now.cluster.namespaces.is_empty()).await;
+    assert_eq!(watch.published.load(Ordering::SeqCst), before + 1);
+}
+
+#[tokio::test]
+async fn pull_secrets_of_accounts_make_no_snapshot() {
+    let api = Api::start().await;
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    let before = watch.published.load(Ordering::SeqCst);
+    let account =
+        json!({"metadata": {"name": "orders", "namespace": "shop"}, "imagePullSecrets": [{"name": "a"}]});
+    api.put("serviceaccounts", account);
+    eventually(|| "the account".into(), || watch.report(Watched::ServiceAccounts).objects == 1).await;
+    api.put("namespaces", namespace("shop", "warn"));
+    watch.until("the namespace", |now| !now.cluster.namespaces.is_empty()).await;
+    assert_eq!(watch.published.load(Ordering::SeqCst), before + 1, "that of the namespace");
+}
+
+#[tokio::test]
 async fn a_cluster_without_autoscalers_is_no_error_and_nothing_of_sizes_is_watched_by_default() {
     let api = Api::start().await;
     api.fail("verticalpodautoscalers", Fault::Status(404));

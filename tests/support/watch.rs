@@ -24,6 +24,7 @@ pub fn options() -> WatchOptions {
         watch_interval: Duration::from_millis(20),
         quiet: Duration::from_millis(20),
         longest_gathering: Duration::from_millis(500),
+        sizes_interval: Duration::from_millis(20),
         page_size: 100,
         sizes: false,
         secrets: SecretLimits { failure: Duration::from_millis(50), ..SecretLimits::default() },

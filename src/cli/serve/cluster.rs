@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kube::Client;
 
@@ -27,7 +28,10 @@ pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching>
     }
     let known = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let account = Account::known_as(known("POD_SERVICE_ACCOUNT"), known("POD_NAMESPACE"));
-    let options = WatchOptions { sizes: settings.file.sizing.learn.enabled, ..WatchOptions::default() };
+    let (learn, default) = (&settings.file.sizing.learn, WatchOptions::default());
+    // What is learned more often is to be known as often.
+    let sizes_interval = default.sizes_interval.min(Duration::try_from(learn.interval).unwrap_or_default());
+    let options = WatchOptions { sizes: learn.enabled, sizes_interval, ..default };
     Some(Watching::with_account(client.clone(), options, account))
 }
 

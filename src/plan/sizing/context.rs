@@ -27,7 +27,7 @@ pub(in crate::plan) struct SizingContext<'a> {
     /// What the namespace's `LimitRange`s allow the pod as a whole.
     pub(super) of_pod: ResourceBounds,
     pub(super) filled: Filled<'a>,
-    /// What was learned of images; `None` where another controller sizes the pod.
+    /// What was learned of images; `None` where another controller sizes the pod, or goes by its requests.
     learned: Option<&'a Learned>,
 }
 
@@ -102,7 +102,7 @@ impl<'a> SizingContext<'a> {
     }
 }
 
-/// Whether a `VerticalPodAutoscaler` sizes the pod, or the workload of a template.
+/// Whether an autoscaler sizes the pod, or the workload of a template, or goes by its requests.
 fn is_autoscaled(workload: &Workload, metadata: Option<&Object>, cluster: &Cluster) -> bool {
     let (autoscaled, namespace) = (&cluster.autoscaled, workload.namespace.as_str());
     autoscaled.has(namespace, workload.kind.as_str(), &workload.name)
