@@ -28,4 +28,6 @@ pub struct Context<'a> {
     pub cluster: &'a Cluster,
     /// The images that keep their tags.
     pub unpinned: &'a Unpinned,
+    /// Whether requests that were learned may be more than those of the profile.
+    pub raises_learned: bool,
 }

@@ -63,6 +63,8 @@ pub struct State {
     pub kinds: Kinds,
     /// The images that keep their tags.
     pub unpinned: Unpinned,
+    /// Whether requests that were learned may be more than those of the profile.
+    pub raises_learned: bool,
     /// Namespaces that the gate never touches, its own among them.
     pub exempt_namespaces: BTreeSet<String>,
     /// Whether records hold what the rules read.
@@ -96,6 +98,7 @@ impl State {
             enforcement: EnforcementSettings::default(),
             kinds: Kinds::default(),
             unpinned: Unpinned::default(),
+            raises_learned: false,
             exempt_namespaces: BTreeSet::new(),
             records_input: false,
             masks: Arc::default(),
@@ -130,7 +133,12 @@ impl State {
 
     /// What plans depend on besides the object.
     pub fn plan_context(&self) -> plan::Context<'_> {
-        plan::Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned }
+        plan::Context {
+            runtimes: &self.runtimes,
+            cluster: &self.cluster,
+            unpinned: &self.unpinned,
+            raises_learned: self.raises_learned,
+        }
     }
 
     /// The profile of the class that the pod names, or else of the one on which its programs are placed.

@@ -177,6 +177,7 @@ pub fn configured(state: State, settings: &Settings) -> State {
     state.enforcement.clone_from(&settings.file.enforcement);
     state.kinds = Kinds::new(&settings.file.workloads);
     state.unpinned.clone_from(&settings.unpinned);
+    state.raises_learned = settings.file.sizing.learn.raise;
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     state.records_input = settings.file.decision_log.policy_input;
     state.masks = Arc::new(settings.file.decision_log.mask_annotations.clone());

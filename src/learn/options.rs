@@ -18,6 +18,9 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 30);
 pub struct LearnOptions {
     /// Whether they are learned and filled in. Default: no.
     pub enabled: bool,
+    /// Whether they may be more than the profile's requests, up to its limits. Default: no, since they follow from what all namespaces use
+    /// that run an image, so that one tenant could use up the quota of another.
+    pub raise: bool,
     /// Time from one look at the usage of all containers to the next.
     #[serde(serialize_with = "compact")]
     pub interval: SignedDuration,
@@ -35,6 +38,7 @@ impl Default for LearnOptions {
     fn default() -> Self {
         Self {
             enabled: false,
+            raise: false,
             interval: SignedDuration::from_mins(5),
             half_life: SignedDuration::from_hours(24),
             after: SignedDuration::from_hours(24),

@@ -33,11 +33,17 @@ struct Pod<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Metadata<'a> {
     #[serde(default, borrow)]
     name: Cow<'a, str>,
     #[serde(default, borrow)]
     namespace: Cow<'a, str>,
+    /// Counts the changes of the spec, from 1 on; absent before Kubernetes 1.34
+    /// (`kubernetes:pkg/registry/core/pod/strategy.go`).
+    generation: Option<i64>,
+    #[serde(default, borrow)]
+    deletion_timestamp: Option<Cow<'a, str>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -80,19 +86,34 @@ struct State<'a> {
     running: Option<&'a RawValue>,
 }
 
-/// The namespace of a pod, and its containers that run; none where its class is no Wasm runtime. `runtime_of` says the name of the profile
-/// of a class.
+impl Metadata<'_> {
+    /// Whether the image of a container may be another one than that with which it began.
+    fn may_be_changed(&self) -> bool {
+        self.generation.is_some_and(|generation| generation > 1)
+    }
+}
+
+/// The namespace of a pod, and its containers that run; none where its class is no Wasm runtime, or where it is about to end. `runtime_of`
+/// says the name of the profile of a class.
 pub fn running(
     pod: &RawValue,
     runtime_of: impl Fn(&str) -> Option<String>,
 ) -> Option<(String, Vec<Running>)> {
     let Pod { metadata, spec, status } = serde_json::from_str(pod.get()).ok()?;
     let runtime = runtime_of(spec.runtime_class_name.as_deref()?)?;
+    if metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let statuses = status.container_statuses.iter().filter(|status| status.state.running.is_some());
     let found = statuses.take(MOST_CONTAINERS).filter_map(|status| {
         let container = spec.containers.iter().find(|container| container.name == status.name)?;
         // The plan looks for the digest to which it has pinned the pod. Of an image that several names lead to, a node may say another.
-        let digest = digest_in(&container.image).or_else(|| digest_in(&status.image_id))?;
+        let (pinned, on_node) = (digest_in(&container.image), digest_in(&status.image_id));
+        // Until the former container has ended, which its hook can put off for hours, its program runs under the name of the next.
+        if metadata.may_be_changed() && pinned.is_some() && pinned != on_node {
+            return None;
+        }
+        let digest = pinned.or(on_node)?;
         let key = UsageKey { digest, runtime: runtime.clone() };
         Some(Running { pod: metadata.name.to_string(), container: status.name.to_string(), key })
     });
@@ -144,6 +165,25 @@ mod tests {
         assert_eq!((one.key.digest.as_str(), one.key.runtime.as_str()), (digest("a").as_str(), "wasmtime"));
         assert_eq!(digests(&pod(&json!("wasm"), "a.example/app:1", &status(&on_node))), [digest("b")]);
         assert_eq!(digests(&pod(&json!("wasm"), "app", &status(&digest("b")))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_former_program_of_a_pod_uses_is_not_that_of_the_image_to_which_it_was_changed() {
+        let pinned = format!("a.example/app:2@{}", digest("b"));
+        let on_node = |letter: &str| status(&format!("a.example/app@{}", digest(letter)));
+        let changed = |generation: Value, letter: &str| {
+            let mut pod = pod(&json!("wasm"), &pinned, &on_node(letter));
+            pod["metadata"]["generation"] = generation;
+            pod
+        };
+        assert_eq!(digests(&changed(json!(2), "a")), Vec::<String>::new());
+        assert_eq!(digests(&changed(json!(2), "b")), [digest("b")]);
+        // Several names of one image.
+        assert_eq!(digests(&changed(json!(1), "a")), [digest("b")]);
+        assert_eq!(digests(&changed(json!(null), "a")), [digest("b")]);
+        let mut ending = changed(json!(1), "b");
+        ending["metadata"]["deletionTimestamp"] = json!("2026-06-01T00:00:00Z");
+        assert_eq!(of(&ending), None);
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn edit(
         if workload.kind == Kind::DaemonSet {
             warn_of_daemon_set(spec, profile, context, notes);
         }
-        let site = sizing::SizingContext::new(workload, metadata, profile, context.cluster);
+        let site = sizing::SizingContext::new(workload, metadata, profile, context);
         sizing::size(spec, inspection, &site, notes)?;
         harden::harden(spec, surplus, notes)?;
     }

@@ -88,6 +88,6 @@ pub fn caps(
     let defaults = Defaults::of(profile);
     let bounds = cluster.limit_ranges.get(namespace).map(|ranges| ranges.container).unwrap_or_default();
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    let [(_, memory), (_, cpu)] = proposals(&defaults, compiler, (facts, indices), None);
+    let [(_, memory), (_, cpu)] = proposals(&defaults, compiler, (facts, indices), (None, false));
     Some(Caps { memory: bounds.memory.fit(memory.size.limit), cpu: bounds.cpu.fit(cpu.size.limit) })
 }

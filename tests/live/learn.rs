@@ -14,7 +14,7 @@ use crate::support::registry::Registry;
 
 /// Says something after two seconds, and forgets after eight.
 const CONFIGURATION: &str = "kubernetes: {watch: true, lease: {duration: 3s}}\n\
-    sizing: {learn: {enabled: true, interval: 1s, halfLife: 2s, after: 2s}}\n";
+    sizing: {learn: {enabled: true, raise: true, interval: 1s, halfLife: 2s, after: 2s}}\n";
 
 /// The definition of a kind whose objects hold anything. The API server wants a word on kinds of its own groups.
 fn stand_in(group: &str, version: &str, (kind, plural): (&str, &str)) -> Value {
@@ -151,6 +151,8 @@ fn requests_follow_from_what_an_image_uses_and_are_forgotten_with_it() {
     });
     assert!(changed(&tried(plane, &other, &pod)).contains("learned/app"), "it sizes no other pod");
 
+    scaled(plane, &other, &pod, &unlearned);
+
     // The image runs no longer.
     let name = first["metadata"]["name"].as_str().unwrap();
     plane.kubectl(&["delete", "pod", name, "--namespace", &shop, "--grace-period=0", "--force"]).ok();
@@ -159,6 +161,30 @@ fn requests_follow_from_what_an_image_uses_and_are_forgotten_with_it() {
         (requests(&tried(plane, &other, &pod)) == unlearned).then_some(())
     });
     assert!(!gate.tail().contains("forbidden"), "{}", gate.tail());
+}
+
+/// A workload of which a HorizontalPodAutoscaler runs as many pods as keep their use at a part of their requests.
+fn scaled(plane: &ControlPlane, namespace: &str, pod: &Value, unlearned: &(String, String)) {
+    let mut owned = pod.clone();
+    owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "cart-5f6b", "uid": "u-1", "controller": true}]);
+    let made = || tried(plane, namespace, &owned);
+    assert!(changed(&made()).contains("learned/app"));
+    let autoscaler = |target: &Value| {
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "cart", "namespace": namespace},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"}, "maxReplicas": 9,
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}})
+    };
+    plane.apply(&autoscaler(&json!({"type": "Utilization", "averageUtilization": 60})), &[]).ok();
+    plane.wait_for("the autoscaler that goes by requests", || {
+        let made = made();
+        (requests(&made) == *unlearned && !changed(&made).contains("learned")).then_some(())
+    });
+    assert!(changed(&tried(plane, namespace, pod)).contains("learned/app"), "it scales no other pod");
+    plane.apply(&autoscaler(&json!({"type": "AverageValue", "averageValue": "40m"})), &[]).ok();
+    plane.wait_for("the autoscaler that goes by amounts", || {
+        changed(&made()).contains("learned/app").then_some(())
+    });
 }
 
 /// The command of docs/sizing.md, and `explain` with its output.

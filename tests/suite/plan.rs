@@ -87,11 +87,17 @@ struct World {
     runtimes: Runtimes,
     cluster: Cluster,
     unpinned: Unpinned,
+    raises_learned: bool,
 }
 
 impl World {
     fn context(&self) -> Context<'_> {
-        Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned }
+        Context {
+            runtimes: &self.runtimes,
+            cluster: &self.cluster,
+            unpinned: &self.unpinned,
+            raises_learned: self.raises_learned,
+        }
     }
 
     fn clamping() -> Self {
@@ -106,11 +112,12 @@ impl World {
         self
     }
 
-    /// Teaches what the image has used under the profile `wasmtime`.
+    /// Teaches what the image has used under the profile `wasmtime`, and lets that raise requests.
     fn with_learned(mut self, image: &str, memory: u32, cpu: i128) -> Self {
         let key = UsageKey { digest: digest(image).parse().unwrap(), runtime: "wasmtime".into() };
         let size = LearnedSize { memory: Quantity::mebibytes(memory), cpu: Quantity::from_millis(cpu) };
         Arc::make_mut(&mut self.cluster.learned).insert(key, size);
+        self.raises_learned = true;
         self
     }
 
@@ -913,6 +920,33 @@ fn a_learned_request_is_filled_in_between_the_floor_and_the_limit_of_the_profile
     }
 }
 
+/// One tenant of a shared image must not use up the quota of another by what its pods use.
+#[test]
+fn what_was_learned_raises_no_request_unless_the_platform_says_so() {
+    for (image, memory, cpu, expected, learned) in [
+        ("tiny", 7, 15, "15m/7Mi 200m/32Mi", vec!["memory", "cpu"]),
+        ("tiny", 10, 50, "50m/10Mi 200m/32Mi", vec!["memory", "cpu"]),
+        ("tiny", 900, 15, "15m/10Mi 200m/32Mi", vec!["cpu"]),
+        ("tiny", 7, 900, "50m/7Mi 200m/32Mi", vec!["memory"]),
+        ("tiny", 900, 900, "50m/10Mi 200m/32Mi", vec![]),
+        ("go-layer", 1, 1, "10m/13Mi 200m/32Mi", vec!["memory", "cpu"]),
+        ("go-layer", 14, 51, "50m/13Mi 200m/32Mi", vec![]),
+    ] {
+        let mut world = World::default().with_learned(image, memory, cpu);
+        world.raises_learned = false;
+        let plan = world.plan(&one(&format!("{image}:1")));
+        assert_eq!(brief(&plan), expected, "{image} {memory} {cpu}");
+        let said = |resource: &str| {
+            let line = format!(", learned from the {resource} that this image has used under `wasmtime`");
+            plan.changes.iter().any(|change| change.ends_with(&line))
+        };
+        for resource in ["memory", "cpu"] {
+            assert_eq!(said(resource), learned.contains(&resource), "{resource}: {:?}", plan.changes);
+        }
+        assert_eq!(changed(&plan).contains("learned/app"), !learned.is_empty(), "{}", changed(&plan));
+    }
+}
+
 #[test]
 fn what_was_learned_changes_no_persons_value_and_no_other_image_or_runtime() {
     let world = World::default().with_learned("go-layer", 20, 15);
@@ -927,6 +961,7 @@ fn what_was_learned_changes_no_persons_value_and_no_other_image_or_runtime() {
     let key = UsageKey { digest: digest("go-layer").parse().unwrap(), runtime: "spin".into() };
     let size = world.cluster.learned.of(&key.digest, "wasmtime").unwrap();
     Arc::make_mut(&mut elsewhere.cluster.learned).insert(key, size);
+    elsewhere.raises_learned = true;
     assert_eq!(brief(&elsewhere.plan(&one("go-layer:1"))), "50m/13Mi 200m/32Mi");
     let whole = json!({ "containers": [{ "name": "app", "image": "go-layer:1" }], "resources": { "limits": { "memory": "64Mi" } } });
     assert_eq!(brief(&world.plan(&pod(whole))), "15m/- 200m/-");

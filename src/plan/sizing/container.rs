@@ -49,6 +49,7 @@ impl<'a> ContainerSizing<'a> {
         let item = container_mut(spec, container.role, container.index, &container.name)?;
         let compiler = context.profile.ambient.runtime().compiler(packaging);
         let learned = context.learned(&facts.digest);
+        let learned = (learned, context.raises_learned);
         let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, (facts, indices), learned);
         let compile = floor::cpu(compiler, facts.modules_at(indices));
         let sized = |resource, proposal| {

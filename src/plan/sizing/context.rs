@@ -6,7 +6,7 @@ use super::settle::{Pair, Proposal};
 use crate::cluster::{Bounds, Cluster, ResourceBounds};
 use crate::image::{Digest, ImageFacts};
 use crate::plan::draft::{CHANGED_ANNOTATION, Object};
-use crate::plan::floor;
+use crate::plan::{Context, floor};
 use crate::quantity::Quantity;
 use crate::runtime::{Compiler, Profile};
 use crate::usage::{Learned, LearnedSize};
@@ -29,6 +29,8 @@ pub(in crate::plan) struct SizingContext<'a> {
     pub(super) filled: Filled<'a>,
     /// What was learned of images; `None` where another controller sizes the pod, or goes by its requests.
     learned: Option<&'a Learned>,
+    /// Whether that may be more than the requests of the profile.
+    pub(super) raises_learned: bool,
 }
 
 /// The sizes of the profile, rounded to the steps in which they are written.
@@ -63,8 +65,9 @@ impl<'a> SizingContext<'a> {
         workload: &'a Workload,
         metadata: Option<&Object>,
         profile: &'a Profile,
-        cluster: &'a Cluster,
+        context: &Context<'a>,
     ) -> Self {
+        let cluster = context.cluster;
         let namespace = workload.namespace.as_str();
         let ranges = cluster.limit_ranges.get(namespace);
         let (of_container, of_pod) = ranges.map(|ranges| (ranges.container, ranges.pod)).unwrap_or_default();
@@ -79,6 +82,7 @@ impl<'a> SizingContext<'a> {
             of_pod,
             filled: Filled::read(filled_in, metadata, annotations),
             learned: (!is_autoscaled(workload, metadata, cluster)).then_some(&*cluster.learned),
+            raises_learned: context.raises_learned,
         }
     }
 
@@ -113,23 +117,28 @@ fn is_autoscaled(workload: &Workload, metadata: Option<&Object>, cluster: &Clust
 /// program used while no client called says little of what it needs when one does.
 const LEAST_CPU: i128 = 10;
 
-/// The size of both resources that is proposed for a program: that of the profile, with the requests that were learned. The limits are
-/// always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low kills.
+/// The size of both resources that is proposed for a program: that of the profile, with the requests that were learned, and whether these may
+/// be more. The limits are always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low kills.
 pub(super) fn proposals(
     defaults: &Defaults,
     compiler: Compiler,
     (facts, indices): (&ImageFacts, &[usize]),
-    learned: Option<LearnedSize>,
+    (learned, raises): (Option<LearnedSize>, bool),
 ) -> [(Resource, Proposal); 2] {
-    let is_learned = learned.is_some();
+    // Of what was learned, what counts and whether it does: not where it is more than may be.
+    let filled_in = |size: Pair, least: Quantity, learned: Option<Quantity>| match learned {
+        Some(learned) if raises => (learned.max(least).min(size.limit), true),
+        Some(learned) if learned <= size.request => (learned.max(least), true),
+        Some(_) | None => (size.request, false),
+    };
     let floor = floor::memory(compiler, defaults.base, facts.modules_at(indices));
     let size = raised(defaults.memory, floor);
-    let request = learned.map_or(size.request, |learned| learned.memory.max(floor).min(size.limit));
+    let (request, is_learned) = filled_in(size, floor, learned.map(|learned| learned.memory));
     let memory = Proposal { floor, size, request, is_learned, step: Quantity::BYTE };
     let compile = floor::cpu(compiler, facts.modules_at(indices));
     let size = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
     let least = Quantity::from_millis(LEAST_CPU).min(size.request);
-    let request = learned.map_or(size.request, |learned| learned.cpu.max(least).min(size.limit));
+    let (request, is_learned) = filled_in(size, least, learned.map(|learned| learned.cpu));
     let cpu = Proposal { floor: Quantity::ZERO, size, request, is_learned, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
 }

@@ -499,7 +499,10 @@ fn a_learned_request_is_shown_and_explained_where_the_configuration_turns_it_on(
     std::fs::create_dir(&cluster).unwrap();
     std::fs::write(cluster.join("usage.json"), usage.to_string()).unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
-    std::fs::write(&configuration, format!("{head}sizing: {{learn: {{enabled: true}}}}\n")).unwrap();
+    let configure = |learn: &str| {
+        std::fs::write(&configuration, format!("{head}sizing: {{learn: {{{learn}}}}}\n")).unwrap();
+    };
+    configure("enabled: true, raise: true");
     let cluster = ["--cluster", cluster.to_str().unwrap()];
     let off = explain("hello", &cluster);
     assert!(!off.out.contains("learned") && off.out.contains("memory: 10Mi"), "{}", off.out);
@@ -509,6 +512,10 @@ fn a_learned_request_is_shown_and_explained_where_the_configuration_turns_it_on(
     learned.has(&["learned/hello", "memory: 17Mi", "cpu: 33m", "memory: 32Mi"]);
     let lines = explain("hello", &[&on[..], &["-o", "json"]].concat()).json().to_string();
     assert!(lines.contains("learned from the memory that this image has used under `wasmtime`"), "{lines}");
+    configure("enabled: true");
+    let lowers = explain("hello", &on);
+    lowers.has(&["learned/hello", "memory: 10Mi", "cpu: 33m", "memory: 32Mi"]);
+    assert!(!lowers.out.contains("17Mi"), "{}", lowers.out);
 }
 
 /// As the answer of the webhook says, whose first sentence it is.
