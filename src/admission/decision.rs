@@ -184,12 +184,13 @@ fn completed_by_others(review: &Review) -> String {
 }
 
 fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> Answer {
-    let Examined { workload, inspection, conclusion } = examined;
+    let Examined { workload, inspection, conclusion, advice } = examined;
     match conclusion {
-        Conclusion::NotWasm => match doubt(inspection).filter(|_| webhook == Webhook::Mutate) {
-            Some(warning) => answer::skip_with_warning(uid, warning),
-            None => answer::skip(uid),
-        },
+        Conclusion::NotWasm => {
+            let doubt = doubt(inspection).filter(|_| webhook == Webhook::Mutate);
+            let warning = doubt.or_else(|| advice.clone());
+            warning.map_or_else(|| answer::skip(uid), |warning| answer::skip_with_warning(uid, warning))
+        }
         Conclusion::Planned(plan) => answer::of_plan(uid, workload, inspection, plan),
         Conclusion::Judged(judged) => {
             let Judgement { verdict, missing_class, .. } = &judged.judgement;

@@ -93,6 +93,8 @@ pub struct Examined<K = ()> {
     pub inspection: Inspection,
     /// The conclusion from the facts.
     pub conclusion: Conclusion<K>,
+    /// What a person should know of an object that has nothing to do with Wasm any more.
+    pub advice: Option<String>,
 }
 
 /// The conclusion from the facts about the images.

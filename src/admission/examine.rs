@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -67,8 +68,12 @@ pub async fn examine<K>(
     let inspected = clock.elapsed();
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
     let conclusion = conclude(asked, &object, &workload, &inspection, keep).await;
+    let advice = match &conclusion {
+        Conclusion::NotWasm => left_wasm(asked, &workload, &inspection),
+        _ => None,
+    };
     timings.note(stage_of(asked.webhook), clock.elapsed().saturating_sub(inspected));
-    let ending = Ending::Examined(Box::new(Examined { workload, inspection, conclusion }));
+    let ending = Ending::Examined(Box::new(Examined { workload, inspection, conclusion, advice }));
     Examination { ending, timings }
 }
 
@@ -431,6 +436,21 @@ fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Co
     let old = workload::as_judged(old, new.kind).ok()?;
     let workload = workload::read(old.get(), new.kind, &review.namespace).ok()?;
     gained::changes_an_image(new, &workload).then_some((old, workload))
+}
+
+/// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what
+/// the images of the object before were is only recalled. They ran, so it is known as a rule.
+fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection) -> Option<String> {
+    let review = asked.review;
+    let is_update = asked.webhook == Webhook::Validate && review.operation == Operation::Update;
+    let old = review.old_object.as_deref().filter(|_| is_update && new.kind.is_template())?;
+    let old = workload::as_judged(old, new.kind).ok()?;
+    let former = workload::read(old.get(), new.kind, &review.namespace).ok()?;
+    if !gained::has_other_images(new, &former) || !heavy::is_light_before_look_up(&former) {
+        return None;
+    }
+    let found = inspect(asked.state, asked.inspector, &former, COMPARISON).now_or_never()?;
+    gained::left_wasm(inspection, &found)
 }
 
 /// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for

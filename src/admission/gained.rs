@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::capability::{Entry, difference};
+use crate::capability::{Capability, Entry, difference};
+use crate::inspection::{Container, Inspection, ProgramClass};
 use crate::judge::PolicyInput;
 use crate::workload::{ImageUse, Role, Workload};
 
@@ -75,6 +76,50 @@ fn warning(container: &str, old_image: &str, gained: &[String]) -> String {
     )
 }
 
+/// A warning about the Linux programs that take the place of Wasm programs in a workload which has none any more. Each is that of the
+/// container with the name of the former one or, where that is gone, of one that is new.
+pub(super) fn left_wasm(new: &Inspection, old: &Inspection) -> Option<String> {
+    let is_wasm = |one: &&Container| one.role != Role::ImageVolume && one.class() == ProgramClass::Wasm;
+    let former = old.containers.iter().filter(is_wasm);
+    let mut followed = former.filter_map(|former| Some((former, successor(former, new, old)?)));
+    let (former, now) = followed.next()?;
+    let others = followed.count();
+    let others = if others > 0 { format!("; so can {others} more containers") } else { String::new() };
+    Some(format!(
+        "container `{}`: this image can do what `{}` could not: `{}`, because it starts a Linux program, which WASI does not limit and no \
+         rule for Wasm judges; `wasmgate diff` compares the two{others}",
+        now.name,
+        former.image,
+        Capability::NativeExec.as_str()
+    ))
+}
+
+fn is_same_place(one: &Container, other: &Container) -> bool {
+    one.role == other.role && one.name == other.name
+}
+
+/// The container with ordinary or native code that takes the place of a former one.
+fn successor<'a>(former: &Container, new: &'a Inspection, old: &Inspection) -> Option<&'a Container> {
+    let is_gone = !new.containers.iter().any(|one| is_same_place(one, former));
+    let is_new = |one: &Container| !old.containers.iter().any(|other| is_same_place(one, other));
+    new.containers.iter().find(|one| {
+        one.role != Role::ImageVolume
+            && matches!(one.class(), ProgramClass::Linux | ProgramClass::Native)
+            && (is_same_place(one, former) || (is_gone && is_new(one)))
+    })
+}
+
+/// Whether some container is to start an image that none of this name has started.
+pub(super) fn has_other_images(new: &Workload, old: &Workload) -> bool {
+    let images = old.images();
+    new.images().iter().filter(|image| image.role != Role::ImageVolume).any(|image| {
+        let same = |other: &ImageUse<'_>| {
+            other.name == image.name && other.role == image.role && other.image == image.image
+        };
+        !images.iter().any(same)
+    })
+}
+
 /// Whether some container that both have is to start another image.
 pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
     let images = old.images();
@@ -87,7 +132,6 @@ pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::Capability;
 
     fn able(image: &str, interpreters: &[&'static str], capabilities: &[Capability]) -> Abilities {
         let entries = capabilities.iter().map(|capability| Entry::new(*capability, "seen")).collect();

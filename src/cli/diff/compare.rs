@@ -176,7 +176,7 @@ impl Difference {
     }
 }
 
-/// What is paired if each side has one program, and these have different names.
+/// Which programs with different names may be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairing {
     /// Both, whatever they are: two images, or two files that were named to be compared.
@@ -206,20 +206,35 @@ pub fn compare(
     if let (1, 1, Some((former, own)), Some((name, other))) =
         (before.len(), after.len(), before.iter().next(), after.iter().next())
         && pairing.is_one(former, name)
+        && (former == name || !new.contains_key(*former))
     {
         return vec![compared(name, Presence::Kept, own, other)];
     }
     let none = ComparedProgram::absent();
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).copied().collect();
+    let mut linux: BTreeMap<&String, &ComparedProgram> =
+        new.iter().filter(|(name, program)| program.is_linux && !old.contains_key(*name)).collect();
     let of = |name: &String| match (before.get(name), after.get(name)) {
         (Some(before), Some(after)) => compared(name, Presence::Kept, before, after),
-        (Some(before), None) => match new.get(name) {
-            Some(linux) => compared(name, Presence::Kept, before, linux),
-            None => compared(name, Presence::Removed, before, &none),
-        },
+        (Some(before), None) => {
+            let same = new.get_key_value(name);
+            match same.or_else(|| taken(&mut linux, |other| pairing.is_one(name, other))) {
+                Some((name, linux)) => compared(name, Presence::Kept, before, linux),
+                None => compared(name, Presence::Removed, before, &none),
+            }
+        }
         (None, after) => compared(name, Presence::Added, &none, after.copied().unwrap_or(&none)),
     };
     names.into_iter().map(of).collect()
+}
+
+/// Takes the first of these Linux programs that may be in the place of a program which is gone. Each takes one place.
+fn taken<'a>(
+    linux: &mut BTreeMap<&'a String, &'a ComparedProgram>,
+    may_be: impl Fn(&str) -> bool,
+) -> Option<(&'a String, &'a ComparedProgram)> {
+    let name = linux.keys().copied().find(|name| may_be(name))?;
+    linux.remove_entry(name)
 }
 
 /// The programs of a side without its Linux programs, about which there is nothing to say by themselves.
@@ -348,7 +363,45 @@ mod tests {
         assert_eq!(of(&[("a", linux())], &[("a", linux()), ("b", linux())]), []);
         let beside = [("a", clock()), ("proxy", linux())];
         assert_eq!(of(&[("b", clock())], &beside), [(Presence::Kept, false)], "one program on each side");
-        assert_eq!(of(&[("a", clock())], &[("b", linux())]), [(Presence::Removed, false)]);
+    }
+
+    #[test]
+    fn a_linux_program_of_another_name_takes_the_place_of_a_wasm_program_that_is_gone() {
+        let linux = || ComparedProgram { is_linux: true, ..able(vec![entry(Capability::NativeExec)]) };
+        let clock = || able(vec![entry(Capability::Clock)]);
+        let of = |old: &[(&str, ComparedProgram)], new: &[(&str, ComparedProgram)], pairing| {
+            let differences = compare(&side(old), &side(new), pairing);
+            differences.iter().map(|one| (one.name.clone(), one.presence, one.adds())).collect::<Vec<_>>()
+        };
+        let said = |name: &str, presence, adds| (name.to_owned(), presence, adds);
+        let (one, other) = ("Pod shop/a: main", "Pod shop/a: other");
+        let elsewhere = "Pod shop/b: main";
+        let within = Pairing::OfOneObject;
+        assert_eq!(of(&[(one, clock())], &[(other, linux())], within), [said(other, Presence::Kept, true)]);
+        assert_eq!(
+            of(&[(one, clock())], &[(elsewhere, linux())], within),
+            [said(one, Presence::Removed, false)],
+            "another workload"
+        );
+        assert_eq!(
+            of(&[(one, clock())], &[(elsewhere, linux())], Pairing::Both),
+            [said(elsewhere, Presence::Kept, true)]
+        );
+        // One that was there already, and one for two.
+        assert_eq!(
+            of(&[(one, clock()), (other, linux())], &[(other, linux())], within),
+            [said(one, Presence::Removed, false)]
+        );
+        let (second, third) = ("Pod shop/a: second", "Pod shop/a: third");
+        assert_eq!(
+            of(&[(one, clock()), (second, clock())], &[(other, linux())], within),
+            [said(other, Presence::Kept, true), said(second, Presence::Removed, false)]
+        );
+        // Nor does a small Wasm program beside it hide it.
+        assert_eq!(
+            of(&[(one, clock())], &[(one, linux()), (third, able(vec![]))], within),
+            [said(one, Presence::Kept, true), said(third, Presence::Added, false)]
+        );
     }
 
     #[test]

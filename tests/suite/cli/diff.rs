@@ -250,6 +250,13 @@ fn a_linux_program_in_the_place_of_wasm_can_do_more_and_by_itself_is_no_differen
         assert!(!said.out.contains("native.exec"), "{}", said.out);
     }
     diff(&[WEB, HELLO]).has(&["- capability native.exec", "+ capability stdio"]);
+    // Under another name too.
+    let mut renamed = pod("shop", WEB);
+    renamed["spec"]["containers"][0]["name"] = json!("renamed");
+    let renamed = written(folder.path(), "renamed.yaml", &[renamed]);
+    let said = diff(&[&wasm, &renamed]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[gained]);
 }
 
 /// A pull request that takes one workload away and brings another one has that reviewed, whatever the first was able to do.

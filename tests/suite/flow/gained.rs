@@ -72,6 +72,34 @@ async fn an_image_that_is_gone_is_compared_with_nothing() {
     assert_eq!(told, Vec::<String>::new());
 }
 
+/// No class and no annotation tells, once the image is gone from the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_leaves_wasm_for_linux_is_told_under_another_name_too() {
+    let flow = Flow::new(&Setup::default()).await;
+    // Its image ran.
+    flow.send(Webhook::Validate, &Request::create("shop", deployment("hello", 1))).await;
+    let renamed = |image: &str| {
+        let mut object = deployment(image, 1);
+        object["spec"]["template"]["spec"]["containers"][0]["name"] = json!("web");
+        object
+    };
+    for (new, name) in [(deployment("linux", 1), "app"), (renamed("linux"), "web")] {
+        let told = gained(&flow, deployment("hello", 1), new).await;
+        let [told] = told.as_slice() else { panic!("{told:?}") };
+        let expected = format!(
+            "container `{name}`: this image can do what `images.test/hello:v1` could not: `native.exec`"
+        );
+        assert!(told.starts_with(&expected), "{told}");
+    }
+    assert_eq!(gained(&flow, deployment("linux", 1), renamed("linux")).await, Vec::<String>::new());
+    // Another container that was there already takes no place.
+    let mut both = deployment("linux", 1);
+    let mut second = both["spec"]["template"]["spec"]["containers"][0].clone();
+    (second["name"], second["image"]) = (json!("job"), json!("images.test/hello:v1"));
+    both["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(second);
+    assert_eq!(gained(&flow, both, deployment("linux", 1)).await, Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_update_of_a_linux_workload_nothing_is_said() {
     let flow = Flow::new(&Setup::default()).await;
