@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::oci::ImageBuilder;
+use crate::support::process::program;
 use crate::support::{opa, secrets};
 
 fn scan(form: &str) -> Said {
@@ -108,6 +110,45 @@ fn the_sarif_log_has_what_the_standard_requires() {
     let line = u64::try_from(line_of("files", "image: samples.example/files:1")).unwrap();
     assert_eq!(found("needs-grant", "/files.yaml"), [line, line]);
     assert_eq!(scan("sarif").json(), log, "the same scan again gives the same log");
+}
+
+/// What the schema of the standard says of a log.
+fn judged_by_the_schema(log: &Value) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wasmgate.sarif");
+    std::fs::write(&file, log.to_string()).unwrap();
+    let said = Command::new(program("sarifcheck")).arg(&file).output().unwrap();
+    (said.status.success(), String::from_utf8(said.stdout).unwrap())
+}
+
+#[test]
+fn the_sarif_log_is_one_by_the_schema_of_the_standard() {
+    let log = scan("sarif").json();
+    let (good, said) = judged_by_the_schema(&log);
+    assert!(good, "{said}");
+    let without = |pointer: &str, member: &str| {
+        let mut log = log.clone();
+        log.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(member).unwrap();
+        log
+    };
+    let with = |pointer: &str, member: &str, value: Value| {
+        let mut log = log.clone();
+        log.pointer_mut(pointer).unwrap()[member] = value;
+        log
+    };
+    let (run, result) = ("/runs/0", "/runs/0/results/0");
+    let physical = "/runs/0/results/0/locations/0/physicalLocation";
+    for (wrong, complaint) in [
+        (without(run, "tool"), "missing property 'tool'"),
+        (without("/runs/0/invocations/0", "executionSuccessful"), "missing property 'executionSuccessful'"),
+        (with(result, "severity", json!("high")), "additional properties 'severity' not allowed"),
+        (with(result, "level", json!("fatal")), "/level"),
+        (with(&format!("{physical}/region"), "startLine", json!(0)), "/startLine"),
+        (with(&format!("{physical}/artifactLocation"), "uri", json!("a\\b")), "uri-reference"),
+    ] {
+        let (good, said) = judged_by_the_schema(&wrong);
+        assert!(!good && said.contains(complaint), "{complaint}: {said}");
+    }
 }
 
 /// A build changes digests, tags and what the evidence quotes of them, and no finding becomes another one by that.

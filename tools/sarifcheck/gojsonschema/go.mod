@@ -1,0 +1,3 @@
+module github.com/xeipuuv/gojsonschema
+
+go 1.26.0
