@@ -10,6 +10,7 @@ pub mod lease;
 pub mod options;
 mod registration;
 pub mod secret;
+pub mod task;
 pub mod writer;
 
 pub use events::Sender;

@@ -1,11 +1,9 @@
 //! The task that decides when there is a round.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use kube::Client;
 use tokio::time::{Instant, sleep};
 
@@ -15,7 +13,7 @@ use super::round::{Rounds, Scope, Tally};
 use super::store::Store;
 use crate::admission::Gate;
 use crate::audit::UsageRound;
-use crate::register::Leadership;
+use crate::register::{Leadership, task};
 
 /// How often it is looked whether there is anything to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -76,11 +74,11 @@ impl Learner {
         }
     }
 
-    /// Does what is due. A panic, whatever object it comes from, must not end the learning while this replica is the writer.
+    /// Does what is due.
     async fn look_safely(&mut self) {
         self.due = Instant::now() + self.rounds.options.pause();
-        let looked = AssertUnwindSafe(Box::pin(self.look())).catch_unwind().await;
-        if looked.is_err() {
+        let looked = task::survived(self.look()).await;
+        if looked.is_none() {
             self.recover();
         }
     }
@@ -90,7 +88,7 @@ impl Learner {
         self.ledger = None;
         self.due = Instant::now() + AFTER_PANIC.max(self.rounds.options.pause());
         self.gate.metrics().usage_round(&UsageRound { is_incomplete: true, ..UsageRound::default() });
-        self.tell(vec!["the gate failed at a round; see its log, and report it as a defect".to_owned()]);
+        self.tell(vec![task::DEFECT.to_owned()]);
     }
 
     async fn look(&mut self) {

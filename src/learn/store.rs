@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::ledger::Due;
-use crate::register::Leadership;
-use crate::text;
+use crate::register::{Leadership, task};
 use crate::usage::{API_VERSION, KIND, UsageKey};
 
 /// Field manager of the objects in `metadata.managedFields`.
@@ -18,9 +17,6 @@ const FIELD_MANAGER: &str = "wasmgate-usage";
 
 /// Longest time limit for one request.
 const REQUEST: Duration = Duration::from_secs(5);
-
-/// Most characters of an error that is shown.
-const SHOWN_CHARS: usize = 300;
 
 /// Why an object was not written or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +69,7 @@ impl Store {
         }
         let object: DynamicObject =
             serde_json::from_value(object).map_err(|error| Failure::Problem(error.to_string()))?;
-        self.may_write()?;
+        self.leadership.check().map_err(Failure::Problem)?;
         let how = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let written = if due.version.is_some() {
             self.ask("update", self.api.replace(&name, &how, &object)).await?
@@ -91,7 +87,7 @@ impl Store {
 
     /// Deletes the object about an image, if there is one.
     pub async fn delete(&self, key: &UsageKey) -> Result<(), Failure> {
-        self.may_write()?;
+        self.leadership.check().map_err(Failure::Problem)?;
         let (name, how) = (key.object_name(), DeleteParams::default());
         let delete = async {
             match self.api.delete(&name, &how).await {
@@ -102,11 +98,6 @@ impl Store {
         self.ask("delete", delete).await
     }
 
-    fn may_write(&self) -> Result<(), Failure> {
-        let holds = self.leadership.holds();
-        if holds { Ok(()) } else { Err(Failure::Problem("this replica is not the writer any more".into())) }
-    }
-
     async fn ask<T>(
         &self,
         verb: &str,
@@ -115,7 +106,7 @@ impl Store {
         match timeout(self.request, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failure(verb, &error)),
-            Err(_) => Err(Failure::Problem(format!("the API server did not answer {verb} in time"))),
+            Err(_) => Err(Failure::Problem(task::unanswered(verb))),
         }
     }
 }
@@ -130,19 +121,11 @@ fn metadata(name: &str, version: Option<&str>) -> Value {
 }
 
 fn failure(verb: &str, error: &kube::Error) -> Failure {
-    let name = "wasmusages.wasmgate.dev";
-    Failure::Problem(match error {
+    match error {
         // 404: it was deleted meanwhile, or there is no such kind, which the next list says.
-        kube::Error::Api(status) if matches!(status.code, 404 | 409) => return Failure::Conflict,
-        kube::Error::Api(status) if status.code == 403 => {
-            format!(
-                "forbidden to {verb} {name}: bind ClusterRole `wasmgate-sizes` of the manifests to this service account"
-            )
+        kube::Error::Api(status) if matches!(status.code, 404 | 409) => Failure::Conflict,
+        other => {
+            Failure::Problem(task::explained(other, verb, ("wasmusages.wasmgate.dev", "wasmgate-sizes")))
         }
-        kube::Error::Api(status) => {
-            let said = text::excerpt(&status.message, SHOWN_CHARS);
-            format!("could not {verb} {name}: {said} (HTTP {})", status.code)
-        }
-        other => format!("could not {verb} {name}: {}", text::excerpt(&text::chain(other), SHOWN_CHARS)),
-    })
+    }
 }

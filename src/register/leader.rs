@@ -26,6 +26,12 @@ impl Leadership {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
+    /// Why this process may not start a write now, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let holds = self.holds();
+        if holds { Ok(()) } else { Err("this replica is not the writer any more".into()) }
+    }
+
     /// That of a writer, for a test.
     #[cfg(test)]
     pub(crate) fn held() -> Self {

@@ -1,11 +1,9 @@
 //! The task that decides when there is a round, and through what.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::time::{Instant, sleep};
@@ -20,7 +18,7 @@ use super::round::{Ended, Rounds, Scope};
 use super::store::Store;
 use crate::admission::{Basis as GateBasis, Gate};
 use crate::audit::ReportRound;
-use crate::register::Leadership;
+use crate::register::{Leadership, task};
 use crate::shares::beside;
 
 /// How often it is looked whether there is anything to do. Changes that come one after the other are taken together so.
@@ -112,11 +110,10 @@ impl Reporter {
         }
     }
 
-    /// Does what is due. As in `serve`: a panic, whatever object it comes from, must not end the reports while this replica is the
-    /// writer.
+    /// Does what is due.
     async fn look_safely(&mut self, gate: &GateBasis) {
-        let looked = AssertUnwindSafe(Box::pin(self.look(gate))).catch_unwind().await;
-        if looked.is_err() {
+        let looked = task::survived(self.look(gate)).await;
+        if looked.is_none() {
             self.recover();
         }
     }
@@ -127,7 +124,7 @@ impl Reporter {
         let now = Instant::now();
         (self.last, self.from, self.due, self.rest) = (None, Place::default(), now + SOON, now + SOON);
         self.gate.metrics().report_round(&ReportRound { is_incomplete: true, ..ReportRound::default() });
-        self.tell(&["the gate failed at a round; see its log, and report it as a defect".to_owned()]);
+        self.tell(&[task::DEFECT.to_owned()]);
     }
 
     /// Becomes the writer: goes on where another one stopped.

@@ -16,9 +16,8 @@ use super::document::{Document, MANAGED_BY, set, set_kind};
 use super::options::{MOST_RESULTS, ReportFormat};
 use super::pace::Pace;
 use super::tally::Tally;
-use crate::register::Leadership;
+use crate::register::{Leadership, task};
 use crate::shares::beside;
-use crate::text;
 use crate::watch::resource_of;
 
 /// Field manager of the reports in `metadata.managedFields`.
@@ -29,9 +28,6 @@ const REQUEST: Duration = Duration::from_secs(5);
 
 /// Most reports of which it is remembered that they say what they should; of others it is read.
 const MOST_KNOWN: usize = 20_000;
-
-/// Most characters of an error that is shown.
-const SHOWN_CHARS: usize = 300;
 
 /// A report of the gate that the cluster has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,7 +180,7 @@ impl Store {
         let Some(new) = beside(|| changed(&old, document, Timestamp::now()))? else {
             return Ok((Settled::Unchanged, version));
         };
-        self.may_write()?;
+        self.leadership.check()?;
         let written = self.ask(api, "update", api.replace(&document.name, &post(), &new)).await?;
         Ok((Settled::Written, written.metadata.resource_version.unwrap_or_default()))
     }
@@ -195,7 +191,7 @@ impl Store {
         document: &Document,
     ) -> Result<(Settled, String), String> {
         let new = object(dated(document.object.clone(), None, Timestamp::now()))?;
-        self.may_write()?;
+        self.leadership.check()?;
         let create = async {
             match api.create(&post(), &new).await {
                 // Its workloads are being deleted.
@@ -209,7 +205,7 @@ impl Store {
     }
 
     async fn delete(&self, api: &Api<DynamicObject>, name: &str, uid: String) -> Result<(), String> {
-        self.may_write()?;
+        self.leadership.check()?;
         let preconditions = Preconditions { uid: Some(uid), resource_version: None };
         let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let delete = async {
@@ -220,11 +216,6 @@ impl Store {
             }
         };
         self.ask(api, "delete", delete).await
-    }
-
-    fn may_write(&self) -> Result<(), String> {
-        let holds = self.leadership.holds();
-        if holds { Ok(()) } else { Err("this replica is not the writer any more".into()) }
     }
 
     // === where a round goes on ===
@@ -261,7 +252,7 @@ impl Store {
 
     /// Notes where another replica would go on.
     pub async fn note_resume_at(&self, namespace: &str) -> Result<(), String> {
-        self.may_write()?;
+        self.leadership.check()?;
         let api = self.cluster_reports();
         let patch = json!({"metadata": {"annotations": {RESUME_AT: namespace}}});
         let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
@@ -306,7 +297,7 @@ impl Store {
         match timeout(self.request, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(explained(verb, &self.resource(api), &error)),
-            Err(_) => Err(format!("the API server did not answer {verb} in time")),
+            Err(_) => Err(task::unanswered(verb)),
         }
     }
 }
@@ -320,16 +311,7 @@ fn is_ending(status: &Status) -> bool {
 
 fn explained(verb: &str, resource: &ApiResource, error: &kube::Error) -> String {
     let name = format!("{}.{}", resource.plural, resource.group);
-    match error {
-        kube::Error::Api(status) if status.code == 403 => format!(
-            "forbidden to {verb} {name}: bind ClusterRole `wasmgate-reports` of the manifests to this service account"
-        ),
-        kube::Error::Api(status) => {
-            let said = text::excerpt(&status.message, SHOWN_CHARS);
-            format!("could not {verb} {name}: {said} (HTTP {})", status.code)
-        }
-        other => format!("could not {verb} {name}: {}", text::excerpt(&text::chain(other), SHOWN_CHARS)),
-    }
+    task::explained(error, verb, (name.as_str(), "wasmgate-reports"))
 }
 
 fn post() -> PostParams {
