@@ -199,16 +199,16 @@ impl Ledger {
         self.entries.remove(key);
     }
 
-    /// Forgets what was not seen for long, and returns the images whose objects have to be deleted, until [`Self::deleted`] says that they
-    /// are.
-    pub fn sweep(&mut self, now: Timestamp) -> Vec<UsageKey> {
+    /// Forgets what was not seen for long and does not run now, and returns the images whose objects have to be deleted, until
+    /// [`Self::deleted`] says that they are. What runs may have no samples: a server of metrics may have just started.
+    pub fn sweep(&mut self, now: Timestamp, runs: &BTreeSet<UsageKey>) -> Vec<UsageKey> {
         let (half, enough) = (self.options.half(), self.options.enough());
         let is_old = |entry: &Entry| {
             let half_lives = if entry.record.observed() < enough { 1 } else { REMEMBERED };
             entry.record.unseen(now) > half.saturating_mul(half_lives)
         };
-        let old: Vec<UsageKey> =
-            self.entries.iter().filter(|(_, entry)| is_old(entry)).map(|(key, _)| key.clone()).collect();
+        let old = self.entries.iter().filter(|(key, entry)| is_old(entry) && !runs.contains(*key));
+        let old: Vec<UsageKey> = old.map(|(key, _)| key.clone()).collect();
         for key in &old {
             self.forget(key);
         }
@@ -453,8 +453,8 @@ mod tests {
         let mut third = ledger();
         third.load(&due.object, "7".into(), at(0)).unwrap();
         rounds(&mut third, (0, 5), &samples);
-        assert_eq!(third.sweep(at(0)), Vec::new());
-        assert_eq!(third.sweep(at(5 + 5 * DAY)), [key(1)]);
+        assert_eq!(third.sweep(at(0), &BTreeSet::new()), Vec::new());
+        assert_eq!(third.sweep(at(5 + 5 * DAY), &BTreeSet::new()), [key(1)]);
     }
 
     #[test]
@@ -487,15 +487,15 @@ mod tests {
         rounds(&mut ledger, (0, DAY), &samples);
         let due = only(&ledger, DAY);
         ledger.written(&due, "1".into());
-        assert!(ledger.sweep(at(5 * DAY)).is_empty());
-        assert_eq!(ledger.sweep(at(5 * DAY + 1)), [key(1)]);
+        assert!(ledger.sweep(at(5 * DAY), &BTreeSet::new()).is_empty());
+        assert_eq!(ledger.sweep(at(5 * DAY + 1), &BTreeSet::new()), [key(1)]);
         assert_eq!(
-            (ledger.images(), ledger.sweep(at(5 * DAY + 2))),
+            (ledger.images(), ledger.sweep(at(5 * DAY + 2), &BTreeSet::new())),
             (0, vec![key(1)]),
             "it could not be deleted"
         );
         ledger.deleted(&key(1));
-        assert_eq!(ledger.sweep(at(5 * DAY + 3)), Vec::new());
+        assert_eq!(ledger.sweep(at(5 * DAY + 3), &BTreeSet::new()), Vec::new());
     }
 
     #[test]
@@ -583,13 +583,23 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_is_not_forgotten_though_it_has_no_samples() {
+        let (mut ledger, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
+        rounds(&mut ledger, (0, DAY), &samples);
+        let due = only(&ledger, DAY);
+        ledger.written(&due, "1".into());
+        assert_eq!(ledger.sweep(at(30 * DAY), &[key(1)].into()), Vec::new());
+        assert_eq!(ledger.sweep(at(30 * DAY), &[key(2)].into()), [key(1)]);
+    }
+
+    #[test]
     fn objects_for_which_there_is_no_place_are_deleted() {
         let mut ledger = ledger();
         for image in 0..MOST_IMAGES + 2 {
             let object = UsageObject::of(&key(image), &Record::new(at(0)), None);
             ledger.load(&object, "1".into(), at(0)).unwrap();
         }
-        assert_eq!((ledger.images(), ledger.sweep(at(0)).len()), (MOST_IMAGES, 2));
+        assert_eq!((ledger.images(), ledger.sweep(at(0), &BTreeSet::new()).len()), (MOST_IMAGES, 2));
     }
 
     #[test]
@@ -603,7 +613,7 @@ mod tests {
         assert_eq!(only(&ledger, DAY + 70).version.as_deref(), Some("1"), "it is written again");
         let entry = &ledger.entries[&key(1)];
         assert!(entry.peaks["shop"].since <= at(DAY + 70) && entry.record.last_seen() == at(DAY + 70));
-        assert_eq!(ledger.sweep(at(6 * DAY)), [key(1)]);
+        assert_eq!(ledger.sweep(at(6 * DAY), &BTreeSet::new()), [key(1)]);
     }
 
     proptest! {

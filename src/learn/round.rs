@@ -1,6 +1,6 @@
 //! One round: reads what runs and what it uses, and brings the objects up to date.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -137,6 +137,8 @@ impl Rounds {
     /// Takes a sample of every container that runs Wasm, and writes what follows.
     pub async fn round(&self, client: &Client, scope: Scope<'_>, ledger: &mut Ledger, tally: &mut Tally) {
         let running = self.running(client, scope, tally).await;
+        let runs: BTreeSet<UsageKey> =
+            beside(|| running.values().flatten().map(|one| one.key.clone()).collect());
         let samples = self.samples(client, running, tally).await;
         if !self.leadership.holds() {
             return;
@@ -151,7 +153,7 @@ impl Rounds {
                 ledger.left_out()
             ));
         }
-        self.write(ledger, is_whole, tally).await;
+        self.write(ledger, Some(&runs).filter(|_| is_whole), tally).await;
     }
 
     /// Namespace → its containers that run Wasm.
@@ -221,9 +223,10 @@ impl Rounds {
         samples
     }
 
-    async fn write(&self, ledger: &mut Ledger, is_whole: bool, tally: &mut Tally) {
+    /// Brings the objects up to date. `runs` is what runs, if all of that is known.
+    async fn write(&self, ledger: &mut Ledger, runs: Option<&BTreeSet<UsageKey>>, tally: &mut Tally) {
         let now = Timestamp::now();
-        let gone = if is_whole { beside(|| ledger.sweep(now)) } else { Vec::new() };
+        let gone = runs.map_or_else(Vec::new, |runs| beside(|| ledger.sweep(now, runs)));
         for key in gone.into_iter().take(MOST_DELETES) {
             match self.store.delete(&key).await {
                 Ok(()) => {
@@ -321,6 +324,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::usage::Record;
 
     /// A cluster with metrics that keeps what is written.
     #[derive(Default)]
@@ -329,6 +333,8 @@ mod tests {
         /// Memory that each container uses.
         memory: String,
         lacks_metrics: bool,
+        /// Whether the metrics are there, and no pod is among them yet.
+        hides_usage: bool,
         objects: BTreeMap<String, Value>,
         version: u32,
         /// Method and path of every request.
@@ -352,6 +358,7 @@ mod tests {
             let is_metrics = path.contains("metrics.k8s.io");
             match (method, name) {
                 ("GET", "pods") if is_metrics && self.lacks_metrics => status(404),
+                ("GET", "pods") if is_metrics && self.hides_usage => list([].iter()),
                 ("GET", "pods") if is_metrics => {
                     let namespace = path.split('/').rev().nth(1).unwrap();
                     let of = |pod: &&Value| pod["metadata"]["namespace"] == namespace;
@@ -492,6 +499,30 @@ mod tests {
         let mut tally = Tally::default();
         let ledger = rounds.load(&client, &mut tally).await.unwrap();
         assert_eq!((ledger.images(), tally.problems.len()), (0, 1), "{tally:?}");
+    }
+
+    #[tokio::test]
+    async fn what_runs_is_not_forgotten_while_there_are_no_metrics_of_it() {
+        let fake = Arc::new(Mutex::new(Fake {
+            pods: vec![pod("shop", "wasm")],
+            hides_usage: true,
+            ..Fake::default()
+        }));
+        let digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let key = UsageKey { digest, runtime: "wasmtime".into() };
+        let long_ago = Record::new("2020-01-01T00:00:00Z".parse().unwrap());
+        let mut object = serde_json::to_value(UsageObject::of(&key, &long_ago, None)).unwrap();
+        object["metadata"] = json!({"name": key.object_name(), "resourceVersion": "1"});
+        fake.lock().unwrap().objects.insert(key.object_name(), object);
+        let client = client(&fake);
+        let rounds = rounds(&client);
+        let mut ledger = rounds.load(&client, &mut Tally::default()).await.unwrap();
+        let tally = go(&rounds, &client, &mut ledger).await;
+        assert_eq!((tally.sampled, tally.deleted, ledger.images()), (0, 0, 1), "{tally:?}");
+        fake.lock().unwrap().pods.clear();
+        let tally = go(&rounds, &client, &mut ledger).await;
+        assert_eq!((tally.deleted, ledger.images()), (1, 0), "{tally:?}");
+        assert!(fake.lock().unwrap().objects.is_empty());
     }
 
     #[tokio::test]
