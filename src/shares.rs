@@ -1,5 +1,5 @@
 //! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any, nor one peer more than
-//! its part of the memory for requests. And the threads that answer, from which work without a reader at the other end is kept away (`beside`).
+//! its part of the memory for requests. Long work is kept off the threads that answer (`beside`).
 
 mod beside;
 
