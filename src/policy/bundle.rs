@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
+use super::conflicts;
 use super::memory::raise_minimum;
 use super::roots::Roots;
 use super::{Contents, Error};
@@ -210,6 +211,7 @@ impl Bundle {
         })?;
         let roots = Roots::of(roots.as_deref()).map_err(|reason| wrong_manifest(name, reason))?;
         roots.check_files(name, wasm.iter().map(|one| one.entrypoint.as_str()), &data, files)?;
+        conflicts::check(name, &module, &data)?;
         check_metadata(name, &revision, &metadata.wasmgate)?;
         let GateMetadata { name: _, omit, sequence, cases, rules } = metadata.wasmgate;
         let at_entry_point = match wasm.as_slice() {
