@@ -449,6 +449,13 @@ fn a_signed_bundle_is_verified_and_one_that_was_changed_is_not() {
     let said = sign(&plain, &["-f", &signed]);
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(verify(&signed).code, 0, "{:?}", verify(&signed));
+    // OPA itself takes what was built, and verifies what was signed.
+    let out = at("by-opa.tar.gz");
+    opa::run(&["build", "--bundle", &plain, "--output", &out]);
+    let public = at("p256.pub.pem");
+    let built = ["build", "--bundle", &signed, "--output", &out, "--verification-key", &public];
+    let verifying = ["--verification-key-id", "r", "--signing-alg", "ES256", "--scope", "s"];
+    opa::run(&[&built[..], &verifying].concat());
     // Signing again replaces the signature, and the rest is the same.
     assert_eq!(sign(&signed, &[]).code, 0);
     assert_eq!(verify(&signed).code, 0);
