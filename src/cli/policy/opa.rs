@@ -262,7 +262,21 @@ impl Opa {
         let whole = rules.canonicalize().map_err(failed)?;
         let name = whole.file_name().unwrap_or(".".as_ref());
         arguments.push(name.into());
-        self.printed_in(Some(whole.parent().unwrap_or(&whole)), &arguments).map(drop)
+        self.printed_in(Some(whole.parent().unwrap_or(&whole)), &arguments)?;
+        self.written(&arguments, to).map(drop)
+    }
+
+    /// The file that a command has written, which did not fail; a program that is no opa may have written none.
+    pub fn written(&self, arguments: &[OsString], file: &Path) -> Result<Vec<u8>, Error> {
+        std::fs::read(file).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => {
+                let program = self.program.display();
+                let message =
+                    format!("`{program}` ended without an error and wrote nothing; see whether it is opa");
+                Error::RunOpa { command: shown(arguments), message }
+            }
+            _ => Error::UseFolder { path: file.into(), source },
+        })
     }
 
     /// Signs an archive. Returns what `.signatures.json` has to hold.
@@ -277,7 +291,7 @@ impl Opa {
         arguments.extend([OsString::from("--output-file-path"), signatures.clone().into()]);
         arguments.extend([OsString::from("--bundle"), archive.into()]);
         self.printed(&arguments)?;
-        std::fs::read(signatures.join(SIGNATURES)).map_err(failed)
+        self.written(&arguments, &signatures.join(SIGNATURES))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::policy::{RULE, cases, policy, rules};
-use super::{layouts, run, samples, wasmgate};
+use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::process::{ask_patiently, program};
 use crate::support::registry::Registry;
 
@@ -235,6 +235,18 @@ fn data_over_a_rule_is_a_problem_and_is_not_built() {
     let archive = folder.path().join("out.tar.gz");
     let said = policy("build", folder.path(), &["-f", archive.to_str().unwrap()]);
     said.fails(&["has a value at `wasmgate/violations`, over the rule", "remove one of the two"]);
+}
+
+#[test]
+fn a_program_that_is_no_opa_is_named() {
+    let folder = rules(RULE, &[]);
+    let archive = folder.path().join("out.tar.gz");
+    let mut command = wasmgate();
+    command.args(["policy", "build", "--opa", "true", "-f"]).args([&archive, folder.path()]);
+    Said::of(&mut command).fails(&[
+        "`opa build` failed: `true` ended without an error and wrote nothing; see whether it is opa",
+    ]);
+    assert!(!archive.exists());
 }
 
 #[test]
