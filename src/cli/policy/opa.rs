@@ -121,12 +121,14 @@ fn why_undefined(message: &str) -> Option<String> {
 /// What opa says of a rule in Rego v0 that it reads as v1.
 const READ_AS_V1: &str = "`if` keyword is required before rule body";
 
-/// What to do where it is about Rego v0, or about `roots` of a manifest (`open-policy-agent/opa:v1/bundle/bundle.go`,
-/// `validateAndInjectDefaults`); empty for anything else.
+/// What to do where it is about Rego v0, about data over a rule, or about `roots` of a manifest
+/// (`open-policy-agent/opa:v1/bundle/bundle.go`, `validateAndInjectDefaults`); empty for anything else.
 fn cure(message: &str) -> &'static str {
     if message.ends_with(READ_AS_V1) {
         "; rules in Rego v0 are taken as they are with `{\"rego_version\": 0}` in a file `.manifest` in their folder, and `opa fmt --write \
          --v0-v1` brings most of them to v1"
+    } else if message.contains("conflicting rule for data path ") {
+        "; remove the value from `data.json`, or give it or the rule another name"
     } else if message.contains("manifest has overlapped roots") {
         "; leave out of `roots` in `.manifest` what is a part of another one"
     } else if message.contains("manifest roots [") {

@@ -232,6 +232,8 @@ fn what_is_outside_of_the_roots_of_the_manifest_is_a_problem_with_its_cure() {
 fn data_over_a_rule_is_a_problem_and_is_not_built() {
     let folder = with_files(RULE, &[("data.json", r#"{"wasmgate": {"violations": []}}"#)]);
     refused(folder.path(), "conflicting rule for data path wasmgate/violations found");
+    policy("check", folder.path(), &[])
+        .has(&["; remove the value from `data.json`, or give it or the rule another name"]);
     let archive = folder.path().join("out.tar.gz");
     let said = policy("build", folder.path(), &["-f", archive.to_str().unwrap()]);
     said.fails(&["has a value at `wasmgate/violations`, over the rule", "remove one of the two"]);
