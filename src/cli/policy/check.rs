@@ -75,8 +75,13 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
         problems.extend(more.problems);
         warnings.extend(more.warnings);
         match opa.version {
+            RegoVersion::V1 => problems.extend(opa.unformatted(rules)?),
+            // They are kept as others have written them.
+            RegoVersion::V0 => {
+                let said = |OpaProblem { file, message, .. }| format!("{file}: {message}");
+                warnings.extend(opa.unformatted(rules)?.into_iter().map(said));
+            }
             RegoVersion::Mixed => warnings.push(NOT_FORMATTED.into()),
-            RegoVersion::V0 | RegoVersion::V1 => problems.extend(opa.unformatted(rules)?),
         }
         let style = style(options, opa.version)?;
         regal = style.is_some();
