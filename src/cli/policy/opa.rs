@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::rego_version::{RegoVersion, V0_FLAG};
@@ -15,6 +16,7 @@ use crate::policy::ENTRYPOINT;
 use crate::policy::contents::SIGNATURES;
 use crate::policy::signature::Algorithm;
 use crate::rego::REFUSED;
+use crate::text;
 
 /// What rules may call in the gate, as `opa build --capabilities` takes it.
 pub const CAPABILITIES: &str = include_str!("../../../policies/capabilities.json");
@@ -78,7 +80,7 @@ struct RegoError {
     #[serde(default)]
     location: Location,
     #[serde(default)]
-    details: serde_json::Value,
+    details: Value,
 }
 
 /// A place in a file.
@@ -100,13 +102,29 @@ impl From<RegoError> for OpaProblem {
             message = format!("{message}: {reason}");
         }
         message.push_str(cure(&message));
-        // OPA's own words for a reference that the schema does not have.
-        if details.get("have").is_some() && message.contains("undefined ref: input") {
-            message.push_str(": `input` has no such field, see policies/schema/input.v1alpha1.json");
-        }
+        message.push_str(&meant(&details));
         Self { file: location.file, row: location.row, column: location.col, code, message }
     }
 }
+
+/// What to do about a field of the input that the schema does not have (`open-policy-agent/opa:v1/ast/check.go`, `RefErrInvalidDetail`);
+/// empty for anything else.
+fn meant(details: &Value) -> String {
+    let said = || {
+        let at = usize::try_from(details.get("pos")?.as_u64()?).ok()?;
+        let reference = details.get("ref")?.as_array()?;
+        let word = reference.get(at)?.get("value")?.as_str()?;
+        let known = details.get("oneOf")?.as_array()?.iter().filter_map(Value::as_str);
+        let is_input = at == 1 && reference.first()?.get("value")? == "input";
+        let document = if is_input { NO_SUCH_FIELD } else { "" };
+        Some(format!("{document}{}", text::did_you_mean(word, known)))
+    };
+    said().unwrap_or_default()
+}
+
+/// What is said of a field that `input` itself does not have.
+const NO_SUCH_FIELD: &str = ": `input` has no such field, see policies/schema/input.v1alpha1.json; rules that were written for another \
+                             document are checked with --no-schema";
 
 /// Why the function of `undefined function NAME` is not in the gate, or not in the bundle.
 fn why_undefined(message: &str) -> Option<String> {
