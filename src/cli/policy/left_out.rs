@@ -61,7 +61,11 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         return Ok(Found::default());
     };
     // The tests alone may not compile, which `opa test` says.
-    let with_tests = if_compiled(analysis::dependencies(opa, root, tests.iter().chain(&others), &query))?;
+    let with_tests = if tests.is_empty() {
+        None
+    } else {
+        if_compiled(analysis::dependencies(opa, root, tests.iter().chain(&others), &query))?
+    };
     let with_tests = with_tests.unwrap_or_default().rules;
     if let Some((path, defined)) = defined_in_tests(opa, &tests, &used, &with_tests)? {
         let message = format!(
