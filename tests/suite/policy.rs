@@ -1402,6 +1402,7 @@ fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() 
     let archive = folder.path().join("bundle.tar.gz");
     let with_teams = json!({"roots": ["wasmgate", "teams/a"]});
     let resolver = json!([{"entrypoint": "other/x", "module": "/policy.wasm"}]);
+    let elsewhere = json!([{"entrypoint": "wasmgate/violations", "module": "/other/policy.wasm"}]);
     for (manifest, data, refused) in [
         (json!({}), json!({"teams": 1}), None),
         (json!({"roots": null}), json!({"teams": 1}), None),
@@ -1419,6 +1420,7 @@ fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() 
         (json!({"roots": []}), json!({}), Some("which has an empty list")),
         (json!({"roots": ["wasmgate", "wasmgate/x"]}), json!({}), Some("leave out `wasmgate/x`")),
         (json!({"roots": ["wasmgate"], "wasm": resolver}), json!({}), Some("the entry point `other/x`")),
+        (json!({"wasm": elsewhere}), json!({}), Some("an entry point in the module `/other/policy.wasm`")),
     ] {
         let contents = repacked(&built, &manifest, &data, true);
         std::fs::write(&archive, contents.to_tar_gz().unwrap()).unwrap();
