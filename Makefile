@@ -50,6 +50,12 @@ test: tools producers ## Build the tools if they are missing, and run all tests
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	CARGO='$(CARGO)' tests/run $(ARGS)
 
+.PHONY: bench-bundles
+bench-bundles: ## Measure starts with many bundles, swaps under load, --watch, and the engine beside opa-wasm
+	$(CARGO) build --locked --release
+	paths=$$(tools/build --path opa); export WASMGATE_OPA=$$paths; \
+	CARGO='$(CARGO)' benches/bundles $(ARGS)
+
 # One line where the machine cannot: nothing is reported as passed that did not run.
 .PHONY: test-node
 test-node: tools ## Run the tests whose pods really run: root on Linux; builds what a node is made of if need be

@@ -6,6 +6,7 @@ mod annotations;
 pub mod bundle;
 pub mod compiled;
 mod compiling;
+mod conflicts;
 pub mod contents;
 mod demand;
 pub mod engine;

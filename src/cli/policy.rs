@@ -18,6 +18,7 @@ pub mod new;
 pub mod opa;
 pub mod plan;
 pub mod regal;
+pub mod rego_version;
 pub mod result;
 pub mod runs;
 pub mod sign;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
+use super::conflicts;
 use super::memory::raise_minimum;
 use super::roots::Roots;
 use super::{Contents, Error};
@@ -135,6 +136,7 @@ where
 #[serde(default)]
 struct WasmResolver {
     entrypoint: String,
+    module: String,
     #[serde(deserialize_with = "or_default")]
     annotations: Vec<EntryPointAnnotations>,
 }
@@ -208,8 +210,10 @@ impl Bundle {
             file: "data.json",
             reason: text::excerpt(&reason, 200),
         })?;
+        check_resolvers(name, &wasm)?;
         let roots = Roots::of(roots.as_deref()).map_err(|reason| wrong_manifest(name, reason))?;
         roots.check_files(name, wasm.iter().map(|one| one.entrypoint.as_str()), &data, files)?;
+        conflicts::check(name, &module, &data)?;
         check_metadata(name, &revision, &metadata.wasmgate)?;
         let GateMetadata { name: _, omit, sequence, cases, rules } = metadata.wasmgate;
         let at_entry_point = match wasm.as_slice() {
@@ -246,6 +250,19 @@ fn module_of(bundle: &str, files: &Contents) -> Result<Vec<u8>, Error> {
     let mut module = module.to_vec();
     raise_minimum(&mut module);
     Ok(module)
+}
+
+/// Refuses a manifest that has an entry point in another module: OPA refuses it too, and would otherwise ask that one.
+fn check_resolvers(bundle: &str, resolvers: &[WasmResolver]) -> Result<(), Error> {
+    let named = resolvers.iter().map(|resolver| resolver.module.as_str());
+    let mut others = named.filter(|module| !["", "policy.wasm"].contains(&module.trim_start_matches('/')));
+    others.next().map_or(Ok(()), |module| {
+        let module = text::quoted(module, 100);
+        let reason = format!(
+            "`wasm` has an entry point in the module `{module}`, and a bundle has `/policy.wasm` alone"
+        );
+        Err(wrong_manifest(bundle, reason))
+    })
 }
 
 /// Refuses what a manifest must not say, although it can be read.

@@ -216,28 +216,32 @@ impl Contents {
         format!("{:x}", digest.finalize())
     }
 
-    /// An archive with the same files, the same for the same files.
+    /// An archive with the same files, the same for the same files. It is one of OPA: `.manifest` names the module as `/policy.wasm`, and
+    /// OPA looks for a file of exactly that name (`open-policy-agent/opa:v1/bundle/bundle.go`).
     pub fn to_tar_gz(&self) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         for (name, bytes) in &self.files {
+            let name = format!("/{name}");
             let mut header = tar::Header::new_gnu();
             header.set_size(u64::try_from(bytes.len()).map_err(io::Error::other)?);
             header.set_mode(0o644);
-            if is_plain(name) {
-                archive.append_data(&mut header, name, bytes.as_slice())?;
-                continue;
+            // Written as it is: `tar` refuses absolute names, and `..`, which `opa build --bundle ../rules` puts into those of sources. Nothing
+            // is unpacked to where a name leads, and a signature has the name.
+            let field = &mut header.as_old_mut().name;
+            let written = if name.len() < field.len() && !name.contains('\0') {
+                name.as_str()
+            } else {
+                archive.append_pax_extensions([("path", name.as_bytes())])?;
+                "source"
+            };
+            for (to, byte) in field.iter_mut().zip(written.bytes()) {
+                *to = byte;
             }
-            // `opa build --bundle ../rules` names sources so. Nothing is unpacked to where a name leads, and a signature has the name.
-            archive.append_pax_extensions([("path", name.as_bytes())])?;
-            archive.append_data(&mut header, "source", bytes.as_slice())?;
+            header.set_cksum();
+            archive.append(&header, bytes.as_slice())?;
         }
         archive.into_inner()?.finish()
     }
-}
-
-/// Whether the writer of archives takes the name.
-fn is_plain(name: &str) -> bool {
-    !name.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// Every file of the bundle at a path: the archive itself, or the files of the folder. Blocks on the disk.
@@ -442,6 +446,18 @@ mod tests {
         let packed = contents.to_tar_gz().unwrap();
         assert_eq!(Contents::from_tar_gz("test", &packed).unwrap(), contents);
         assert_eq!(contents.to_tar_gz().unwrap(), packed);
+        let long = format!("{}/b.rego", "a".repeat(120));
+        let files: [(&str, &[u8]); 2] = [(&long, b"package a"), (".manifest", b"{}")];
+        let contents: Contents = files.into_iter().collect();
+        let packed = contents.to_tar_gz().unwrap();
+        assert_eq!(Contents::from_tar_gz("test", &packed).unwrap(), contents);
+        // As OPA has them.
+        let mut archive = tar::Archive::new(MultiGzDecoder::new(packed.as_slice()));
+        let mut names = Vec::new();
+        for entry in archive.entries().unwrap() {
+            names.push(String::from_utf8(entry.unwrap().path_bytes().into_owned()).unwrap());
+        }
+        assert_eq!(names, [String::from("/.manifest"), format!("/{long}")]);
     }
 
     #[test]

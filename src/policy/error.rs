@@ -80,6 +80,19 @@ pub enum Error {
         /// The root that it needs.
         root: String,
     },
+    /// A value of the data is where a rule is.
+    #[error(
+        "policy bundle `{bundle}` is refused: its `data.json` has a value at {value}, over the rule {rule}, which `opa check` and `opa eval` \
+         refuse; remove one of the two, or give it another name"
+    )]
+    CoverRule {
+        /// Name of the bundle.
+        bundle: String,
+        /// The path of the value, in backticks.
+        value: String,
+        /// The path of the rule, in backticks.
+        rule: String,
+    },
     /// A document with more values than any sensible one, which would fill the memory.
     #[error(
         "policy bundle `{bundle}` is refused: `{file}` of more than {limit} values, leave out what no rule reads"
@@ -334,6 +347,7 @@ impl Error {
             | Self::SupplyBuiltins { bundle, .. }
             | Self::OmitKey { bundle, .. }
             | Self::LeaveRoots { bundle, .. }
+            | Self::CoverRule { bundle, .. }
             | Self::RaiseLimit { bundle, .. }
             | Self::VerifyBundle { bundle, .. }
             | Self::TryBundle { bundle, .. }

@@ -182,7 +182,7 @@ fn above(path: &[String]) -> &[String] {
 }
 
 /// A path in a message. That of all data is the empty one.
-fn shown(path: &[String]) -> String {
+pub(super) fn shown(path: &[String]) -> String {
     if path.is_empty() { "`\"\"`".into() } else { format!("`{}`", text::quoted(&path.join("/"), SHOWN)) }
 }
 
@@ -191,7 +191,7 @@ fn is_rego(name: &str) -> bool {
 }
 
 /// The path of a rule from the name of its function, as `g0.data.wasmgate.violations`; `None` where it is none.
-fn rule_at(function: &str) -> Option<Parts> {
+pub(super) fn rule_at(function: &str) -> Option<Parts> {
     let (_, reference) = function.split_once('.')?;
     members(Parts::new(), reference.strip_prefix("data")?)
 }

@@ -267,8 +267,8 @@ impl Follower {
     }
 
     fn swapped(&self, ready: &Ready, statuses: &Statuses) {
-        let revision = ready.loaded.revision();
-        tracing::info!(bundle = self.name, revision, "a new policy bundle is in force");
+        let (revision, shadow) = (ready.loaded.revision(), self.source.is_shadow());
+        tracing::info!(bundle = self.name, revision, shadow, "a new policy bundle is in force");
         let fresh = self.status(ready);
         statuses.change(&self.name, |status| {
             let (swaps, failures) = (status.swaps.saturating_add(1), status.failures);

@@ -11,6 +11,7 @@ mod page;
 mod platform;
 mod policy;
 mod policy_faults;
+mod policy_v0;
 mod real;
 mod replay;
 mod scan;

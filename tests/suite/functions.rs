@@ -262,17 +262,60 @@ async fn in_both(expressions: &[&str]) -> (Values, Values) {
         )
     };
     let rules: String = expressions.iter().enumerate().map(rule).collect();
-    let input = json!({"arr": [3, 1, 2], "one": 1.0});
     let folder = tempfile::tempdir().unwrap();
-    let bundle =
-        Bundle::load(&opa::build(folder.path(), "expressions", "wasmgate/violations", &rules)).unwrap();
+    let archive = opa::build(folder.path(), "expressions", "wasmgate/violations", &rules);
+    of_both(folder.path(), &archive, &[]).await
+}
+
+/// Functions that Rego v0 has and v1 has not, which rules of Gatekeeper call. They are in no case of OPA's that a test can read from the
+/// Go module.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_rego_v0_say_what_they_say_in_opa() {
+    let expressions: Vec<_> = include_str!("../fixtures/rego/expressions_v0.txt").lines().collect();
+    let rule = |(line, expression): (usize, &&str)| {
+        format!(
+            "violations[{{\"rule\": \"{line}\", \"message\": json.marshal(x)}}] {{ x := {expression} }}\n"
+        )
+    };
+    let rules: String = expressions.iter().enumerate().map(rule).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let sources = folder.path().join("expressions");
+    fs::create_dir(&sources).unwrap();
+    fs::write(sources.join("rules.rego"), format!("package wasmgate\n\n{rules}")).unwrap();
+    let build =
+        ["build", V0, "-t", "wasm", "-e", "wasmgate/violations", "-b", "expressions", "-o", "out.tar.gz"];
+    opa::run_in(folder.path(), &build);
+    let (in_gate, in_opa) = of_both(folder.path(), &folder.path().join("out.tar.gz"), &[V0]).await;
+    for (line, expression) in expressions.iter().enumerate() {
+        let (found, wanted) = (in_gate.get(&line.to_string()), in_opa.get(&line.to_string()));
+        assert_eq!(found, wanted, "`{expression}`");
+    }
+    assert!(in_opa.len() > expressions.len() / 2 && in_opa.len() < expressions.len());
+}
+
+/// Has opa take rules for those of Rego v0.
+const V0: &str = "--v0-compatible";
+
+/// What a bundle finds in the gate, and its rules in `expressions/rules.rego` in OPA with these flags.
+async fn of_both(folder: &Path, archive: &Path, flags: &[&str]) -> (Values, Values) {
+    let input = json!({"arr": [3, 1, 2], "one": 1.0});
+    let bundle = Bundle::load(archive).unwrap();
     let limits = Limits { time: Duration::from_mins(1), fuel: u64::MAX >> 1, ..Limits::default() };
     let evaluation = PolicySet::load(&engine(), vec![bundle], limits).await.unwrap().evaluate(&input).await;
     assert_eq!(evaluation.failures, []);
-    fs::write(folder.path().join("input.json"), input.to_string()).unwrap();
-    let arguments =
-        ["eval", "-f", "raw", "-i", "input.json", "-d", "expressions/rules.rego", "data.wasmgate.violations"];
-    let in_opa = values(serde_json::from_slice(&opa::run_in(folder.path(), &arguments)).unwrap());
+    fs::write(folder.join("input.json"), input.to_string()).unwrap();
+    let mut arguments = vec![
+        "eval",
+        "-f",
+        "raw",
+        "-i",
+        "input.json",
+        "-d",
+        "expressions/rules.rego",
+        "data.wasmgate.violations",
+    ];
+    arguments.extend_from_slice(flags);
+    let in_opa = values(serde_json::from_slice(&opa::run_in(folder, &arguments)).unwrap());
     (values(evaluation.violations), in_opa)
 }
 

@@ -1402,6 +1402,7 @@ fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() 
     let archive = folder.path().join("bundle.tar.gz");
     let with_teams = json!({"roots": ["wasmgate", "teams/a"]});
     let resolver = json!([{"entrypoint": "other/x", "module": "/policy.wasm"}]);
+    let elsewhere = json!([{"entrypoint": "wasmgate/violations", "module": "/other/policy.wasm"}]);
     for (manifest, data, refused) in [
         (json!({}), json!({"teams": 1}), None),
         (json!({"roots": null}), json!({"teams": 1}), None),
@@ -1419,6 +1420,7 @@ fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() 
         (json!({"roots": []}), json!({}), Some("which has an empty list")),
         (json!({"roots": ["wasmgate", "wasmgate/x"]}), json!({}), Some("leave out `wasmgate/x`")),
         (json!({"roots": ["wasmgate"], "wasm": resolver}), json!({}), Some("the entry point `other/x`")),
+        (json!({"wasm": elsewhere}), json!({}), Some("an entry point in the module `/other/policy.wasm`")),
     ] {
         let contents = repacked(&built, &manifest, &data, true);
         std::fs::write(&archive, contents.to_tar_gz().unwrap()).unwrap();
@@ -1448,6 +1450,55 @@ async fn a_module_with_rules_outside_of_the_roots_is_refused_without_its_sources
             && error.ends_with("which has `cfg`; add `wasmgate` to `roots`, or take it out of the bundle"),
         "{error}"
     );
+}
+
+#[test]
+fn data_over_a_rule_is_refused_where_opa_refuses_the_sources() {
+    let none = "violations contains {} if false";
+    let dotted = "violations contains {} if limits.a > 1\nlimits.a := 2";
+    let computed = "violations contains {} if limits.a > 1\nlimits[x] := 2 if some x in [\"a\"]";
+    let function = "violations contains {} if is_bad(input.x)\nis_bad(x) if x == 1";
+    for (rules, data, refused) in [
+        (none, json!({"limits": 1}), None),
+        (
+            none,
+            json!({"violations": {}}),
+            Some("a value at `wasmgate/violations`, over the rule `wasmgate/violations`"),
+        ),
+        (none, json!([]), Some("a value at `wasmgate`, over the rule `wasmgate/violations`")),
+        (dotted, json!({"limits": {"b": 1}}), None),
+        (dotted, json!({"limits": {"a": 1}}), Some("over the rule `wasmgate/limits/a`")),
+        (
+            dotted,
+            json!({"limits": [1]}),
+            Some("a value at `wasmgate/limits`, over the rule `wasmgate/limits/a`"),
+        ),
+        (computed, json!({"limits": {"b": 1}}), Some("over the rule `wasmgate/limits`")),
+        (function, json!({"is_bad": true}), Some("over the rule `wasmgate/is_bad`")),
+    ] {
+        let data = json!({"wasmgate": data});
+        let archive = Sources { data: data.clone(), ..Sources::new(rules) }.build();
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &[u8]| std::fs::write(folder.path().join(name), text).unwrap();
+        write("rules.rego", format!("package wasmgate\n\n{rules}\n").as_bytes());
+        write("data.json", data.to_string().as_bytes());
+        let arguments = ["check", "--bundle", folder.path().to_str().unwrap()];
+        let opa = Command::new(program("opa")).args(arguments).output().unwrap();
+        assert_eq!(opa.status.success(), refused.is_none(), "opa: {rules} {data}");
+        // The same files in a folder.
+        for (name, bytes) in Contents::load("test", &archive).unwrap().files() {
+            if !name.contains('/') {
+                write(name, bytes);
+            }
+        }
+        for place in [archive.as_path(), folder.path()] {
+            match (Bundle::load(place), refused) {
+                (Ok(_), None) => {}
+                (Err(error), Some(said)) => assert!(error.to_string().contains(said), "{error}"),
+                (found, _) => panic!("{rules} {data}: {found:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -179,6 +179,9 @@ func (one *Case) parse(name string, source cases.TestCase) string {
 	if compiler.Compile(one.named(name)); compiler.Failed() {
 		return "it does not compile: " + strings.Split(compiler.Errors[0].Message, "\n")[0]
 	}
+	if conflicts := ast.CheckPathConflicts(compiler, one.hasData(name)); len(conflicts) > 0 {
+		return "OPA takes no bundle with it: " + strings.ReplaceAll(conflicts[0].Message, name+"/", "")
+	}
 	for _, builtin := range compiler.Required.Builtins {
 		one.Builtins = append(one.Builtins, builtin.Name)
 	}
@@ -193,6 +196,23 @@ func (one *Case) parse(name string, source cases.TestCase) string {
 	}
 	sort.Strings(one.Builtins)
 	return ""
+}
+
+// hasData tells whether the data has a value at a path, or one above it that is no object, as OPA's store does.
+func (one *Case) hasData(name string) func([]string) (bool, error) {
+	return func(path []string) (bool, error) {
+		var value any = map[string]any{name: one.data}
+		for _, part := range path {
+			members, ok := value.(map[string]any)
+			if !ok {
+				return true, nil
+			}
+			if value, ok = members[part]; !ok {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
 }
 
 func (one *Case) named(name string) map[string]*ast.Module {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::annotate::is_rego;
-use super::opa::Opa;
+use super::opa::{Opa, words};
+use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 
 /// A place below `data`: its keys, up to the first that is not a constant.
@@ -55,16 +56,20 @@ fn below_data(terms: &[Term]) -> Option<DataPath> {
     first.is_data().then(|| rest.iter().map_while(Term::key).collect())
 }
 
-/// What a query such as `data.wasmgate.violations` depends on in these files of Rego. They are named one by one: in a folder, `opa deps
-/// --bundle` takes those of `--ignore` too.
+/// What a query such as `data.wasmgate.violations` depends on in these files of Rego below a folder. They are named one by one: in a
+/// folder, `opa deps --bundle` takes those of `--ignore` too.
 pub fn dependencies<'a>(
     opa: &Opa,
+    root: &Path,
     files: impl IntoIterator<Item = &'a PathBuf>,
     query: &str,
 ) -> Result<Dependencies, Error> {
-    let mut arguments: Vec<OsString> = ["deps", "--format", "json"].map(OsString::from).into();
-    for file in files.into_iter().filter(|file| is_rego(file)) {
-        arguments.extend(["--data".into(), OsString::from(file)]);
+    let mut arguments = words(&["deps", "--format", "json"]);
+    let files = files.into_iter().filter(|file| is_rego(file));
+    if opa.version == RegoVersion::V1 {
+        arguments.extend(files.flat_map(|file| ["--data".into(), OsString::from(file)]));
+    } else {
+        arguments.extend([OsString::from("--bundle"), copied(opa, root, files)?.into()]);
     }
     arguments.push(query.into());
     let printed = opa.printed(&arguments)?;
@@ -72,6 +77,31 @@ pub fn dependencies<'a>(
         .map_err(|error| Error::RunOpa { command: "opa deps".into(), message: error.to_string() })?;
     let paths = |refs: Vec<Vec<Term>>| refs.iter().filter_map(|terms| below_data(terms)).collect();
     Ok(Dependencies { data: paths(read.base), rules: paths(read.rules) })
+}
+
+/// A folder with these files alone and the manifest: `opa deps` has no flag for files in Rego v0, and goes by that of a bundle.
+fn copied<'a>(
+    opa: &Opa,
+    root: &Path,
+    files: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<PathBuf, Error> {
+    let folder = opa.file("copied");
+    let failed = |source| Error::UseFolder { path: folder.clone(), source };
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(failed)?;
+    }
+    let copy = |file: &Path| {
+        // They were found below the root.
+        let Ok(below) = file.strip_prefix(root) else { return Ok(()) };
+        let to = folder.join(below);
+        std::fs::create_dir_all(to.parent().unwrap_or(&folder)).map_err(failed)?;
+        std::fs::copy(file, to).map_err(failed).map(drop)
+    };
+    for file in files {
+        copy(file)?;
+    }
+    copy(&root.join(".manifest"))?;
+    Ok(folder)
 }
 
 /// The part of `opa parse --format json` that is read.
@@ -100,8 +130,17 @@ struct Head {
 
 /// The places below `data` at which a file defines rules and functions.
 pub fn definitions(opa: &Opa, file: &Path) -> Result<Vec<DataPath>, Error> {
-    let arguments = ["parse".into(), "--format".into(), "json".into(), file.into()];
-    let printed = opa.printed(&arguments)?;
+    let parsed = |flags: &[&str]| {
+        let mut arguments = words(&["parse", "--format", "json"]);
+        arguments.extend(words(flags));
+        arguments.push(file.into());
+        opa.printed(&arguments)
+    };
+    let printed = match opa.version {
+        RegoVersion::V1 => parsed(&[]),
+        RegoVersion::V0 => parsed(&[V0_FLAG]),
+        RegoVersion::Mixed => parsed(&[]).or_else(|_| parsed(&[V0_FLAG])),
+    }?;
     let module: Module = serde_json::from_slice(&printed)
         .map_err(|error| Error::RunOpa { command: "opa parse".into(), message: error.to_string() })?;
     let package = below_data(&module.package.path).unwrap_or_default();

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::annotate::Stated;
 use super::left_out::{self, Found, LeftOut};
 use super::opa::{Opa, OpaProblem};
+use super::rego_version::RegoVersion;
 use super::{findings, plan, regal, trial};
-use crate::cli::args::{OutputFormat, PolicyCheckOptions};
+use crate::cli::args::{OutputFormat, PolicyCheckOptions, PolicySources};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::policy::{Engine, Limits, PolicySet};
 use crate::text;
@@ -21,6 +22,14 @@ const NOT_READ: &str = "the plan that this opa makes of the rules is not readabl
 /// What is said where following all texts through the rules takes too many steps.
 const NOT_FOLLOWED: &str = "the plan of the rules is too large to follow every text in it, so the patterns, names and messages in them were not \
                             checked; check the rules in several folders";
+
+/// What is said where there are files in Rego v0 beside others: no command of opa reads both but as a bundle.
+const NOT_FORMATTED: &str =
+    "the format of the rules was not checked, since `.manifest` names a version of Rego for some files alone";
+
+/// How opa begins what strict mode says of functions such as `any`, which Rego v0 has and v1 has not
+/// (`open-policy-agent/opa:v1/ast/check.go`, `checkDeprecatedBuiltins`).
+const OF_V0: &str = "deprecated built-in function calls in expression";
 
 /// What is wrong.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,21 +66,58 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
         return Ok(Report { problems: vec![problem], ..Report::default() });
     }
     let mut regal = false;
-    let mut problems = opa.check(rules, &sources.ignore, false)?;
+    let mut problems = checked(&opa, options, false, &mut warnings)?;
     if problems.is_empty() {
-        problems = opa.check(rules, &sources.ignore, true)?;
+        problems = checked(&opa, options, true, &mut warnings)?;
     }
     if problems.is_empty() {
         let more = of_built(&opa, options).await?;
         problems.extend(more.problems);
         warnings.extend(more.warnings);
-        problems.extend(opa.unformatted(rules)?);
-        let style = style(options)?;
+        match opa.version {
+            RegoVersion::V1 => problems.extend(opa.unformatted(rules)?),
+            // They are kept as others have written them.
+            RegoVersion::V0 => {
+                let said = |OpaProblem { file, message, .. }| format!("{file}: {message}");
+                warnings.extend(opa.unformatted(rules)?.into_iter().map(said));
+            }
+            RegoVersion::Mixed => warnings.push(NOT_FORMATTED.into()),
+        }
+        let style = style(options, opa.version)?;
         regal = style.is_some();
         problems.extend(style.into_iter().flatten());
     }
     problems.sort();
     Ok(Report { problems, warnings, regal })
+}
+
+/// What `opa check` objects to, in strict mode unless that refuses functions of the version of Rego that the rules are in.
+fn checked(
+    opa: &Opa,
+    options: &PolicyCheckOptions,
+    in_gate: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<OpaProblem>, Error> {
+    let PolicySources { rules, ignore, .. } = &options.sources;
+    let problems = opa.check(rules, ignore, in_gate, true)?;
+    if opa.version == RegoVersion::V1 {
+        return Ok(problems);
+    }
+    let (of_v0, others): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|problem| problem.message.starts_with(OF_V0));
+    // It says nothing else before these are mended.
+    if of_v0.is_empty() || !others.is_empty() {
+        return Ok(others);
+    }
+    for OpaProblem { file, row, message, .. } in of_v0 {
+        let warning = format!(
+            "{file}:{row}: {message}: it runs in the gate, as in Rego v0, and strict mode, which refuses it, was left out"
+        );
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    opa.check(rules, ignore, in_gate, false)
 }
 
 /// What is wrong with what opa makes of the rules.
@@ -104,9 +150,16 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     Ok(Report { problems, warnings, regal: false })
 }
 
-/// What regal objects to; `None` if it is not there, which is said unless it was named.
-fn style(options: &PolicyCheckOptions) -> Result<Option<Vec<OpaProblem>>, Error> {
+/// What regal objects to; `None` if it was not run, which is said: it is not there, or the rules are in Rego v0, of which it says that it
+/// should be v1. Named, it is run all the same.
+fn style(options: &PolicyCheckOptions, version: RegoVersion) -> Result<Option<Vec<OpaProblem>>, Error> {
     let named = options.regal.as_deref();
+    if named.is_none() && version != RegoVersion::V1 {
+        anstream::eprintln!(
+            "wasmgate: regal was not run: rules are in Rego v0, and --regal does not name it"
+        );
+        return Ok(None);
+    }
     let found =
         regal::lint(named.unwrap_or(Path::new("regal")), &options.sources.rules, &options.sources.ignore)?;
     match (&found, named) {

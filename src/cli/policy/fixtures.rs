@@ -60,7 +60,7 @@ fn needed(opa: &Opa, sources: &PolicySources, failed: &[&RegoTest]) -> Result<Op
     }
     let mut read = BTreeSet::new();
     for test in failed.iter().take(MOST_TESTS) {
-        match analysis::dependencies(opa, &files, &format!("{}.{}", test.package, test.name)) {
+        match analysis::dependencies(opa, root, &files, &format!("{}.{}", test.package, test.name)) {
             Ok(found) => read.extend(found.data),
             // Its name is no reference, as that of a case in a test.
             Err(Error::RunOpa { .. }) => {}

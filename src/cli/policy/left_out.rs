@@ -57,11 +57,15 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         return Ok(Found::missing(path, message));
     }
     let query = format!("data.{}", ENTRYPOINT.replace('/', "."));
-    let Some(used) = if_compiled(analysis::dependencies(opa, &others, &query))? else {
+    let Some(used) = if_compiled(analysis::dependencies(opa, root, &others, &query))? else {
         return Ok(Found::default());
     };
     // The tests alone may not compile, which `opa test` says.
-    let with_tests = if_compiled(analysis::dependencies(opa, tests.iter().chain(&others), &query))?;
+    let with_tests = if tests.is_empty() {
+        None
+    } else {
+        if_compiled(analysis::dependencies(opa, root, tests.iter().chain(&others), &query))?
+    };
     let with_tests = with_tests.unwrap_or_default().rules;
     if let Some((path, defined)) = defined_in_tests(opa, &tests, &used, &with_tests)? {
         let message = format!(
@@ -71,7 +75,7 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         );
         return Ok(Found::missing(path, message));
     }
-    if let Some(unasked) = unasked(opa, &others, &used)? {
+    if let Some(unasked) = unasked(opa, root, &others, &used)? {
         let message = format!(
             "it defines `{}`, which nothing that the gate asks uses, so that it refuses nothing: write it as `violations` in `package \
              {PACKAGE}`, use it there, or leave its file out with --ignore",
@@ -100,8 +104,13 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
 }
 
 /// The first rule that looks like one of a policy, by its name, and that the entry point does not use.
-fn unasked(opa: &Opa, files: &[PathBuf], used: &Dependencies) -> Result<Option<DataPath>, Error> {
-    let all = if_compiled(analysis::dependencies(opa, files, "data"))?.unwrap_or_default();
+fn unasked(
+    opa: &Opa,
+    root: &Path,
+    files: &[PathBuf],
+    used: &Dependencies,
+) -> Result<Option<DataPath>, Error> {
+    let all = if_compiled(analysis::dependencies(opa, root, files, "data"))?.unwrap_or_default();
     let is_used = |rule: &DataPath| used.rules.iter().any(|used| overlap(used, rule));
     let is_of_policy =
         |rule: &DataPath| rule.last().is_some_and(|name| POLICY_RULES.contains(&name.as_str()));

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::rego_version::RegoVersion;
 use crate::cli::args::{OutputFormat, PolicyNewOptions};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::text;
@@ -17,6 +18,21 @@ const FILES: [(&str, &str); 3] = [
     ("_cases.yaml", include_str!("new/rule_cases.yaml.txt")),
 ];
 
+/// The message of the rule in the file above, and the same for files beside rules in Rego v0, which has no texts with values in them.
+const MESSAGE: (&str, &str) = (
+    "$\"container `{container.name}`: image `{container.image}` is from `RULE.example.com`\"",
+    "sprintf(\"container `%v`: image `%v` is from `RULE.example.com`\", [container.name, container.image])",
+);
+
+/// A file in Rego as a folder takes it whose rules are in this version.
+fn in_version(text: &str, version: RegoVersion) -> String {
+    if version == RegoVersion::V1 || !text.starts_with("package ") {
+        return text.into();
+    }
+    let (of_v1, of_both) = MESSAGE;
+    text.replacen("\n", "\n\nimport rego.v1\n", 1).replace(of_v1, of_both)
+}
+
 /// Writes the files, none of which may be there.
 pub fn run(options: &PolicyNewOptions) -> Result<Exit, Error> {
     let PolicyNewOptions { rule, folder, output } = options;
@@ -27,7 +43,9 @@ pub fn run(options: &PolicyNewOptions) -> Result<Exit, Error> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         return Err(Error::ReplaceRule { path: path.clone() });
     }
+    let version = RegoVersion::of(folder);
     for (path, (_, text)) in paths.iter().zip(FILES) {
+        let text = in_version(text, version);
         let text = text.replace("RULE", rule).replace("PACKAGE", &package);
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|source| failed(path, source))?;

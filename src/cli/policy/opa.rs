@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
 use crate::policy::contents::SIGNATURES;
 use crate::policy::signature::Algorithm;
 use crate::rego::REFUSED;
+use crate::text;
 
 /// What rules may call in the gate, as `opa build --capabilities` takes it.
 pub const CAPABILITIES: &str = include_str!("../../../policies/capabilities.json");
@@ -28,6 +31,8 @@ pub struct Opa {
     folder: Folder,
     /// Whether rules are checked against the schema of `input`.
     has_schema: bool,
+    /// The version of Rego that the rules are in.
+    pub version: RegoVersion,
 }
 
 /// A folder that ends with its owner.
@@ -75,7 +80,7 @@ struct RegoError {
     #[serde(default)]
     location: Location,
     #[serde(default)]
-    details: serde_json::Value,
+    details: Value,
 }
 
 /// A place in a file.
@@ -96,14 +101,30 @@ impl From<RegoError> for OpaProblem {
         if let Some(reason) = why_undefined(&message) {
             message = format!("{message}: {reason}");
         }
-        message.push_str(cure_of_roots(&message));
-        // OPA's own words for a reference that the schema does not have.
-        if details.get("have").is_some() && message.contains("undefined ref: input") {
-            message.push_str(": `input` has no such field, see policies/schema/input.v1alpha1.json");
-        }
+        message.push_str(cure(&message));
+        message.push_str(&meant(&details));
         Self { file: location.file, row: location.row, column: location.col, code, message }
     }
 }
+
+/// What to do about a field of the input that the schema does not have (`open-policy-agent/opa:v1/ast/check.go`, `RefErrInvalidDetail`);
+/// empty for anything else.
+fn meant(details: &Value) -> String {
+    let said = || {
+        let at = usize::try_from(details.get("pos")?.as_u64()?).ok()?;
+        let reference = details.get("ref")?.as_array()?;
+        let word = reference.get(at)?.get("value")?.as_str()?;
+        let known = details.get("oneOf")?.as_array()?.iter().filter_map(Value::as_str);
+        let is_input = at == 1 && reference.first()?.get("value")? == "input";
+        let document = if is_input { NO_SUCH_FIELD } else { "" };
+        Some(format!("{document}{}", text::did_you_mean(word, known)))
+    };
+    said().unwrap_or_default()
+}
+
+/// What is said of a field that `input` itself does not have.
+const NO_SUCH_FIELD: &str = ": `input` has no such field, see policies/schema/input.v1alpha1.json; rules that were written for another \
+                             document are checked with --no-schema";
 
 /// Why the function of `undefined function NAME` is not in the gate, or not in the bundle.
 fn why_undefined(message: &str) -> Option<String> {
@@ -115,10 +136,18 @@ fn why_undefined(message: &str) -> Option<String> {
     Some(format!("it does not run in the gate ({reason})"))
 }
 
-/// What to do where it is about `roots` of a manifest (`open-policy-agent/opa:v1/bundle/bundle.go`, `validateAndInjectDefaults`); empty
-/// for anything else.
-fn cure_of_roots(message: &str) -> &'static str {
-    if message.contains("manifest has overlapped roots") {
+/// What opa says of a rule in Rego v0 that it reads as v1.
+const READ_AS_V1: &str = "`if` keyword is required before rule body";
+
+/// What to do where it is about Rego v0, about data over a rule, or about `roots` of a manifest
+/// (`open-policy-agent/opa:v1/bundle/bundle.go`, `validateAndInjectDefaults`); empty for anything else.
+fn cure(message: &str) -> &'static str {
+    if message.ends_with(READ_AS_V1) {
+        "; rules in Rego v0 are taken as they are with `{\"rego_version\": 0}` in a file `.manifest` in their folder, and `opa fmt --write \
+         --v0-v1` brings most of them to v1"
+    } else if message.contains("conflicting rule for data path ") {
+        "; remove the value from `data.json`, or give it or the rule another name"
+    } else if message.contains("manifest has overlapped roots") {
         "; leave out of `roots` in `.manifest` what is a part of another one"
     } else if message.contains("manifest roots [") {
         "; add what they do not permit to `roots` in `.manifest`, or move it below one of them"
@@ -139,7 +168,12 @@ impl Opa {
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         let failed = |source| Error::UseFolder { path: folder.clone(), source };
         std::fs::create_dir(&folder).map_err(failed)?;
-        let opa = Self { program: program.into(), folder: Folder(folder.clone()), has_schema: true };
+        let opa = Self {
+            program: program.into(),
+            folder: Folder(folder.clone()),
+            has_schema: true,
+            version: RegoVersion::V1,
+        };
         for (name, text) in [("schema.json", SCHEMA), ("capabilities.json", CAPABILITIES)] {
             std::fs::write(opa.file(name), text).map_err(failed)?;
         }
@@ -148,7 +182,8 @@ impl Opa {
 
     /// The program that these rules are read with.
     pub fn of(sources: &PolicySources) -> Result<Self, Error> {
-        Ok(Self { has_schema: !sources.no_schema, ..Self::new(&sources.opa)? })
+        let version = RegoVersion::of(&sources.rules);
+        Ok(Self { has_schema: !sources.no_schema, version, ..Self::new(&sources.opa)? })
     }
 
     /// Has rules checked against the schema of `input`.
@@ -196,10 +231,16 @@ impl Opa {
         if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
     }
 
-    /// Types and strict mode over everything, tests included; with `in_gate` also whether what is called runs in the gate,
-    /// for all but the tests.
-    pub fn check(&self, rules: &Path, ignored: &[String], in_gate: bool) -> Result<Vec<OpaProblem>, Error> {
-        let mut arguments = words(&["check", "--strict", "--format", "json", "--bundle"]);
+    /// Types over everything, tests included; with `in_gate` also whether what is called runs in the gate, for all but the tests.
+    pub fn check(
+        &self,
+        rules: &Path,
+        ignored: &[String],
+        in_gate: bool,
+        is_strict: bool,
+    ) -> Result<Vec<OpaProblem>, Error> {
+        let mut arguments = words(&["check", "--format", "json", "--bundle"]);
+        arguments.extend(is_strict.then(|| OsString::from("--strict")));
         self.with_schema(&mut arguments);
         if in_gate {
             arguments.extend([OsString::from("--capabilities"), self.file("capabilities.json").into()]);
@@ -214,13 +255,16 @@ impl Opa {
         Ok(errors.into_iter().map(OpaProblem::from).collect())
     }
 
-    /// The files that `opa fmt` would change.
+    /// The files that `opa fmt` would change; of rules in both versions of Rego it reads some alone.
     pub fn unformatted(&self, rules: &Path) -> Result<Vec<OpaProblem>, Error> {
+        let is_v0 = self.version == RegoVersion::V0;
         let mut arguments = words(&["fmt", "--list"]);
+        arguments.extend(is_v0.then(|| OsString::from(V0_FLAG)));
         arguments.push(followed(rules).into());
         let printed = self.printed(&arguments)?;
         let finding = |file: &str| {
-            let message = format!("it is not formatted, run `opa fmt --write {file}`");
+            let flag = if is_v0 { format!("{V0_FLAG} ") } else { String::new() };
+            let message = format!("it is not formatted, run `opa fmt --write {flag}{file}`");
             OpaProblem::of_file(file, "opa_fmt", message)
         };
         Ok(String::from_utf8_lossy(&printed).lines().map(finding).collect())
@@ -238,7 +282,21 @@ impl Opa {
         let whole = rules.canonicalize().map_err(failed)?;
         let name = whole.file_name().unwrap_or(".".as_ref());
         arguments.push(name.into());
-        self.printed_in(Some(whole.parent().unwrap_or(&whole)), &arguments).map(drop)
+        self.printed_in(Some(whole.parent().unwrap_or(&whole)), &arguments)?;
+        self.written(&arguments, to).map(drop)
+    }
+
+    /// The file that a command has written, which did not fail; a program that is no opa may have written none.
+    pub fn written(&self, arguments: &[OsString], file: &Path) -> Result<Vec<u8>, Error> {
+        std::fs::read(file).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => {
+                let program = self.program.display();
+                let message =
+                    format!("`{program}` ended without an error and wrote nothing; see whether it is opa");
+                Error::RunOpa { command: shown(arguments), message }
+            }
+            _ => Error::UseFolder { path: file.into(), source },
+        })
     }
 
     /// Signs an archive. Returns what `.signatures.json` has to hold.
@@ -253,7 +311,7 @@ impl Opa {
         arguments.extend([OsString::from("--output-file-path"), signatures.clone().into()]);
         arguments.extend([OsString::from("--bundle"), archive.into()]);
         self.printed(&arguments)?;
-        std::fs::read(signatures.join(SIGNATURES)).map_err(failed)
+        self.written(&arguments, &signatures.join(SIGNATURES))
     }
 }
 
@@ -317,7 +375,7 @@ fn with_reason(line: &str) -> String {
         );
     }
     let function = line.find("undefined function ").and_then(|at| why_undefined(line.get(at..)?));
-    let cure = cure_of_roots(line);
+    let cure = cure(line);
     function.map_or_else(|| format!("{line}{cure}"), |reason| format!("{line}: {reason}"))
 }
 

@@ -89,8 +89,7 @@ pub fn planned(opa: &Opa, sources: &PolicySources) -> Result<Option<Plan>, Error
     // So that places are relative to the folder.
     arguments.extend(words(&["--bundle", "."]));
     opa.printed_in(Some(&sources.rules), &arguments)?;
-    let failed = |source| Error::UseFolder { path: archive.clone(), source };
-    let bytes = std::fs::read(&archive).map_err(failed)?;
+    let bytes = opa.written(&arguments, &archive)?;
     let contents = Contents::from_tar_gz("plan", &bytes)?;
     Ok(contents.file("plan.json").and_then(Plan::read))
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::coverage::OpaCoverage;
 use super::opa::{Location, Opa, failed, followed, ignore, shown, words};
+use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
@@ -52,6 +53,8 @@ impl Opa {
         let mut arguments = words(first);
         self.with_schema(&mut arguments);
         if let Some(files) = files {
+            // A bundle says it itself.
+            arguments.extend((self.version == RegoVersion::V0).then(|| OsString::from(V0_FLAG)));
             arguments.extend_from_slice(files);
         } else {
             ignore(&mut arguments, &sources.ignore, false);

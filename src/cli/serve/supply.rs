@@ -147,8 +147,15 @@ impl Bundles {
         for follower in &mut followers {
             follower.begin(&statuses);
         }
-        for BundleStatus { name, from, revision, is_kept, .. } in statuses.all() {
-            tracing::info!(bundle = name, revision, from, kept = is_kept, "policy bundle");
+        for BundleStatus { name, from, revision, is_kept, is_shadow, .. } in statuses.all() {
+            tracing::info!(
+                bundle = name,
+                revision,
+                from,
+                kept = is_kept,
+                shadow = is_shadow,
+                "policy bundle"
+            );
         }
         for BundleStatus { name, swaps, failures, .. } in self.statuses.load().all() {
             statuses.change(&name, |status| {

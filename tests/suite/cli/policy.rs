@@ -108,7 +108,19 @@ fn a_rule_without_faults_passes_and_may_read_its_own_options() {
 #[test]
 fn what_would_fail_later_is_said_before_anything_ships() {
     let wrong = [
-        ("\tinput.nosuch == 1", "undefined ref: input.nosuch"),
+        (
+            "\tinput.nosuch == 1",
+            "undefined ref: input.nosuch: `input` has no such field, see policies/schema/",
+        ),
+        ("\tinput.continers[0].name == \"a\"", "; did you mean `containers`?"),
+        (
+            "\tinput.containers[0].img == \"a\"",
+            "undefined ref: input.containers[0].img; did you mean `image`?",
+        ),
+        (
+            "\tinput.review.kind == 1",
+            "rules that were written for another document are checked with --no-schema",
+        ),
         ("\thttp.send({}).status_code == 200", "does not run in the gate (it would touch the network)"),
         ("\topa.runtime().env.HOME == \"/\"", "it would hand the gate's environment to rules"),
         ("    count(input.containers) > 1", "run `opa fmt --write"),
@@ -449,6 +461,13 @@ fn a_signed_bundle_is_verified_and_one_that_was_changed_is_not() {
     let said = sign(&plain, &["-f", &signed]);
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(verify(&signed).code, 0, "{:?}", verify(&signed));
+    // OPA itself takes what was built, and verifies what was signed.
+    let out = at("by-opa.tar.gz");
+    opa::run(&["build", "--bundle", &plain, "--output", &out]);
+    let public = at("p256.pub.pem");
+    let built = ["build", "--bundle", &signed, "--output", &out, "--verification-key", &public];
+    let verifying = ["--verification-key-id", "r", "--signing-alg", "ES256", "--scope", "s"];
+    opa::run(&[&built[..], &verifying].concat());
     // Signing again replaces the signature, and the rest is the same.
     assert_eq!(sign(&signed, &[]).code, 0);
     assert_eq!(verify(&signed).code, 0);

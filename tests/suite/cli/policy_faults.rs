@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::policy::{RULE, cases, policy, rules};
-use super::{layouts, run, samples, wasmgate};
+use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::process::{ask_patiently, program};
 use crate::support::registry::Registry;
 
@@ -226,6 +226,29 @@ fn what_is_outside_of_the_roots_of_the_manifest_is_a_problem_with_its_cure() {
     policy("build", data.path(), &["-f", archive.to_str().unwrap()]).fails(&[cure]);
     let twice = at(r#"["wasmgate", "wasmgate/x"]"#, "{}");
     refused(twice.path(), "; leave out of `roots` in `.manifest` what is a part of another one");
+}
+
+#[test]
+fn data_over_a_rule_is_a_problem_and_is_not_built() {
+    let folder = with_files(RULE, &[("data.json", r#"{"wasmgate": {"violations": []}}"#)]);
+    refused(folder.path(), "conflicting rule for data path wasmgate/violations found");
+    policy("check", folder.path(), &[])
+        .has(&["; remove the value from `data.json`, or give it or the rule another name"]);
+    let archive = folder.path().join("out.tar.gz");
+    let said = policy("build", folder.path(), &["-f", archive.to_str().unwrap()]);
+    said.fails(&["has a value at `wasmgate/violations`, over the rule", "remove one of the two"]);
+}
+
+#[test]
+fn a_program_that_is_no_opa_is_named() {
+    let folder = rules(RULE, &[]);
+    let archive = folder.path().join("out.tar.gz");
+    let mut command = wasmgate();
+    command.args(["policy", "build", "--opa", "true", "-f"]).args([&archive, folder.path()]);
+    Said::of(&mut command).fails(&[
+        "`opa build` failed: `true` ended without an error and wrote nothing; see whether it is opa",
+    ]);
+    assert!(!archive.exists());
 }
 
 #[test]

@@ -220,7 +220,7 @@ async fn bundles_are_swapped_while_it_serves_and_probes_metrics_and_log_tell_how
     );
     let log = gate.log.lock().unwrap().clone();
     for (message, fields) in [
-        ("a new policy bundle is in force", &["bundle=\"ours\"", "revision=\"two\""][..]),
+        ("a new policy bundle is in force", &["bundle=\"ours\"", "revision=\"two\"", "shadow=false"][..]),
         (
             "the policy bundle in force stays",
             &["bundle=\"ours\"", "revision=\"two\"", "error=", "next_try_seconds=1"],
