@@ -81,6 +81,8 @@ pub struct TarEntry {
     pub mode: u32,
     /// Bytes of content.
     pub size: u64,
+    /// Whether a POSIX or GNU header has no type, which most readers take for a file. Some leave the entry out.
+    pub untyped: bool,
 }
 
 /// Receives the entries of an archive. May read as much of the content as it likes.
@@ -143,6 +145,7 @@ fn visit(
         },
         mode: header.mode,
         size: header.size,
+        untyped: header.untyped,
         kind,
     };
     check(&entry)?;
@@ -406,19 +409,41 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_gnu_header_with_a_prefix_is_refused_and_one_with_times_is_read() {
-        let mut header = named(Raw::new_gnu(), b"app.wasm", EntryType::Regular);
-        header.as_mut_bytes()[345..351].copy_from_slice(b"prefix");
-        let blob = Blocks::default().entry(header, b"").end();
-        assert!(why(&blob).contains("time is not a number"), "{}", why(&blob));
-        let mut header = named(Raw::new_gnu(), b"app.wasm", EntryType::Regular);
-        header.as_mut_bytes()[400..406].copy_from_slice(b"prefix");
-        let blob = Blocks::default().entry(header, b"").end();
-        assert!(why(&blob).contains("sparse file or of several volumes"), "{}", why(&blob));
-        let mut header = named(Raw::new_gnu(), b"app.wasm", EntryType::Regular);
-        header.as_mut_bytes()[345..357].copy_from_slice(b"14450371401\0");
-        let blob = Blocks::default().entry(header, b"").end();
+    fn a_gnu_header_with_anything_after_its_names_is_refused() {
+        // Go takes the first and the second for the beginning of a name, `mkfs.erofs` the times as well.
+        for (at, bytes) in
+            [(345, &b"prefix"[..]), (400, b"prefix"), (345, b"14450371401\0"), (357, b"14450371401\0")]
+        {
+            let mut header = named(Raw::new_gnu(), b"app.wasm", EntryType::Regular);
+            header.as_mut_bytes()[at..at + bytes.len()].copy_from_slice(bytes);
+            let blob = Blocks::default().entry(header, b"").end();
+            assert!(
+                why(&blob).contains("times of access, or fields of a sparse file"),
+                "{at}: {}",
+                why(&blob)
+            );
+        }
+        let blob = Blocks::default().entry(named(Raw::new_gnu(), b"app.wasm", EntryType::Regular), b"").end();
         assert_eq!(names(&blob, 1 << 20).unwrap(), [("app.wasm".to_string(), 0)]);
+    }
+
+    #[test]
+    fn a_number_with_a_nul_before_its_digits_is_refused() {
+        // A size that `mkfs.erofs` takes for 0, so that the content is the next header.
+        let mut block = named(Raw::new_ustar(), b"app.wasm", EntryType::Regular);
+        block.set_size(5);
+        block.as_mut_bytes()[124..136].copy_from_slice(b" \0000000005\0");
+        block.set_cksum();
+        let blob = [&block.as_bytes()[..], b"12345", &[0; BLOCK - 5], &[0; 2 * BLOCK]].concat();
+        assert!(why(&blob).contains("size is not a number"), "{}", why(&blob));
+        // A checksum that it does not read, beside a name in a record, so that it passes over the header.
+        let mut blob = Blocks::default().pax(&[("path", "app.wasm")]).file("", b"").end();
+        let header = blob.len() - 3 * BLOCK;
+        assert_eq!(names(&blob, 1 << 20).unwrap(), [("app.wasm".to_string(), 0)]);
+        let field = &mut blob[header + 148..header + 156];
+        field.rotate_right(1);
+        field[0] = 0;
+        assert!(why(&blob).contains("the checksum of a header is wrong"), "{}", why(&blob));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) struct Header {
     pub(super) size: u64,
     /// A file according to the flag of version 7, in which only the slash at the end of its name marks a folder.
     pub(super) old_file: bool,
+    /// The same in a later format, which has a flag for files.
+    pub(super) untyped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl Header {
             size: u64::try_from(size)
                 .map_err(|_| refused("it has a tar header with a negative size; pack it again"))?,
             old_file: block.get(156) == Some(&0),
+            untyped: block.get(156) == Some(&0) && format != Format::Version7,
         })
     }
 }
@@ -176,17 +179,17 @@ fn device(block: &[u8; BLOCK], flag: u8, format: Format) -> Result<Kind, Fault> 
     Ok(Kind::Special)
 }
 
-/// Access and change times may be set; fields of sparse files and of multi-volume archives may not. If the times do not
-/// parse, Go reads their bytes as the beginning of a name.
+/// Nothing may follow the names: times of access and change, which GNU tar writes for incremental archives alone
+/// (`tar:src/create.c`, `start_header`), and fields of sparse files and of multi-volume archives. Go reads their bytes as the
+/// beginning of a name if the times do not parse, and `mkfs.erofs`, with which containerd may unpack layers, always does
+/// (`erofs-utils:lib/tar.c`, `tarerofs_parse_tar`).
 fn check_gnu(block: &[u8; BLOCK]) -> Result<(), Fault> {
-    for at in [345, 357] {
-        number(field(block, at, 12), "time")?;
-    }
-    if is_zero(field(block, 369, 143)) {
+    if is_zero(field(block, 345, 167)) {
         return Ok(());
     }
     Err(refused(
-        "it has a GNU tar header with fields of a sparse file or of several volumes; pack it with `tar --format=pax`",
+        "it has a GNU tar header with times of access, or fields of a sparse file or of several volumes; pack it with \
+         `tar --format=pax`",
     ))
 }
 
@@ -198,10 +201,15 @@ fn number(field: &[u8], what: &str) -> Result<i64, Fault> {
     })
 }
 
-/// Octal digits padded with spaces and NULs; an empty field is 0.
+/// Octal digits after spaces, padded with spaces and NULs; an empty field is 0. Where a NUL comes before the digits, readers in C see
+/// no number: `mkfs.erofs` then takes a file for empty and its content for headers, or passes over the header
+/// (`erofs-utils:lib/tar.c`, `tarerofs_otoi`, `tarerofs_parse_tar`).
 fn octal(field: &[u8]) -> Option<i64> {
     let blank = |byte: &u8| matches!(byte, b' ' | 0);
     let Some(first) = field.iter().position(|byte| !blank(byte)) else { return Some(0) };
+    if field.iter().take(first).any(|byte| *byte == 0) {
+        return None;
+    }
     let last = field.iter().rposition(|byte| !blank(byte))?;
     field.get(first..=last)?.iter().try_fold(0_i64, |value, digit| match digit {
         b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
@@ -246,6 +254,8 @@ mod tests {
             (b"-000001\0", None),
             (b"+000001\0", None),
             (b"1_00001\0", None),
+            (b"\x000000644", None),
+            (b" \x00000644", None),
         ] {
             assert_eq!(octal(field), expected, "{field:?}");
         }

@@ -119,6 +119,19 @@ impl Tree {
         Ok(())
     }
 
+    /// An entry without a type must change nothing that was there before: `mkfs.erofs`, with which containerd may unpack layers,
+    /// leaves it out (`erofs-utils:lib/tar.c`, `tarerofs_parse_tar`).
+    pub(super) fn check_type(&self, path: &str, entry: &TarEntry) -> Result<(), Fault> {
+        let changes = || self.nodes.contains_key(path) || path::split(path).1.starts_with(WHITEOUT);
+        if !entry.untyped || !changes() {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "`{path}` replaces or removes a file by an entry without a type, which some nodes leave out; pack it with a current \
+             tool"
+        )))
+    }
+
     /// Whether an entry is a whiteout; if so, applies it.
     pub(super) fn is_whiteout(&mut self, path: &str, entry: &TarEntry) -> Result<bool, Fault> {
         let (folder, base) = path::split(path);

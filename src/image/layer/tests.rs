@@ -34,6 +34,16 @@ impl Layer {
         self.entry(name, EntryType::Regular, "", 0o755, content)
     }
 
+    /// A file whose header has no type.
+    fn untyped(mut self, name: &str, content: &[u8]) -> Self {
+        let mut header = named(Header::new_gnu(), name.as_bytes(), EntryType::Regular);
+        header.as_old_mut().linkflag = [0];
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        self.0.append(&header, content).unwrap();
+        self
+    }
+
     fn symlink(self, name: &str, target: &str) -> Self {
         self.entry(name, EntryType::Symlink, target, 0o777, b"")
     }
@@ -141,6 +151,7 @@ fn a_file_is_not_read_to_its_end_when_its_result_is_not_wanted() {
             kind: Kind::File,
             mode: 0o644,
             size: bytes.len() as u64,
+            untyped: false,
         };
         let mut tree = tree(BOUNDS);
         let mut content = Stopping(&bytes, Arc::clone(&tree.stop));
@@ -371,6 +382,16 @@ fn later_layers_override_and_white_out_earlier_ones() {
     // A layer with the same entry twice, as in an archive that was appended to: the last one counts.
     let twice = Layer::new().file("app.wasm", &wasm("one")).file("app.wasm", &wasm("two"));
     assert_eq!(export(&scan(vec![twice]), "/app.wasm").as_deref(), Some("two"));
+    // An entry without a type changes nothing on a node that leaves it out, so it may only be a file of its own.
+    for (layers, name) in [
+        (vec![base(), Layer::new().untyped("app.wasm", &wasm("new"))], "/app.wasm"),
+        (vec![Layer::new().file("a", b"").untyped("a", b"")], "/a"),
+        (vec![base(), Layer::new().untyped(".wh.d", b"")], "/.wh.d"),
+    ] {
+        let (said, start) = (why(layers), format!("`{name}` replaces or removes a file"));
+        assert!(said.starts_with(&start) && said.contains("an entry without a type"), "{name}: {said}");
+    }
+    assert_eq!(names(&scan(vec![base(), Layer::new().untyped("new.wasm", &wasm("new"))])).len(), 3);
     // A folder that replaces a link of a lower layer leads nowhere else.
     let low = Layer::new().symlink("b", "a").file("a/app.wasm", &wasm("low"));
     let files = scan(vec![low, Layer::new().folder("b/").file("b/app.wasm", &wasm("own"))]);
