@@ -47,8 +47,8 @@ pub(super) struct Header {
     pub(super) size: u64,
     /// A file according to the flag of version 7, in which only the slash at the end of its name marks a folder.
     pub(super) old_file: bool,
-    /// The same in a later format, which has a flag for files.
-    pub(super) untyped: bool,
+    /// See [`super::TarEntry::missed`].
+    pub(super) missed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Header {
             size: u64::try_from(size)
                 .map_err(|_| refused("it has a tar header with a negative size; pack it again"))?,
             old_file: block.get(156) == Some(&0),
-            untyped: block.get(156) == Some(&0) && format != Format::Version7,
+            missed: is_missed(block, format),
         })
     }
 }
@@ -179,18 +179,29 @@ fn device(block: &[u8; BLOCK], flag: u8, format: Format) -> Result<Kind, Fault> 
     Ok(Kind::Special)
 }
 
-/// Nothing may follow the names: times of access and change, which GNU tar writes for incremental archives alone
-/// (`tar:src/create.c`, `start_header`), and fields of sparse files and of multi-volume archives. Go reads their bytes as the
-/// beginning of a name if the times do not parse, and `mkfs.erofs`, with which containerd may unpack layers, always does
-/// (`erofs-utils:lib/tar.c`, `tarerofs_parse_tar`).
+/// Access and change times may be set; fields of sparse files and of multi-volume archives may not. If the times do not
+/// parse, Go reads their bytes as the beginning of a name.
 fn check_gnu(block: &[u8; BLOCK]) -> Result<(), Fault> {
-    if is_zero(field(block, 345, 167)) {
+    for at in [345, 357] {
+        number(field(block, at, 12), "time")?;
+    }
+    if is_zero(field(block, 369, 143)) {
         return Ok(());
     }
     Err(refused(
-        "it has a GNU tar header with times of access, or fields of a sparse file or of several volumes; pack it with \
-         `tar --format=pax`",
+        "it has a GNU tar header with fields of a sparse file or of several volumes; pack it with `tar --format=pax`",
     ))
+}
+
+/// Whether `mkfs.erofs`, with which containerd may unpack layers, does not find the entry at its name
+/// (`erofs-utils:lib/tar.c`, `tarerofs_parse_tar`): it passes over what has no type, and takes times of access for the beginning of
+/// the name.
+fn is_missed(block: &[u8; BLOCK], format: Format) -> bool {
+    match format {
+        Format::Version7 => false,
+        Format::Ustar => block.get(156) == Some(&0),
+        Format::Gnu => block.get(156) == Some(&0) || block.get(345).is_some_and(|first| *first != 0),
+    }
 }
 
 fn number(field: &[u8], what: &str) -> Result<i64, Fault> {

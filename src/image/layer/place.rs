@@ -119,16 +119,20 @@ impl Tree {
         Ok(())
     }
 
-    /// An entry without a type must change nothing that was there before: `mkfs.erofs`, with which containerd may unpack layers,
-    /// leaves it out (`erofs-utils:lib/tar.c`, `tarerofs_parse_tar`).
-    pub(super) fn check_type(&self, path: &str, entry: &TarEntry) -> Result<(), Fault> {
-        let changes = || self.nodes.contains_key(path) || path::split(path).1.starts_with(WHITEOUT);
-        if !entry.untyped || !changes() {
+    /// What some nodes do not find at its name must change nothing that was there before, since that stays there then. A folder in
+    /// the place of a folder changes its mode alone.
+    pub(super) fn check_missed(&self, path: &str, entry: &TarEntry) -> Result<(), Fault> {
+        let is_folder = |content: &Content| matches!(content, Content::Folder { .. });
+        let replaces = || {
+            let node = self.nodes.get(path);
+            node.is_some_and(|node| entry.kind != Kind::Folder || !is_folder(&node.content))
+        };
+        if !entry.missed || !(replaces() || path::split(path).1.starts_with(WHITEOUT)) {
             return Ok(());
         }
         Err(refused(format!(
-            "`{path}` replaces or removes a file by an entry without a type, which some nodes leave out; pack it with a current \
-             tool"
+            "`{path}` replaces or removes a file by an entry without a type or with times of access, which some nodes do not find \
+             there; pack it with `tar --format=pax`"
         )))
     }
 

@@ -30,7 +30,7 @@ pub const OF_IMAGES: Required = &[
     ("tar.header Magic(Mixed)", 5, Refused),
     ("tar.header Magic(Star)", 5, Refused),
     ("tar.header Gnu with a prefix", 5, Refused),
-    ("tar.header Gnu with times", 5, Refused),
+    ("tar.header Gnu with times", 5, Both),
     ("tar.header GnuTimes(Garbage)", 5, Somehow),
     ("tar.header Checksum(Wrong)", 5, Somehow),
     ("tar.header Size(", 20, Somehow),

@@ -130,11 +130,13 @@ fn gnu() -> Vec<Shape> {
     let link = gnu(Entry { link: Bytes::default(), ..Entry::link("app.wasm", "") })
         .after(Extension::GnuLink(deep(6).as_str().into(), Tail::Nul));
     let crate_tar = app("app.wasm").with(Odd::Magic(Magic::Gnu)).with(Odd::Device(Number::Empty));
+    let times = gnu(app("app.wasm").with(Odd::GnuTimes(Number::Full)));
     vec![
         shape("tar -c .", "/a/app.wasm", vec![dot]),
         shape("tar: a long name", &format!("/{}", deep(6)), vec![layer(vec![long.clone()])]),
         shape("tar: a long link", "/app.wasm", vec![layer(vec![long, link])]),
         shape("the crate tar", "/app.wasm", vec![layer(vec![crate_tar])]),
+        shape("tar --format=gnu --listed-incremental, Go: FormatGNU", "/app.wasm", vec![layer(vec![times])]),
     ]
 }
 
