@@ -119,7 +119,8 @@ pub struct Profile {
     pub shim_variables: BTreeSet<String>,
     /// Whether a snapshotter of the nodes may mount other files than those of an image's layers: one that looks for another form of
     /// the image in its registry (nydus-snapshotter with `enable_referrer_detect` or `enable_index_detect`, soci-snapshotter
-    /// with `pull_modes.soci_v1`; all are off by default).
+    /// with `pull_modes.soci_v1`), or one that reads the tar of a layer in another way (containerd's differ for EROFS). All are off by
+    /// default.
     #[serde(default)]
     pub mounts_other_files: bool,
     /// Requirements that are ANDed into every term of the required node affinity.

@@ -81,6 +81,9 @@ pub struct TarEntry {
     pub mode: u32,
     /// Bytes of content.
     pub size: u64,
+    /// Whether some readers leave the entry out, or take another name for it: one without a type in a POSIX or GNU header, or with
+    /// times of access in a GNU header.
+    pub missed: bool,
 }
 
 /// Receives the entries of an archive. May read as much of the content as it likes.
@@ -143,6 +146,7 @@ fn visit(
         },
         mode: header.mode,
         size: header.size,
+        missed: header.missed,
         kind,
     };
     check(&entry)?;
@@ -419,6 +423,25 @@ pub(super) mod tests {
         header.as_mut_bytes()[345..357].copy_from_slice(b"14450371401\0");
         let blob = Blocks::default().entry(header, b"").end();
         assert_eq!(names(&blob, 1 << 20).unwrap(), [("app.wasm".to_string(), 0)]);
+    }
+
+    #[test]
+    fn a_number_with_a_nul_before_its_digits_is_refused() {
+        // A size that `mkfs.erofs` takes for 0, so that the content is the next header.
+        let mut block = named(Raw::new_ustar(), b"app.wasm", EntryType::Regular);
+        block.set_size(5);
+        block.as_mut_bytes()[124..136].copy_from_slice(b" \0000000005\0");
+        block.set_cksum();
+        let blob = [&block.as_bytes()[..], b"12345", &[0; BLOCK - 5], &[0; 2 * BLOCK]].concat();
+        assert!(why(&blob).contains("size is not a number"), "{}", why(&blob));
+        // A checksum that it does not read, beside a name in a record, so that it passes over the header.
+        let mut blob = Blocks::default().pax(&[("path", "app.wasm")]).file("", b"").end();
+        let header = blob.len() - 3 * BLOCK;
+        assert_eq!(names(&blob, 1 << 20).unwrap(), [("app.wasm".to_string(), 0)]);
+        let field = &mut blob[header + 148..header + 156];
+        field.rotate_right(1);
+        field[0] = 0;
+        assert!(why(&blob).contains("the checksum of a header is wrong"), "{}", why(&blob));
     }
 
     #[test]

@@ -39,6 +39,7 @@ impl Visitor for Tree {
     fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
         let Some(path) = place::path(&entry.name)? else { return place::root(entry) };
         checkpoint::refuse_file(&path)?;
+        self.check_missed(&path, entry)?;
         if self.is_whiteout(&path, entry)? {
             return Ok(());
         }

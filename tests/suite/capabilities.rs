@@ -496,6 +496,11 @@ fn a_host_path_is_secret_where_the_node_keeps_secrets() {
         "/etc/kubernetes/pki",
         "/root/.kube",
         "/var/lib/kubelet/pods",
+        "/var/lib/etcd/member",
+        "/var/lib/rancher/k3s/server",
+        "/var/lib/containerd",
+        "/var/lib/docker/volumes",
+        "/home/admin",
         "/run/containerd",
         "/var/run/docker.sock",
         "/proc",
@@ -508,9 +513,27 @@ fn a_host_path_is_secret_where_the_node_keeps_secrets() {
     for path in secret {
         assert_eq!(reaches(path), ["fs /host rw secret"], "{path}");
     }
-    for path in ["/srv/data", "/var/lib/kubelets", "/etcetera", "/opt"] {
+    for path in ["/srv/data", "/var/lib/kubelets", "/var/lib/data", "/etcetera", "/opt"] {
         assert_eq!(reaches(path), ["fs /host rw"], "{path}");
     }
+}
+
+/// One that a later Kubernetes has: its field is none that is read here.
+#[test]
+fn a_variable_from_a_source_that_is_not_known_is_a_secret() {
+    let reaches = |container: &Value| {
+        let program = facts(ImageKind::Module, vec![core(&["environ_get"])]);
+        to_grant(&on("wasmtime", &pod(container, &json!({})), program))
+    };
+    let from = |source: Value| json!({"env": [{"name": "A", "valueFrom": source}]});
+    let file = json!({"fileKeyRef": {"volumeName": "v", "path": "a.env", "key": "A"}});
+    assert_eq!(reaches(&from(file)), ["env A"]);
+    assert_eq!(reaches(&from(json!({"vaultKeyRef": {"name": "s", "key": "k"}}))), ["env A secret"]);
+    let expanded =
+        json!({"env": [{"name": "A", "valueFrom": {"vaultKeyRef": {}}}, {"name": "B", "value": "x$(A)"}]});
+    assert_eq!(reaches(&expanded), ["env A secret", "env B secret"]);
+    let whole = json!({"envFrom": [{"prefix": "A_", "vaultRef": {"name": "s"}}]});
+    assert_eq!(reaches(&whole), ["env A_* secret"]);
 }
 
 #[test]

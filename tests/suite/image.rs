@@ -284,19 +284,32 @@ async fn a_scratch_image_is_wasm_by_the_file_that_its_entry_point_names() {
     }
 }
 
+/// An archive of one file whose header says that it is one: without a type, as the crate `tar` leaves it, it may replace nothing.
+fn typed(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o755);
+    header.set_size(content.len() as u64);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, name, content).unwrap();
+    tar.into_inner().unwrap()
+}
+
 #[tokio::test]
 async fn later_layers_decide_what_the_entry_point_is() {
     let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
     builder.files(&[("app.wasm", &fixtures::command())]);
-    let with = |builder: &ImageBuilder, files: &[(&str, &[u8])]| builder.clone().files(files).build();
-    let found = facts(&with(&builder, &[("app.wasm", &fixtures::file_command())])).await;
+    let with = |builder: &ImageBuilder, name: &str, content: &[u8]| {
+        builder.clone().layer(oci::GZIP_LAYER, oci::gzip(&typed(name, content))).build()
+    };
+    let found = facts(&with(&builder, "app.wasm", &fixtures::file_command())).await;
     assert_eq!(functions(&found.modules[0], "wasi"), ["environ_get", "path_open"]);
-    let found = facts(&with(&builder, &[(".wh.app.wasm", b"")])).await;
+    let found = facts(&with(&builder, ".wh.app.wasm", b"")).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::LinuxRootfs));
-    let found = facts(&with(&builder, &[("app.wasm", b"\x7fELF....")])).await;
+    let found = facts(&with(&builder, "app.wasm", b"\x7fELF....")).await;
     assert_eq!(found.kind, ImageKind::Linux);
     let mut other = builder.clone();
-    other.layer(oci::ZSTD_LAYER, oci::zstd(&oci::tar_of(&[("app.wasm", &fixtures::file_command())])));
+    other.layer(oci::ZSTD_LAYER, oci::zstd(&typed("app.wasm", &fixtures::file_command())));
     assert_eq!(functions(&facts(&other.build()).await.modules[0], "wasi"), ["environ_get", "path_open"]);
 }
 

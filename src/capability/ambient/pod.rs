@@ -308,7 +308,7 @@ impl<'a> Pod<'a> {
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.
     pub fn variables(&self) -> Vec<Entry> {
         let named = self.container.env.iter().map(|variable| self.variable(variable));
-        self.container.env_from.iter().filter_map(env_from).chain(named).collect()
+        self.container.env_from.iter().map(env_from).chain(named).collect()
     }
 
     fn variable(&self, variable: &EnvVar) -> Entry {
@@ -362,7 +362,7 @@ impl<'a> Pod<'a> {
     pub fn may_set(&self, name: &str) -> Option<Entry> {
         match self.variables.exact(name) {
             Some(variable) => Some(self.variable(variable)),
-            None => self.variables.source(name).and_then(env_from),
+            None => self.variables.source(name).map(env_from),
         }
     }
 
@@ -372,14 +372,15 @@ impl<'a> Pod<'a> {
     }
 }
 
-fn env_from(source: &EnvFromSource) -> Option<Entry> {
+/// All that a source sets. What a later Kubernetes takes them from may be a secret, as with volumes.
+fn env_from(source: &EnvFromSource) -> Entry {
     let prefix = source.prefix.as_deref().unwrap_or_default();
     let (evidence, secret) = match (&source.config_map_ref, &source.secret_ref) {
         (_, Some(secret)) => (format!("envFrom secret {}", secret.name), true),
         (Some(map), None) => (format!("envFrom configMap {}", map.name), false),
-        (None, None) => return None,
+        (None, None) => ("envFrom an unknown source".to_string(), true),
     };
-    Some(Entry::new(Capability::Env, evidence).named(format!("{prefix}*")).mark_secret(secret))
+    Entry::new(Capability::Env, evidence).named(format!("{prefix}*")).mark_secret(secret)
 }
 
 fn describe_variable(variable: &EnvVar) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
+use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, EnvVarSource};
 
 use crate::image::entry;
 
@@ -13,7 +13,7 @@ use crate::image::entry;
 pub(super) struct Variables<'a> {
     /// By name; of several with the same name, the last, which wins.
     exact: HashMap<&'a str, &'a EnvVar>,
-    /// Those that come from a Secret, or expand one that does.
+    /// Those that come from a Secret or a source that is not known here, or expand one that does.
     secret: HashSet<&'a str>,
     secret_sources: Prefixes<'a>,
     other_sources: Prefixes<'a>,
@@ -21,17 +21,17 @@ pub(super) struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     pub fn new(env: &'a [EnvVar], env_from: &'a [EnvFromSource]) -> Self {
-        let (secret, other): (Vec<_>, Vec<_>) = env_from.iter().partition(|s| s.secret_ref.is_some());
-        let other = other.into_iter().filter(|source| source.config_map_ref.is_some());
+        let is_map = |source: &&EnvFromSource| source.config_map_ref.is_some() && source.secret_ref.is_none();
+        let (other, secret): (Vec<_>, Vec<_>) = env_from.iter().partition(is_map);
         let mut variables = Self {
             exact: env.iter().map(|variable| (variable.name.as_str(), variable)).collect(),
             secret: HashSet::new(),
             secret_sources: Prefixes::new(secret.into_iter()),
-            other_sources: Prefixes::new(other),
+            other_sources: Prefixes::new(other.into_iter()),
         };
         // In order: the kubelet expands only variables that precede.
         for variable in env {
-            let from_secret = variable.value_from.as_ref().is_some_and(|from| from.secret_key_ref.is_some());
+            let from_secret = variable.value_from.as_ref().is_some_and(may_be_secret);
             if from_secret || variable.value.as_deref().is_some_and(|value| variables.expand_in(value)) {
                 variables.secret.insert(&variable.name);
             }
@@ -58,6 +58,11 @@ impl<'a> Variables<'a> {
     pub fn expand_in(&self, text: &str) -> bool {
         entry::references(text).any(|name| self.is_secret(name) || self.secret_sources.find(name).is_some())
     }
+}
+
+/// Whether the value is one of a Secret, or of a source that a later Kubernetes has.
+fn may_be_secret(from: &EnvVarSource) -> bool {
+    from.secret_key_ref.is_some() || *from == EnvVarSource::default()
 }
 
 /// Sources by the prefix of the names that they set, sorted. No prefix begins with another, so the prefix of a name is

@@ -81,17 +81,30 @@ pub(super) fn is_read_only(volume: &Volume) -> bool {
         || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
 }
 
-/// Trees of a node that contain secrets, and which.
-const SECRETS_OF_NODE: [(&str, &str); 8] = [
+/// Trees of a node that contain secrets, and which. Those below `/var/lib` are of the usual distributions of Kubernetes and
+/// container runtimes.
+const SECRETS_OF_NODE: [(&str, &str); 18] = [
     ("/etc", "keys and password hashes of the node, and its certificates under /etc/kubernetes"),
     ("/root", "keys and kubeconfig files of the node's administrator"),
+    ("/home", "keys and kubeconfig files of the node's users"),
     ("/var/lib/kubelet", "the kubelet's credentials, and the Secrets and tokens of every pod of the node"),
+    ("/var/lib/etcd", "every Secret of the cluster"),
+    ("/var/lib/rancher", "the tokens, certificates and Secrets of k3s or RKE2"),
+    ("/var/lib/k0s", "the tokens, certificates and Secrets of k0s"),
+    ("/var/snap/microk8s", "the tokens, certificates and Secrets of MicroK8s"),
+    ("/var/lib/cloud", "the user data of the node, which may hold its join token"),
+    ("/var/lib/containerd", CONTAINERS),
+    ("/var/lib/containers", CONTAINERS),
+    ("/var/lib/docker", CONTAINERS),
+    ("/var/lib/crio", CONTAINERS),
     ("/run", "sockets of the container runtime and tokens of other containers"),
     ("/var/run", "sockets of the container runtime and tokens of other containers"),
     ("/proc", "environment and root file system of every process of the node"),
     ("/sys", "the node's kernel interfaces, and keys in its firmware's variables"),
     ("/dev", "disks and memory of the node"),
 ];
+
+const CONTAINERS: &str = "the files of every container of the node";
 
 /// The secret in a tree of the node. A tree that contains a secret tree counts as well, `/` first of all.
 fn secret_of_node(host_path: &str) -> Option<&'static str> {

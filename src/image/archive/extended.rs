@@ -27,8 +27,11 @@ const HARMLESS: [&str; 13] = [
     "RHT.security.selinux",
 ];
 const XATTR: &str = "SCHILY.xattr.";
-/// The same attributes in libarchive's own spelling; Go drops them.
+/// The same attributes in libarchive's own spelling. Go drops them, and `mkfs.erofs` sets them
+/// (`erofs-utils:lib/tar.c`, `tarerofs_parse_pax_header`).
 const LIBARCHIVE_XATTR: &str = "LIBARCHIVE.xattr.";
+/// How attributes begin that Linux has (xattr(7)). Those of macOS are set nowhere.
+const NAMESPACES: [&str; 4] = ["user.", "trusted.", "security.", "system."];
 
 /// What extended headers have said about the next entry.
 #[derive(Debug, Default)]
@@ -97,9 +100,10 @@ impl Extended {
         if let Some(name) = key.strip_prefix(XATTR) {
             return check_xattr(name);
         }
-        if HARMLESS.iter().any(|known| key == *known || known.ends_with('.') && key.starts_with(known))
-            || key.starts_with(LIBARCHIVE_XATTR)
-        {
+        if let Some(name) = key.strip_prefix(LIBARCHIVE_XATTR) {
+            return check_encoded_xattr(name);
+        }
+        if HARMLESS.iter().any(|known| key == *known || known.ends_with('.') && key.starts_with(known)) {
             return Ok(());
         }
         let bad =
@@ -188,9 +192,21 @@ fn check_xattr(name: &str) -> Result<(), Fault> {
     if plain || matches!(name, "security.capability" | "security.ima" | "security.evm" | "security.selinux") {
         return Ok(());
     }
-    Err(refused(format!(
+    Err(changing(name))
+}
+
+/// The same of a name in libarchive's spelling, where `%` begins a character by its number.
+fn check_encoded_xattr(name: &str) -> Result<(), Fault> {
+    if name.contains('%') {
+        return Err(changing(name));
+    }
+    if NAMESPACES.iter().any(|start| name.starts_with(start)) { check_xattr(name) } else { Ok(()) }
+}
+
+fn changing(name: &str) -> Fault {
+    refused(format!(
         "it sets the extended attribute `{name}`, which changes what a node makes of the files; pack it without"
-    )))
+    ))
 }
 
 /// A record as tools write it.
@@ -267,9 +283,16 @@ mod tests {
             "user.overlay.opaque",
             "system.posix_acl_access",
         ] {
-            let error = why(read(&[(&format!("SCHILY.xattr.{name}"), "y")]));
-            assert!(error.contains(name), "{name}: {error}");
+            for spelling in ["SCHILY", "LIBARCHIVE"] {
+                let error = why(read(&[(&format!("{spelling}.xattr.{name}"), "y")]));
+                assert!(error.contains(name), "{spelling}, {name}: {error}");
+            }
         }
+        let encoded = why(read(&[("LIBARCHIVE.xattr.user.%6fverlay.opaque", "eQ==")]));
+        assert!(encoded.contains("`user.%6fverlay.opaque`"), "{encoded}");
+        assert!(
+            read(&[("LIBARCHIVE.xattr.user.note", "eQ=="), ("LIBARCHIVE.xattr.com.apple.macl", "")]).is_ok()
+        );
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) struct Header {
     pub(super) size: u64,
     /// A file according to the flag of version 7, in which only the slash at the end of its name marks a folder.
     pub(super) old_file: bool,
+    /// See [`super::TarEntry::missed`].
+    pub(super) missed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl Header {
             size: u64::try_from(size)
                 .map_err(|_| refused("it has a tar header with a negative size; pack it again"))?,
             old_file: block.get(156) == Some(&0),
+            missed: is_missed(block, format),
         })
     }
 }
@@ -190,6 +193,17 @@ fn check_gnu(block: &[u8; BLOCK]) -> Result<(), Fault> {
     ))
 }
 
+/// Whether `mkfs.erofs`, with which containerd may unpack layers, does not find the entry at its name
+/// (`erofs-utils:lib/tar.c`, `tarerofs_parse_tar`): it passes over what has no type, and takes times of access for the beginning of
+/// the name.
+fn is_missed(block: &[u8; BLOCK], format: Format) -> bool {
+    match format {
+        Format::Version7 => false,
+        Format::Ustar => block.get(156) == Some(&0),
+        Format::Gnu => block.get(156) == Some(&0) || block.get(345).is_some_and(|first| *first != 0),
+    }
+}
+
 fn number(field: &[u8], what: &str) -> Result<i64, Fault> {
     let read =
         if field.first().is_some_and(|first| first & 0x80 != 0) { binary(field) } else { octal(field) };
@@ -198,10 +212,15 @@ fn number(field: &[u8], what: &str) -> Result<i64, Fault> {
     })
 }
 
-/// Octal digits padded with spaces and NULs; an empty field is 0.
+/// Octal digits after spaces, padded with spaces and NULs; an empty field is 0. Where a NUL comes before the digits, readers in C see
+/// no number: `mkfs.erofs` then takes a file for empty and its content for headers, or passes over the header
+/// (`erofs-utils:lib/tar.c`, `tarerofs_otoi`, `tarerofs_parse_tar`).
 fn octal(field: &[u8]) -> Option<i64> {
     let blank = |byte: &u8| matches!(byte, b' ' | 0);
     let Some(first) = field.iter().position(|byte| !blank(byte)) else { return Some(0) };
+    if field.iter().take(first).any(|byte| *byte == 0) {
+        return None;
+    }
     let last = field.iter().rposition(|byte| !blank(byte))?;
     field.get(first..=last)?.iter().try_fold(0_i64, |value, digit| match digit {
         b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
@@ -246,6 +265,8 @@ mod tests {
             (b"-000001\0", None),
             (b"+000001\0", None),
             (b"1_00001\0", None),
+            (b"\x000000644", None),
+            (b" \x00000644", None),
         ] {
             assert_eq!(octal(field), expected, "{field:?}");
         }

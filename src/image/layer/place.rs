@@ -119,6 +119,23 @@ impl Tree {
         Ok(())
     }
 
+    /// What some nodes do not find at its name must change nothing that was there before, since that stays there then. A folder in
+    /// the place of a folder changes its mode alone.
+    pub(super) fn check_missed(&self, path: &str, entry: &TarEntry) -> Result<(), Fault> {
+        let is_folder = |content: &Content| matches!(content, Content::Folder { .. });
+        let replaces = || {
+            let node = self.nodes.get(path);
+            node.is_some_and(|node| entry.kind != Kind::Folder || !is_folder(&node.content))
+        };
+        if !entry.missed || !(replaces() || path::split(path).1.starts_with(WHITEOUT)) {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "`{path}` replaces or removes a file by an entry without a type or with times of access, which some nodes do not find \
+             there; pack it with `tar --format=pax`"
+        )))
+    }
+
     /// Whether an entry is a whiteout; if so, applies it.
     pub(super) fn is_whiteout(&mut self, path: &str, entry: &TarEntry) -> Result<bool, Fault> {
         let (folder, base) = path::split(path);

@@ -34,6 +34,19 @@ impl Layer {
         self.entry(name, EntryType::Regular, "", 0o755, content)
     }
 
+    /// An entry that some readers do not find at its name: a file without a type, or something with times of access.
+    fn missed(mut self, name: &str, kind: Option<EntryType>, content: &[u8]) -> Self {
+        let mut header = named(Header::new_gnu(), name.as_bytes(), kind.unwrap_or(EntryType::Regular));
+        match kind {
+            None => header.as_old_mut().linkflag = [0],
+            Some(_) => header.as_mut_bytes()[345..357].copy_from_slice(b"14450371401\0"),
+        }
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        self.0.append(&header, content).unwrap();
+        self
+    }
+
     fn symlink(self, name: &str, target: &str) -> Self {
         self.entry(name, EntryType::Symlink, target, 0o777, b"")
     }
@@ -141,6 +154,7 @@ fn a_file_is_not_read_to_its_end_when_its_result_is_not_wanted() {
             kind: Kind::File,
             mode: 0o644,
             size: bytes.len() as u64,
+            missed: false,
         };
         let mut tree = tree(BOUNDS);
         let mut content = Stopping(&bytes, Arc::clone(&tree.stop));
@@ -371,6 +385,24 @@ fn later_layers_override_and_white_out_earlier_ones() {
     // A layer with the same entry twice, as in an archive that was appended to: the last one counts.
     let twice = Layer::new().file("app.wasm", &wasm("one")).file("app.wasm", &wasm("two"));
     assert_eq!(export(&scan(vec![twice]), "/app.wasm").as_deref(), Some("two"));
+    // What some nodes do not find at its name may be a file of its own, and replaces nothing but a folder by a folder.
+    for kind in [None, Some(EntryType::Regular)] {
+        for (layers, name) in [
+            (vec![base(), Layer::new().missed("app.wasm", kind, &wasm("new"))], "/app.wasm"),
+            (vec![base(), Layer::new().missed("d", kind, b"")], "/d"),
+            (vec![Layer::new().file("a", b"").missed("a", kind, b"")], "/a"),
+            (vec![base(), Layer::new().missed(".wh.d", kind, b"")], "/.wh.d"),
+        ] {
+            let (said, start) = (why(layers), format!("`{name}` replaces or removes a file by an entry"));
+            assert!(said.starts_with(&start), "{name}: {said}");
+        }
+        assert_eq!(names(&scan(vec![base(), Layer::new().missed("new.wasm", kind, &wasm("new"))])).len(), 3);
+    }
+    let folder = Some(EntryType::Directory);
+    assert_eq!(names(&scan(vec![base(), Layer::new().missed("d/", folder, b"")])).len(), 2);
+    assert!(
+        why(vec![base(), Layer::new().missed("app.wasm/", folder, b"")]).contains("`/app.wasm` replaces")
+    );
     // A folder that replaces a link of a lower layer leads nowhere else.
     let low = Layer::new().symlink("b", "a").file("a/app.wasm", &wasm("low"));
     let files = scan(vec![low, Layer::new().folder("b/").file("b/app.wasm", &wasm("own"))]);

@@ -136,7 +136,7 @@ fn gnu() -> Vec<Shape> {
         shape("tar: a long name", &format!("/{}", deep(6)), vec![layer(vec![long.clone()])]),
         shape("tar: a long link", "/app.wasm", vec![layer(vec![long, link])]),
         shape("the crate tar", "/app.wasm", vec![layer(vec![crate_tar])]),
-        shape("tar --format=gnu --atime-preserve", "/app.wasm", vec![layer(vec![times])]),
+        shape("tar --format=gnu --listed-incremental, Go: FormatGNU", "/app.wasm", vec![layer(vec![times])]),
     ]
 }
 
