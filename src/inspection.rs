@@ -1,5 +1,6 @@
 //! What every container of a workload really starts: the images of the pod spec, joined with the facts about them.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::iter;
 use std::sync::Arc;
@@ -123,18 +124,29 @@ impl Container {
     }
 }
 
+/// Mounts of a container whose volumes are looked for one by one. Most containers have one or two.
+const FEW_MOUNTS: usize = 8;
+
 /// Everything that hides the files of a container's image: the volumes that its pod mounts, in the order of the pod, then
 /// its devices, the service-account token where there may be one, and what the kubelet and the container runtime add. What
 /// starts, what is handed over and what may be taken away all go by this list, so that none of them sees a mount elsewhere
 /// than another.
 pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: bool) -> Vec<Mount<'a>> {
-    let volumes: BTreeMap<&str, &Volume> =
-        spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect();
-    let own = volumes_by_one_container(spec);
+    let volumes = || spec.volumes.iter().flatten();
+    let by_name: LazyCell<BTreeMap<&str, &Volume>, _> =
+        LazyCell::new(|| volumes().rev().map(|volume| (volume.name.as_str(), volume)).collect());
+    // Of two of one name the first. A tenant chooses how many there are, and how many mounts.
+    let volume = |name: &str| {
+        if container.mounts.len() <= FEW_MOUNTS {
+            return volumes().find(|volume| volume.name == name);
+        }
+        by_name.get(name).copied()
+    };
+    let own = LazyCell::new(|| volumes_by_one_container(spec));
     // What a container has written itself it could do without another program: where one may be started so, all is handed over.
     let written = container.mounts.iter().map(|mount| {
         let (name, path) = (mount.name.as_str(), mount.mount_path.as_str());
-        match volumes.get(name) {
+        match volume(name) {
             Some(volume) if !may_hold_links(volume) => {
                 Mount { workers: may_hold_worker(volume, mount), ..path.into() }
             }

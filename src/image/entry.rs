@@ -2,6 +2,7 @@
 //! order, but all of them follow paths in the same way, and volumes hide the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 pub use super::leads::{Leads, kernel_tree, leads};
@@ -80,10 +81,26 @@ pub struct View<'a> {
     pub facts: &'a ImageFacts,
     /// What the pod says.
     pub start: &'a Start<'a>,
-    /// The paths of mounts, as written and with the links of the image followed.
+    placed: Rc<Placed>,
+}
+
+/// The mounts over the files of an image.
+#[derive(Debug)]
+struct Placed {
+    /// Their paths, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// Where the mounts are.
+    /// Where they are.
     found: Mounts,
+}
+
+impl Placed {
+    fn new(facts: &ImageFacts, start: &Start<'_>) -> Self {
+        let found = Mounts::new(facts, start.mounts);
+        let written = start.mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
+        let written = written.map(|mount| text::clean_path(mount.path));
+        let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
+        Self { mounted, found }
+    }
 }
 
 /// What a path leads to when the container starts.
@@ -174,6 +191,10 @@ pub(super) fn candidates(name: &str, working_dir: &str) -> Vec<String> {
 /// The file to which a path of the image leads, ignoring volumes. If something on the way may be a link that is not the
 /// same on every platform, that is what it leads to.
 pub fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a FileClass)> {
+    // Wasm layers have none.
+    if facts.files.is_empty() {
+        return None;
+    }
     let mut unread = None;
     let end = path::resolve(place, true, |at| {
         unread = unread.or_else(|| class(facts, at).filter(is_unread));
@@ -205,26 +226,34 @@ pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let found = Mounts::new(facts, start.mounts);
-        let written = start.mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
-        let written = written.map(|mount| text::clean_path(mount.path));
-        let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
-        Self { facts, start, mounted, found }
+        Self { facts, start, placed: Rc::new(Placed::new(facts, start)) }
+    }
+
+    /// Another image in the same pod. What has neither files nor volumes of its own leaves the mounts where they are written.
+    pub fn of_other<'b>(&'b self, facts: &'b ImageFacts) -> View<'b> {
+        let is_bare = |facts: &ImageFacts| facts.files.is_empty() && facts.volumes.is_empty();
+        if is_bare(facts) && is_bare(self.facts) {
+            return View { facts, start: self.start, placed: Rc::clone(&self.placed) };
+        }
+        View::new(facts, self.start)
     }
 
     /// A mount that may hide any file of the image.
     pub fn lost(&self) -> Option<&Lost> {
-        self.found.lost()
+        self.placed.found.lost()
     }
 
     /// The mounts, each with the place where the links of the image lead it; one has several where platforms differ.
     pub fn placed_mounts(&self) -> impl Iterator<Item = (&Mount<'a>, &str)> {
-        self.found.all_places().filter_map(|(number, place)| Some((self.start.mounts.get(number)?, place)))
+        self.placed
+            .found
+            .all_places()
+            .filter_map(|(number, place)| Some((self.start.mounts.get(number)?, place)))
     }
 
     /// Whether a mount is at this path or above it.
     pub fn is_under_mount(&self, place: &str) -> bool {
-        above(&self.mounted, place).is_some()
+        above(&self.placed.mounted, place).is_some()
     }
 
     /// `argv[0]`. A `command` replaces the image's Entrypoint and Cmd, `args` only its Cmd.
@@ -258,7 +287,7 @@ impl<'a> View<'a> {
         let folder = matches!(place.rsplit('/').next(), Some("" | "." | ".."));
         match find(self.facts, place).filter(|_| !folder) {
             Some((at, FileClass::PerPlatform { program, places })) => {
-                let hidden = places.iter().find_map(|place| above(&self.mounted, place));
+                let hidden = places.iter().find_map(|place| above(&self.placed.mounted, place));
                 hidden.map_or(At::File(at, program), |mount| At::Hidden(mount.to_string()))
             }
             Some((at, class)) => At::File(at, class),
@@ -268,20 +297,22 @@ impl<'a> View<'a> {
 
     /// The mount that hides a path, or that hides a link on the way to its file.
     pub fn hiding(&self, place: &str) -> Option<String> {
-        if self.mounted.is_empty() {
+        let mounted = &self.placed.mounted;
+        if mounted.is_empty() || place.len() > path::MAX_LENGTH {
             return None;
         }
-        if place.len() > path::MAX_LENGTH {
-            return None;
-        }
-        if let Some(mount) = above(&self.mounted, &text::clean_path(place)) {
+        if let Some(mount) = above(mounted, &text::clean_path(place)) {
             return Some(mount.to_string());
+        }
+        // Without links, and if it goes up from nothing, the way visits those folders and no other.
+        if self.facts.files.is_empty() && !path::goes_up(place) {
+            return None;
         }
         // Every folder on the way is visited, so that a mount above the path is met as one of them.
         let mut hiding = None;
         path::resolve(place, true, |at| {
             if hiding.is_none() {
-                hiding = self.mounted.get(at).cloned();
+                hiding = mounted.get(at).cloned();
             }
             target(self.facts, at)
         });
@@ -311,18 +342,19 @@ impl<'a> View<'a> {
     /// A mount at, above or below a path.
     pub fn touching(&self, place: &str) -> Option<&str> {
         let inside = |mount: &&String| mount.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
-        let below = || self.mounted.range(format!("{place}/")..).next().filter(inside);
-        above(&self.mounted, place).or_else(|| below().map(String::as_str))
+        let mounted = &self.placed.mounted;
+        let below = || mounted.range(format!("{place}/")..).next().filter(inside);
+        above(mounted, place).or_else(|| below().map(String::as_str))
     }
 
     /// The paths of all mounts, as written and with the links of the image followed.
     pub fn mounts(&self) -> impl Iterator<Item = &str> {
-        self.mounted.iter().map(String::as_str)
+        self.placed.mounted.iter().map(String::as_str)
     }
 
     /// Whether something is mounted at exactly this path.
     pub fn is_mounted(&self, place: &str) -> bool {
-        self.mounted.contains(place)
+        self.placed.mounted.contains(place)
     }
 }
 

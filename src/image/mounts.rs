@@ -3,7 +3,7 @@
 //! followed. In which order is up to the runtime: nothing here depends on it. A mount whose place would depend on it, or on
 //! what a volume holds, may be over any file of the image.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::leads::{KernelWay, class, is_unread};
 use super::{FileClass, ImageFacts, path};
@@ -63,7 +63,7 @@ pub struct Mounts {
     places: Vec<String>,
     /// Further places of mounts, by their number: a link on the way is not the same on every platform.
     others: Vec<(usize, String)>,
-    volumes: HashMap<String, Links>,
+    volumes: BTreeMap<String, Links>,
     lost: Option<Lost>,
 }
 
@@ -183,7 +183,7 @@ impl Mounts {
     /// Where they are, and the steps that it took, of which there are so many.
     fn counted(facts: &ImageFacts, mounts: &[Mount<'_>], all: usize) -> (Self, usize) {
         let (mut left, mut found) = (all, Self::default());
-        let none = HashMap::new();
+        let none = BTreeMap::new();
         for mount in mounts {
             let mut follow = |written: &str| MountPath::follow_all(facts, written, &none, &mut left);
             let mut led = follow(mount.path);
@@ -206,8 +206,8 @@ impl Mounts {
     /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
     fn add(&mut self, mount: &Mount<'_>, places: Vec<String>) {
         for (number, place) in places.into_iter().enumerate() {
-            let links = self.volumes.get(&place).copied().unwrap_or_default().max(mount.links);
-            self.volumes.insert(place.clone(), links);
+            let links = self.volumes.entry(place.clone()).or_default();
+            *links = mount.links.max(*links);
             match number {
                 0 => self.places.push(place),
                 _ => self.others.push((self.places.len().saturating_sub(1), place)),
@@ -253,7 +253,7 @@ const MAX_IMAGE_VOLUMES: usize = 64;
 /// the image has there (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/container.go`, `WithVolumes`),
 /// so that it hides nothing where only the image's own links lead to it. A link of a pod's volume may lead it over the program;
 /// what it then brings is a Wasm file only if the image has one.
-fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut usize) -> Option<Lost> {
+fn lost_volume(facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut usize) -> Option<Lost> {
     let none = facts.modules.is_empty() && facts.spin.is_none();
     let unread = || facts.files.iter().any(|file| matches!(file.1, FileClass::Unreadable { .. }));
     if facts.volumes.is_empty() || (none && !unread()) {
@@ -274,11 +274,11 @@ fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut 
 struct MountPath<'a> {
     facts: &'a ImageFacts,
     /// The places of all mounts. Which of them is mounted before this one is not known.
-    volumes: &'a HashMap<String, Links>,
+    volumes: &'a BTreeMap<String, Links>,
     left: &'a mut usize,
     kernel: KernelWay,
     /// The place of a mount at or above the way, and the links that its volume may hold.
-    inside: Option<(String, Links)>,
+    inside: Option<(&'a str, Links)>,
     why: Option<Why>,
     /// Which of the links is followed that a path is on different platforms; none on the first way.
     platform: Option<usize>,
@@ -291,7 +291,7 @@ impl<'a> MountPath<'a> {
     fn follow_all(
         facts: &ImageFacts,
         written: &str,
-        volumes: &HashMap<String, Links>,
+        volumes: &BTreeMap<String, Links>,
         left: &mut usize,
     ) -> Result<Vec<String>, Why> {
         let (first, platforms) = MountPath::follow(facts, written, volumes, left, None)?;
@@ -306,14 +306,14 @@ impl<'a> MountPath<'a> {
     fn follow(
         facts: &'a ImageFacts,
         written: &str,
-        volumes: &'a HashMap<String, Links>,
+        volumes: &'a BTreeMap<String, Links>,
         left: &'a mut usize,
         platform: Option<usize>,
     ) -> Result<(String, usize), Why> {
         if written.len() > path::MAX_LENGTH || path::is_deep(written) {
             return Err(Why::Long);
         }
-        let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/".into(), *links)));
+        let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/", *links)));
         let (why, platforms) = (None, None);
         let mut way = Self { facts, volumes, left, kernel, inside, why, platform, platforms };
         let end = path::resolve_within(path::MOUNT_HOPS, written, true, |at| way.enters(at));
@@ -359,7 +359,7 @@ impl<'a> MountPath<'a> {
         if self.platforms.replace(targets.len()).is_some() {
             self.why = Some(Why::Platform);
         // What is mounted here itself is here only on platforms that have no link.
-        } else if self.inside.as_ref().is_some_and(|(root, _)| root != at) {
+        } else if self.inside.is_some_and(|(root, _)| root != at) {
             self.why = Some(Why::Order);
         }
         let target = targets.get(self.platform?)?;
@@ -377,12 +377,12 @@ impl<'a> MountPath<'a> {
     }
 
     fn enters_volume(&mut self, at: &str) {
-        self.inside = self.inside.take().filter(|(root, _)| path::is_below(at, root));
-        if matches!(&self.inside, Some((_, Links::Anywhere))) {
+        self.inside = self.inside.filter(|(root, _)| path::is_below(at, root));
+        if matches!(self.inside, Some((_, Links::Anywhere))) {
             self.why.get_or_insert(Why::Volume);
         }
-        if let Some(links) = self.volumes.get(at) {
-            self.inside = Some((at.to_string(), *links));
+        if let Some((place, links)) = self.volumes.get_key_value(at) {
+            self.inside = Some((place.as_str(), *links));
         }
     }
 }
