@@ -370,12 +370,58 @@ const fn things(capability: Capability) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::{
         Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, PARAMETER_CHARS, counted, glob, is_widest,
         merge, widest_of,
     };
+
+    /// The same, one entry after the other, where none is too many.
+    fn merged_one_by_one(entries: &[Entry]) -> Vec<Entry> {
+        let mut merged: BTreeMap<Entry, Vec<String>> = BTreeMap::new();
+        for entry in entries {
+            let key = Entry { evidence: Vec::new(), ..entry.clone() };
+            merged.entry(key).or_default().extend(entry.evidence.iter().cloned());
+        }
+        let with_evidence =
+            |(entry, evidence): (Entry, Vec<String>)| Entry { evidence: counted(evidence), ..entry };
+        let mut all: Vec<Entry> = merged.into_iter().map(with_evidence).collect();
+        all.sort();
+        all
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let capability =
+            prop::sample::select(vec![Capability::Env, Capability::Fs, Capability::ServiceChaining]);
+        let name = prop::option::of(prop::sample::select(vec!["*", "A", "B"]));
+        let path = prop::option::of(prop::sample::select(vec!["/", "/a"]));
+        let access = prop::option::of(prop::sample::select(vec![Access::ReadOnly, Access::ReadWrite]));
+        let port = prop::option::of(0_u16..2);
+        let evidence = prop::sample::select(vec!["x", "y", "z", "and 2 more places", "and 007 more places"]);
+        let evidence = prop::collection::vec(evidence, 0..3);
+        let covered_by = prop::collection::vec(prop::sample::select(vec!["default", "g"]), 0..2);
+        let marks = any::<[bool; 4]>();
+        (capability, name, path, access, port, evidence, covered_by, marks).prop_map(
+            |(capability, name, path, access, port, evidence, covered_by, [secret, own, opens, by_path])| {
+                Entry {
+                    name: name.map(String::from),
+                    path: path.map(String::from),
+                    access,
+                    port,
+                    evidence: evidence.into_iter().map(String::from).collect(),
+                    covered_by: covered_by.into_iter().map(String::from).collect(),
+                    secret,
+                    own,
+                    opens,
+                    by_path,
+                    ..Entry::new(capability, "")
+                }
+            },
+        )
+    }
 
     #[test]
     fn the_widest_entry_is_known_without_making_it() {
@@ -462,6 +508,15 @@ mod tests {
             for entry in &entries {
                 prop_assert!(merged.iter().any(|wide| covers(wide, entry)), "{entry:?}");
             }
+            prop_assert_eq!(merge(merged.clone()), merged);
+        }
+
+        #[test]
+        fn entries_are_merged_by_all_that_they_are_but_their_evidence(
+            entries in prop::collection::vec(entry(), 0..40),
+        ) {
+            let merged = merge(entries.clone());
+            prop_assert_eq!(&merged, &merged_one_by_one(&entries));
             prop_assert_eq!(merge(merged.clone()), merged);
         }
     }

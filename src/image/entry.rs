@@ -369,3 +369,53 @@ fn above<'a>(paths: &'a BTreeSet<String>, place: &str) -> Option<&'a str> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Digest;
+
+    /// Without files, shorter ways lead to the same.
+    #[test]
+    fn mounts_hide_of_an_image_without_files_what_they_hide_of_one_that_has_a_file_elsewhere() {
+        let digest = Digest::of(b"");
+        let bare = ImageFacts::blank(&digest, &digest);
+        let with_file = ImageFacts { files: vec![("/zz".into(), FileClass::Wasm)], ..bare.clone() };
+        let with_volume = ImageFacts { volumes: vec!["/data/in".into()], ..bare.clone() };
+        let mounts = ["/data", "/var/run/secrets", "/proc", "/dev/termination-log", "/x/../y", "/a/"];
+        let mounts = mounts.map(Mount::from);
+        let start = Start { mounts: &mounts, ..Start::default() };
+        let (view, other) = (View::new(&bare, &start), View::new(&with_file, &start));
+        let again = view.of_other(&bare);
+        for place in [
+            "/",
+            "",
+            ".",
+            "/data",
+            "/data/x",
+            "data/x",
+            "/dat",
+            "/q/../data/x",
+            "/data/../q",
+            "/../data",
+            "//data/./x/",
+            "/x/y",
+            "/y",
+            "/y/z",
+            "/a",
+            "/a/b",
+            "/var/run",
+            "/var/run/secrets/x",
+            "/proc/self/../../q",
+            "..",
+        ] {
+            assert_eq!(view.hiding(place), other.hiding(place), "{place}");
+            assert_eq!(view.hiding(place), again.hiding(place), "{place}");
+            assert_eq!(view.at(place), other.at(place), "{place}");
+        }
+        assert!(view.mounts().eq(other.mounts()) && view.mounts().eq(again.mounts()));
+        let is_shared = |facts: &ImageFacts| Rc::ptr_eq(&view.placed, &view.of_other(facts).placed);
+        assert!(is_shared(&bare) && !is_shared(&with_file) && !is_shared(&with_volume));
+        assert!(!Rc::ptr_eq(&other.placed, &other.of_other(&bare).placed), "its links may lead elsewhere");
+    }
+}

@@ -203,3 +203,51 @@ mod tests {
         assert_eq!(through(5), None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_through_links_goes_on_with_what_was_left_before_each() {
+        let link = |at: &str| match at {
+            "/a" => Some("b/c"),
+            "/b" => Some("/d"),
+            "/d/c" => Some("../e"),
+            "/loop" => Some("loop/x"),
+            _ => None,
+        };
+        for (path, last, end) in [
+            ("/a/x", true, Some("/e/x")),
+            ("a//./x/", true, Some("/e/x")),
+            ("/a", true, Some("/e")),
+            ("/a", false, Some("/a")),
+            ("/a//", false, Some("/a")),
+            ("/a/x", false, Some("/e/x")),
+            ("/b/../x", true, Some("/x")),
+            ("/b/f/../../a/..", true, Some("/")),
+            ("..", true, Some("/")),
+            ("", true, Some("/")),
+            ("/loop", true, None),
+        ] {
+            assert_eq!(resolve(path, last, link).as_deref(), end, "{path} {last}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_deep_or_goes_up_by_its_parts_and_not_by_its_length_or_its_dots() {
+        assert!(is_deep(&"/".repeat(255)) && is_deep(&"/a".repeat(255)));
+        assert!(!is_deep(&"/".repeat(254)) && !is_deep(&"/a".repeat(254)) && !is_deep(&"a".repeat(5_000)));
+        for (path, up) in [
+            ("/a/..", true),
+            ("/a/../b", true),
+            ("/./a/..", true),
+            ("/../a", false),
+            ("/a/..b/c..", false),
+            ("/a/.../b", false),
+            ("..", false),
+        ] {
+            assert_eq!(goes_up(path), up, "{path}");
+        }
+    }
+}
