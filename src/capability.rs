@@ -310,7 +310,7 @@ type Group = (Capability, bool, bool, bool);
 /// Entries with other marks are never mixed in: granted by default or not, secret or not.
 fn collapse(mut entries: Vec<Entry>) -> Vec<Entry> {
     if entries.len() <= MAX_ENTRIES {
-        entries.sort();
+        entries.sort_unstable();
         return entries;
     }
     let mut kept = Vec::new();
