@@ -202,11 +202,6 @@ mod tests {
         assert_eq!(through(1).map(|end| end.len()), Some(2003));
         assert_eq!(through(5), None);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_way_through_links_goes_on_with_what_was_left_before_each() {
