@@ -53,14 +53,21 @@ pub fn kernel_tree(at: &str) -> Option<&'static str> {
     OF_KERNEL.into_iter().find(is_in)
 }
 
+/// Whether a place in a tree of the kernel may be a link of the kernel, or a part of the path before it.
+pub(super) fn may_be_link(at: &str, tree: &str) -> bool {
+    match tree {
+        "/proc" => at != tree && !FILES_OF_PROC.contains(&at),
+        "/dev" => LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link)),
+        _ => false,
+    }
+}
+
 impl KernelWay {
     /// Goes on to a place. Whether it is one of the kernel's, where no link of the image is.
     pub(super) fn enters(&mut self, at: &str) -> bool {
         self.climbs_to(at);
         let Some(tree) = kernel_tree(at) else { return false };
-        self.anywhere |= tree == "/proc" && at != tree && !FILES_OF_PROC.contains(&at);
-        let is_linked = || LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link));
-        self.anywhere |= tree == "/dev" && is_linked();
+        self.anywhere |= may_be_link(at, tree);
         self.last.push_str(at);
         true
     }

@@ -3,9 +3,9 @@
 //! followed. In which order is up to the runtime: nothing here depends on it. A mount whose place would depend on it, or on
 //! what a volume holds, may be over any file of the image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::leads::{KernelWay, class, is_unread};
+use super::leads::{KernelWay, class, is_unread, kernel_tree, may_be_link};
 use super::{FileClass, ImageFacts, path};
 use crate::text;
 
@@ -16,6 +16,8 @@ pub const SHARED_MEMORY: &str = "/dev/shm";
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
 const STEPS: usize = 512;
+/// Volumes that are looked at one by one.
+const FEW_VOLUMES: usize = 4;
 /// Files of an image in which it is looked for links.
 const SMALL_IMAGE: usize = 256;
 /// Bytes of a place that take one step more, so that the steps bound the memory that places take too.
@@ -189,6 +191,10 @@ impl Mounts {
         let (mut left, mut found) = (all, Self::default());
         let none = BTreeMap::new();
         for mount in mounts {
+            if let Some(place) = as_written(facts, mount.path, &mut left) {
+                found.add(mount, [place]);
+                continue;
+            }
             let mut follow = |written: &str| MountPath::follow_all(facts, written, &none, &mut left);
             let mut led = follow(mount.path);
             if path::goes_up(mount.path) && led.is_ok() && led != follow(&text::clean_path(mount.path)) {
@@ -199,8 +205,20 @@ impl Mounts {
         }
         found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
         let volumes = std::mem::take(&mut found.volumes);
-        for mount in mounts {
-            found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
+        // Without links the second way is the first, and takes as many steps.
+        let is_straight = facts.files.is_empty() && mounts.iter().all(|mount| !mount.path.contains(".."));
+        let again = left.checked_sub(all.saturating_sub(left));
+        if let Some(after) = again.filter(|_| is_straight && found.lost.is_none()) {
+            left = after;
+            let is_inside = below_links(&volumes);
+            let mut placed = mounts.iter().zip(&found.places);
+            if let Some((mount, _)) = placed.find(|(_, place)| is_inside(place)) {
+                found.note(mount, Err(Why::Volume));
+            }
+        } else {
+            for mount in mounts {
+                found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
+            }
         }
         found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
         found.volumes = volumes;
@@ -208,7 +226,7 @@ impl Mounts {
     }
 
     /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
-    fn add(&mut self, mount: &Mount<'_>, places: Vec<String>) {
+    fn add(&mut self, mount: &Mount<'_>, places: impl IntoIterator<Item = String>) {
         for (number, place) in places.into_iter().enumerate() {
             let links = self.volumes.entry(place.clone()).or_default();
             *links = mount.links.max(*links);
@@ -247,6 +265,42 @@ impl Mounts {
     /// A mount that may be anywhere.
     pub fn lost(&self) -> Option<&Lost> {
         self.lost.as_ref()
+    }
+}
+
+/// Where a mount is over an image without files, by as many steps as it takes to follow its path; `None` where that has to be
+/// followed.
+fn as_written(facts: &ImageFacts, written: &str, left: &mut usize) -> Option<String> {
+    let is_short = written.len() < path::MAX_LENGTH && !path::is_deep(written);
+    if !facts.files.is_empty() || !is_short || written.contains("..") {
+        return None;
+    }
+    let place = text::clean_path(written);
+    if kernel_tree(&place).is_some_and(|tree| may_be_link(&place, tree)) {
+        return None;
+    }
+    let parts = if place == "/" { 0 } else { place.bytes().filter(|byte| *byte == b'/').count() };
+    *left = left.checked_sub(parts.saturating_add(place.len() / BYTES_OF_A_STEP))?;
+    Some(place)
+}
+
+/// Tells which places are below a volume that may hold links.
+fn below_links(volumes: &BTreeMap<String, Links>) -> impl Fn(&str) -> bool {
+    let with_links = volumes.iter().filter(|(_, links)| **links == Links::Anywhere);
+    let roots: BTreeSet<&str> = with_links.map(|(root, _)| root.as_str()).collect();
+    move |place| {
+        // Most containers have the shared memory alone. A tenant chooses how many there are.
+        if roots.len() <= FEW_VOLUMES {
+            return roots.iter().any(|root| place != *root && path::is_below(place, root));
+        }
+        let mut at = place;
+        while at != "/" {
+            at = path::split(at).0;
+            if roots.contains(at) {
+                return true;
+            }
+        }
+        false
     }
 }
 
