@@ -614,6 +614,56 @@ mod tests {
         assert_eq!(Mounts::steps_without_links(&facts, none()), None);
     }
 
+    /// Without files, mounts are taken for where they are written, and with any file each is followed.
+    #[test]
+    fn mounts_over_an_image_without_files_are_where_they_are_over_one_with_a_file_elsewhere() {
+        let bare = linked(&[]);
+        let mut with_file = linked(&[]);
+        with_file.files.push(("/zz".into(), FileClass::Wasm));
+        let paths = [
+            "/",
+            "/a",
+            "a/b",
+            "/a//b/.",
+            "/a/b/c",
+            "/a/../b",
+            "..",
+            "/dev",
+            "/dev/shm",
+            "/dev/shm/x",
+            "/dev/fd",
+            "/dev/termination-log",
+            "/proc",
+            "/proc/cpuinfo",
+            "/proc/cpuinfo/x",
+            "/proc/self/root",
+            "/sys/fs/cgroup",
+            "/etc/hosts",
+            "/a/long/way/to/a/place/of/many/parts",
+        ];
+        let all = [Links::None, Links::Anywhere];
+        let found = |facts: &ImageFacts, mounts: &[Mount<'_>], most: usize| {
+            let (found, steps) = Mounts::counted(facts, mounts, most);
+            let places: Vec<String> = found.all_places().map(|(_, place)| place.to_string()).collect();
+            (places, found.lost().cloned(), found.volumes.clone(), steps)
+        };
+        for (one, other) in paths.iter().flat_map(|one| paths.map(|other| (*one, other))) {
+            for (first, second) in all.iter().flat_map(|first| all.map(|second| (*first, second))) {
+                let mut mounts = vec![mount(one, first), mount(other, second), mount("/e", Links::Anywhere)];
+                for most in [1_000, 12, 3] {
+                    assert_eq!(
+                        found(&bare, &mounts, most),
+                        found(&with_file, &mounts, most),
+                        "{mounts:?} {most}"
+                    );
+                }
+                let more = ["/f", "/g", "/h", "/i"].map(|path| mount(path, Links::Anywhere));
+                mounts.extend(more);
+                assert_eq!(found(&bare, &mounts, 1_000), found(&with_file, &mounts, 1_000), "{mounts:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_mount_in_the_shared_memory_of_the_pod_may_meet_a_link_of_another_container() {
         let facts = linked(&[("/q", "/dev/shm")]);
