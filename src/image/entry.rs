@@ -96,7 +96,9 @@ struct Placed {
 impl Placed {
     fn new(facts: &ImageFacts, start: &Start<'_>) -> Self {
         let found = Mounts::new(facts, start.mounts);
-        let written = start.mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
+        // Without files, that is where they are.
+        let is_other = |mount: &&Mount<'_>| !facts.files.is_empty() && mount.path.len() <= path::MAX_LENGTH;
+        let written = start.mounts.iter().filter(is_other);
         let written = written.map(|mount| text::clean_path(mount.path));
         let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
         Self { mounted, found }
