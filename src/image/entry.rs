@@ -9,7 +9,7 @@ pub use super::leads::{Leads, kernel_tree, leads};
 pub(super) use super::leads::{class, target};
 
 use super::leads::is_unread;
-use super::mounts::{Lost, Mount, Mounts};
+use super::mounts::{Lost, Mount, Mounts, leads_nowhere_else};
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 use crate::text;
@@ -91,17 +91,19 @@ struct Placed {
     mounted: BTreeSet<String>,
     /// Where they are.
     found: Mounts,
+    /// Whether nothing of the image leads a path elsewhere.
+    is_straight: bool,
 }
 
 impl Placed {
     fn new(facts: &ImageFacts, start: &Start<'_>) -> Self {
-        let found = Mounts::new(facts, start.mounts);
-        // Without files, that is where they are.
-        let is_other = |mount: &&Mount<'_>| !facts.files.is_empty() && mount.path.len() <= path::MAX_LENGTH;
+        let (found, is_straight) = (Mounts::new(facts, start.mounts), leads_nowhere_else(facts));
+        // Where nothing leads elsewhere, that is where they are.
+        let is_other = |mount: &&Mount<'_>| !is_straight && mount.path.len() <= path::MAX_LENGTH;
         let written = start.mounts.iter().filter(is_other);
         let written = written.map(|mount| text::clean_path(mount.path));
         let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
-        Self { mounted, found }
+        Self { mounted, found, is_straight }
     }
 }
 
@@ -307,7 +309,7 @@ impl<'a> View<'a> {
             return Some(mount.to_string());
         }
         // Without links, and if it goes up from nothing, the way visits those folders and no other.
-        if self.facts.files.is_empty() && !path::goes_up(place) {
+        if self.placed.is_straight && !path::goes_up(place) {
             return None;
         }
         // Every folder on the way is visited, so that a mount above the path is met as one of them.
@@ -377,17 +379,18 @@ mod tests {
     use super::*;
     use crate::image::Digest;
 
-    /// Without files, shorter ways lead to the same.
+    /// Without links, shorter ways lead to the same.
     #[test]
-    fn mounts_hide_of_an_image_without_files_what_they_hide_of_one_that_has_a_file_elsewhere() {
+    fn mounts_hide_of_an_image_without_links_what_they_hide_of_one_that_has_a_link_elsewhere() {
         let digest = Digest::of(b"");
         let bare = ImageFacts::blank(&digest, &digest);
-        let with_file = ImageFacts { files: vec![("/zz".into(), FileClass::Wasm)], ..bare.clone() };
+        let link = FileClass::Link { target: "/yy".into() };
+        let with_link = ImageFacts { files: vec![("/zz".into(), link)], ..bare.clone() };
         let with_volume = ImageFacts { volumes: vec!["/data/in".into()], ..bare.clone() };
         let mounts = ["/data", "/var/run/secrets", "/proc", "/dev/termination-log", "/x/../y", "/a/"];
         let mounts = mounts.map(Mount::from);
         let start = Start { mounts: &mounts, ..Start::default() };
-        let (view, other) = (View::new(&bare, &start), View::new(&with_file, &start));
+        let (view, other) = (View::new(&bare, &start), View::new(&with_link, &start));
         let again = view.of_other(&bare);
         for place in [
             "/",
@@ -417,7 +420,7 @@ mod tests {
         }
         assert!(view.mounts().eq(other.mounts()) && view.mounts().eq(again.mounts()));
         let is_shared = |facts: &ImageFacts| Rc::ptr_eq(&view.placed, &view.of_other(facts).placed);
-        assert!(is_shared(&bare) && !is_shared(&with_file) && !is_shared(&with_volume));
+        assert!(is_shared(&bare) && !is_shared(&with_link) && !is_shared(&with_volume));
         assert!(!Rc::ptr_eq(&other.placed, &other.of_other(&bare).placed), "its links may lead elsewhere");
     }
 }

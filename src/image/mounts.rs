@@ -190,8 +190,10 @@ impl Mounts {
     fn counted(facts: &ImageFacts, mounts: &[Mount<'_>], all: usize) -> (Self, usize) {
         let (mut left, mut found) = (all, Self::default());
         let none = BTreeMap::new();
+        let is_straight = leads_nowhere_else(facts);
         for mount in mounts {
-            if let Some(place) = as_written(facts, mount.path, &mut left) {
+            let as_written = if is_straight { as_written(mount.path, &mut left) } else { None };
+            if let Some(place) = as_written {
                 found.add(mount, [place]);
                 continue;
             }
@@ -206,7 +208,7 @@ impl Mounts {
         found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
         let volumes = std::mem::take(&mut found.volumes);
         // Without links the second way is the first, and takes as many steps.
-        let is_straight = facts.files.is_empty() && mounts.iter().all(|mount| !mount.path.contains(".."));
+        let is_straight = is_straight && mounts.iter().all(|mount| !mount.path.contains(".."));
         let again = left.checked_sub(all.saturating_sub(left));
         if let Some(after) = again.filter(|_| is_straight && found.lost.is_none()) {
             left = after;
@@ -268,11 +270,23 @@ impl Mounts {
     }
 }
 
-/// Where a mount is over an image without files, by as many steps as it takes to follow its path; `None` where that has to be
-/// followed.
-fn as_written(facts: &ImageFacts, written: &str, left: &mut usize) -> Option<String> {
+/// Whether nothing of an image of few files can lead a path elsewhere: it has no links, and nothing that may be one.
+pub(super) fn leads_nowhere_else(facts: &ImageFacts) -> bool {
+    let is_file = |(_, class): &(String, FileClass)| match class {
+        FileClass::Wasm | FileClass::Native { .. } | FileClass::Other | FileClass::Data => true,
+        FileClass::Link { .. }
+        | FileClass::Varies { .. }
+        | FileClass::PerPlatform { .. }
+        | FileClass::Unreadable { .. } => false,
+    };
+    facts.files.len() <= SMALL_IMAGE && facts.files.iter().all(is_file)
+}
+
+/// Where a mount is over an image that [`leads_nowhere_else`], by as many steps as it takes to follow its path; `None` where that has
+/// to be followed.
+fn as_written(written: &str, left: &mut usize) -> Option<String> {
     let is_short = written.len() < path::MAX_LENGTH && !path::is_deep(written);
-    if !facts.files.is_empty() || !is_short || written.contains("..") {
+    if !is_short || written.contains("..") {
         return None;
     }
     let place = text::clean_path(written);
@@ -614,12 +628,13 @@ mod tests {
         assert_eq!(Mounts::steps_without_links(&facts, none()), None);
     }
 
-    /// Without files, mounts are taken for where they are written, and with any file each is followed.
+    /// Without links, mounts are taken for where they are written, and with any link each is followed.
     #[test]
-    fn mounts_over_an_image_without_files_are_where_they_are_over_one_with_a_file_elsewhere() {
-        let bare = linked(&[]);
-        let mut with_file = linked(&[]);
-        with_file.files.push(("/zz".into(), FileClass::Wasm));
+    fn mounts_over_an_image_without_links_are_where_they_are_over_one_with_a_link_elsewhere() {
+        let mut plain = linked(&[]);
+        plain.files.push(("/a/b".into(), FileClass::Wasm));
+        let mut with_link = linked(&[("/zz", "/yy")]);
+        with_link.files.insert(0, ("/a/b".into(), FileClass::Wasm));
         let paths = [
             "/",
             "/a",
@@ -652,14 +667,14 @@ mod tests {
                 let mut mounts = vec![mount(one, first), mount(other, second), mount("/e", Links::Anywhere)];
                 for most in [1_000, 12, 3] {
                     assert_eq!(
-                        found(&bare, &mounts, most),
-                        found(&with_file, &mounts, most),
+                        found(&plain, &mounts, most),
+                        found(&with_link, &mounts, most),
                         "{mounts:?} {most}"
                     );
                 }
                 let more = ["/f", "/g", "/h", "/i"].map(|path| mount(path, Links::Anywhere));
                 mounts.extend(more);
-                assert_eq!(found(&bare, &mounts, 1_000), found(&with_file, &mounts, 1_000), "{mounts:?}");
+                assert_eq!(found(&plain, &mounts, 1_000), found(&with_link, &mounts, 1_000), "{mounts:?}");
             }
         }
     }
