@@ -192,8 +192,8 @@ impl Mounts {
         let none = BTreeMap::new();
         let is_straight = leads_nowhere_else(facts);
         for mount in mounts {
-            let as_written = if is_straight { as_written(mount.path, &mut left) } else { None };
-            if let Some(place) = as_written {
+            let place = if is_straight { as_written(mount.path, &mut left) } else { None };
+            if let Some(place) = place {
                 found.add(mount, [place]);
                 continue;
             }
@@ -293,7 +293,7 @@ fn as_written(written: &str, left: &mut usize) -> Option<String> {
     if kernel_tree(&place).is_some_and(|tree| may_be_link(&place, tree)) {
         return None;
     }
-    let parts = if place == "/" { 0 } else { place.bytes().filter(|byte| *byte == b'/').count() };
+    let parts = if place == "/" { 0 } else { place.bytes().filter(|byte| matches!(byte, b'/')).count() };
     *left = left.checked_sub(parts.saturating_add(place.len() / BYTES_OF_A_STEP))?;
     Some(place)
 }
