@@ -15,6 +15,7 @@ pub use effective::{Siblings, assess};
 pub use name::{Capability, Parameter};
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,34 @@ impl Entry {
             evidence: vec![evidence_of(evidence.into())],
             covered_by: Vec::new(),
         }
+    }
+
+    /// The order of entries, whatever their evidence.
+    fn cmp_but_evidence(&self, other: &Self) -> Ordering {
+        let Self {
+            capability,
+            path,
+            access,
+            host,
+            name,
+            port,
+            secret,
+            own,
+            opens,
+            by_path,
+            evidence: _,
+            covered_by,
+        } = self;
+        let marks = (secret, own, opens, by_path);
+        capability
+            .cmp(&other.capability)
+            .then_with(|| path.cmp(&other.path))
+            .then_with(|| access.cmp(&other.access))
+            .then_with(|| host.cmp(&other.host))
+            .then_with(|| name.cmp(&other.name))
+            .then_with(|| port.cmp(&other.port))
+            .then_with(|| marks.cmp(&(&other.secret, &other.own, &other.opens, &other.by_path)))
+            .then_with(|| covered_by.cmp(&other.covered_by))
     }
 
     /// The same with one more item of evidence.
@@ -233,16 +262,19 @@ pub const MAX_EVIDENCE: usize = 8;
 /// capability has more than [`MAX_ENTRIES`], the last ones become one entry without parameters, which is wider than
 /// each of them: nothing that needed a grant stops needing one, and a grant by name does not cover it.
 pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
-    let mut merged: BTreeMap<Entry, Vec<String>> = BTreeMap::new();
-    for mut entry in entries {
-        let evidence = std::mem::take(&mut entry.evidence);
-        merged.entry(entry).or_default().extend(evidence);
+    let mut merged: Vec<Entry> = entries.into_iter().collect();
+    merged.sort_by(Entry::cmp_but_evidence);
+    merged.dedup_by(|later, kept| {
+        let is_same = later.cmp_but_evidence(kept).is_eq();
+        if is_same {
+            kept.evidence.append(&mut later.evidence);
+        }
+        is_same
+    });
+    for entry in &mut merged {
+        entry.evidence = counted(std::mem::take(&mut entry.evidence));
     }
-    let with_evidence = |(mut entry, evidence): (Entry, Vec<String>)| {
-        entry.evidence = counted(evidence);
-        entry
-    };
-    collapse(merged.into_iter().map(with_evidence))
+    collapse(merged)
 }
 
 /// Evidence sorted and without duplicates, cut to [`MAX_EVIDENCE`] items. Adds up earlier counts of further places.
@@ -251,6 +283,13 @@ fn counted(evidence: Vec<String>) -> Vec<String> {
 }
 
 fn counted_to(evidence: Vec<String>, most: usize) -> Vec<String> {
+    // Nearly every entry is seen in one place.
+    if let [only] = evidence.as_slice()
+        && most > 0
+        && !only.starts_with("and ")
+    {
+        return evidence;
+    }
     let count = |text: &str| text.strip_prefix("and ")?.strip_suffix(" more places")?.parse::<usize>().ok();
     let before: usize = evidence.iter().filter_map(|text| count(text)).fold(0, usize::saturating_add);
     let mut places: Vec<String> = evidence.into_iter().filter(|text| count(text).is_none()).collect();
@@ -269,7 +308,11 @@ type Group = (Capability, bool, bool, bool);
 
 /// At most [`MAX_ENTRIES`] of each capability with the same marks, plus the widest one, which stands for the others.
 /// Entries with other marks are never mixed in: granted by default or not, secret or not.
-fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
+fn collapse(mut entries: Vec<Entry>) -> Vec<Entry> {
+    if entries.len() <= MAX_ENTRIES {
+        entries.sort_unstable();
+        return entries;
+    }
     let mut kept = Vec::new();
     let mut groups: BTreeMap<Group, (usize, Option<Entry>)> = BTreeMap::new();
     for entry in entries {
@@ -327,12 +370,58 @@ const fn things(capability: Capability) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::{
         Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, PARAMETER_CHARS, counted, glob, is_widest,
         merge, widest_of,
     };
+
+    /// The same, one entry after the other, where none is too many.
+    fn merged_one_by_one(entries: &[Entry]) -> Vec<Entry> {
+        let mut merged: BTreeMap<Entry, Vec<String>> = BTreeMap::new();
+        for entry in entries {
+            let key = Entry { evidence: Vec::new(), ..entry.clone() };
+            merged.entry(key).or_default().extend(entry.evidence.iter().cloned());
+        }
+        let with_evidence =
+            |(entry, evidence): (Entry, Vec<String>)| Entry { evidence: counted(evidence), ..entry };
+        let mut all: Vec<Entry> = merged.into_iter().map(with_evidence).collect();
+        all.sort();
+        all
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let capability =
+            prop::sample::select(vec![Capability::Env, Capability::Fs, Capability::ServiceChaining]);
+        let name = prop::option::of(prop::sample::select(vec!["*", "A", "B"]));
+        let path = prop::option::of(prop::sample::select(vec!["/", "/a"]));
+        let access = prop::option::of(prop::sample::select(vec![Access::ReadOnly, Access::ReadWrite]));
+        let port = prop::option::of(0_u16..2);
+        let evidence = prop::sample::select(vec!["x", "y", "z", "and 2 more places", "and 007 more places"]);
+        let evidence = prop::collection::vec(evidence, 0..3);
+        let covered_by = prop::collection::vec(prop::sample::select(vec!["default", "g"]), 0..2);
+        let marks = any::<[bool; 4]>();
+        (capability, name, path, access, port, evidence, covered_by, marks).prop_map(
+            |(capability, name, path, access, port, evidence, covered_by, [secret, own, opens, by_path])| {
+                Entry {
+                    name: name.map(String::from),
+                    path: path.map(String::from),
+                    access,
+                    port,
+                    evidence: evidence.into_iter().map(String::from).collect(),
+                    covered_by: covered_by.into_iter().map(String::from).collect(),
+                    secret,
+                    own,
+                    opens,
+                    by_path,
+                    ..Entry::new(capability, "")
+                }
+            },
+        )
+    }
 
     #[test]
     fn the_widest_entry_is_known_without_making_it() {
@@ -419,6 +508,15 @@ mod tests {
             for entry in &entries {
                 prop_assert!(merged.iter().any(|wide| covers(wide, entry)), "{entry:?}");
             }
+            prop_assert_eq!(merge(merged.clone()), merged);
+        }
+
+        #[test]
+        fn entries_are_merged_by_all_that_they_are_but_their_evidence(
+            entries in prop::collection::vec(entry(), 0..40),
+        ) {
+            let merged = merge(entries.clone());
+            prop_assert_eq!(&merged, &merged_one_by_one(&entries));
             prop_assert_eq!(merge(merged.clone()), merged);
         }
     }

@@ -1,5 +1,6 @@
 //! What every container of a workload really starts: the images of the pod spec, joined with the facts about them.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::iter;
 use std::sync::Arc;
@@ -123,18 +124,29 @@ impl Container {
     }
 }
 
+/// Mounts of a container whose volumes are looked for one by one. Most containers have one or two.
+const FEW_MOUNTS: usize = 8;
+
 /// Everything that hides the files of a container's image: the volumes that its pod mounts, in the order of the pod, then
 /// its devices, the service-account token where there may be one, and what the kubelet and the container runtime add. What
 /// starts, what is handed over and what may be taken away all go by this list, so that none of them sees a mount elsewhere
 /// than another.
 pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: bool) -> Vec<Mount<'a>> {
-    let volumes: BTreeMap<&str, &Volume> =
-        spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect();
-    let own = volumes_by_one_container(spec);
+    let volumes = || spec.volumes.iter().flatten();
+    let by_name: LazyCell<BTreeMap<&str, &Volume>, _> =
+        LazyCell::new(|| volumes().rev().map(|volume| (volume.name.as_str(), volume)).collect());
+    // Of two of one name the first. A tenant chooses how many there are, and how many mounts.
+    let volume = |name: &str| {
+        if container.mounts.len() <= FEW_MOUNTS {
+            return volumes().find(|volume| volume.name == name);
+        }
+        by_name.get(name).copied()
+    };
+    let own = LazyCell::new(|| volumes_by_one_container(spec));
     // What a container has written itself it could do without another program: where one may be started so, all is handed over.
     let written = container.mounts.iter().map(|mount| {
         let (name, path) = (mount.name.as_str(), mount.mount_path.as_str());
-        match volumes.get(name) {
+        match volume(name) {
             Some(volume) if !may_hold_links(volume) => {
                 Mount { workers: may_hold_worker(volume, mount), ..path.into() }
             }
@@ -144,11 +156,27 @@ pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: b
             }
         }
     });
-    let devices = container.devices.iter().map(|device| Mount::from(device.device_path.as_str()));
-    let token = may_have_token(spec, ephemeral).then(|| TOKEN_FOLDER.into());
-    let log = container.termination_log.map(Mount::from);
-    let added = KUBELET_MOUNTS.into_iter().map(Mount::from);
-    written.chain(devices).chain(token).chain(log).chain(added).collect()
+    written.chain(paths_beside_volumes(spec, container, ephemeral).map(Mount::from)).collect()
+}
+
+/// The paths of [`mounts`], in the same order.
+pub fn mount_paths<'a>(
+    spec: &PodSpec,
+    container: &ContainerSpec<'a>,
+    ephemeral: bool,
+) -> impl Iterator<Item = &'a str> {
+    let written = container.mounts.iter().map(|mount| mount.mount_path.as_str());
+    written.chain(paths_beside_volumes(spec, container, ephemeral))
+}
+
+fn paths_beside_volumes<'a>(
+    spec: &PodSpec,
+    container: &ContainerSpec<'a>,
+    ephemeral: bool,
+) -> impl Iterator<Item = &'a str> {
+    let devices = container.devices.iter().map(|device| device.device_path.as_str());
+    let token = may_have_token(spec, ephemeral).then_some(TOKEN_FOLDER);
+    devices.chain(token).chain(container.termination_log).chain(KUBELET_MOUNTS)
 }
 
 /// Most files of a volume whose names are looked at.
@@ -290,6 +318,40 @@ mod tests {
             mount["subPathExpr"] = json!("$(NAME)");
             let found = bringing(&json!([whole]), &json!([{"name": "a", "volumeMounts": [mount]}]));
             assert_eq!(found, [true], "{volume} of an expression");
+        }
+    }
+
+    #[test]
+    fn of_two_volumes_of_one_name_the_first_is_mounted_however_many_mounts_there_are() {
+        let kept = json!({"name": "v", "configMap": {"name": "c"}});
+        let node = json!({"name": "v", "hostPath": {"path": "/x"}});
+        for count in [1, FEW_MOUNTS, FEW_MOUNTS + 1, 3 * FEW_MOUNTS] {
+            let at = |n: usize| json!({"name": "v", "mountPath": format!("/x/{n}"), "subPath": "app.toml"});
+            let container = json!([{"name": "a", "volumeMounts": (0..count).map(at).collect::<Value>()}]);
+            assert_eq!(bringing(&json!([kept, node]), &container), vec![false; count]);
+            assert_eq!(bringing(&json!([node, kept]), &container), vec![true; count]);
+        }
+    }
+
+    #[test]
+    fn the_paths_of_mounts_are_those_of_all_mounts_in_their_order() {
+        let spec: PodSpec = serde_json::from_value(json!({
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{
+                "name": "a",
+                "volumeMounts": [{"name": "v", "mountPath": "/x"}, {"name": "w", "mountPath": "/y/"}],
+                "volumeDevices": [{"name": "d", "devicePath": "/raw"}],
+                "terminationMessagePath": "/log",
+            }],
+        }))
+        .unwrap();
+        let container = ContainerSpec::from(&spec.containers[0]);
+        for ephemeral in [false, true] {
+            let all: Vec<&str> =
+                mounts(&spec, &container, ephemeral).iter().map(|mount| mount.path).collect();
+            assert_eq!(mount_paths(&spec, &container, ephemeral).collect::<Vec<_>>(), all);
+            assert_eq!(all.contains(&TOKEN_FOLDER), !ephemeral);
+            assert!(["/x", "/y/", "/raw", "/log", "/proc"].iter().all(|path| all.contains(path)));
         }
     }
 

@@ -8,7 +8,7 @@ use super::started::{Spec, mounts_of, started};
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
-use crate::inspection::{Inspection, LookupResult};
+use crate::inspection::{self, Inspection, LookupResult};
 use crate::runtime::Family;
 use crate::shares::{self, Share, Shares};
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
@@ -171,7 +171,10 @@ fn most_weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> Option
     workload.images().iter().zip(facts).try_fold(0_usize, |sum, (image, facts)| {
         let steps = match facts {
             Some(facts) if image.role != Role::ImageVolume => {
-                Mounts::steps_without_links(facts, &mounts_of(workload, image))?
+                let container = workload.container(image.role, image.index).unwrap_or_default();
+                let is_ephemeral = image.role == Role::EphemeralContainer;
+                let paths = inspection::mount_paths(&workload.spec, &container, is_ephemeral);
+                Mounts::steps_without_links(facts, paths)?
             }
             _ => 0,
         };

@@ -268,25 +268,34 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     if !reaches(required, handed) {
         return None;
     }
-    let mut entry = handed.clone();
-    // What is reached by a path alone is not reached by way of the process that runs the program.
-    entry.opens &= required.opens || !handed.by_path;
-    entry.name =
+    let name =
         pick(required.name.as_ref(), handed.name.as_ref(), |wide, narrow| glob::covers(wide, narrow)).ok()?;
-    entry.path =
+    let path =
         pick(required.path.as_ref(), handed.path.as_ref(), |wide, narrow| path::covers(wide, narrow)).ok()?;
-    entry.port = pick(required.port.as_ref(), handed.port.as_ref(), |wide, narrow| wide == narrow).ok()?;
-    entry.host = narrower_host(required.host.as_ref(), handed.host.as_ref());
-    entry.access = match (required.access, handed.access) {
+    let port = pick(required.port.as_ref(), handed.port.as_ref(), |wide, narrow| wide == narrow).ok()?;
+    let access = match (required.access, handed.access) {
         (Some(a), Some(b)) => Some(a.min(b)),
         // Only files have an access of their own, not what is reached by opening one.
-        (a, b) => a.filter(|_| entry.capability == required.capability).or(b),
+        (a, b) => a.filter(|_| handed.capability == required.capability).or(b),
     };
-    entry.secret |= required.secret;
     // Half of the evidence is reserved for what is handed over, because the pod's author can change that.
-    entry.evidence = counted_to(required.evidence.clone(), MAX_EVIDENCE / 2);
-    entry.evidence.extend(handed.evidence.iter().cloned());
-    Some(entry)
+    let mut evidence = counted_to(required.evidence.clone(), MAX_EVIDENCE / 2);
+    evidence.extend(handed.evidence.iter().cloned());
+    Some(Entry {
+        capability: handed.capability,
+        path,
+        access,
+        host: narrower_host(required.host.as_ref(), handed.host.as_ref()),
+        name,
+        port,
+        secret: handed.secret || required.secret,
+        own: handed.own,
+        // What is reached by a path alone is not reached by way of the process that runs the program.
+        opens: handed.opens && (required.opens || !handed.by_path),
+        by_path: handed.by_path,
+        evidence,
+        covered_by: handed.covered_by.clone(),
+    })
 }
 
 /// Two parameters that have nothing in common.

@@ -47,11 +47,13 @@ pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a
         Program::Unknown { .. } => facts.modules.iter().collect(),
         Program::Linux | Program::Native { .. } => return Vec::new(),
     };
-    match spin_app(facts, program) {
-        Some(app) => {
-            let owned = Owned::new(app, &modules);
+    match spin_app(facts, program).map(|app| app.components.as_slice()) {
+        // All of them are its own, or of no component.
+        Some([only]) => vec![Unit { component: Some(only), modules }],
+        Some(components) => {
+            let owned = Owned::new(components, &modules);
             let unit = |c| Unit { component: Some(c), modules: owned.of(c) };
-            app.components.iter().map(unit).collect()
+            components.iter().map(unit).collect()
         }
         None => vec![Unit { component: None, modules }],
     }
@@ -77,9 +79,9 @@ struct Owned<'a> {
 }
 
 impl<'a> Owned<'a> {
-    fn new(app: &SpinApp, modules: &[&'a ModuleFacts]) -> Self {
-        let ids: HashSet<&str> = app.components.iter().map(|c| c.id.as_str()).collect();
-        let digests: HashSet<&str> = app.components.iter().filter_map(|c| c.digest.as_deref()).collect();
+    fn new(components: &[SpinComponent], modules: &[&'a ModuleFacts]) -> Self {
+        let ids: HashSet<&str> = components.iter().map(|c| c.id.as_str()).collect();
+        let digests: HashSet<&str> = components.iter().filter_map(|c| c.digest.as_deref()).collect();
         let (by_id, by_source) = (HashMap::new(), HashMap::new());
         let mut owned = Self { modules: modules.to_vec(), by_id, by_source, unowned: Vec::new() };
         for (place, module) in modules.iter().enumerate() {

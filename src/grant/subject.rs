@@ -129,19 +129,21 @@ fn namespace_label<'a>(subject: &Subject<'a>, key: &str) -> Option<&'a str> {
 /// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
 /// and with `:latest` where it has neither; each in every spelling of its repository.
 pub(super) fn image_forms(image: &str) -> Vec<String> {
-    let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let repository = repository(image);
-    let tag = tagged.get(repository.len()..).unwrap_or_default();
-    let mut endings = vec![String::new(), tag.to_string()];
+    let behind = image.get(repository.len()..).unwrap_or_default();
+    let (tag, digest) = behind.find('@').and_then(|at| behind.split_at_checked(at)).unwrap_or((behind, ""));
+    let mut endings = vec!["", tag];
     match digest {
-        Some(digest) => endings.extend([format!("@{digest}"), format!("{tag}@{digest}")]),
-        None if tag.is_empty() => endings.push(":latest".into()),
-        None => {}
+        "" if tag.is_empty() => endings.push(":latest"),
+        "" => {}
+        digest => endings.extend([digest, behind]),
     }
-    endings.sort();
+    endings.sort_unstable();
     endings.dedup();
     let spellings = spellings(repository);
-    spellings.iter().flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}"))).collect()
+    let of_name =
+        |name: &String| endings.iter().map(|ending| [name.as_str(), *ending].concat()).collect::<Vec<_>>();
+    spellings.iter().flat_map(of_name).collect()
 }
 
 /// Whether a pattern, as in `subjects.images` of a grant, matches an image as written.

@@ -2,13 +2,14 @@
 //! order, but all of them follow paths in the same way, and volumes hide the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 pub use super::leads::{Leads, kernel_tree, leads};
 pub(super) use super::leads::{class, target};
 
 use super::leads::is_unread;
-use super::mounts::{Lost, Mount, Mounts};
+use super::mounts::{Lost, Mount, Mounts, leads_nowhere_else};
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 use crate::text;
@@ -80,10 +81,30 @@ pub struct View<'a> {
     pub facts: &'a ImageFacts,
     /// What the pod says.
     pub start: &'a Start<'a>,
-    /// The paths of mounts, as written and with the links of the image followed.
+    placed: Rc<Placed>,
+}
+
+/// The mounts over the files of an image.
+#[derive(Debug)]
+struct Placed {
+    /// Their paths, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// Where the mounts are.
+    /// Where they are.
     found: Mounts,
+    /// Whether nothing of the image leads a path elsewhere.
+    is_straight: bool,
+}
+
+impl Placed {
+    fn new(facts: &ImageFacts, start: &Start<'_>) -> Self {
+        let (found, is_straight) = (Mounts::new(facts, start.mounts), leads_nowhere_else(facts));
+        // Where nothing leads elsewhere, that is where they are.
+        let is_other = |mount: &&Mount<'_>| !is_straight && mount.path.len() <= path::MAX_LENGTH;
+        let written = start.mounts.iter().filter(is_other);
+        let written = written.map(|mount| text::clean_path(mount.path));
+        let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
+        Self { mounted, found, is_straight }
+    }
 }
 
 /// What a path leads to when the container starts.
@@ -174,6 +195,10 @@ pub(super) fn candidates(name: &str, working_dir: &str) -> Vec<String> {
 /// The file to which a path of the image leads, ignoring volumes. If something on the way may be a link that is not the
 /// same on every platform, that is what it leads to.
 pub fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a FileClass)> {
+    // Wasm layers have none.
+    if facts.files.is_empty() {
+        return None;
+    }
     let mut unread = None;
     let end = path::resolve(place, true, |at| {
         unread = unread.or_else(|| class(facts, at).filter(is_unread));
@@ -205,26 +230,34 @@ pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let found = Mounts::new(facts, start.mounts);
-        let written = start.mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
-        let written = written.map(|mount| text::clean_path(mount.path));
-        let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
-        Self { facts, start, mounted, found }
+        Self { facts, start, placed: Rc::new(Placed::new(facts, start)) }
+    }
+
+    /// Another image in the same pod. What has neither files nor volumes of its own leaves the mounts where they are written.
+    pub fn of_other<'b>(&'b self, facts: &'b ImageFacts) -> View<'b> {
+        let is_bare = |facts: &ImageFacts| facts.files.is_empty() && facts.volumes.is_empty();
+        if is_bare(facts) && is_bare(self.facts) {
+            return View { facts, start: self.start, placed: Rc::clone(&self.placed) };
+        }
+        View::new(facts, self.start)
     }
 
     /// A mount that may hide any file of the image.
     pub fn lost(&self) -> Option<&Lost> {
-        self.found.lost()
+        self.placed.found.lost()
     }
 
     /// The mounts, each with the place where the links of the image lead it; one has several where platforms differ.
     pub fn placed_mounts(&self) -> impl Iterator<Item = (&Mount<'a>, &str)> {
-        self.found.all_places().filter_map(|(number, place)| Some((self.start.mounts.get(number)?, place)))
+        self.placed
+            .found
+            .all_places()
+            .filter_map(|(number, place)| Some((self.start.mounts.get(number)?, place)))
     }
 
     /// Whether a mount is at this path or above it.
     pub fn is_under_mount(&self, place: &str) -> bool {
-        above(&self.mounted, place).is_some()
+        above(&self.placed.mounted, place).is_some()
     }
 
     /// `argv[0]`. A `command` replaces the image's Entrypoint and Cmd, `args` only its Cmd.
@@ -258,7 +291,7 @@ impl<'a> View<'a> {
         let folder = matches!(place.rsplit('/').next(), Some("" | "." | ".."));
         match find(self.facts, place).filter(|_| !folder) {
             Some((at, FileClass::PerPlatform { program, places })) => {
-                let hidden = places.iter().find_map(|place| above(&self.mounted, place));
+                let hidden = places.iter().find_map(|place| above(&self.placed.mounted, place));
                 hidden.map_or(At::File(at, program), |mount| At::Hidden(mount.to_string()))
             }
             Some((at, class)) => At::File(at, class),
@@ -268,20 +301,22 @@ impl<'a> View<'a> {
 
     /// The mount that hides a path, or that hides a link on the way to its file.
     pub fn hiding(&self, place: &str) -> Option<String> {
-        if self.mounted.is_empty() {
+        let mounted = &self.placed.mounted;
+        if mounted.is_empty() || place.len() > path::MAX_LENGTH {
             return None;
         }
-        if place.len() > path::MAX_LENGTH {
-            return None;
-        }
-        if let Some(mount) = above(&self.mounted, &text::clean_path(place)) {
+        if let Some(mount) = above(mounted, &text::clean_path(place)) {
             return Some(mount.to_string());
+        }
+        // Without links, and if it goes up from nothing, the way visits those folders and no other.
+        if self.placed.is_straight && !path::goes_up(place) {
+            return None;
         }
         // Every folder on the way is visited, so that a mount above the path is met as one of them.
         let mut hiding = None;
         path::resolve(place, true, |at| {
             if hiding.is_none() {
-                hiding = self.mounted.get(at).cloned();
+                hiding = mounted.get(at).cloned();
             }
             target(self.facts, at)
         });
@@ -311,18 +346,19 @@ impl<'a> View<'a> {
     /// A mount at, above or below a path.
     pub fn touching(&self, place: &str) -> Option<&str> {
         let inside = |mount: &&String| mount.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
-        let below = || self.mounted.range(format!("{place}/")..).next().filter(inside);
-        above(&self.mounted, place).or_else(|| below().map(String::as_str))
+        let mounted = &self.placed.mounted;
+        let below = || mounted.range(format!("{place}/")..).next().filter(inside);
+        above(mounted, place).or_else(|| below().map(String::as_str))
     }
 
     /// The paths of all mounts, as written and with the links of the image followed.
     pub fn mounts(&self) -> impl Iterator<Item = &str> {
-        self.mounted.iter().map(String::as_str)
+        self.placed.mounted.iter().map(String::as_str)
     }
 
     /// Whether something is mounted at exactly this path.
     pub fn is_mounted(&self, place: &str) -> bool {
-        self.mounted.contains(place)
+        self.placed.mounted.contains(place)
     }
 }
 
@@ -335,5 +371,56 @@ fn above<'a>(paths: &'a BTreeSet<String>, place: &str) -> Option<&'a str> {
             None if at == "/" || at.is_empty() => return None,
             None => at = path::split(at).0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Digest;
+
+    /// Without links, shorter ways lead to the same.
+    #[test]
+    fn mounts_hide_of_an_image_without_links_what_they_hide_of_one_that_has_a_link_elsewhere() {
+        let digest = Digest::of(b"");
+        let bare = ImageFacts::blank(&digest, &digest);
+        let link = FileClass::Link { target: "/yy".into() };
+        let with_link = ImageFacts { files: vec![("/zz".into(), link)], ..bare.clone() };
+        let with_volume = ImageFacts { volumes: vec!["/data/in".into()], ..bare.clone() };
+        let mounts = ["/data", "/var/run/secrets", "/proc", "/dev/termination-log", "/x/../y", "/a/"];
+        let mounts = mounts.map(Mount::from);
+        let start = Start { mounts: &mounts, ..Start::default() };
+        let (view, other) = (View::new(&bare, &start), View::new(&with_link, &start));
+        let again = view.of_other(&bare);
+        for place in [
+            "/",
+            "",
+            ".",
+            "/data",
+            "/data/x",
+            "data/x",
+            "/dat",
+            "/q/../data/x",
+            "/data/../q",
+            "/../data",
+            "//data/./x/",
+            "/x/y",
+            "/y",
+            "/y/z",
+            "/a",
+            "/a/b",
+            "/var/run",
+            "/var/run/secrets/x",
+            "/proc/self/../../q",
+            "..",
+        ] {
+            assert_eq!(view.hiding(place), other.hiding(place), "{place}");
+            assert_eq!(view.hiding(place), again.hiding(place), "{place}");
+            assert_eq!(view.at(place), other.at(place), "{place}");
+        }
+        assert!(view.mounts().eq(other.mounts()) && view.mounts().eq(again.mounts()));
+        let is_shared = |facts: &ImageFacts| Rc::ptr_eq(&view.placed, &view.of_other(facts).placed);
+        assert!(is_shared(&bare) && !is_shared(&with_link) && !is_shared(&with_volume));
+        assert!(!Rc::ptr_eq(&other.placed, &other.of_other(&bare).placed), "its links may lead elsewhere");
     }
 }

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 /// The grammar in short, for messages.
@@ -298,11 +298,17 @@ impl fmt::Display for Host {
 }
 
 /// A host pattern with its text, parsed once: what the author of a grant wrote, or what a program reaches.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct WrittenHost {
     text: String,
     pattern: HostPattern,
+}
+
+impl Serialize for WrittenHost {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
 }
 
 impl WrittenHost {

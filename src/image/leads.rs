@@ -40,15 +40,26 @@ pub enum Leads {
 /// A way through what the kernel shows: nothing of the image is there, and whether a part is a link is up to the kernel.
 #[derive(Default)]
 pub(super) struct KernelWay {
-    /// The place that was reached last, if it is the kernel's.
-    last: Option<String>,
+    /// The place that was reached last, if it is the kernel's; else empty.
+    last: String,
     /// A link of the kernel may have led the way to any place.
     anywhere: bool,
 }
 
 /// The tree of the kernel in which a normalised path is.
 pub fn kernel_tree(at: &str) -> Option<&'static str> {
-    OF_KERNEL.into_iter().find(|tree| at == *tree || path::is_below(at, tree))
+    let is_in =
+        |tree: &&str| at.strip_prefix(*tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    OF_KERNEL.into_iter().find(is_in)
+}
+
+/// Whether a place in a tree of the kernel may be a link of the kernel, or a part of the path before it.
+pub(super) fn may_be_link(at: &str, tree: &str) -> bool {
+    match tree {
+        "/proc" => at != tree && !FILES_OF_PROC.contains(&at),
+        "/dev" => LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link)),
+        _ => false,
+    }
 }
 
 impl KernelWay {
@@ -56,15 +67,17 @@ impl KernelWay {
     pub(super) fn enters(&mut self, at: &str) -> bool {
         self.climbs_to(at);
         let Some(tree) = kernel_tree(at) else { return false };
-        self.anywhere |= tree == "/proc" && at != tree && !FILES_OF_PROC.contains(&at);
-        self.anywhere |= LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link));
-        self.last = Some(at.to_string());
+        self.anywhere |= may_be_link(at, tree);
+        self.last.push_str(at);
         true
     }
 
     /// Sysfs links from one of its folders to another, so that a way which goes up in it may go up from anywhere.
     fn climbs_to(&mut self, at: &str) {
-        self.anywhere |= self.last.take().is_some_and(|last| at != last && !path::is_below(at, &last));
+        if !self.last.is_empty() {
+            self.anywhere |= at != self.last && !path::is_below(at, &self.last);
+            self.last.clear();
+        }
     }
 
     /// Whether a link of the kernel may have led the way, which ends here, to any place.

@@ -3,9 +3,9 @@
 //! followed. In which order is up to the runtime: nothing here depends on it. A mount whose place would depend on it, or on
 //! what a volume holds, may be over any file of the image.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::leads::{KernelWay, class, is_unread};
+use super::leads::{KernelWay, class, is_unread, kernel_tree, may_be_link};
 use super::{FileClass, ImageFacts, path};
 use crate::text;
 
@@ -16,6 +16,8 @@ pub const SHARED_MEMORY: &str = "/dev/shm";
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
 const STEPS: usize = 512;
+/// Volumes that are looked at one by one.
+const FEW_VOLUMES: usize = 4;
 /// Files of an image in which it is looked for links.
 const SMALL_IMAGE: usize = 256;
 /// Bytes of a place that take one step more, so that the steps bound the memory that places take too.
@@ -63,7 +65,7 @@ pub struct Mounts {
     places: Vec<String>,
     /// Further places of mounts, by their number: a link on the way is not the same on every platform.
     others: Vec<(usize, String)>,
-    volumes: HashMap<String, Links>,
+    volumes: BTreeMap<String, Links>,
     lost: Option<Lost>,
 }
 
@@ -165,8 +167,12 @@ impl Mounts {
         if is_cut_short { most } else { steps }
     }
 
-    /// No fewer steps than [`Self::new`] takes; `None` where the image has links that would be followed, or many files. Follows nothing.
-    pub fn steps_without_links(facts: &ImageFacts, mounts: &[Mount<'_>]) -> Option<usize> {
+    /// No fewer steps than [`Self::new`] takes for mounts at these paths; `None` where the image has links that would be followed, or
+    /// many files. Follows nothing.
+    pub fn steps_without_links<'p>(
+        facts: &ImageFacts,
+        mounts: impl Iterator<Item = &'p str>,
+    ) -> Option<usize> {
         let is_link = |(_, class): &(String, FileClass)| {
             matches!(class, FileClass::Link { .. } | FileClass::Varies { .. })
         };
@@ -175,7 +181,7 @@ impl Mounts {
         }
         let of = |path: &str| path.split('/').count().saturating_add(path.len() / BYTES_OF_A_STEP);
         // Each is followed twice, and cleaned of `..` once more.
-        let mounts = mounts.iter().map(|mount| of(mount.path).saturating_mul(3));
+        let mounts = mounts.map(|path| of(path).saturating_mul(3));
         let volumes = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).map(|path| of(path));
         Some(mounts.chain(volumes).fold(0, usize::saturating_add))
     }
@@ -183,8 +189,14 @@ impl Mounts {
     /// Where they are, and the steps that it took, of which there are so many.
     fn counted(facts: &ImageFacts, mounts: &[Mount<'_>], all: usize) -> (Self, usize) {
         let (mut left, mut found) = (all, Self::default());
-        let none = HashMap::new();
+        let none = BTreeMap::new();
+        let is_straight = leads_nowhere_else(facts);
         for mount in mounts {
+            let place = if is_straight { as_written(mount.path, &mut left) } else { None };
+            if let Some(place) = place {
+                found.add(mount, [place]);
+                continue;
+            }
             let mut follow = |written: &str| MountPath::follow_all(facts, written, &none, &mut left);
             let mut led = follow(mount.path);
             if path::goes_up(mount.path) && led.is_ok() && led != follow(&text::clean_path(mount.path)) {
@@ -195,8 +207,20 @@ impl Mounts {
         }
         found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
         let volumes = std::mem::take(&mut found.volumes);
-        for mount in mounts {
-            found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
+        // Without links the second way is the first, and takes as many steps.
+        let is_straight = is_straight && mounts.iter().all(|mount| !mount.path.contains(".."));
+        let again = left.checked_sub(all.saturating_sub(left));
+        if let Some(after) = again.filter(|_| is_straight && found.lost.is_none()) {
+            left = after;
+            let is_inside = below_links(&volumes);
+            let mut placed = mounts.iter().zip(&found.places);
+            if let Some((mount, _)) = placed.find(|(_, place)| is_inside(place)) {
+                found.note(mount, Err(Why::Volume));
+            }
+        } else {
+            for mount in mounts {
+                found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
+            }
         }
         found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
         found.volumes = volumes;
@@ -204,10 +228,10 @@ impl Mounts {
     }
 
     /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
-    fn add(&mut self, mount: &Mount<'_>, places: Vec<String>) {
+    fn add(&mut self, mount: &Mount<'_>, places: impl IntoIterator<Item = String>) {
         for (number, place) in places.into_iter().enumerate() {
-            let links = self.volumes.get(&place).copied().unwrap_or_default().max(mount.links);
-            self.volumes.insert(place.clone(), links);
+            let links = self.volumes.entry(place.clone()).or_default();
+            *links = mount.links.max(*links);
             match number {
                 0 => self.places.push(place),
                 _ => self.others.push((self.places.len().saturating_sub(1), place)),
@@ -246,6 +270,54 @@ impl Mounts {
     }
 }
 
+/// Whether nothing of an image of few files can lead a path elsewhere: it has no links, and nothing that may be one.
+pub(super) fn leads_nowhere_else(facts: &ImageFacts) -> bool {
+    let is_file = |(_, class): &(String, FileClass)| match class {
+        FileClass::Wasm | FileClass::Native { .. } | FileClass::Other | FileClass::Data => true,
+        FileClass::Link { .. }
+        | FileClass::Varies { .. }
+        | FileClass::PerPlatform { .. }
+        | FileClass::Unreadable { .. } => false,
+    };
+    facts.files.len() <= SMALL_IMAGE && facts.files.iter().all(is_file)
+}
+
+/// Where a mount is over an image that [`leads_nowhere_else`], by as many steps as it takes to follow its path; `None` where that has
+/// to be followed.
+fn as_written(written: &str, left: &mut usize) -> Option<String> {
+    let is_short = written.len() < path::MAX_LENGTH && !path::is_deep(written);
+    if !is_short || written.contains("..") {
+        return None;
+    }
+    let place = text::clean_path(written);
+    if kernel_tree(&place).is_some_and(|tree| may_be_link(&place, tree)) {
+        return None;
+    }
+    let parts = if place == "/" { 0 } else { place.bytes().filter(|byte| matches!(byte, b'/')).count() };
+    *left = left.checked_sub(parts.saturating_add(place.len() / BYTES_OF_A_STEP))?;
+    Some(place)
+}
+
+/// Tells which places are below a volume that may hold links.
+fn below_links(volumes: &BTreeMap<String, Links>) -> impl Fn(&str) -> bool {
+    let with_links = volumes.iter().filter(|(_, links)| **links == Links::Anywhere);
+    let roots: BTreeSet<&str> = with_links.map(|(root, _)| root.as_str()).collect();
+    move |place| {
+        // Most containers have the shared memory alone. A tenant chooses how many there are.
+        if roots.len() <= FEW_VOLUMES {
+            return roots.iter().any(|root| place != *root && path::is_below(place, root));
+        }
+        let mut at = place;
+        while at != "/" {
+            at = path::split(at).0;
+            if roots.contains(at) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// Most volumes of an image that are followed. Images have one or two.
 const MAX_IMAGE_VOLUMES: usize = 64;
 
@@ -253,7 +325,7 @@ const MAX_IMAGE_VOLUMES: usize = 64;
 /// the image has there (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/container.go`, `WithVolumes`),
 /// so that it hides nothing where only the image's own links lead to it. A link of a pod's volume may lead it over the program;
 /// what it then brings is a Wasm file only if the image has one.
-fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut usize) -> Option<Lost> {
+fn lost_volume(facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut usize) -> Option<Lost> {
     let none = facts.modules.is_empty() && facts.spin.is_none();
     let unread = || facts.files.iter().any(|file| matches!(file.1, FileClass::Unreadable { .. }));
     if facts.volumes.is_empty() || (none && !unread()) {
@@ -274,11 +346,11 @@ fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut 
 struct MountPath<'a> {
     facts: &'a ImageFacts,
     /// The places of all mounts. Which of them is mounted before this one is not known.
-    volumes: &'a HashMap<String, Links>,
+    volumes: &'a BTreeMap<String, Links>,
     left: &'a mut usize,
     kernel: KernelWay,
     /// The place of a mount at or above the way, and the links that its volume may hold.
-    inside: Option<(String, Links)>,
+    inside: Option<(&'a str, Links)>,
     why: Option<Why>,
     /// Which of the links is followed that a path is on different platforms; none on the first way.
     platform: Option<usize>,
@@ -291,7 +363,7 @@ impl<'a> MountPath<'a> {
     fn follow_all(
         facts: &ImageFacts,
         written: &str,
-        volumes: &HashMap<String, Links>,
+        volumes: &BTreeMap<String, Links>,
         left: &mut usize,
     ) -> Result<Vec<String>, Why> {
         let (first, platforms) = MountPath::follow(facts, written, volumes, left, None)?;
@@ -306,14 +378,14 @@ impl<'a> MountPath<'a> {
     fn follow(
         facts: &'a ImageFacts,
         written: &str,
-        volumes: &'a HashMap<String, Links>,
+        volumes: &'a BTreeMap<String, Links>,
         left: &'a mut usize,
         platform: Option<usize>,
     ) -> Result<(String, usize), Why> {
         if written.len() > path::MAX_LENGTH || path::is_deep(written) {
             return Err(Why::Long);
         }
-        let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/".into(), *links)));
+        let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/", *links)));
         let (why, platforms) = (None, None);
         let mut way = Self { facts, volumes, left, kernel, inside, why, platform, platforms };
         let end = path::resolve_within(path::MOUNT_HOPS, written, true, |at| way.enters(at));
@@ -359,7 +431,7 @@ impl<'a> MountPath<'a> {
         if self.platforms.replace(targets.len()).is_some() {
             self.why = Some(Why::Platform);
         // What is mounted here itself is here only on platforms that have no link.
-        } else if self.inside.as_ref().is_some_and(|(root, _)| root != at) {
+        } else if self.inside.is_some_and(|(root, _)| root != at) {
             self.why = Some(Why::Order);
         }
         let target = targets.get(self.platform?)?;
@@ -377,12 +449,12 @@ impl<'a> MountPath<'a> {
     }
 
     fn enters_volume(&mut self, at: &str) {
-        self.inside = self.inside.take().filter(|(root, _)| path::is_below(at, root));
-        if matches!(&self.inside, Some((_, Links::Anywhere))) {
+        self.inside = self.inside.filter(|(root, _)| path::is_below(at, root));
+        if matches!(self.inside, Some((_, Links::Anywhere))) {
             self.why.get_or_insert(Why::Volume);
         }
-        if let Some(links) = self.volumes.get(at) {
-            self.inside = Some((at.to_string(), *links));
+        if let Some((place, links)) = self.volumes.get_key_value(at) {
+            self.inside = Some((place.as_str(), *links));
         }
     }
 }
@@ -547,12 +619,64 @@ mod tests {
         for paths in [&["/var/run/secrets/token", "/etc/app"][..], &["/a/../b", "//c/./d/"], &["/"], &[]] {
             let mounts: Vec<Mount<'_>> = paths.iter().map(|path| mount(path, Links::None)).collect();
             let taken = Mounts::counted(&facts, &mounts, Mounts::most_steps(&facts, mounts.len())).1;
-            let most = Mounts::steps_without_links(&facts, &mounts).unwrap();
+            let most = Mounts::steps_without_links(&facts, paths.iter().copied()).unwrap();
             assert!(taken <= most && most <= 4 * taken + 8, "{paths:?}: {taken} of {most}");
         }
-        assert_eq!(Mounts::steps_without_links(&linked(&[("/l", "/opt")]), &[]), None);
+        let none = std::iter::empty::<&str>;
+        assert_eq!(Mounts::steps_without_links(&linked(&[("/l", "/opt")]), none()), None);
         facts.files = (0..300).map(|number| (format!("/{number:03}"), FileClass::Wasm)).collect();
-        assert_eq!(Mounts::steps_without_links(&facts, &[]), None);
+        assert_eq!(Mounts::steps_without_links(&facts, none()), None);
+    }
+
+    /// Without links, mounts are taken for where they are written, and with any link each is followed.
+    #[test]
+    fn mounts_over_an_image_without_links_are_where_they_are_over_one_with_a_link_elsewhere() {
+        let mut plain = linked(&[]);
+        plain.files.push(("/a/b".into(), FileClass::Wasm));
+        let mut with_link = linked(&[("/zz", "/yy")]);
+        with_link.files.insert(0, ("/a/b".into(), FileClass::Wasm));
+        let paths = [
+            "/",
+            "/a",
+            "a/b",
+            "/a//b/.",
+            "/a/b/c",
+            "/a/../b",
+            "..",
+            "/dev",
+            "/dev/shm",
+            "/dev/shm/x",
+            "/dev/fd",
+            "/dev/termination-log",
+            "/proc",
+            "/proc/cpuinfo",
+            "/proc/cpuinfo/x",
+            "/proc/self/root",
+            "/sys/fs/cgroup",
+            "/etc/hosts",
+            "/a/long/way/to/a/place/of/many/parts",
+        ];
+        let all = [Links::None, Links::Anywhere];
+        let found = |facts: &ImageFacts, mounts: &[Mount<'_>], most: usize| {
+            let (found, steps) = Mounts::counted(facts, mounts, most);
+            let places: Vec<String> = found.all_places().map(|(_, place)| place.to_string()).collect();
+            (places, found.lost().cloned(), found.volumes.clone(), steps)
+        };
+        for (one, other) in paths.iter().flat_map(|one| paths.map(|other| (*one, other))) {
+            for (first, second) in all.iter().flat_map(|first| all.map(|second| (*first, second))) {
+                let mut mounts = vec![mount(one, first), mount(other, second), mount("/e", Links::Anywhere)];
+                for most in [1_000, 12, 3] {
+                    assert_eq!(
+                        found(&plain, &mounts, most),
+                        found(&with_link, &mounts, most),
+                        "{mounts:?} {most}"
+                    );
+                }
+                let more = ["/f", "/g", "/h", "/i"].map(|path| mount(path, Links::Anywhere));
+                mounts.extend(more);
+                assert_eq!(found(&plain, &mounts, 1_000), found(&with_link, &mounts, 1_000), "{mounts:?}");
+            }
+        }
     }
 
     #[test]

@@ -9,9 +9,13 @@ pub const MOUNT_HOPS: usize = 255;
 /// (`PATH_MAX`, `linux/limits.h`). A longer one leads nowhere.
 pub const MAX_LENGTH: usize = 2 * 4096;
 
+/// Most parts of the path of a mount that are followed.
+const MOST_PARTS: usize = 255;
+
 /// Whether the path of a mount has more parts than are followed. The kubelet and people write a handful.
 pub fn is_deep(mount: &str) -> bool {
-    mount.split('/').count() > 255
+    // A shorter one has fewer parts, whatever they are.
+    mount.len() >= MOST_PARTS && mount.split('/').count() > MOST_PARTS
 }
 
 /// Whether a path requires one of its parts to be a folder: it goes up from a name, or ends with a slash. If that part
@@ -25,6 +29,9 @@ pub fn needs_a_folder(path: &str) -> bool {
 /// Whether a path goes up from a name. Where that leads depends on whether the name is a folder, a file or a link to a
 /// folder elsewhere.
 pub fn goes_up(path: &str) -> bool {
+    if !path.contains("..") {
+        return false;
+    }
     let mut parts = path.split('/').skip_while(|part| matches!(*part, "" | "." | ".."));
     parts.any(|part| part == "..")
 }
@@ -91,9 +98,10 @@ fn walk<'a>(
     last: bool,
     mut link: impl FnMut(&str) -> Option<&'a str>,
 ) -> Option<String> {
-    // What is left of the path, and before it what is left of the links that led away from it, the last one first.
-    let mut todo = vec![path];
-    while let Some(part) = next_part(&mut todo) {
+    // What is left of the path or of the link that was met last, and before it what is left of those that led there, the last one
+    // first. Few paths meet a link.
+    let (mut now, mut before) = (Some(path), Vec::new());
+    while let Some(part) = next_part(&mut now, &mut before) {
         match part {
             "" | "." => continue,
             ".." => {
@@ -109,7 +117,8 @@ fn walk<'a>(
         if done.len() > MAX_LENGTH {
             return None;
         }
-        if !last && todo.iter().all(|rest| rest.split('/').all(str::is_empty)) {
+        let is_end = |rest: &&str| rest.split('/').all(str::is_empty);
+        if !last && now.iter().chain(&before).all(is_end) {
             break;
         }
         let Some(target) = link(&done) else { continue };
@@ -121,21 +130,18 @@ fn walk<'a>(
         if target.starts_with('/') {
             done.clear();
         }
-        todo.push(target);
+        before.extend(now.replace(target));
     }
     Some(if done.is_empty() { "/".into() } else { done })
 }
 
-/// Takes the next part off the last of these paths that has one.
-fn next_part<'a>(todo: &mut Vec<&'a str>) -> Option<&'a str> {
-    let path = todo.pop()?;
-    match path.split_once('/') {
-        Some((part, rest)) => {
-            todo.push(rest);
-            Some(part)
-        }
-        None => Some(path),
-    }
+/// Takes the next part off a path, or off the last of those before it.
+fn next_part<'a>(now: &mut Option<&'a str>, before: &mut Vec<&'a str>) -> Option<&'a str> {
+    let path = now.take().or_else(|| before.pop())?;
+    // Parts are short, so that the search of a `char` would take longer to begin than this takes.
+    let Some(end) = path.bytes().position(|byte| byte == b'/') else { return Some(path) };
+    *now = path.get(end.saturating_add(1)..);
+    path.get(..end)
 }
 
 /// Removes the last part.
@@ -195,5 +201,48 @@ mod tests {
         };
         assert_eq!(through(1).map(|end| end.len()), Some(2003));
         assert_eq!(through(5), None);
+    }
+
+    #[test]
+    fn a_way_through_links_goes_on_with_what_was_left_before_each() {
+        let link = |at: &str| match at {
+            "/a" => Some("b/c"),
+            "/b" => Some("/d"),
+            "/d/c" => Some("../e"),
+            "/loop" => Some("loop/x"),
+            _ => None,
+        };
+        for (path, last, end) in [
+            ("/a/x", true, Some("/e/x")),
+            ("a//./x/", true, Some("/e/x")),
+            ("/a", true, Some("/e")),
+            ("/a", false, Some("/a")),
+            ("/a//", false, Some("/a")),
+            ("/a/x", false, Some("/e/x")),
+            ("/b/../x", true, Some("/x")),
+            ("/b/f/../../a/..", true, Some("/")),
+            ("..", true, Some("/")),
+            ("", true, Some("/")),
+            ("/loop", true, None),
+        ] {
+            assert_eq!(resolve(path, last, link).as_deref(), end, "{path} {last}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_deep_or_goes_up_by_its_parts_and_not_by_its_length_or_its_dots() {
+        assert!(is_deep(&"/".repeat(255)) && is_deep(&"/a".repeat(255)));
+        assert!(!is_deep(&"/".repeat(254)) && !is_deep(&"/a".repeat(254)) && !is_deep(&"a".repeat(5_000)));
+        for (path, up) in [
+            ("/a/..", true),
+            ("/a/../b", true),
+            ("/./a/..", true),
+            ("/../a", false),
+            ("/a/..b/c..", false),
+            ("/a/.../b", false),
+            ("..", false),
+        ] {
+            assert_eq!(goes_up(path), up, "{path}");
+        }
     }
 }

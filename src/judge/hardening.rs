@@ -209,8 +209,11 @@ impl<'a> HardeningCase<'a> {
     fn writable(&self, looked: &Looked<'_>) -> Vec<WritableMount> {
         let Container { role, index, name, .. } = looked.container;
         let Some((facts, _)) = looked.container.known() else { return Vec::new() };
+        if self.profile.hardening.read_only == HardeningMode::Off {
+            return Vec::new();
+        }
         let trees = looked.readable();
-        if self.profile.hardening.read_only == HardeningMode::Off || trees.is_empty() {
+        if trees.is_empty() {
             return Vec::new();
         }
         let container = self.workload.container(*role, *index).unwrap_or_default();

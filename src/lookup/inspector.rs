@@ -164,7 +164,13 @@ impl Inspector {
             count(&self.shared.counters.hits);
             return Ok(facts);
         }
-        let (budget, started) = (budget.into(), Instant::now());
+        // On the heap, so that an image that is known does not move the space for it.
+        Box::pin(self.look_up(image, depth, budget.into(), puller)).await
+    }
+
+    /// The same of an image that memory does not know.
+    async fn look_up(&self, image: &str, depth: Depth, budget: LookupBudget, puller: &Puller) -> Outcome {
+        let started = Instant::now();
         let pulled = tokio::time::timeout(budget.whole, self.pull_secrets.logins(puller)).await;
         let Pulled { logins, notes } = pulled.unwrap_or_else(|_| Pulled {
             logins: Vec::new(),

@@ -46,7 +46,7 @@ pub(super) fn may_repeat(omit: &Omit) -> bool {
 #[derive(Clone, Copy)]
 struct Omitted<'a> {
     paths: &'a Omit,
-    /// The key of this object; `None` for the input itself.
+    /// The key of this object, which has no dot; `None` for the input itself.
     below: Option<&'a str>,
 }
 
@@ -54,7 +54,12 @@ impl Omitted<'_> {
     fn contains(self, key: &str) -> bool {
         match self.below {
             None => self.paths.contains(key),
-            Some(below) => self.paths.iter().any(|path| path.split_once('.') == Some((below, key))),
+            Some(below) => {
+                let is_it = |path: &String| {
+                    path.strip_prefix(below).and_then(|rest| rest.strip_prefix('.')) == Some(key)
+                };
+                self.paths.iter().any(is_it)
+            }
         }
     }
 

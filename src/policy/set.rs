@@ -419,6 +419,9 @@ impl LoadedBundle {
 
     /// The same with what the METADATA of its rules says of them, and whether these are built in.
     fn annotated(&self, found: Found) -> Found {
+        if found.violations.is_empty() {
+            return found;
+        }
         let (annotations, is_built_in) = (&self.program.bundle.annotations, self.program.bundle.is_built_in);
         let known = if annotations.has_sole() { self.program.locations.known() } else { None };
         let known = known.as_ref();

@@ -205,8 +205,8 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
             path::MAX_LENGTH
         ));
     }
-    let folder = view.working_dir();
-    let file = view.blocked(folder).filter(|_| path::goes_up(folder))?;
+    let folder = Some(view.working_dir()).filter(|folder| path::goes_up(folder))?;
+    let file = view.blocked(folder)?;
     Some(format!(
         "the working directory `{}` leads up from `{}`, which is not a folder on every node; write it without `..`",
         text::quoted(folder, 200),

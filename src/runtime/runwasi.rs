@@ -83,7 +83,9 @@ pub(super) fn files_only(view: &View<'_>, choose: fn(&View<'_>) -> Choice, nothi
 
 /// Why a runtime that looks for files may find a program although the image has Wasm layers and no files.
 fn among_mounts(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<String> {
-    match choose(&View::new(&without_layers(view.facts), view.start)) {
+    let facts = without_layers(view.facts);
+    let other = view.of_other(&facts);
+    match choose(&other) {
         Choice::Starts(Program::Unknown { reason }) => Some(reason),
         Choice::Starts(_) => Some("a program is found among the mounts".into()),
         Choice::Nothing(_) => None,
@@ -325,10 +327,12 @@ fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     let linked = view.facts.program_folders.iter().map(String::as_str);
     let folders = usual.chain(linked).map(|folder| path::join(folder, name));
     let other = view.facts.named(name).map(String::from);
-    let places: Vec<String> = folders.chain(other).take(MAX_PLACES + 1).collect();
+    let mut places: Vec<String> = folders.chain(other).take(MAX_PLACES + 1).collect();
     if places.len() > MAX_PLACES {
         return Search::TooMany;
     }
+    // `/` is the same in every folder.
+    places.dedup();
     let mut found: Vec<(&str, &FileClass)> = Vec::new();
     for place in places {
         match view.at(&place) {

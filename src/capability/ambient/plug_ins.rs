@@ -94,6 +94,9 @@ fn is_of_libraries(path: &str) -> bool {
 /// prefix: who writes the pod may write those too.
 fn named_by_variables(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let loading = host.plugin_variables();
+    if loading.is_empty() {
+        return Vec::new();
+    }
     let names = |variable: &Entry| -> Vec<&'static str> {
         let name = variable.name.as_deref().unwrap_or("*");
         let prefix = name.strip_suffix('*').filter(|_| !variable.own);

@@ -134,5 +134,5 @@ pub(super) fn is_secret(volume: &Volume) -> bool {
 
 /// Whether the volume has a source of a kind that is known here. What a later Kubernetes provides may be a secret.
 fn is_known(volume: &Volume) -> bool {
-    Volume { name: String::new(), ..volume.clone() } != Volume::default()
+    Volume { name: volume.name.clone(), ..Volume::default() } != *volume
 }
