@@ -2,6 +2,8 @@
 //!
 //! It reads texts of which a parser has said already that they are JSON ([`serde_json::value::RawValue`]), so it looks for the ends
 //! of parts and not for mistakes. Of another text it says so, or finds other parts, and ends all the same.
+//!
+//! What is copied is handed out in long pieces ([`Reader::until`]), and not part by part: most of an object stays as it is.
 
 use std::borrow::Cow;
 
@@ -22,11 +24,20 @@ pub(super) enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether other values are in it.
+    pub(super) const fn is_list(self) -> bool {
+        matches!(self, Self::Object | Self::Array)
+    }
+}
+
 /// A string as it is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'j> {
     /// With its quotation marks.
     pub(super) raw: &'j str,
+    /// Where it begins.
+    pub(super) at: usize,
     /// Whether nothing in it is escaped.
     is_plain: bool,
 }
@@ -50,16 +61,104 @@ impl<'j> Text<'j> {
     }
 }
 
+/// Bytes of a string that are looked at in words. Most strings end within them; to call what looks at vectors would take longer.
+const SHORT: usize = 32;
+
+/// A word of eight equal bytes.
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// A word whose lowest set bit is in the first byte of `word` that is zero. Bits above it say nothing.
+const fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(each(1)) & !word & each(0x80)
+}
+
+/// Where the next quotation mark or backslash is.
+fn mark(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at < SHORT
+        && let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())
+    {
+        let word = u64::from_le_bytes(*eight);
+        let found = zeros(word ^ each(b'"')) | zeros(word ^ each(b'\\'));
+        if found != 0 {
+            return Some(at + usize::try_from(found.trailing_zeros() / 8).ok()?);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    memchr2(b'"', b'\\', rest).map(|found| at + found)
+}
+
+/// Where the string ends that begins here, and whether nothing in it is escaped.
+fn end_of_string(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
+    let (mut at, mut is_plain) = (start + 1, true);
+    loop {
+        at += mark(bytes.get(at..)?)?;
+        if bytes.get(at) == Some(&b'"') {
+            return Some((at + 1, is_plain));
+        }
+        is_plain = false;
+        at += 2;
+    }
+}
+
+/// The text without white space between its parts.
+pub(super) fn without_blanks(json: &str) -> String {
+    let (bytes, mut dense) = (json.as_bytes(), String::with_capacity(json.len()));
+    let (mut from, mut at) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = end_of_string(bytes, at).map_or(bytes.len(), |(end, _)| end),
+            b' ' | b'\n' | b'\r' | b'\t' => {
+                dense.push_str(json.get(from..at).unwrap_or_default());
+                at += 1;
+                from = at;
+            }
+            _ => at += 1,
+        }
+    }
+    dense.push_str(json.get(from..).unwrap_or_default());
+    dense
+}
+
 /// Reads a text from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct Reader<'j> {
     json: &'j str,
     at: usize,
+    /// Where the text begins that is not handed out yet.
+    from: usize,
+    /// Whether there was white space between parts.
+    has_blanks: bool,
 }
 
 impl<'j> Reader<'j> {
     pub(super) const fn new(json: &'j str) -> Self {
-        Self { json, at: 0 }
+        Self { json, at: 0, from: 0, has_blanks: false }
+    }
+
+    /// Where it is.
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Whether there was white space between the parts that were read.
+    pub(super) const fn has_blanks(&self) -> bool {
+        self.has_blanks
+    }
+
+    /// The text up to a place that was read, from where the former one ended.
+    pub(super) fn until(&mut self, end: usize) -> Result<&'j str, Unreadable> {
+        let text = self.json.get(self.from..end).ok_or(Unreadable)?;
+        self.from = end;
+        Ok(text)
+    }
+
+    /// The next text that is handed out begins at this place.
+    pub(super) const fn go_on_from(&mut self, start: usize) {
+        self.from = start;
     }
 
     fn peek(&self) -> Option<u8> {
@@ -70,7 +169,10 @@ impl<'j> Reader<'j> {
     fn ahead(&mut self) -> Option<u8> {
         loop {
             match self.peek()? {
-                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                b' ' | b'\n' | b'\r' | b'\t' => {
+                    self.has_blanks = true;
+                    self.at += 1;
+                }
                 other => return Some(other),
             }
         }
@@ -123,20 +225,11 @@ impl<'j> Reader<'j> {
         if self.ahead() != Some(b'"') {
             return Err(Unreadable);
         }
-        let (start, mut is_plain) = (self.at, true);
-        self.at += 1;
-        loop {
-            let rest = self.json.as_bytes().get(self.at..).unwrap_or_default();
-            self.at += memchr2(b'"', b'\\', rest).ok_or(Unreadable)?;
-            if self.peek() == Some(b'"') {
-                break;
-            }
-            is_plain = false;
-            self.at += 2;
-        }
-        self.at += 1;
-        let raw = self.json.get(start..self.at).ok_or(Unreadable)?;
-        Ok(Text { raw, is_plain })
+        let start = self.at;
+        let (end, is_plain) = end_of_string(self.json.as_bytes(), start).ok_or(Unreadable)?;
+        self.at = end;
+        let raw = self.json.get(start..end).ok_or(Unreadable)?;
+        Ok(Text { raw, at: start, is_plain })
     }
 
     /// The number, `true`, `false` or `null` that comes next, if readers take it.
@@ -158,12 +251,11 @@ impl<'j> Reader<'j> {
     /// Passes the value that comes next, as it is written, whatever is in it. Without recursion.
     pub(super) fn skip(&mut self) -> Result<&'j str, Unreadable> {
         self.ahead();
-        let (start, mut open) = (self.at, 0_usize);
+        let (start, bytes) = (self.at, self.json.as_bytes());
+        let mut open = 0_usize;
         loop {
-            match self.ahead().ok_or(Unreadable)? {
-                b'"' => {
-                    self.text()?;
-                }
+            match self.peek().ok_or(Unreadable)? {
+                b'"' => self.at = end_of_string(bytes, self.at).ok_or(Unreadable)?.0,
                 b'{' | b'[' => {
                     open += 1;
                     self.at += 1;
@@ -172,7 +264,8 @@ impl<'j> Reader<'j> {
                     open = open.checked_sub(1).ok_or(Unreadable)?;
                     self.at += 1;
                 }
-                b',' | b':' => self.at += 1,
+                // What stands between the parts of a list, and values that are no strings: none of it opens or ends anything.
+                _ if open > 0 => self.at += 1,
                 _ => {
                     self.bare()?;
                 }
@@ -250,6 +343,50 @@ mod tests {
             assert_eq!(Reader::new(json).text().unwrap().checked().is_ok(), is_taken, "{json}");
             assert_eq!(serde_json::from_str::<String>(json).is_ok(), is_taken, "{json}");
         }
+    }
+
+    /// Whatever stands before the mark, and wherever it is: in the first words, at their borders, behind them.
+    #[test]
+    fn the_end_of_a_string_is_found_at_every_length() {
+        for filler in ["a", "!", "#", "[", "]", "\u{e9}", "\u{7f}"] {
+            for length in 0..80 {
+                let plain = filler.repeat(length);
+                for (inner, is_plain) in [
+                    (plain.clone(), true),
+                    (format!("{plain}\\\"{plain}"), false),
+                    (format!("{plain}\\\\"), false),
+                ] {
+                    let json = format!("\"{inner}\",\"");
+                    let mut reader = Reader::new(&json);
+                    let text = reader.text().unwrap();
+                    assert_eq!((text.raw.len(), text.is_plain), (inner.len() + 2, is_plain), "{json}");
+                    assert_eq!((text.at, reader.ahead()), (0, Some(b',')), "{json}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blanks_between_parts_are_taken_out_and_those_in_strings_stay() {
+        let json = " {\n \"a b\" :\t[ 1 , \" \\\" \" ] ,\r\n\"\u{e9} \" : { } } ";
+        let dense = without_blanks(json);
+        assert_eq!(dense, "{\"a b\":[1,\" \\\" \"],\"\u{e9} \":{}}");
+        assert_eq!(without_blanks(&dense), dense);
+        assert_eq!(without_blanks(""), "");
+    }
+
+    #[test]
+    fn the_text_is_handed_out_in_the_pieces_that_are_asked_for() {
+        let mut reader = Reader::new(r#"{"a":1,"b":[2]}"#);
+        reader.enter();
+        assert_eq!(reader.key().unwrap().map(|key| (key.raw, key.at)), Some((r#""a""#, 1)));
+        assert_eq!((reader.other(), reader.until(reader.at())), (Ok("1"), Ok(r#"{"a":1"#)));
+        assert_eq!(reader.key().unwrap().map(|key| key.at), Some(7));
+        reader.skip().unwrap();
+        reader.go_on_from(reader.at());
+        assert_eq!(reader.key().unwrap().map(|key| key.at), None);
+        assert_eq!((reader.until(reader.at()), reader.until(reader.at())), (Ok("}"), Ok("")));
+        assert!(!reader.has_blanks() && reader.until(99).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Masks a JSON text in one pass, without a tree of it: each part is copied, replaced or left out as it comes, and the way to it says which.
+//! Masks a JSON text in one pass, without a tree of it: each part is kept, replaced or left out as it comes, and the way to it says which.
+//! What stands between two parts that are not kept is copied in one piece.
 //!
 //! A member that stands twice in an object is written twice, and masked each time.
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
-use crate::audit::json::{Kind, Reader, Unreadable};
+use crate::audit::json::{Kind, Reader, Unreadable, without_blanks};
 use crate::audit::secrets::{Hider, REDACTED, Secrets, Shown};
 use crate::policy::Violation;
 
@@ -88,7 +89,15 @@ impl<'a> Masking<'a> {
             data_at,
             copies: 0,
         };
-        if pass.value(&mut Reader::new(json.get()), within, &Place::of(at)).is_err() {
+        let mut reader = Reader::new(json.get());
+        let is_read = pass.value(&mut reader, within, &Place::of(at)).and_then(|()| pass.rest(&mut reader));
+        if is_read.is_ok() {
+            if reader.has_blanks() {
+                let dense = without_blanks(to.get(start..).unwrap_or_default());
+                to.truncate(start);
+                to.push_str(&dense);
+            }
+        } else {
             to.truncate(start);
             to.push_str("null");
             self.report.erased.truncate(erased);
@@ -315,9 +324,19 @@ impl Pass<'_> {
             Kind::Object | Kind::Array if place.depth >= MOST_DEPTH => return Err(Unreadable),
             Kind::Object => return self.object(reader, within, place),
             Kind::Array => return self.array(reader, within, place),
-            Kind::Text => self.to.push_str(reader.text()?.checked()?),
-            Kind::Other => self.to.push_str(reader.other()?),
+            Kind::Text => {
+                reader.text()?.checked()?;
+            }
+            Kind::Other => {
+                reader.other()?;
+            }
         }
+        Ok(())
+    }
+
+    /// Copies what was kept since the last part that was not.
+    fn rest(&mut self, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
+        self.to.push_str(reader.until(reader.at())?);
         Ok(())
     }
 
@@ -328,30 +347,33 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         reader.enter();
-        self.to.push('{');
-        let mut is_first = true;
-        while let Some(key) = reader.key()? {
+        let (mut is_empty, mut lacks_members) = (true, false);
+        loop {
+            let before = reader.at();
+            let Some(key) = reader.key()? else { return Ok(()) };
             let name = key.said()?;
             let inner = place.inner(Token::Key(&name));
             let kind = reader.kind()?;
             let step = match within {
                 Within::Kept => Step::Walk(within),
                 _ if inner.depth == self.data_at && DATA.contains(&&*name) => Step::Erase,
+                // Most members: nothing that is no list is anything by its name alone.
+                Within::Plain if !kind.is_list() => Step::Walk(Within::Plain),
                 _ => within.member(&name, kind, self.masks),
             };
             if matches!(step, Step::Erase | Step::EraseCopy | Step::Drop) {
+                self.to.push_str(reader.until(before)?);
                 self.erase(step, reader.skip()?, &inner);
+                reader.go_on_from(reader.at());
+                lacks_members = true;
                 continue;
             }
-            if !std::mem::take(&mut is_first) {
-                self.to.push(',');
+            // The first member that is kept has no comma before it.
+            if std::mem::take(&mut is_empty) && lacks_members {
+                reader.go_on_from(key.at);
             }
-            self.to.push_str(key.raw);
-            self.to.push(':');
             self.write(reader, step, &inner)?;
         }
-        self.to.push('}');
-        Ok(())
     }
 
     fn array(
@@ -361,49 +383,54 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         reader.enter();
-        self.to.push('[');
         let mut index = 0;
         while reader.item()? {
-            if index > 0 {
-                self.to.push(',');
-            }
             let step = within.item(index, reader.kind()?);
             self.write(reader, step, &place.inner(Token::Index(index)))?;
             index += 1;
         }
-        self.to.push(']');
         Ok(())
     }
 
-    /// Writes what becomes of a value that is not left out.
+    /// Writes what becomes of the value that comes next, which is not left out.
     fn write(&mut self, reader: &mut Reader<'_>, step: Step, place: &Place<'_>) -> Result<(), Unreadable> {
         match step {
-            Step::Walk(within) => return self.value(reader, within, place),
+            Step::Walk(within) => self.value(reader, within, place),
             Step::RedactLogin => {
                 let address = reader.text()?;
                 if address.said()?.contains('@') {
-                    self.redact(address.raw, place);
-                } else {
-                    self.to.push_str(address.raw);
+                    return self.redact(reader, (address.at, address.raw), place);
                 }
+                Ok(())
             }
             Step::Redact | Step::Erase | Step::EraseCopy | Step::Drop => {
+                // The value begins after white space, if there is any.
+                reader.kind()?;
+                let start = reader.at();
                 let secret = reader.skip()?;
-                self.redact(secret, place);
+                self.redact(reader, (start, secret), place)
             }
         }
-        Ok(())
     }
 
-    fn redact(&mut self, secret: &str, place: &Place<'_>) {
+    /// Replaces the value that was read last.
+    fn redact(
+        &mut self,
+        reader: &mut Reader<'_>,
+        (start, secret): (usize, &str),
+        place: &Place<'_>,
+    ) -> Result<(), Unreadable> {
         if self.keeps_secrets {
             self.secrets.take_json(secret);
         }
+        self.to.push_str(reader.until(start)?);
+        reader.go_on_from(reader.at());
         self.to.push('"');
         self.to.push_str(REDACTED);
         self.to.push('"');
         let at = self.listed(place);
         self.report.masked.extend(at);
+        Ok(())
     }
 
     fn erase(&mut self, step: Step, secret: &str, place: &Place<'_>) {
