@@ -11,6 +11,7 @@ use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{Inspection, LookupResult};
+use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
 use crate::shares::{Share, Shares};
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
@@ -90,6 +91,21 @@ pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work
     let is_light = is_light_with(workload, inspection);
     let _place = if is_light { None } else { place_of(&PLACES, workload).await };
     tokio::task::block_in_place(work)
+}
+
+/// The turn of a review to make the input of its rules and to run them in one go, as [`beside`] does work. `None` where the one is much work, where
+/// bundles run on threads of their own, or where no other thread goes on with the tasks of this one.
+pub(super) async fn turn<'p>(
+    policies: &'p PolicySet,
+    workload: &Workload,
+    inspection: &Inspection,
+    object_bytes: usize,
+) -> Option<Turn<'p>> {
+    let can_block = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if can_block && is_light_with(workload, inspection) {
+        return policies.turn(&workload.namespace, object_bytes).await;
+    }
+    None
 }
 
 /// Whether what is found of a pod takes little work.
