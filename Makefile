@@ -50,6 +50,12 @@ test: tools producers ## Build the tools if they are missing, and run all tests
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	CARGO='$(CARGO)' tests/run $(ARGS)
 
+.PHONY: allocators
+allocators: ## Compare what the gate needs with mimalloc, the allocator of the system and jemalloc: make allocators ARGS='mimalloc jemalloc'
+	paths=$$(tools/build --path oha); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	CARGO='$(CARGO)' benches/allocators $(ARGS)
+
 # One line where the machine cannot: nothing is reported as passed that did not run.
 .PHONY: test-node
 test-node: tools ## Run the tests whose pods really run: root on Linux; builds what a node is made of if need be
