@@ -34,30 +34,36 @@ impl Kind {
 /// A string as it is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'j> {
-    /// With its quotation marks.
-    pub(super) raw: &'j str,
+    json: &'j str,
     /// Where it begins.
     pub(super) at: usize,
+    /// Where it ends.
+    end: usize,
     /// Whether nothing in it is escaped.
     is_plain: bool,
 }
 
 impl<'j> Text<'j> {
+    /// With its quotation marks.
+    pub(super) fn raw(self) -> Result<&'j str, Unreadable> {
+        self.json.get(self.at..self.end).ok_or(Unreadable)
+    }
+
     /// What it says.
     pub(super) fn said(self) -> Result<Cow<'j, str>, Unreadable> {
         if !self.is_plain {
-            return serde_json::from_str(self.raw).map(Cow::Owned).map_err(|_| Unreadable);
+            return serde_json::from_str(self.raw()?).map(Cow::Owned).map_err(|_| Unreadable);
         }
-        let inner = self.raw.get(1..self.raw.len().saturating_sub(1));
+        let inner = self.json.get(self.at + 1..self.end.saturating_sub(1));
         inner.map(Cow::Borrowed).ok_or(Unreadable)
     }
 
-    /// As it is written, if readers take it.
-    pub(super) fn checked(self) -> Result<&'j str, Unreadable> {
-        if !self.is_plain && memmem::find(self.raw.as_bytes(), b"\\u").is_some() {
+    /// Whether readers take it.
+    pub(super) fn check(self) -> Result<(), Unreadable> {
+        if !self.is_plain && memmem::find(self.raw()?.as_bytes(), b"\\u").is_some() {
             self.said()?;
         }
-        Ok(self.raw)
+        Ok(())
     }
 }
 
@@ -74,21 +80,19 @@ const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(each(1)) & !word & each(0x80)
 }
 
-/// Where the next quotation mark or backslash is.
+/// How many bytes stand before the next quotation mark or backslash.
 fn mark(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while at < SHORT
-        && let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())
-    {
+    let mut rest = bytes;
+    for at in (0..SHORT).step_by(8) {
+        let Some((eight, after)) = rest.split_first_chunk::<8>() else { break };
         let word = u64::from_le_bytes(*eight);
         let found = zeros(word ^ each(b'"')) | zeros(word ^ each(b'\\'));
         if found != 0 {
             return Some(at + usize::try_from(found.trailing_zeros() / 8).ok()?);
         }
-        at += 8;
+        rest = after;
     }
-    let rest = bytes.get(at..)?;
-    memchr2(b'"', b'\\', rest).map(|found| at + found)
+    memchr2(b'"', b'\\', rest).map(|found| bytes.len() - rest.len() + found)
 }
 
 /// Where the string ends that begins here, and whether nothing in it is escaped.
@@ -195,15 +199,42 @@ impl<'j> Reader<'j> {
 
     /// The next key of the object; `None` at its end, which is passed.
     pub(super) fn key(&mut self) -> Result<Option<Text<'j>>, Unreadable> {
-        if !self.goes_on(b'}')? {
+        // As a rule there is no white space, and one look is enough.
+        if self.peek() == Some(b',') {
+            self.at += 1;
+        }
+        if self.peek() != Some(b'"') && !self.goes_on(b'}')? {
             return Ok(None);
         }
         let key = self.text()?;
-        if self.ahead() != Some(b':') {
+        if self.peek() != Some(b':') && self.ahead() != Some(b':') {
             return Err(Unreadable);
         }
         self.at += 1;
         Ok(Some(key))
+    }
+
+    /// Passes members of the object in which no other values are, up to one that is a list: its key, and what it is. `None` at the end of the object,
+    /// which is passed.
+    pub(super) fn key_of_list(&mut self) -> Result<Option<(Text<'j>, Kind)>, Unreadable> {
+        while let Some(key) = self.key()? {
+            let kind = self.kind()?;
+            if kind.is_list() {
+                return Ok(Some((key, kind)));
+            }
+            key.check()?;
+            self.scalar(kind)?;
+        }
+        Ok(None)
+    }
+
+    /// Passes a value in which no other is, as [`Reader::kind`] has said, if readers take it.
+    pub(super) fn scalar(&mut self, kind: Kind) -> Result<(), Unreadable> {
+        if kind == Kind::Text {
+            return self.text()?.check();
+        }
+        self.other()?;
+        Ok(())
     }
 
     /// Whether the array has another item; its end is passed.
@@ -222,14 +253,13 @@ impl<'j> Reader<'j> {
 
     /// The string that comes next.
     pub(super) fn text(&mut self) -> Result<Text<'j>, Unreadable> {
-        if self.ahead() != Some(b'"') {
+        if self.peek() != Some(b'"') && self.ahead() != Some(b'"') {
             return Err(Unreadable);
         }
-        let start = self.at;
-        let (end, is_plain) = end_of_string(self.json.as_bytes(), start).ok_or(Unreadable)?;
+        let at = self.at;
+        let (end, is_plain) = end_of_string(self.json.as_bytes(), at).ok_or(Unreadable)?;
         self.at = end;
-        let raw = self.json.get(start..end).ok_or(Unreadable)?;
-        Ok(Text { raw, at: start, is_plain })
+        Ok(Text { json: self.json, at, end, is_plain })
     }
 
     /// The number, `true`, `false` or `null` that comes next, if readers take it.
@@ -340,7 +370,7 @@ mod tests {
         let (many, more) = ("9".repeat(300), "9".repeat(310));
         assert_eq!((Reader::new(&many).other().is_ok(), Reader::new(&more).other().is_ok()), (true, false));
         for (json, is_taken) in [(r#""\ud83d\ude00""#, true), (r#""\ud83d""#, false), (r#""\u003c""#, true)] {
-            assert_eq!(Reader::new(json).text().unwrap().checked().is_ok(), is_taken, "{json}");
+            assert_eq!(Reader::new(json).text().unwrap().check().is_ok(), is_taken, "{json}");
             assert_eq!(serde_json::from_str::<String>(json).is_ok(), is_taken, "{json}");
         }
     }
@@ -359,7 +389,11 @@ mod tests {
                     let json = format!("\"{inner}\",\"");
                     let mut reader = Reader::new(&json);
                     let text = reader.text().unwrap();
-                    assert_eq!((text.raw.len(), text.is_plain), (inner.len() + 2, is_plain), "{json}");
+                    assert_eq!(
+                        (text.raw().unwrap().len(), text.is_plain),
+                        (inner.len() + 2, is_plain),
+                        "{json}"
+                    );
                     assert_eq!((text.at, reader.ahead()), (0, Some(b',')), "{json}");
                 }
             }
@@ -379,7 +413,7 @@ mod tests {
     fn the_text_is_handed_out_in_the_pieces_that_are_asked_for() {
         let mut reader = Reader::new(r#"{"a":1,"b":[2]}"#);
         reader.enter();
-        assert_eq!(reader.key().unwrap().map(|key| (key.raw, key.at)), Some((r#""a""#, 1)));
+        assert_eq!(reader.key().unwrap().map(|key| (key.raw(), key.at)), Some((Ok(r#""a""#), 1)));
         assert_eq!((reader.other(), reader.until(reader.at())), (Ok("1"), Ok(r#"{"a":1"#)));
         assert_eq!(reader.key().unwrap().map(|key| key.at), Some(7));
         reader.skip().unwrap();

@@ -321,17 +321,11 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         match reader.kind()? {
-            Kind::Object | Kind::Array if place.depth >= MOST_DEPTH => return Err(Unreadable),
-            Kind::Object => return self.object(reader, within, place),
-            Kind::Array => return self.array(reader, within, place),
-            Kind::Text => {
-                reader.text()?.checked()?;
-            }
-            Kind::Other => {
-                reader.other()?;
-            }
+            Kind::Object | Kind::Array if place.depth >= MOST_DEPTH => Err(Unreadable),
+            Kind::Object => self.object(reader, within, place),
+            Kind::Array => self.array(reader, within, place),
+            kind @ (Kind::Text | Kind::Other) => reader.scalar(kind),
         }
-        Ok(())
     }
 
     /// Copies what was kept since the last part that was not.
@@ -347,18 +341,19 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         reader.enter();
+        if within == Within::Plain && place.depth + 1 != self.data_at {
+            return self.plain_object(reader, place);
+        }
         let (mut is_empty, mut lacks_members) = (true, false);
         loop {
             let before = reader.at();
             let Some(key) = reader.key()? else { return Ok(()) };
+            let kind = reader.kind()?;
             let name = key.said()?;
             let inner = place.inner(Token::Key(&name));
-            let kind = reader.kind()?;
             let step = match within {
                 Within::Kept => Step::Walk(within),
                 _ if inner.depth == self.data_at && DATA.contains(&&*name) => Step::Erase,
-                // Most members: nothing that is no list is anything by its name alone.
-                Within::Plain if !kind.is_list() => Step::Walk(Within::Plain),
                 _ => within.member(&name, kind, self.masks),
             };
             if matches!(step, Step::Erase | Step::EraseCopy | Step::Drop) {
@@ -376,6 +371,15 @@ impl Pass<'_> {
         }
     }
 
+    /// Most objects. Nothing that is no list is anything by its name alone, and nothing is left out.
+    fn plain_object(&mut self, reader: &mut Reader<'_>, place: &Place<'_>) -> Result<(), Unreadable> {
+        while let Some((key, kind)) = reader.key_of_list()? {
+            let name = key.said()?;
+            self.value(reader, Within::named(&name, kind), &place.inner(Token::Key(&name)))?;
+        }
+        Ok(())
+    }
+
     fn array(
         &mut self,
         reader: &mut Reader<'_>,
@@ -385,8 +389,12 @@ impl Pass<'_> {
         reader.enter();
         let mut index = 0;
         while reader.item()? {
-            let step = within.item(index, reader.kind()?);
-            self.write(reader, step, &place.inner(Token::Index(index)))?;
+            let kind = reader.kind()?;
+            if within == Within::Plain && !kind.is_list() {
+                reader.scalar(kind)?;
+            } else {
+                self.write(reader, within.item(index, kind), &place.inner(Token::Index(index)))?;
+            }
             index += 1;
         }
         Ok(())
@@ -399,7 +407,7 @@ impl Pass<'_> {
             Step::RedactLogin => {
                 let address = reader.text()?;
                 if address.said()?.contains('@') {
-                    return self.redact(reader, (address.at, address.raw), place);
+                    return self.redact(reader, (address.at, address.raw()?), place);
                 }
                 Ok(())
             }
