@@ -67,8 +67,8 @@ impl<'j> Text<'j> {
     }
 }
 
-/// Bytes of a string that are looked at in words. Most strings end within them; to call what looks at vectors would take longer.
-const SHORT: usize = 32;
+/// Words of a string that are looked at one by one. Most strings end within them; to call what looks at vectors would take longer.
+const MOST_WORDS: usize = 4;
 
 /// A word of eight equal bytes.
 const fn each(byte: u8) -> u64 {
@@ -80,31 +80,30 @@ const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(each(1)) & !word & each(0x80)
 }
 
-/// How many bytes stand before the next quotation mark or backslash.
-fn mark(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    for at in (0..SHORT).step_by(8) {
-        let Some((eight, after)) = rest.split_first_chunk::<8>() else { break };
-        let word = u64::from_le_bytes(*eight);
-        let found = zeros(word ^ each(b'"')) | zeros(word ^ each(b'\\'));
-        if found != 0 {
-            return Some(at + usize::try_from(found.trailing_zeros() / 8).ok()?);
-        }
-        rest = after;
-    }
-    memchr2(b'"', b'\\', rest).map(|found| bytes.len() - rest.len() + found)
-}
-
 /// Where the string ends that begins here, and whether nothing in it is escaped.
 fn end_of_string(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
-    let (mut at, mut is_plain) = (start + 1, true);
+    let mut rest = bytes.get(start + 1..)?;
+    let (mut is_plain, mut words) = (true, 0);
     loop {
-        at += mark(bytes.get(at..)?)?;
-        if bytes.get(at) == Some(&b'"') {
-            return Some((at + 1, is_plain));
+        let marks = match rest.split_first_chunk::<8>() {
+            Some((eight, after)) if words < MOST_WORDS => {
+                let word = u64::from_le_bytes(*eight);
+                let marks = zeros(word ^ each(b'"')) | zeros(word ^ each(b'\\'));
+                if marks == 0 {
+                    rest = after;
+                    words += 1;
+                    continue;
+                }
+                usize::try_from(marks.trailing_zeros() / 8).ok()?
+            }
+            _ => memchr2(b'"', b'\\', rest)?,
+        };
+        let (mark, after) = rest.get(marks..)?.split_first()?;
+        if *mark == b'"' {
+            return Some((bytes.len() - after.len(), is_plain));
         }
-        is_plain = false;
-        at += 2;
+        (is_plain, words) = (false, 0);
+        rest = after.get(1..)?;
     }
 }
 

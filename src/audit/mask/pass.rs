@@ -166,22 +166,32 @@ impl<'p> Place<'p> {
 
     /// The pointer (RFC 6901).
     fn pointer(&self) -> String {
-        let mut pointer = self.outer.map(Place::pointer).unwrap_or_default();
+        let mut pointer = String::with_capacity(self.length());
+        self.append_to(&mut pointer);
+        pointer
+    }
+
+    fn append_to(&self, pointer: &mut String) {
+        if let Some(outer) = self.outer {
+            outer.append_to(pointer);
+        }
         match self.token {
             Token::Document(own) => pointer.push_str(own),
-            Token::Key(key) => append(&mut pointer, key),
+            Token::Key(key) => append(pointer, key),
             // Writing to a string cannot fail.
             Token::Index(index) => {
                 let _ = write!(pointer, "/{index}");
             }
         }
-        pointer
     }
 }
 
 /// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
 fn append(pointer: &mut String, token: &str) {
     pointer.push('/');
+    if !token.bytes().any(|byte| matches!(byte, b'~' | b'/')) {
+        return pointer.push_str(token);
+    }
     for character in token.chars() {
         match character {
             '~' => pointer.push_str("~0"),
