@@ -56,6 +56,12 @@ bench-bundles: ## Measure starts with many bundles, swaps under load, --watch, a
 	paths=$$(tools/build --path opa); export WASMGATE_OPA=$$paths; \
 	CARGO='$(CARGO)' benches/bundles $(ARGS)
 
+.PHONY: allocators
+allocators: ## Compare what the gate needs with mimalloc, the allocator of the system and jemalloc: make allocators ARGS='mimalloc jemalloc'
+	paths=$$(tools/build --path oha); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	CARGO='$(CARGO)' benches/allocators $(ARGS)
+
 # One line where the machine cannot: nothing is reported as passed that did not run.
 .PHONY: test-node
 test-node: tools ## Run the tests whose pods really run: root on Linux; builds what a node is made of if need be

@@ -80,7 +80,7 @@ fn record(case: &Case<'_>, body: &[u8]) -> Record {
         trace: None,
         timestamp: jiff::Timestamp::UNIX_EPOCH,
         webhook: case.webhook,
-        bundles: BTreeMap::new(),
+        bundles: Arc::default(),
         input: Some(Input::from(review::parse(body).unwrap())),
         stray_uid: String::new(),
         result: RecordedResult::plain(Outcome::Allow, true, "judged by the policies"),

@@ -106,6 +106,7 @@ fn stages(criterion: &mut Criterion) {
     });
     group.bench_function("judge", |b| {
         b.iter(|| {
+            let asked = ReviewContext { clock: Clock::start(BUDGET), ..asked };
             runtime.block_on(examine::judge(&asked, &planned, black_box(&placed), &inspection, |_| ()))
         });
     });

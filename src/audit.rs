@@ -1,6 +1,7 @@
 //! Records and metrics of decisions: one record in OPA's decision-log schema, written outside of the request path, and
 //! the metrics. Nothing here can change an answer.
 
+mod decision_id;
 pub mod event;
 mod json;
 pub mod mask;
@@ -13,6 +14,7 @@ pub mod sink;
 pub mod upload;
 
 pub use crate::answer::Outcome;
+pub use decision_id::decision_id;
 pub use event::Outbox;
 pub use mask::Masks;
 pub use metrics::{

@@ -6,7 +6,8 @@ use wasmgate::cli::{self, Exit};
 use wasmgate::text;
 
 /// Reviews allocate and free many small values, and the system allocator of a musl image is several times slower at
-/// that.
+/// that. `benches/allocators` compares them.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -34,6 +34,7 @@ pub mod signature;
 mod store;
 mod summary;
 mod trial;
+mod turn;
 mod unpacked;
 mod verdicts;
 
@@ -51,6 +52,7 @@ pub use patterns::{pattern_operands, pattern_problem};
 pub use set::{Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
 pub use store::blames_load;
+pub use turn::Turn;
 pub use verdicts::VerdictCounts;
 
 use std::borrow::Cow;

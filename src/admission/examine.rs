@@ -31,10 +31,14 @@ use crate::policy::Evaluation;
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::runtime::Family;
+use crate::shares;
 use crate::workload::{self, Kind, Workload};
 
 /// Longest time to find out what the programs of the object before an update could do: its images ran, so they are known as a rule.
 const COMPARISON: Duration = Duration::from_millis(500);
+
+/// More than it takes a timer to say that the time of a review has ended: timers tick once a millisecond.
+const AFTER_THE_END: Duration = Duration::from_millis(20);
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
 #[derive(Debug, Clone, Copy)]
@@ -305,12 +309,23 @@ pub async fn judge<K>(
     let request = request_facts(asked.review);
     let unchanged = unchanged_ephemeral(asked.review, workload);
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
-    let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
-    let kept = keep(&input);
-    let (evaluation, shadow) = {
-        let (namespace, left) = (&workload.namespace, || asked.clock.left());
-        state.policies.evaluate_with_shadow(namespace, &input, left).await
+    let left = || asked.clock.left();
+    let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
+    let (kept, (evaluation, shadow)) = match turn {
+        Some(turn) => shares::beside(|| {
+            let input = judge::prepare(&case);
+            (keep(&input), (turn.evaluate(&input, left()), Evaluation::default()))
+        }),
+        None => {
+            let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
+            let kept = keep(&input);
+            (kept, state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await)
+        }
     };
+    if !evaluation.failures.is_empty() && left().is_zero() {
+        // What ran in place could not be dropped when the time of the review ended: its own limit (`flow`) comes to speak now.
+        tokio::time::sleep(AFTER_THE_END).await;
+    }
     let failures = evaluation.failures.iter().chain(&shadow.failures);
     let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect::<Vec<_>>();
     let is_repeatable = failed_bundles.is_empty() && evaluation.asked.or(shadow.asked).is_nothing();

@@ -9,6 +9,7 @@ use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{self, Inspection, LookupResult};
+use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
 use crate::shares::{self, Share, Shares};
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
@@ -88,6 +89,20 @@ pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work
     let is_light = is_light_with(workload, inspection);
     let _place = if is_light { None } else { place_of(&PLACES, workload).await };
     shares::beside(work)
+}
+
+/// The turn of a review to make the input of its rules and to run them in one go, as [`beside`] does work. `None` where the one is much work, where
+/// bundles run on threads of their own, or where no other thread goes on with the tasks of this one.
+pub(super) async fn turn<'p>(
+    policies: &'p PolicySet,
+    workload: &Workload,
+    inspection: &Inspection,
+    object_bytes: usize,
+) -> Option<Turn<'p>> {
+    if shares::has_other_threads() && is_light_with(workload, inspection) {
+        return policies.turn(&workload.namespace, object_bytes).await;
+    }
+    None
 }
 
 /// Whether what is found of a pod takes little work.
@@ -248,6 +263,8 @@ mod tests {
 
     use super::*;
     use crate::image::{Digest, FileClass, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
+    use crate::inspection::Container;
+    use crate::policy::{Bundle, Engine, Limits};
     use crate::workload::{self, Kind};
 
     fn pod(namespace: &str, spec: &serde_json::Value) -> Workload {
@@ -318,6 +335,36 @@ mod tests {
             (went_on.await, other.await.is_ok())
         };
         assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn the_rules_of_a_light_pod_run_where_their_input_is_made_and_those_of_others_on_threads_of_their_own()
+     {
+        let engine = Engine::new().unwrap();
+        let load = async |bundles| PolicySet::load(&engine, bundles, Limits::default()).await.unwrap();
+        let one = load(vec![Bundle::embedded().unwrap()]).await;
+        let light = with_mounts("shop", 1, 1);
+        let heavy = with_mounts("shop", 20, 200);
+        let takes_one = async |policies: &PolicySet, workload: &Workload| {
+            let inspection = inspected(workload, image(workload, &[]));
+            turn(policies, workload, &inspection, 1_000).await.is_some()
+        };
+        assert!(takes_one(&one, &light).await);
+        assert!(!takes_one(&one, &heavy).await);
+        assert!(!takes_one(&load(Vec::new()).await, &light).await, "no rules at all");
+    }
+
+    fn inspected(workload: &Workload, facts: Vec<Option<Arc<ImageFacts>>>) -> Inspection {
+        let known = |(image, facts): (&ImageUse<'_>, Option<Arc<ImageFacts>>)| {
+            Some(Container {
+                role: image.role,
+                index: image.index,
+                name: image.name.to_string(),
+                image: image.image.to_string(),
+                lookup: LookupResult::Known { facts: facts?, program: undecided() },
+            })
+        };
+        Inspection { containers: workload.images().iter().zip(facts).filter_map(known).collect() }
     }
 
     /// A namespace with many heavy pods.

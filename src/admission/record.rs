@@ -1,9 +1,9 @@
 //! Turns a decision into its record and its metrics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::decision::Decision;
 use super::{Clock, Gate, State, span};
@@ -39,15 +39,14 @@ pub fn emit(
     if !is_recorded && gate.tracer().is_none() {
         return;
     }
-    // The kernel is asked for it, so it is made only where it is said.
-    let decision_id = Uuid::new_v4();
+    let decision_id = audit::decision_id();
     let span = span::emit(gate, parent, (webhook, review.as_ref()), &decision, (decision_id, clock));
     if !is_recorded {
         return;
     }
     let timings = std::mem::take(&mut decision.timings);
     let policy_input = decision.policy_input.take();
-    let revisions = || BTreeMap::clone(state.policies.revisions());
+    let revisions = || Arc::clone(state.policies.revisions());
     let record = Record {
         labels: gate.labels.clone(),
         masks: state.masks.clone(),
@@ -145,7 +144,7 @@ fn result(mut decision: Decision) -> audit::RecordedResult {
         changes: decision.changes,
         warnings: response.warnings,
         patch_operations: decision.patch_operations,
-        images: decision.inspection.containers.iter().map(image).collect(),
+        images: decision.inspection.containers.into_iter().map(image).collect(),
         reason: decision.note.to_string(),
     }
 }
@@ -155,16 +154,13 @@ fn recorded(judged: JudgedViolation) -> RecordedViolation {
     RecordedViolation { violation, exempted: judged.exempted, shadow: judged.shadow }
 }
 
-fn image(container: &Container) -> ImageSummary {
+fn image(container: Container) -> ImageSummary {
+    let class = container.class().as_str();
     let known = container.known();
-    ImageSummary {
-        container: container.name.clone(),
-        image: container.image.clone(),
-        digest: known.map(|(facts, _)| facts.digest.to_string()),
-        class: container.class().as_str(),
-        kind: known.map(|(facts, program)| match program {
-            Program::Wasm { kind, .. } => kind.as_str(),
-            _ => facts.kind.as_str(),
-        }),
-    }
+    let digest = known.map(|(facts, _)| facts.digest.to_string());
+    let kind = known.map(|(facts, program)| match program {
+        Program::Wasm { kind, .. } => kind.as_str(),
+        _ => facts.kind.as_str(),
+    });
+    ImageSummary { container: container.name, image: container.image, digest, class, kind }
 }

@@ -317,6 +317,30 @@ mod tests {
         );
     }
 
+    /// Commas and white space beside members that are left out, wherever these stand.
+    #[test]
+    fn whichever_members_are_left_out_the_rest_is_as_it_was() {
+        let members = [("name", true), ("managedFields", false), ("labels", true), ("managedFields", false)];
+        let masks = Masks::default();
+        for chosen in 0_u8..16 {
+            for (comma, colon) in [(",", ":"), (" ,\n\t", " :  ")] {
+                let in_it = |number: &usize| chosen & (1 << number) != 0;
+                let listed: Vec<_> = (0..4).filter(in_it).map(|number| members[number]).collect();
+                let written: Vec<_> =
+                    listed.iter().map(|(name, _)| format!("\"{name}\"{colon}[1,{{\"a\":2}}]")).collect();
+                let text =
+                    format!("{{\"metadata\"{colon}{{{}}}{comma}\"kind\":\"Pod\"}}", written.join(comma));
+                let kept: Vec<_> = listed.iter().filter(|(_, is_kept)| *is_kept).collect();
+                let kept: Vec<_> =
+                    kept.iter().map(|(name, _)| format!("\"{name}\":[1,{{\"a\":2}}]")).collect();
+                let wanted = format!("{{\"metadata\":{{{}}},\"kind\":\"Pod\"}}", kept.join(","));
+                let mut line = "before: ".to_owned();
+                Masking::new(&masks).write_object(serde_json::from_str(&text).unwrap(), "", &mut line);
+                assert_eq!(line, format!("before: {wanted}"), "{text}");
+            }
+        }
+    }
+
     #[test]
     fn a_member_that_stands_twice_is_masked_twice() {
         let masks = Masks::default();

@@ -236,7 +236,7 @@ pub struct Record {
     /// The webhook that was called.
     pub webhook: Webhook,
     /// Name → revision of the bundles that judged.
-    pub bundles: BTreeMap<String, String>,
+    pub bundles: Arc<BTreeMap<String, String>>,
     /// The review; `None` when the request was no AdmissionReview.
     pub input: Option<Input>,
     /// The uid of a request that was no AdmissionReview, if it could be read; else empty.
@@ -291,8 +291,8 @@ struct EventHead<'a> {
     trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     span_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    bundles: BTreeMap<&'a str, BundleInfo<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", serialize_with = "revisions")]
+    bundles: &'a BTreeMap<String, String>,
     path: &'static str,
 }
 
@@ -315,7 +315,11 @@ struct EventTail<'a> {
 }
 
 fn hyphenated<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
+    serializer.serialize_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+}
+
+fn revisions<S: Serializer>(bundles: &BTreeMap<String, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(bundles.iter().map(|(name, revision)| (name, BundleInfo { revision })))
 }
 
 /// Size of a record without its objects in the sink's buffer, in bytes: a round number above what the tests measure.
@@ -416,13 +420,12 @@ impl Record {
     }
 
     fn head(&self) -> EventHead<'_> {
-        let revisions = self.bundles.iter();
         EventHead {
             labels: &self.labels,
             decision_id: self.decision_id,
             trace_id: self.trace.as_ref().map(|(trace, _)| trace.as_str()),
             span_id: self.trace.as_ref().map(|(_, span)| span.as_str()),
-            bundles: revisions.map(|(name, revision)| (name.as_str(), BundleInfo { revision })).collect(),
+            bundles: &self.bundles,
             path: self.webhook.decision_path(),
         }
     }
@@ -554,7 +557,7 @@ pub(super) mod tests {
             decision_id: Uuid::from_u128(0x6bf8_1bb6_a3d1_4bd3_9c9f_0d1f_6d5c_1a2b),
             timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
             webhook: Webhook::Validate,
-            bundles: [("baseline".to_string(), "2026.3.0".to_string())].into(),
+            bundles: BTreeMap::from([("baseline".to_string(), "2026.3.0".to_string())]).into(),
             stray_uid: String::new(),
             input: Some(Input::from(review(object))),
             result: RecordedResult {

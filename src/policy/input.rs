@@ -23,18 +23,23 @@ pub(super) fn serialise_each<'a>(
     omits: impl Iterator<Item = &'a Omit>,
     input: &impl Serialize,
 ) -> Vec<Result<Arc<RawValue>, String>> {
-    let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
+    let mut each: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
     let mut inputs = Vec::new();
     for omit in omits {
-        let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
+        let found = each.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
         inputs.push(found.unwrap_or_else(|| {
-            let json = serialise(input, omit).map(Arc::from);
-            let json = json.map_err(|error| format!("the input cannot be written as JSON: {error}"));
-            written.push((omit, json.clone()));
+            let json = written(input, omit);
+            each.push((omit, json.clone()));
             json
         }));
     }
     inputs
+}
+
+/// `input` for a bundle that leaves this out. The error is for people to read.
+pub(super) fn written(input: &impl Serialize, omit: &Omit) -> Result<Arc<RawValue>, String> {
+    let json = serialise(input, omit).map(Arc::from);
+    json.map_err(|error| format!("the input cannot be written as JSON: {error}"))
 }
 
 /// Whether an input may be the same for two reviews.

@@ -24,7 +24,7 @@ use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
 use super::program::CheckedModule;
-use super::verdicts::{BundleId, VerdictCounts, Verdicts};
+use super::verdicts::{BundleId, Key, VerdictCounts, Verdicts};
 use super::{
     Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input, outcome, store,
 };
@@ -41,7 +41,7 @@ const SHADOW: Duration = Duration::from_millis(250);
 /// All loaded bundles. Cheap to clone, since the bundles are shared.
 #[derive(Debug, Clone)]
 pub struct PolicySet {
-    lanes: Arc<Lanes>,
+    pub(super) lanes: Arc<Lanes>,
     verdicts: Arc<Verdicts>,
     pub(super) limits: Limits,
     pub(super) loaded: Vec<Arc<LoadedBundle>>,
@@ -201,7 +201,7 @@ impl PolicySet {
     }
 
     /// The bundles with rules that judge; others have rules for the log alone.
-    fn judging(&self) -> impl Iterator<Item = &Arc<LoadedBundle>> {
+    pub(super) fn judging(&self) -> impl Iterator<Item = &Arc<LoadedBundle>> {
         self.loaded.iter().filter(|loaded| loaded.entrypoint.is_some())
     }
 
@@ -310,7 +310,15 @@ impl PolicySet {
         stop: &Stop,
     ) -> Result<Found, String> {
         let input = input?;
-        let key = loaded.repeats.and_then(|id| self.verdicts.key(id, self.limits, input.get()));
+        match self.find(loaded, input.get()).await {
+            Ok(found) => Ok(found),
+            Err(key) => Ok(self.kept(key, self.run(loaded, namespace, input, stop).await?).await),
+        }
+    }
+
+    /// What one bundle found on the same input earlier; else the key by which it is kept, if it is.
+    pub(super) async fn find(&self, loaded: &LoadedBundle, input: &str) -> Result<Found, Option<Key>> {
+        let key = loaded.repeats.and_then(|id| self.verdicts.key(id, self.limits, input));
         // On the heap, like what is kept below, since every review would hold both.
         if let Some(key) = &key
             && let Some(found) = Box::pin(self.verdicts.find(key)).await
@@ -318,11 +326,15 @@ impl PolicySet {
             // What asks for anything is not kept.
             return Ok(Found { violations: found.to_vec(), is_cached: true, asked: Asked::default() });
         }
-        let ran = self.run(loaded, namespace, input, stop).await?;
-        if let Some(key) = key.filter(|_| ran.asked.is_nothing()) {
-            Box::pin(self.verdicts.keep(key, &ran.violations)).await;
+        Err(key)
+    }
+
+    /// What an evaluation found, which is kept by its key.
+    pub(super) async fn kept(&self, key: Option<Key>, Ran { violations, asked }: Ran) -> Found {
+        if let Some(key) = key.filter(|_| asked.is_nothing()) {
+            Box::pin(self.verdicts.keep(key, &violations)).await;
         }
-        Ok(Found { violations: ran.violations, is_cached: false, asked: ran.asked })
+        Found { violations, is_cached: false, asked }
     }
 
     /// Waits for a permit, and runs one bundle.
@@ -418,7 +430,7 @@ impl LoadedBundle {
     }
 
     /// The same with what the METADATA of its rules says of them, and whether these are built in.
-    fn annotated(&self, found: Found) -> Found {
+    pub(super) fn annotated(&self, found: Found) -> Found {
         if found.violations.is_empty() {
             return found;
         }

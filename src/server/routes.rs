@@ -1,7 +1,9 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
-use crate::shares::{Share, Shares};
+use crate::shares::{self, Share, Shares};
 use crate::text;
 
 /// How long after its budget the server stops waiting for the gate; part of [`ServerOptions::margin`].
@@ -216,7 +218,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
                 }
             }
         } else {
-            Box::pin(async move { gate.answer(call).await })
+            Box::pin(in_place(Box::pin(async move { gate.answer(call).await })))
         };
         let task = tokio::spawn(async move {
             let _held = held;
@@ -231,6 +233,11 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             }
         }
     }
+}
+
+/// Work that takes milliseconds at a time, such as to parse a large body. The tasks of its thread go on elsewhere meanwhile.
+fn in_place<T>(mut work: Pin<Box<dyn Future<Output = T> + Send>>) -> impl Future<Output = T> + Send {
+    poll_fn(move |context| shares::beside(|| work.as_mut().poll(context)))
 }
 
 /// So many bytes in units, rounded up.
@@ -340,6 +347,24 @@ async fn next_chunk(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On the only thread.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_on_a_large_body_holds_up_no_other_task_of_its_thread() {
+        let review = async {
+            let (tell, told) = std::sync::mpsc::channel();
+            let other = tokio::spawn(async move { tell.send(()) });
+            let went_on =
+                in_place(Box::pin(async move { told.recv_timeout(Duration::from_secs(20)).is_ok() }));
+            (went_on.await, other.await.is_ok())
+        };
+        assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_other_thread_a_large_body_is_worked_on_here() {
+        assert_eq!(in_place(Box::pin(async { 7 })).await, 7);
+    }
 
     #[test]
     fn the_budget_is_the_smaller_of_configured_and_asked_less_the_margin() {

@@ -1,4 +1,5 @@
-//! Masks a JSON text in one pass, without a tree of it: each part is copied, replaced or left out as it comes, and the way to it says which.
+//! Masks a JSON text in one pass, without a tree of it: each part is kept, replaced or left out as it comes, and the way to it says which.
+//! What stands between two parts that are not kept is copied in one piece.
 //!
 //! A member that stands twice in an object is written twice, and masked each time.
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
-use crate::audit::json::{Kind, Reader, Unreadable};
+use crate::audit::json::{Kind, Reader, Unreadable, without_blanks};
 use crate::audit::secrets::{Hider, REDACTED, Secrets, Shown};
 use crate::policy::Violation;
 
@@ -88,7 +89,15 @@ impl<'a> Masking<'a> {
             data_at,
             copies: 0,
         };
-        if pass.value(&mut Reader::new(json.get()), within, &Place::of(at)).is_err() {
+        let mut reader = Reader::new(json.get());
+        let is_read = pass.value(&mut reader, within, &Place::of(at)).and_then(|()| pass.rest(&mut reader));
+        if is_read.is_ok() {
+            if reader.has_blanks() {
+                let dense = without_blanks(to.get(start..).unwrap_or_default());
+                to.truncate(start);
+                to.push_str(&dense);
+            }
+        } else {
             to.truncate(start);
             to.push_str("null");
             self.report.erased.truncate(erased);
@@ -157,22 +166,32 @@ impl<'p> Place<'p> {
 
     /// The pointer (RFC 6901).
     fn pointer(&self) -> String {
-        let mut pointer = self.outer.map(Place::pointer).unwrap_or_default();
+        let mut pointer = String::with_capacity(self.length());
+        self.append_to(&mut pointer);
+        pointer
+    }
+
+    fn append_to(&self, pointer: &mut String) {
+        if let Some(outer) = self.outer {
+            outer.append_to(pointer);
+        }
         match self.token {
             Token::Document(own) => pointer.push_str(own),
-            Token::Key(key) => append(&mut pointer, key),
+            Token::Key(key) => append(pointer, key),
             // Writing to a string cannot fail.
             Token::Index(index) => {
                 let _ = write!(pointer, "/{index}");
             }
         }
-        pointer
     }
 }
 
 /// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
 fn append(pointer: &mut String, token: &str) {
     pointer.push('/');
+    if !token.bytes().any(|byte| matches!(byte, b'~' | b'/')) {
+        return pointer.push_str(token);
+    }
     for character in token.chars() {
         match character {
             '~' => pointer.push_str("~0"),
@@ -312,12 +331,16 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         match reader.kind()? {
-            Kind::Object | Kind::Array if place.depth >= MOST_DEPTH => return Err(Unreadable),
-            Kind::Object => return self.object(reader, within, place),
-            Kind::Array => return self.array(reader, within, place),
-            Kind::Text => self.to.push_str(reader.text()?.checked()?),
-            Kind::Other => self.to.push_str(reader.other()?),
+            Kind::Object | Kind::Array if place.depth >= MOST_DEPTH => Err(Unreadable),
+            Kind::Object => self.object(reader, within, place),
+            Kind::Array => self.array(reader, within, place),
+            kind @ (Kind::Text | Kind::Other) => reader.scalar(kind),
         }
+    }
+
+    /// Copies what was kept since the last part that was not.
+    fn rest(&mut self, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
+        self.to.push_str(reader.until(reader.at())?);
         Ok(())
     }
 
@@ -328,29 +351,42 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         reader.enter();
-        self.to.push('{');
-        let mut is_first = true;
-        while let Some(key) = reader.key()? {
+        if within == Within::Plain && place.depth + 1 != self.data_at {
+            return self.plain_object(reader, place);
+        }
+        let (mut is_empty, mut lacks_members) = (true, false);
+        loop {
+            let before = reader.at();
+            let Some(key) = reader.key()? else { return Ok(()) };
+            let kind = reader.kind()?;
             let name = key.said()?;
             let inner = place.inner(Token::Key(&name));
-            let kind = reader.kind()?;
             let step = match within {
                 Within::Kept => Step::Walk(within),
                 _ if inner.depth == self.data_at && DATA.contains(&&*name) => Step::Erase,
                 _ => within.member(&name, kind, self.masks),
             };
             if matches!(step, Step::Erase | Step::EraseCopy | Step::Drop) {
+                self.to.push_str(reader.until(before)?);
                 self.erase(step, reader.skip()?, &inner);
+                reader.go_on_from(reader.at());
+                lacks_members = true;
                 continue;
             }
-            if !std::mem::take(&mut is_first) {
-                self.to.push(',');
+            // The first member that is kept has no comma before it.
+            if std::mem::take(&mut is_empty) && lacks_members {
+                reader.go_on_from(key.at);
             }
-            self.to.push_str(key.raw);
-            self.to.push(':');
             self.write(reader, step, &inner)?;
         }
-        self.to.push('}');
+    }
+
+    /// Most objects. Nothing that is no list is anything by its name alone, and nothing is left out.
+    fn plain_object(&mut self, reader: &mut Reader<'_>, place: &Place<'_>) -> Result<(), Unreadable> {
+        while let Some((key, kind)) = reader.key_of_list()? {
+            let name = key.said()?;
+            self.value(reader, Within::named(&name, kind), &place.inner(Token::Key(&name)))?;
+        }
         Ok(())
     }
 
@@ -361,49 +397,58 @@ impl Pass<'_> {
         place: &Place<'_>,
     ) -> Result<(), Unreadable> {
         reader.enter();
-        self.to.push('[');
         let mut index = 0;
         while reader.item()? {
-            if index > 0 {
-                self.to.push(',');
+            let kind = reader.kind()?;
+            if within == Within::Plain && !kind.is_list() {
+                reader.scalar(kind)?;
+            } else {
+                self.write(reader, within.item(index, kind), &place.inner(Token::Index(index)))?;
             }
-            let step = within.item(index, reader.kind()?);
-            self.write(reader, step, &place.inner(Token::Index(index)))?;
             index += 1;
         }
-        self.to.push(']');
         Ok(())
     }
 
-    /// Writes what becomes of a value that is not left out.
+    /// Writes what becomes of the value that comes next, which is not left out.
     fn write(&mut self, reader: &mut Reader<'_>, step: Step, place: &Place<'_>) -> Result<(), Unreadable> {
         match step {
-            Step::Walk(within) => return self.value(reader, within, place),
+            Step::Walk(within) => self.value(reader, within, place),
             Step::RedactLogin => {
                 let address = reader.text()?;
                 if address.said()?.contains('@') {
-                    self.redact(address.raw, place);
-                } else {
-                    self.to.push_str(address.raw);
+                    return self.redact(reader, (address.at, address.raw()?), place);
                 }
+                Ok(())
             }
             Step::Redact | Step::Erase | Step::EraseCopy | Step::Drop => {
+                // The value begins after white space, if there is any.
+                reader.kind()?;
+                let start = reader.at();
                 let secret = reader.skip()?;
-                self.redact(secret, place);
+                self.redact(reader, (start, secret), place)
             }
         }
-        Ok(())
     }
 
-    fn redact(&mut self, secret: &str, place: &Place<'_>) {
+    /// Replaces the value that was read last.
+    fn redact(
+        &mut self,
+        reader: &mut Reader<'_>,
+        (start, secret): (usize, &str),
+        place: &Place<'_>,
+    ) -> Result<(), Unreadable> {
         if self.keeps_secrets {
             self.secrets.take_json(secret);
         }
+        self.to.push_str(reader.until(start)?);
+        reader.go_on_from(reader.at());
         self.to.push('"');
         self.to.push_str(REDACTED);
         self.to.push('"');
         let at = self.listed(place);
         self.report.masked.extend(at);
+        Ok(())
     }
 
     fn erase(&mut self, step: Step, secret: &str, place: &Place<'_>) {

@@ -1,0 +1,148 @@
+//! The turn of an ordinary review: a place among the evaluations that it takes before the input of its rules is made. The input is then made and
+//! judged in one go, on one thread, which the caller has set free for it. A review that hands its input to another thread and waits for what
+//! comes back is in the queue of the machine three times, once for each thread that goes on with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::engine::Stop;
+use super::evaluation::{Evaluation, Found};
+use super::lanes::Leave;
+use super::set::{LoadedBundle, PolicySet};
+use super::{input, store};
+
+/// Largest object, in bytes, of a review that takes a turn. Its pod has a few containers, so what rules read is small too (`lanes`).
+const MOST_BYTES: usize = 32 << 10;
+
+/// A place among the evaluations, held until this is dropped.
+#[derive(Debug)]
+pub struct Turn<'s> {
+    set: &'s PolicySet,
+    loaded: &'s Arc<LoadedBundle>,
+    /// `None` if the place did not come in time.
+    leave: Option<Leave>,
+    /// How long it was waited for.
+    waited: Duration,
+}
+
+impl PolicySet {
+    /// Waits for the turn of a review of this namespace, about an object of so many bytes. `None` where it takes none: several bundles run at
+    /// the same time on threads of their own, and a large input runs where it keeps no small one waiting.
+    pub async fn turn(&self, namespace: &str, object_bytes: usize) -> Option<Turn<'_>> {
+        let loaded = self.sole().filter(|_| object_bytes <= MOST_BYTES)?;
+        let begin = Instant::now();
+        let deadline = begin + self.limits.time;
+        let leave = self.lanes.enter(&Arc::from(namespace), object_bytes, deadline.into()).await;
+        Some(Turn { set: self, loaded, leave, waited: begin.elapsed() })
+    }
+
+    /// The bundle that judges, if there is one and it decides.
+    fn sole(&self) -> Option<&Arc<LoadedBundle>> {
+        let mut judging = self.judging();
+        let first = judging.next().filter(|loaded| !loaded.program.bundle.is_shadow)?;
+        judging.next().is_none().then_some(first)
+    }
+}
+
+impl Turn<'_> {
+    /// What the bundle finds, as [`PolicySet::evaluate`] says it. Runs on this thread, which must be free to block, until the evaluation ends, or its
+    /// time, or what is `left` to the review.
+    pub fn evaluate<I: Serialize + Sync>(self, input: &I, left: Duration) -> Evaluation {
+        let outcome = Handle::current().block_on(self.found(input, left));
+        let name = &self.loaded.program.bundle.name;
+        Evaluation::of(vec![(name, outcome.map(|found| self.loaded.annotated(found)))])
+    }
+
+    async fn found<I: Serialize + Sync>(&self, input: &I, left: Duration) -> Result<Found, String> {
+        let (set, loaded) = (self.set, self.loaded);
+        if self.leave.is_none() {
+            return Err(store::TOO_MANY.into());
+        }
+        let time = set.limits.time.saturating_sub(self.waited).min(left);
+        let (stop, _guard) = Stop::at(Instant::now() + time);
+        let input = input::written(input, &loaded.program.bundle.omit)?;
+        match set.find(loaded, input.get()).await {
+            Ok(found) => Ok(found),
+            Err(key) => Ok(set.kept(key, loaded.run(input.get(), set.limits, &stop)?).await),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use serde_json::Value;
+    use tokio::task::block_in_place;
+
+    use super::super::lanes::Lanes;
+    use super::super::{Bundle, Engine, Limits, blames_load};
+    use super::*;
+
+    const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
+    const AMPLE: Duration = Duration::from_mins(10);
+
+    /// One processor: two evaluations at a time, one of which a namespace may have.
+    async fn baseline(verdict_bytes: u64) -> PolicySet {
+        let mut engine = Engine::new().unwrap().remembering(verdict_bytes);
+        engine.lanes = Arc::new(Lanes::new(1));
+        let limits = Limits { time: AMPLE, ..Limits::default() };
+        PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], limits).await.unwrap()
+    }
+
+    fn refused() -> Value {
+        serde_json::from_str(REFUSED).unwrap()
+    }
+
+    async fn evaluated(set: &PolicySet, input: &Value, left: Duration) -> Evaluation {
+        let turn = set.turn("shop", 1_000).await.unwrap();
+        block_in_place(|| turn.evaluate(input, left))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_turn_finds_what_an_evaluation_on_another_thread_finds_and_what_it_found_is_kept() {
+        let (set, input) = (baseline(1 << 20).await, refused());
+        let found = evaluated(&set, &input, AMPLE).await;
+        assert!(!found.violations.is_empty() && found.failures.is_empty(), "{found:?}");
+        let again = evaluated(&set, &input, AMPLE).await;
+        assert!(!found.is_cached && again.is_cached);
+        assert_eq!(Evaluation { is_cached: true, ..found }, set.evaluate(&input).await);
+        let forgetful = baseline(0).await;
+        assert_eq!(evaluated(&forgetful, &input, AMPLE).await, forgetful.evaluate(&input).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_turn_ends_with_the_time_of_its_review() {
+        let (set, input) = (baseline(0).await, refused());
+        let mut many = input.clone();
+        let container = many["containers"][0].clone();
+        // More than is done between two looks at the clock.
+        many["containers"] = std::iter::repeat_n(container, 20).collect();
+        let found = evaluated(&set, &many, Duration::ZERO).await;
+        assert!(found.failures.len() == 1 && blames_load(&found.failures[0].message), "{found:?}");
+        assert!(evaluated(&set, &input, AMPLE).await.failures.is_empty(), "the next one is not hurt");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn one_namespace_leaves_turns_to_the_others_and_gives_them_back() {
+        let set = baseline(0).await;
+        let held = set.turn("evil", 1_000).await.unwrap();
+        assert!(set.turn("evil", 1_000).now_or_never().is_none(), "more than half");
+        assert!(set.turn("shop", 1_000).now_or_never().flatten().is_some());
+        drop(held);
+        assert!(set.turn("evil", 1_000).now_or_never().flatten().is_some());
+        assert!(set.turn("evil", MOST_BYTES + 1).await.is_none(), "as large ones do");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_turn_that_does_not_come_in_time_is_a_failure_that_blames_the_load() {
+        let set = baseline(0).await;
+        let _held = set.turn("shop", 1_000).await.unwrap();
+        let mut hurried = set.clone();
+        hurried.limits.time = Duration::from_millis(1);
+        let found = evaluated(&hurried, &refused(), AMPLE).await;
+        assert!(blames_load(&found.failures[0].message), "{found:?}");
+    }
+}
