@@ -409,8 +409,12 @@ fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
         'E' => with_sharp(float::exponent(float, Some(spec.precision.unwrap_or(6)), true), spec, 0),
         'f' | 'F' => with_sharp(float::fixed(float, spec.precision.unwrap_or(6)), spec, 0),
         'b' => float::binary(float),
-        'x' => float::hexadecimal(float, spec.precision, false),
-        'X' => float::hexadecimal(float, spec.precision, true),
+        'x' => with_sharp_power(
+            float::hexadecimal(float, spec.precision, false),
+            spec,
+            spec.precision.unwrap_or(6),
+        ),
+        'X' => with_sharp_power(float::hexadecimal(float, spec.precision, true), spec, 0),
         _ => return None,
     };
     let (sign, digits) = match text.strip_prefix('-') {
@@ -424,6 +428,15 @@ fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
         return Some(format!("{sign}{}{digits}", "0".repeat(missing)));
     }
     Some(pad(&format!("{sign}{digits}"), spec, false))
+}
+
+/// `#` keeps the point beside a power of two, and the zeros at the end. Go counts the letter of the base among the digits.
+fn with_sharp_power(text: String, spec: &Spec, wanted: usize) -> String {
+    let power = text.find(['p', 'P']).and_then(|at| text.split_at_checked(at));
+    let Some((mantissa, power)) = power.filter(|_| spec.sharp) else { return text };
+    let digits = mantissa.trim_start_matches(['-', '0']).chars().filter(|digit| *digit != '.').count();
+    let dot = if mantissa.contains('.') { "" } else { "." };
+    format!("{mantissa}{dot}{}{power}", "0".repeat(wanted.saturating_sub(digits)))
 }
 
 /// `#` keeps the point, and the zeros at the end up to so many digits.
@@ -529,6 +542,7 @@ mod tests {
             ("%5.", r#"["a"]"#, "%!.(string=    a)"),
             ("%[1][2]d", "[1, 2]", "%![(int64=1)2]d"),
             ("%#.0f|%#.0e", "[2.0, 2.0]", "2.|2.e+00"),
+            ("%#x|%#X|%#.2x|%#.0x", "[2.0, 2.5, -2.0, 1.5]", "0x1.0000p+01|0X1.4P+01|-0x1.00p+01|0x1.p+01"),
             ("%.2T|%5T", r#"[1, "a"]"#, "in|string"),
             ("%#U|%#U|%#U", "[1, 65, 32]", "U+0001|U+0041 'A'|U+0020 ' '"),
             ("%#w|%+w", r#"["a", 1]"#, r#"%!w(string="a")|%!w(int64=1)"#),
