@@ -1,8 +1,10 @@
 //! `strings.render_template`: Go's `text/template` with its own functions (`open-policy-agent/opa:v1/topdown/template.go`, Go 1.26). What
 //! depends on the memory of Go's process, complex numbers and texts that are no UTF-8 end the evaluation.
 
+mod budget;
 mod constant;
 mod escape;
+mod function;
 mod functions;
 mod letters;
 mod parse;
@@ -11,14 +13,11 @@ mod token;
 mod tree;
 mod value;
 
-use value::GoValue;
+use value::{GoValue, NO_VALUE};
 
 use crate::rego::call::{Call, Operands, Outcome};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
-
-/// Parts of a template within one another, and templates that call one another: each takes a part of the stack.
-const MAX_DEPTH: usize = 64;
 
 pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let template = operands.text(0)?;
@@ -29,7 +28,7 @@ pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     }
     let templates = parse::templates(call, template)?;
     let text = run::run(call, &templates, &GoValue::of(data))?;
-    Ok(Value::String(text.replace(run::NO_VALUE, "<undefined>")))
+    Ok(Value::String(text.replace(NO_VALUE, "<undefined>")))
 }
 
 #[cfg(test)]

@@ -1,37 +1,14 @@
-//! The functions that a template may call (Go's `text/template/funcs.go`).
+//! What the functions make that a template calls (Go's `text/template/funcs.go`).
 
 use std::cmp::Ordering;
 
+use super::budget::Budget;
 use super::escape;
-use super::run::Run;
-use super::value::{GoValue, Text, printed};
+use super::function::Function;
+use super::value::{GoValue, NO_VALUE, Text, printed};
 use crate::rego::builtins::sprintf;
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
-
-/// A function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Function {
-    And,
-    Or,
-    Not,
-    Len,
-    Index,
-    Slice,
-    Print,
-    Printf,
-    Println,
-    Html,
-    Js,
-    UrlQuery,
-    Call,
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-}
 
 type Found<'a> = Result<GoValue<'a>, Failure>;
 
@@ -39,96 +16,56 @@ fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
     Failure::error(format!("the template {}", reason.into()))
 }
 
-impl Function {
-    /// The function of a name.
-    pub fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "and" => Self::And,
-            "or" => Self::Or,
-            "not" => Self::Not,
-            "len" => Self::Len,
-            "index" => Self::Index,
-            "slice" => Self::Slice,
-            "print" => Self::Print,
-            "printf" => Self::Printf,
-            "println" => Self::Println,
-            "html" => Self::Html,
-            "js" => Self::Js,
-            "urlquery" => Self::UrlQuery,
-            "call" => Self::Call,
-            "eq" => Self::Eq,
-            "ne" => Self::Ne,
-            "lt" => Self::Lt,
-            "le" => Self::Le,
-            "gt" => Self::Gt,
-            "ge" => Self::Ge,
-            _ => return None,
-        })
-    }
-
-    /// Whether it takes so many arguments.
-    pub const fn takes(self, count: usize) -> bool {
-        match self {
-            Self::Not | Self::Len => count == 1,
-            Self::Ne | Self::Lt | Self::Le | Self::Gt | Self::Ge => count == 2,
-            Self::Print | Self::Println | Self::Html | Self::Js | Self::UrlQuery => true,
-            Self::And | Self::Or | Self::Index | Self::Slice | Self::Printf | Self::Call | Self::Eq => {
-                count >= 1
-            }
-        }
-    }
-
-    /// What it makes of arguments that it `takes`.
-    pub fn apply<'a>(self, run: &mut Run<'a, '_>, arguments: &[GoValue<'a>]) -> Found<'a> {
-        let [first, rest @ ..] = arguments else { return self.write(run, arguments) };
-        let second = rest.first().unwrap_or(&GoValue::None);
-        let bool = |value: Result<bool, Failure>| value.map(GoValue::Bool);
-        match self {
-            Self::Not => bool(Ok(!first.is_true())),
-            Self::Len => length(first),
-            Self::Index => rest.iter().try_fold(whole(first)?, |item, place| index(&item, place)),
-            Self::Slice => slice(run, first, rest),
-            Self::Call => fail("calls what is no function"),
-            Self::Eq => bool(equal(run, first, rest)),
-            Self::Ne => bool(equal(run, first, rest).map(|equal| !equal)),
-            Self::Lt => bool(is_less(run, first, second)),
-            Self::Le => bool(is_less_or_equal(run, first, second)),
-            Self::Gt => bool(is_less_or_equal(run, first, second).map(|is| !is)),
-            Self::Ge => bool(is_less(run, first, second).map(|is| !is)),
-            // These two look at their arguments one after the other.
-            Self::And | Self::Or => fail("has no value"),
-            _ => self.write(run, arguments),
-        }
-    }
-
-    fn write<'a>(self, run: &mut Run<'a, '_>, arguments: &[GoValue<'a>]) -> Found<'a> {
-        let text = match (self, arguments) {
-            (Self::Printf, [GoValue::Text(format), rest @ ..]) => {
-                sprintf::formatted(run.call, format.as_str(), rest)?
-            }
-            (Self::Printf, _) => return fail("prints by a format that is no text"),
-            (Self::Print, _) => printed(run.call, arguments, false)?,
-            (Self::Println, _) => printed(run.call, arguments, true)?,
-            (Self::Html, _) => escape::html(&shown(run, arguments)?),
-            (Self::Js, _) => {
-                let text = shown(run, arguments)?;
-                escape::js(run.call, &text)?
-            }
-            _ => escape::query(&shown(run, arguments)?),
-        };
-        run.grow(text.len())?;
-        Ok(GoValue::made(&text))
+/// What a function makes of arguments that it `takes`.
+pub(super) fn apply<'a>(function: Function, budget: &mut Budget<'_>, arguments: &[GoValue<'a>]) -> Found<'a> {
+    let [first, rest @ ..] = arguments else { return write(function, budget, arguments) };
+    let second = rest.first().unwrap_or(&GoValue::None);
+    let bool = |value: Result<bool, Failure>| value.map(GoValue::Bool);
+    match function {
+        Function::Not => bool(Ok(!first.is_true())),
+        Function::Len => length(first),
+        Function::Index => rest.iter().try_fold(whole(first)?, |item, place| index(&item, place)),
+        Function::Slice => slice(budget, first, rest),
+        Function::Call => fail("calls what is no function"),
+        Function::Eq => bool(equal(budget, first, rest)),
+        Function::Ne => bool(equal(budget, first, rest).map(|equal| !equal)),
+        Function::Lt => bool(is_less(budget, first, second)),
+        Function::Le => bool(is_less_or_equal(budget, first, second)),
+        Function::Gt => bool(is_less_or_equal(budget, first, second).map(|is| !is)),
+        Function::Ge => bool(is_less(budget, first, second).map(|is| !is)),
+        // These two look at their arguments one after the other.
+        Function::And | Function::Or => fail("has no value"),
+        _ => write(function, budget, arguments),
     }
 }
 
+fn write<'a>(function: Function, budget: &mut Budget<'_>, arguments: &[GoValue<'a>]) -> Found<'a> {
+    let text = match (function, arguments) {
+        (Function::Printf, [GoValue::Text(format), rest @ ..]) => {
+            sprintf::formatted(budget.call, format.as_str(), rest)?
+        }
+        (Function::Printf, _) => return fail("prints by a format that is no text"),
+        (Function::Print, _) => printed(budget.call, arguments, false)?,
+        (Function::Println, _) => printed(budget.call, arguments, true)?,
+        (Function::Html, _) => escape::html(&shown(budget, arguments)?),
+        (Function::Js, _) => {
+            let text = shown(budget, arguments)?;
+            escape::js(budget.call, &text)?
+        }
+        _ => escape::query(&shown(budget, arguments)?),
+    };
+    budget.grow(text.len())?;
+    Ok(GoValue::made(&text))
+}
+
 /// Arguments as they are printed outside of functions.
-fn shown<'a>(run: &mut Run<'a, '_>, arguments: &[GoValue<'a>]) -> Result<String, Failure> {
+fn shown<'a>(budget: &mut Budget<'_>, arguments: &[GoValue<'a>]) -> Result<String, Failure> {
     let shown = |value: &GoValue<'a>| match value {
-        GoValue::None | GoValue::Nil => GoValue::Text(Text::Operand(super::run::NO_VALUE)),
+        GoValue::None | GoValue::Nil => GoValue::Text(Text::Operand(NO_VALUE)),
         other => other.clone(),
     };
-    let text = printed(run.call, &arguments.iter().map(shown).collect::<Vec<_>>(), false)?;
-    run.grow(text.len())?;
+    let text = printed(budget.call, &arguments.iter().map(shown).collect::<Vec<_>>(), false)?;
+    budget.grow(text.len())?;
     Ok(text)
 }
 
@@ -173,7 +110,7 @@ fn index<'a>(item: &GoValue<'a>, key: &GoValue<'a>) -> Found<'a> {
     found.map_or_else(|| fail("looks for a place that is not there"), Ok)
 }
 
-fn slice<'a>(run: &mut Run<'a, '_>, item: &GoValue<'a>, places: &[GoValue<'a>]) -> Found<'a> {
+fn slice<'a>(budget: &mut Budget<'_>, item: &GoValue<'a>, places: &[GoValue<'a>]) -> Found<'a> {
     let item = whole(item)?;
     if places.len() > 3 {
         return fail("slices by too many places");
@@ -193,7 +130,7 @@ fn slice<'a>(run: &mut Run<'a, '_>, item: &GoValue<'a>, places: &[GoValue<'a>]) 
             continue;
         }
         if matches!(item, GoValue::List(_)) {
-            // Go goes by the room that a list has in memory.
+            // Go goes by how much memory the list was given.
             return Err(Failure::Halt("a template slices a list beyond its end".into()));
         }
         return fail("slices beyond the end");
@@ -203,29 +140,29 @@ fn slice<'a>(run: &mut Run<'a, '_>, item: &GoValue<'a>, places: &[GoValue<'a>]) 
         return fail("slices backwards");
     }
     Ok(match item {
-        GoValue::Text(text) => GoValue::Text(part(run, &text, from, to)?),
-        GoValue::Number(text) => GoValue::Number(part(run, &text, from, to)?),
+        GoValue::Text(text) => GoValue::Text(part(budget, &text, from, to)?),
+        GoValue::Number(text) => GoValue::Number(part(budget, &text, from, to)?),
         GoValue::List(items) => GoValue::List(items.get(from..to).unwrap_or_default()),
         other => other,
     })
 }
 
-fn part<'a>(run: &mut Run<'a, '_>, text: &Text<'a>, from: usize, to: usize) -> Result<Text<'a>, Failure> {
+fn part<'a>(budget: &mut Budget<'_>, text: &Text<'a>, from: usize, to: usize) -> Result<Text<'a>, Failure> {
     let half = || Failure::Halt("a template slices a text within a letter".into());
     match text {
         Text::Operand(text) => text.get(from..to).map(Text::Operand).ok_or_else(half),
         Text::Made(text) => {
             let part = text.get(from..to).ok_or_else(half)?;
-            run.grow(part.len())?;
+            budget.grow(part.len())?;
             Ok(Text::Made(part.into()))
         }
     }
 }
 
 /// The order of two values of one kind; `None` where they are of two, or have none.
-fn order(run: &mut Run<'_, '_>, a: &GoValue<'_>, b: &GoValue<'_>) -> Result<Option<Ordering>, Failure> {
+fn order(budget: &mut Budget<'_>, a: &GoValue<'_>, b: &GoValue<'_>) -> Result<Option<Ordering>, Failure> {
     if let (Some(a), Some(b)) = (a.text(), b.text()) {
-        run.compare(a.len().min(b.len()))?;
+        budget.compare(a.len().min(b.len()))?;
         return Ok(Some(a.cmp(b)));
     }
     if let (Some(a), Some(b)) = (a.integer(), b.integer()) {
@@ -238,7 +175,7 @@ fn order(run: &mut Run<'_, '_>, a: &GoValue<'_>, b: &GoValue<'_>) -> Result<Opti
 }
 
 /// Whether it is equal to one of the others.
-fn equal<'a>(run: &mut Run<'a, '_>, value: &GoValue<'a>, others: &[GoValue<'a>]) -> Result<bool, Failure> {
+fn equal<'a>(budget: &mut Budget<'_>, value: &GoValue<'a>, others: &[GoValue<'a>]) -> Result<bool, Failure> {
     if others.is_empty() {
         return fail("compares with nothing");
     }
@@ -247,7 +184,7 @@ fn equal<'a>(run: &mut Run<'a, '_>, value: &GoValue<'a>, others: &[GoValue<'a>])
         let is_equal = match (value, other) {
             (a, b) if is_nothing(a) || is_nothing(b) => is_nothing(a) && is_nothing(b),
             (GoValue::Bool(a), GoValue::Bool(b)) => a == b,
-            (a, b) => match order(run, a, b)? {
+            (a, b) => match order(budget, a, b)? {
                 Some(order) => order == Ordering::Equal,
                 None => return fail("compares what cannot be compared"),
             },
@@ -259,15 +196,15 @@ fn equal<'a>(run: &mut Run<'a, '_>, value: &GoValue<'a>, others: &[GoValue<'a>])
     Ok(false)
 }
 
-fn is_less<'a>(run: &mut Run<'a, '_>, a: &GoValue<'a>, b: &GoValue<'a>) -> Result<bool, Failure> {
-    match order(run, a, b)? {
+fn is_less<'a>(budget: &mut Budget<'_>, a: &GoValue<'a>, b: &GoValue<'a>) -> Result<bool, Failure> {
+    match order(budget, a, b)? {
         Some(order) => Ok(order == Ordering::Less),
         None => fail("compares what has no order"),
     }
 }
 
-fn is_less_or_equal<'a>(run: &mut Run<'a, '_>, a: &GoValue<'a>, b: &GoValue<'a>) -> Result<bool, Failure> {
-    match order(run, a, b)? {
+fn is_less_or_equal<'a>(budget: &mut Budget<'_>, a: &GoValue<'a>, b: &GoValue<'a>) -> Result<bool, Failure> {
+    match order(budget, a, b)? {
         Some(order) => Ok(order != Ordering::Greater),
         None => fail("compares what has no order"),
     }

@@ -2,16 +2,12 @@
 
 use std::rc::Rc;
 
-use super::MAX_DEPTH;
 use super::constant;
-use super::functions::Function;
+use super::function::Function;
 use super::token::{Kind, Token, tokens};
-use super::tree::{Condition, List, Node, Operand, Pipe, Templates};
+use super::tree::{Condition, List, MAIN, MAX_DEPTH, Node, Operand, Pipe, Templates};
 use crate::rego::call::Call;
 use crate::rego::failure::Failure;
-
-/// The name of the whole.
-pub(super) const MAIN: &str = "template";
 
 /// Variables that are looked through in one step.
 const VARIABLES: usize = 8;

@@ -2,18 +2,15 @@
 
 use std::rc::Rc;
 
-use super::MAX_DEPTH;
+use super::budget::Budget;
 use super::constant::Constant;
-use super::functions::Function;
-use super::parse::MAIN;
-use super::tree::{Condition, Node, Operand, Pipe, Templates};
-use super::value::{GoValue, Text, printed};
-use crate::rego::call::{Call, VALUE_BYTES};
+use super::function::Function;
+use super::functions::apply;
+use super::tree::{Condition, MAIN, MAX_DEPTH, Node, Operand, Pipe, Templates};
+use super::value::{GoValue, NO_VALUE, Text, printed};
+use crate::rego::call::Call;
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
-
-/// What is printed of nothing.
-pub(super) const NO_VALUE: &str = "<no value>";
 
 /// Variables that are looked through in one step.
 const VARIABLES: usize = 8;
@@ -34,12 +31,10 @@ enum Flow {
 
 /// A template that runs.
 pub(super) struct Run<'a, 'c> {
-    pub call: &'c mut Call,
+    budget: Budget<'c>,
     templates: &'c Templates<'a>,
     variables: Vec<(&'a str, GoValue<'a>)>,
     out: String,
-    /// Bytes of all texts that were made.
-    bytes: usize,
     depth: usize,
 }
 
@@ -50,7 +45,7 @@ pub(super) fn run<'a>(
     data: &GoValue<'a>,
 ) -> Result<String, Failure> {
     let variables = vec![("$", data.clone())];
-    let mut run = Run { call, templates, variables, out: String::new(), bytes: 0, depth: 0 };
+    let mut run = Run { budget: Budget::new(call), templates, variables, out: String::new(), depth: 0 };
     if let Some(list) = templates.get(MAIN) {
         run.walk(data, list)?;
     }
@@ -58,20 +53,8 @@ pub(super) fn run<'a>(
 }
 
 impl<'a> Run<'a, '_> {
-    /// Takes the work and the memory of a text of so many bytes.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.call.take(bytes / VALUE_BYTES)?;
-        self.call.fits(self.bytes)
-    }
-
-    /// Takes the work of comparing so many bytes.
-    pub fn compare(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.call.take(bytes / VALUE_BYTES)
-    }
-
     fn write(&mut self, text: &str) -> Result<(), Failure> {
-        self.grow(text.len())?;
+        self.budget.grow(text.len())?;
         self.out.push_str(text);
         Ok(())
     }
@@ -92,7 +75,7 @@ impl<'a> Run<'a, '_> {
     fn walk(&mut self, dot: &GoValue<'a>, list: &[Node<'a>]) -> Result<Flow, Failure> {
         self.nested(|run| {
             for node in list {
-                run.call.take(1)?;
+                run.budget.take(1)?;
                 let flow = run.node(dot, node)?;
                 if flow != Flow::Next {
                     return Ok(flow);
@@ -129,7 +112,7 @@ impl<'a> Run<'a, '_> {
             GoValue::None => self.write(NO_VALUE),
             GoValue::Text(text) | GoValue::Number(text) => self.write(text.as_str()),
             other => {
-                let text = printed(self.call, std::slice::from_ref(other), false)?;
+                let text = printed(self.budget.call, std::slice::from_ref(other), false)?;
                 self.write(&text)
             }
         }
@@ -199,7 +182,7 @@ impl<'a> Run<'a, '_> {
         let inner = self.variables.len();
         let mut ran = None;
         for (key, value) in pairs {
-            self.call.take(1)?;
+            self.budget.take(1)?;
             let values = match pipe.variables.len() {
                 0 => Vec::new(),
                 1 => vec![value.clone()],
@@ -245,7 +228,7 @@ impl<'a> Run<'a, '_> {
 
     /// The place of the last variable of a name.
     fn variable(&mut self, name: &str) -> Result<usize, Failure> {
-        self.call.take(self.variables.len() / VARIABLES)?;
+        self.budget.take(self.variables.len() / VARIABLES)?;
         let place = self.variables.iter().rposition(|(known, _)| *known == name);
         place.ok_or_else(|| Failure::Error(format!("the template has no variable `{name}`")))
     }
@@ -268,7 +251,7 @@ impl<'a> Run<'a, '_> {
     fn pipeline(&mut self, dot: &GoValue<'a>, pipe: &Pipe<'a>) -> Found<'a> {
         let mut last = None;
         for command in &pipe.commands {
-            self.call.take(1)?;
+            self.budget.take(1)?;
             last = Some(self.command(dot, command, last)?.held());
         }
         let value = last.unwrap_or(GoValue::None);
@@ -337,7 +320,7 @@ impl<'a> Run<'a, '_> {
         if !function.takes(count) {
             return fail(format!("calls a function with {count} arguments"));
         }
-        self.call.take(count)?;
+        self.budget.take(count)?;
         if matches!(function, Function::And | Function::Or) {
             let mut value = GoValue::None;
             for argument in arguments {
@@ -353,7 +336,7 @@ impl<'a> Run<'a, '_> {
             values.push(self.operand(dot, argument)?);
         }
         values.extend(last);
-        function.apply(self, &values)
+        apply(function, &mut self.budget, &values)
     }
 }
 

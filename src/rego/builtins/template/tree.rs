@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::constant::Constant;
-use super::functions::Function;
+use super::function::Function;
+
+/// Parts of a template within one another, and templates that call one another: each takes a part of the stack.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// The name of the whole.
+pub(super) const MAIN: &str = "template";
 
 /// Templates by their names.
 pub(super) type Templates<'a> = BTreeMap<String, List<'a>>;

@@ -9,6 +9,9 @@ use crate::rego::call::Call;
 use crate::rego::failure::Failure;
 use crate::rego::value::{Object, Value};
 
+/// What is printed of nothing.
+pub(super) const NO_VALUE: &str = "<no value>";
+
 /// A text, which may be a part of an operand.
 #[derive(Debug, Clone)]
 pub(super) enum Text<'a> {
