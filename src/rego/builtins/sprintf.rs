@@ -97,7 +97,10 @@ impl Printed for Argument {
     }
 
     fn print(&self, out: &mut Output<'_>, verb: char, spec: &Spec) -> Result<(), Failure> {
-        out.push(&write(self, verb, spec))
+        match (self, verb) {
+            (Self::Big(_), 'w') => Err(Failure::Halt("the verb `%w` is for errors".into())),
+            _ => out.push(&write(self, verb, spec)),
+        }
     }
 }
 
@@ -381,14 +384,6 @@ fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String
     if spec.precision == Some(0) && integer.sign() == Sign::NoSign {
         return " ".repeat(spec.width.unwrap_or(0));
     }
-    let prefix = match (verb, spec.sharp) {
-        ('O', _) => "0o",
-        ('b', true) => "0b",
-        ('o', true) if !digits.starts_with('0') => "0",
-        ('x', true) => "0x",
-        ('X', true) => "0X",
-        _ => "",
-    };
     let wanted = match (spec.precision, spec.width) {
         (Some(precision), _) => precision,
         // Zeros count the sign and not the prefix, as in Go.
@@ -396,6 +391,18 @@ fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String
         _ => 0,
     };
     let zeros = "0".repeat(wanted.saturating_sub(digits.len()));
+    // A big integer, which formats itself, has the zero of its base in any case.
+    let is_small = i64::try_from(integer).is_ok();
+    let has_zero = is_small && (!zeros.is_empty() || digits.starts_with('0'));
+    let prefix = match (verb, spec.sharp) {
+        ('O', true) if is_small && !has_zero => "0o0",
+        ('O', _) => "0o",
+        ('b', true) => "0b",
+        ('o', true) if !has_zero => "0",
+        ('x', true) => "0x",
+        ('X', true) => "0X",
+        _ => "",
+    };
     pad(&format!("{sign}{prefix}{zeros}{digits}"), spec, false)
 }
 
@@ -543,6 +550,7 @@ mod tests {
             ("%[1][2]d", "[1, 2]", "%![(int64=1)2]d"),
             ("%#.0f|%#.0e", "[2.0, 2.0]", "2.|2.e+00"),
             ("%#x|%#X|%#.2x|%#.0x", "[2.0, 2.5, -2.0, 1.5]", "0x1.0000p+01|0X1.4P+01|-0x1.00p+01|0x1.p+01"),
+            ("%#O|%#.5o|%#O|%#o|%O", "[42, 8, 0, 8, 8]", "0o052|00010|0o0|010|0o10"),
             ("%.2T|%5T", r#"[1, "a"]"#, "in|string"),
             ("%#U|%#U|%#U", "[1, 65, 32]", "U+0001|U+0041 'A'|U+0020 ' '"),
             ("%#w|%+w", r#"["a", 1]"#, r#"%!w(string="a")|%!w(int64=1)"#),
@@ -551,6 +559,14 @@ mod tests {
         for (format, arguments, expected) in cases {
             assert_eq!(written(format, arguments), expected, "{format} {arguments}");
         }
+    }
+
+    /// It prints the words that the integer has in memory.
+    #[test]
+    fn a_large_integer_as_an_error_ends_the_evaluation() {
+        let large = crate::rego::json::parse("[18446744073709551616]").unwrap();
+        let ended = sprintf(&mut Call::within(1 << 20), Operands(&[Value::text("%w"), large]));
+        assert!(matches!(ended, Err(Failure::Halt(_))));
     }
 
     #[test]
