@@ -472,8 +472,9 @@ fn text_verb(text: &str, verb: char, spec: &Spec) -> Option<String> {
 }
 
 fn quoted(text: &str, spec: &Spec) -> String {
-    let backquotable =
-        !text.contains('`') && !text.chars().any(|letter| letter.is_control() && letter != '\t');
+    // `strconv.CanBackquote`
+    let ends = |letter| matches!(letter, '`' | '\0'..='\u{8}' | '\n'..='\u{1f}' | '\u{7f}' | '\u{feff}');
+    let backquotable = !text.contains(ends);
     if spec.sharp && backquotable {
         return format!("`{text}`");
     }
@@ -551,6 +552,7 @@ mod tests {
             ("%#.0f|%#.0e", "[2.0, 2.0]", "2.|2.e+00"),
             ("%#x|%#X|%#.2x|%#.0x", "[2.0, 2.5, -2.0, 1.5]", "0x1.0000p+01|0X1.4P+01|-0x1.00p+01|0x1.p+01"),
             ("%#O|%#.5o|%#O|%#o|%O", "[42, 8, 0, 8, 8]", "0o052|00010|0o0|010|0o10"),
+            ("%#q|%#q|%#+q", r#"["\ufeff", "\u0080\t", "\u2028"]"#, "\"\\ufeff\"|`\u{80}\t`|`\u{2028}`"),
             ("%.2T|%5T", r#"[1, "a"]"#, "in|string"),
             ("%#U|%#U|%#U", "[1, 65, 32]", "U+0001|U+0041 'A'|U+0020 ' '"),
             ("%#w|%+w", r#"["a", 1]"#, r#"%!w(string="a")|%!w(int64=1)"#),
