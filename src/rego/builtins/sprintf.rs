@@ -359,8 +359,9 @@ fn letter_of(code: i64) -> char {
 }
 
 fn unicode_text(code: i64, spec: &Spec) -> String {
-    let digits = spec.precision.unwrap_or(4).max(4);
-    let text = format!("U+{code:0digits$X}");
+    let code_text = format!("{code:X}");
+    let zeros = spec.precision.unwrap_or(4).max(4).saturating_sub(code_text.len());
+    let text = format!("U+{}{code_text}", "0".repeat(zeros));
     let letter = u32::try_from(code).ok().and_then(char::from_u32);
     match letter.filter(|letter| spec.sharp && (*letter == ' ' || quote::prints(*letter))) {
         Some(letter) => format!("{text} '{letter}'"),
