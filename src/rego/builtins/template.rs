@@ -15,7 +15,7 @@ mod value;
 
 use value::{GoValue, NO_VALUE};
 
-use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
@@ -26,6 +26,8 @@ pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     if !value::is_json(call, data)? {
         return Failure::error("operand 2 holds what JSON cannot write");
     }
+    // The parts of a template take some dozen times the bytes of its text.
+    call.fits(template.len().saturating_mul(VALUE_BYTES))?;
     let templates = parse::templates(call, template)?;
     let text = run::run(call, &templates, &GoValue::of(data))?;
     Ok(Value::String(text.replace(NO_VALUE, "<undefined>")))
@@ -168,6 +170,7 @@ mod tests {
             r#"{{$x := "0123456789abcdef"}}{{range 40}}{{$x = print $x $x}}{{end}}"#.into(),
             r#"{{printf "%999999v%999999v%999999v" 1 1 1}}"#.into(),
             "{{range 1000000}}0123456789abcdef{{end}}".into(),
+            "{{1}}".repeat(10_000),
         ] {
             assert!(matches!(said(&template), Err(Failure::Halt(_))), "{template}");
         }
