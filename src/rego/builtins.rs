@@ -25,6 +25,7 @@ mod semver;
 mod signed;
 mod sprintf;
 mod strings;
+mod template;
 mod time;
 mod token;
 
@@ -136,6 +137,7 @@ pub const BUILTINS: &[Builtin] = &[
     Builtin::new("strings.any_prefix_match", strings::any_prefix_match),
     Builtin::new("strings.any_suffix_match", strings::any_suffix_match),
     Builtin::new("strings.count", strings::count),
+    Builtin::new("strings.render_template", template::render),
     Builtin::new("strings.split_n", strings::split_n),
     Builtin::new("time.add_date", time::add_date),
     Builtin::new("time.clock", time::clock),
@@ -324,10 +326,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("opa.runtime", "it would hand the gate's environment to rules, and through their messages to users"),
     ("providers.aws.sign_req", "it would handle secrets"),
     ("rego.parse_module", "there is no Rego compiler in the gate"),
-    (
-        "strings.render_template",
-        "it runs Go's `text/template`, and no library here does that exactly: use `$\"…\"` or `sprintf`",
-    ),
     ("yaml.is_valid", YAML),
     ("yaml.unmarshal", YAML),
 ];

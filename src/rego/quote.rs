@@ -52,7 +52,7 @@ fn escape(quoted: &mut String, letter: char, mark: char, ascii: bool) {
 }
 
 /// Whether Go prints a letter as it is: letters, marks, numbers, punctuation and symbols, and of blanks the ASCII one.
-fn prints(letter: char) -> bool {
+pub(super) fn prints(letter: char) -> bool {
     // Rust's Debug escapes what is not printable by the same tables, apart from what it escapes as syntax.
     !letter.is_control() && !letter.is_whitespace() && !letter.escape_debug().to_string().starts_with("\\u")
 }

@@ -97,7 +97,7 @@ pub(super) fn hex_decode(_: &mut Call, operands: Operands<'_>) -> Outcome {
 
 // === URL queries (Go's `net/url`) ===
 
-fn escape(part: &str) -> String {
+pub(super) fn escape(part: &str) -> String {
     let mut escaped = String::with_capacity(part.len());
     for byte in part.bytes() {
         match byte {

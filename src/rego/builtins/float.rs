@@ -1,13 +1,22 @@
 //! Floats as Go's `strconv.FormatFloat` writes them.
 
+/// No float has more digits behind the point than this, and Rust writes no more than 65535.
+const MAX_DIGITS: usize = 1_100;
+
 /// Digits of a float, the first before the point, and the power of ten.
 fn digits(float: f64, count: Option<usize>) -> (String, i32) {
     let text = match count {
-        Some(count) => format!("{:.*e}", count.saturating_sub(1), float.abs()),
+        Some(count) => format!("{:.*e}", count.saturating_sub(1).min(MAX_DIGITS), float.abs()),
         None => format!("{:e}", float.abs()),
     };
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    (mantissa.replace('.', ""), exponent.parse().unwrap_or_default())
+    let digits = with_zeros(&mantissa.replace('.', ""), count.unwrap_or_default());
+    (digits, exponent.parse().unwrap_or_default())
+}
+
+/// A text with zeros at its end, up to so many letters.
+fn with_zeros(text: &str, count: usize) -> String {
+    format!("{text}{}", "0".repeat(count.saturating_sub(text.len())))
 }
 
 const fn sign(float: f64) -> &'static str {
@@ -16,7 +25,8 @@ const fn sign(float: f64) -> &'static str {
 
 /// `%f`.
 pub(super) fn fixed(float: f64, precision: usize) -> String {
-    format!("{float:.precision$}")
+    let shown = precision.min(MAX_DIGITS);
+    format!("{float:.shown$}{}", "0".repeat(precision.saturating_sub(shown)))
 }
 
 /// `%e`, of the fewest digits where no precision is given.
@@ -107,7 +117,7 @@ pub(super) fn hexadecimal(float: f64, precision: Option<usize>, upper: bool) -> 
     let fraction = format!("{:013x}", mantissa & ((1 << 52) - 1));
     let fraction = match precision {
         None => fraction.trim_end_matches('0').to_string(),
-        Some(digits) => format!("{fraction:0<digits$}").chars().take(digits).collect(),
+        Some(digits) => with_zeros(&fraction, digits).chars().take(digits).collect(),
     };
     let dot = if fraction.is_empty() { "" } else { "." };
     let text = format!(
@@ -135,5 +145,22 @@ mod tests {
         assert_eq!(hexadecimal(1.5, None, false), "0x1.8p+00");
         assert_eq!(hexadecimal(-10.0, Some(1), true), "-0X1.4P+03");
         assert_eq!(fixed(2.5, 0), "2");
+    }
+
+    #[test]
+    fn more_digits_than_a_float_has_are_zeros() {
+        for precision in [1_000, 1_200, 70_000] {
+            assert_eq!(fixed(0.5, precision), with_zeros("0.5", precision + 2));
+            assert_eq!(
+                exponent(0.5, Some(precision), false),
+                format!("{}e-01", with_zeros("5.0", precision + 2))
+            );
+            assert_eq!(
+                hexadecimal(1.5, Some(precision), false),
+                format!("{}p+00", with_zeros("0x1.8", precision + 4))
+            );
+            assert_eq!(general(0.5, Some(precision), false), "0.5");
+        }
+        assert_eq!(fixed(f64::from_bits(1), 70_000).trim_end_matches('0').len(), 1_076);
     }
 }

@@ -1,8 +1,6 @@
 //! `sprintf`, with every verb, flag and complaint of Go's `fmt.Sprintf` on what OPA hands to it: integers, floats, and texts,
 //! to which everything else is turned before (`open-policy-agent/opa:v1/topdown/strings.go`, Go's `fmt/print.go`).
 
-use std::fmt::Write as _;
-
 use num_bigint::{BigInt, Sign};
 
 use super::float;
@@ -15,8 +13,37 @@ use crate::rego::value::Value;
 /// Widths and precisions beyond this are a mistake in Go.
 const MAX_WIDTH: i64 = 1_000_000;
 
+/// A value as `fmt` prints it.
+pub(super) trait Printed {
+    /// The name of its type in Go; `None` for nil.
+    fn type_name(&self) -> Option<&'static str>;
+    /// The number that an asterisk stands for.
+    fn count(&self) -> Option<i64>;
+    /// Writes it by a verb.
+    fn print(&self, out: &mut Output<'_>, verb: char, spec: &Spec) -> Result<(), Failure>;
+}
+
+/// What was printed so far, in no more bytes than a result may have.
+pub(super) struct Output<'a> {
+    pub text: String,
+    call: &'a Call,
+}
+
+impl<'a> Output<'a> {
+    /// Nothing yet.
+    pub const fn new(call: &'a Call) -> Self {
+        Self { text: String::new(), call }
+    }
+
+    /// Adds a part.
+    pub fn push(&mut self, part: &str) -> Result<(), Failure> {
+        self.text.push_str(part);
+        self.call.fits(self.text.len())
+    }
+}
+
 /// An argument as Go sees it.
-enum Argument {
+pub(super) enum Argument {
     Int(i64),
     Big(BigInt),
     Float(f64),
@@ -47,7 +74,7 @@ impl Argument {
         }
     }
 
-    const fn type_name(&self) -> &'static str {
+    const fn name(&self) -> &'static str {
         match self {
             Self::Int(_) => "int64",
             Self::Big(_) => "*big.Int",
@@ -57,91 +84,116 @@ impl Argument {
     }
 }
 
+impl Printed for Argument {
+    fn type_name(&self) -> Option<&'static str> {
+        Some(self.name())
+    }
+
+    fn count(&self) -> Option<i64> {
+        match self {
+            Self::Int(integer) => Some(*integer),
+            _ => None,
+        }
+    }
+
+    fn print(&self, out: &mut Output<'_>, verb: char, spec: &Spec) -> Result<(), Failure> {
+        match (self, verb) {
+            (Self::Big(_), 'w') => Err(Failure::Halt("the verb `%w` is for errors".into())),
+            _ => out.push(&write(self, verb, spec)),
+        }
+    }
+}
+
+/// How a verb writes.
 #[derive(Debug, Clone, Default)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "they are the flags of the format, each a letter of its own"
 )]
-struct Spec {
-    plus: bool,
-    minus: bool,
-    sharp: bool,
-    space: bool,
-    zero: bool,
-    width: Option<usize>,
-    precision: Option<usize>,
+pub(super) struct Spec {
+    pub plus: bool,
+    pub minus: bool,
+    pub sharp: bool,
+    pub space: bool,
+    pub zero: bool,
+    pub width: Option<usize>,
+    pub precision: Option<usize>,
 }
 
-struct Formatter<'a> {
+struct Formatter<'a, A> {
     rest: &'a str,
-    arguments: &'a [Argument],
+    arguments: &'a [A],
     next: usize,
     reordered: bool,
     good_index: bool,
-    out: String,
+    out: Output<'a>,
 }
 
 pub(super) fn sprintf(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (format, values) = (operands.text(0)?, operands.array(1)?);
     let arguments: Vec<_> = values.iter().map(Argument::of).collect();
-    let mut formatter = Formatter {
-        rest: format,
-        arguments: &arguments,
-        next: 0,
-        reordered: false,
-        good_index: true,
-        out: String::new(),
-    };
-    formatter.run(call)?;
-    Ok(Value::String(formatter.out))
+    formatted(call, format, &arguments).map(Value::String)
 }
 
-impl Formatter<'_> {
-    fn run(&mut self, call: &Call) -> Result<(), Failure> {
+/// What Go's `fmt.Sprintf` says of these arguments.
+pub(super) fn formatted<A: Printed>(call: &Call, format: &str, arguments: &[A]) -> Result<String, Failure> {
+    let out = Output::new(call);
+    let mut formatter =
+        Formatter { rest: format, arguments, next: 0, reordered: false, good_index: true, out };
+    formatter.run()?;
+    Ok(formatter.out.text)
+}
+
+impl<A: Printed> Formatter<'_, A> {
+    fn run(&mut self) -> Result<(), Failure> {
         while let Some((before, after)) = self.rest.split_once('%') {
-            self.out.push_str(before);
+            self.out.push(before)?;
             self.rest = after;
             self.good_index = true;
-            self.directive();
-            call.fits(self.out.len())?;
+            self.directive()?;
         }
-        self.out.push_str(self.rest);
+        self.out.push(self.rest)?;
         if !self.reordered && self.next < self.arguments.len() {
-            self.complain_of_extras();
+            self.complain_of_extras()?;
         }
         Ok(())
     }
 
-    fn complain_of_extras(&mut self) {
+    fn complain_of_extras(&mut self) -> Result<(), Failure> {
         let extras = self.arguments.get(self.next..).unwrap_or_default();
-        let written: Vec<_> =
-            extras.iter().map(|argument| format!("{}={}", argument.type_name(), plain(argument))).collect();
-        let _ = write!(self.out, "%!(EXTRA {})", written.join(", "));
+        self.out.push("%!(EXTRA ")?;
+        for (place, argument) in extras.iter().enumerate() {
+            if place > 0 {
+                self.out.push(", ")?;
+            }
+            if let Some(name) = argument.type_name() {
+                self.out.push(&format!("{name}="))?;
+            }
+            argument.print(&mut self.out, 'v', &Spec::default())?;
+        }
+        self.out.push(")")
     }
 
-    fn directive(&mut self) {
+    fn directive(&mut self) -> Result<(), Failure> {
         let mut spec = Spec::default();
         self.flags(&mut spec);
         let has_index = self.argument_index();
-        let has_index = self.width(&mut spec, has_index);
-        if !self.precision(&mut spec, has_index) {
+        let has_index = self.width(&mut spec, has_index)?;
+        if !self.precision(&mut spec, has_index)? {
             self.argument_index();
         }
         let mut letters = self.rest.chars();
-        let Some(verb) = letters.next() else {
-            self.out.push_str("%!(NOVERB)");
-            return;
-        };
+        let Some(verb) = letters.next() else { return self.out.push("%!(NOVERB)") };
         self.rest = letters.as_str();
         if verb == '%' {
-            self.out.push('%');
+            self.out.push("%")
         } else if !self.good_index {
-            let _ = write!(self.out, "%!{verb}(BADINDEX)");
+            self.out.push(&format!("%!{verb}(BADINDEX)"))
         } else if let Some(argument) = self.arguments.get(self.next) {
             self.next = self.next.saturating_add(1);
-            self.out.push_str(&write(argument, verb, &spec));
+            argument.print(&mut self.out, verb, &spec)
         } else {
-            let _ = write!(self.out, "%!{verb}(MISSING)");
+            self.out.push(&format!("%!{verb}(MISSING)"))
         }
     }
 
@@ -183,16 +235,13 @@ impl Formatter<'_> {
     }
 
     fn star(&mut self) -> Option<i64> {
-        let found = match self.arguments.get(self.next) {
-            Some(Argument::Int(integer)) if integer.abs() <= MAX_WIDTH => Some(*integer),
-            _ => None,
-        };
+        let found = self.arguments.get(self.next).and_then(Printed::count);
         self.next = self.next.saturating_add(1);
-        found
+        found.filter(|count| count.abs_diff(0) <= MAX_WIDTH.unsigned_abs())
     }
 
     /// An index stands before the verb, or before an asterisk. Whether one still stands before what follows.
-    fn width(&mut self, spec: &mut Spec, has_index: bool) -> bool {
+    fn width(&mut self, spec: &mut Spec, has_index: bool) -> Result<bool, Failure> {
         if let Some(after) = self.rest.strip_prefix('*') {
             self.rest = after;
             match self.star() {
@@ -200,13 +249,13 @@ impl Formatter<'_> {
                     spec.minus |= width < 0;
                     spec.width = usize::try_from(width.unsigned_abs()).ok();
                 }
-                None => self.out.push_str("%!(BADWIDTH)"),
+                None => self.out.push("%!(BADWIDTH)")?,
             }
-            return false;
+            return Ok(false);
         }
         spec.width = self.digits();
         self.good_index &= !(has_index && spec.width.is_some());
-        has_index
+        Ok(has_index)
     }
 
     fn digits(&mut self) -> Option<usize> {
@@ -219,9 +268,9 @@ impl Formatter<'_> {
     }
 
     /// The same. A point at the very end is a verb.
-    fn precision(&mut self, spec: &mut Spec, has_index: bool) -> bool {
+    fn precision(&mut self, spec: &mut Spec, has_index: bool) -> Result<bool, Failure> {
         let Some(after) = self.rest.strip_prefix('.').filter(|after| !after.is_empty()) else {
-            return has_index;
+            return Ok(has_index);
         };
         self.rest = after;
         self.good_index &= !has_index;
@@ -230,12 +279,12 @@ impl Formatter<'_> {
             self.rest = after;
             spec.precision = self.star().and_then(|precision| usize::try_from(precision).ok());
             if spec.precision.is_none() {
-                self.out.push_str("%!(BADPREC)");
+                self.out.push("%!(BADPREC)")?;
             }
-            return false;
+            return Ok(false);
         }
         spec.precision = Some(self.digits().unwrap_or(0));
-        has_index
+        Ok(has_index)
     }
 }
 
@@ -246,7 +295,7 @@ fn plain(argument: &Argument) -> String {
 
 fn write(argument: &Argument, verb: char, spec: &Spec) -> String {
     if verb == 'T' {
-        return pad(argument.type_name(), spec, false);
+        return text_verb(argument.name(), 's', spec).unwrap_or_default();
     }
     // `%+v` and `%#v` mean something else, which only a big integer, that formats itself, does not know.
     let own = Spec { plus: false, sharp: false, ..spec.clone() };
@@ -262,13 +311,17 @@ fn write(argument: &Argument, verb: char, spec: &Spec) -> String {
         if matches!(argument, Argument::Big(_)) {
             return format!("%!{verb}(big.Int={})", plain(argument));
         }
-        let value = with_verb(argument, 'v', spec).unwrap_or_default();
-        format!("%!{verb}({}={value})", argument.type_name())
+        // An error is what `%w` is for: it takes the flags of `%v`.
+        let value = match verb {
+            'w' => write(argument, 'v', spec),
+            _ => with_verb(argument, 'v', spec).unwrap_or_default(),
+        };
+        format!("%!{verb}({}={value})", argument.name())
     })
 }
 
 /// `None` where the verb is none for such an argument.
-fn with_verb(argument: &Argument, verb: char, spec: &Spec) -> Option<String> {
+pub(super) fn with_verb(argument: &Argument, verb: char, spec: &Spec) -> Option<String> {
     match argument {
         Argument::Int(integer) => integer_verb(&BigInt::from(*integer), Some(*integer), verb, spec),
         Argument::Big(integer) => integer_verb(integer, None, verb, spec),
@@ -278,7 +331,7 @@ fn with_verb(argument: &Argument, verb: char, spec: &Spec) -> Option<String> {
 }
 
 /// Fills up to the width, counted in letters.
-fn pad(text: &str, spec: &Spec, zeros: bool) -> String {
+pub(super) fn pad(text: &str, spec: &Spec, zeros: bool) -> String {
     let missing = spec.width.unwrap_or(0).saturating_sub(text.chars().count());
     if spec.minus {
         return format!("{text}{}", " ".repeat(missing));
@@ -306,9 +359,14 @@ fn letter_of(code: i64) -> char {
 }
 
 fn unicode_text(code: i64, spec: &Spec) -> String {
-    let digits = spec.precision.unwrap_or(4).max(4);
-    let text = format!("U+{code:0digits$X}");
-    if spec.sharp { format!("{text} '{}'", letter_of(code)) } else { text }
+    let code_text = format!("{code:X}");
+    let zeros = spec.precision.unwrap_or(4).max(4).saturating_sub(code_text.len());
+    let text = format!("U+{}{code_text}", "0".repeat(zeros));
+    let letter = u32::try_from(code).ok().and_then(char::from_u32);
+    match letter.filter(|letter| spec.sharp && (*letter == ' ' || quote::prints(*letter))) {
+        Some(letter) => format!("{text} '{letter}'"),
+        None => text,
+    }
 }
 
 fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String {
@@ -327,14 +385,6 @@ fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String
     if spec.precision == Some(0) && integer.sign() == Sign::NoSign {
         return " ".repeat(spec.width.unwrap_or(0));
     }
-    let prefix = match (verb, spec.sharp) {
-        ('O', _) => "0o",
-        ('b', true) => "0b",
-        ('o', true) if !digits.starts_with('0') => "0",
-        ('x', true) => "0x",
-        ('X', true) => "0X",
-        _ => "",
-    };
     let wanted = match (spec.precision, spec.width) {
         (Some(precision), _) => precision,
         // Zeros count the sign and not the prefix, as in Go.
@@ -342,6 +392,18 @@ fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String
         _ => 0,
     };
     let zeros = "0".repeat(wanted.saturating_sub(digits.len()));
+    // A big integer, which formats itself, has the zero of its base in any case.
+    let is_small = i64::try_from(integer).is_ok();
+    let has_zero = is_small && (!zeros.is_empty() || digits.starts_with('0'));
+    let prefix = match (verb, spec.sharp) {
+        ('O', true) if is_small && !has_zero => "0o0",
+        ('O', _) => "0o",
+        ('b', true) => "0b",
+        ('o', true) if !has_zero => "0",
+        ('x', true) => "0x",
+        ('X', true) => "0X",
+        _ => "",
+    };
     pad(&format!("{sign}{prefix}{zeros}{digits}"), spec, false)
 }
 
@@ -355,8 +417,12 @@ fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
         'E' => with_sharp(float::exponent(float, Some(spec.precision.unwrap_or(6)), true), spec, 0),
         'f' | 'F' => with_sharp(float::fixed(float, spec.precision.unwrap_or(6)), spec, 0),
         'b' => float::binary(float),
-        'x' => float::hexadecimal(float, spec.precision, false),
-        'X' => float::hexadecimal(float, spec.precision, true),
+        'x' => with_sharp_power(
+            float::hexadecimal(float, spec.precision, false),
+            spec,
+            spec.precision.unwrap_or(6),
+        ),
+        'X' => with_sharp_power(float::hexadecimal(float, spec.precision, true), spec, 0),
         _ => return None,
     };
     let (sign, digits) = match text.strip_prefix('-') {
@@ -370,6 +436,15 @@ fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
         return Some(format!("{sign}{}{digits}", "0".repeat(missing)));
     }
     Some(pad(&format!("{sign}{digits}"), spec, false))
+}
+
+/// `#` keeps the point beside a power of two, and the zeros at the end. Go counts the letter of the base among the digits.
+fn with_sharp_power(text: String, spec: &Spec, wanted: usize) -> String {
+    let power = text.find(['p', 'P']).and_then(|at| text.split_at_checked(at));
+    let Some((mantissa, power)) = power.filter(|_| spec.sharp) else { return text };
+    let digits = mantissa.trim_start_matches(['-', '0']).chars().filter(|digit| *digit != '.').count();
+    let dot = if mantissa.contains('.') { "" } else { "." };
+    format!("{mantissa}{dot}{}{power}", "0".repeat(wanted.saturating_sub(digits)))
 }
 
 /// `#` keeps the point, and the zeros at the end up to so many digits.
@@ -398,8 +473,9 @@ fn text_verb(text: &str, verb: char, spec: &Spec) -> Option<String> {
 }
 
 fn quoted(text: &str, spec: &Spec) -> String {
-    let backquotable =
-        !text.contains('`') && !text.chars().any(|letter| letter.is_control() && letter != '\t');
+    // `strconv.CanBackquote`
+    let ends = |letter| matches!(letter, '`' | '\0'..='\u{8}' | '\n'..='\u{1f}' | '\u{7f}' | '\u{feff}');
+    let backquotable = !text.contains(ends);
     if spec.sharp && backquotable {
         return format!("`{text}`");
     }
@@ -475,10 +551,25 @@ mod tests {
             ("%5.", r#"["a"]"#, "%!.(string=    a)"),
             ("%[1][2]d", "[1, 2]", "%![(int64=1)2]d"),
             ("%#.0f|%#.0e", "[2.0, 2.0]", "2.|2.e+00"),
+            ("%#x|%#X|%#.2x|%#.0x", "[2.0, 2.5, -2.0, 1.5]", "0x1.0000p+01|0X1.4P+01|-0x1.00p+01|0x1.p+01"),
+            ("%#O|%#.5o|%#O|%#o|%O", "[42, 8, 0, 8, 8]", "0o052|00010|0o0|010|0o10"),
+            ("%#q|%#q|%#+q", r#"["\ufeff", "\u0080\t", "\u2028"]"#, "\"\\ufeff\"|`\u{80}\t`|`\u{2028}`"),
+            ("%.2T|%5T", r#"[1, "a"]"#, "in|string"),
+            ("%#U|%#U|%#U", "[1, 65, 32]", "U+0001|U+0041 'A'|U+0020 ' '"),
+            ("%#w|%+w", r#"["a", 1]"#, r#"%!w(string="a")|%!w(int64=1)"#),
+            ("%*d|%*d", "[-5, 1, -9223372036854775808, 3]", "1    |%!(BADWIDTH)3"),
         ];
         for (format, arguments, expected) in cases {
             assert_eq!(written(format, arguments), expected, "{format} {arguments}");
         }
+    }
+
+    /// It prints the words that the integer has in memory.
+    #[test]
+    fn a_large_integer_as_an_error_ends_the_evaluation() {
+        let large = crate::rego::json::parse("[18446744073709551616]").unwrap();
+        let ended = sprintf(&mut Call::within(1 << 20), Operands(&[Value::text("%w"), large]));
+        assert!(matches!(ended, Err(Failure::Halt(_))));
     }
 
     #[test]
