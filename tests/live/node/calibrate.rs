@@ -26,8 +26,8 @@ const TRIES: usize = 6;
 
 /// How often a pod is looked at before it counts as one that does not end, and how often once the kernel has killed a process
 /// of it: a sandbox that is killed is made again for ever.
-const LOOKS: usize = 600;
-const LAST_LOOKS: usize = 5;
+const LOOKS: usize = 300;
+const LAST_LOOKS: usize = 3;
 
 const COLUMNS: &str = "module,made_by,runtime,packing,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
 
@@ -200,8 +200,8 @@ struct Measured<'a> {
 
 fn pod(site: &Site, name: &str, measured: &Measured<'_>, limit: Option<u64>) -> Value {
     let Measured { image, runtime, arguments } = measured;
-    // Without a request a busy machine would let it compile for hours.
-    let mut resources = json!({"requests": {"cpu": "100m"}});
+    // With less a busy machine would let it compile for hours. Three at once fit a node with two processors.
+    let mut resources = json!({"requests": {"cpu": "500m"}});
     if let Some(limit) = limit {
         resources["limits"] = json!({"memory": format!("{limit}Mi")});
     }
@@ -230,7 +230,7 @@ fn run(site: &Site, measured: &Measured<'_>, limit: Option<u64>) -> Run {
                 left = left.min(LAST_LOOKS);
             }
             // Each look is a process, whose time would be missing to what is measured.
-            std::thread::sleep(Duration::from_millis(400));
+            std::thread::sleep(Duration::from_secs(1));
             Some(ended(site, &name))
         });
         let ended = ended.flatten().next();
