@@ -1,13 +1,25 @@
 //! Floats as Go's `strconv.FormatFloat` writes them.
 
+use std::fmt::LowerExp;
+use std::str::FromStr;
+
 /// Digits of a float, the first before the point, and the power of ten.
 fn digits(float: f64, count: Option<usize>) -> (String, i32) {
     let text = match count {
         Some(count) => format!("{:.*e}", count.saturating_sub(1), float.abs()),
-        None => format!("{:e}", float.abs()),
+        None => fewest(float.abs()),
     };
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     (mantissa.replace('.', ""), exponent.parse().unwrap_or_default())
+}
+
+/// The fewest digits that are read back as the same float.
+fn fewest<T: Copy + LowerExp + FromStr + PartialEq>(float: T) -> String {
+    let fewest = format!("{float:e}");
+    let length = fewest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    // Of two that are as near, Go takes the even one, and Rust the larger one.
+    let even = format!("{float:.*e}", length.saturating_sub(1));
+    if even.parse::<T>().is_ok_and(|read| read == float) { even } else { fewest }
 }
 
 const fn sign(float: f64) -> &'static str {
@@ -135,5 +147,7 @@ mod tests {
         assert_eq!(hexadecimal(1.5, None, false), "0x1.8p+00");
         assert_eq!(hexadecimal(-10.0, Some(1), true), "-0X1.4P+03");
         assert_eq!(fixed(2.5, 0), "2");
+        // It ends with 625, so it is as near to one decimal as to another one.
+        assert_eq!(general(185_795_297_438_996.62, None, false), "1.8579529743899662e+14");
     }
 }
