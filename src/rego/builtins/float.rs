@@ -37,6 +37,18 @@ pub(super) fn exponent(float: f64, precision: Option<usize>, upper: bool) -> Str
     scientific(sign(float), &digits, power, upper)
 }
 
+/// `%f` of the fewest digits.
+pub(super) fn shortest(float: f64) -> String {
+    let (digits, power) = digits(float, None);
+    format!("{}{}", sign(float), positional(&digits, power))
+}
+
+/// `%g` of the fewest digits that tell a float from others of 32 bits.
+pub(super) fn general_of_32_bits(float: f32) -> String {
+    // Its digits are those of the nearest float of 64 bits.
+    general(fewest(float).parse().unwrap_or_default(), None, false)
+}
+
 fn scientific(sign: &str, digits: &str, power: i32, upper: bool) -> String {
     let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
     let dot = if rest.is_empty() { "" } else { "." };
@@ -148,6 +160,9 @@ mod tests {
         assert_eq!(hexadecimal(-10.0, Some(1), true), "-0X1.4P+03");
         assert_eq!(fixed(2.5, 0), "2");
         // It ends with 625, so it is as near to one decimal as to another one.
+        assert_eq!(shortest(185_795_297_438_996.62), "185795297438996.62");
         assert_eq!(general(185_795_297_438_996.62, None, false), "1.8579529743899662e+14");
+        assert_eq!(shortest(-1e20), "-100000000000000000000");
+        assert_eq!(general_of_32_bits(2_582_105.2), "2.5821052e+06");
     }
 }
