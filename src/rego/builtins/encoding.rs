@@ -35,6 +35,11 @@ fn decode(encoded: &str, url: bool) -> Result<Vec<u8>, Failure> {
     decoder(url).decode(joined).map_err(|error| Failure::Error(format!("illegal base64 data: {error}")))
 }
 
+/// Bytes of base64 with its padding.
+pub(in crate::rego::builtins) fn base64(encoded: &str) -> Result<Vec<u8>, Failure> {
+    decode(encoded, false)
+}
+
 pub(super) fn base64_decode(_: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(text(&decode(operands.text(0)?, false)?))
 }
@@ -257,8 +262,8 @@ fn indented(value: &Value, layout: &Layout<'_>, depth: usize, out: &mut String) 
 
 // === YAML ===
 
-/// Read by the gate's own reader, which is bounded against aliases that multiply. It says what a scalar would be taken for when
-/// a text is written; to rules it is not handed, because OPA's reader (`sigs.k8s.io/yaml`) takes other scalars for numbers and booleans.
+/// Read by a library for YAML 1.2, which is bounded against aliases that multiply. It says what a scalar would be taken for when a text is
+/// written; rules read YAML by `yaml.unmarshal`, as OPA's reader takes it.
 fn yaml(text: &str) -> Result<Value, Failure> {
     let read: Result<serde_json::Value, _> = serde_saphyr::from_str(text);
     let read = read.map_err(|error| Failure::Error(format!("yaml: {error}")))?;

@@ -1,5 +1,8 @@
 //! Floats as Go's `strconv.FormatFloat` writes them.
 
+use std::fmt::LowerExp;
+use std::str::FromStr;
+
 /// No float has more digits behind the point than this, and Rust writes no more than 65535.
 const MAX_DIGITS: usize = 1_100;
 
@@ -7,7 +10,7 @@ const MAX_DIGITS: usize = 1_100;
 fn digits(float: f64, count: Option<usize>) -> (String, i32) {
     let text = match count {
         Some(count) => format!("{:.*e}", count.saturating_sub(1).min(MAX_DIGITS), float.abs()),
-        None => format!("{:e}", float.abs()),
+        None => fewest(float.abs()),
     };
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let digits = with_zeros(&mantissa.replace('.', ""), count.unwrap_or_default());
@@ -17,6 +20,15 @@ fn digits(float: f64, count: Option<usize>) -> (String, i32) {
 /// A text with zeros at its end, up to so many letters.
 fn with_zeros(text: &str, count: usize) -> String {
     format!("{text}{}", "0".repeat(count.saturating_sub(text.len())))
+}
+
+/// The fewest digits that are read back as the same float.
+fn fewest<T: Copy + LowerExp + FromStr + PartialEq>(float: T) -> String {
+    let fewest = format!("{float:e}");
+    let length = fewest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    // Of two that are as near, Go takes the even one, and Rust the larger one.
+    let even = format!("{float:.*e}", length.saturating_sub(1));
+    if even.parse::<T>().is_ok_and(|read| read == float) { even } else { fewest }
 }
 
 const fn sign(float: f64) -> &'static str {
@@ -33,6 +45,18 @@ pub(super) fn fixed(float: f64, precision: usize) -> String {
 pub(super) fn exponent(float: f64, precision: Option<usize>, upper: bool) -> String {
     let (digits, power) = digits(float, precision.map(|digits| digits.saturating_add(1)));
     scientific(sign(float), &digits, power, upper)
+}
+
+/// `%f` of the fewest digits.
+pub(super) fn shortest(float: f64) -> String {
+    let (digits, power) = digits(float, None);
+    format!("{}{}", sign(float), positional(&digits, power))
+}
+
+/// `%g` of the fewest digits that tell a float from others of 32 bits.
+pub(super) fn general_of_32_bits(float: f32) -> String {
+    // Its digits are those of the nearest float of 64 bits.
+    general(fewest(float).parse().unwrap_or_default(), None, false)
 }
 
 fn scientific(sign: &str, digits: &str, power: i32, upper: bool) -> String {
@@ -145,6 +169,11 @@ mod tests {
         assert_eq!(hexadecimal(1.5, None, false), "0x1.8p+00");
         assert_eq!(hexadecimal(-10.0, Some(1), true), "-0X1.4P+03");
         assert_eq!(fixed(2.5, 0), "2");
+        // It ends with 625, so it is as near to one decimal as to another one.
+        assert_eq!(shortest(185_795_297_438_996.62), "185795297438996.62");
+        assert_eq!(general(185_795_297_438_996.62, None, false), "1.8579529743899662e+14");
+        assert_eq!(shortest(-1e20), "-100000000000000000000");
+        assert_eq!(general_of_32_bits(2_582_105.2), "2.5821052e+06");
     }
 
     #[test]
