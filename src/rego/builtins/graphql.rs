@@ -241,8 +241,8 @@ mod tests {
                 assert!(matches!(found, Ok(Value::Bool(true)) | Err(Failure::Halt(_))), "{depth}");
             }
         }
-        let inputs: String =
-            (0..3_000).map(|place| format!("input I{place} {{i: I{}!}} ", place + 1)).collect();
+        let input = |place: usize| format!("input I{place} {{i: I{}!}} ", place + 1);
+        let inputs: String = (0..3_000).map(input).collect();
         let fine = format!("{inputs}input I3000 {{x: Int}}");
         assert_eq!(of_texts(schema_is_valid, &[&fine]), Ok(Value::Bool(true)));
         let circle = format!("{inputs}input I3000 {{x: I7!}}");
@@ -251,10 +251,10 @@ mod tests {
 
     #[test]
     fn work_that_grows_faster_than_a_document_is_paid_for() {
-        let doubled: String = (0..40)
-            .map(|place| format!(" fragment F{place} on __Schema {{...F{0} ...F{0}}}", place + 1))
-            .collect();
-        let members: String = (0..400).map(|place| format!("f{place}: Int ")).collect();
+        let doubled = |place: usize| format!(" fragment F{place} on __Schema {{...F{0} ...F{0}}}", place + 1);
+        let doubled: String = (0..40).map(doubled).collect();
+        let member = |place: usize| format!("f{place}: Int ");
+        let members: String = (0..400).map(member).collect();
         let wide = format!("type Query {{{members}}}");
         for (query, schema) in [
             (format!("{{{}}}", "b ".repeat(1_000)), SCHEMA),

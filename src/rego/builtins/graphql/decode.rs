@@ -166,7 +166,7 @@ fn operation(value: &Value) -> Read<Operation> {
     let found = Members::exact(value)?;
     found.without(&["Position"])?;
     Ok(Operation {
-        operation: found.text("Operation")?,
+        kind: found.text("Operation")?,
         name: found.text("Name")?,
         variables: found.list("VariableDefinitions", variable)?,
         directives: found.list("Directives", directive)?,

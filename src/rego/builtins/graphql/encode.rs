@@ -44,7 +44,7 @@ pub(super) fn query(found: &Query) -> Value {
 
 fn operation(found: &Operation) -> Value {
     node([
-        ("Operation", Value::text(&found.operation)),
+        ("Operation", Value::text(&found.kind)),
         ("Name", Value::text(&found.name)),
         ("VariableDefinitions", list(&found.variables, variable)),
         ("Directives", list(&found.directives, directive)),

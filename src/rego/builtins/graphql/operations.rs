@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str, call: &Call) -> Result<Query, Failure> {
         let token = parser.peek()?;
         match (token.kind, token.text.as_ref()) {
             (Kind::Name, "query" | "mutation" | "subscription") => {
-                query.operations.push(operation(&mut parser)?)
+                query.operations.push(operation(&mut parser)?);
             }
             (Kind::Name, "fragment") => query.fragments.push(fragment(&mut parser)?),
             (Kind::Sign("{"), _) => query.operations.push(shorthand(&mut parser)?),
@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str, call: &Call) -> Result<Query, Failure> {
 /// The library loses the comments of an operation that has neither a kind nor a name.
 fn shorthand(parser: &mut Parser<'_, '_>) -> Result<Operation, Failure> {
     Ok(Operation {
-        operation: QUERY.into(),
+        kind: QUERY.into(),
         name: String::new(),
         variables: Vec::new(),
         directives: Vec::new(),
@@ -41,10 +41,10 @@ fn shorthand(parser: &mut Parser<'_, '_>) -> Result<Operation, Failure> {
 
 fn operation(parser: &mut Parser<'_, '_>) -> Result<Operation, Failure> {
     let comments = parser.comments()?;
-    let operation = parser.name()?;
+    let kind = parser.name()?;
     let name = if parser.is(Kind::Name)? { parser.name()? } else { String::new() };
     Ok(Operation {
-        operation,
+        kind,
         name,
         variables: variables(parser)?,
         directives: parser.directives(false)?,

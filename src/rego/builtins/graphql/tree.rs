@@ -137,7 +137,7 @@ pub(super) struct Inline {
 /// An operation.
 #[derive(Debug, Clone)]
 pub(super) struct Operation {
-    pub operation: String,
+    pub kind: String,
     pub name: String,
     pub variables: Vec<Variable>,
     pub directives: Vec<Directive>,

@@ -58,18 +58,18 @@ impl<'a, 'c> Walk<'a, 'c> {
         self.seen.clear();
         self.context.used.clear();
         self.context.operation = Some(operation);
-        let location = match operation.operation.as_str() {
+        let location = match operation.kind.as_str() {
             QUERY | "" => "QUERY",
             MUTATION => "MUTATION",
             SUBSCRIPTION => "SUBSCRIPTION",
             _ => return crash("an operation of an unknown kind"),
         };
         self.variables(operation)?;
-        let root = self.context.schema.root(&operation.operation);
+        let root = self.context.schema.root(&operation.kind);
         self.directives(&operation.directives, location)?;
         self.selections(&operation.selections, root)?;
         if root.is_none() {
-            self.context.wrong(|| format!("the schema has no type for a {}", operation.operation));
+            self.context.wrong(|| format!("the schema has no type for a {}", operation.kind));
         }
         if operation.name.is_empty() && self.context.query.operations.len() > 1 {
             self.context.wrong(|| "an anonymous operation must be the only one".into());
