@@ -203,6 +203,7 @@ mod tests {
             r#"{"Operations": [{"SelectionSet": [{"Name": "b", "Definition": {}}]}]}"#,
             r#"{"Operations": [{"SelectionSet": [{"Name": "b", "Arguments": 5}]}]}"#,
             r#"{"Operations": [{"Position": {}}]}"#,
+            r#"{"Operations": [{"VariableDefinitions": [{"Type": {"NonNull": true}}]}]}"#,
         ] {
             let found = said(is_valid, &[tree(query), Value::text(SCHEMA)]);
             assert!(matches!(found, Err(Failure::Halt(_))), "{query}");

@@ -272,13 +272,14 @@ fn directive(value: &Value) -> Read<Directive> {
     })
 }
 
+/// A name or a list: by another one OPA's process may end, at the latest in the text of an error.
 fn type_reference(value: &Value) -> Read<Type> {
     let found = Members::folded(value)?;
-    Ok(Type {
-        name: found.text("NamedType")?,
-        element: found.maybe("Elem", type_reference)?.map(Box::new),
-        non_null: found.flag("NonNull")?,
-    })
+    let (name, element) = (found.text("NamedType")?, found.maybe("Elem", type_reference)?.map(Box::new));
+    if name.is_empty() != element.is_some() {
+        return unread("Type");
+    }
+    Ok(Type { name, element, non_null: found.flag("NonNull")? })
 }
 
 fn entry(value: &Value) -> Read<Entry> {
