@@ -13,6 +13,7 @@ mod gate;
 mod heavy;
 mod look;
 mod mounted;
+mod reading;
 pub mod record;
 pub mod rehearsal;
 pub mod replay;
