@@ -139,7 +139,7 @@ impl UsageObject {
         };
         let status = UsageStatus {
             requests: requests.map(written),
-            observed_seconds: record.observed.as_secs(),
+            observed_seconds: record.observed.as_secs().min(MOST_OBSERVED),
             last_seen: record.last_seen,
             memory: WrittenHistogram::of(&record.memory),
             cpu: WrittenHistogram::of(&record.cpu),
