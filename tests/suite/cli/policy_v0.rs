@@ -131,12 +131,14 @@ fn documents_that_tests_alone_read_are_there_in_rego_v0_and_are_said_to_be_missi
 #[test]
 fn a_new_rule_passes_beside_rules_in_rego_v0() {
     let folder = rules(OLDER, &[("gate.rego", GATE), (".manifest", V0)]);
-    let into = folder.path().to_str().unwrap();
-    let said = run(&["policy", "new", "no-samples", "--into", into]);
-    assert_eq!(said.code, 0, "{said:?}");
+    let below = folder.path().join("more");
+    for (rule, into) in [("no-samples", folder.path()), ("no-others", below.as_path())] {
+        let said = run(&["policy", "new", rule, "--into", into.to_str().unwrap()]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
     let said = policy("check", folder.path(), &["--no-schema"]);
     assert_eq!(said.code, 0, "{said:?}");
     let said = policy("test", folder.path(), &["--no-schema"]);
     assert_eq!(said.code, 0, "{said:?}");
-    said.has(&["PASS: 3/3"]);
+    said.has(&["PASS: 6/6"]);
 }
