@@ -235,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_ran_for_longer_than_can_be_read_can_be_read_again() {
+        let observed = Duration::from_secs(MOST_OBSERVED + 7);
+        let record = Record { observed, ..Record::new("2036-06-01T00:00:00Z".parse().unwrap()) };
+        let data = serde_json::to_value(UsageObject::of(&key(), &record, None)).unwrap();
+        let read = UsageObject::read(&key().object_name(), data).unwrap().record().unwrap().unwrap();
+        assert_eq!(read.observed(), Duration::from_secs(MOST_OBSERVED));
+    }
+
+    #[test]
     fn amounts_finer_than_a_request_is_written_in_are_rounded_up() {
         let mut data = written();
         data["status"]["requests"] = json!({"memory": "1500m", "cpu": "10500u"});
