@@ -139,7 +139,7 @@ impl UsageObject {
         };
         let status = UsageStatus {
             requests: requests.map(written),
-            observed_seconds: record.observed.as_secs(),
+            observed_seconds: record.observed.as_secs().min(MOST_OBSERVED),
             last_seen: record.last_seen,
             memory: WrittenHistogram::of(&record.memory),
             cpu: WrittenHistogram::of(&record.cpu),
@@ -232,6 +232,15 @@ mod tests {
             let said = changed(pointer, value.clone());
             assert!(said.contains(says), "{pointer} {value}: {said}");
         }
+    }
+
+    #[test]
+    fn an_image_that_ran_for_longer_than_can_be_read_can_be_read_again() {
+        let observed = Duration::from_secs(MOST_OBSERVED + 7);
+        let record = Record { observed, ..Record::new("2036-06-01T00:00:00Z".parse().unwrap()) };
+        let data = serde_json::to_value(UsageObject::of(&key(), &record, None)).unwrap();
+        let read = UsageObject::read(&key().object_name(), data).unwrap().record().unwrap().unwrap();
+        assert_eq!(read.observed(), Duration::from_secs(MOST_OBSERVED));
     }
 
     #[test]

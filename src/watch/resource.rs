@@ -122,6 +122,11 @@ impl Watched {
         Self::OF_SIZES.contains(&self)
     }
 
+    /// Whether snapshots hold something of it. Service accounts are looked up where they are kept.
+    pub(super) const fn is_of_snapshots(self) -> bool {
+        !matches!(self, Self::ServiceAccounts)
+    }
+
     /// Whether only the objects' metadata is requested.
     pub(super) const fn is_metadata_only(self) -> bool {
         matches!(self, Self::Namespaces)

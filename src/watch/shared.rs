@@ -19,7 +19,7 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub kinds: Vec<Kept>,
-    /// Kinds that changed since the last snapshot.
+    /// Kinds of snapshots that changed since the last one.
     pub changed: Mutex<Vec<Watched>>,
     pub wake: Notify,
     pub published: AtomicBool,
@@ -31,12 +31,14 @@ impl Shared {
         self.kinds.iter().find(|kept| kept.health.watched() == watched)
     }
 
+    /// Wakes the builder, and notes that a kind has changed if snapshots hold something of it: another one must not hurry on those that wait.
     pub fn note_change(&self, watched: Watched) {
-        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !changed.contains(&watched) {
-            changed.push(watched);
+        if watched.is_of_snapshots() {
+            let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            if !changed.contains(&watched) {
+                changed.push(watched);
+            }
         }
-        drop(changed);
         self.wake.notify_one();
     }
 
@@ -65,5 +67,30 @@ impl Shared {
             .iter()
             .filter(|kept| kept.health.watched().is_of_sizes())
             .all(|kept| kept.health.is_synced())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{WatchOptions, Watching};
+    use super::*;
+
+    /// A tenant who changes an autoscaler and a service account together must not have a snapshot made at once.
+    #[tokio::test]
+    async fn a_kind_of_which_snapshots_hold_nothing_is_no_change_beside_sizes() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = super::super::client::bounded(config, Duration::from_secs(1)).unwrap();
+        let watching = Watching::new(client, WatchOptions { sizes: true, ..WatchOptions::default() });
+        let shared = &watching.shared;
+        shared.note_change(Watched::ServiceAccounts);
+        assert!(!shared.only_sizes_changed());
+        shared.note_change(Watched::HorizontalPodAutoscalers);
+        shared.note_change(Watched::ServiceAccounts);
+        assert!(shared.only_sizes_changed());
+        shared.note_change(Watched::Namespaces);
+        assert!(!shared.only_sizes_changed());
+        assert_eq!(shared.take_changes(), [Watched::HorizontalPodAutoscalers, Watched::Namespaces]);
     }
 }

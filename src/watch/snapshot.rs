@@ -65,7 +65,6 @@ impl Builder {
             built.exceptions = Arc::new(self.exceptions(shared));
             is_new = true;
         }
-        // Service accounts are looked up where they are kept.
         is_new.then(|| self.last.insert(built).clone())
     }
 

@@ -45,6 +45,7 @@ fn the_definition_takes_what_the_gate_writes_and_refuses_what_it_does_not_read()
         ("/spec/digest", json!("sha256:0")),
         ("/spec/runtime", json!("")),
         ("/status/observedSeconds", json!(-1)),
+        ("/status/observedSeconds", json!(10 * 366 * 24 * 60 * 60 + 1)),
         ("/status/lastSeen", json!("yesterday")),
         ("/status/memory/total", json!(-1)),
         ("/status/cpu/buckets", json!({"1": 10_001})),

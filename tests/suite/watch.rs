@@ -104,6 +104,10 @@ fn autoscaler(mode: &str) -> Value {
         "updatePolicy": {"updateMode": mode}}})
 }
 
+fn account(name: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "shop"}, "imagePullSecrets": [{"name": "a"}]})
+}
+
 #[tokio::test]
 async fn learned_requests_and_what_autoscalers_size_are_followed() {
     let api = Api::start().await;
@@ -170,7 +174,11 @@ async fn changes_of_sizes_alone_wait_for_each_other_and_come_at_once_with_any_ot
     watch.until("the autoscaler", has).await;
     let before = watch.published.load(Ordering::SeqCst);
     let known = |count| watch.report(Watched::VerticalPodAutoscalers).objects == count;
-    for _ in 0..5 {
+    for round in 0..5 {
+        // Snapshots hold nothing of these.
+        api.put("serviceaccounts", account(&format!("web-{round}")));
+        eventually(|| "one account more".into(), || watch.report(Watched::ServiceAccounts).objects > round)
+            .await;
         api.put("verticalpodautoscalers", autoscaler("Off"));
         eventually(|| "an autoscaler less".into(), || known(0)).await;
         api.put("verticalpodautoscalers", autoscaler("Auto"));
@@ -178,6 +186,8 @@ async fn changes_of_sizes_alone_wait_for_each_other_and_come_at_once_with_any_ot
     }
     api.put("verticalpodautoscalers", autoscaler("Off"));
     eventually(|| "an autoscaler less".into(), || known(0)).await;
+    // Long enough to gather changes and to publish them.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(
         watch.published.load(Ordering::SeqCst) == before && has(&watch.snapshot()),
         "{:?}",
@@ -194,9 +204,7 @@ async fn pull_secrets_of_accounts_make_no_snapshot() {
     let watch = Watch::start(&api);
     watch.ready().await;
     let before = watch.published.load(Ordering::SeqCst);
-    let account =
-        json!({"metadata": {"name": "orders", "namespace": "shop"}, "imagePullSecrets": [{"name": "a"}]});
-    api.put("serviceaccounts", account);
+    api.put("serviceaccounts", account("orders"));
     eventually(|| "the account".into(), || watch.report(Watched::ServiceAccounts).objects == 1).await;
     api.put("namespaces", namespace("shop", "warn"));
     watch.until("the namespace", |now| !now.cluster.namespaces.is_empty()).await;

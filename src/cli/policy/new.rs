@@ -43,7 +43,9 @@ pub fn run(options: &PolicyNewOptions) -> Result<Exit, Error> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         return Err(Error::ReplaceRule { path: path.clone() });
     }
-    let version = RegoVersion::of(folder);
+    // The bundle may begin in a folder above.
+    let is_other = |version: &RegoVersion| *version != RegoVersion::V1;
+    let version = folder.ancestors().map(RegoVersion::of).find(is_other).unwrap_or(RegoVersion::V1);
     for (path, (_, text)) in paths.iter().zip(FILES) {
         let text = in_version(text, version);
         let text = text.replace("RULE", rule).replace("PACKAGE", &package);

@@ -107,14 +107,38 @@ fn what_the_gate_would_not_ask_or_not_have_is_found_in_rego_v0_too() {
 }
 
 #[test]
+fn documents_that_tests_alone_read_are_there_in_rego_v0_and_are_said_to_be_missing_beside_v1() {
+    let rule = "package wasmgate\n\nviolations[{\"rule\": \"a\", \"message\": \"m\"}] {\n\tinput.containers[_].name == \"web\"\n}\n";
+    let test = |rule: &str| {
+        format!(
+            "package wasmgate_test\n\n{rule} {{\n\tcount(data.wasmgate.violations) == 1 with input as data.web\n}}\n"
+        )
+    };
+    let (of_v0, of_v1) = (test("test_web"), test("test_web if"));
+    let document = r#"{"web": {"containers": [{"name": "web"}]}}"#;
+    let tested = |manifest: &str, test: &str| {
+        let files = [(".manifest", manifest), ("rule_test.rego", test), ("pods.json", document)];
+        policy("test", rules(rule, &files).path(), &[])
+    };
+    let said = tested(V0, &of_v0);
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = tested(r#"{"file_rego_versions": {"/rule.rego": 0}}"#, &of_v1);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["data.wasmgate_test: test_web: FAIL"]);
+    assert!(said.err.contains("tests that failed read documents beside them"), "{said:?}");
+}
+
+#[test]
 fn a_new_rule_passes_beside_rules_in_rego_v0() {
     let folder = rules(OLDER, &[("gate.rego", GATE), (".manifest", V0)]);
-    let into = folder.path().to_str().unwrap();
-    let said = run(&["policy", "new", "no-samples", "--into", into]);
-    assert_eq!(said.code, 0, "{said:?}");
+    let below = folder.path().join("more");
+    for (rule, into) in [("no-samples", folder.path()), ("no-others", below.as_path())] {
+        let said = run(&["policy", "new", rule, "--into", into.to_str().unwrap()]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
     let said = policy("check", folder.path(), &["--no-schema"]);
     assert_eq!(said.code, 0, "{said:?}");
     let said = policy("test", folder.path(), &["--no-schema"]);
     assert_eq!(said.code, 0, "{said:?}");
-    said.has(&["PASS: 3/3"]);
+    said.has(&["PASS: 6/6"]);
 }
