@@ -211,9 +211,17 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     (
         "docs/bundles.md",
-        "$ kubectl create configmap ",
-        "needs a cluster: manifests.rs holds where they are mounted",
+        "wasmgate policy build rules --name our-rules --sequence 1 ",
+        "needs a node: run by tests/live/node/install/bundle.rs",
     ),
+    ("docs/bundles.md", "kubectl apply -k .", "needs a node: run by tests/live/node/install/bundle.rs"),
+    ("docs/bundles.md", "helm upgrade wasmgate ", "needs a node: run by tests/live/node/install/bundle.rs"),
+    (
+        "docs/bundles.md",
+        "wasmgate policy build rules --name our-rules --sequence 2 ",
+        "needs a node: run by tests/live/node/install/bundle.rs",
+    ),
+    ("docs/bundles.md", "for pod in ", "needs a node: run by tests/live/node/install/bundle.rs"),
     ("docs/operations.md", "kubectl create rolebinding ", "needs a cluster: run by tests/live/manifests.rs"),
     ("docs/operations.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
     (
