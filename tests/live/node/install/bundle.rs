@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -122,7 +123,7 @@ fn replicas(site: &Installed) -> Vec<(String, Value)> {
 }
 
 /// A claim as the component asks for one: writable from several nodes, on a folder that belongs to the gate's user.
-fn make_claim(site: &Installed) -> std::path::PathBuf {
+fn make_claim(site: &Installed) -> PathBuf {
     let folder = site.folder("volume");
     fs::create_dir(&folder).unwrap();
     chown(&folder, Some(GATE), Some(GATE)).unwrap();
