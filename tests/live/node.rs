@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod capabilities;
+mod cgroup;
 mod demo;
 mod golden;
 mod install;

@@ -198,6 +198,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/cluster.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
     ("docs/operations.md", "make image ", "builds a release: gate_image.rs holds the image"),
+    ("docs/operations.md", "RUSTFLAGS=", "builds a release"),
     ("docs/operations.md", "kubectl apply -k .", "needs a node: run by tests/live/node/install.rs"),
     ("docs/operations.md", "helm install ", "needs a node: run by tests/live/node/install.rs"),
     ("docs/operations.md", "# with the newer tag ", "needs a node: run by tests/live/node/install.rs"),
@@ -211,9 +212,17 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     (
         "docs/bundles.md",
-        "$ kubectl create configmap ",
-        "needs a cluster: manifests.rs holds where they are mounted",
+        "wasmgate policy build rules --name our-rules --sequence 1 ",
+        "needs a node: run by tests/live/node/install/bundle.rs",
     ),
+    ("docs/bundles.md", "kubectl apply -k .", "needs a node: run by tests/live/node/install/bundle.rs"),
+    ("docs/bundles.md", "helm upgrade wasmgate ", "needs a node: run by tests/live/node/install/bundle.rs"),
+    (
+        "docs/bundles.md",
+        "wasmgate policy build rules --name our-rules --sequence 2 ",
+        "needs a node: run by tests/live/node/install/bundle.rs",
+    ),
+    ("docs/bundles.md", "for pod in ", "needs a node: run by tests/live/node/install/bundle.rs"),
     ("docs/operations.md", "kubectl create rolebinding ", "needs a cluster: run by tests/live/manifests.rs"),
     ("docs/operations.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
     (

@@ -133,6 +133,31 @@ fn bundles_keys_and_their_store_are_mounted_alike_by_the_component_and_by_the_ch
 }
 
 #[test]
+fn without_a_claim_the_patch_of_the_page_leaves_what_the_chart_mounts_then() {
+    let page = read("docs/bundles.md");
+    let block = |start: &str| {
+        let mut blocks = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap());
+        blocks.find(|block| block.starts_with(start)).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let platform = folder.path().join("platform");
+    std::fs::create_dir(&platform).unwrap();
+    std::os::unix::fs::symlink(root(), folder.path().join("wasmgate")).unwrap();
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../wasmgate/manifests]\n{}{}",
+        block("components:"),
+        block("patches:")
+    );
+    std::fs::write(platform.join("kustomization.yaml"), text).unwrap();
+    let values = [
+        "namespace.create=true",
+        "policyBundles.configMap=wasmgate-bundles",
+        "policyBundles.keysSecret=wasmgate-bundle-keys",
+    ];
+    assert_same(&kustomize(platform.to_str().unwrap()), &helm(&values), "policy-bundles without a claim");
+}
+
+#[test]
 fn removing_the_gate_by_its_own_folder_keeps_the_definitions_and_with_them_every_grant() {
     let all = installed();
     let gate = kustomize("manifests/install");

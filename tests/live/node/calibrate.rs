@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use wasmgate::image::module;
 
+use super::cgroup::{self, Counted, counted};
 use super::golden::UNSEEN;
 use super::{SITE, Site, platform};
 use crate::support::oci::{Image, ImageBuilder, fixtures};
@@ -105,57 +105,6 @@ struct Run {
     cpu_millis: u64,
 }
 
-/// What the kernel counted for a cgroup.
-#[derive(Debug, Default, Clone, Copy)]
-struct Counted {
-    peak_bytes: u64,
-    cpu_nanos: u64,
-    /// How often its memory reached the limit, and how many of its processes were killed for that.
-    reached: u64,
-    killed: u64,
-}
-
-impl Counted {
-    /// All of them only grow, and a file may be gone before the next.
-    fn with(self, newer: Self) -> Self {
-        Self {
-            peak_bytes: self.peak_bytes.max(newer.peak_bytes),
-            cpu_nanos: self.cpu_nanos.max(newer.cpu_nanos),
-            reached: self.reached.max(newer.reached),
-            killed: self.killed.max(newer.killed),
-        }
-    }
-}
-
-/// The cgroup of the first node of a control plane in a folder, as `tools/cluster/node` names it.
-pub(super) fn cgroup_of_node(controller: &str, folder: &Path) -> PathBuf {
-    let folder = fs::canonicalize(folder).unwrap();
-    let hash = format!("{:x}", Sha256::digest(folder.display().to_string()));
-    Path::new("/sys/fs/cgroup").join(controller).join(format!("wasmgate-node-{}", &hash[..8]))
-}
-
-/// The cgroup of a pod, of one kind of controller.
-pub(super) fn cgroup(site: &Site, controller: &str, uid: &str) -> Option<PathBuf> {
-    let pods = cgroup_of_node(controller, site.plane.home().path()).join("kubepods");
-    let places = ["", "burstable", "besteffort"].map(|class| pods.join(class).join(format!("pod{uid}")));
-    places.into_iter().find(|place| place.is_dir())
-}
-
-fn number(file: &Path) -> u64 {
-    fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-fn counted(memory: &Path, cpu: Option<&Path>) -> Counted {
-    let control = fs::read_to_string(memory.join("memory.oom_control")).unwrap_or_default();
-    let killed = control.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());
-    Counted {
-        peak_bytes: number(&memory.join("memory.max_usage_in_bytes")),
-        cpu_nanos: cpu.map_or(0, |cpu| number(&cpu.join("cpuacct.usage"))),
-        reached: number(&memory.join("memory.failcnt")),
-        killed: killed.unwrap_or(0),
-    }
-}
-
 /// How far the watching of a pod is.
 #[derive(Debug, Default)]
 struct Watched {
@@ -168,8 +117,8 @@ fn watch(site: &Site, uid: &str, watched: &Watched) -> BTreeMap<String, Counted>
     let mut seen: BTreeMap<String, Counted> = BTreeMap::new();
     let (mut memory, mut cpu) = (None, None);
     while !watched.over.load(Ordering::Relaxed) {
-        memory = memory.or_else(|| cgroup(site, "memory", uid));
-        cpu = cpu.or_else(|| cgroup(site, "cpuacct", uid));
+        memory = memory.or_else(|| cgroup::of_pod(site, "memory", uid));
+        cpu = cpu.or_else(|| cgroup::of_pod(site, "cpuacct", uid));
         if let Some(pod) = &memory {
             let known = seen.entry(String::new()).or_default();
             *known = known.with(counted(pod, None));
@@ -367,12 +316,13 @@ fn versions(site: &Site) -> String {
         youki.lines().find_map(|line| line.strip_prefix("youki ")).unwrap().split(' ').next().unwrap();
     format!(
         "kubelet {}, {}, containerd-shim-wasm {} with wasmtime {}, youki {youki} with wasmtime 46, both at opt-level 1; \
-         {} with cgroup v1, no CPU limit",
+         {} with cgroup v{}, no CPU limit",
         told("kubeletVersion").trim_start_matches('v'),
         told("containerRuntimeVersion").replace("://", " "),
         pinned("containerd-shim-wasm"),
         pinned("wasmtime"),
-        told("architecture")
+        told("architecture"),
+        cgroup::version()
     )
 }
 

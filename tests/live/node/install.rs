@@ -1,6 +1,8 @@
 //! The gate as users install it: its image is built without Docker and pushed, the commands of `docs/operations.md` are
 //! run as they are written there, and its replicas run on the real node and judge what runs beside them.
 
+mod bundle;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -105,9 +107,19 @@ impl Installed {
         format!("{}/{name}:1", self.host())
     }
 
-    /// Runs commands of the page, with the registry of this test in place of the page's.
+    /// Runs commands of the page, which have to succeed; returns them with what they print.
     fn run(&self, folder: &str, commands: &str) -> String {
-        let programs = ["kubectl", "helm"].map(|name| program(name).parent().unwrap().display().to_string());
+        let (succeeded, said) = self.tried(folder, commands);
+        assert!(succeeded, "{said}\n{}\n{}", self.replicas(), self.node.tail());
+        said
+    }
+
+    /// Runs commands of the page, with the registry of this test in place of the page's; returns whether they succeed, and them with
+    /// what they print.
+    fn tried(&self, folder: &str, commands: &str) -> (bool, String) {
+        let programs =
+            [program("kubectl"), program("helm"), program("opa"), env!("CARGO_BIN_EXE_wasmgate").into()];
+        let programs = programs.map(|program| program.parent().unwrap().display().to_string());
         let output = Command::new("sh")
             .args(["-euc", &commands.replace(REGISTRY, &self.host())])
             .current_dir(self.folder(folder))
@@ -121,8 +133,7 @@ impl Installed {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        assert!(output.status.success(), "{said}\n{}\n{}", self.replicas(), self.node.tail());
-        said
+        (output.status.success(), said)
     }
 
     /// What became of the gate's pods, for a failure's message.
@@ -148,8 +159,12 @@ impl Installed {
 
 /// A section of the manual.
 fn section(heading: &str) -> String {
-    let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    let (_, section) = manual.split_once(&format!("\n## {heading}\n")).unwrap();
+    section_of("docs/operations.md", heading)
+}
+
+fn section_of(page: &str, heading: &str) -> String {
+    let page = fs::read_to_string(root().join(page)).unwrap();
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     section.split("\n## ").next().unwrap().to_string()
 }
 
@@ -183,6 +198,7 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     site.write_kustomization("0.1.1");
     let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
     under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
+    bundle::is_brought_in_by_kustomize_and_replaced(&site);
     removed(&site);
 }
 
@@ -350,6 +366,7 @@ fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_
     site.check_out(root());
     let upgrade = commands("Upgrade", "kubectl apply --server-side ");
     under_load(&site, "an upgrade", || upgraded(&site, "wasmgate", &upgrade, &older));
+    bundle::is_brought_in_by_the_chart_and_replaced(&site);
     under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));
     let _second = Node::join_as(&site.plane, &site.registry, SECOND, 2);
     under_load(&site, "a drain", || drained(&site));
@@ -444,7 +461,8 @@ fn drained(site: &Installed) {
     assert_eq!(left, Vec::<Value>::new(), "what is left on the node");
 }
 
-/// What Helm leaves is the definitions, and the namespace with the Secret and the Lease, as the page says.
+/// What Helm leaves is the definitions, and the namespace with the Secret and the Lease and with what was created beside the
+/// release, as the page says.
 fn removed_by_helm(site: &Installed) {
     let all = commands("Remove", "# Helm leaves ");
     let (uninstall, rest) = all.split_once("\nkubectl delete namespace").unwrap();
@@ -452,7 +470,13 @@ fn removed_by_helm(site: &Installed) {
     site.plane.wait_for("the replicas to be gone", || {
         site.plane.list(&["pods", "--namespace=wasmgate-system"]).is_empty().then_some(())
     });
-    assert_eq!(named(site, INSIDE), ["Lease/wasmgate", "Secret/wasmgate-certs"]);
+    let left = [
+        "ConfigMap/wasmgate-bundles",
+        "Lease/wasmgate",
+        "Secret/wasmgate-bundle-keys",
+        "Secret/wasmgate-certs",
+    ];
+    assert_eq!(named(site, INSIDE), left);
     let definitions = ["clusterwasigrants", "wasiexceptions", "wasigrants", "wasmusages"];
     let definitions = definitions.map(|name| format!("CustomResourceDefinition/{name}.wasmgate.dev"));
     assert_eq!(named(site, AROUND), [&definitions[..], &["Namespace/wasmgate-system".to_string()]].concat());

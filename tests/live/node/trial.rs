@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::calibrate::cgroup_of_node;
+use super::cgroup::of_node;
 use crate::cluster::{cluster_script, command_lines, keeper, text_of};
 use crate::support::control_plane::free_port_range;
 use crate::support::process::{root, wait_for};
@@ -19,7 +19,7 @@ fn a_cluster_with_a_node_runs_what_it_prints_to_try_and_leaves_no_trace() {
     let up = up.output().unwrap();
     let said = text_of(&up);
     assert!(up.status.success(), "{said}");
-    let cgroup = cgroup_of_node("memory", &state);
+    let cgroup = of_node("memory", &state);
     assert!(cgroup.is_dir(), "{}", cgroup.display());
 
     let export = said.lines().find_map(|line| line.trim().strip_prefix("export ")).unwrap();

@@ -1,10 +1,8 @@
 //! What the gate warns of because the runtime or the node does not say it: that it really happens on the node.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
-use super::calibrate::cgroup;
+use super::cgroup::{memory_limit, of_pod};
 use super::sizes::filler;
 use super::{NODE, SITE, Site, file_system, layers};
 use crate::support::control_plane::Said;
@@ -30,14 +28,10 @@ fn warned(said: Said, rule: &str) {
 
 /// The memory limit that the kernel holds a running container to, in bytes.
 fn limit_in_force(site: &Site, pod: &Value) -> u64 {
-    let folder = cgroup(site, "memory", pod["metadata"]["uid"].as_str().unwrap()).unwrap();
+    let folder = of_pod(site, "memory", pod["metadata"]["uid"].as_str().unwrap()).unwrap();
     let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
-    let file = folder.join(id.trim_start_matches("containerd://")).join("memory.limit_in_bytes");
-    fs::read_to_string(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-        .trim()
-        .parse()
-        .unwrap()
+    let own = folder.join(id.trim_start_matches("containerd://"));
+    memory_limit(&own).unwrap_or_else(|| panic!("{} has no limit", own.display()))
 }
 
 /// Resizes a running container from 64Mi to 96Mi; returns what the API server answered, and what the kernel holds it to once the
