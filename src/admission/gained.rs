@@ -1,6 +1,6 @@
 //! What the programs of a workload can do that those of the one before it could not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::capability::{Capability, Entry, difference};
 use crate::inspection::{Container, Inspection, ProgramClass};
@@ -80,8 +80,9 @@ fn warning(container: &str, old_image: &str, gained: &[String]) -> String {
 /// container with the name of the former one or, where that is gone, of one that is new.
 pub(super) fn left_wasm(new: &Inspection, old: &Inspection) -> Option<String> {
     let is_wasm = |one: &&Container| one.role != Role::ImageVolume && one.class() == ProgramClass::Wasm;
+    let successors = Successors::of(new, old);
     let former = old.containers.iter().filter(is_wasm);
-    let mut followed = former.filter_map(|former| Some((former, successor(former, new, old)?)));
+    let mut followed = former.filter_map(|former| Some((former, successors.after(former)?)));
     let (former, now) = followed.next()?;
     let others = followed.count();
     let others = if others > 0 { format!("; so can {others} more containers") } else { String::new() };
@@ -94,39 +95,61 @@ pub(super) fn left_wasm(new: &Inspection, old: &Inspection) -> Option<String> {
     ))
 }
 
-fn is_same_place(one: &Container, other: &Container) -> bool {
-    one.role == other.role && one.name == other.name
+/// Role and name of a container.
+type Place<'a> = (Role, &'a str);
+
+fn place(container: &Container) -> Place<'_> {
+    (container.role, container.name.as_str())
 }
 
-/// The container with ordinary or native code that takes the place of a former one.
-fn successor<'a>(former: &Container, new: &'a Inspection, old: &Inspection) -> Option<&'a Container> {
-    let is_gone = !new.containers.iter().any(|one| is_same_place(one, former));
-    let is_new = |one: &Container| !old.containers.iter().any(|other| is_same_place(one, other));
-    new.containers.iter().find(|one| {
-        one.role != Role::ImageVolume
-            && matches!(one.class(), ProgramClass::Linux | ProgramClass::Native)
-            && (is_same_place(one, former) || (is_gone && is_new(one)))
-    })
+/// The containers with ordinary or native code that may take the place of former ones, by place: the person who wrote the object
+/// chooses how many there are.
+struct Successors<'a> {
+    places: BTreeSet<Place<'a>>,
+    /// Of two at one place the first.
+    by_place: BTreeMap<Place<'a>, &'a Container>,
+    /// The first one at a place that is new.
+    newcomer: Option<&'a Container>,
+}
+
+impl<'a> Successors<'a> {
+    fn of(new: &'a Inspection, old: &Inspection) -> Self {
+        let is_able = |one: &&Container| {
+            one.role != Role::ImageVolume && matches!(one.class(), ProgramClass::Linux | ProgramClass::Native)
+        };
+        let able = || new.containers.iter().filter(is_able);
+        let former: BTreeSet<Place<'_>> = old.containers.iter().map(place).collect();
+        Self {
+            places: new.containers.iter().map(place).collect(),
+            by_place: able().rev().map(|one| (place(one), one)).collect(),
+            newcomer: able().find(|one| !former.contains(&place(one))),
+        }
+    }
+
+    fn after(&self, former: &Container) -> Option<&'a Container> {
+        let place = place(former);
+        let newcomer = || self.newcomer.filter(|_| !self.places.contains(&place));
+        self.by_place.get(&place).copied().or_else(newcomer)
+    }
 }
 
 /// Whether some container is to start an image that none of this name has started.
 pub(super) fn has_other_images(new: &Workload, old: &Workload) -> bool {
-    let images = old.images();
-    new.images().iter().filter(|image| image.role != Role::ImageVolume).any(|image| {
-        let same = |other: &ImageUse<'_>| {
-            other.name == image.name && other.role == image.role && other.image == image.image
-        };
-        !images.iter().any(same)
-    })
+    let starts = |image: &ImageUse<'_>| image.role != Role::ImageVolume;
+    let former = old.images().into_iter().map(|image| (image.role, image.name, image.image));
+    let former: BTreeSet<_> = former.collect();
+    let mut images = new.images().into_iter().filter(starts);
+    images.any(|image| !former.contains(&(image.role, image.name, image.image)))
 }
 
 /// Whether some container that both have is to start another image.
 pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
-    let images = old.images();
-    new.images().iter().filter(|image| image.role != Role::ImageVolume).any(|image| {
-        let same = |other: &&ImageUse<'_>| other.name == image.name && other.role == image.role;
-        images.iter().find(same).is_some_and(|other| other.image != image.image)
-    })
+    let starts = |image: &ImageUse<'_>| image.role != Role::ImageVolume;
+    // Of two of one name the first.
+    let former = old.images().into_iter().rev().map(|image| ((image.role, image.name), image.image));
+    let former: BTreeMap<_, _> = former.collect();
+    let mut images = new.images().into_iter().filter(starts);
+    images.any(|image| former.get(&(image.role, image.name)).is_some_and(|other| *other != image.image))
 }
 
 #[cfg(test)]
