@@ -399,7 +399,7 @@ fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Co
 }
 
 /// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what
-/// the images of the object before were is only recalled. They ran, so it is known as a rule.
+/// the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
 fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection) -> Option<String> {
     let review = asked.review;
     let is_update = asked.webhook == Webhook::Validate && review.operation == Operation::Update;
@@ -409,7 +409,7 @@ fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection)
     if !gained::has_other_images(new, &former) || !heavy::is_light_before_look_up(&former) {
         return None;
     }
-    let found = inspect(asked.state, asked.inspector, &former, COMPARISON).now_or_never()?;
+    let found = inspect(asked.state, &asked.inspector.recalling(), &former, COMPARISON).now_or_never()?;
     gained::left_wasm(inspection, &found)
 }
 

@@ -154,7 +154,12 @@ pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::image::{Digest, ImageFacts, ImageKind, Packaging, Program, program};
+    use crate::inspection::LookupResult;
+    use crate::workload::{self, Kind};
 
     fn able(image: &str, interpreters: &[&'static str], capabilities: &[Capability]) -> Abilities {
         let entries = capabilities.iter().map(|capability| Entry::new(*capability, "seen")).collect();
@@ -178,5 +183,78 @@ mod tests {
         let had = able("a:2", &["CPython"], &[]);
         assert_eq!(had.warnings_since(&able("a:1", &["CPython"], &[])), Vec::<String>::new());
         assert_eq!(able("a:2", &[], &[]).warnings_since(&had), Vec::<String>::new(), "lost");
+    }
+
+    /// Containers of these names, each with what its program is.
+    fn inspected(containers: &[(&str, ProgramClass)]) -> Inspection {
+        let digest = Digest::of(b"");
+        let facts = Arc::new(ImageFacts::blank(&digest, &digest));
+        let container = |(index, (name, class)): (usize, &(&str, ProgramClass))| {
+            let program = match class {
+                ProgramClass::Wasm => Program::Wasm {
+                    kind: ImageKind::Module,
+                    packaging: Packaging::Layers,
+                    modules: Vec::new(),
+                },
+                ProgramClass::Linux => Program::Linux,
+                _ => program::unknown("it was not looked for"),
+            };
+            let lookup = LookupResult::Known { facts: Arc::clone(&facts), program };
+            let (name, image) = ((*name).to_owned(), format!("{name}:1"));
+            Container { role: Role::Container, index, name, image, lookup }
+        };
+        Inspection { containers: containers.iter().enumerate().map(container).collect() }
+    }
+
+    #[test]
+    fn the_place_of_a_wasm_program_is_taken_by_its_name_or_by_a_newcomer_once_it_is_gone() {
+        use ProgramClass::{Linux, Unknown, Wasm};
+        for (new, old, expected) in [
+            (&[("a", Linux)][..], &[("a", Wasm)][..], Some(("a", ""))),
+            (&[("b", Linux)], &[("a", Wasm)], Some(("b", ""))),
+            (&[("b", Linux)], &[("a", Wasm), ("b", Linux)], None),
+            (&[("a", Unknown), ("b", Linux)], &[("a", Wasm)], None),
+            (&[("c", Unknown), ("d", Linux), ("e", Linux)], &[("a", Wasm)], Some(("d", ""))),
+            (&[("a", Linux)], &[("a", Linux)], None),
+            (&[("b", Linux), ("a", Linux)], &[("a", Wasm), ("c", Wasm)], Some(("a", "1 more"))),
+        ] {
+            let said = left_wasm(&inspected(new), &inspected(old));
+            let is_right = match (&said, expected) {
+                (None, None) => true,
+                (Some(said), Some((name, more))) => {
+                    let starts = said.starts_with(&format!("container `{name}`: this image"));
+                    starts && said.contains("; so can") != more.is_empty() && said.contains(more)
+                }
+                _ => false,
+            };
+            assert!(is_right, "{new:?} {old:?}: {said:?}");
+        }
+    }
+
+    fn workload(images: impl Iterator<Item = (String, String)>) -> Workload {
+        let container = |(name, image)| serde_json::json!({"name": name, "image": image});
+        let containers: Vec<_> = images.map(container).collect();
+        let object = serde_json::json!({"metadata": {"name": "a"}, "spec": {"containers": containers}});
+        workload::read(&object.to_string(), Kind::Pod, "shop").unwrap()
+    }
+
+    #[test]
+    fn images_are_compared_by_the_names_of_their_containers_however_many_there_are() {
+        let of = |images: &[(&str, &str)]| {
+            workload(images.iter().map(|(name, image)| ((*name).to_owned(), (*image).to_owned())))
+        };
+        for (new, old, others, changes) in [
+            (&[("a", "x:1")][..], &[("a", "x:1")][..], false, false),
+            (&[("a", "x:2")], &[("a", "x:1")], true, true),
+            (&[("b", "x:1")], &[("a", "x:1")], true, false),
+            (&[("a", "x:1")], &[("b", "y:1"), ("a", "x:1")], false, false),
+            (&[("b", "x:1"), ("a", "y:1")], &[("a", "x:1"), ("b", "y:1")], true, true),
+        ] {
+            let (new, old) = (of(new), of(old));
+            assert_eq!((has_other_images(&new, &old), changes_an_image(&new, &old)), (others, changes));
+        }
+        // To compare each with each would take longer than any test.
+        let many = workload((0..40_000).map(|number| (format!("c{number}"), "x:1".to_owned())));
+        assert!(!has_other_images(&many, &many) && !changes_an_image(&many, &many));
     }
 }
