@@ -254,15 +254,18 @@ pub async fn judge<K>(
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
     let left = || asked.clock.left();
     let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
-    let (input, found) = match turn {
+    let (input, kept, found) = match turn {
         Some(turn) => shares::beside(|| {
             let input = judge::prepare(&case);
-            let found = turn.evaluate(&input, left());
-            (input, found)
+            let (kept, found) = (keep(&input), turn.evaluate(&input, left()));
+            (input, kept, found)
         }),
-        None => (heavy::beside(workload, inspection, || judge::prepare(&case)).await, None),
+        None => {
+            let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
+            let kept = keep(&input);
+            (input, kept, None)
+        }
     };
-    let kept = keep(&input);
     let (evaluation, shadow) = match found {
         Some(evaluation) => (evaluation, Evaluation::default()),
         None => state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await,

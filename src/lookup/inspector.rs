@@ -143,8 +143,8 @@ impl Inspector {
         Self { pull_secrets, ..self }
     }
 
-    /// The same inspector, which begins no look-up: what memory does not know it does not find, and what tags resolved to before stands as
-    /// long as while their registry cannot be asked.
+    /// The same inspector, which begins no look-up: an image that memory does not know is an error, and a tag is what it was before, as
+    /// while its registry cannot be asked.
     pub fn recalling(&self) -> Self {
         Self { recalls: true, ..self.clone() }
     }
