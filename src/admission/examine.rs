@@ -3,8 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -14,24 +13,21 @@ use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Step};
 use super::gained::{self, Abilities};
 use super::heavy;
-use super::look::{Looking, look_at_all};
-use super::mounted::without_files;
+pub use super::look::inspect;
 use super::reading::read;
 use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
-use crate::image::annotation::crun_annotation;
 use crate::image::{Program, Shape};
-use crate::inspection::{Container, Inspection, LookupResult};
+use crate::inspection::{Container, Inspection};
 use crate::judge::input::UserFacts;
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::Inspector;
-use crate::plan::{Plan, placement};
+use crate::plan::Plan;
 use crate::policy::Evaluation;
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
-use crate::runtime::Family;
 use crate::shares;
 use crate::workload::{self, Workload};
 
@@ -142,60 +138,6 @@ pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
     workload.spec.runtime_class_name.as_deref().is_some_and(|class| state.profile_of(class).is_some())
 }
 
-/// Looks up all images of the workload concurrently. A pod that will be placed on a Wasm runtime is inspected as if it
-/// were placed already: including the files of its ordinary images, and with the programs that its runtime starts. So
-/// a second call gives the same result.
-pub async fn inspect(
-    state: &State,
-    inspector: &Inspector,
-    workload: &Workload,
-    budget: Duration,
-) -> Inspection {
-    let started = Instant::now();
-    let class = workload.spec.runtime_class_name.as_deref();
-    if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
-        let looking = Looking { family: Some(profile.ambient), deep: true };
-        return without_files(profile, look_at_all(inspector, workload, looking, None, budget).await);
-    }
-    // An annotation asks crun or youki for a Wasm handler, whatever the image says.
-    let deep = crun_annotation(&workload.annotations).is_some();
-    let looking = Looking { family: None, deep };
-    let mut found = look_at_all(inspector, workload, looking, None, budget).await;
-    if !found.has_wasm() {
-        return found;
-    }
-    if !deep {
-        let left = budget.saturating_sub(started.elapsed());
-        found = look_at_all(inspector, workload, Looking { deep: true, ..looking }, Some(&found), left).await;
-    }
-    match placement::expected(&found, &state.plan_context()) {
-        Some(profile) if class.is_none() => {
-            under(profile.ambient, found, workload, budget.saturating_sub(started.elapsed())).await
-        }
-        _ => found,
-    }
-}
-
-/// The inspection with the programs that a runtime of this family starts.
-async fn under(
-    family: Family,
-    mut inspection: Inspection,
-    workload: &Workload,
-    budget: Duration,
-) -> Inspection {
-    let facts = inspection.containers.iter().map(|container| match &container.lookup {
-        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
-        LookupResult::Unread { .. } => None,
-    });
-    let programs = heavy::programs(workload, Some(family), facts.collect(), budget).await;
-    for (container, starts) in inspection.containers.iter_mut().zip(programs) {
-        if let (LookupResult::Known { program, .. }, Some(starts)) = (&mut container.lookup, starts) {
-            *program = starts;
-        }
-    }
-    inspection
-}
-
 // === Planning and judging ===
 
 fn planned(
@@ -222,16 +164,21 @@ pub async fn judge<K>(
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
     let left = || asked.clock.left();
     let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
-    let (kept, (evaluation, shadow)) = match turn {
+    let (input, kept, found) = match turn {
         Some(turn) => shares::beside(|| {
             let input = judge::prepare(&case);
-            (keep(&input), (turn.evaluate(&input, left()), Evaluation::default()))
+            let (kept, found) = (keep(&input), turn.evaluate(&input, left()));
+            (input, kept, found)
         }),
         None => {
             let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
             let kept = keep(&input);
-            (kept, state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await)
+            (input, kept, None)
         }
+    };
+    let (evaluation, shadow) = match found {
+        Some(evaluation) => (evaluation, Evaluation::default()),
+        None => state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await,
     };
     if !evaluation.failures.is_empty() && left().is_zero() {
         // What ran in place could not be dropped when the time of the review ended: its own limit (`flow`) comes to speak now.
@@ -365,7 +312,7 @@ fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Co
 }
 
 /// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what
-/// the images of the object before were is only recalled. They ran, so it is known as a rule.
+/// the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
 fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection) -> Option<String> {
     let review = asked.review;
     let is_update = asked.webhook == Webhook::Validate && review.operation == Operation::Update;
@@ -375,7 +322,7 @@ fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection)
     if !gained::has_other_images(new, &former) || !heavy::is_light_before_look_up(&former) {
         return None;
     }
-    let found = inspect(asked.state, asked.inspector, &former, COMPARISON).now_or_never()?;
+    let found = inspect(asked.state, &asked.inspector.recalling(), &former, COMPARISON).now_or_never()?;
     gained::left_wasm(inspection, &found)
 }
 

@@ -4,26 +4,84 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::heavy;
+use super::mounted::without_files;
+use super::state::State;
+use crate::image::annotation::crun_annotation;
 use crate::image::entry::needs_layers;
 use crate::image::{Depth, ImageFacts, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::lookup::{self, Inspector, LookupBudget};
+use crate::plan::placement;
 use crate::registry::Puller;
 use crate::runtime::Family;
 use crate::workload::{ImageUse, Role, Workload};
 
 /// How the images of a pod are looked at.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Looking {
+struct Looking {
     /// The family of the runtime. Without one it is the program that the image's config names, or under a class what any runtime may
     /// start.
-    pub family: Option<Family>,
+    family: Option<Family>,
     /// Whether the layers of images are read that nothing calls Wasm.
-    pub deep: bool,
+    deep: bool,
+}
+
+/// Looks up all images of the workload concurrently. A pod that will be placed on a Wasm runtime is inspected as if it
+/// were placed already: including the files of its ordinary images, and with the programs that its runtime starts. So
+/// a second call gives the same result.
+pub async fn inspect(
+    state: &State,
+    inspector: &Inspector,
+    workload: &Workload,
+    budget: Duration,
+) -> Inspection {
+    let started = Instant::now();
+    let class = workload.spec.runtime_class_name.as_deref();
+    if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
+        let looking = Looking { family: Some(profile.ambient), deep: true };
+        return without_files(profile, look_at_all(inspector, workload, looking, None, budget).await);
+    }
+    // An annotation asks crun or youki for a Wasm handler, whatever the image says.
+    let deep = crun_annotation(&workload.annotations).is_some();
+    let looking = Looking { family: None, deep };
+    let mut found = look_at_all(inspector, workload, looking, None, budget).await;
+    if !found.has_wasm() {
+        return found;
+    }
+    if !deep {
+        let left = budget.saturating_sub(started.elapsed());
+        found = look_at_all(inspector, workload, Looking { deep: true, ..looking }, Some(&found), left).await;
+    }
+    match placement::expected(&found, &state.plan_context()) {
+        Some(profile) if class.is_none() => {
+            under(profile.ambient, found, workload, budget.saturating_sub(started.elapsed())).await
+        }
+        _ => found,
+    }
+}
+
+/// The inspection with the programs that a runtime of this family starts.
+async fn under(
+    family: Family,
+    mut inspection: Inspection,
+    workload: &Workload,
+    budget: Duration,
+) -> Inspection {
+    let facts = inspection.containers.iter().map(|container| match &container.lookup {
+        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
+        LookupResult::Unread { .. } => None,
+    });
+    let programs = heavy::programs(workload, Some(family), facts.collect(), budget).await;
+    for (container, starts) in inspection.containers.iter_mut().zip(programs) {
+        if let (LookupResult::Known { program, .. }, Some(starts)) = (&mut container.lookup, starts) {
+            *program = starts;
+        }
+    }
+    inspection
 }
 
 /// Looks up all images, and says what a runtime starts from each. `before` is what was found for the same family.
-pub(super) async fn look_at_all(
+async fn look_at_all(
     inspector: &Inspector,
     workload: &Workload,
     Looking { family, deep }: Looking,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
@@ -41,6 +41,8 @@ pub struct Inspector {
     pub(super) shared: Arc<Inner>,
     pull_secrets: Arc<dyn PullSecrets>,
     generation: u64,
+    /// Whether it says what memory knows, and asks no source.
+    recalls: bool,
 }
 
 /// What all inspectors of a process share.
@@ -131,13 +133,20 @@ impl Inspector {
             counters,
         };
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets), generation })
+        let (shared, pull_secrets) = (Arc::new(shared), Arc::new(NoPullSecrets));
+        Ok(Self { shared, pull_secrets, generation, recalls: false })
     }
 
     /// The same inspector, with a source of pods' pull secrets.
     #[must_use]
     pub fn with_pull_secrets(self, pull_secrets: Arc<dyn PullSecrets>) -> Self {
         Self { pull_secrets, ..self }
+    }
+
+    /// The same inspector, which begins no look-up: an image that memory does not know is an error, and a tag is what it was before, as
+    /// while its registry cannot be asked.
+    pub fn recalling(&self) -> Self {
+        Self { recalls: true, ..self.clone() }
     }
 
     /// Facts about one image, from the cache or from its source, within `budget`.
@@ -202,6 +211,10 @@ impl Inspector {
             Recall::Fresh(facts) => {
                 count(&self.shared.counters.hits);
                 Ok(facts)
+            }
+            recall if self.recalls => {
+                let unknown = || Arc::new(Progress::default().timed_out(&question.image, Duration::ZERO));
+                recall.stale().ok_or_else(unknown)
             }
             recall => Box::pin(self.shared.ask(question, budget, recall.stale())).await,
         }
@@ -271,7 +284,6 @@ mod tests {
     use std::path::Path;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use futures::FutureExt;
     use tokio::sync::Semaphore;
@@ -532,6 +544,24 @@ mod tests {
             digest(&inspector, IMAGE).await,
             Err(Error::Fetch(registry::Error::ReadLayout { .. }))
         ));
+    }
+
+    #[tokio::test]
+    async fn what_only_recalls_asks_for_nothing_and_has_a_tag_as_it_was_before() {
+        let fixture = Fixture::new();
+        let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
+        let recalling = inspector.recalling();
+        let recalled = || recalling.inspect(IMAGE, Depth::Config, AMPLE).now_or_never().expect("at once");
+        assert!(recalled().is_err());
+        digest(&inspector, IMAGE).await.unwrap();
+        for minutes in [0, 70] {
+            inspector.shared.memory.age_by(Duration::from_mins(minutes));
+            assert_eq!(recalled().unwrap().digest, fixture.digest, "{minutes}");
+        }
+        inspector.shared.memory.age_by(Duration::from_mins(700));
+        assert!(recalled().is_err());
+        let layers = recalling.inspect(IMAGE, Depth::Layers, AMPLE).await;
+        assert!(layers.is_err() && inspector.stats().lookups == 1, "{:?}", inspector.stats());
     }
 
     #[tokio::test]

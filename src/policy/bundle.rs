@@ -259,7 +259,8 @@ fn check_resolvers(bundle: &str, resolvers: &[WasmResolver]) -> Result<(), Error
     others.next().map_or(Ok(()), |module| {
         let module = text::quoted(module, 100);
         let reason = format!(
-            "`wasm` has an entry point in the module `{module}`, and a bundle has `/policy.wasm` alone"
+            "`wasm` has an entry point in the module `{module}`, and a bundle has `/policy.wasm` alone; build all entry points into one \
+             module with `opa build -t wasm`, and name that"
         );
         Err(wrong_manifest(bundle, reason))
     })

@@ -17,6 +17,11 @@ const SLOTS: usize = 4;
 /// one namespace may hold, use all CPUs.
 const SMALL_PER_PROCESSOR: usize = 2;
 
+/// Whether an input of so many bytes is a small one.
+pub(super) const fn is_small(input_bytes: usize) -> bool {
+    input_bytes <= SMALL_BYTES
+}
+
 /// Permit to evaluate, returned when it is dropped.
 pub(super) type Leave = Share;
 
@@ -40,9 +45,10 @@ impl Lanes {
     /// Waits for a permit, first come first served among the inputs of a namespace and then among the namespaces; `None` if
     /// the deadline passes first.
     pub async fn enter(&self, namespace: &Arc<str>, input_bytes: usize, deadline: Instant) -> Option<Leave> {
-        let (lane, slots) = match input_bytes {
-            ..=SMALL_BYTES => (&self.small, 1),
-            large => (&self.large, large.div_ceil(SLOT_BYTES).min(SLOTS)),
+        let (lane, slots) = if is_small(input_bytes) {
+            (&self.small, 1)
+        } else {
+            (&self.large, input_bytes.div_ceil(SLOT_BYTES).min(SLOTS))
         };
         let turn = lane.take(namespace, u32::try_from(slots).unwrap_or(u32::MAX));
         tokio::time::timeout_at(deadline, turn).await.ok()?

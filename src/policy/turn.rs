@@ -10,11 +10,12 @@ use tokio::runtime::Handle;
 
 use super::engine::Stop;
 use super::evaluation::{Evaluation, Found};
-use super::lanes::Leave;
+use super::lanes::{self, Leave};
 use super::set::{LoadedBundle, PolicySet};
-use super::{input, store};
+use super::{Bundle, input, store};
 
-/// Largest object, in bytes, of a review that takes a turn. Its pod has a few containers, so what rules read is small too (`lanes`).
+/// Largest object, in bytes, of a review that takes a turn. Its pod has a few containers, so what rules read is small too as a rule (`lanes`). What its
+/// images can do may make it more.
 const MOST_BYTES: usize = 32 << 10;
 
 /// A place among the evaluations, held until this is dropped.
@@ -49,25 +50,31 @@ impl PolicySet {
 
 impl Turn<'_> {
     /// What the bundle finds, as [`PolicySet::evaluate`] says it. Runs on this thread, which must be free to block, until the evaluation ends, or its
-    /// time, or what is `left` to the review.
-    pub fn evaluate<I: Serialize + Sync>(self, input: &I, left: Duration) -> Evaluation {
-        let outcome = Handle::current().block_on(self.found(input, left));
-        let name = &self.loaded.program.bundle.name;
-        Evaluation::of(vec![(name, outcome.map(|found| self.loaded.annotated(found)))])
+    /// time, or what is `left` to the review. `None` if the input is large, whatever the size of its object: it is for [`PolicySet::evaluate_with_shadow`], and
+    /// the place is free again.
+    pub fn evaluate<I: Serialize>(self, input: &I, left: Duration) -> Option<Evaluation> {
+        let time = self.set.limits.time.saturating_sub(self.waited).min(left);
+        let (stop, _guard) = Stop::at(Instant::now() + time);
+        let Bundle { name, omit, .. } = &self.loaded.program.bundle;
+        let outcome = match input::written(input, omit) {
+            Ok(input) if !lanes::is_small(input.get().len()) => return None,
+            Ok(input) => Handle::current().block_on(self.found(input.get(), &stop)),
+            Err(reason) => Err(reason),
+        };
+        Some(Evaluation::of(vec![(name, outcome.map(|found| self.loaded.annotated(found)))]))
     }
 
-    async fn found<I: Serialize + Sync>(&self, input: &I, left: Duration) -> Result<Found, String> {
+    async fn found(&self, input: &str, stop: &Stop) -> Result<Found, String> {
         let (set, loaded) = (self.set, self.loaded);
+        let key = match set.find(loaded, input).await {
+            Ok(found) => return Ok(found),
+            Err(key) => key,
+        };
+        // What was found earlier needs no place.
         if self.leave.is_none() {
             return Err(store::TOO_MANY.into());
         }
-        let time = set.limits.time.saturating_sub(self.waited).min(left);
-        let (stop, _guard) = Stop::at(Instant::now() + time);
-        let input = input::written(input, &loaded.program.bundle.omit)?;
-        match set.find(loaded, input.get()).await {
-            Ok(found) => Ok(found),
-            Err(key) => Ok(set.kept(key, loaded.run(input.get(), set.limits, &stop)?).await),
-        }
+        Ok(set.kept(key, loaded.run(input, set.limits, stop)?).await)
     }
 }
 
@@ -78,7 +85,7 @@ mod tests {
     use tokio::task::block_in_place;
 
     use super::super::lanes::Lanes;
-    use super::super::{Bundle, Engine, Limits, blames_load};
+    use super::super::{Engine, Limits, blames_load};
     use super::*;
 
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
@@ -98,7 +105,14 @@ mod tests {
 
     async fn evaluated(set: &PolicySet, input: &Value, left: Duration) -> Evaluation {
         let turn = set.turn("shop", 1_000).await.unwrap();
-        block_in_place(|| turn.evaluate(input, left))
+        block_in_place(|| turn.evaluate(input, left)).unwrap()
+    }
+
+    fn with_containers(input: &Value, count: usize) -> Value {
+        let mut many = input.clone();
+        let container = many["containers"][0].clone();
+        many["containers"] = std::iter::repeat_n(container, count).collect();
+        many
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -116,10 +130,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_turn_ends_with_the_time_of_its_review() {
         let (set, input) = (baseline(0).await, refused());
-        let mut many = input.clone();
-        let container = many["containers"][0].clone();
         // More than is done between two looks at the clock.
-        many["containers"] = std::iter::repeat_n(container, 20).collect();
+        let many = with_containers(&input, 20);
         let found = evaluated(&set, &many, Duration::ZERO).await;
         assert!(found.failures.len() == 1 && blames_load(&found.failures[0].message), "{found:?}");
         assert!(evaluated(&set, &input, AMPLE).await.failures.is_empty(), "the next one is not hurt");
@@ -144,5 +156,27 @@ mod tests {
         hurried.limits.time = Duration::from_millis(1);
         let found = evaluated(&hurried, &refused(), AMPLE).await;
         assert!(blames_load(&found.failures[0].message), "{found:?}");
+    }
+
+    /// The container of a pod of a few bytes may have an image that can do a lot.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_large_input_of_a_small_object_takes_no_place_among_the_small_ones() {
+        let (set, input) = (baseline(1 << 20).await, refused());
+        let many = with_containers(&input, 1_000);
+        assert!(many.to_string().len() > 256 << 10);
+        let turn = set.turn("shop", 1_000).await.unwrap();
+        assert_eq!(block_in_place(|| turn.evaluate(&many, AMPLE)), None);
+        let places = ["shop", "other"].map(|name| set.turn(name, 1_000).now_or_never().flatten());
+        assert!(places.iter().all(Option::is_some), "it holds none");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_was_found_earlier_is_found_again_without_a_place() {
+        let (set, input) = (baseline(1 << 20).await, refused());
+        let found = evaluated(&set, &input, AMPLE).await;
+        let mut late = set.turn("shop", 1_000).await.unwrap();
+        late.leave = None;
+        let again = block_in_place(|| late.evaluate(&input, AMPLE)).unwrap();
+        assert_eq!(again, Evaluation { is_cached: true, ..found });
     }
 }

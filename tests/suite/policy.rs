@@ -1416,7 +1416,11 @@ fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() 
         (json!({"roots": []}), json!({}), Some("which has an empty list")),
         (json!({"roots": ["wasmgate", "wasmgate/x"]}), json!({}), Some("leave out `wasmgate/x`")),
         (json!({"roots": ["wasmgate"], "wasm": resolver}), json!({}), Some("the entry point `other/x`")),
-        (json!({"wasm": elsewhere}), json!({}), Some("an entry point in the module `/other/policy.wasm`")),
+        (
+            json!({"wasm": elsewhere}),
+            json!({}),
+            Some("the module `/other/policy.wasm`, and a bundle has `/policy.wasm` alone; build"),
+        ),
     ] {
         let contents = repacked(&built, &manifest, &data, true);
         std::fs::write(&archive, contents.to_tar_gz().unwrap()).unwrap();
