@@ -88,7 +88,7 @@ fn what_the_gate_would_not_ask_or_not_have_is_found_in_rego_v0_too() {
                 named,
                 "helpers_test.rego",
                 helper,
-                "helpers_test.rego: it defines `data.helpers.names`, which rules of the bundle use",
+                "it defines `data.helpers.names`, which rules of the bundle use",
             ),
             (using("data.limits.web > 0"), "limits.json", limits, "rules read `data.limits"),
         ] {
