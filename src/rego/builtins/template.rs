@@ -35,8 +35,11 @@ pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::rego::json;
+    use crate::rego::number::Number;
 
     const DATA: &str = r#"{"a": {"b": [1, "x", null], "c": null}, "n": 1.50, "s": "héllo", "t": true, "l": ["y", {"k": 2}], "e": {}}"#;
 
@@ -181,13 +184,28 @@ mod tests {
         let data = Value::Object([(Value::text("s"), Value::text("x".repeat(10_000)))].into());
         for template in [
             "{{range 1000000000}}{{end}}",
-            "{{range 100000}}{{$x := eq $.s $.s}}{{end}}",
+            "{{range 1000}}{{$x := eq $.s $.s}}{{end}}",
+            "{{range 1000}}{{$x := index $ $.s}}{{end}}",
             r#"{{define "t"}}{{range 1000}}{{range 1000}}{{end}}{{end}}{{end}}{{template "t"}}"#,
         ] {
             let mut call = Call::within(usize::MAX);
+            // A round takes less than ten steps without the texts.
             call.allow(50_000);
             let ended = render(&mut call, Operands(&[Value::text(template), data.clone()]));
             assert!(matches!(ended, Err(Failure::Halt(_))) && call.is_exhausted(), "{template}: {ended:?}");
         }
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_value_takes_little_work() {
+        let number = Value::Number(Number::from_text(&"1".repeat(10_000_000)));
+        let members = [(Value::text("s"), Value::text("x".repeat(10_000_000))), (Value::text("n"), number)];
+        let operands = [
+            Value::text(r#"{{range 20000}}{{$x := printf "%.1s%.1x" $.s $.n}}{{if $.n}}{{end}}{{end}}"#),
+            Value::Object(members.into()),
+        ];
+        let began = Instant::now();
+        assert_eq!(render(&mut Call::within(64 << 20), Operands(&operands)), Ok(Value::text("")));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }
