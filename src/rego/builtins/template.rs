@@ -182,17 +182,27 @@ mod tests {
     #[test]
     fn the_work_of_a_template_is_paid_for() {
         let data = Value::Object([(Value::text("s"), Value::text("x".repeat(10_000)))].into());
+        let long = "x".repeat(10_000);
+        let rounds = |before: &str, value: &str| {
+            format!("{before}{{{{range 1000}}}}{{{{if {value}}}}}{{{{end}}}}{{{{end}}}}")
+        };
         for template in [
-            "{{range 1000000000}}{{end}}",
-            "{{range 1000}}{{$x := eq $.s $.s}}{{end}}",
-            "{{range 1000}}{{$x := index $ $.s}}{{end}}",
-            r#"{{define "t"}}{{range 1000}}{{range 1000}}{{end}}{{end}}{{end}}{{template "t"}}"#,
+            "{{range 1000000000}}{{end}}".into(),
+            rounds("", "eq $.s $.s"),
+            rounds("", "index $ $.s"),
+            rounds("", &format!("$.{long}")),
+            rounds("", &format!("${}", ".x".repeat(1000))),
+            rounds(&format!("{{{{$y{long} := 1}}}}"), &format!("$y{long}")),
+            r#"{{define "t"}}{{range 1000}}{{range 1000}}{{end}}{{end}}{{end}}{{template "t"}}"#.into(),
         ] {
             let mut call = Call::within(usize::MAX);
-            // A round takes less than ten steps without the texts.
+            // A round takes less than ten steps beside the texts and names.
             call.allow(50_000);
-            let ended = render(&mut call, Operands(&[Value::text(template), data.clone()]));
-            assert!(matches!(ended, Err(Failure::Halt(_))) && call.is_exhausted(), "{template}: {ended:?}");
+            let ended = render(&mut call, Operands(&[Value::text(template.as_str()), data.clone()]));
+            assert!(
+                matches!(ended, Err(Failure::Halt(_))) && call.is_exhausted(),
+                "{template:.80}: {ended:?}"
+            );
         }
     }
 
