@@ -19,6 +19,10 @@ use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
+/// Bytes that a letter takes at most while a template is read: measured on `{{(1)}}`, whose six have tokens, a part, two commands and their
+/// lists.
+const BYTES_OF_LETTER: usize = 4 * VALUE_BYTES;
+
 pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let template = operands.text(0)?;
     operands.object(1)?;
@@ -26,8 +30,7 @@ pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     if !value::is_json(call, data)? {
         return Failure::error("operand 2 holds what JSON cannot write");
     }
-    // The parts of a template take some dozen times the bytes of its text.
-    call.fits(template.len().saturating_mul(VALUE_BYTES))?;
+    call.fits(template.len().saturating_mul(BYTES_OF_LETTER))?;
     let templates = parse::templates(call, template)?;
     let text = run::run(call, &templates, &GoValue::of(data))?;
     Ok(Value::String(text.replace(NO_VALUE, "<undefined>")))
@@ -176,6 +179,16 @@ mod tests {
             "{{1}}".repeat(10_000),
         ] {
             assert!(matches!(said(&template), Err(Failure::Halt(_))), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_template_may_be_as_large_and_as_deep_as_the_documentation_says() {
+        let large = |bytes: usize| "x".repeat(bytes);
+        let deep = |parts: usize| format!("{}x{}", "{{if true}}".repeat(parts), "{{end}}".repeat(parts));
+        for (most, more) in [(large(8 << 10), large((8 << 10) + 1)), (deep(64), deep(65))] {
+            assert!(said(&most).is_ok(), "{most:.40}");
+            assert!(matches!(said(&more), Err(Failure::Halt(_))), "{more:.40}");
         }
     }
 

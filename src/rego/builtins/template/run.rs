@@ -59,9 +59,9 @@ impl<'a> Run<'a, '_> {
         Ok(())
     }
 
-    /// Each part within another one takes a part of the stack.
+    /// Each part within another one takes a part of the stack; the whole is in none.
     fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
-        if self.depth >= MAX_DEPTH {
+        if self.depth > MAX_DEPTH {
             return Err(Failure::Halt(format!("the template runs nested more than {MAX_DEPTH} times")));
         }
         self.depth = self.depth.saturating_add(1);
