@@ -1,6 +1,8 @@
 //! `sprintf`, with every verb, flag and complaint of Go's `fmt.Sprintf` on what OPA hands to it: integers, floats, and texts,
 //! to which everything else is turned before (`open-policy-agent/opa:v1/topdown/strings.go`, Go's `fmt/print.go`).
 
+use std::borrow::Cow;
+
 use num_bigint::{BigInt, Sign};
 
 use super::float;
@@ -42,25 +44,25 @@ impl<'a> Output<'a> {
     }
 }
 
-/// An argument as Go sees it.
-pub(super) enum Argument {
+/// An argument as Go sees it. A text is not copied: a verb may write a small part of it, and any number of verbs may write the same one.
+pub(super) enum Argument<'a> {
     Int(i64),
     Big(BigInt),
     Float(f64),
-    Text(String),
+    Text(Cow<'a, str>),
 }
 
-impl Argument {
-    fn of(value: &Value) -> Self {
+impl<'a> Argument<'a> {
+    fn of(value: &'a Value) -> Self {
         match value {
             Value::Number(Number::Int(integer)) => Self::Int(*integer),
-            Value::Number(number) => Self::of_number(&number.text()),
-            Value::String(text) => Self::Text(text.clone()),
-            other => Self::Text(other.to_rego()),
+            Value::Number(Number::Text(text)) => Self::of_number(text),
+            Value::String(text) => Self::Text(text.into()),
+            other => Self::Text(other.to_rego().into()),
         }
     }
 
-    fn of_number(text: &str) -> Self {
+    fn of_number(text: &'a str) -> Self {
         if text.contains(['.', 'e', 'E']) {
             return match text.parse::<f64>() {
                 Ok(float) if float.is_finite() => Self::Float(float),
@@ -84,7 +86,7 @@ impl Argument {
     }
 }
 
-impl Printed for Argument {
+impl Printed for Argument<'_> {
     fn type_name(&self) -> Option<&'static str> {
         Some(self.name())
     }
@@ -126,6 +128,8 @@ struct Formatter<'a, A> {
     next: usize,
     reordered: bool,
     good_index: bool,
+    /// Bytes behind the last `]`: there is none in a rest that is not longer.
+    behind_brackets: usize,
     out: Output<'a>,
 }
 
@@ -138,8 +142,16 @@ pub(super) fn sprintf(call: &mut Call, operands: Operands<'_>) -> Outcome {
 /// What Go's `fmt.Sprintf` says of these arguments.
 pub(super) fn formatted<A: Printed>(call: &Call, format: &str, arguments: &[A]) -> Result<String, Failure> {
     let out = Output::new(call);
-    let mut formatter =
-        Formatter { rest: format, arguments, next: 0, reordered: false, good_index: true, out };
+    let behind_brackets = format.rsplit(']').next().map_or(0, str::len);
+    let mut formatter = Formatter {
+        rest: format,
+        arguments,
+        next: 0,
+        reordered: false,
+        good_index: true,
+        behind_brackets,
+        out,
+    };
     formatter.run()?;
     Ok(formatter.out.text)
 }
@@ -216,8 +228,8 @@ impl<A: Printed> Formatter<'_, A> {
     fn argument_index(&mut self) -> bool {
         let Some(inside) = self.rest.strip_prefix('[') else { return false };
         self.reordered = true;
-        let Some((number, after)) =
-            inside.split_once(']').filter(|(number, after)| !(number.is_empty() && after.is_empty()))
+        let closed = if inside.len() > self.behind_brackets { inside.split_once(']') } else { None };
+        let Some((number, after)) = closed.filter(|(number, after)| !(number.is_empty() && after.is_empty()))
         else {
             self.good_index = false;
             self.rest = inside;
@@ -289,11 +301,11 @@ impl<A: Printed> Formatter<'_, A> {
 }
 
 /// As `%v` writes it.
-fn plain(argument: &Argument) -> String {
+fn plain(argument: &Argument<'_>) -> String {
     write(argument, 'v', &Spec::default())
 }
 
-fn write(argument: &Argument, verb: char, spec: &Spec) -> String {
+fn write(argument: &Argument<'_>, verb: char, spec: &Spec) -> String {
     if verb == 'T' {
         return text_verb(argument.name(), 's', spec).unwrap_or_default();
     }
@@ -321,7 +333,7 @@ fn write(argument: &Argument, verb: char, spec: &Spec) -> String {
 }
 
 /// `None` where the verb is none for such an argument.
-pub(super) fn with_verb(argument: &Argument, verb: char, spec: &Spec) -> Option<String> {
+pub(super) fn with_verb(argument: &Argument<'_>, verb: char, spec: &Spec) -> Option<String> {
     match argument {
         Argument::Int(integer) => integer_verb(&BigInt::from(*integer), Some(*integer), verb, spec),
         Argument::Big(integer) => integer_verb(integer, None, verb, spec),
@@ -498,6 +510,8 @@ fn hexadecimal(text: &str, upper: bool, spec: &Spec) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn written(format: &str, arguments: &str) -> String {
@@ -570,6 +584,16 @@ mod tests {
         let large = crate::rego::json::parse("[18446744073709551616]").unwrap();
         let ended = sprintf(&mut Call::within(1 << 20), Operands(&[Value::text("%w"), large]));
         assert!(matches!(ended, Err(Failure::Halt(_))));
+    }
+
+    /// The closing one is looked for in the whole format, and not behind each opening one.
+    #[test]
+    fn brackets_that_do_not_close_take_time_in_proportion() {
+        let began = Instant::now();
+        assert_eq!(written(&"%[".repeat(1_000_000), "[]"), "%[".repeat(500_000));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(written("%[1]d %[%[1]d", "[5]"), "5 %!d(BADINDEX)");
+        assert_eq!(written("%[1]d%[d", "[5]"), "5%!d(BADINDEX)");
     }
 
     #[test]

@@ -19,6 +19,10 @@ use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
+/// Bytes that a letter takes at most while a template is read: measured on `{{(1)}}`, whose six have tokens, a part, two commands and their
+/// lists.
+const BYTES_OF_LETTER: usize = 4 * VALUE_BYTES;
+
 pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let template = operands.text(0)?;
     operands.object(1)?;
@@ -26,8 +30,7 @@ pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
     if !value::is_json(call, data)? {
         return Failure::error("operand 2 holds what JSON cannot write");
     }
-    // The parts of a template take some dozen times the bytes of its text.
-    call.fits(template.len().saturating_mul(VALUE_BYTES))?;
+    call.fits(template.len().saturating_mul(BYTES_OF_LETTER))?;
     let templates = parse::templates(call, template)?;
     let text = run::run(call, &templates, &GoValue::of(data))?;
     Ok(Value::String(text.replace(NO_VALUE, "<undefined>")))
@@ -35,8 +38,11 @@ pub(super) fn render(call: &mut Call, operands: Operands<'_>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::rego::json;
+    use crate::rego::number::Number;
 
     const DATA: &str = r#"{"a": {"b": [1, "x", null], "c": null}, "n": 1.50, "s": "héllo", "t": true, "l": ["y", {"k": 2}], "e": {}}"#;
 
@@ -177,17 +183,52 @@ mod tests {
     }
 
     #[test]
+    fn a_template_may_be_as_large_and_as_deep_as_the_documentation_says() {
+        let large = |bytes: usize| "x".repeat(bytes);
+        let deep = |parts: usize| format!("{}x{}", "{{if true}}".repeat(parts), "{{end}}".repeat(parts));
+        for (most, more) in [(large(8 << 10), large((8 << 10) + 1)), (deep(64), deep(65))] {
+            assert!(said(&most).is_ok(), "{most:.40}");
+            assert!(matches!(said(&more), Err(Failure::Halt(_))), "{more:.40}");
+        }
+    }
+
+    #[test]
     fn the_work_of_a_template_is_paid_for() {
         let data = Value::Object([(Value::text("s"), Value::text("x".repeat(10_000)))].into());
+        let long = "x".repeat(10_000);
+        let rounds = |before: &str, value: &str| {
+            format!("{before}{{{{range 1000}}}}{{{{if {value}}}}}{{{{end}}}}{{{{end}}}}")
+        };
         for template in [
-            "{{range 1000000000}}{{end}}",
-            "{{range 100000}}{{$x := eq $.s $.s}}{{end}}",
-            r#"{{define "t"}}{{range 1000}}{{range 1000}}{{end}}{{end}}{{end}}{{template "t"}}"#,
+            "{{range 1000000000}}{{end}}".into(),
+            rounds("", "eq $.s $.s"),
+            rounds("", "index $ $.s"),
+            rounds("", &format!("$.{long}")),
+            rounds("", &format!("${}", ".x".repeat(1000))),
+            rounds(&format!("{{{{$y{long} := 1}}}}"), &format!("$y{long}")),
+            r#"{{define "t"}}{{range 1000}}{{range 1000}}{{end}}{{end}}{{end}}{{template "t"}}"#.into(),
         ] {
             let mut call = Call::within(usize::MAX);
+            // A round takes less than ten steps beside the texts and names.
             call.allow(50_000);
-            let ended = render(&mut call, Operands(&[Value::text(template), data.clone()]));
-            assert!(matches!(ended, Err(Failure::Halt(_))) && call.is_exhausted(), "{template}: {ended:?}");
+            let ended = render(&mut call, Operands(&[Value::text(template.as_str()), data.clone()]));
+            assert!(
+                matches!(ended, Err(Failure::Halt(_))) && call.is_exhausted(),
+                "{template:.80}: {ended:?}"
+            );
         }
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_value_takes_little_work() {
+        let number = Value::Number(Number::from_text(&"1".repeat(10_000_000)));
+        let members = [(Value::text("s"), Value::text("x".repeat(10_000_000))), (Value::text("n"), number)];
+        let operands = [
+            Value::text(r#"{{range 20000}}{{$x := printf "%.1s%.1x" $.s $.n}}{{if $.n}}{{end}}{{end}}"#),
+            Value::Object(members.into()),
+        ];
+        let began = Instant::now();
+        assert_eq!(render(&mut Call::within(64 << 20), Operands(&operands)), Ok(Value::text("")));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn apply<'a>(function: Function, budget: &mut Budget<'_>, arguments: 
     match function {
         Function::Not => bool(Ok(!first.is_true())),
         Function::Len => length(first),
-        Function::Index => rest.iter().try_fold(whole(first)?, |item, place| index(&item, place)),
+        Function::Index => rest.iter().try_fold(whole(first)?, |item, place| index(budget, &item, place)),
         Function::Slice => slice(budget, first, rest),
         Function::Call => fail("calls what is no function"),
         Function::Eq => bool(equal(budget, first, rest)),
@@ -93,7 +93,7 @@ fn place(value: &GoValue<'_>) -> Result<usize, Failure> {
     usize::try_from(place).or_else(|_| fail("looks for a place that is not there"))
 }
 
-fn index<'a>(item: &GoValue<'a>, key: &GoValue<'a>) -> Found<'a> {
+fn index<'a>(budget: &mut Budget<'_>, item: &GoValue<'a>, key: &GoValue<'a>) -> Found<'a> {
     let found = match item {
         GoValue::Text(text) | GoValue::Number(text) => {
             text.as_str().as_bytes().get(place(key)?).copied().map(GoValue::Byte)
@@ -101,6 +101,7 @@ fn index<'a>(item: &GoValue<'a>, key: &GoValue<'a>) -> Found<'a> {
         GoValue::List(items) => items.get(place(key)?).map(GoValue::of),
         GoValue::Map(members) => match key {
             GoValue::Text(key) => {
+                budget.compare(key.as_str().len())?;
                 Some(members.get(&Value::text(key.as_str())).map_or(GoValue::Nil, GoValue::of))
             }
             _ => return fail("looks for a key that is no text"),

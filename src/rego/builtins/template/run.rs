@@ -59,9 +59,9 @@ impl<'a> Run<'a, '_> {
         Ok(())
     }
 
-    /// Each part within another one takes a part of the stack.
+    /// Each part within another one takes a part of the stack; the whole is in none.
     fn nested<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
-        if self.depth >= MAX_DEPTH {
+        if self.depth > MAX_DEPTH {
             return Err(Failure::Halt(format!("the template runs nested more than {MAX_DEPTH} times")));
         }
         self.depth = self.depth.saturating_add(1);
@@ -210,6 +210,7 @@ impl<'a> Run<'a, '_> {
 
     /// Another template knows no variables of this one.
     fn template(&mut self, dot: &GoValue<'a>, name: &str, pipe: Option<&Pipe<'a>>) -> Result<(), Failure> {
+        self.budget.compare(name.len())?;
         let templates = self.templates;
         let Some(list) = templates.get(name) else {
             return fail(format!("`{name}` is not defined"));
@@ -229,6 +230,7 @@ impl<'a> Run<'a, '_> {
     /// The place of the last variable of a name.
     fn variable(&mut self, name: &str) -> Result<usize, Failure> {
         self.budget.take(self.variables.len() / VARIABLES)?;
+        self.budget.compare(self.variables.len().saturating_mul(name.len()))?;
         let place = self.variables.iter().rposition(|(known, _)| *known == name);
         place.ok_or_else(|| Failure::Error(format!("the template has no variable `{name}`")))
     }
@@ -275,13 +277,14 @@ impl<'a> Run<'a, '_> {
         let has_arguments = !arguments.is_empty() || last.is_some();
         match first {
             Operand::Function(function) => self.function(dot, *function, arguments, last),
-            Operand::Field(names) => fields(dot.clone(), names, has_arguments),
+            Operand::Field(names) => fields(&mut self.budget, dot.clone(), names, has_arguments),
             Operand::Variable(name, names) if !names.is_empty() => {
-                fields(self.value_of(name)?, names, has_arguments)
+                let value = self.value_of(name)?;
+                fields(&mut self.budget, value, names, has_arguments)
             }
             Operand::Chain(operand, names) => {
                 let value = self.operand(dot, operand)?;
-                fields(value, names, has_arguments)
+                fields(&mut self.budget, value, names, has_arguments)
             }
             _ if has_arguments => fail("gives arguments to what is no function"),
             Operand::Nil => fail("has a command that is nil"),
@@ -299,12 +302,15 @@ impl<'a> Run<'a, '_> {
             Operand::Number(Constant::TooLarge) => fail("has an integer that is too large"),
             Operand::Text(text) => Ok(GoValue::Text(Text::Made(Rc::clone(text)))),
             Operand::Function(function) => self.nested(|run| run.function(dot, *function, &[], None)),
-            Operand::Field(names) => fields(dot.clone(), names, false),
-            Operand::Variable(name, names) => fields(self.value_of(name)?, names, false),
+            Operand::Field(names) => fields(&mut self.budget, dot.clone(), names, false),
+            Operand::Variable(name, names) => {
+                let value = self.value_of(name)?;
+                fields(&mut self.budget, value, names, false)
+            }
             Operand::Pipe(pipe) => self.nested(|run| run.pipeline(dot, pipe)),
             Operand::Chain(operand, names) => {
                 let value = self.operand(dot, operand)?;
-                fields(value, names, false)
+                fields(&mut self.budget, value, names, false)
             }
         }
     }
@@ -341,10 +347,17 @@ impl<'a> Run<'a, '_> {
 }
 
 /// A field of a field of a value.
-fn fields<'a>(value: GoValue<'a>, names: &[&'a str], has_arguments: bool) -> Found<'a> {
+fn fields<'a>(
+    budget: &mut Budget<'_>,
+    value: GoValue<'a>,
+    names: &[&'a str],
+    has_arguments: bool,
+) -> Found<'a> {
     let last = names.len().saturating_sub(1);
     let mut value = value;
     for (place, name) in names.iter().enumerate() {
+        budget.take(1)?;
+        budget.compare(name.len())?;
         value = match value {
             GoValue::None => GoValue::None,
             GoValue::Map(_) if has_arguments && place == last => {

@@ -7,6 +7,7 @@ use super::letters;
 use crate::rego::builtins::sprintf::{self, Argument, Output, Printed, Spec};
 use crate::rego::call::Call;
 use crate::rego::failure::Failure;
+use crate::rego::number::Number;
 use crate::rego::value::{Object, Value};
 
 /// What is printed of nothing.
@@ -50,6 +51,7 @@ impl<'a> GoValue<'a> {
     pub fn of(value: &'a Value) -> Self {
         match value {
             Value::Bool(value) => Self::Bool(*value),
+            Value::Number(Number::Text(text)) => Self::Number(Text::Operand(text)),
             Value::Number(number) => Self::Number(Text::Made(number.text().into())),
             Value::String(text) => Self::Text(Text::Operand(text)),
             Value::Array(items) => Self::List(items),
@@ -198,7 +200,7 @@ impl Printed for GoValue<'_> {
     }
 }
 
-fn with_verb(argument: &Argument, verb: char, spec: &Spec) -> String {
+fn with_verb(argument: &Argument<'_>, verb: char, spec: &Spec) -> String {
     sprintf::with_verb(argument, verb, spec).unwrap_or_default()
 }
 
