@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
 use super::conflicts;
 use super::memory::raise_minimum;
+use super::references::has_items_by_text;
 use super::roots::Roots;
 use super::{Contents, Error};
 use crate::{rego, text};
@@ -74,6 +75,8 @@ pub struct Bundle {
     pub(super) module: Arc<[u8]>,
     /// `data` of the rules, as a module reads it.
     pub(super) data: Arc<str>,
+    /// Whether rules may find an item of `data` by a key of another type, as OPA does.
+    pub(super) has_items_by_text: bool,
     /// Top-level keys of the input that no rule reads, so that the gate need not pass them.
     pub(super) omit: Arc<Omit>,
     /// The parts of `data` that are its own.
@@ -226,6 +229,7 @@ impl Bundle {
             revision,
             module: module.into(),
             data: data.to_module_text().into(),
+            has_items_by_text: has_items_by_text(&data),
             omit: Arc::new(omit),
             roots: Arc::new(roots),
             sequence,
