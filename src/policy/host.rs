@@ -115,13 +115,13 @@ fn without_text(
     data: u32,
     key: u32,
 ) -> wasmtime::Result<u32> {
-    match by_text(store, exports, data, key)? {
-        0 => Ok(0),
-        _ => Err(wasmtime::Error::msg(
-            "it is not known whether OPA finds the item of `data` that a key of another type names: look objects up by texts, as by \
-             `format_int(key, 10)`, and arrays by numbers, as by `to_number(key)`",
-        )),
+    if by_text(store, exports, data, key)? == 0 {
+        return Ok(0);
     }
+    Err(wasmtime::Error::msg(
+        "it is not known whether OPA finds the item of `data` that a key of another type names: look objects up by texts, as by \
+         `format_int(key, 10)`, and arrays by numbers, as by `to_number(key)`",
+    ))
 }
 
 /// Fuel that is neither used nor owed.

@@ -17,8 +17,23 @@ use crate::rego::Value;
 /// The function that tells how many items a value has: what patterns such as `{2: x} = data.a` ask, which read no path.
 const LENGTH: &str = "opa_value_length";
 
-/// Whether data has an item that is found by a number for a text, or by a text for a number.
-pub(super) fn has_items_by_text(data: &Value) -> bool {
+/// How references may find an item of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DataKeys {
+    /// By a key of the same type alone.
+    Exact,
+    /// Also by a number for a text, or by a text for a number.
+    Text,
+}
+
+impl DataKeys {
+    /// Those of this data.
+    pub fn of(data: &Value) -> Self {
+        if has_items_by_text(data) { Self::Text } else { Self::Exact }
+    }
+}
+
+fn has_items_by_text(data: &Value) -> bool {
     match data {
         Value::Array(items) => !items.is_empty(),
         Value::Object(members) => {
@@ -35,11 +50,8 @@ fn begins_number(text: &str) -> bool {
 
 /// The place that a text names in an array, as OPA reads it (`open-policy-agent/opa:v1/util/performance.go`, `Atoi64`).
 pub(super) fn place_of(text: &[u8]) -> Option<u32> {
-    let (is_negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
+    let minus = text.strip_prefix(b"-");
+    let digits = minus.or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
     if !(1..=19).contains(&digits.len()) {
         return None;
     }
@@ -51,7 +63,7 @@ pub(super) fn place_of(text: &[u8]) -> Option<u32> {
     let place = whole
         .iter()
         .fold(0_u64, |place, digit| place.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
-    if is_negative && place != 0 { None } else { u32::try_from(place).ok() }
+    if minus.is_some() && place != 0 { None } else { u32::try_from(place).ok() }
 }
 
 /// What a reference is read by.
@@ -362,14 +374,14 @@ mod tests {
 
     #[test]
     fn data_without_arrays_and_numbers_for_keys_is_not_looked_up_by_text() {
-        for (data, has) in [
-            ("{}", false),
-            (r#"{"a": {"b": "1"}, "c": []}"#, false),
-            (r#"{"a": {"b": {"8080": 1}}}"#, true),
-            (r#"{"-1": 1}"#, true),
-            (r#"{"a": {"b": [1]}}"#, true),
+        for (data, keys) in [
+            ("{}", DataKeys::Exact),
+            (r#"{"a": {"b": "1"}, "c": []}"#, DataKeys::Exact),
+            (r#"{"a": {"b": {"8080": 1}}}"#, DataKeys::Text),
+            (r#"{"-1": 1}"#, DataKeys::Text),
+            (r#"{"a": {"b": [1]}}"#, DataKeys::Text),
         ] {
-            assert_eq!(has_items_by_text(&rego::read_json(data).unwrap()), has, "{data}");
+            assert_eq!(DataKeys::of(&rego::read_json(data).unwrap()), keys, "{data}");
         }
     }
 

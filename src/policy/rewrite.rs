@@ -10,7 +10,7 @@ use wasmparser::{
     BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Name, Parser, Payload, TypeRef, ValType,
 };
 
-use super::references::{Key, Lookup, lookups};
+use super::references::{DataKeys, Key, Lookup, lookups};
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
 /// Numbers of host functions from here on are not the module's own.
@@ -53,14 +53,14 @@ pub(super) struct Rewritten {
 
 /// Rewrites a module, so that the host sees every error in `strict` mode, and references find items of data by the text of a key where
 /// the data has such items. One that is not readable stays as it is: the compiler will say why.
-pub(super) fn rewrite(module: &[u8], strict: bool, by_text: bool) -> Rewritten {
+pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys) -> Rewritten {
     let corrections = corrections(strict);
     let functions = (OWN_IDS..).zip(&corrections).map(|(id, correction)| (id, correction.builtin)).collect();
     let facts = Facts::read(module);
     let named = facts.as_ref().is_some_and(|facts| facts.names.contains_key(ITERATOR));
     let rewritten = facts.filter(|_| named).and_then(|facts| {
         let mut bodies = facts.bodies(&corrections)?;
-        if by_text {
+        if keys == DataKeys::Text {
             bodies.extend(facts.rules_by_text(&lookups(module)?)?);
         }
         write(module, &bodies, &facts)
@@ -408,8 +408,8 @@ mod tests {
     #[test]
     fn the_baseline_is_rewritten_and_still_valid() {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
-        for (strict, by_text) in [(false, false), (true, false), (false, true)] {
-            let rewritten = rewrite(module, strict, by_text);
+        for (strict, keys) in [(false, DataKeys::Exact), (true, DataKeys::Exact), (false, DataKeys::Text)] {
+            let rewritten = rewrite(module, strict, keys);
             assert!(rewritten.named && rewritten.module.len() != module.len());
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             assert_eq!(rewritten.functions.len(), corrections(strict).len());
@@ -421,7 +421,7 @@ mod tests {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
         let other = wat::parse_str("(module (func))").unwrap();
         for case in [&b""[..], b"\0asm", &other, module.get(..module.len() / 2).unwrap()] {
-            let rewritten = rewrite(case, false, true);
+            let rewritten = rewrite(case, false, DataKeys::Text);
             assert_eq!((rewritten.module.as_slice(), rewritten.named), (case, false));
         }
     }
@@ -444,14 +444,14 @@ mod tests {
     #[test]
     fn steps_of_references_ask_the_host_where_the_data_may_have_an_item() {
         let module = wat::parse_str(RULE).unwrap();
-        let rules = |by_text: bool| {
-            let rewritten = rewrite(&module, false, by_text);
+        let rule = |keys| {
+            let rewritten = rewrite(&module, false, keys);
             assert!(rewritten.named);
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             let facts = Facts::read(&rewritten.module).unwrap();
             facts.code.last().unwrap().to_vec()
         };
-        let (as_it_was, by_text) = (rules(false), rules(true));
+        let (as_it_was, by_text) = (rule(DataKeys::Exact), rule(DataKeys::Text));
         assert_eq!(as_it_was, Facts::read(&module).unwrap().code.last().unwrap().to_vec());
         let asked = |body: &[u8]| {
             let mut question = Vec::new();
