@@ -16,6 +16,10 @@ use crate::rego::Value;
 
 /// The function that tells how many items a value has: what patterns such as `{2: x} = data.a` ask, which read no path.
 const LENGTH: &str = "opa_value_length";
+/// The function that finds the next key of a value.
+const ITERATOR: &str = "opa_value_iter";
+/// The function that compares two values. With it, a reference finds its key among those of the data where there are rules beside the data.
+const COMPARE: &str = "opa_value_compare";
 
 /// How references may find an item of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +89,8 @@ pub(super) struct Lookup {
     /// The local with the value that is looked into.
     pub source: u32,
     pub key: Key,
-    /// The local that takes what was found.
-    pub target: u32,
+    /// The local that takes what was found; `None` in a loop that compares the keys of the value with this one.
+    pub target: Option<u32>,
     /// Whether OPA reads a value of the data here in every case. Otherwise it may look for the key as it is.
     pub is_certain: bool,
 }
@@ -144,6 +148,8 @@ enum Step {
 enum Origin {
     /// What is at a key of the value in this local.
     Item(u32, Key),
+    /// The next key of the value in this local.
+    Next(u32),
     /// The value in this local.
     Copy(u32),
     /// The value of a rule that is found when it is asked for.
@@ -164,9 +170,12 @@ struct Rule {
 
 /// What the locals hold at one place of the code. OPA's compiler writes what sets a local before what reads it, and uses the local again
 /// in other definitions of the rule.
+#[derive(Debug, Default)]
 struct Locals {
     /// Those that references to data have led to, and whether they hold data in every case.
     reached: BTreeMap<u32, bool>,
+    /// Those with a key of such a value, and the local with the value.
+    keys: BTreeMap<u32, u32>,
     /// Those with the value of a rule that is found when it is asked for.
     dynamic: BTreeSet<u32>,
 }
@@ -179,11 +188,15 @@ impl Locals {
             Origin::Copy(source) if self.dynamic.contains(&target) => {
                 self.reached.get(&source).map(|_| false)
             }
-            Origin::Copy(_) | Origin::Dynamic | Origin::Other => None,
+            Origin::Next(_) | Origin::Copy(_) | Origin::Dynamic | Origin::Other => None,
         };
         match reached {
             Some(is_certain) => self.reached.insert(target, is_certain),
             None => self.reached.remove(&target),
+        };
+        match origin {
+            Origin::Next(source) if self.reached.contains_key(&source) => self.keys.insert(target, source),
+            _ => self.keys.remove(&target),
         };
         if matches!(origin, Origin::Dynamic) {
             self.dynamic.insert(target);
@@ -196,10 +209,12 @@ impl Locals {
 impl Rule {
     fn read(code: &Code<'_>, function: u32, body: &[u8]) -> Option<Self> {
         let (places, steps) = steps(body)?;
-        let mut locals = Locals { reached: BTreeMap::from([(DATA, true)]), dynamic: BTreeSet::new() };
+        let mut locals = Locals::default();
+        locals.reached.insert(DATA, true);
         let mut rule = Self::default();
         for (index, (at, step)) in places.into_iter().zip(&steps).enumerate() {
             let before = steps.get(..index).unwrap_or_default();
+            rule.lookups.extend(comparison(code, &locals, before, (function, at)));
             match *step {
                 Step::Set(DATA) | Step::Tee(DATA) => rule.replaces_data = true,
                 Step::Set(target) => locals.set(target, origin(code, before)),
@@ -235,7 +250,22 @@ fn lookup(
     let is_certain = *locals.reached.get(&source)?;
     // Those two are read again after the target was set.
     let keeps = target != source && key != Key::Local(target);
+    let target = Some(target);
     (keeps && may_be_by_text(code, key)).then_some(Lookup { function, at, source, key, target, is_certain })
+}
+
+/// The step of a reference that ends with these instructions by comparing each key of the data with its own.
+fn comparison(
+    code: &Code<'_>,
+    locals: &Locals,
+    before: &[Step],
+    (function, at): (u32, usize),
+) -> Option<Lookup> {
+    let [.., Step::Get(of_data), Step::Get(key), Step::Call(compare)] = before else { return None };
+    let source = *locals.keys.get(of_data)?;
+    let key = Key::Local(*key);
+    let lookup = Lookup { function, at, source, key, target: None, is_certain: false };
+    (code.name(*compare) == Some(COMPARE)).then_some(lookup)
 }
 
 /// Whether a key may be a number, or a text that names a place.
@@ -254,6 +284,9 @@ fn origin(code: &Code<'_>, before: &[Step]) -> Origin {
         }
         [.., Step::Get(source), Step::Constant(key), Step::Call(get)] if code.is_get(*get) => {
             Origin::Item(*source, Key::Constant(*key))
+        }
+        [.., Step::Get(source), Step::Get(_), Step::Call(next)] if code.name(*next) == Some(ITERATOR) => {
+            Origin::Next(*source)
         }
         [.., Step::Get(source)] => Origin::Copy(*source),
         [.., Step::Dynamic] => Origin::Dynamic,
@@ -286,7 +319,7 @@ mod tests {
     use crate::rego;
 
     /// The steps in a rule of these instructions: source, key, target, and whether it is certain.
-    fn of_steps(steps: &str) -> Vec<(u32, Key, u32, bool)> {
+    fn of_steps(steps: &str) -> Vec<(u32, Key, Option<u32>, bool)> {
         let module = format!(
             r#"(module
                 (type $rule (func (param i32 i32) (result i32)))
@@ -296,6 +329,8 @@ mod tests {
                 (data (i32.const 48) "\08\00\00\00\01\00\00\00\3c\00\00\007")
                 (func $opa_value_get (param i32 i32) (result i32) unreachable)
                 (func $opa_value_length (param i32) (result i32) unreachable)
+                (func $opa_value_iter (param i32 i32) (result i32) unreachable)
+                (func $opa_value_compare (param i32 i32) (result i32) unreachable)
                 (func $g0.data.wasmgate.violations (param i32 i32) (result i32)
                     (local i32 i32 i32 i32 i32) {steps} i32.const 0))"#
         );
@@ -308,10 +343,10 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_reference_are_found_and_those_of_a_variable_are_not() {
-        assert_eq!(of_steps(&format!("{PORTS} {BY_LOCAL}")), [(2, Key::Local(5), 3, true)]);
+        assert_eq!(of_steps(&format!("{PORTS} {BY_LOCAL}")), [(2, Key::Local(5), Some(3), true)]);
         let then = "local.get 3 i32.const 48 call $opa_value_get local.tee 4 drop";
         let longer = of_steps(&format!("{PORTS} {BY_LOCAL} {then}"));
-        assert_eq!(longer, [(2, Key::Local(5), 3, true), (3, Key::Constant(48), 4, true)]);
+        assert_eq!(longer, [(2, Key::Local(5), Some(3), true), (3, Key::Constant(48), Some(4), true)]);
         let of_variable =
             "local.get 2 local.set 6 local.get 6 local.get 5 call $opa_value_get local.tee 3 drop";
         assert!(of_steps(&format!("{PORTS} {of_variable}")).is_empty());
@@ -319,22 +354,26 @@ mod tests {
         assert!(of_steps(of_input).is_empty());
         let of_scan = "local.get 2 local.get 5 call $opa_value_get local.set 3 \
             local.get 3 local.get 6 call $opa_value_get local.tee 4 drop";
-        assert_eq!(of_steps(&format!("{PORTS} {of_scan}")), [(3, Key::Local(6), 4, true)]);
+        assert_eq!(of_steps(&format!("{PORTS} {of_scan}")), [(3, Key::Local(6), Some(4), true)]);
     }
 
     #[test]
     fn what_may_be_no_data_is_not_certain() {
-        let not_certain = [(2, Key::Local(5), 3, false)];
+        let not_certain = [(2, Key::Local(5), Some(3), false)];
         let pattern = "local.get 2 call $opa_value_length drop";
         assert_eq!(of_steps(&format!("{PORTS} {pattern} {BY_LOCAL}")), not_certain);
         let with = "local.get 0 local.set 1";
         assert_eq!(of_steps(&format!("{PORTS} {BY_LOCAL} {with}")), not_certain);
         let other = "local.get 0 local.set 2";
         assert!(of_steps(&format!("{PORTS} {other} {BY_LOCAL}")).is_empty());
-        assert_eq!(of_steps(&format!("{other} {PORTS} {BY_LOCAL}")), [(2, Key::Local(5), 3, true)]);
+        assert_eq!(of_steps(&format!("{other} {PORTS} {BY_LOCAL}")), [(2, Key::Local(5), Some(3), true)]);
         let dynamic = "local.get 0 local.get 1 i32.const 0 call_indirect (type $rule) local.tee 6 drop \
             local.get 2 local.set 6 local.get 6 local.get 5 call $opa_value_get local.tee 3 drop";
-        assert_eq!(of_steps(&format!("{PORTS} {dynamic}")), [(6, Key::Local(5), 3, false)]);
+        assert_eq!(of_steps(&format!("{PORTS} {dynamic}")), [(6, Key::Local(5), Some(3), false)]);
+        let compared = "local.get 2 local.get 3 call $opa_value_iter local.tee 3 drop \
+            local.get 3 local.get 4 call $opa_value_compare drop";
+        assert_eq!(of_steps(&format!("{PORTS} {compared}")), [(2, Key::Local(4), None, false)]);
+        assert!(of_steps(compared).is_empty());
         let same = "local.get 2 local.get 3 call $opa_value_get local.tee 3 drop";
         assert!(of_steps(&format!("{PORTS} {same}")).is_empty(), "the key is not there any more");
     }

@@ -153,7 +153,7 @@ impl<'a> Facts<'a> {
         Some(bodies)
     }
 
-    /// The rules with these steps of references, each of which asks the host after it found nothing.
+    /// The rules with these steps of references, each of which asks the host where it found nothing.
     fn rules_by_text(&self, lookups: &[Lookup]) -> Option<Bodies> {
         let host = *self.hosts.get(&2)?;
         let mut bodies = Bodies::new();
@@ -163,7 +163,7 @@ impl<'a> Facts<'a> {
             let old = *self.code.get(place)?;
             let body = bodies.entry(place).or_insert_with(|| old.to_vec());
             let (before, after) = body.split_at_checked(lookup.at)?;
-            let with = [before, otherwise_by_text(lookup, host).as_slice(), after].concat();
+            let with = [before, asking(lookup, host).as_slice(), after].concat();
             *body = with;
         }
         Some(bodies)
@@ -310,47 +310,73 @@ fn in_order(host: &[u8]) -> Vec<u8> {
     code
 }
 
-/// What was found is on the stack. Where it is nothing, and the types are those of an object and a number or of an array and a text, what
-/// the host finds. The target holds both types for a while.
-fn otherwise_by_text(lookup: &Lookup, host: u32) -> Vec<u8> {
-    let local = |instruction: u8, local: u32| {
-        let mut code = vec![instruction];
-        unsigned(&mut code, usize::try_from(local).unwrap_or_default());
-        code
-    };
-    let (read, set, set_and_keep) = (0x20, 0x21, 0x22);
+/// `local.get`, `local.set` and `local.tee`.
+const GET: u8 = 0x20;
+const SET: u8 = 0x21;
+const TEE: u8 = 0x22;
+
+fn local(code: &mut Vec<u8>, instruction: u8, number: u32) {
+    code.push(instruction);
+    unsigned(code, usize::try_from(number).unwrap_or_default());
+}
+
+/// The code that asks the host at a step of a reference.
+fn asking(lookup: &Lookup, host: u32) -> Vec<u8> {
     let mut key = Vec::new();
     match lookup.key {
-        Key::Local(number) => key.extend(local(read, number)),
+        Key::Local(number) => local(&mut key, GET, number),
         Key::Constant(address) => constant(&mut key, address),
     }
-    let mut code = local(set_and_keep, lookup.target);
+    let mut question = Vec::new();
+    constant(&mut question, if lookup.is_certain { BY_TEXT } else { PERHAPS_BY_TEXT });
+    constant(&mut question, 0);
+    local(&mut question, GET, lookup.source);
+    question.extend(&key);
+    call(&mut question, host);
+    match lookup.target {
+        Some(target) => otherwise((lookup.source, target), &key, &question),
+        None => if_number(&key, &question),
+    }
+}
+
+/// What was found is on the stack. Where it is nothing, and the types are those of an object and a number or of an array and a text, what
+/// the host finds. The target holds both types for a while.
+fn otherwise((source, target): (u32, u32), key: &[u8], question: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
+    local(&mut code, TEE, target);
     code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
-    code.extend(local(read, lookup.source));
+    local(&mut code, GET, source);
     code.extend([0x2d, 0x00, 0x00]); // i32.load8_u
     constant(&mut code, 4);
     code.push(0x74); // i32.shl
-    code.extend(&key);
+    code.extend(key);
     code.extend([0x2d, 0x00, 0x00, 0x72]); // i32.load8_u, i32.or
-    code.extend(local(set, lookup.target));
+    local(&mut code, SET, target);
     constant(&mut code, 0);
     for types in [(OBJECT << 4) | NUMBER, (ARRAY << 4) | TEXT, (ARRAY << 4) | TEXT_IN_MODULE] {
-        code.extend(local(read, lookup.target));
+        local(&mut code, GET, target);
         constant(&mut code, types);
         code.extend([0x46, 0x72]); // i32.eq, i32.or
     }
     code.extend([0x04, 0x7f]); // if with a result
-    constant(&mut code, if lookup.is_certain { BY_TEXT } else { PERHAPS_BY_TEXT });
-    constant(&mut code, 0);
-    code.extend(local(read, lookup.source));
-    code.extend(&key);
-    call(&mut code, host);
+    code.extend(question);
     code.push(0x05); // else
     constant(&mut code, 0);
     code.push(0x0b); // end
-    code.extend(local(set, lookup.target));
+    local(&mut code, SET, target);
     code.push(0x0b); // end
-    code.extend(local(read, lookup.target));
+    local(&mut code, GET, target);
+    code
+}
+
+/// Where the key is a number, the host, which has to say nothing.
+fn if_number(key: &[u8], question: &[u8]) -> Vec<u8> {
+    let mut code = key.to_vec();
+    code.extend([0x2d, 0x00, 0x00]); // i32.load8_u
+    constant(&mut code, NUMBER);
+    code.extend([0x46, 0x04, 0x40]); // i32.eq, if
+    code.extend(question);
+    code.extend([0x1a, 0x0b]); // drop, end
     code
 }
 

@@ -1481,15 +1481,21 @@ async fn data_is_found_by_the_text_of_a_key_where_opa_finds_it_and_nowhere_else(
 #[tokio::test]
 async fn a_look_up_that_may_be_by_text_ends_the_evaluation_where_a_text_finds_something() {
     let found = "violations contains {\"rule\": \"r\", \"message\": \"m\"} if";
+    let beside = "packages.b.map := {\"9\": 1}\n";
     for rules in [
         format!("{found} {{\n\tx := data.ports[input.port] with data.other as {{}}\n\tx == \"web\"\n}}"),
         format!(
             "helper := data.ports[input.port]\n{found} {{\n\tx := helper with data.other as {{}}\n\tx == \"web\"\n}}"
         ),
         format!("{found} {{\n\t{{8080: x}} = data.ports\n\tx == \"web\"\n}}"),
+        format!("{beside}{found} data.wasmgate.packages[input.port][_] == 1"),
+        format!(
+            "{beside}{found} {{\n\tsome n in [\"a\"]\n\tdata.wasmgate.packages[n].map[input.port] == 1\n}}"
+        ),
     ] {
         for (key, ends) in [("8080", true), ("80", false)] {
-            let data = json!({"ports": {key: "web"}});
+            let packages = json!({key: {"c": 1}, "a": {"map": {key: 1}}});
+            let data = json!({"ports": {key: "web"}, "wasmgate": {"packages": packages}});
             let sources = Sources { manifest: json!({"rego_version": 1}), data, ..Sources::new(&rules) };
             let set = load(vec![sources.bundle("test")], GENEROUS).await.unwrap();
             let evaluation = set.evaluate(&json!({"port": 8080})).await;
