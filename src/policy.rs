@@ -27,6 +27,7 @@ mod outcome;
 mod patterns;
 mod program;
 mod reads;
+mod references;
 mod rewrite;
 mod roots;
 pub mod set;

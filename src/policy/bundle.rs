@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::annotations::{EntryPointAnnotations, RuleAnnotations, RuleText};
 use super::conflicts;
 use super::memory::raise_minimum;
+use super::references::DataKeys;
 use super::roots::Roots;
 use super::{Contents, Error};
 use crate::{rego, text};
@@ -74,6 +75,8 @@ pub struct Bundle {
     pub(super) module: Arc<[u8]>,
     /// `data` of the rules, as a module reads it.
     pub(super) data: Arc<str>,
+    /// How rules may find an item of `data`.
+    pub(super) data_keys: DataKeys,
     /// Top-level keys of the input that no rule reads, so that the gate need not pass them.
     pub(super) omit: Arc<Omit>,
     /// The parts of `data` that are its own.
@@ -226,6 +229,7 @@ impl Bundle {
             revision,
             module: module.into(),
             data: data.to_module_text().into(),
+            data_keys: DataKeys::of(&data),
             omit: Arc::new(omit),
             roots: Arc::new(roots),
             sequence,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::references::place_of;
 use crate::rego::{Number, Value};
 
 /// Nesting depth of values.
@@ -132,7 +133,33 @@ impl<'a> Guest<'a> {
         Ok(Some(bytes))
     }
 
+    /// The address of the item of an object that stands at the text of a number, or of an array at the place that a text names; zero for
+    /// none, and for other values.
+    pub fn item_by_text(&mut self, address: u32, key: u32) -> Result<u32, Broken> {
+        match (self.byte(address, 0)?, self.byte(key, 0)?) {
+            (6, 3) => {
+                let text = self.number_at(key)?.text();
+                for node in self.nodes(address)? {
+                    if self.string(self.word(node, 0)?)? == Some(text.as_bytes()) {
+                        return self.word(node, 4);
+                    }
+                }
+                Ok(0)
+            }
+            (5, 4 | 8) => {
+                let (items, length) = (self.word(address, 4)?, self.word(address, 8)?);
+                let place = self.string(key)?.and_then(place_of).filter(|place| *place < length);
+                place.map_or(Ok(0), |place| self.word(slot(items, place, 8)?, 4))
+            }
+            _ => Ok(0),
+        }
+    }
+
     fn number(&self, address: u32) -> Result<Value, Broken> {
+        Ok(Value::Number(self.number_at(address)?))
+    }
+
+    fn number_at(&self, address: u32) -> Result<Number, Broken> {
         let number = match self.byte(address, 1)? {
             1 => {
                 let bytes = self.bytes(address.checked_add(8).ok_or(Broken)?, 8)?;
@@ -144,7 +171,7 @@ impl<'a> Guest<'a> {
             }
             _ => return Err(Broken),
         };
-        Ok(Value::Number(number))
+        Ok(number)
     }
 
     /// The nodes of an object's or a set's table: in each, the key stands first.
@@ -258,6 +285,27 @@ mod tests {
         ] {
             assert_eq!(Guest::new(memory).value(0), Err(Broken));
         }
+    }
+
+    /// Words in the memory of a module.
+    fn memory_of(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn an_object_is_found_by_the_text_of_a_number_and_an_array_by_the_place_that_a_text_names() {
+        let object: [u32; 8] = [6, 16, 1, 1, 20, 32, 99, 0];
+        let key_and_number = [4, 1, 44, u32::from(b'7'), 0x0103, 0, 7, 0, 0x0103, 0, 8, 0];
+        let memory = memory_of(&[object.as_slice(), key_and_number.as_slice()].concat());
+        let mut guest = Guest::new(&memory);
+        assert_eq!((guest.item_by_text(0, 48), guest.item_by_text(0, 64)), (Ok(99), Ok(0)));
+        assert_eq!(guest.item_by_text(0, 32), Ok(0), "a text");
+        // An array of one item, and the texts `0` and `1`.
+        let array = [5, 16, 1, 1, 0, 99, 4, 1, 36, u32::from(b'0'), 4, 1, 52, u32::from(b'1')];
+        let memory = memory_of(&array);
+        let mut guest = Guest::new(&memory);
+        assert_eq!((guest.item_by_text(0, 24), guest.item_by_text(0, 40)), (Ok(99), Ok(0)));
+        assert_eq!(guest.item_by_text(0, 1_000), Err(Broken));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use wasmtime::{AsContextMut, Caller, Linker, Memory, StoreContextMut, Trap};
 
 use super::engine::Stop;
 use super::guest::{Broken, Guest};
-use super::rewrite::ITERATE;
+use super::rewrite::{BY_TEXT, ITERATE, PERHAPS_BY_TEXT};
 use super::store::{EvaluationBudget, Exports};
 use crate::rego::{Failure, VALUE_BYTES, Value};
 
@@ -65,8 +65,11 @@ async fn answer<const N: usize>(
     let mut store = caller.as_context_mut();
     let exports = store.data().host.exports.clone();
     let exports = exports.ok_or_else(|| wasmtime::Error::msg("the module calls before it is started"))?;
-    if let (ITERATE, [collection, previous]) = (id, operands.as_slice()) {
-        return next(&mut store, &exports, *collection, *previous);
+    match (id, operands.as_slice()) {
+        (ITERATE, [collection, previous]) => return next(&mut store, &exports, *collection, *previous),
+        (BY_TEXT, [data, key]) => return by_text(&mut store, &exports, *data, *key),
+        (PERHAPS_BY_TEXT, [data, key]) => return without_text(&mut store, &exports, *data, *key),
+        _ => {}
     }
     let Some(text) = compute(&mut store, &exports, id, operands)? else { return Ok(0) };
     exports.give(&mut store, text.as_bytes()).await
@@ -87,6 +90,38 @@ fn next(
     let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
     pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
     Ok(found)
+}
+
+/// The item of data that OPA finds by a key of another type; zero for none.
+fn by_text(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    data: u32,
+    key: u32,
+) -> wasmtime::Result<u32> {
+    let fuel = fuel_left(store)?;
+    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
+    let mut guest = Guest::within(memory, readable(fuel, budget));
+    let found = guest.item_by_text(data, key).map_err(|_| not_read(&guest, fuel, budget))?;
+    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
+    pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
+    Ok(found)
+}
+
+/// Ends the evaluation where there is such an item: OPA may find it or not, and what a rule does not find it may admit.
+fn without_text(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    data: u32,
+    key: u32,
+) -> wasmtime::Result<u32> {
+    if by_text(store, exports, data, key)? == 0 {
+        return Ok(0);
+    }
+    Err(wasmtime::Error::msg(
+        "it is not known whether OPA finds the item of `data` that a key of another type names: look objects up by texts, as by \
+         `format_int(key, 10)`, and arrays by numbers, as by `to_number(key)`",
+    ))
 }
 
 /// Fuel that is neither used nor owed.

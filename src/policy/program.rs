@@ -43,7 +43,8 @@ struct Probe {
 impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits) -> Result<Self, Error> {
-        let Rewritten { module, mut functions, named } = rewrite(&bundle.module, limits.strict_builtins);
+        let Rewritten { module, mut functions, named } =
+            rewrite(&bundle.module, limits.strict_builtins, bundle.data_keys);
         bundle.module = module.into();
         let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {

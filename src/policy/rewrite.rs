@@ -1,6 +1,7 @@
 //! Rewrites a compiled policy before it is used: the functions of OPA's library that compute otherwise than OPA's interpreter
 //! get bodies that call the host, and the items of sets and objects are gone through in their order, as the interpreter
-//! does. It works on every module of OPA's compiler, also on those of others: the functions are found by their names.
+//! does. References to data find an item by the text of a key, where there may be one. It works on every module of OPA's
+//! compiler, also on those of others: the functions are found by their names.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,18 +10,29 @@ use wasmparser::{
     BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Name, Parser, Payload, TypeRef, ValType,
 };
 
+use super::references::{DataKeys, Key, Lookup, lookups};
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
 /// Numbers of host functions from here on are not the module's own.
 const OWN_IDS: i32 = 1 << 20;
 /// What asks the host for the next item of a set or object.
 pub(super) const ITERATE: i32 = OWN_IDS - 1;
+/// What asks the host for an item of data by the text of a key.
+pub(super) const BY_TEXT: i32 = OWN_IDS - 2;
+/// The same where OPA may look for the key as it is: what the host finds ends the evaluation.
+pub(super) const PERHAPS_BY_TEXT: i32 = OWN_IDS - 3;
 /// The function of OPA's library that goes through arrays, objects and sets.
 const ITERATOR: &str = "opa_value_iter";
 /// Type byte and representation byte of a number that is an integer of 64 bits (`open-policy-agent/opa:wasm/src/value.h`).
 const INTEGER: i32 = 0x0103;
 /// The same of a number that is kept as its text.
 const REFERENCE: i32 = 0x0203;
+/// Type byte of numbers.
+const NUMBER: i32 = 3;
+/// Type byte of texts.
+const TEXT: i32 = 4;
+/// The same of those that are part of the module.
+const TEXT_IN_MODULE: i32 = 8;
 /// Type byte of arrays.
 const ARRAY: i32 = 5;
 /// Type bytes of objects and of sets, which follow on one another.
@@ -39,15 +51,18 @@ pub(super) struct Rewritten {
     pub named: bool,
 }
 
-/// Rewrites a module, so that the host sees every error in `strict` mode. One that is not readable stays as it is: the compiler will say
-/// why.
-pub(super) fn rewrite(module: &[u8], strict: bool) -> Rewritten {
+/// Rewrites a module, so that the host sees every error in `strict` mode, and references find items of data by the text of a key where
+/// the data has such items. One that is not readable stays as it is: the compiler will say why.
+pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys) -> Rewritten {
     let corrections = corrections(strict);
     let functions = (OWN_IDS..).zip(&corrections).map(|(id, correction)| (id, correction.builtin)).collect();
     let facts = Facts::read(module);
     let named = facts.as_ref().is_some_and(|facts| facts.names.contains_key(ITERATOR));
     let rewritten = facts.filter(|_| named).and_then(|facts| {
-        let bodies = facts.bodies(&corrections)?;
+        let mut bodies = facts.bodies(&corrections)?;
+        if keys == DataKeys::Text {
+            bodies.extend(facts.rules_by_text(&lookups(module)?)?);
+        }
         write(module, &bodies, &facts)
     });
     let named = rewritten.is_some();
@@ -135,6 +150,22 @@ impl<'a> Facts<'a> {
         let (place, operands) = self.function(ITERATOR)?;
         let host = host_call(ITERATE, 0..operands, *self.hosts.get(&operands)?);
         bodies.insert(place, self.before(place, &in_order(&host))?);
+        Some(bodies)
+    }
+
+    /// The rules with these steps of references, each of which asks the host where it found nothing.
+    fn rules_by_text(&self, lookups: &[Lookup]) -> Option<Bodies> {
+        let host = *self.hosts.get(&2)?;
+        let mut bodies = Bodies::new();
+        // From the last one on, so that the places of the others stay the same.
+        for lookup in lookups.iter().rev() {
+            let place = usize::try_from(lookup.function.checked_sub(self.imported)?).ok()?;
+            let old = *self.code.get(place)?;
+            let body = bodies.entry(place).or_insert_with(|| old.to_vec());
+            let (before, after) = body.split_at_checked(lookup.at)?;
+            let with = [before, asking(lookup, host).as_slice(), after].concat();
+            *body = with;
+        }
         Some(bodies)
     }
 
@@ -279,6 +310,76 @@ fn in_order(host: &[u8]) -> Vec<u8> {
     code
 }
 
+/// `local.get`, `local.set` and `local.tee`.
+const GET: u8 = 0x20;
+const SET: u8 = 0x21;
+const TEE: u8 = 0x22;
+
+fn local(code: &mut Vec<u8>, instruction: u8, number: u32) {
+    code.push(instruction);
+    unsigned(code, usize::try_from(number).unwrap_or_default());
+}
+
+/// The code that asks the host at a step of a reference.
+fn asking(lookup: &Lookup, host: u32) -> Vec<u8> {
+    let mut key = Vec::new();
+    match lookup.key {
+        Key::Local(number) => local(&mut key, GET, number),
+        Key::Constant(address) => constant(&mut key, address),
+    }
+    let mut question = Vec::new();
+    constant(&mut question, if lookup.is_certain { BY_TEXT } else { PERHAPS_BY_TEXT });
+    constant(&mut question, 0);
+    local(&mut question, GET, lookup.source);
+    question.extend(&key);
+    call(&mut question, host);
+    match lookup.target {
+        Some(target) => otherwise((lookup.source, target), &key, &question),
+        None => if_number(&key, &question),
+    }
+}
+
+/// What was found is on the stack. Where it is nothing, and the types are those of an object and a number or of an array and a text, what
+/// the host finds. The target holds both types for a while.
+fn otherwise((source, target): (u32, u32), key: &[u8], question: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
+    local(&mut code, TEE, target);
+    code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
+    local(&mut code, GET, source);
+    code.extend([0x2d, 0x00, 0x00]); // i32.load8_u
+    constant(&mut code, 4);
+    code.push(0x74); // i32.shl
+    code.extend(key);
+    code.extend([0x2d, 0x00, 0x00, 0x72]); // i32.load8_u, i32.or
+    local(&mut code, SET, target);
+    constant(&mut code, 0);
+    for types in [(OBJECT << 4) | NUMBER, (ARRAY << 4) | TEXT, (ARRAY << 4) | TEXT_IN_MODULE] {
+        local(&mut code, GET, target);
+        constant(&mut code, types);
+        code.extend([0x46, 0x72]); // i32.eq, i32.or
+    }
+    code.extend([0x04, 0x7f]); // if with a result
+    code.extend(question);
+    code.push(0x05); // else
+    constant(&mut code, 0);
+    code.push(0x0b); // end
+    local(&mut code, SET, target);
+    code.push(0x0b); // end
+    local(&mut code, GET, target);
+    code
+}
+
+/// Where the key is a number, the host, which has to say nothing.
+fn if_number(key: &[u8], question: &[u8]) -> Vec<u8> {
+    let mut code = key.to_vec();
+    code.extend([0x2d, 0x00, 0x00]); // i32.load8_u
+    constant(&mut code, NUMBER);
+    code.extend([0x46, 0x04, 0x40]); // i32.eq, if
+    code.extend(question);
+    code.extend([0x1a, 0x0b]); // drop, end
+    code
+}
+
 // === Sections ===
 
 const CODE_SECTION: u8 = 10;
@@ -333,8 +434,8 @@ mod tests {
     #[test]
     fn the_baseline_is_rewritten_and_still_valid() {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
-        for strict in [false, true] {
-            let rewritten = rewrite(module, strict);
+        for (strict, keys) in [(false, DataKeys::Exact), (true, DataKeys::Exact), (false, DataKeys::Text)] {
+            let rewritten = rewrite(module, strict, keys);
             assert!(rewritten.named && rewritten.module.len() != module.len());
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             assert_eq!(rewritten.functions.len(), corrections(strict).len());
@@ -346,8 +447,43 @@ mod tests {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
         let other = wat::parse_str("(module (func))").unwrap();
         for case in [&b""[..], b"\0asm", &other, module.get(..module.len() / 2).unwrap()] {
-            let rewritten = rewrite(case, false);
+            let rewritten = rewrite(case, false, DataKeys::Text);
             assert_eq!((rewritten.module.as_slice(), rewritten.named), (case, false));
         }
+    }
+
+    /// A rule that looks into the data twice, by a local and by a text, between other code.
+    const RULE: &str = r#"(module
+        (import "env" "opa_builtin1" (func (param i32 i32 i32) (result i32)))
+        (import "env" "opa_builtin2" (func (param i32 i32 i32 i32) (result i32)))
+        (memory 1)
+        (data (i32.const 48) "\08\00\00\00\01\00\00\00\3c\00\00\007")
+        (func $opa_value_iter (param i32 i32) (result i32) i32.const 0)
+        (func $opa_value_get (param i32 i32) (result i32) i32.const 0)
+        (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32 i32 i32)
+            block
+                local.get 1 local.get 4 call $opa_value_get local.tee 2 i32.eqz br_if 0
+                local.get 2 i32.const 48 call $opa_value_get local.tee 3 i32.eqz br_if 0
+            end
+            local.get 3))"#;
+
+    #[test]
+    fn steps_of_references_ask_the_host_where_the_data_may_have_an_item() {
+        let module = wat::parse_str(RULE).unwrap();
+        let rule = |keys| {
+            let rewritten = rewrite(&module, false, keys);
+            assert!(rewritten.named);
+            wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
+            let facts = Facts::read(&rewritten.module).unwrap();
+            facts.code.last().unwrap().to_vec()
+        };
+        let (as_it_was, by_text) = (rule(DataKeys::Exact), rule(DataKeys::Text));
+        assert_eq!(as_it_was, Facts::read(&module).unwrap().code.last().unwrap().to_vec());
+        let asked = |body: &[u8]| {
+            let mut question = Vec::new();
+            constant(&mut question, BY_TEXT);
+            body.windows(question.len()).filter(|part| *part == question.as_slice()).count()
+        };
+        assert_eq!((asked(&as_it_was), asked(&by_text)), (0, 2));
     }
 }

@@ -1391,6 +1391,122 @@ fn repacked(archive: &Path, manifest: &Value, data: &Value, has_sources: bool) -
     kept.chain([(".manifest", manifest.as_bytes()), ("data.json", data.as_bytes())]).collect()
 }
 
+/// References to data, which OPA reads by the text of a key, and what is read by the key as it is.
+const LOOKUPS: &[&str] = &[
+    "data.ports[8080]",
+    "data.ports[input.port]",
+    "data.ports[input.ratio]",
+    "data.ports[input.port / 2]",
+    r#"data.ports["8080"]"#,
+    "data.ports[input.other]",
+    "data.ports[true]",
+    "data.deep[_][8080]",
+    "data.deep.a[8080].name",
+    r#"data.deep.a[input.port].list["0"]"#,
+    "data.deep.list[0][8080]",
+    r#"data.list["0"]"#,
+    "data.list[input.place]",
+    r#"data.list["1"]"#,
+    r#"data.list["+0.0"]"#,
+    "data.list[input.no_place]",
+    "data.lists[_][input.place]",
+    "data.lists[input.place][input.place]",
+    r#"{k: v | some k in [8080, "8080"]; v := data.ports[k]}"#,
+    "helper(8080)",
+    "by_key(data.ports, 8080)",
+    "of_variable",
+    "not_found",
+    r#"object.get(data.ports, 8080, "none")"#,
+    "[v | some i; v := data.ports[i]; i == 8080]",
+    "[v | some p in [data.ports]; v := p[8080]]",
+    r#"[x["0"] | some x in data.lists]"#,
+    "8080 in object.keys(data.ports)",
+    "data.wasmgate.made[input.port]",
+    "input.map[8080]",
+    r#"input.items["0"]"#,
+];
+
+#[tokio::test]
+async fn data_is_found_by_the_text_of_a_key_where_opa_finds_it_and_nowhere_else() {
+    let rule = |(line, expression): (usize, &&str)| {
+        format!(
+            "violations contains {{\"rule\": \"{line}\", \"message\": json.marshal(x)}} if x := {expression}\n"
+        )
+    };
+    let rules: String = LOOKUPS.iter().enumerate().map(rule).collect();
+    let rules = format!(
+        "helper(k) := data.ports[k]\n\
+         by_key(o, k) := o[k]\n\
+         of_variable := ports[8080] if ports := data.ports\n\
+         not_found := \"yes\" if not data.ports[8080]\n\
+         made := {{\"8080\": \"made\"}}\n{rules}"
+    );
+    let data = json!({
+        "ports": {"8080": "web", "4040": "half", "0.5": "ratio", "7": null},
+        "deep": {"a": {"8080": {"name": "n", "list": ["first"]}}, "list": [{"8080": "in list"}]},
+        "list": ["first", "second"],
+        "lists": [["x", "y"]],
+    });
+    let input = json!({
+        "port": 8080, "ratio": 0.5, "other": 9, "place": "0", "no_place": "9", "map": {"8080": 1}, "items": [1],
+    });
+    let sources = Sources { manifest: json!({"rego_version": 1}), data, ..Sources::new(&rules) };
+    let evaluation = load(vec![sources.bundle("test")], GENEROUS).await.unwrap().evaluate(&input).await;
+    assert_eq!(evaluation.failures, []);
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        ("rules.rego", sources.rego),
+        ("data.json", sources.data.to_string()),
+        ("input.json", input.to_string()),
+    ] {
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
+    let arguments = ["eval", "-f", "raw", "-i", "input.json", "-d", "rules.rego", "-d", "data.json"];
+    let arguments = [arguments.as_slice(), &["data.wasmgate.violations"]].concat();
+    let in_opa: Vec<Violation> = serde_json::from_slice(&opa::run_in(folder.path(), &arguments)).unwrap();
+    let values = |violations: Vec<Violation>| -> BTreeMap<String, String> {
+        violations.into_iter().map(|violation| (violation.rule, violation.message)).collect()
+    };
+    let (in_gate, in_opa) = (values(evaluation.violations), values(in_opa));
+    for (line, expression) in LOOKUPS.iter().enumerate() {
+        let line = line.to_string();
+        assert_eq!(in_gate.get(&line), in_opa.get(&line), "`{expression}`");
+    }
+    assert_eq!(in_opa.get("0").map(String::as_str), Some("\"web\""));
+}
+
+/// Of these it is not known whether OPA reads them by the text of the key. Without such a key, nothing ends.
+#[tokio::test]
+async fn a_look_up_that_may_be_by_text_ends_the_evaluation_where_a_text_finds_something() {
+    let found = "violations contains {\"rule\": \"r\", \"message\": \"m\"} if";
+    let beside = "packages.b.map := {\"9\": 1}\n";
+    for rules in [
+        format!("{found} {{\n\tx := data.ports[input.port] with data.other as {{}}\n\tx == \"web\"\n}}"),
+        format!(
+            "helper := data.ports[input.port]\n{found} {{\n\tx := helper with data.other as {{}}\n\tx == \"web\"\n}}"
+        ),
+        format!("{found} {{\n\t{{8080: x}} = data.ports\n\tx == \"web\"\n}}"),
+        format!("{beside}{found} data.wasmgate.packages[input.port][_] == 1"),
+        format!(
+            "{beside}{found} {{\n\tsome n in [\"a\"]\n\tdata.wasmgate.packages[n].map[input.port] == 1\n}}"
+        ),
+    ] {
+        for (key, ends) in [("8080", true), ("80", false)] {
+            let packages = json!({key: {"c": 1}, "a": {"map": {key: 1}}});
+            let data = json!({"ports": {key: "web"}, "wasmgate": {"packages": packages}});
+            let sources = Sources { manifest: json!({"rego_version": 1}), data, ..Sources::new(&rules) };
+            let set = load(vec![sources.bundle("test")], GENEROUS).await.unwrap();
+            let evaluation = set.evaluate(&json!({"port": 8080})).await;
+            if ends {
+                let message = failure(&evaluation);
+                assert!(message.contains("look objects up by texts"), "{rules}: {message}");
+            } else {
+                assert_eq!(rules_of(&evaluation), [""; 0], "{rules}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_outside_of_the_roots_of_a_manifest_is_refused_where_opa_refuses_it() {
     let built = Sources::new("violations contains {} if false").build();
