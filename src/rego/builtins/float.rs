@@ -183,10 +183,10 @@ mod tests {
     #[test]
     fn zeros_that_are_left_out_are_not_made() {
         let began = Instant::now();
-        for _ in 0..10_000 {
+        for _ in 0..50_000 {
             assert_eq!(general(0.5, Some(10_000_000), false), "0.5");
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     }
 
     #[test]
