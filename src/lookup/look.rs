@@ -66,7 +66,7 @@ pub(super) fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, 
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     /// The image as written.
-    image: Arc<str>,
+    pub(super) image: Arc<str>,
     /// The key under which the answer is remembered: the image, and which pull secrets are tried for it.
     pub(super) key: Arc<str>,
     pub(super) depth: Depth,
