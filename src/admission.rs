@@ -13,7 +13,6 @@ mod gate;
 mod heavy;
 mod look;
 mod mounted;
-mod reading;
 pub mod record;
 pub mod rehearsal;
 pub mod replay;

@@ -29,6 +29,7 @@ mod strings;
 mod template;
 mod time;
 mod token;
+mod verbs;
 mod yaml;
 
 use super::call::{Call, Operands, Outcome};
