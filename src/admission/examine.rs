@@ -254,17 +254,16 @@ pub async fn judge<K>(
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
     let left = || asked.clock.left();
     let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
-    let (input, kept, found) = match turn {
-        Some(turn) => shares::beside(|| {
+    let (input, kept, found) = if let Some(turn) = turn {
+        shares::beside(|| {
             let input = judge::prepare(&case);
             let (kept, found) = (keep(&input), turn.evaluate(&input, left()));
             (input, kept, found)
-        }),
-        None => {
-            let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
-            let kept = keep(&input);
-            (input, kept, None)
-        }
+        })
+    } else {
+        let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
+        let kept = keep(&input);
+        (input, kept, None)
     };
     let (evaluation, shadow) = match found {
         Some(evaluation) => (evaluation, Evaluation::default()),

@@ -430,7 +430,7 @@ pub(super) mod tests {
         // A size that `mkfs.erofs` takes for 0, so that the content is the next header.
         let mut block = named(Raw::new_ustar(), b"app.wasm", EntryType::Regular);
         block.set_size(5);
-        block.as_mut_bytes()[124..136].copy_from_slice(b" \0000000005\0");
+        block.as_mut_bytes()[124..136].copy_from_slice(b" \x00000000005\0");
         block.set_cksum();
         let blob = [&block.as_bytes()[..], b"12345", &[0; BLOCK - 5], &[0; 2 * BLOCK]].concat();
         assert!(why(&blob).contains("size is not a number"), "{}", why(&blob));

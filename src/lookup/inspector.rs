@@ -145,6 +145,7 @@ impl Inspector {
 
     /// The same inspector, which begins no look-up: an image that memory does not know is an error, and a tag is what it was before, as
     /// while its registry cannot be asked.
+    #[must_use]
     pub fn recalling(&self) -> Self {
         Self { recalls: true, ..self.clone() }
     }

@@ -382,7 +382,7 @@ mod tests {
     fn what_is_called_where_data_is_replaced_is_not_certain() {
         let module = |calls: &str| {
             let module = format!(
-                r#"(module
+                r"(module
                     (type $rule (func (param i32 i32) (result i32)))
                     (table 1 funcref)
                     (func $opa_value_get (param i32 i32) (result i32) unreachable)
@@ -391,7 +391,7 @@ mod tests {
                     (func $g0.data.a.other (param i32 i32) (result i32) (local i32)
                         local.get 1 local.get 0 call $opa_value_get local.tee 2)
                     (func $g0.data.a.with (param i32 i32) (result i32)
-                        local.get 0 local.set 1 local.get 0 local.get 1 {calls}))"#
+                        local.get 0 local.set 1 local.get 0 local.get 1 {calls}))"
             );
             let found = lookups(&wat::parse_str(module).unwrap()).unwrap();
             found.into_iter().map(|lookup| lookup.is_certain).collect::<Vec<_>>()

@@ -30,7 +30,7 @@ fn in_version(text: &str, version: RegoVersion) -> String {
         return text.into();
     }
     let (of_v1, of_both) = MESSAGE;
-    text.replacen("\n", "\n\nimport rego.v1\n", 1).replace(of_v1, of_both)
+    text.replacen('\n', "\n\nimport rego.v1\n", 1).replace(of_v1, of_both)
 }
 
 /// Writes the files, none of which may be there.

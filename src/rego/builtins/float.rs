@@ -186,7 +186,7 @@ mod tests {
         for _ in 0..50_000 {
             assert_eq!(general(0.5, Some(10_000_000), false), "0.5");
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -409,7 +409,7 @@ mod tests {
     fn brackets_that_do_not_close_take_time_in_proportion() {
         let began = Instant::now();
         assert_eq!(written(&"%[".repeat(1_000_000), "[]"), "%[".repeat(500_000));
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
         assert_eq!(written("%[1]d %[%[1]d", "[5]"), "5 %!d(BADINDEX)");
         assert_eq!(written("%[1]d%[d", "[5]"), "5%!d(BADINDEX)");
     }

@@ -229,6 +229,6 @@ mod tests {
         ];
         let began = Instant::now();
         assert_eq!(render(&mut Call::within(64 << 20), Operands(&operands)), Ok(Value::text("")));
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
     }
 }
