@@ -145,7 +145,7 @@ enum Step {
 
 /// What a local is set to.
 #[derive(Debug, Clone, Copy)]
-enum Origin {
+enum Definition {
     /// What is at a key of the value in this local.
     Item(u32, Key),
     /// The next key of the value in this local.
@@ -181,24 +181,26 @@ struct Locals {
 }
 
 impl Locals {
-    fn set(&mut self, target: u32, origin: Origin) {
-        let reached = match origin {
-            Origin::Item(source, _) => self.reached.get(&source).copied(),
+    fn set(&mut self, target: u32, definition: Definition) {
+        let reached = match definition {
+            Definition::Item(source, _) => self.reached.get(&source).copied(),
             // The rest of a reference goes on with what a rule has, or with data.
-            Origin::Copy(source) if self.dynamic.contains(&target) => {
+            Definition::Copy(source) if self.dynamic.contains(&target) => {
                 self.reached.get(&source).map(|_| false)
             }
-            Origin::Next(_) | Origin::Copy(_) | Origin::Dynamic | Origin::Other => None,
+            Definition::Next(_) | Definition::Copy(_) | Definition::Dynamic | Definition::Other => None,
         };
         match reached {
             Some(is_certain) => self.reached.insert(target, is_certain),
             None => self.reached.remove(&target),
         };
-        match origin {
-            Origin::Next(source) if self.reached.contains_key(&source) => self.keys.insert(target, source),
+        match definition {
+            Definition::Next(source) if self.reached.contains_key(&source) => {
+                self.keys.insert(target, source)
+            }
             _ => self.keys.remove(&target),
         };
-        if matches!(origin, Origin::Dynamic) {
+        if matches!(definition, Definition::Dynamic) {
             self.dynamic.insert(target);
         } else {
             self.dynamic.remove(&target);
@@ -217,11 +219,11 @@ impl Rule {
             rule.lookups.extend(comparison(code, &locals, before, (function, at)));
             match *step {
                 Step::Set(DATA) | Step::Tee(DATA) => rule.replaces_data = true,
-                Step::Set(target) => locals.set(target, origin(code, before)),
+                Step::Set(target) => locals.set(target, definition(code, before)),
                 Step::Tee(target) => {
-                    let origin = origin(code, before);
-                    rule.lookups.extend(lookup(code, &locals, origin, (function, at, target)));
-                    locals.set(target, origin);
+                    let definition = definition(code, before);
+                    rule.lookups.extend(lookup(code, &locals, definition, (function, at, target)));
+                    locals.set(target, definition);
                 }
                 Step::Call(called) => {
                     rule.calls.insert(called);
@@ -243,10 +245,10 @@ impl Rule {
 fn lookup(
     code: &Code<'_>,
     locals: &Locals,
-    origin: Origin,
+    definition: Definition,
     (function, at, target): (u32, usize, u32),
 ) -> Option<Lookup> {
-    let Origin::Item(source, key) = origin else { return None };
+    let Definition::Item(source, key) = definition else { return None };
     let is_certain = *locals.reached.get(&source)?;
     // Those two are read again after the target was set.
     let keeps = target != source && key != Key::Local(target);
@@ -277,20 +279,20 @@ fn may_be_by_text(code: &Code<'_>, key: Key) -> bool {
 }
 
 /// What is on the stack after these instructions.
-fn origin(code: &Code<'_>, before: &[Step]) -> Origin {
+fn definition(code: &Code<'_>, before: &[Step]) -> Definition {
     match before {
         [.., Step::Get(source), Step::Get(key), Step::Call(get)] if code.is_get(*get) => {
-            Origin::Item(*source, Key::Local(*key))
+            Definition::Item(*source, Key::Local(*key))
         }
         [.., Step::Get(source), Step::Constant(key), Step::Call(get)] if code.is_get(*get) => {
-            Origin::Item(*source, Key::Constant(*key))
+            Definition::Item(*source, Key::Constant(*key))
         }
         [.., Step::Get(source), Step::Get(_), Step::Call(next)] if code.name(*next) == Some(ITERATOR) => {
-            Origin::Next(*source)
+            Definition::Next(*source)
         }
-        [.., Step::Get(source)] => Origin::Copy(*source),
-        [.., Step::Dynamic] => Origin::Dynamic,
-        _ => Origin::Other,
+        [.., Step::Get(source)] => Definition::Copy(*source),
+        [.., Step::Dynamic] => Definition::Dynamic,
+        _ => Definition::Other,
     }
 }
 
