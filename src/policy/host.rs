@@ -183,6 +183,10 @@ fn compute<const N: usize>(
     if host.call.is_exhausted() {
         return Err(Trap::OutOfFuel.into());
     }
+    if host.call.is_late() {
+        host.timed_out = true;
+        return Err(wasmtime::Error::msg("no time is left"));
+    }
     let text = match result {
         Ok(value) => Some(value.to_module_text()),
         Err(Failure::Undefined) => None,

@@ -142,6 +142,8 @@ impl WasmHost {
     pub fn begin(&mut self, strict: bool, max_bytes: usize, stop: &Stop) {
         let now = stop.now.unwrap_or_else(Timestamp::now).as_nanosecond();
         self.call.begin(i64::try_from(now).unwrap_or(i64::MAX), max_bytes);
+        let due = stop.clone();
+        self.call.end_when(move || due.is_due());
         self.orders.clear();
         (self.owed, self.strict, self.timed_out) = (0, strict, false);
         self.stop = Some(stop.clone());

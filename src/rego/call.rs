@@ -10,6 +10,8 @@ use super::failure::Failure;
 use super::number::Number;
 use super::value::{Object, Value};
 
+/// Steps after which a call looks whether its time is over: some hundredths of a millisecond.
+const STEPS_UNSEEN: u64 = 4_096;
 /// Compiled expressions that are kept.
 const MAX_EXPRESSIONS: usize = 100;
 /// Bytes that a value takes in a module at least.
@@ -47,6 +49,15 @@ struct Steps {
     taken: u64,
 }
 
+/// Says whether the time of an evaluation is over.
+struct Due(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Due {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Due")
+    }
+}
+
 /// What the calls of one evaluation share.
 #[derive(Debug, Default)]
 pub struct Call {
@@ -60,6 +71,12 @@ pub struct Call {
     asked: Asked,
     /// The work that a call may take; `None` for any.
     steps: Option<Steps>,
+    /// `None` for any time.
+    due: Option<Due>,
+    /// Steps since that was asked.
+    unseen: u64,
+    /// Whether a call ended because the time was over.
+    late: bool,
     /// Expressions by their text, kept from one evaluation to the next.
     expressions: HashMap<String, Arc<Regex>>,
 }
@@ -76,6 +93,17 @@ impl Call {
         self.max_bytes = max_bytes;
         self.drawn.clear();
         self.asked = Asked::default();
+        (self.due, self.unseen, self.late) = (None, 0, false);
+    }
+
+    /// Ends the calls of this evaluation once `is_due`, whatever they could still pay for.
+    pub fn end_when(&mut self, is_due: impl Fn() -> bool + Send + Sync + 'static) {
+        self.due = Some(Due(Box::new(is_due)));
+    }
+
+    /// Whether a call ended because the time was over.
+    pub const fn is_late(&self) -> bool {
+        self.late
     }
 
     /// What the evaluation asked for so far that does not follow from its input.
@@ -106,6 +134,14 @@ impl Call {
         }
         if self.is_exhausted() {
             return Err(Failure::Halt("it needs more fuel than there is".into()));
+        }
+        self.unseen = self.unseen.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        if self.unseen >= STEPS_UNSEEN {
+            self.unseen = 0;
+            self.late = self.late || self.due.as_ref().is_some_and(|due| (due.0)());
+        }
+        if self.late {
+            return Err(Failure::Halt("no time is left".into()));
         }
         Ok(())
     }
@@ -254,4 +290,22 @@ pub(super) fn set(items: impl IntoIterator<Item = Value>) -> Value {
 /// An object with texts for keys.
 pub(super) fn object<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Object(members.into_iter().map(|(key, value)| (Value::text(key), value)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_ends_once_its_time_is_over_though_it_could_be_paid() {
+        let mut call = Call::within(1 << 20);
+        call.allow(u64::MAX);
+        call.end_when(|| true);
+        let ended = (0..STEPS_UNSEEN).find_map(|_| call.take(1).err());
+        assert_eq!(ended, Some(Failure::Halt("no time is left".into())));
+        assert!(call.is_late() && !call.is_exhausted());
+        // The next evaluation has its own time.
+        call.begin(0, 1 << 20);
+        assert_eq!(call.take(usize::MAX), Ok(()));
+    }
 }

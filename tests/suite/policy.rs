@@ -403,6 +403,19 @@ async fn a_rule_that_never_ends_is_stopped_and_the_next_request_is_clean() {
     }
 }
 
+/// A call of the host cannot be stopped from outside, so it looks at the time itself.
+#[tokio::test]
+async fn a_long_call_with_fuel_left_ends_with_the_time_of_its_evaluation() {
+    let template = r#"
+violations contains {"rule": "long", "message": strings.render_template("{{range 1000000000}}{{end}}", {})} if input.loop
+violations contains {"rule": "fine", "message": "m"} if not input.loop
+"#;
+    let set = rules(template, LATE).await;
+    let evaluation = set.evaluate(&json!({"loop": true})).await;
+    assert!(failure(&evaluation).contains("it was not done within 50ms"), "{evaluation:?}");
+    assert_eq!(rules_of(&set.evaluate(&json!({"loop": false})).await), ["fine"]);
+}
+
 #[tokio::test]
 async fn an_evaluation_with_fuel_left_ends_with_its_time_and_no_rule_is_blamed() {
     let set = rules(LOOP, LATE).await;
