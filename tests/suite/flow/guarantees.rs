@@ -83,6 +83,7 @@ async fn a_review_ends_on_the_policies_that_it_started_with() {
     let slow = request.clone();
     let running =
         tokio::spawn(async move { flow.send_within(Duration::from_mins(1), Webhook::Validate, &slow).await });
+    // So long it runs at least, also where nothing else does.
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!running.is_finished(), "it was judged before the swap");
     let policies = Arc::clone(&other.gate.state().policies);
