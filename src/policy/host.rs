@@ -5,7 +5,7 @@ use wasmtime::{AsContextMut, Caller, Linker, Memory, StoreContextMut, Trap};
 use super::engine::Stop;
 use super::guest::{Broken, Guest};
 use super::rewrite::{BY_TEXT, ITERATE, PERHAPS_BY_TEXT};
-use super::store::{EvaluationBudget, Exports};
+use super::store::{EvaluationBudget, Exports, WasmHost};
 use crate::rego::{Failure, VALUE_BYTES, Value};
 
 /// Fuel for a call that reads and writes nothing.
@@ -82,14 +82,7 @@ fn next(
     collection: u32,
     previous: u32,
 ) -> wasmtime::Result<u32> {
-    let fuel = fuel_left(store)?;
-    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
-    let mut guest = Guest::within(memory, readable(fuel, budget));
-    let found = budget.host.orders.next(&mut guest, collection, previous);
-    let found = found.map_err(|_| not_read(&guest, fuel, budget))?;
-    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
-    pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
-    Ok(found)
+    paid(store, exports, |guest, host| host.orders.next(guest, collection, previous))
 }
 
 /// The item of data that OPA finds by a key of another type; zero for none.
@@ -99,13 +92,7 @@ fn by_text(
     data: u32,
     key: u32,
 ) -> wasmtime::Result<u32> {
-    let fuel = fuel_left(store)?;
-    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
-    let mut guest = Guest::within(memory, readable(fuel, budget));
-    let found = guest.item_by_text(data, key).map_err(|_| not_read(&guest, fuel, budget))?;
-    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
-    pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
-    Ok(found)
+    paid(store, exports, |guest, _| guest.item_by_text(data, key))
 }
 
 /// Ends the evaluation where there is such an item: OPA may find it or not, and what a rule does not find it may admit.
@@ -154,14 +141,22 @@ fn read<const N: usize>(
     exports: &Exports,
     operands: [u32; N],
 ) -> wasmtime::Result<Vec<Value>> {
+    paid(store, exports, |guest, _| operands.into_iter().map(|operand| guest.value(operand)).collect())
+}
+
+/// What is read in the memory of the module, paid for by the values that were read for it.
+fn paid<T>(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    look: impl FnOnce(&mut Guest<'_>, &mut WasmHost) -> Result<T, Broken>,
+) -> wasmtime::Result<T> {
     let fuel = fuel_left(store)?;
     let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
     let mut guest = Guest::within(memory, readable(fuel, budget));
-    let values = operands.into_iter().map(|operand| guest.value(operand)).collect::<Result<Vec<Value>, _>>();
-    let values = values.map_err(|_| not_read(&guest, fuel, budget))?;
+    let found = look(&mut guest, &mut budget.host).map_err(|_| not_read(&guest, fuel, budget))?;
     let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
     pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
-    Ok(values)
+    Ok(found)
 }
 
 /// What a built-in function says, as the module reads values; `None` for undefined.
