@@ -177,11 +177,17 @@ fn nothing_to_do(asked: &ReviewContext<'_>, workload: &Workload, object: &str) -
     if workload.terminating {
         return Some(Skip::Terminating);
     }
-    let old = review.old_object.as_deref()?;
-    let judged = workload::as_judged(old, workload.kind).ok()?;
-    let old = workload::read(judged.get(), workload.kind, &review.namespace).ok()?;
+    let (judged, old) = former(review, workload.kind)?;
     let same = same_handlers(workload, &old) && !workload::changed(workload, &old);
     (same && workload::same_spec(object, judged.get(), workload.kind)).then_some(Skip::Unchanged)
+}
+
+/// The object before an update, and its workload. `None` where there is none that can be read.
+fn former(review: &Review, kind: Kind) -> Option<(Cow<'_, RawValue>, Workload)> {
+    let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;
+    let old = workload::as_judged(old, kind).ok()?;
+    let workload = workload::read(old.get(), kind, &review.namespace).ok()?;
+    Some((old, workload))
 }
 
 /// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
@@ -393,21 +399,16 @@ pub(super) async fn as_pods(
 
 /// The object before an update that changes one of its images.
 fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Cow<'a, RawValue>, Workload)> {
-    let review = asked.review;
-    let old = review.old_object.as_deref().filter(|_| review.operation == Operation::Update)?;
-    let old = workload::as_judged(old, new.kind).ok()?;
-    let workload = workload::read(old.get(), new.kind, &review.namespace).ok()?;
-    gained::changes_an_image(new, &workload).then_some((old, workload))
+    former(asked.review, new.kind).filter(|(_, former)| gained::changes_an_image(new, former))
 }
 
 /// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what
 /// the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
 fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection) -> Option<String> {
-    let review = asked.review;
-    let is_update = asked.webhook == Webhook::Validate && review.operation == Operation::Update;
-    let old = review.old_object.as_deref().filter(|_| is_update && new.kind.is_template())?;
-    let old = workload::as_judged(old, new.kind).ok()?;
-    let former = workload::read(old.get(), new.kind, &review.namespace).ok()?;
+    if asked.webhook != Webhook::Validate || !new.kind.is_template() {
+        return None;
+    }
+    let (_, former) = former(asked.review, new.kind)?;
     if !gained::has_other_images(new, &former) || !heavy::is_light_before_look_up(&former) {
         return None;
     }
