@@ -425,7 +425,7 @@ fn a_key_that_no_gate_verifies_with_signs_nothing() {
     fs::write(at("p256.pem"), pair.serialize_pem()).unwrap();
     fs::write(at("secret"), "short").unwrap();
     for (key, algorithm, message) in [
-        ("p256.pem", "ES384", "needs one of the curve P-256 (ES256) or P-384 (ES384)"),
+        ("p256.pem", "ES384", "needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512)"),
         ("secret", "HS256", "too short for a secret"),
     ] {
         let mut command = wasmgate();
