@@ -25,6 +25,7 @@ mod options;
 mod otherwise;
 mod outcome;
 mod patterns;
+mod places;
 mod program;
 mod reads;
 mod references;

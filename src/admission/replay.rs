@@ -82,7 +82,7 @@ impl Left {
 pub struct Replayed {
     /// What the rules find now, in the form of the record. Of bundles that decide.
     pub found: Vec<RecordedFinding>,
-    /// Pointers to what is masked and read by a bundle that decides: another value might lead to another verdict.
+    /// Pointers to what is masked and may be read by a bundle that decides: another value might lead to another verdict.
     pub hidden: Vec<String>,
     /// Sentences about violations of which the record does not say whether an exception covers them.
     pub open: Vec<String>,

@@ -196,7 +196,7 @@ impl PolicySet {
     }
 
     /// The bundles that decide, or those in the shadow.
-    fn bundles(&self, is_shadow: bool) -> impl Iterator<Item = &Arc<LoadedBundle>> {
+    pub(super) fn bundles(&self, is_shadow: bool) -> impl Iterator<Item = &Arc<LoadedBundle>> {
         self.judging().filter(move |loaded| loaded.program.bundle.is_shadow == is_shadow)
     }
 
@@ -386,7 +386,7 @@ fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<A
 
 impl LoadedBundle {
     /// Whether its rules get this top-level key of the input, and what is at the key below it, if one is given.
-    fn reads(&self, key: &str, below: Option<&str>) -> bool {
+    pub(super) fn reads(&self, key: &str, below: Option<&str>) -> bool {
         let omit = &self.program.bundle.omit;
         let omits_below = || below.is_some_and(|below| omit.contains(&format!("{key}.{below}")));
         !omit.contains(key) && !omits_below()
