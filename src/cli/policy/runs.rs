@@ -11,7 +11,7 @@ use super::opa::{Location, Opa, failed, followed, ignore, shown, words};
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
-use crate::policy::ENTRYPOINT;
+use crate::policy::{ENTRYPOINT, ExactDocument};
 
 impl Opa {
     /// What `opa test` says of each test, in the folder as a bundle or in these files, which are arguments.
@@ -64,7 +64,7 @@ impl Opa {
     }
 
     /// What of the rules these inputs reach.
-    pub fn case_coverage(&self, sources: &PolicySources, inputs: &Documents) -> Result<OpaCoverage, Error> {
+    pub fn case_coverage(&self, sources: &PolicySources, inputs: &Inputs) -> Result<OpaCoverage, Error> {
         let mut arguments = words(&["eval", "--coverage", "--format", "json", "--bundle", "."]);
         arguments.extend(self.on_each(&sources.ignore, inputs)?);
         let printed = self.printed_in(Some(&sources.rules), &arguments)?;
@@ -82,7 +82,7 @@ impl Opa {
         &self,
         rules: &Path,
         ignored: &[String],
-        inputs: Documents,
+        inputs: Inputs,
     ) -> Result<BTreeMap<String, Result<serde_json::Value, String>>, Error> {
         let (mut values, mut open) = (BTreeMap::new(), vec![inputs]);
         while let Some(mut inputs) = open.pop() {
@@ -95,7 +95,7 @@ impl Opa {
                         Some(half) => {
                             let (before, after) =
                                 std::mem::take(&mut inputs).into_iter().partition(|(name, _)| *name < half);
-                            open.extend::<[Documents; 2]>([before, after]);
+                            open.extend::<[Inputs; 2]>([before, after]);
                         }
                         None => {
                             values.extend(inputs.into_iter().map(|(name, _)| (name, Err(message.clone()))));
@@ -108,7 +108,7 @@ impl Opa {
         Ok(values)
     }
 
-    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Documents) -> Result<Documents, Error> {
+    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Inputs) -> Result<Documents, Error> {
         let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
         arguments.push(followed(rules).into());
         arguments.extend(self.on_each(ignored, inputs)?);
@@ -118,7 +118,7 @@ impl Opa {
     }
 
     /// The arguments with which the entry point is evaluated on each of these inputs.
-    fn on_each(&self, ignored: &[String], inputs: &Documents) -> Result<Vec<OsString>, Error> {
+    fn on_each(&self, ignored: &[String], inputs: &Inputs) -> Result<Vec<OsString>, Error> {
         let path = self.file("inputs.json");
         let text = serde_json::to_vec(inputs).map_err(|error| Error::Format(error.to_string()))?;
         std::fs::write(&path, text).map_err(|source| Error::UseFolder { path: path.clone(), source })?;
@@ -140,8 +140,11 @@ struct Covered {
     coverage: OpaCoverage,
 }
 
-/// Documents by their names.
-pub type Documents = serde_json::Map<String, serde_json::Value>;
+/// What rules read, by names.
+pub type Inputs = BTreeMap<String, ExactDocument>;
+
+/// What they find, by the names of what they read.
+type Documents = serde_json::Map<String, serde_json::Value>;
 
 /// One test of `opa test` (`open-policy-agent/opa:v1/tester/runner.go`).
 #[derive(Debug, Deserialize)]

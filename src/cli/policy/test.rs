@@ -17,11 +17,11 @@ use super::fixtures::{self, TestFiles};
 use super::junit;
 use super::opa::Opa;
 use super::result::{Outcome, TestResult};
-use super::runs::{Documents, RegoTest};
+use super::runs::{Inputs, RegoTest};
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyTestOptions};
 use crate::cli::{Error, Exit, build, engine, inspect, print};
-use crate::policy::{PolicySet, Violation};
+use crate::policy::{ExactDocument, PolicySet, Violation};
 use crate::text;
 
 /// Runs everything once. Exit code 1 means that something failed.
@@ -54,7 +54,7 @@ fn coverage(
     opa: &Opa,
     options: &PolicyTestOptions,
     files: Option<&TestFiles>,
-    documents: &Documents,
+    documents: &Inputs,
 ) -> Result<Option<Coverage>, Error> {
     if !options.coverage && options.threshold.is_none() {
         return Ok(None);
@@ -110,18 +110,18 @@ async fn judged(
     opa: &Opa,
     options: &PolicyTestOptions,
     found: &[Case],
-) -> Result<(Vec<TestResult>, Documents), Error> {
+) -> Result<(Vec<TestResult>, Inputs), Error> {
     if found.is_empty() {
-        return Ok((Vec::new(), Documents::new()));
+        return Ok((Vec::new(), Inputs::new()));
     }
     let settings = build::settings(&options.cases.gate)?;
     let loading = (&engine::for_command(&settings)?, build::limits(&settings));
     let compiled = trial::compiled(opa, &options.sources, &Stated::default(), loading).await?;
     let inputs = Box::pin(cases::inputs(&options.cases, found, options.sources.no_schema)).await?;
-    let known = |(place, input): (usize, &Result<Value, String>)| {
+    let known = |(place, input): (usize, &Result<ExactDocument, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))
     };
-    let documents: Documents = inputs.iter().enumerate().filter_map(known).collect();
+    let documents: Inputs = inputs.iter().enumerate().filter_map(known).collect();
     let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
     let mut results = Vec::new();
     for (place, (case, input)) in found.iter().zip(&inputs).enumerate() {
@@ -147,7 +147,7 @@ async fn judged(
 async fn reasons(
     case: &Case,
     set: &PolicySet,
-    input: &Value,
+    input: &ExactDocument,
     in_opa: Option<&Result<Value, String>>,
 ) -> Vec<String> {
     let evaluation = set.evaluate(input).await;

@@ -184,6 +184,19 @@ fn rules_that_ask_for_the_time_are_told_that_of_the_record_and_a_random_value_le
 }
 
 #[test]
+fn rules_get_a_number_of_a_record_as_it_was_written() {
+    let rule = "violations contains {\"rule\": \"exact\", \"message\": sprintf(\"%v\", [input.exact])}";
+    let log = Log::new();
+    let file = log.bundles.path().join("exact.log");
+    let lines = records(&log, |record| record.get("bundles").is_some());
+    let with = "\"policy_input\":{\"exact\":123456789012345678901234567890,";
+    std::fs::write(&file, lines.replace("\"policy_input\":{", with)).unwrap();
+    let said = replay(&file, &["--bundle", &log.bundle("exact", rule)]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["[exact: deny] 123456789012345678901234567890", "2 would change"]);
+}
+
+#[test]
 fn what_is_masked_is_named_where_the_verdict_depends_on_it() {
     let log = Log::new();
     let said = log.replay(&["--bundle", &log.bundle("ours", EMPTY)]);
