@@ -40,14 +40,17 @@ impl InputPlaces {
         }
         let code = Code::read(module)?;
         let rules = code.bodies.iter().filter(|(index, _)| code.is_rule(**index));
-        let rules = rules.map(|(index, body)| Some((*index, steps(body)?)));
-        let rules = rules.collect::<Option<BTreeMap<u32, Vec<Step>>>>()?;
-        let held = rules.keys().map(|rule| ((*rule, INPUT), BTreeSet::from([Vec::new()]))).collect();
+        let rules = rules.map(|(index, body)| Some((*index, Body::of(steps(body)?))));
+        let rules = rules.collect::<Option<BTreeMap<u32, Body>>>()?;
+        let input = |rule: &u32| {
+            (Local { function: *rule, block: None, number: INPUT }, BTreeSet::from([Vec::new()]))
+        };
+        let held = rules.keys().map(input).collect();
         let mut following = Following { code: &code, held, ways: rules.len(), places: Self::default() };
         loop {
             let before = following.ways;
-            for (rule, steps) in &rules {
-                following.follow(*rule, steps)?;
+            for (rule, body) in &rules {
+                following.follow(*rule, body)?;
             }
             if following.ways == before {
                 return Some(following.places);
@@ -61,6 +64,53 @@ impl InputPlaces {
             |way: &Way| way.iter().zip(place).all(|(one, other)| one.as_ref().is_none_or(|one| one == other));
         self.used.iter().any(meets) || self.asked.iter().any(|way| way.len() >= place.len() && meets(way))
     }
+}
+
+/// The steps of a function. OPA compiles each definition of a rule to a block at the top level of the function, and uses the same locals in
+/// all of them.
+struct Body {
+    steps: Vec<Step>,
+    /// For each step the block at the top level that it is in, by its place among them.
+    blocks: Vec<Option<usize>>,
+    /// The locals that a block may use without having set them: parameters, and what blocks hand to one another.
+    common: BTreeSet<u32>,
+}
+
+impl Body {
+    fn of(steps: Vec<Step>) -> Self {
+        let (mut blocks, mut common) = (Vec::new(), BTreeSet::new());
+        let (mut depth, mut next, mut set) = (0_usize, 0_usize, BTreeSet::new());
+        for step in &steps {
+            if *step == Step::Open {
+                depth = depth.saturating_add(1);
+                if depth == 1 {
+                    (next, set) = (next.saturating_add(1), BTreeSet::new());
+                }
+            }
+            blocks.push((depth > 0).then_some(next));
+            match step {
+                Step::Close => depth = depth.saturating_sub(1),
+                Step::Set(local) if depth > 0 => drop(set.insert(*local)),
+                Step::Get(local) if depth == 0 || !set.contains(local) => drop(common.insert(*local)),
+                _ => {}
+            }
+        }
+        Self { steps, blocks, common }
+    }
+
+    /// The local of this number, as it is used at a step.
+    fn local(&self, function: u32, at: usize, number: u32) -> Local {
+        let block = self.blocks.get(at).copied().flatten().filter(|_| !self.common.contains(&number));
+        Local { function, block, number }
+    }
+}
+
+/// A local of a function; one of a block alone where that sets it before it uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Local {
+    function: u32,
+    block: Option<usize>,
+    number: u32,
 }
 
 /// What is done with a value.
@@ -80,8 +130,8 @@ enum Use {
 /// The places that were found so far.
 struct Following<'a> {
     code: &'a Code<'a>,
-    /// The ways to the values that a local of a function may hold. None of them is ever taken to hold something else later.
-    held: BTreeMap<(u32, u32), BTreeSet<Way>>,
+    /// The ways to the values that a local may hold. None of them is ever taken to hold something else later.
+    held: BTreeMap<Local, BTreeSet<Way>>,
     /// How many there are of them.
     ways: usize,
     places: InputPlaces,
@@ -89,13 +139,14 @@ struct Following<'a> {
 
 impl Following<'_> {
     /// Adds what a function does with what its locals hold; `None` where that is too much.
-    fn follow(&mut self, function: u32, steps: &[Step]) -> Option<()> {
-        for (at, step) in steps.iter().enumerate() {
+    fn follow(&mut self, function: u32, body: &Body) -> Option<()> {
+        for (at, step) in body.steps.iter().enumerate() {
             let Step::Get(local) = step else { continue };
-            let Some(ways) = self.held.get(&(function, *local)).cloned() else { continue };
-            let what = self.use_at(steps, at);
+            let Some(ways) = self.held.get(&body.local(function, at, *local)).cloned() else { continue };
+            let what = self.use_at(&body.steps, at);
+            let local = |number| body.local(function, at, number);
             for way in ways {
-                self.add(function, way, &what)?;
+                self.add(way, &what, local)?;
             }
         }
         Some(())
@@ -130,24 +181,26 @@ impl Following<'_> {
         }
     }
 
-    fn add(&mut self, function: u32, mut way: Way, what: &Use) -> Option<()> {
+    fn add(&mut self, mut way: Way, what: &Use, local: impl Fn(u32) -> Local) -> Option<()> {
         if way.len() >= LONGEST {
             self.places.used.insert(way);
             return Some(());
         }
         match what {
-            Use::Found(key, local) => {
+            Use::Found(key, number) => {
                 way.push(key.clone());
                 self.places.asked.insert(way.clone());
-                self.hold((function, *local), way)
+                self.hold(local(*number), way)
             }
             Use::Iterated => {
                 way.push(None);
                 self.places.asked.insert(way);
                 Some(())
             }
-            Use::Copied(local) => self.hold((function, *local), way),
-            Use::Handed(other, parameter) => self.hold((*other, *parameter), way),
+            Use::Copied(number) => self.hold(local(*number), way),
+            Use::Handed(function, number) => {
+                self.hold(Local { function: *function, block: None, number: *number }, way)
+            }
             Use::Used => {
                 self.places.used.insert(way);
                 Some(())
@@ -155,7 +208,7 @@ impl Following<'_> {
         }
     }
 
-    fn hold(&mut self, local: (u32, u32), way: Way) -> Option<()> {
+    fn hold(&mut self, local: Local, way: Way) -> Option<()> {
         if self.held.entry(local).or_default().insert(way) {
             self.ways = self.ways.checked_add(1).filter(|ways| *ways <= MOST_WAYS)?;
         }
@@ -234,6 +287,19 @@ mod tests {
             let places = of_steps(&steps).unwrap();
             assert!(may_read(&places, read) && may_read(&places, "spec"), "{steps}: {places:?}");
             assert!(!may_read(&places, not_read) && !may_read(&places, "object"), "{steps}: {places:?}");
+        }
+    }
+
+    /// Each definition of a rule is a block.
+    #[test]
+    fn a_block_does_not_get_what_another_one_has_put_into_a_local() {
+        let other = "i32.const 48 local.set 4";
+        let places = of_steps(&format!("block {EACH} end block {other} {ITS_ENV} end")).unwrap();
+        assert!(may_read(&places, "spec.0") && !may_read(&places, "spec.0.env"), "{places:?}");
+        for within in [format!("block {EACH} end block {ITS_ENV} end"), format!("block {EACH} end {ITS_ENV}")]
+        {
+            let places = of_steps(&within).unwrap();
+            assert!(may_read(&places, "spec.0.env"), "it does not set it first: {within}: {places:?}");
         }
     }
 

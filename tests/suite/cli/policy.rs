@@ -427,7 +427,8 @@ fn rules_get_a_number_of_a_case_in_json_as_it_is_written() {
         "{{\"apiVersion\": \"wasmgate.dev/v1alpha1\", \"kind\": \"PolicyCases\", \"cases\": [{{\"name\": \"inside\", \"input\": \
          {document}, \"violations\": [{{\"rule\": \"exact\", \"message\": \"{NUMBER}\"}}]}}]}}"
     );
-    let others = [("a_cases.yaml", yaml.as_str()), ("b_cases.json", &json), ("exact.json", &document)];
+    let others =
+        [("a_cases.yaml", yaml.as_str()), ("b_cases.json", json.as_str()), ("exact.json", document.as_str())];
     let folder = rules(rule, &others);
     let said = policy("test", folder.path(), &["--no-schema"]);
     assert_eq!(said.code, 0, "{said:?}");
