@@ -68,8 +68,7 @@ impl CheckedModule {
         omitting(&mut bundle)?;
         let warnings = patterns::warnings(&bundle.module, &functions);
         bundle.warnings.extend(warnings);
-        let called = patterns::called_functions(&bundle.module, &functions);
-        bundle.warnings.extend(differences(|function| called.contains(function)));
+        bundle.warnings.extend(differences(&patterns::called_functions(&bundle.module, &functions)));
         let locations = Arc::new(RuleLocations::of(&bundle.module));
         let options = options_read(&bundle.module);
         let (functions, places) = (functions.into(), OnceLock::new());
