@@ -55,7 +55,7 @@ pub use limits::Limits;
 pub use patterns::{pattern_operands, pattern_problem};
 pub use set::{Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
-pub use store::blames_load;
+pub use store::{blames_load, names_calls};
 pub use turn::Turn;
 pub use verdicts::VerdictCounts;
 
