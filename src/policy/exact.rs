@@ -1,5 +1,5 @@
 //! Documents of which numbers keep their text. Rules get a number as it is written, as from OPA
-//! (`open-policy-agent/opa:v1/util/json.go`, `NewJSONDecoder`), and a tree of `serde_json` has room for integers of 64 bits and floats alone.
+//! (`open-policy-agent/opa:v1/util/json.go`, `NewJSONDecoder`), and a tree of `serde_json` holds integers of 64 bits and floats alone.
 
 use std::collections::BTreeMap;
 
