@@ -73,7 +73,7 @@ impl Opa {
         let mut arguments = words(&["eval", "--coverage", "--format", "json", "--bundle", "."]);
         // Each of them was evaluated before within its time, alone or with others.
         let work = times(self.test_timeout, inputs.len()).saturating_mul(COVERAGE_RUNS);
-        arguments.extend(until(work));
+        arguments.extend(until(LOAD_TIME.saturating_add(work)));
         arguments.extend(self.on_each(&sources.ignore, inputs)?);
         let printed = self.printed_within(Some(&sources.rules), &arguments, work)?;
         let read: serde_json::Result<Covered> = serde_json::from_slice(&printed);
@@ -148,7 +148,7 @@ impl Opa {
         let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
         arguments.push(followed(rules).into());
         // All together have the time of one: rules take milliseconds.
-        arguments.extend(until(self.test_timeout));
+        arguments.extend(until(LOAD_TIME.saturating_add(self.test_timeout)));
         arguments.extend(self.on_each(ignored, inputs)?);
         let printed = self.printed_within(None, &arguments, self.test_timeout)?;
         serde_json::from_slice(&printed)
@@ -174,6 +174,9 @@ impl Opa {
 
 /// What opa says of an evaluation that took too long (`open-policy-agent/opa:v1/topdown/errors.go`, `CancelErr`).
 pub const CANCELLED: &str = "eval_cancel_error";
+/// What `opa eval` has besides to read and to compile the rules, which it counts too (`open-policy-agent/opa:cmd/eval.go`, `eval`). A machine
+/// with much to do may need it.
+const LOAD_TIME: Duration = Duration::from_secs(20);
 /// How the names of tests begin; those that are left out have `todo_` before it.
 const TEST: &str = "test_";
 /// How often opa runs what it counts the coverage of, and a run more, since counting takes time
