@@ -196,6 +196,7 @@ impl Opa {
     }
 
     /// The same, with this time for a test.
+    #[must_use]
     pub fn with_test_timeout(self, test_timeout: Duration) -> Self {
         Self { test_timeout, ..self }
     }
