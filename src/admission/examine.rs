@@ -25,7 +25,7 @@ use crate::judge::input::UserFacts;
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::Inspector;
 use crate::plan::Plan;
-use crate::policy::Evaluation;
+use crate::policy::{Evaluation, names_calls};
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::shares;
@@ -36,6 +36,9 @@ const COMPARISON: Duration = Duration::from_millis(500);
 
 /// More than it takes a timer to say that the time of a review has ended: timers tick once a millisecond.
 const AFTER_THE_END: Duration = Duration::from_millis(20);
+
+/// How long before the time of a review ends that of its rules does, so that the answer can say what took it.
+const BEFORE_THE_END: Duration = Duration::from_millis(10);
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
 #[derive(Debug, Clone, Copy)]
@@ -258,7 +261,7 @@ pub async fn judge<K>(
     let request = request_facts(asked.review);
     let unchanged = unchanged_ephemeral(asked.review, workload);
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
-    let left = || asked.clock.left();
+    let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
     let (input, kept, found) = if let Some(turn) = turn {
         shares::beside(|| {
@@ -275,8 +278,9 @@ pub async fn judge<K>(
         Some(evaluation) => (evaluation, Evaluation::default()),
         None => state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await,
     };
-    if !evaluation.failures.is_empty() && left().is_zero() {
-        // What ran in place could not be dropped when the time of the review ended: its own limit (`flow`) comes to speak now.
+    let is_explained = evaluation.failures.iter().any(|failure| names_calls(&failure.message));
+    if !evaluation.failures.is_empty() && !is_explained && left().is_zero() {
+        // The time of the review ended, and not for what a rule does: its own limit (`flow`) comes to speak now.
         tokio::time::sleep(AFTER_THE_END).await;
     }
     let failures = evaluation.failures.iter().chain(&shadow.failures);

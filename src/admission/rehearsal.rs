@@ -15,6 +15,7 @@ use crate::answer::Answer;
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
 use crate::plan::Plan;
+use crate::policy::ExactNumbers;
 use crate::review::Webhook;
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
 
@@ -152,7 +153,10 @@ async fn in_order<K>(
     };
     let planned = mutate.as_ref().and_then(|mutate| mutate.ending.conclusion());
     if let Some(Conclusion::Planned(plan)) = planned {
-        review.object = Some(to_raw_value(&plan.object).map_err(Error::WriteObject)?);
+        // What the mutating webhook does not change comes as it was written.
+        let numbers = review.object.as_deref().map(|object| ExactNumbers::of(object.get()));
+        let numbers = numbers.unwrap_or_default();
+        review.object = Some(to_raw_value(&numbers.in_value(&plan.object)).map_err(Error::WriteObject)?);
     }
     let context =
         ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock: clock.again() };

@@ -27,7 +27,7 @@ use super::State;
 use crate::grant::exception::PodIdentity;
 use crate::judge::verdict::POLICY_ERROR;
 use crate::judge::{self, EnforcementLabels, ExemptionContext, JudgedViolation, Verdict};
-use crate::policy::{Asked, EnforcementAction, Violation, blames_load};
+use crate::policy::{Asked, EnforcementAction, ExactNumbers, Violation, blames_load};
 
 /// The longest that the API server waits for a webhook (`kubernetes:pkg/apis/admissionregistration/types.go`, `TimeoutSeconds`).
 const LONGEST_REVIEW: SignedDuration = SignedDuration::from_secs(30);
@@ -82,7 +82,7 @@ impl Left {
 pub struct Replayed {
     /// What the rules find now, in the form of the record. Of bundles that decide.
     pub found: Vec<RecordedFinding>,
-    /// Pointers to what is masked and read by a bundle that decides: another value might lead to another verdict.
+    /// Pointers to what is masked and may be read by a bundle that decides: another value might lead to another verdict.
     pub hidden: Vec<String>,
     /// Sentences about violations of which the record does not say whether an exception covers them.
     pub open: Vec<String>,
@@ -117,7 +117,7 @@ pub async fn replay(
     if recorded.error.is_some() || recorded.found().iter().any(is_by_load) {
         return Err(Left::Failed);
     }
-    let then = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
+    let then = &recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?.document;
     let given = terms.takes_options.then(|| with_options(state, then));
     let input = given.as_ref().unwrap_or(then);
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
@@ -208,7 +208,9 @@ async fn found(
 ) -> Found {
     let Facts { workload, containers } = facts;
     let now = terms.now.unwrap_or(recorded.timestamp);
-    let evaluation = state.policies.evaluate_at(input, now).await;
+    let none = ExactNumbers::default();
+    let numbers = recorded.custom.policy_input.as_ref().map_or(&none, |then| &then.numbers);
+    let evaluation = state.policies.evaluate_at(&numbers.in_object(input), now).await;
     let exemption_context = ExemptionContext {
         exceptions: &state.exceptions,
         pod: PodIdentity {

@@ -10,7 +10,7 @@ mod policy;
 pub use policy::{
     CaseOptions, KeyFlags, PolicyBenchOptions, PolicyBuildOptions, PolicyCheckOptions, PolicyCommand,
     PolicyNewOptions, PolicyPullOptions, PolicyPushOptions, PolicySignOptions, PolicySources,
-    PolicyTestOptions, PolicyVerifyOptions,
+    PolicyTestOptions, PolicyVerifyOptions, TEST_TIMEOUT,
 };
 
 use super::help::{

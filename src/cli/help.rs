@@ -18,7 +18,7 @@ the validating one. A record of a decision log is judged again by what it holds 
 asked.
 Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 a document \
 could not be read or judged, or the command failed; 3 nothing would be denied, but an image could not be read or its program was not \
-recognised, or a record has masked values that a bundle reads.";
+recognised, or a record has masked values that a bundle may read.";
 
 pub(super) const SUGGEST_HELP: &str = "\
 Examples:

@@ -5,6 +5,7 @@ pub mod analysis;
 pub mod annotate;
 pub mod archive;
 pub mod bench;
+pub mod bounded;
 pub mod build;
 pub mod case;
 pub mod cases;

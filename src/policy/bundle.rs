@@ -14,7 +14,7 @@ use super::conflicts;
 use super::memory::raise_minimum;
 use super::references::DataKeys;
 use super::roots::Roots;
-use super::{Contents, Error};
+use super::{Contents, Error, ExactDocument};
 use crate::{rego, text};
 
 /// The name of the bundle that is built in.
@@ -171,7 +171,7 @@ pub(super) struct TrialCase {
     /// Its name in messages.
     pub name: String,
     /// The document, as rules read it.
-    pub input: Value,
+    pub input: ExactDocument,
     /// The names of the rules that it breaks; of all rules of the bundle.
     pub rules: BTreeSet<String>,
 }

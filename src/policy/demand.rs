@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::engine::Stop;
 use super::instance::Instance;
 use super::program::CheckedModule;
-use super::{Error, Limits, input};
+use super::{Error, ExactDocument, Limits, input};
 
 /// A document as rules get it, of an ordinary pod with one container.
 const EXAMPLE: &str = include_str!("../../policies/schema/example.v1alpha1.json");
@@ -66,7 +66,7 @@ pub(super) fn check(
 fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -> Used {
     let mut used = Used::default();
     let omit = &program.bundle.omit;
-    let example: Option<serde_json::Value> = serde_json::from_str(EXAMPLE).ok();
+    let example: Option<ExactDocument> = serde_json::from_str(EXAMPLE).ok();
     let inputs = example.iter().chain(program.bundle.cases.iter().map(|case| &case.input));
     for input in inputs.filter_map(|document| input::serialise(document, omit).ok()) {
         // Why it does not start is said where it is started next.

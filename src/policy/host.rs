@@ -1,5 +1,7 @@
 //! What a module asks its host for while it runs: the built-in functions that it has no code for, or the wrong one.
 
+use std::time::Instant;
+
 use wasmtime::{AsContextMut, Caller, Linker, Memory, StoreContextMut, Trap};
 
 use super::engine::Stop;
@@ -173,7 +175,9 @@ fn compute<const N: usize>(
     let steps = fuel_left(store)? / STEP_FUEL;
     let host = &mut store.data_mut().host;
     host.call.allow(steps);
+    let begun = Instant::now();
     let result = builtin.call(&mut host.call, &operands);
+    host.spend(builtin.name, begun.elapsed());
     let (taken, strict) = (host.call.taken(), host.strict);
     if host.call.is_exhausted() {
         return Err(Trap::OutOfFuel.into());

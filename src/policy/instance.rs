@@ -1,7 +1,9 @@
 //! One started module: run for one input after another.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
 use wasmtime::{AsContextMut, Linker, Memory, Store, TypedFunc};
 
@@ -11,13 +13,18 @@ use super::guest::Guest;
 use super::host;
 use super::locations::{self, RuleLocations};
 use super::program::CheckedModule;
-use super::store::{EvaluationBudget, Exports, describe, store, timed_out};
+use super::store::{EvaluationBudget, Exports, describe, store, taken_by, timed_out};
 use crate::rego::Asked;
 
 /// Most growth of an instance's memory since its start, in bytes; an instance that grew more is not used again.
 const MAX_GROWTH: usize = 4 << 20;
 /// Bytes of a page of memory.
 const PAGE: usize = 1 << 16;
+
+/// The least work of an evaluation of which a function is said to have taken too long: rules take a millisecond.
+const LONG_WORK: Duration = Duration::from_millis(20);
+/// The share of the time in which a thread has to have worked, as one part of so many: others kept it from that otherwise.
+const LEAST_SHARE: u32 = 8;
 
 /// `opa_eval`: nothing, the entry point, the data, where the input is and how long, where the heap begins, the format.
 type Eval = TypedFunc<(i32, i32, u32, u32, u32, u32, i32), u32>;
@@ -67,11 +74,35 @@ impl Instance {
         budget.limits = limits;
         budget.host.begin(limits.strict_builtins, limits.memory_bytes, stop);
         self.store.set_fuel(limits.fuel).map_err(|error| error.to_string())?;
+        let (begun, worked) = (Instant::now(), time_worked());
         let outcome = drive(self.started.evaluate(&mut self.store, entrypoint, input), stop);
-        if self.store.data().host.timed_out {
-            return Err(timed_out(limits));
+        match outcome {
+            Some(outcome) if !self.store.data().host.timed_out => {
+                outcome.map_err(|error| self.explain(&error))
+            }
+            late => {
+                let (passed, worked) = (begun.elapsed(), time_worked().saturating_sub(worked));
+                Err(self.why_late(late.and_then(Result::err).as_ref(), limits, (passed, worked)))
+            }
         }
-        outcome.ok_or_else(|| timed_out(limits))?.map_err(|error| self.explain(&error))
+    }
+
+    /// Why it was not done in time: the calls of one function took most of it, or else the machine has too much to do. A thread that did
+    /// not work waited for others, so no function is named then.
+    fn why_late(
+        &self,
+        error: Option<&wasmtime::Error>,
+        limits: Limits,
+        (passed, worked): (Duration, Duration),
+    ) -> String {
+        let is_own = worked >= LONG_WORK && worked >= passed / LEAST_SHARE;
+        match self.store.data().host.longest().filter(|(_, time)| is_own && *time >= passed / 2) {
+            Some((function, time)) => {
+                let rules = error.map(|error| self.locations.rules_at(&stack(error))).unwrap_or_default();
+                taken_by(function, time, &locations::in_rules(&rules))
+            }
+            None => timed_out(limits),
+        }
     }
 
     /// The rule is the one on whose account the stack was built.
@@ -141,6 +172,11 @@ impl Started {
         let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
         Ok(serde_json::from_slice(text)?)
     }
+}
+
+/// How long this thread has worked so far.
+fn time_worked() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Where in the module an evaluation was, from the innermost call outwards.

@@ -12,7 +12,7 @@ use super::reads::{DATA, INPUT, InputReads, Step, steps};
 /// The key of the input.
 const OPTIONS: &str = "options";
 /// The function of OPA's library that is `object.get`: a value, a key, and what it is where the key is not there.
-const OBJECT_GET: &str = "builtin_object_get";
+pub(super) const OBJECT_GET: &str = "builtin_object_get";
 
 /// Where options are when a function begins: in its parameter of this number, if it is handed them.
 type Start = (u32, Option<u32>);
@@ -99,25 +99,27 @@ impl Uses<'_> {
                 return Some(());
             }
             _ => {
-                handed.push(self.handed(steps, at)?);
+                handed.push(
+                    operand_of(self.code, steps, at).map(|(function, operand)| (function, Some(operand)))?,
+                );
                 return Some(());
             }
         };
         self.names.insert(self.code.text(*name)?.to_string());
         Some(())
     }
+}
 
-    /// The function of Rego of which the step at this place is an operand, and which one.
-    fn handed(&self, steps: &[Step], at: usize) -> Option<Start> {
-        let is_operand = |step: &&Step| matches!(step, Step::Get(_) | Step::Constant(_));
-        let (before, from_here) = steps.split_at_checked(at)?;
-        let operand = before.iter().rev().take_while(is_operand).count();
-        let first = before.len().checked_sub(operand)?;
-        let Step::Call(function) = from_here.iter().find(|step| !is_operand(step))? else { return None };
-        let is_call = matches!(steps.get(first..)?, [Step::Get(INPUT), Step::Get(DATA), ..]);
-        let is_rule = is_call && operand > 1 && self.code.is_rule(*function);
-        is_rule.then_some((*function, Some(u32::try_from(operand).ok()?)))
-    }
+/// The function of Rego of which the step at this place is an operand, and which one.
+pub(super) fn operand_of(code: &Code<'_>, steps: &[Step], at: usize) -> Option<(u32, u32)> {
+    let is_operand = |step: &&Step| matches!(step, Step::Get(_) | Step::Constant(_));
+    let (before, from_here) = steps.split_at_checked(at)?;
+    let operand = before.iter().rev().take_while(is_operand).count();
+    let first = before.len().checked_sub(operand)?;
+    let Step::Call(function) = from_here.iter().find(|step| !is_operand(step))? else { return None };
+    let is_call = matches!(steps.get(first..)?, [Step::Get(INPUT), Step::Get(DATA), ..]);
+    let is_rule = is_call && operand != 1 && code.is_rule(*function);
+    is_rule.then_some((*function, u32::try_from(operand).ok()?))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Constant patterns that rules hand to functions. One that is no pattern undefines the call, so that its rule finds nothing, and one that
 //! is too large ends every evaluation that comes to it, so both are looked for before there is an evaluation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::locations::Code;
 use super::reads::{Step, steps};
@@ -75,8 +75,7 @@ pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
             let before = steps.get(..at).unwrap_or_default();
             let Some(function) = called(&code, *callee, before, functions) else { continue };
             let problems = constants(&code, function, before).filter_map(|text| {
-                let rule = code.name(*index).unwrap_or_default().split_once('.').map_or("", |(_, name)| name);
-                Some(format!("in `{}`: {}", text::quoted(rule, SHOWN), pattern_problem(function, text)?))
+                Some(format!("in `{}`: {}", rule_name(&code, *index), pattern_problem(function, text)?))
             });
             said.extend(problems);
         }
@@ -84,19 +83,30 @@ pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
     said.into_iter().take(MOST).collect()
 }
 
-/// The built-in functions that rules call.
-pub(super) fn called_functions(module: &[u8], functions: &Functions) -> BTreeSet<&'static str> {
-    let Some(code) = Code::read(module) else { return BTreeSet::new() };
-    let mut found = BTreeSet::new();
-    for (_, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
+/// The built-in functions that rules call, and the rules that call each.
+pub(super) fn called_functions(
+    module: &[u8],
+    functions: &Functions,
+) -> BTreeMap<&'static str, BTreeSet<String>> {
+    let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let Some(code) = Code::read(module) else { return found };
+    for (index, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
         let Some(steps) = steps(body) else { continue };
         let calls = steps.iter().enumerate().filter_map(|(at, step)| match step {
             Step::Call(callee) => called(&code, *callee, steps.get(..at).unwrap_or_default(), functions),
             _ => None,
         });
-        found.extend(calls);
+        for function in calls {
+            found.entry(function).or_default().insert(rule_name(&code, *index));
+        }
     }
     found
+}
+
+/// A rule as a message names it.
+fn rule_name(code: &Code<'_>, function: u32) -> String {
+    let rule = code.name(function).unwrap_or_default().split_once('.').map_or("", |(_, name)| name);
+    text::quoted(rule, SHOWN)
 }
 
 /// The built-in function that is called: one of the module, or of the host, which is called by a number.

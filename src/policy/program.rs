@@ -1,7 +1,7 @@
 //! A compiled bundle that was checked: what it has, what it calls, and where its rules are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use super::locations::RuleLocations;
 use super::options::options_read;
 use super::otherwise::differences;
 use super::patterns;
+use super::places::InputPlaces;
 use super::reads::InputReads;
 use super::rewrite::{Rewritten, rewrite};
 use super::store::{EvaluationBudget, Exports, Functions, describe, store, timed_out};
@@ -31,6 +32,8 @@ pub(super) struct CheckedModule {
     pub locations: Arc<RuleLocations>,
     /// The names of the options that its rules read; `None` where they may read any.
     pub options: Option<BTreeSet<String>>,
+    /// Which places of the input its rules may read; `None` where that cannot be told. Found when it is asked for, which no review does.
+    places: OnceLock<Option<InputPlaces>>,
 }
 
 /// What a module says of itself.
@@ -65,11 +68,17 @@ impl CheckedModule {
         omitting(&mut bundle)?;
         let warnings = patterns::warnings(&bundle.module, &functions);
         bundle.warnings.extend(warnings);
-        let called = patterns::called_functions(&bundle.module, &functions);
-        bundle.warnings.extend(differences(|function| called.contains(function)));
+        bundle.warnings.extend(differences(&patterns::called_functions(&bundle.module, &functions)));
         let locations = Arc::new(RuleLocations::of(&bundle.module));
         let options = options_read(&bundle.module);
-        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations, options })
+        let (functions, places) = (functions.into(), OnceLock::new());
+        Ok(Self { bundle, module, functions, entrypoints, locations, options, places })
+    }
+
+    /// Whether its rules may read the value at a place of the input, a part of it, or what it is a part of.
+    pub fn may_read(&self, place: &[String]) -> bool {
+        let places = self.places.get_or_init(|| InputPlaces::of(&self.bundle.module));
+        places.as_ref().is_none_or(|places| places.may_read(place))
     }
 
     /// Why it cannot be started.

@@ -157,6 +157,10 @@ pub(super) enum Step {
     Set(u32),
     Constant(i32),
     Call(u32),
+    /// The beginning of a block.
+    Open,
+    /// The end of one, or of the function.
+    Close,
     Other,
 }
 
@@ -168,6 +172,8 @@ pub(super) fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
         Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => Step::Set(local_index),
         Operator::I32Const { value } => Step::Constant(value),
         Operator::Call { function_index } => Step::Call(function_index),
+        Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => Step::Open,
+        Operator::End => Step::Close,
         _ => Step::Other,
     };
     reader.into_iter().map(|operator| operator.ok().map(step)).collect()

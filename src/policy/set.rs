@@ -196,7 +196,7 @@ impl PolicySet {
     }
 
     /// The bundles that decide, or those in the shadow.
-    fn bundles(&self, is_shadow: bool) -> impl Iterator<Item = &Arc<LoadedBundle>> {
+    pub(super) fn bundles(&self, is_shadow: bool) -> impl Iterator<Item = &Arc<LoadedBundle>> {
         self.judging().filter(move |loaded| loaded.program.bundle.is_shadow == is_shadow)
     }
 
@@ -219,7 +219,7 @@ impl PolicySet {
     /// allow: a bundle that cannot be evaluated is a [`super::BundleFailure`]. The work runs on blocking threads, and stops soon
     /// after this future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
-        self.evaluate_for(&Arc::from(""), input).await
+        self.evaluate_for((&Arc::from(""), self.limits.time), input).await
     }
 
     /// The same for rules that ask for the time, and are told this one.
@@ -230,9 +230,9 @@ impl PolicySet {
         self.evaluate_until(&bundles, &Arc::from(""), input, &stop).await
     }
 
-    /// The same in the line of this namespace.
-    async fn evaluate_for<I: Serialize + Sync>(&self, namespace: &Arc<str>, input: &I) -> Evaluation {
-        self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), namespace, input).await
+    /// The same in the line of this namespace, and within this time.
+    async fn evaluate_for<I: Serialize + Sync>(&self, by: (&Arc<str>, Duration), input: &I) -> Evaluation {
+        self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), by, input).await
     }
 
     /// The same for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
@@ -244,24 +244,24 @@ impl PolicySet {
         input: &I,
         left: impl Fn() -> Duration,
     ) -> (Evaluation, Evaluation) {
-        let namespace = Arc::from(namespace);
+        let (namespace, time) = (Arc::from(namespace), self.limits.time.min(left()));
         let shadow: Vec<_> = self.bundles(true).collect();
         if shadow.is_empty() {
-            return (self.evaluate_for(&namespace, input).await, Evaluation::default());
+            return (self.evaluate_for((&namespace, time), input).await, Evaluation::default());
         }
         // On the heap, since most gates have none, and every review would hold the two.
-        Box::pin(self.evaluate_beside(&shadow, &namespace, input, left)).await
+        Box::pin(self.evaluate_beside(&shadow, (&namespace, time), input, left)).await
     }
 
     async fn evaluate_beside<I: Serialize + Sync>(
         &self,
         shadow: &[&Arc<LoadedBundle>],
-        namespace: &Arc<str>,
+        by: (&Arc<str>, Duration),
         input: &I,
         left: impl Fn() -> Duration,
     ) -> (Evaluation, Evaluation) {
-        let decides = pin!(self.evaluate_for(namespace, input));
-        let beside = pin!(self.evaluate_all(shadow, namespace, input));
+        let decides = pin!(self.evaluate_for(by, input));
+        let beside = pin!(self.evaluate_all(shadow, by, input));
         match select(decides, beside).await {
             Either::Left((evaluation, beside)) => {
                 let found = timeout(SHADOW.min(left() / 2), beside).await;
@@ -275,10 +275,10 @@ impl PolicySet {
     async fn evaluate_all<I: Serialize + Sync>(
         &self,
         bundles: &[&Arc<LoadedBundle>],
-        namespace: &Arc<str>,
+        (namespace, time): (&Arc<str>, Duration),
         input: &I,
     ) -> Evaluation {
-        let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
+        let (stop, _guard) = Stop::at(Instant::now() + time);
         self.evaluate_until(bundles, namespace, input, &stop).await
     }
 
@@ -386,7 +386,7 @@ fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<A
 
 impl LoadedBundle {
     /// Whether its rules get this top-level key of the input, and what is at the key below it, if one is given.
-    fn reads(&self, key: &str, below: Option<&str>) -> bool {
+    pub(super) fn reads(&self, key: &str, below: Option<&str>) -> bool {
         let omit = &self.program.bundle.omit;
         let omits_below = || below.is_some_and(|below| omit.contains(&format!("{key}.{below}")));
         !omit.contains(key) && !omits_below()

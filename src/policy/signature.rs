@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use p521::ecdsa::signature::Verifier as _;
 use ring::{hmac, signature as rsa};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -249,6 +250,7 @@ impl Key {
         match self.algorithm {
             Algorithm::ES256 => public(&rsa::ECDSA_P256_SHA256_FIXED),
             Algorithm::ES384 => public(&rsa::ECDSA_P384_SHA384_FIXED),
+            Algorithm::ES512 => self.verifies_by_p521(signed, signature).is_some(),
             Algorithm::PS256 => public(&rsa::RSA_PSS_2048_8192_SHA256),
             Algorithm::PS384 => public(&rsa::RSA_PSS_2048_8192_SHA384),
             Algorithm::PS512 => public(&rsa::RSA_PSS_2048_8192_SHA512),
@@ -259,6 +261,13 @@ impl Key {
             Algorithm::HS384 => secret(hmac::HMAC_SHA384),
             Algorithm::HS512 => secret(hmac::HMAC_SHA512),
         }
+    }
+
+    /// ring has no P-521. The signature is two numbers of 66 bytes (RFC 7518, section 3.4).
+    fn verifies_by_p521(&self, signed: &[u8], signature: &[u8]) -> Option<()> {
+        let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(&self.bytes).ok()?;
+        let signature = p521::ecdsa::Signature::from_slice(signature).ok()?;
+        key.verify(signed, &signature).ok()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use wasmtime::{AsContextMut, Memory, ResourceLimiter, Store, StoreContextMut, Trap, TypedFunc};
@@ -81,6 +82,8 @@ pub(super) struct WasmHost {
     pub stop: Option<Stop>,
     /// Whether the evaluation ran out of time.
     pub timed_out: bool,
+    /// How long the calls of each built-in function took in the evaluation.
+    spent: Vec<(&'static str, Duration)>,
 }
 
 /// The functions of a module by which it is given a value.
@@ -145,8 +148,22 @@ impl WasmHost {
         let due = stop.clone();
         self.call.end_when(move || due.is_due());
         self.orders.clear();
+        self.spent.clear();
         (self.owed, self.strict, self.timed_out) = (0, strict, false);
         self.stop = Some(stop.clone());
+    }
+
+    /// Notes how long a call of a built-in function took.
+    pub fn spend(&mut self, function: &'static str, time: Duration) {
+        match self.spent.iter_mut().find(|(known, _)| *known == function) {
+            Some((_, spent)) => *spent = spent.saturating_add(time),
+            None => self.spent.push((function, time)),
+        }
+    }
+
+    /// The function whose calls took the longest.
+    pub fn longest(&self) -> Option<(&'static str, Duration)> {
+        self.spent.iter().copied().max_by_key(|(_, time)| *time)
     }
 }
 
@@ -176,6 +193,23 @@ pub fn blames_load(message: &str) -> bool {
 /// What is said of one that was not done in time: the fuel that it used is within the limit, so no rule is to blame.
 pub(super) fn timed_out(limits: Limits) -> String {
     format!("it was not done within {:?}, since {TOO_MUCH}", limits.time)
+}
+
+/// How the reason begins where the calls of one function took most of the time.
+const MOST_OF_IT: &str = "it was not done in time, most of which the calls of";
+
+/// Whether a message about an evaluation that failed names a function whose calls took too long.
+pub fn names_calls(message: &str) -> bool {
+    message.contains(MOST_OF_IT)
+}
+
+/// What is said of an evaluation that the calls of a function kept from being done in time. `rules` are those that called it last.
+pub(super) fn taken_by(function: &str, time: Duration, rules: &str) -> String {
+    format!(
+        "{MOST_OF_IT} `{function}` took ({} ms){rules}: more time does not mend that; call it on less, or less often \
+         (`wasmgate policy bench` measures rules)",
+        time.as_millis()
+    )
 }
 
 fn mebibytes(bytes: usize) -> String {

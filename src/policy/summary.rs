@@ -52,6 +52,13 @@ impl PolicySet {
         unread.map(|name| (name, text::did_you_mean(name, read.iter().copied()))).collect()
     }
 
+    /// Whether a bundle that decides may read the value at a place of the input, by its keys, or a part of it, or what it is a part of.
+    pub fn may_read(&self, place: &[String]) -> bool {
+        let [key, below @ ..] = place else { return true };
+        let below = below.first().map(String::as_str);
+        self.bundles(false).any(|loaded| loaded.reads(key, below) && loaded.program.may_read(place))
+    }
+
     /// The names of all rules of all bundles; `None` if those of one bundle are not known.
     pub fn rules(&self) -> Option<&BTreeSet<String>> {
         self.rules.as_deref()

@@ -600,7 +600,7 @@ impl Signer {
             signer.write(&format!("{name}.key.pem"), &pair.serialize_pem());
             signer.write(&format!("{name}.pub.pem"), &pair.public_key_pem());
         }
-        for file in ["rsa.key.pem", "rsa.pub.pem"] {
+        for file in ["rsa.key.pem", "rsa.pub.pem", "p521.key.pem", "p521.pub.pem"] {
             fs::copy(root().join("tests/fixtures/keys").join(file), signer.at(file)).unwrap();
         }
         signer
@@ -652,7 +652,7 @@ fn verdict(trust: &Trust, archive: &[u8]) -> Result<(), String> {
 
 #[test]
 fn what_opa_signs_by_each_algorithm_is_verified_and_what_another_key_signed_is_not() {
-    use Algorithm::{ES256, ES384, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+    use Algorithm::{ES256, ES384, ES512, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
     let signer = Signer::new();
     let claims = json!({"keyid": "release"});
     let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -660,6 +660,7 @@ fn what_opa_signs_by_each_algorithm_is_verified_and_what_another_key_signed_is_n
     for (algorithm, key, public) in [
         (ES256, "p256.key.pem", "p256.pub.pem"),
         (ES384, "p384.key.pem", "p384.pub.pem"),
+        (ES512, "p521.key.pem", "p521.pub.pem"),
         (RS256, "rsa.key.pem", "rsa.pub.pem"),
         (RS384, "rsa.key.pem", "rsa.pub.pem"),
         (RS512, "rsa.key.pem", "rsa.pub.pem"),
@@ -682,7 +683,7 @@ fn what_opa_signs_by_each_algorithm_is_verified_and_what_another_key_signed_is_n
 /// With such a key every bundle would be refused, for another reason than the right one.
 #[test]
 fn a_key_that_verifies_nothing_by_its_algorithm_is_refused_when_it_is_read() {
-    use Algorithm::{ES256, ES384, PS256, RS256};
+    use Algorithm::{ES256, ES384, ES512, PS256, RS256};
     let signer = Signer::new();
     let short = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCs2p14SveKI9+Q3q32q82+CEQ2
@@ -692,11 +693,14 @@ qAOMDjdSj4OQiQZlrQIDAQAB
 -----END PUBLIC KEY-----
 ";
     signer.write("short.pub.pem", short);
-    let curve = "needs one of the curve P-256 (ES256) or P-384 (ES384)";
+    let curve = "needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512)";
     for (file, algorithm, message) in [
         ("rsa.pub.pem", ES256, curve),
         ("p384.pub.pem", ES256, curve),
         ("p256.pub.pem", ES384, curve),
+        ("p384.pub.pem", ES512, curve),
+        ("p521.pub.pem", ES256, curve),
+        ("p521.pub.pem", RS256, "needs one of RSA"),
         ("p256.pub.pem", RS256, "needs one of RSA"),
         ("p256.pub.pem", PS256, "needs one of RSA"),
         ("short.pub.pem", RS256, "fewer than 2048 bits"),

@@ -22,14 +22,13 @@ pub(super) fn inside(recorded: &RecordedDecision) -> impl Iterator<Item = &str> 
     all.filter_map(|pointer| pointer.strip_prefix(POLICY_INPUT))
 }
 
-/// Those that a bundle reads which decides.
+/// Those that a bundle may read which decides.
 pub(super) fn read(state: &State, recorded: &RecordedDecision) -> Vec<String> {
-    let is_read = |pointer: &&str| {
-        let mut parts = pointer.trim_start_matches('/').split('/');
-        let (key, below) = (parts.next().unwrap_or_default(), parts.next());
-        state.policies.reads(key, below)
+    let may_be_read = |pointer: &&str| {
+        let place: Vec<_> = pointer.split('/').skip(1).map(unescaped).collect();
+        state.policies.may_read(&place)
     };
-    inside(recorded).filter(is_read).map(String::from).collect()
+    inside(recorded).filter(may_be_read).map(String::from).collect()
 }
 
 /// Whether all that is at a key of the document is masked. What rules would have found below it is not known, and no two values that

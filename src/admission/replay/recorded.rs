@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::judge::Exemption;
-use crate::policy::EnforcementAction;
+use crate::policy::{EnforcementAction, ExactDocument, ExactNumbers};
 
 /// The parts of a decision record that are judged again (`docs/decision-log.md`).
 #[derive(Debug, Clone, Deserialize)]
@@ -42,8 +43,24 @@ pub struct RecordedDecision {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Custom {
-    pub policy_input: Option<Map<String, Value>>,
+    pub policy_input: Option<RecordedInput>,
     pub bundle_digests: BTreeMap<String, String>,
+}
+
+/// What the rules read, with numbers as they were written.
+#[derive(Debug, Clone)]
+pub(super) struct RecordedInput {
+    pub document: Map<String, Value>,
+    pub numbers: ExactNumbers,
+}
+
+impl<'de> Deserialize<'de> for RecordedInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match ExactDocument::deserialize(deserializer)? {
+            ExactDocument { value: Value::Object(document), numbers } => Ok(Self { document, numbers }),
+            _ => Err(D::Error::custom("expected an object in `policy_input`")),
+        }
+    }
 }
 
 /// The recorded AdmissionReview, as far as it names the object.

@@ -79,6 +79,9 @@ pub struct PolicyCheckOptions {
     pub output: OutputFormat,
 }
 
+/// The longest that a test takes, in seconds, as for `opa test`.
+pub const TEST_TIMEOUT: u64 = 5;
+
 /// Options of `policy test`.
 #[derive(Debug, Clone, Parser)]
 pub struct PolicyTestOptions {
@@ -97,6 +100,9 @@ pub struct PolicyTestOptions {
     /// The same, and fail if they reach less of the rules, in percent
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub threshold: Option<f64>,
+    /// Longest time of one test of `opa test`, and of the rules on one case in `opa eval`, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = TEST_TIMEOUT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub test_timeout: u64,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,

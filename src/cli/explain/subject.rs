@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::admission::replay::RecordedDecision;
 use crate::cli::Error;
 use crate::cli::manifest::{self, Manifest};
+use crate::policy::ExactNumbers;
 use crate::review::{self, Review, request};
 
 /// One document.
@@ -49,7 +50,7 @@ struct Head<'a> {
 /// JSON may have one document after the other, as in a decision log. A review in JSON is judged by its very bytes.
 fn add_text(origin: &str, text: &str, found: &mut Vec<Subject>) -> Result<(), Error> {
     let Some(documents) = json(text) else {
-        return add_values(origin, manifest::values(origin, text)?, found);
+        return add_values(origin, manifest::values(origin, text)?, &ExactNumbers::default(), found);
     };
     let several = documents.len() > 1;
     for (index, document) in documents.into_iter().enumerate() {
@@ -58,7 +59,10 @@ fn add_text(origin: &str, text: &str, found: &mut Vec<Subject>) -> Result<(), Er
         match (head.kind.as_deref(), head.decision_id) {
             (Some(request::KIND), _) => found.push(review(origin, document.get())?),
             (None, Some(_)) => found.push(record(origin, serde_json::from_str(document.get()))?),
-            _ => add_values(&origin, manifest::values(&origin, document.get())?, found)?,
+            _ => {
+                let numbers = ExactNumbers::of(document.get());
+                add_values(&origin, manifest::values(&origin, document.get())?, &numbers, found)?;
+            }
         }
     }
     Ok(())
@@ -69,32 +73,40 @@ fn json(text: &str) -> Option<Vec<&RawValue>> {
     serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()
 }
 
-fn add_values(origin: &str, values: Vec<Value>, found: &mut Vec<Subject>) -> Result<(), Error> {
+/// `numbers` are those of the one value of a text in JSON.
+fn add_values(
+    origin: &str,
+    values: Vec<Value>,
+    numbers: &ExactNumbers,
+    found: &mut Vec<Subject>,
+) -> Result<(), Error> {
     let several = values.len() > 1;
     for (index, value) in values.into_iter().enumerate() {
-        add(manifest::place(origin, several.then_some(index)), value, found)?;
+        add(manifest::place(origin, several.then_some(index)), value, numbers, found)?;
     }
     Ok(())
 }
 
-fn add(origin: String, value: Value, found: &mut Vec<Subject>) -> Result<(), Error> {
+fn add(origin: String, value: Value, numbers: &ExactNumbers, found: &mut Vec<Subject>) -> Result<(), Error> {
     let kind = value.get("kind").and_then(Value::as_str);
+    let written = || serde_json::to_string(&numbers.in_value(&value));
     if kind == Some(request::KIND) {
-        found.push(review(origin, &value.to_string())?);
+        let text = written().map_err(|error| Error::Format(error.to_string()))?;
+        found.push(review(origin, &text)?);
         return Ok(());
     }
     if kind.is_none() && value.get("decision_id").is_some() {
-        found.push(record(origin, serde_json::from_value(value))?);
+        found.push(record(origin, written().and_then(|text| serde_json::from_str(&text)))?);
         return Ok(());
     }
     let is_list = kind.is_some_and(|kind| kind.ends_with("List"));
     match value {
-        Value::Array(items) => add_items(&origin, items, found),
+        Value::Array(items) => add_items(&origin, items, numbers, found),
         Value::Object(mut object) if is_list && object.get("items").is_some_and(Value::is_array) => {
             let Some(Value::Array(items)) = object.remove("items") else { return Ok(()) };
             let list = Value::Object(object);
             let items = items.into_iter().map(|item| manifest::item_of(&list, item));
-            add_items(&origin, items.collect(), found)
+            add_items(&origin, items.collect(), &numbers.at("/items"), found)
         }
         value => {
             let mut manifests = Vec::new();
@@ -105,9 +117,15 @@ fn add(origin: String, value: Value, found: &mut Vec<Subject>) -> Result<(), Err
     }
 }
 
-fn add_items(origin: &str, items: Vec<Value>, found: &mut Vec<Subject>) -> Result<(), Error> {
+fn add_items(
+    origin: &str,
+    items: Vec<Value>,
+    numbers: &ExactNumbers,
+    found: &mut Vec<Subject>,
+) -> Result<(), Error> {
     for (index, item) in items.into_iter().enumerate() {
-        add(format!("{origin}, item {}", index + 1), item, found)?;
+        let numbers = numbers.at(&format!("/{index}"));
+        add(format!("{origin}, item {}", index + 1), item, &numbers, found)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{archive, case};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
-use crate::policy::{Contents, annotated_rules};
+use crate::policy::{Contents, ExactDocument, annotated_rules};
 
 /// What the author says of the bundle with flags; it comes before what the manifest says.
 #[derive(Debug, Default)]
@@ -40,14 +40,16 @@ pub fn annotate(built: &Path, sources: &PolicySources, stated: &Stated<'_>) -> R
     }
     let contents = Contents::load("rules", built)?;
     let manifest = contents.file(".manifest").and_then(|bytes| serde_json::from_slice(bytes).ok());
-    let mut manifest = manifest.unwrap_or_else(|| json!({}));
+    let ExactDocument { value: mut manifest, numbers } =
+        manifest.unwrap_or_else(|| ExactDocument::from(json!({})));
     if !rules.is_empty() {
         manifest = with_rules(manifest, json!(rules));
     }
     if let Some(own) = own_part(&mut manifest).and_then(Value::as_object_mut) {
         own.extend(stated.into_iter().map(|(key, value)| (key.to_string(), value)));
     }
-    let manifest = manifest.to_string();
+    let written = serde_json::to_string(&numbers.in_value(&manifest));
+    let manifest = written.map_err(|error| Error::Format(error.to_string()))?;
     let others = contents.files().filter(|(name, _)| *name != ".manifest");
     let all: Contents = others.chain([(".manifest", manifest.as_bytes())]).collect();
     let failed = |source| Error::WriteBundle { path: built.to_path_buf(), source };

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::annotate::Stated;
 use super::opa::Opa;
 use super::{case, cases, trial};
 use crate::cli::args::{OutputFormat, PolicyBenchOptions};
 use crate::cli::{Error, Exit, build, inspect, print};
-use crate::policy::{Engine, PolicySet};
+use crate::policy::{Engine, ExactDocument, PolicySet};
 use crate::text;
 
 /// Evaluations before the counted ones.
@@ -60,7 +60,7 @@ pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
 }
 
 /// The times of the evaluations, from the shortest to the longest. The error says why the rules could not be evaluated.
-async fn times(set: &PolicySet, input: &Value, count: u32) -> Result<Vec<Duration>, String> {
+async fn times(set: &PolicySet, input: &ExactDocument, count: u32) -> Result<Vec<Duration>, String> {
     let mut times = Vec::new();
     for number in 0..WARM_UP.saturating_add(count) {
         let started = Instant::now();
@@ -78,7 +78,7 @@ async fn times(set: &PolicySet, input: &Value, count: u32) -> Result<Vec<Duratio
 }
 
 impl Measured {
-    fn of(case: String, input: &Value, sorted: &[Duration]) -> Self {
+    fn of(case: String, input: &ExactDocument, sorted: &[Duration]) -> Self {
         // The smallest time that this share of all times does not exceed.
         let quantile = |share: usize| {
             let place = sorted.len().saturating_mul(share).div_ceil(1000).saturating_sub(1);
@@ -86,7 +86,7 @@ impl Measured {
         };
         Self {
             case,
-            input_bytes: input.to_string().len(),
+            input_bytes: serde_json::to_string(input).map_or(0, |text| text.len()),
             median: quantile(500),
             p90: quantile(900),
             p99: quantile(990),
@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn quantiles_are_times_that_were_measured() {
         let times: Vec<_> = (1..=200).map(Duration::from_micros).collect();
-        let measured = Measured::of("a".into(), &json!({}), &times);
+        let measured = Measured::of("a".into(), &json!({}).into(), &times);
         assert_eq!((measured.median, measured.p90, measured.p99, measured.longest), (100, 180, 198, 200));
-        assert_eq!(Measured::of("a".into(), &json!({}), &times[..1]).p99, 1);
+        assert_eq!(Measured::of("a".into(), &json!({}).into(), &times[..1]).p99, 1);
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::Error;
-use crate::policy::{EnforcementAction, Violation, unknown_input_key};
+use crate::policy::{EnforcementAction, ExactDocument, ExactNumbers, Violation, unknown_input_key};
 use crate::text;
 
 /// Most folders and files that are gone through for cases.
@@ -41,6 +41,9 @@ pub struct Case {
     /// The file that has the case.
     #[serde(skip)]
     pub file: PathBuf,
+    /// Numbers of it that are to stay as they are written.
+    #[serde(skip)]
+    numbers: ExactNumbers,
 }
 
 /// A violation that is expected.
@@ -62,7 +65,7 @@ pub struct Expected {
 /// What a case is about.
 pub enum CaseSubject {
     /// The document that the rules read.
-    Input(Value),
+    Input(ExactDocument),
     /// A manifest.
     Manifest(Value),
 }
@@ -73,12 +76,15 @@ impl Case {
         match (&self.input, &self.manifest) {
             (Some(input), None) => {
                 let document = self.document(input)?;
-                if !is_open && let Some(problem) = input_problem(&document) {
+                if !is_open && let Some(problem) = input_problem(&document.value) {
                     return Err(self.wrong(&format!("case `{}`: {problem}", self.name)));
                 }
                 Ok(CaseSubject::Input(document))
             }
-            (None, Some(manifest)) => self.document(manifest).map(CaseSubject::Manifest),
+            // An API server has integers of 64 bits and floats too.
+            (None, Some(manifest)) => {
+                self.document(manifest).map(|document| CaseSubject::Manifest(document.value))
+            }
             _ => {
                 Err(self
                     .wrong(&format!("case `{}` needs either `input` or `manifest`, and not both", self.name)))
@@ -87,13 +93,16 @@ impl Case {
     }
 
     /// A document as it is written, or from the file whose name is written instead, beside the file of cases.
-    fn document(&self, written: &Value) -> Result<Value, Error> {
-        let Value::String(path) = written else { return Ok(written.clone()) };
+    fn document(&self, written: &Value) -> Result<ExactDocument, Error> {
+        let Value::String(path) = written else {
+            return Ok(ExactDocument { value: written.clone(), numbers: self.numbers.at("/input") });
+        };
         let path = self.file.parent().unwrap_or(Path::new("")).join(path);
-        let mut documents: Vec<Value> = parsed(&path)?;
+        let text = text_of(&path)?;
+        let mut documents: Vec<Value> = documents_of(&path, &text)?;
         documents.retain(|document| !document.is_null());
         match (documents.pop(), documents.is_empty()) {
-            (Some(document), true) => Ok(document),
+            (Some(value), true) => Ok(ExactDocument { value, numbers: ExactNumbers::of(&text) }),
             _ => Err(failed(&path, &"a case is about one document, write one into the file")),
         }
     }
@@ -201,12 +210,17 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
         return Err(failed(path, &message));
     }
     for path in files {
-        for file in parsed::<CaseFile>(&path)? {
+        let text = text_of(&path)?;
+        let numbers = ExactNumbers::of(&text);
+        for file in documents_of::<CaseFile>(&path, &text)? {
             if file.api_version != "wasmgate.dev/v1alpha1" || file.kind != "PolicyCases" {
                 let message = "it is not a `PolicyCases` of `wasmgate.dev/v1alpha1`: write these as `kind` and `apiVersion`";
                 return Err(failed(&path, &message));
             }
-            cases.extend(file.cases.into_iter().map(|case| Case { file: path.clone(), ..case }));
+            cases.extend(file.cases.into_iter().enumerate().map(|(index, case)| {
+                let numbers = numbers.at(&format!("/cases/{index}"));
+                Case { file: path.clone(), numbers, ..case }
+            }));
         }
     }
     Ok(cases)
@@ -275,13 +289,20 @@ pub fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The documents of a file.
 pub fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
+    documents_of(path, &text_of(path)?)
+}
+
+fn text_of(path: &Path) -> Result<String, Error> {
     let size = path.metadata().map_err(|error| failed(path, &error))?.len();
     if size > MAX_BYTES {
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
     }
-    let written = std::fs::read_to_string(path).map_err(|error| failed(path, &error))?;
+    std::fs::read_to_string(path).map_err(|error| failed(path, &error))
+}
+
+fn documents_of<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<T>, Error> {
     let options = serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true };
-    serde_saphyr::from_multiple_with_options(&written, options).map_err(|error| failed(path, &error))
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, message: &impl ToString) -> Error {

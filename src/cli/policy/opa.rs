@@ -1,17 +1,19 @@
 //! The author's `opa`: finds it, gives it what it needs to know of the gate, and reads what it says.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::bounded::output_within;
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
-use crate::cli::args::PolicySources;
+use crate::cli::args::{PolicySources, TEST_TIMEOUT};
 use crate::policy::ENTRYPOINT;
 use crate::policy::contents::SIGNATURES;
 use crate::policy::signature::Algorithm;
@@ -24,6 +26,10 @@ pub const CAPABILITIES: &str = include_str!("../../../policies/capabilities.json
 const SCHEMA: &str = include_str!("../../../policies/schema/input.v1alpha1.json");
 /// Files that are no part of a bundle.
 const TESTS: &str = "*_test.rego";
+/// The longest that opa takes to start and to read the rules, on a machine with much to do.
+const START_TIME: Duration = Duration::from_secs(60);
+/// How the message begins about a run that was ended.
+pub const NOT_DONE: &str = "it was not done within";
 
 /// The program, and a folder with what it is given.
 pub struct Opa {
@@ -33,6 +39,8 @@ pub struct Opa {
     has_schema: bool,
     /// The version of Rego that the rules are in.
     pub version: RegoVersion,
+    /// The longest that a test, or the rules on one input, may take.
+    pub test_timeout: Duration,
 }
 
 /// A folder that ends with its owner.
@@ -173,6 +181,7 @@ impl Opa {
             folder: Folder(folder.clone()),
             has_schema: true,
             version: RegoVersion::V1,
+            test_timeout: Duration::from_secs(TEST_TIMEOUT),
         };
         for (name, text) in [("schema.json", SCHEMA), ("capabilities.json", CAPABILITIES)] {
             std::fs::write(opa.file(name), text).map_err(failed)?;
@@ -184,6 +193,12 @@ impl Opa {
     pub fn of(sources: &PolicySources) -> Result<Self, Error> {
         let version = RegoVersion::of(&sources.rules);
         Ok(Self { has_schema: !sources.no_schema, version, ..Self::new(&sources.opa)? })
+    }
+
+    /// The same, with this time for a test.
+    #[must_use]
+    pub fn with_test_timeout(self, test_timeout: Duration) -> Self {
+        Self { test_timeout, ..self }
     }
 
     /// Has rules checked against the schema of `input`.
@@ -205,6 +220,29 @@ impl Opa {
 
     /// The same in this folder.
     pub fn run_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Output, Error> {
+        let output = self.command(folder, arguments).output();
+        output.map_err(|source| self.not_run(arguments, &source))
+    }
+
+    /// The same, and ends it where it takes longer than to start and to do what may take `work`: opa itself ends a test or a query that
+    /// takes too long, but not a function that does not return.
+    pub fn run_within(
+        &self,
+        folder: Option<&Path>,
+        arguments: &[OsString],
+        work: Duration,
+    ) -> Result<Output, Error> {
+        let limit = START_TIME.saturating_add(work);
+        let output = output_within(&mut self.command(folder, arguments), limit);
+        output.map_err(|source| self.not_run(arguments, &source))?.ok_or_else(|| Error::RunOpa {
+            command: shown(arguments),
+            message: format!(
+                "{NOT_DONE} {limit:?} and was ended: a rule or a test does not end; mend it, or give each more time with --test-timeout"
+            ),
+        })
+    }
+
+    fn command(&self, folder: Option<&Path>, arguments: &[OsString]) -> Command {
         // A program of the PATH stays one; any other is where it was named.
         let is_path = self.program.components().count() > 1;
         let absolute = is_path.then(|| self.program.canonicalize().ok()).flatten();
@@ -214,10 +252,14 @@ impl Opa {
         }
         // The schema is not to be fetched from anywhere, and nothing is to be asked of a terminal.
         command.args(arguments).stdin(std::process::Stdio::null());
-        command.output().map_err(|source| match source.kind() {
+        command
+    }
+
+    fn not_run(&self, arguments: &[OsString], source: &io::Error) -> Error {
+        match source.kind() {
             ErrorKind::NotFound => Error::FindOpa { program: self.program.clone() },
             _ => Error::RunOpa { command: shown(arguments), message: source.to_string() },
-        })
+        }
     }
 
     /// What it prints where it succeeds.
@@ -228,6 +270,17 @@ impl Opa {
     /// The same in this folder.
     pub fn printed_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
         let output = self.run_in(folder, arguments)?;
+        if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
+    }
+
+    /// The same, where it takes no longer than this: see [`Self::run_within`].
+    pub fn printed_within(
+        &self,
+        folder: Option<&Path>,
+        arguments: &[OsString],
+        work: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        let output = self.run_within(folder, arguments, work)?;
         if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
     }
 

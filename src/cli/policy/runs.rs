@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::annotate::is_rego;
+use super::case;
 use super::coverage::OpaCoverage;
-use super::opa::{Location, Opa, failed, followed, ignore, shown, words};
+use super::opa::{Location, NOT_DONE, Opa, failed, followed, ignore, shown, words};
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
-use crate::policy::ENTRYPOINT;
+use crate::policy::{ENTRYPOINT, ExactDocument};
 
 impl Opa {
     /// What `opa test` says of each test, in the folder as a bundle or in these files, which are arguments.
     pub fn tests(&self, sources: &PolicySources, files: Option<&[OsString]>) -> Result<Vec<RegoTest>, Error> {
         let arguments =
             self.test_arguments(&["test", "--format", "json"], sources, files, &followed(&sources.rules));
-        let output = self.run(&arguments)?;
+        let output = self.run_within(None, &arguments, self.time_of_tests(&sources.rules))?;
         // Nothing at all is printed where there are no tests.
         if output.status.success() && output.stdout.is_empty() {
             return Ok(Vec::new());
@@ -36,7 +39,8 @@ impl Opa {
         let words = ["test", "--coverage", "--format", "json"];
         // With another path opa counts what is reached of a file and what is not under two names.
         let arguments = self.test_arguments(&words, sources, files, Path::new("."));
-        let output = self.run_in(Some(&sources.rules), &arguments)?;
+        let work = self.time_of_tests(&sources.rules).saturating_mul(COVERAGE_RUNS);
+        let output = self.run_within(Some(&sources.rules), &arguments, work)?;
         if output.status.success() && output.stdout.is_empty() {
             return Ok(OpaCoverage::default());
         }
@@ -52,6 +56,7 @@ impl Opa {
     ) -> Vec<OsString> {
         let mut arguments = words(first);
         self.with_schema(&mut arguments);
+        arguments.extend(until(self.test_timeout));
         if let Some(files) = files {
             // A bundle says it itself.
             arguments.extend((self.version == RegoVersion::V0).then(|| OsString::from(V0_FLAG)));
@@ -64,10 +69,13 @@ impl Opa {
     }
 
     /// What of the rules these inputs reach.
-    pub fn case_coverage(&self, sources: &PolicySources, inputs: &Documents) -> Result<OpaCoverage, Error> {
+    pub fn case_coverage(&self, sources: &PolicySources, inputs: &Inputs) -> Result<OpaCoverage, Error> {
         let mut arguments = words(&["eval", "--coverage", "--format", "json", "--bundle", "."]);
+        // Each of them was evaluated before within its time, alone or with others.
+        let work = times(self.test_timeout, inputs.len()).saturating_mul(COVERAGE_RUNS);
+        arguments.extend(until(LOAD_TIME.saturating_add(work)));
         arguments.extend(self.on_each(&sources.ignore, inputs)?);
-        let printed = self.printed_in(Some(&sources.rules), &arguments)?;
+        let printed = self.printed_within(Some(&sources.rules), &arguments, work)?;
         let read: serde_json::Result<Covered> = serde_json::from_slice(&printed);
         let failed = |error: serde_json::Error| Error::RunOpa {
             command: shown(&arguments),
@@ -76,16 +84,30 @@ impl Opa {
         Ok(read.map_err(failed)?.coverage)
     }
 
+    /// The longest that all tests take together. There are no more than names in the sources that begin as those of tests.
+    fn time_of_tests(&self, rules: &Path) -> Duration {
+        let named =
+            |path: &PathBuf| std::fs::read_to_string(path).map_or(0, |text| text.matches(TEST).count());
+        // What cannot be read opa cannot read either.
+        let files = case::walked(rules).unwrap_or_default();
+        times(self.test_timeout, files.iter().filter(|path| is_rego(path)).map(named).sum())
+    }
+
     /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing. The inner error says why
-    /// there is none.
+    /// there is none. Once some inputs have taken too long, those that are left are not evaluated.
     pub fn evaluate(
         &self,
         rules: &Path,
         ignored: &[String],
-        inputs: Documents,
+        inputs: Inputs,
     ) -> Result<BTreeMap<String, Result<serde_json::Value, String>>, Error> {
-        let (mut values, mut open) = (BTreeMap::new(), vec![inputs]);
+        let (mut values, mut late) = (BTreeMap::new(), 0_usize);
+        let mut open: Vec<_> = Some(inputs).filter(|inputs| !inputs.is_empty()).into_iter().collect();
         while let Some(mut inputs) = open.pop() {
+            if late >= MOST_LATE {
+                values.extend(inputs.into_keys().map(|name| (name, Err(NOT_ASKED.to_string()))));
+                continue;
+            }
             match self.evaluate_all(rules, ignored, &inputs) {
                 Ok(found) => values.extend(found.into_iter().map(|(name, value)| (name, Ok(value)))),
                 Err(Error::RunOpa { message, .. }) => {
@@ -95,9 +117,12 @@ impl Opa {
                         Some(half) => {
                             let (before, after) =
                                 std::mem::take(&mut inputs).into_iter().partition(|(name, _)| *name < half);
-                            open.extend::<[Documents; 2]>([before, after]);
+                            open.extend::<[Inputs; 2]>([before, after]);
                         }
                         None => {
+                            let said = self.late(&message);
+                            late = late.saturating_add(usize::from(said.is_some()));
+                            let message = said.unwrap_or(message);
                             values.extend(inputs.into_iter().map(|(name, _)| (name, Err(message.clone()))));
                         }
                     }
@@ -108,17 +133,30 @@ impl Opa {
         Ok(values)
     }
 
-    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Documents) -> Result<Documents, Error> {
+    /// What is said of rules that took too long, if that is what opa says of them.
+    pub fn late(&self, message: &str) -> Option<String> {
+        let limit = self.test_timeout;
+        let is_late = message.contains(CANCELLED) || message.starts_with(NOT_DONE);
+        is_late.then(|| {
+            format!(
+                "{NOT_DONE} {limit:?}: a rule does not end, or takes long; mend it, or give it more time with --test-timeout\n{message}"
+            )
+        })
+    }
+
+    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Inputs) -> Result<Documents, Error> {
         let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
         arguments.push(followed(rules).into());
+        // All together have the time of one: rules take milliseconds.
+        arguments.extend(until(LOAD_TIME.saturating_add(self.test_timeout)));
         arguments.extend(self.on_each(ignored, inputs)?);
-        let printed = self.printed(&arguments)?;
+        let printed = self.printed_within(None, &arguments, self.test_timeout)?;
         serde_json::from_slice(&printed)
             .map_err(|error| Error::RunOpa { command: shown(&arguments), message: error.to_string() })
     }
 
     /// The arguments with which the entry point is evaluated on each of these inputs.
-    fn on_each(&self, ignored: &[String], inputs: &Documents) -> Result<Vec<OsString>, Error> {
+    fn on_each(&self, ignored: &[String], inputs: &Inputs) -> Result<Vec<OsString>, Error> {
         let path = self.file("inputs.json");
         let text = serde_json::to_vec(inputs).map_err(|error| Error::Format(error.to_string()))?;
         std::fs::write(&path, text).map_err(|source| Error::UseFolder { path: path.clone(), source })?;
@@ -134,14 +172,42 @@ impl Opa {
     }
 }
 
+/// What opa says of an evaluation that took too long (`open-policy-agent/opa:v1/topdown/errors.go`, `CancelErr`).
+pub const CANCELLED: &str = "eval_cancel_error";
+/// What `opa eval` has besides to read and to compile the rules, which it counts too (`open-policy-agent/opa:cmd/eval.go`, `eval`). A machine
+/// with much to do may need it.
+const LOAD_TIME: Duration = Duration::from_secs(20);
+/// How the names of tests begin; those that are left out have `todo_` before it.
+const TEST: &str = "test_";
+/// How often opa runs what it counts the coverage of, and a run more, since counting takes time
+/// (`open-policy-agent/opa:v1/tester/runner.go`, `coverageRuns`).
+const COVERAGE_RUNS: u32 = 3;
+/// Inputs that may take too long before the others are not evaluated: they most likely would too.
+const MOST_LATE: usize = 3;
+/// What is said of those.
+const NOT_ASKED: &str = "it was not run, since the rules took too long on the cases before it";
+
+/// That opa ends what takes longer than this.
+fn until(time: Duration) -> [OsString; 2] {
+    ["--timeout".into(), format!("{}s", time.as_secs()).into()]
+}
+
+/// So many times the time.
+fn times(time: Duration, count: usize) -> Duration {
+    time.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
 /// The part of `opa eval --coverage` that is read.
 #[derive(Deserialize)]
 struct Covered {
     coverage: OpaCoverage,
 }
 
-/// Documents by their names.
-pub type Documents = serde_json::Map<String, serde_json::Value>;
+/// What rules read, by names.
+pub type Inputs = BTreeMap<String, ExactDocument>;
+
+/// What they find, by the names of what they read.
+type Documents = serde_json::Map<String, serde_json::Value>;
 
 /// One test of `opa test` (`open-policy-agent/opa:v1/tester/runner.go`).
 #[derive(Debug, Deserialize)]

@@ -17,20 +17,21 @@ use super::fixtures::{self, TestFiles};
 use super::junit;
 use super::opa::Opa;
 use super::result::{Outcome, TestResult};
-use super::runs::{Documents, RegoTest};
+use super::runs::{CANCELLED, Inputs, RegoTest};
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyTestOptions};
 use crate::cli::{Error, Exit, build, engine, inspect, print};
-use crate::policy::{PolicySet, Violation};
+use crate::policy::{Evaluation, ExactDocument, PolicySet, Violation};
 use crate::text;
 
 /// Runs everything once. Exit code 1 means that something failed.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
-    let opa = Opa::of(&options.sources)?;
+    let test_timeout = Duration::from_secs(options.test_timeout);
+    let opa = Opa::of(&options.sources)?.with_test_timeout(test_timeout);
     let (rules, _) = trial::complete(&opa, &options.sources)?;
     let (tests, files) = fixtures::tests(&opa, &options.sources)?;
-    let mut results: Vec<_> = tests.into_iter().map(of_rego).collect();
+    let mut results: Vec<_> = tests.into_iter().map(|test| of_rego(&opa, test)).collect();
     results.sort_by(|a, b| (&a.suite, &a.name).cmp(&(&b.suite, &b.name)));
     let cases = case::read(rules)?;
     if results.is_empty() && cases.is_empty() {
@@ -54,7 +55,7 @@ fn coverage(
     opa: &Opa,
     options: &PolicyTestOptions,
     files: Option<&TestFiles>,
-    documents: &Documents,
+    documents: &Inputs,
 ) -> Result<Option<Coverage>, Error> {
     if !options.coverage && options.threshold.is_none() {
         return Ok(None);
@@ -85,7 +86,7 @@ fn written(
     inspect::formatted(&report, output)
 }
 
-fn of_rego(test: RegoTest) -> TestResult {
+fn of_rego(opa: &Opa, test: RegoTest) -> TestResult {
     let place = test.place();
     let printed = test.output.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
     let outcome = match (test.skip, test.fail || test.error.is_some()) {
@@ -93,8 +94,13 @@ fn of_rego(test: RegoTest) -> TestResult {
         (false, true) => Outcome::Failed,
         (false, false) => Outcome::Passed,
     };
-    let reason =
-        test.error.map_or_else(|| format!("{place}: it is not true"), |error| format!("{place}: {error}"));
+    let reason = test.error.map_or_else(
+        || format!("{place}: it is not true"),
+        |error| {
+            let said = stopped(&error).unwrap_or_else(|| error.to_string());
+            format!("{place}: {}", opa.late(&said).unwrap_or(said))
+        },
+    );
     TestResult {
         suite: test.package,
         name: test.name,
@@ -105,30 +111,42 @@ fn of_rego(test: RegoTest) -> TestResult {
     }
 }
 
+/// Where a test was that took too long.
+fn stopped(error: &Value) -> Option<String> {
+    let at = error.pointer("/stack_trace/0/location")?;
+    let place = format!("{}:{}", at.get("file")?.as_str()?, at.get("row")?.as_u64()?);
+    (error.get("code")? == CANCELLED).then(|| format!("{CANCELLED} at {place}"))
+}
+
 /// The cases, on the compiled rules and in `opa eval`, and what they read.
 async fn judged(
     opa: &Opa,
     options: &PolicyTestOptions,
     found: &[Case],
-) -> Result<(Vec<TestResult>, Documents), Error> {
+) -> Result<(Vec<TestResult>, Inputs), Error> {
     if found.is_empty() {
-        return Ok((Vec::new(), Documents::new()));
+        return Ok((Vec::new(), Inputs::new()));
     }
     let settings = build::settings(&options.cases.gate)?;
     let loading = (&engine::for_command(&settings)?, build::limits(&settings));
     let compiled = trial::compiled(opa, &options.sources, &Stated::default(), loading).await?;
     let inputs = Box::pin(cases::inputs(&options.cases, found, options.sources.no_schema)).await?;
-    let known = |(place, input): (usize, &Result<Value, String>)| {
-        Some((place.to_string(), input.as_ref().ok()?.clone()))
-    };
-    let documents: Documents = inputs.iter().enumerate().filter_map(known).collect();
+    let (mut evaluated, mut documents) = (Vec::new(), Inputs::new());
+    for (place, input) in inputs.into_iter().enumerate() {
+        let started = Instant::now();
+        let evaluation = match input {
+            Ok(input) => violations(&compiled.set, place, input, &mut documents).await,
+            Err(reason) => Err(vec![reason]),
+        };
+        evaluated.push((evaluation, started.elapsed()));
+    }
+    // Only what the gate can evaluate: rules that do not end there do not in opa either.
     let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
     let mut results = Vec::new();
-    for (place, (case, input)) in found.iter().zip(&inputs).enumerate() {
-        let started = Instant::now();
-        let reasons = match input {
-            Ok(input) => reasons(case, &compiled.set, input, wanted.get(&place.to_string())).await,
-            Err(reason) => vec![reason.clone()],
+    for (place, (case, (evaluation, time))) in found.iter().zip(evaluated).enumerate() {
+        let reasons = match evaluation {
+            Ok(violations) => reasons(case, &violations, wanted.get(&place.to_string())),
+            Err(reasons) => reasons,
         };
         let outcome = if reasons.is_empty() { Outcome::Passed } else { Outcome::Failed };
         results.push(TestResult {
@@ -137,24 +155,30 @@ async fn judged(
             outcome,
             reasons,
             output: String::new(),
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: time.as_secs_f64(),
         });
     }
     Ok((results, documents))
 }
 
-/// Why a case failed: what the compiled rules found is not what is expected, or not what `opa eval` finds.
-async fn reasons(
-    case: &Case,
+/// What the compiled rules find, which is then asked of `opa eval` too; or why they find nothing.
+async fn violations(
     set: &PolicySet,
-    input: &Value,
-    in_opa: Option<&Result<Value, String>>,
-) -> Vec<String> {
-    let evaluation = set.evaluate(input).await;
-    if !evaluation.failures.is_empty() {
-        return evaluation.failures.into_iter().map(|failure| failure.message).collect();
+    place: usize,
+    input: ExactDocument,
+    documents: &mut Inputs,
+) -> Result<Vec<Violation>, Vec<String>> {
+    let Evaluation { violations, failures, .. } = set.evaluate(&input).await;
+    if !failures.is_empty() {
+        return Err(failures.into_iter().map(|failure| failure.message).collect());
     }
-    let mut reasons = case.differences(&evaluation.violations);
+    documents.insert(place.to_string(), input);
+    Ok(violations)
+}
+
+/// Why a case failed: what the compiled rules found is not what is expected, or not what `opa eval` finds.
+fn reasons(case: &Case, found: &[Violation], in_opa: Option<&Result<Value, String>>) -> Vec<String> {
+    let mut reasons = case.differences(found);
     let read = |value: &Value| serde_json::from_value::<Vec<Violation>>(value.clone()).ok();
     let in_opa = match in_opa {
         Some(Err(message)) => {
@@ -178,8 +202,8 @@ async fn reasons(
         let only = these.iter().filter(|violation| !those.iter().any(|other| is_like(other, violation)));
         only.map(|violation| format!("only {place}: {}", described(violation))).collect()
     };
-    reasons.extend(only(&evaluation.violations, &in_opa, "in the gate"));
-    reasons.extend(only(&in_opa, &evaluation.violations, "in `opa eval`"));
+    reasons.extend(only(found, &in_opa, "in the gate"));
+    reasons.extend(only(&in_opa, found, "in `opa eval`"));
     reasons
 }
 

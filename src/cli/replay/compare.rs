@@ -36,7 +36,7 @@ pub struct Compared {
     pub open_exceptions: Vec<String>,
     /// Sentences about what rules ask for and the record does not hold: a random value, the time to the second.
     pub not_recorded: Vec<String>,
-    /// Pointers into the rules' input to masked values that a bundle reads, or that decide what becomes of a violation.
+    /// Pointers into the rules' input to masked values that a bundle may read, or that decide what becomes of a violation.
     pub masked: Vec<String>,
 }
 

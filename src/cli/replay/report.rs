@@ -17,7 +17,7 @@ pub struct Report {
     pub(super) changed: usize,
     /// Those whose verdict depends on a masked value.
     pub(super) undecidable: usize,
-    /// Those with masked values that a bundle reads, and the same verdict with two of them.
+    /// Those with masked values that a bundle may read, and the same verdict with two of them.
     pub(super) may_depend_on_masked: usize,
     /// Those that no policy had judged.
     pub(super) not_judged: usize,

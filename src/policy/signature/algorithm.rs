@@ -4,13 +4,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How a bundle can be signed. OPA also has `ES512`, for which the gate's cryptography has no code.
+/// How a bundle can be signed: all algorithms of `opa sign`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
     /// ECDSA with P-256 and SHA-256.
     ES256,
     /// ECDSA with P-384 and SHA-384.
     ES384,
+    /// ECDSA with P-521 and SHA-512.
+    ES512,
     /// HMAC with SHA-256.
     HS256,
     /// HMAC with SHA-384.
@@ -33,9 +35,10 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ES256,
         Self::ES384,
+        Self::ES512,
         Self::HS256,
         Self::HS384,
         Self::HS512,
@@ -62,6 +65,7 @@ impl Algorithm {
         match self {
             Self::ES256 => Some("1.2.840.10045.3.1.7"),
             Self::ES384 => Some("1.3.132.0.34"),
+            Self::ES512 => Some("1.3.132.0.35"),
             _ => None,
         }
     }
@@ -71,6 +75,7 @@ impl Algorithm {
         match self {
             Self::ES256 => "ES256",
             Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
             Self::HS256 => "HS256",
             Self::HS384 => "HS384",
             Self::HS512 => "HS512",

@@ -10,8 +10,8 @@ use super::algorithm::Algorithm;
 /// What is said of a secret that could be guessed from a signature.
 const TOO_SHORT: &str = "it is too short for a secret: it needs as many bytes as the digest has (32 for HS256, 48 for HS384, 64 for HS512); \
                          make one with `head -c 64 /dev/urandom`";
-const NO_CURVE: &str = "it is no key for its algorithm, which needs one of the curve P-256 (ES256) or P-384 (ES384); write the algorithm that \
-                        the key is for";
+const NO_CURVE: &str = "it is no key for its algorithm, which needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512); write the \
+                        algorithm that the key is for";
 const NO_RSA: &str = "it is no key for its algorithm, which needs one of RSA; write the algorithm that the key is for, such as ES256 for the \
                       curve P-256";
 const RSA_LENGTH: &str = "it is a key of RSA with fewer than 2048 bits or more than 8192, which are not taken; make one of 3072 bits";
@@ -64,8 +64,8 @@ fn rsa(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
 /// Refuses what a key of another curve or length has signed: `opa sign` takes any of its kind.
 pub(super) fn check_length(algorithm: Algorithm, signature: &[u8]) -> Result<(), &'static str> {
     match (algorithm, signature.len()) {
-        (Algorithm::ES256, 64) | (Algorithm::ES384, 96) => Ok(()),
-        (Algorithm::ES256 | Algorithm::ES384, _) => Err(NO_CURVE),
+        (Algorithm::ES256, 64) | (Algorithm::ES384, 96) | (Algorithm::ES512, 132) => Ok(()),
+        (Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512, _) => Err(NO_CURVE),
         _ if algorithm.least_secret().is_some() => Ok(()),
         (_, 256..=1024) => Ok(()),
         _ => Err(RSA_LENGTH),

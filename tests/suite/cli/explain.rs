@@ -6,6 +6,7 @@ use wasmgate::usage::{LearnedSize, Record, UsageKey, UsageObject};
 
 use super::{Said, layouts, pipe, run, samples, wasmgate};
 use crate::support::gate::{Request, defaulted};
+use crate::support::opa;
 
 fn explain(workload: &str, more: &[&str]) -> Said {
     let file = samples(&format!("workloads/{workload}.yaml"));
@@ -556,6 +557,27 @@ fn reviews_come_one_after_the_other_as_a_list_and_in_yaml() {
         said.has(&origins.map(|origin| origin));
         let report: Value = serde_saphyr::from_str(&said.out).unwrap();
         assert_eq!(report["objects"][0]["answers"]["validate"]["response"]["allowed"], false, "{text}");
+    }
+}
+
+/// As `serve` hands it to them, and as no float has it.
+#[test]
+fn rules_get_a_number_of_a_review_as_it_is_written() {
+    const NUMBER: &str = "123456789012345678901234567890";
+    let rule =
+        "violations contains {\"rule\": \"exact\", \"message\": sprintf(\"%v\", [input.object.spec.exact])}";
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = opa::build(folder.path(), "exact", "wasmgate/violations", rule);
+    let with = format!("\"exact\":{NUMBER},\"volumes\":");
+    let review = review("CREATE", None).replacen("\"volumes\":", &with, 1);
+    let list = format!("{{\"kind\": \"List\", \"apiVersion\": \"v1\", \"items\": [{review}]}}");
+    for text in [review, list] {
+        let report = explain_text(&text, &["-o", "json", "--bundle", bundle.to_str().unwrap()]).json();
+        // The mutating webhook writes another object, and the validating one reads that.
+        let answers = &report["objects"][0]["answers"];
+        assert_eq!(answers["mutate"]["response"]["patchType"], "JSONPatch", "{report}");
+        let message = answers["validate"]["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains(NUMBER), "{message}");
     }
 }
 

@@ -415,6 +415,26 @@ limit := 2 if input.b
     said.has(&["one: PASS", "both: FAIL\n  policy bundle", "two: PASS"]);
 }
 
+/// As `serve` and `opa eval` read it, and as no float has it.
+#[test]
+fn rules_get_a_number_of_a_case_in_json_as_it_is_written() {
+    const NUMBER: &str = "123456789012345678901234567890";
+    let rule = "package wasmgate\n\nviolations contains {\"rule\": \"exact\", \"message\": sprintf(\"%v\", [input.exact])}\n";
+    let wanted = format!("violations: [{{rule: exact, message: \"{NUMBER}\"}}]");
+    let yaml = cases(&format!("- {{name: file, input: exact.json, {wanted}}}\n"));
+    let document = format!("{{\"exact\": {NUMBER}}}");
+    let json = format!(
+        "{{\"apiVersion\": \"wasmgate.dev/v1alpha1\", \"kind\": \"PolicyCases\", \"cases\": [{{\"name\": \"inside\", \"input\": \
+         {document}, \"violations\": [{{\"rule\": \"exact\", \"message\": \"{NUMBER}\"}}]}}]}}"
+    );
+    let others =
+        [("a_cases.yaml", yaml.as_str()), ("b_cases.json", json.as_str()), ("exact.json", document.as_str())];
+    let folder = rules(rule, &others);
+    let said = policy("test", folder.path(), &["--no-schema"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["file: PASS", "inside: PASS"]);
+}
+
 #[test]
 fn a_key_that_no_gate_verifies_with_signs_nothing() {
     let folder = rules(RULE, &[]);
@@ -425,7 +445,7 @@ fn a_key_that_no_gate_verifies_with_signs_nothing() {
     fs::write(at("p256.pem"), pair.serialize_pem()).unwrap();
     fs::write(at("secret"), "short").unwrap();
     for (key, algorithm, message) in [
-        ("p256.pem", "ES384", "needs one of the curve P-256 (ES256) or P-384 (ES384)"),
+        ("p256.pem", "ES384", "needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512)"),
         ("secret", "HS256", "too short for a secret"),
     ] {
         let mut command = wasmgate();

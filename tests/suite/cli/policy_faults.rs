@@ -1,10 +1,12 @@
 //! `policy`: what goes wrong with rules without a word of `opa`, and is said before they ship.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::policy::{RULE, cases, policy, rules};
 use super::{Said, layouts, run, samples, wasmgate};
+use crate::support::opa::ENDLESS;
 use crate::support::process::{ask_patiently, program};
 use crate::support::registry::Registry;
 
@@ -154,11 +156,65 @@ fn functions_that_come_out_otherwise_than_in_opa_are_named_with_the_row() {
     let said = policy("check", folder.path(), &[]);
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&[
-        "warning: `to_number` comes out otherwise than in OPA, as in `to_number(\"+1\")`",
+        "warning: in `data.wasmgate.violations`: `to_number` comes out otherwise than in OPA, as in `to_number(\"+1\")`, `to_number(\".5\")`",
         "docs/policy-functions.md#",
     ]);
+    // Once, however many expressions and calls there are.
+    let twice = format!(
+        "{RULE}\nviolations contains {{\"rule\": \"n\", \"message\": \"m\"}} if to_number(input.workload.name) > 1\n"
+    );
+    let folder =
+        rules(&twice.replace("container.name ==", "to_number(container.name) > 1\n\tcontainer.name =="), &[]);
+    let archive = folder.path().join("out.tar.gz");
+    let said = policy("build", folder.path(), &["-f", archive.to_str().unwrap()]);
+    assert_eq!((said.code, said.err.matches("comes out otherwise").count()), (0, 1), "{said:?}");
     let page = fs::read_to_string(crate::support::process::root().join("docs/policy-functions.md")).unwrap();
     assert!(page.contains("## Expressions that come out otherwise\n"));
+}
+
+#[test]
+fn a_test_that_does_not_end_fails_when_its_time_is_over() {
+    let rule = format!("package wasmgate\n\n{ENDLESS}\n");
+    let test = "package loop_test\n\ntest_endless if {\n\tcount(data.wasmgate.violations) == 0 with input.request.namespace as \"shop\"\n}\n\n\
+                test_done if {\n\ttrue\n}\n";
+    let folder = rules(&rule, &[("loop_test.rego", test)]);
+    let said = policy("test", folder.path(), &["--test-timeout", "1"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "data.loop_test: test_done: PASS\n",
+        "data.loop_test: test_endless: FAIL\n",
+        "it was not done within 1s: a rule does not end, or takes long; mend it, or give it more time with --test-timeout",
+        "eval_cancel_error at ",
+    ]);
+}
+
+/// An opa that never has time enough for an evaluation. To what the rules have comes the time to read them.
+#[test]
+fn rules_for_which_opa_needs_longer_than_they_have_fail_their_case_and_the_others_are_not_waited_for() {
+    let others = (0..6).map(|number| {
+        format!("- {{name: case-{number}, input: {{containers: [{{name: web}}]}}, violations: [{{rule: no-web}}]}}\n")
+    });
+    let folder = rules(RULE, &[("rule_cases.yaml", &cases(&others.collect::<String>()))]);
+    let (slow, asked) = (folder.path().join("slow-opa"), folder.path().join("asked"));
+    let opa = program("opa");
+    let text = format!(
+        "#!/bin/sh\nif [ \"$1\" = eval ]; then\n\techo \"$@\" >> '{}'\n\techo '1 error occurred: eval_cancel_error: context deadline exceeded' >&2\n\
+         \texit 2\nfi\nexec '{}' \"$@\"\n",
+        asked.display(),
+        opa.display(),
+    );
+    fs::write(&slow, text).unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = wasmgate();
+    command
+        .args(["policy", "test", folder.path().to_str().unwrap(), "--test-timeout", "7", "--opa"])
+        .arg(&slow);
+    let said = Said::of(&mut command);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["`opa eval` failed: it was not done within 7s", "eval_cancel_error"]);
+    assert_eq!(said.out.matches("it was not run, since the rules took too long").count(), 3, "{said:?}");
+    let asked = fs::read_to_string(asked).unwrap();
+    assert!(asked.lines().all(|line| line.contains("--timeout 27s")), "{asked}");
 }
 
 #[test]

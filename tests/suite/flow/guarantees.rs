@@ -123,6 +123,31 @@ async fn a_failing_policy_refuses_the_pod_with_the_reason() {
     }
 }
 
+/// More time would not mend it, so the answer does not ask for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_names_the_function_whose_calls_took_the_time_of_the_review() {
+    let rule = "violations contains {\"rule\": \"long\", \"message\": strings.render_template(\"{{range 1000000000}}{{end}}\", {})} if \
+                input.request.namespace == \"shop\"";
+    let flow = ruled_by(rule, ", timeLimit: 60s, fuelLimit: 1000000000000").await;
+    let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
+    request.object["spec"]["runtimeClassName"] = json!("wasmtime");
+    flow.send(Webhook::Mutate, &request).await;
+    let mut message = String::new();
+    // A machine that keeps the call from working is to blame itself.
+    for _ in 0..20 {
+        let response = flow.send_within(Duration::from_millis(400), Webhook::Validate, &request).await;
+        assert_eq!(response["allowed"], false, "{response}");
+        message = said(&response);
+        if message.contains("strings.render_template") {
+            break;
+        }
+    }
+    let named =
+        ["policy bundle `own` could not be evaluated: ", "the calls of `strings.render_template` took ("];
+    assert!(named.iter().all(|part| message.contains(part)), "{message}");
+    assert!(!message.contains("timeoutSeconds"), "{message}");
+}
+
 #[tokio::test]
 async fn an_unreadable_image_is_refused_only_under_a_wasm_runtime() {
     let flow = flow("").await;
