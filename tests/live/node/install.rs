@@ -322,7 +322,8 @@ fn upgraded(site: &Installed, folder: &str, commands: &str, older: &[String]) {
 }
 
 fn removed(site: &Installed) {
-    let rights = ["page", "reports", "sizes"].map(|name| format!(" -f manifests/components/{name}/rbac.yaml"));
+    let rights =
+        ["page", "reports", "sizes"].map(|name| format!(" -f manifests/components/{name}/rbac.yaml"));
     site.run("wasmgate", &format!("kubectl apply{}", rights.concat()));
     site.run("wasmgate", &commands("Remove", "kubectl delete validatingwebhookconfiguration,"));
     assert_eq!(named(site, AROUND), Vec::<String>::new());
