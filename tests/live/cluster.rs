@@ -678,4 +678,21 @@ fn a_machine_that_cannot_run_a_node_says_so_before_anything_is_built() {
         let said = text_of(&make.output().unwrap());
         assert!(said.starts_with("no real node here: it needs root") && !said.contains("false"), "{said}");
     }
+    // Whatever they build begins with one of these.
+    for compiler in ["go", "cargo"] {
+        std::fs::write(bin.join(compiler), "#!/bin/sh\necho built >&2\nexit 1\n").unwrap();
+        std::fs::set_permissions(bin.join(compiler), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    for (target, says, code) in
+        [("test-node", "tests on a real node: skipped, ", Some(0)), ("calibrate", "not measured, ", Some(2))]
+    {
+        let mut make = Command::new("make");
+        make.args(["--silent", target, "CARGO=cargo"]).current_dir(root()).env("PATH", &path);
+        let output = make.env("XDG_CACHE_HOME", folder.path().join("cache")).output().unwrap();
+        let said = text_of(&output);
+        let line = format!("{says}no real node here: it needs root, for namespaces, mounts and cgroups\n");
+        assert!(said.starts_with(&line) && !said.contains("built"), "{said}");
+        assert_eq!(output.status.code(), code, "{said}");
+    }
 }

@@ -210,9 +210,22 @@ fn the_chart_is_installed_and_removed_without_a_trace(plane: &ControlPlane) {
     assert_eq!(registrations(plane), 0);
     assert_eq!(plane.list(&["wasigrants"]).len(), 1, "Helm never removes definitions");
     kustomized(plane, "apply", "manifests", &[]).ok();
+    let own = rights_around(plane);
+    for component in ["page", "reports", "sizes"] {
+        kustomized(plane, "apply", &format!("tests/fixtures/manifests/{component}"), &[]).ok();
+    }
+    let added = rights_around(plane);
+    assert!(own > 0 && added >= own + 6, "{own} and {added}: a role and a binding of each component");
     follow(plane, "Remove");
     assert_eq!(registrations(plane), 0);
     assert_eq!(plane.list(&["customresourcedefinitions"]).len(), 0);
+    assert_eq!(rights_around(plane), 0, "the rights of components");
+}
+
+/// How many roles and bindings of the whole cluster are called like the gate.
+fn rights_around(plane: &ControlPlane) -> usize {
+    let all = plane.list(&["clusterroles,clusterrolebindings"]);
+    all.iter().filter(|one| one["metadata"]["name"].as_str().unwrap().starts_with("wasmgate")).count()
 }
 
 #[test]

@@ -186,8 +186,23 @@ fn an_ordinary_deployment_runs_on_the_shim_by_the_digest_that_was_judged() {
         // Not its restarts: on a busy node the shim was seen to miss the layers of an image that was just pulled, to look for
         // files, and to start on the second try.
     }
-    let elsewhere = site.plane.list(&["pods", "--all-namespaces", "--field-selector=spec.nodeName=without"]);
-    assert_eq!(elsewhere, Vec::<Value>::new(), "a node without the shim");
+    let on_the_other = || {
+        let all = site.plane.list(&["pods", "--all-namespaces", "--field-selector=spec.nodeName=without"]);
+        all.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(on_the_other(), Vec::<String>::new(), "a node without the shim");
+    // It would have come there: the scheduler takes that node for one like any other.
+    let mut linux = bare_pod(&site.registry.image("pause:1"), &json!({}));
+    linux["metadata"] = json!({"name": "for-the-other", "namespace": namespace});
+    let unlabelled = json!({"matchExpressions": [{"key": "wasmtime", "operator": "DoesNotExist"}]});
+    linux["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [unlabelled]}}});
+    site.apply(&linux).ok();
+    site.plane.wait_for("the scheduler to bind a Linux pod to the other node", || {
+        (on_the_other() == ["for-the-other"]).then_some(())
+    });
+    let gone = ["delete", "pod", "for-the-other", "--namespace", &namespace, "--force", "--grace-period=0"];
+    site.plane.kubectl(&gone).ok();
 }
 
 #[test]

@@ -198,6 +198,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     ("docs/cluster.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
     ("docs/operations.md", "make image ", "builds a release: gate_image.rs holds the image"),
+    (
+        "docs/operations.md",
+        "$ make image ",
+        "builds a release: gate_image.rs runs the same with another program, and lists what is attached",
+    ),
     ("docs/operations.md", "RUSTFLAGS=", "builds a release"),
     ("docs/operations.md", "kubectl apply -k .", "needs a node: run by tests/live/node/install.rs"),
     ("docs/operations.md", "helm install ", "needs a node: run by tests/live/node/install.rs"),

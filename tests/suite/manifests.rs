@@ -166,6 +166,29 @@ fn removing_the_gate_by_its_own_folder_keeps_the_definitions_and_with_them_every
     assert!(kept.len() == 4 && kept.iter().all(|key| key.0 == "CustomResourceDefinition"), "{kept:?}");
 }
 
+/// What is in the namespace goes with it.
+#[test]
+fn what_a_component_adds_around_the_namespace_is_removed_by_the_commands_of_the_manual() {
+    let command = "kubectl delete clusterroles,clusterrolebindings -l app.kubernetes.io/name=wasmgate ";
+    assert!(read("docs/operations.md").contains(command), "{command}");
+    let gate = kustomize("manifests/install");
+    let mut removed = 0;
+    for component in std::fs::read_dir(root().join("manifests/components")).unwrap() {
+        let component = component.unwrap().file_name().into_string().unwrap();
+        for (key, added) in &overlay(&component) {
+            let (kind, namespace, name) = key;
+            if namespace == NAMESPACE || kind == "CustomResourceDefinition" || gate.contains_key(key) {
+                continue;
+            }
+            let right = ["ClusterRole", "ClusterRoleBinding"].contains(&kind.as_str());
+            let labelled = added["metadata"]["labels"]["app.kubernetes.io/name"] == "wasmgate";
+            assert!(right && labelled, "{component}: the {kind} {name} stays");
+            removed += 1;
+        }
+    }
+    assert!(removed >= 6, "{removed}: a role and a binding of the page, of reports and of sizes");
+}
+
 #[test]
 fn the_chart_follows_its_namespace_and_refuses_a_misspelt_value() {
     let arguments = ["template", "gate", "manifests/charts/wasmgate", "--namespace", "gates"];

@@ -170,6 +170,12 @@ pub const LINKS: Probe =
         variable("PROBE_SE")
     });
 
+/// Looks for the variable that moves the HTTP server of the wasmtime shim, `WASMTIME_HTTP_PROXY_SOCKET_ADDR`.
+pub const HIDDEN: Probe =
+    preview1("hidden", "reads the variables of the shim's own HTTP server", ("env", None), |_| {
+        variable("WASMTIME")
+    });
+
 /// Writes to a file of the image, which is the image's own.
 pub const ROOT: Probe =
     preview1("root", "writes to a file of the image", ("fs", Some("/")), |_| opens("own.txt", true));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{SITE, Site, platform};
 use crate::support::node::ADDRESS;
 use crate::support::probes::{
-    Cell, Form, LINKS, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
+    Cell, Form, HIDDEN, LINKS, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
 };
 use crate::support::process::{ask_patiently, root};
 
@@ -78,7 +78,7 @@ impl Trial {
     /// The program's own words, and whether it could do what it tries.
     fn outcome(&self, site: &Site, namespace: &str) -> (String, bool) {
         let words = match self.form {
-            Form::Http => answer(site, namespace, &self.name),
+            Form::Http => answer(site, namespace, &self.name, 8080),
             Form::Module | Form::Component => self.said_at_the_end(site, namespace),
         };
         // What it wrote is in the log, whatever it says of that.
@@ -114,8 +114,8 @@ impl Trial {
 }
 
 /// What a program that answers HTTP says, by the API server's proxy to its pod.
-fn answer(site: &Site, namespace: &str, name: &str) -> String {
-    let path = format!("--raw=/api/v1/namespaces/{namespace}/pods/{name}:8080/proxy/");
+fn answer(site: &Site, namespace: &str, name: &str, port: u16) -> String {
+    let path = format!("--raw=/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/");
     let asked = ask_patiently(|| {
         let said = site.plane.kubectl(&["get", &path]);
         (said.code == 0).then_some(said.stdout)
@@ -182,6 +182,34 @@ fn compare(target: &Target, table: &str) {
         return;
     }
     assert_eq!(table, target.cut(&page).1);
+}
+
+/// A way out that `src/runtime/runwasi_wasmtime.rs` names: a variable of the pod moves the server. A grant for the usual port does not
+/// cover the other one, and the program does not see the variable.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_variable_moves_the_server_of_a_component_to_the_port_for_which_the_gate_asks_a_grant() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("moved", &json!({}));
+    let usual = pod_of(&site, &SHIM, &HIDDEN, Form::Http, &namespace);
+    let mut moved = usual.clone();
+    moved["spec"]["containers"][0]["env"] =
+        json!([{"name": "WASMTIME_HTTP_PROXY_SOCKET_ADDR", "value": "0.0.0.0:9000"}]);
+    let inbound = |port: u16| json!([{"name": "http.inbound", "ports": [port]}]);
+    let asked = |pod: &Value| site.plane.apply(pod, &["--dry-run=server"]);
+    grant(&site, &namespace, &inbound(8080));
+    site.plane
+        .wait_for("the grant for the usual port to be in force", || (asked(&usual).code == 0).then_some(()));
+    let refused = asked(&moved).refused();
+    assert!(refused.contains("[needs-grant]") && refused.contains("on port `9000`"), "{refused}");
+    grant(&site, &namespace, &inbound(9000));
+    site.plane
+        .wait_for("the grant for the other port to be in force", || (asked(&moved).code == 0).then_some(()));
+    site.apply(&moved).ok();
+    let name = moved["metadata"]["name"].as_str().unwrap();
+    // `99`: no variable begins so.
+    assert_eq!(answer(&site, &namespace, name, 9000), "probe 99\n");
+    site.plane.kubectl(&["delete", "pods", "--all", "--wait=false", "--namespace", &namespace]).ok();
 }
 
 // === Hardening ===

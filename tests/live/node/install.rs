@@ -322,6 +322,9 @@ fn upgraded(site: &Installed, folder: &str, commands: &str, older: &[String]) {
 }
 
 fn removed(site: &Installed) {
+    let rights =
+        ["page", "reports", "sizes"].map(|name| format!(" -f manifests/components/{name}/rbac.yaml"));
+    site.run("wasmgate", &format!("kubectl apply{}", rights.concat()));
     site.run("wasmgate", &commands("Remove", "kubectl delete validatingwebhookconfiguration,"));
     assert_eq!(named(site, AROUND), Vec::<String>::new());
     assert_eq!(named(site, INSIDE), Vec::<String>::new());
@@ -380,7 +383,7 @@ async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// Writes down what all replicas say, also those that end meanwhile.
+/// Writes down what the replicas say that are there, also once they end. Those that start later are asked in the end.
 fn follow(site: &Installed) -> std::process::Child {
     let log = fs::File::create(site.folder("replicas.log")).unwrap();
     let mut logs = Command::new(program("kubectl"));
@@ -388,6 +391,15 @@ fn follow(site: &Installed) -> std::process::Child {
     logs.args(["--namespace=wasmgate-system", "--selector=app.kubernetes.io/name=wasmgate"]);
     logs.env("KUBECONFIG", site.plane.kubeconfig()).env("HOME", site.plane.home().path());
     logs.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+/// What the present replicas have said, but for the records of decisions.
+fn said_by_now(site: &Installed) -> String {
+    let logs = ["logs", "--prefix", "--timestamps", "--tail=-1", "--max-log-requests=9"];
+    let of = ["--namespace=wasmgate-system", "--selector=app.kubernetes.io/name=wasmgate"];
+    let said = site.plane.kubectl(&[&logs[..], &of[..]].concat());
+    let lines = said.stdout.lines().filter(|line| !line.contains("\"decision_id\""));
+    lines.map(|line| format!("{line}\n")).collect::<String>() + &said.stderr
 }
 
 /// Creates pods from several clients while something is done: none may be refused, and none may miss the gate's changes.
@@ -426,6 +438,7 @@ fn under_load(site: &Installed, what: &str, done: impl FnOnce()) {
         let _ = following.wait();
         if let Err(panic) = outcome.and(loaded) {
             eprintln!("{}", fs::read_to_string(site.folder("replicas.log")).unwrap_or_default());
+            eprintln!("what the replicas say that are there now:\n{}", said_by_now(site));
             std::panic::resume_unwind(panic);
         }
         let (created, slowest) = (created.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
