@@ -2,6 +2,7 @@
 //! (`request.uid`). Parsing in the guest takes most of the time, so it pays to leave them out, and an input without what is of one
 //! request alone comes again.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::ser::{Error, Serialize, SerializeMap, SerializeStruct, Serializer};
@@ -36,10 +37,24 @@ pub(super) fn serialise_each<'a>(
     inputs
 }
 
-/// `input` for a bundle that leaves this out. The error is for people to read.
-pub(super) fn written(input: &impl Serialize, omit: &Omit) -> Result<Arc<RawValue>, String> {
-    let json = serialise(input, omit).map(Arc::from);
-    json.map_err(|error| format!("the input cannot be written as JSON: {error}"))
+/// Room for most inputs of pods with one or two containers, so that they are not copied while they grow.
+const USUAL_BYTES: usize = 16 << 10;
+
+/// `input` for a bundle that leaves this out, as text that is read once. The error is for people to read.
+pub(super) fn text(input: &impl Serialize, omit: &Omit) -> Result<String, String> {
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    let whole = Without { value: input, omit: Omitted { paths: omit, below: None } };
+    serde_json::to_writer(&mut json, &whole).map_err(|error| not_written(&error))?;
+    String::from_utf8(json).map_err(|error| not_written(&error))
+}
+
+/// The same for several readers.
+fn written(input: &impl Serialize, omit: &Omit) -> Result<Arc<RawValue>, String> {
+    serialise(input, omit).map(Arc::from).map_err(|error| not_written(&error))
+}
+
+fn not_written(error: &dyn std::error::Error) -> String {
+    format!("the input cannot be written as JSON: {error}")
 }
 
 /// Whether an input may be the same for two reviews.
@@ -57,22 +72,28 @@ struct Omitted<'a> {
 
 impl Omitted<'_> {
     fn contains(self, key: &str) -> bool {
-        match self.below {
-            None => self.paths.contains(key),
-            Some(below) => {
-                let is_it = |path: &String| {
-                    path.strip_prefix(below).and_then(|rest| rest.strip_prefix('.')) == Some(key)
-                };
-                self.paths.iter().any(is_it)
-            }
-        }
+        let Some(below) = self.below else { return self.paths.contains(key) };
+        let is_it =
+            |path: &String| path.strip_prefix(below).and_then(|rest| rest.strip_prefix('.')) == Some(key);
+        self.beginning_with(below).any(is_it)
     }
 
     /// What is left out of the object at this key, if anything is.
     fn below(self, key: &str) -> Option<Self> {
-        let mut paths = self.paths.iter().filter(|_| self.below.is_none());
-        let found = paths.find_map(|path| path.split_once('.').filter(|(below, _)| *below == key));
-        found.map(|(below, _)| Omitted { paths: self.paths, below: Some(below) })
+        if self.below.is_some() {
+            return None;
+        }
+        let mut paths = self.beginning_with(key);
+        let (below, _) = paths.find_map(|path| path.split_once('.').filter(|(below, _)| *below == key))?;
+        Some(Self { below: Some(below), ..self })
+    }
+}
+
+impl<'a> Omitted<'a> {
+    /// The longer paths that begin so: they come next to each other. Every field of every input is looked for.
+    fn beginning_with(self, start: &str) -> impl Iterator<Item = &'a String> {
+        let after = self.paths.range::<str, _>((Bound::Excluded(start), Bound::Unbounded));
+        after.take_while(move |path| path.starts_with(start))
     }
 }
 
@@ -326,6 +347,23 @@ mod tests {
         let map = json!({"request": {"uid": 1, "name": 2}, "uid": 3});
         let some = serialise(&map, &omit(&["request.uid"])).unwrap();
         assert_eq!(some.get(), r#"{"request":{"name":2},"uid":3}"#);
+    }
+
+    /// Paths that sort between others, and such as no bundle has.
+    #[test]
+    fn what_is_left_out_below_a_key_is_told_from_keys_that_begin_like_it() {
+        let document = json!({
+            "request": {"uid": 1, "uid2": 2, "ui": 3, "": 4}, "request-x": {"uid": 5}, "requests": {"uid": 6}, "a.b": {"c": 7},
+            "quest": {"uid": 8},
+        });
+        let paths = ["request-x", "request.uid", "requests.none", "request.", "a.b.c", "reques"];
+        let some = serialise(&document, &omit(&paths)).unwrap();
+        let wanted = json!({
+            "request": {"uid2": 2, "ui": 3}, "requests": {"uid": 6}, "a.b": {"c": 7}, "quest": {"uid": 8},
+        });
+        assert_eq!(some.get(), wanted.to_string());
+        assert_eq!(text(&document, &omit(&paths)).unwrap(), wanted.to_string());
+        assert!(text(&json!([1]), &omit(&[])).unwrap_err().ends_with("the input is not an object"));
     }
 
     #[test]

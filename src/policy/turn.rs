@@ -56,9 +56,9 @@ impl Turn<'_> {
         let time = self.set.limits.time.saturating_sub(self.waited).min(left);
         let (stop, _guard) = Stop::at(Instant::now() + time);
         let Bundle { name, omit, .. } = &self.loaded.program.bundle;
-        let outcome = match input::written(input, omit) {
-            Ok(input) if !lanes::is_small(input.get().len()) => return None,
-            Ok(input) => Handle::current().block_on(self.found(input.get(), &stop)),
+        let outcome = match input::text(input, omit) {
+            Ok(input) if !lanes::is_small(input.len()) => return None,
+            Ok(input) => Handle::current().block_on(self.found(&input, &stop)),
             Err(reason) => Err(reason),
         };
         Some(Evaluation::of(vec![(name, outcome.map(|found| self.loaded.annotated(found)))]))
