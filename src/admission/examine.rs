@@ -105,7 +105,8 @@ async fn conclude<K>(
             plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
-            let judged = judge_as_pods(asked, object, workload, inspection, keep).await;
+            // On the heap: it holds three workloads, and the pods, of which there are many more, would move the space for it.
+            let judged = Box::pin(judge_as_pods(asked, object, workload, inspection, keep)).await;
             judged.unwrap_or_else(failed(Step::JudgeTemplate))
         }
         Webhook::Validate => Conclusion::Judged(judge(asked, object, workload, inspection, keep).await),
@@ -273,7 +274,7 @@ pub async fn judge<K>(
     };
     let (evaluation, shadow) = match found {
         Some(evaluation) => (evaluation, Evaluation::default()),
-        None => state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await,
+        None => Box::pin(state.policies.evaluate_with_shadow(&workload.namespace, &input, left)).await,
     };
     if !evaluation.failures.is_empty() && left().is_zero() {
         // What ran in place could not be dropped when the time of the review ended: its own limit (`flow`) comes to speak now.
