@@ -51,7 +51,7 @@ pub(super) fn serialise_each<'a>(
     inputs
 }
 
-/// Room for most inputs of pods with one or two containers, so that they are not copied while they grow.
+/// Enough for most inputs of pods with one or two containers, so that they are not copied while they grow.
 const USUAL_BYTES: usize = 16 << 10;
 
 /// `input` for a bundle that does not read this, as text that is read once. The error is for people to read.
