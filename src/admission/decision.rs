@@ -1,5 +1,7 @@
 //! Turns the ending of a review into its answer and the facts of its record; the only place that does.
 
+use std::ops::Range;
+
 use serde_json::value::RawValue;
 
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
@@ -30,6 +32,8 @@ pub struct Decision {
     pub patch_operations: usize,
     /// What the rules read, if records hold it.
     pub policy_input: PolicyInputText,
+    /// Where `managedFields` stand in the object of the review, if that was looked for.
+    pub managed_fields: Option<Range<usize>>,
     /// Time that each stage took.
     pub timings: Timings,
 }
@@ -105,6 +109,7 @@ impl Decision {
             failure: None,
             changes: Vec::new(),
             policy_input: None,
+            managed_fields: None,
             timings: Timings::default(),
         }
     }

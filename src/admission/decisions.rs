@@ -276,6 +276,7 @@ impl Decision {
             failure: None,
             changes: changes.clone(),
             policy_input: None,
+            managed_fields: None,
             timings,
         }
     }

@@ -108,7 +108,8 @@ async fn conclude<K>(
             plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
-            let judged = judge_as_pods(asked, object, workload, inspection, keep).await;
+            // On the heap: it holds three workloads, and the pods, of which there are many more, would move the space for it.
+            let judged = Box::pin(judge_as_pods(asked, object, workload, inspection, keep)).await;
             judged.unwrap_or_else(failed(Step::JudgeTemplate))
         }
         Webhook::Validate => Conclusion::Judged(judge(asked, object, workload, inspection, keep).await),
@@ -276,7 +277,7 @@ pub async fn judge<K>(
     };
     let (evaluation, shadow) = match found {
         Some(evaluation) => (evaluation, Evaluation::default()),
-        None => state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await,
+        None => Box::pin(state.policies.evaluate_with_shadow(&workload.namespace, &input, left)).await,
     };
     let is_explained = evaluation.failures.iter().any(|failure| names_calls(&failure.message));
     if !evaluation.failures.is_empty() && !is_explained && left().is_zero() {

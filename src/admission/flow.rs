@@ -84,9 +84,11 @@ async fn decide(basis: &Basis, webhook: Webhook, review: &Review, clock: Clock) 
 async fn known_or_new(basis: &Basis, webhook: Webhook, review: &Review, clock: Clock) -> (Decision, Vec<u8>) {
     let Basis { state, inspector, decisions } = basis;
     let question = decisions.question(state, webhook, review);
+    let managed_fields = question.as_ref().and_then(Question::managed_fields);
     if let Some(question) = &question
         && let Some((known, bytes)) = decisions.find(question, review, (state, inspector), &clock).await
     {
+        let known = Decision { managed_fields, ..known };
         return match bytes {
             Some(bytes) => (known, bytes),
             None => with_bytes(known, &clock),
@@ -94,7 +96,8 @@ async fn known_or_new(basis: &Basis, webhook: Webhook, review: &Review, clock: C
     }
     pause().await;
     // On the heap, so that a decision that is known does not move the space for it.
-    with_bytes(Box::pin(decided(basis, webhook, review, question, clock)).await, &clock)
+    let new = Box::pin(decided(basis, webhook, review, question, clock)).await;
+    with_bytes(Decision { managed_fields, ..new }, &clock)
 }
 
 /// A new decision, which is kept if it may come out again.

@@ -46,6 +46,8 @@ pub fn emit(
     }
     let timings = std::mem::take(&mut decision.timings);
     let policy_input = decision.policy_input.take();
+    let mut input = review.map(Input::from);
+    input.iter_mut().for_each(|input| input.managed_fields = decision.managed_fields.take());
     let revisions = || Arc::clone(state.policies.revisions());
     let record = Record {
         labels: gate.labels.clone(),
@@ -60,7 +62,7 @@ pub fn emit(
         bundle_digests: BTreeMap::new(),
         is_verdict_cached: decision.judgement.as_ref().is_some_and(|judgement| judgement.is_cached),
         stray_uid: decision.answer.response.uid.clone(),
-        input: review.map(Input::from),
+        input,
         error: failure(&decision),
         result: result(decision),
         timings,

@@ -6,6 +6,7 @@
 //! What is copied is handed out in long pieces ([`Reader::until`]), and not part by part: most of an object stays as it is.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::{memchr2, memmem};
 
@@ -135,11 +136,18 @@ pub(super) struct Reader<'j> {
     from: usize,
     /// Whether there was white space between parts.
     has_blanks: bool,
+    /// Where a value begins and ends of which that is known.
+    known: Option<Range<usize>>,
 }
 
 impl<'j> Reader<'j> {
     pub(super) const fn new(json: &'j str) -> Self {
-        Self { json, at: 0, from: 0, has_blanks: false }
+        Self { json, at: 0, from: 0, has_blanks: false, known: None }
+    }
+
+    /// The same of a text in which a value stands from one of these places to the other, as a parser has found: it is passed in one step.
+    pub(super) fn knowing(json: &'j str, known: Option<Range<usize>>) -> Self {
+        Self { known, ..Self::new(json) }
     }
 
     /// Where it is.
@@ -280,6 +288,10 @@ impl<'j> Reader<'j> {
     /// Passes the value that comes next, as it is written, whatever is in it. Without recursion.
     pub(super) fn skip(&mut self) -> Result<&'j str, Unreadable> {
         self.ahead();
+        if let Some(known) = self.known.take_if(|known| known.start == self.at) {
+            self.at = known.end;
+            return self.json.get(known).ok_or(Unreadable);
+        }
         let (start, bytes) = (self.at, self.json.as_bytes());
         let mut open = 0_usize;
         loop {
@@ -356,6 +368,27 @@ mod tests {
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(Reader::new(&deep).skip(), Ok(deep.as_str()));
+    }
+
+    #[test]
+    fn a_value_whose_place_is_known_is_passed_in_one_step_and_no_other_one() {
+        let json = r#"{"a": [1], "b": {"c": 2}, "d": 3}"#;
+        let passed = |known| {
+            let mut reader = Reader::knowing(json, known);
+            reader.enter();
+            let mut values = Vec::new();
+            while reader.key().unwrap().is_some() {
+                values.push(reader.skip().unwrap());
+            }
+            values
+        };
+        let all = [r"[1]", r#"{"c": 2}"#, "3"];
+        for (start, end) in [(16, 24), (6, 9), (17, 20), (0, 1)] {
+            assert_eq!(passed(Some(start..end)), all, "{start}");
+        }
+        assert_eq!(passed(None), all);
+        let mut reader = Reader::knowing(json, Some(0..json.len() + 1));
+        assert_eq!(reader.skip(), Err(Unreadable));
     }
 
     #[test]

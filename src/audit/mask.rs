@@ -287,7 +287,7 @@ mod tests {
             let mut masking = Masking::new(&masks);
             let document: Box<RawValue> = serde_json::from_str(&json).unwrap();
             let mut line = String::from("{\"before\":");
-            masking.write_object(&document, "/input/request/object", &mut line);
+            masking.write_object(&document, "/input/request/object", None, &mut line);
             line.push('}');
             let line: Value = serde_json::from_str(&line).unwrap();
             let erased: &[&str] = if is_taken { &[] } else { &["/input/request/object"] };
@@ -335,7 +335,7 @@ mod tests {
                     kept.iter().map(|(name, _)| format!("\"{name}\":[1,{{\"a\":2}}]")).collect();
                 let wanted = format!("{{\"metadata\":{{{}}},\"kind\":\"Pod\"}}", kept.join(","));
                 let mut line = "before: ".to_owned();
-                Masking::new(&masks).write_object(serde_json::from_str(&text).unwrap(), "", &mut line);
+                Masking::new(&masks).write_object(serde_json::from_str(&text).unwrap(), "", None, &mut line);
                 assert_eq!(line, format!("before: {wanted}"), "{text}");
             }
         }

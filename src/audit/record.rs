@@ -64,6 +64,8 @@ pub struct Input {
     pub(super) dry_run: bool,
     pub(super) object: Option<Box<RawValue>>,
     pub(super) old_object: Option<Box<RawValue>>,
+    /// Where `managedFields` stand in the object, if that is known: a large part, which records leave out.
+    pub managed_fields: Option<Range<usize>>,
 }
 
 impl From<Review> for Input {
@@ -80,6 +82,7 @@ impl From<Review> for Input {
             dry_run: review.dry_run,
             object: review.object,
             old_object: review.old_object,
+            managed_fields: None,
         }
     }
 }
@@ -121,7 +124,8 @@ impl Input {
             let Some(raw) = raw else { continue };
             begin_member(line, name);
             let start = line.len();
-            masking.write_object(raw, &format!("/input/request/{name}"), line);
+            let known = self.managed_fields.clone().filter(|_| name == "object");
+            masking.write_object(raw, &format!("/input/request/{name}"), known, line);
             objects.push(start..line.len());
             line.push('}');
         }
@@ -581,6 +585,29 @@ pub(super) mod tests {
 
     fn pod() -> Value {
         json!({"metadata": {"name": "x"}, "spec": {"containers": [{"env": [{"name": "A", "value": "hunter2"}]}]}})
+    }
+
+    #[test]
+    fn managed_fields_are_left_out_alike_where_their_place_is_known() {
+        let object = json!({
+            "metadata": {"labels": {"managedFields": "x"}, "managedFields": [{"time": "}]\""}], "name": "x"},
+            "spec": {"containers": []},
+        });
+        let mut record = record(&object);
+        let wanted = line_of(&record);
+        assert!(
+            wanted.contains("\"/input/request/object/metadata/managedFields\"")
+                && !wanted.contains("{\"time\"")
+        );
+        let text = object.to_string();
+        let start = text.find("[{\"time").unwrap();
+        let end = start + object["metadata"]["managedFields"].to_string().len();
+        for known in [start..end, start + 1..end, 0..end, 0..text.len()] {
+            record.input.as_mut().unwrap().managed_fields = Some(known.clone());
+            assert_eq!(line_of(&record), wanted, "{known:?}");
+        }
+        record.input.as_mut().unwrap().managed_fields = Some(start..text.len() + 1);
+        assert!(line_of(&record).contains("\"object\":null"), "no text ends there");
     }
 
     #[test]

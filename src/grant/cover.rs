@@ -7,6 +7,7 @@
 //! grants any. Coverage is reflexive (the grant that is suggested for an entry covers it, see [`super::suggest`]),
 //! transitive, and total: an unreadable value counts as the widest in an entry, and as nothing in a grant.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::types::{GrantedCapability, GrantedPath, WasiGrant};
@@ -18,9 +19,14 @@ pub const DEFAULT: &str = "default";
 
 /// Sets on every entry which grants cover it, by label; `default` for what every program has. Replaces earlier values.
 pub fn cover(entries: &mut [Entry], grants: &[Arc<WasiGrant>]) {
+    // As a rule one grant covers several entries, and most grants none.
+    let labels: Vec<OnceCell<String>> = grants.iter().map(|_| OnceCell::new()).collect();
     for entry in entries {
-        let covering = grants.iter().filter(|grant| grant_covers(grant, entry));
-        let mut covered_by: Vec<String> = covering.map(|grant| grant.label()).collect();
+        let covering = grants.iter().zip(&labels).filter(|(grant, _)| grant_covers(grant, entry));
+        let label = |(grant, label): (&Arc<WasiGrant>, &OnceCell<String>)| {
+            label.get_or_init(|| grant.label()).clone()
+        };
+        let mut covered_by: Vec<String> = covering.map(label).collect();
         covered_by.sort();
         covered_by.dedup();
         if is_default(entry) {

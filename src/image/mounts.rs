@@ -208,7 +208,7 @@ impl Mounts {
         found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
         let volumes = std::mem::take(&mut found.volumes);
         // Without links the second way is the first, and takes as many steps.
-        let is_straight = is_straight && mounts.iter().all(|mount| !mount.path.contains(".."));
+        let is_straight = is_straight && mounts.iter().all(|mount| !path::has_two_dots(mount.path));
         let again = left.checked_sub(all.saturating_sub(left));
         if let Some(after) = again.filter(|_| is_straight && found.lost.is_none()) {
             left = after;
@@ -286,7 +286,7 @@ pub(super) fn leads_nowhere_else(facts: &ImageFacts) -> bool {
 /// to be followed.
 fn as_written(written: &str, left: &mut usize) -> Option<String> {
     let is_short = written.len() < path::MAX_LENGTH && !path::is_deep(written);
-    if !is_short || written.contains("..") {
+    if !is_short || path::has_two_dots(written) {
         return None;
     }
     let place = text::clean_path(written);

@@ -26,10 +26,15 @@ pub fn needs_a_folder(path: &str) -> bool {
     goes_up(path) || (named && (path.ends_with('/') || path.ends_with("/.")))
 }
 
+/// Whether two dots stand next to each other in a path. Every path of a pod is asked several times, and is too short for a search by vectors.
+pub(super) fn has_two_dots(path: &str) -> bool {
+    path.as_bytes().windows(2).any(|pair| pair == b"..")
+}
+
 /// Whether a path goes up from a name. Where that leads depends on whether the name is a folder, a file or a link to a
 /// folder elsewhere.
 pub fn goes_up(path: &str) -> bool {
-    if !path.contains("..") {
+    if !has_two_dots(path) {
         return false;
     }
     let mut parts = path.split('/').skip_while(|part| matches!(*part, "" | "." | ".."));

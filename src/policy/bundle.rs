@@ -23,6 +23,15 @@ const BASELINE: &str = "baseline";
 /// Keys of the input that a bundle does not read: those at the top, and those one level below as `request.uid`.
 pub(super) type Omit = BTreeSet<String>;
 
+/// What the rules of a bundle do not read of the input, and do not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unread<'a> {
+    /// What its manifest says.
+    pub paths: &'a Omit,
+    /// Whether its rules are those that are built in, of which it is known what they read of each container.
+    pub is_built_in: bool,
+}
+
 /// What the input has that may be omitted: its keys, and those below `request`, `workload` and `runtime`, which are objects in every
 /// input.
 static KEYS: LazyLock<Omit> = LazyLock::new(|| {
@@ -32,6 +41,11 @@ static KEYS: LazyLock<Omit> = LazyLock::new(|| {
     keys.extend(schema.properties.into_keys());
     keys
 });
+
+/// The top-level keys of the input apart from one.
+pub(super) fn input_keys_but(key: &str) -> Omit {
+    KEYS.iter().filter(|other| !other.contains('.') && *other != key).cloned().collect()
+}
 
 /// The first key at the top of a document that no input has, and the key that may be meant.
 pub fn unknown_input_key(
@@ -190,6 +204,11 @@ impl Bundle {
             (".manifest", include_bytes!("../../policies/baseline/.manifest")),
         ];
         Ok(Self { is_built_in: true, ..Self::of(BASELINE, &files.into_iter().collect())? })
+    }
+
+    /// What its rules do not get of the input.
+    pub(super) fn unread(&self) -> Unread<'_> {
+        Unread { paths: &self.omit, is_built_in: self.is_built_in }
     }
 
     /// Reads a bundle from a file or directory; its name without `.tar.gz` becomes the bundle's name. Blocks on the disk.

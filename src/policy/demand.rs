@@ -65,10 +65,10 @@ pub(super) fn check(
 
 fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -> Used {
     let mut used = Used::default();
-    let omit = &program.bundle.omit;
+    let unread = program.bundle.unread();
     let example: Option<ExactDocument> = serde_json::from_str(EXAMPLE).ok();
     let inputs = example.iter().chain(program.bundle.cases.iter().map(|case| &case.input));
-    for input in inputs.filter_map(|document| input::serialise(document, omit).ok()) {
+    for input in inputs.filter_map(|document| input::serialise(document, unread).ok()) {
         // Why it does not start is said where it is started next.
         let Ok(mut instance) = Instance::start(program, limits, stop) else { break };
         used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());

@@ -91,7 +91,8 @@ impl<'a> Guest<'a> {
             4 | 8 => {
                 let bytes = self.bytes(self.word(address, 8)?, self.word(address, 4)?)?;
                 self.take(bytes.len() / 64)?;
-                Ok(Value::String(String::from_utf8_lossy(bytes).into_owned()))
+                let lossy = |_| String::from_utf8_lossy(bytes).into_owned();
+                Ok(Value::String(std::str::from_utf8(bytes).map_or_else(lossy, str::to_owned)))
             }
             5 => {
                 let (items, length) = (self.word(address, 4)?, self.word(address, 8)?);

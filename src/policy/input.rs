@@ -1,45 +1,74 @@
 //! Writes the input as JSON, without what a bundle declares that it does not read: top-level keys, and keys one level below
-//! (`request.uid`). Parsing in the guest takes most of the time, so it pays to leave them out, and an input without what is of one
-//! request alone comes again.
+//! (`request.uid`); and without what the built-in rules do not read of each container. Parsing in the guest takes most of the time, so it
+//! pays to leave them out, and an input without what is of one request alone comes again.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, LazyLock};
 
-use serde::ser::{Error, Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::Deserialize;
+use serde::ser::{Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::bundle::Omit;
+use super::bundle::{Omit, Unread, input_keys_but};
 
 /// Where the identifier of a request is, which no other has: leaving out either leaves it out.
 const UID: [&str; 2] = ["request", "request.uid"];
 
-/// `input` as JSON without what is in `omit`. An input that is not an object is an error. A value in it that is none, and that has a key
-/// in `omit`, is written as it is: one of a record may be masked.
-pub(super) fn serialise(input: &impl Serialize, omit: &Omit) -> serde_json::Result<Box<RawValue>> {
-    to_raw_value(&Without { value: input, omit: Omitted { paths: omit, below: None } })
+/// The list whose items are containers.
+const CONTAINERS: &str = "containers";
+
+/// What the built-in rules read of no container; a test looks for it in their sources.
+const UNREAD: &[&str] = &["interpreters", "packaging", "requires", "shape", "warnings"];
+
+/// The same where the option is off without which none of them reads what a container is handed: as a rule the longest list of all.
+const UNREAD_WITHOUT_OPTION: &[&str] =
+    &["ambient", "interpreters", "packaging", "requires", "shape", "warnings"];
+/// That option. Every value except `false` switches it on (`ambient_wider_than_grant.rego`).
+const STRICT_AMBIENT: &str = "strictAmbient";
+
+/// `input` as JSON without what is not read. An input that is not an object is an error. A value in it that is none, and that has a key
+/// which is left out, is written as it is: one of a record may be masked.
+pub(super) fn serialise(input: &impl Serialize, unread: Unread<'_>) -> serde_json::Result<Box<RawValue>> {
+    to_raw_value(&Without { value: input, omit: Omitted::of(input, unread) })
 }
 
 /// The input of each bundle, serialised once for all that leave out the same. The error is for people to read.
 pub(super) fn serialise_each<'a>(
-    omits: impl Iterator<Item = &'a Omit>,
+    bundles: impl Iterator<Item = Unread<'a>>,
     input: &impl Serialize,
 ) -> Vec<Result<Arc<RawValue>, String>> {
-    let mut each: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
+    let mut each: Vec<(Unread<'_>, Result<Arc<RawValue>, String>)> = Vec::new();
     let mut inputs = Vec::new();
-    for omit in omits {
-        let found = each.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
+    for unread in bundles {
+        let found = each.iter().find(|(known, _)| *known == unread).map(|(_, json)| json.clone());
         inputs.push(found.unwrap_or_else(|| {
-            let json = written(input, omit);
-            each.push((omit, json.clone()));
+            let json = written(input, unread);
+            each.push((unread, json.clone()));
             json
         }));
     }
     inputs
 }
 
-/// `input` for a bundle that leaves this out. The error is for people to read.
-pub(super) fn written(input: &impl Serialize, omit: &Omit) -> Result<Arc<RawValue>, String> {
-    let json = serialise(input, omit).map(Arc::from);
-    json.map_err(|error| format!("the input cannot be written as JSON: {error}"))
+/// Enough for most inputs of pods with one or two containers, so that they are not copied while they grow.
+const USUAL_BYTES: usize = 16 << 10;
+
+/// `input` for a bundle that does not read this, as text that is read once. The error is for people to read.
+pub(super) fn text(input: &impl Serialize, unread: Unread<'_>) -> Result<String, String> {
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    let whole = Without { value: input, omit: Omitted::of(input, unread) };
+    serde_json::to_writer(&mut json, &whole).map_err(|error| not_written(&error))?;
+    String::from_utf8(json).map_err(|error| not_written(&error))
+}
+
+/// The same for several readers.
+fn written(input: &impl Serialize, unread: Unread<'_>) -> Result<Arc<RawValue>, String> {
+    serialise(input, unread).map(Arc::from).map_err(|error| not_written(&error))
+}
+
+fn not_written(error: &dyn std::error::Error) -> String {
+    format!("the input cannot be written as JSON: {error}")
 }
 
 /// Whether an input may be the same for two reviews.
@@ -47,32 +76,90 @@ pub(super) fn may_repeat(omit: &Omit) -> bool {
     UID.into_iter().any(|path| omit.contains(path))
 }
 
+/// The options of an input, each as it is written.
+#[derive(Deserialize)]
+struct OptionsAlone<'j> {
+    #[serde(borrow)]
+    options: BTreeMap<String, &'j RawValue>,
+}
+
+/// Whether built-in rules may read what a container is handed, by the options of an input. Where these cannot be told, they may.
+fn may_read_ambient(input: &impl Serialize) -> bool {
+    static REST: LazyLock<Omit> = LazyLock::new(|| input_keys_but("options"));
+    let omit = Omitted { paths: &REST, of_containers: &[], place: Place::Input };
+    let Ok(json) = serde_json::to_vec(&Without { value: input, omit }) else { return true };
+    let Ok(found) = serde_json::from_slice::<OptionsAlone<'_>>(&json) else { return true };
+    found.options.get(STRICT_AMBIENT).is_some_and(|value| value.get() != "false")
+}
+
 /// What is left out of one object.
 #[derive(Clone, Copy)]
 struct Omitted<'a> {
     paths: &'a Omit,
-    /// The key of this object, which has no dot; `None` for the input itself.
-    below: Option<&'a str>,
+    /// Keys of each container.
+    of_containers: &'static [&'static str],
+    place: Place<'a>,
 }
 
-impl Omitted<'_> {
-    fn contains(self, key: &str) -> bool {
-        match self.below {
-            None => self.paths.contains(key),
-            Some(below) => {
-                let is_it = |path: &String| {
-                    path.strip_prefix(below).and_then(|rest| rest.strip_prefix('.')) == Some(key)
-                };
-                self.paths.iter().any(is_it)
-            }
-        }
+/// Where an object is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place<'a> {
+    /// The input itself.
+    Input,
+    /// At this key of it, which has no dot.
+    Below(&'a str),
+    /// It is the list of containers.
+    Containers,
+    /// It is one of them.
+    Container,
+}
+
+impl<'a> Omitted<'a> {
+    fn of(input: &impl Serialize, Unread { paths, is_built_in }: Unread<'a>) -> Self {
+        let of_containers = if is_built_in && may_read_ambient(input) {
+            UNREAD
+        } else if is_built_in {
+            UNREAD_WITHOUT_OPTION
+        } else {
+            &[]
+        };
+        Self { paths, of_containers, place: Place::Input }
     }
 
-    /// What is left out of the object at this key, if anything is.
+    fn contains(self, key: &str) -> bool {
+        let below = match self.place {
+            Place::Input => return self.paths.contains(key),
+            Place::Below(below) => below,
+            Place::Containers => return false,
+            Place::Container => return self.of_containers.contains(&key),
+        };
+        let is_it =
+            |path: &String| path.strip_prefix(below).and_then(|rest| rest.strip_prefix('.')) == Some(key);
+        self.beginning_with(below).any(is_it)
+    }
+
+    /// What is left out of the object at this key, or of the items of the list, if anything is.
     fn below(self, key: &str) -> Option<Self> {
-        let mut paths = self.paths.iter().filter(|_| self.below.is_none());
-        let found = paths.find_map(|path| path.split_once('.').filter(|(below, _)| *below == key));
-        found.map(|(below, _)| Omitted { paths: self.paths, below: Some(below) })
+        if self.place != Place::Input {
+            return None;
+        }
+        if key == CONTAINERS && !self.of_containers.is_empty() {
+            return Some(Self { place: Place::Containers, ..self });
+        }
+        let mut paths = self.beginning_with(key);
+        let (below, _) = paths.find_map(|path| path.split_once('.').filter(|(below, _)| *below == key))?;
+        Some(Self { place: Place::Below(below), ..self })
+    }
+
+    /// What is left out of the items of this list, if anything is.
+    fn items(self) -> Option<Self> {
+        (self.place == Place::Containers).then_some(Self { place: Place::Container, ..self })
+    }
+
+    /// The longer paths that begin so: they come next to each other. Every field of every input is looked for.
+    fn beginning_with(self, start: &str) -> impl Iterator<Item = &'a String> {
+        let after = self.paths.range::<str, _>((Bound::Excluded(start), Bound::Unbounded));
+        after.take_while(move |path| path.starts_with(start))
     }
 }
 
@@ -96,9 +183,9 @@ struct Object<'a, S> {
 impl<S: Serializer> Object<'_, S> {
     /// What writes a value that is not an object; the input itself must be one.
     fn other(self) -> Result<S, S::Error> {
-        match self.omit.below {
-            None => Err(S::Error::custom("the input is not an object")),
-            Some(_) => Ok(self.inner),
+        match self.omit.place {
+            Place::Input => Err(S::Error::custom("the input is not an object")),
+            Place::Below(_) | Place::Containers | Place::Container => Ok(self.inner),
         }
     }
 }
@@ -112,7 +199,7 @@ macro_rules! others {
 impl<'a, S: Serializer> Serializer for Object<'a, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = S::SerializeSeq;
+    type SerializeSeq = Items<'a, S::SerializeSeq>;
     type SerializeTuple = S::SerializeTuple;
     type SerializeTupleStruct = S::SerializeTupleStruct;
     type SerializeTupleVariant = S::SerializeTupleVariant;
@@ -164,7 +251,8 @@ impl<'a, S: Serializer> Serializer for Object<'a, S> {
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.other()?.serialize_seq(length)
+        let omit = self.omit.items();
+        Ok(Items { inner: self.other()?.serialize_seq(length)?, omit })
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
@@ -206,6 +294,28 @@ impl<'a, S: Serializer> Serializer for Object<'a, S> {
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, S::Error> {
         self.serialize_map(None)
+    }
+}
+
+/// The items of a list.
+struct Items<'a, Q> {
+    inner: Q,
+    omit: Option<Omitted<'a>>,
+}
+
+impl<Q: SerializeSeq> SerializeSeq for Items<'_, Q> {
+    type Ok = Q::Ok;
+    type Error = Q::Error;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Q::Error> {
+        match self.omit {
+            Some(omit) => self.inner.serialize_element(&Without { value, omit }),
+            None => self.inner.serialize_element(value),
+        }
+    }
+
+    fn end(self) -> Result<Q::Ok, Q::Error> {
+        self.inner.end()
     }
 }
 
@@ -290,22 +400,26 @@ mod tests {
         keys.iter().map(ToString::to_string).collect()
     }
 
+    const fn declared(paths: &Omit) -> Unread<'_> {
+        Unread { paths, is_built_in: false }
+    }
+
     #[test]
     fn keys_are_dropped_at_the_top_and_nowhere_else() {
         let object = RawValue::from_string(r#"{"big": 1}"#.into()).unwrap();
         let nested = json!({"object": 2, "name": 3});
         let document = Document { name: "a", object: &object, nested };
-        let all = serialise(&document, &omit(&[])).unwrap();
+        let all = serialise(&document, declared(&omit(&[]))).unwrap();
         assert_eq!(all.get(), r#"{"name":"a","object":{"big": 1},"nested":{"name":3,"object":2}}"#);
-        let some = serialise(&document, &omit(&["object", "absent"])).unwrap();
+        let some = serialise(&document, declared(&omit(&["object", "absent"]))).unwrap();
         assert_eq!(some.get(), r#"{"name":"a","nested":{"name":3,"object":2}}"#);
-        let none = serialise(&document, &omit(&["name", "object", "nested"])).unwrap();
+        let none = serialise(&document, declared(&omit(&["name", "object", "nested"]))).unwrap();
         assert_eq!(none.get(), "{}");
     }
 
     #[test]
     fn maps_lose_keys_like_structs_do() {
-        let some = serialise(&Some(json!({"a": 1, "b": [2], "c": null})), &omit(&["b"])).unwrap();
+        let some = serialise(&Some(json!({"a": 1, "b": [2], "c": null})), declared(&omit(&["b"]))).unwrap();
         assert_eq!(some.get(), r#"{"a":1,"c":null}"#);
     }
 
@@ -316,16 +430,127 @@ mod tests {
             Document { name: "a", object: &object, nested: json!({"name": 3, "deep": {"name": 4}}) };
         for other in [json!("a"), json!(null), json!([{"name": 3}]), json!(1.5)] {
             let document = json!({"nested": other});
-            let some = serialise(&document, &omit(&["nested.name"])).unwrap();
+            let some = serialise(&document, declared(&omit(&["nested.name"]))).unwrap();
             assert_eq!(some.get(), document.to_string(), "as a record has it where it is masked");
         }
-        let some = serialise(&document, &omit(&["nested.name", "nested.absent"])).unwrap();
+        let some = serialise(&document, declared(&omit(&["nested.name", "nested.absent"]))).unwrap();
         assert_eq!(some.get(), r#"{"name":"a","object":{"name": 1},"nested":{"deep":{"name":4}}}"#);
-        let some = serialise(&document, &omit(&["nested.name", "nested"])).unwrap();
+        let some = serialise(&document, declared(&omit(&["nested.name", "nested"]))).unwrap();
         assert_eq!(some.get(), r#"{"name":"a","object":{"name": 1}}"#);
         let map = json!({"request": {"uid": 1, "name": 2}, "uid": 3});
-        let some = serialise(&map, &omit(&["request.uid"])).unwrap();
+        let some = serialise(&map, declared(&omit(&["request.uid"]))).unwrap();
         assert_eq!(some.get(), r#"{"request":{"name":2},"uid":3}"#);
+    }
+
+    /// Paths that sort between others, and such as no bundle has.
+    #[test]
+    fn what_is_left_out_below_a_key_is_told_from_keys_that_begin_like_it() {
+        let document = json!({
+            "request": {"uid": 1, "uid2": 2, "ui": 3, "": 4}, "request-x": {"uid": 5}, "requests": {"uid": 6}, "a.b": {"c": 7},
+            "quest": {"uid": 8},
+        });
+        let paths = ["request-x", "request.uid", "requests.none", "request.", "a.b.c", "reques"];
+        let some = serialise(&document, declared(&omit(&paths))).unwrap();
+        let wanted = json!({
+            "request": {"uid2": 2, "ui": 3}, "requests": {"uid": 6}, "a.b": {"c": 7}, "quest": {"uid": 8},
+        });
+        assert_eq!(some.get(), wanted.to_string());
+        assert_eq!(text(&document, declared(&omit(&paths))).unwrap(), wanted.to_string());
+        assert!(text(&json!([1]), declared(&omit(&[]))).unwrap_err().ends_with("the input is not an object"));
+    }
+
+    /// A document with these options, if any; and what the built-in rules get of its containers.
+    fn containers_with(options: Option<serde_json::Value>) -> String {
+        let mut document = json!({
+            "requires": 1,
+            "containers": [
+                {"name": "a", "shape": 1, "requires": [{"ambient": 2}], "effective": [{"requires": 3, "ambient": 4}], "ambient": [5]},
+                "no container", {"warnings": [], "packaging": null, "interpreters": [6], "kind": "module"},
+            ],
+            "workload": {"ambient": 7, "containers": [{"shape": 8}]},
+        });
+        let before = document.clone();
+        if let Some(options) = options {
+            document["options"] = options;
+        }
+        let omit = omit(&["workload.name"]);
+        let some = serialise(&document, Unread { paths: &omit, is_built_in: true }).unwrap();
+        let mut some: serde_json::Value = serde_json::from_str(some.get()).unwrap();
+        for other in ["requires", "workload"] {
+            assert_eq!(some[other], before[other]);
+        }
+        assert_eq!(
+            serialise(&before, declared(&omit)).unwrap().get(),
+            before.to_string(),
+            "rules of others may read all"
+        );
+        some["containers"].take().to_string()
+    }
+
+    #[test]
+    fn built_in_rules_get_nothing_of_containers_that_they_do_not_read() {
+        let without =
+            r#"[{"effective":[{"ambient":4,"requires":3}],"name":"a"},"no container",{"kind":"module"}]"#;
+        let with = without.replacen('{', r#"{"ambient":[5],"#, 1);
+        for off in [json!({}), json!({"strictAmbient": false}), json!({"strictambient": true})] {
+            assert_eq!(containers_with(Some(off.clone())), without, "{off}");
+        }
+        for on in [json!(true), json!(null), json!("false"), json!(0), json!([false])] {
+            let on = json!({"other": [1], "strictAmbient": on});
+            assert_eq!(containers_with(Some(on.clone())), with, "{on}");
+        }
+        for unknown in [None, Some(json!([false])), Some(json!(null)), Some(json!("a"))] {
+            assert_eq!(containers_with(unknown.clone()), with, "{unknown:?}");
+        }
+    }
+
+    /// The built-in rules that judge, each file with its rules, of which an empty line ends each.
+    fn sources(folder: &std::path::Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_rule = path.extension().is_some_and(|ending| ending == "rego")
+                && !path.to_str().unwrap().ends_with("_test.rego");
+            if path.is_dir() {
+                found.extend(sources(&path));
+            } else if is_rule {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+                found.push(code.join("\n"));
+            }
+        }
+        found
+    }
+
+    /// A rule that did not find what it reads would be undefined, and admit.
+    #[test]
+    fn no_built_in_rule_reads_what_is_left_out_of_containers() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/wasmgate");
+        let sources = sources(&folder);
+        assert!(sources.len() > 20, "{}", sources.len());
+        let mut reading_ambient = 0;
+        for rule in sources.iter().flat_map(|source| source.split("\n\n")) {
+            for key in UNREAD {
+                let named = [format!(".{key}"), format!("\"{key}\"")];
+                assert!(!named.iter().any(|name| rule.contains(name)), "{key} is read by\n{rule}");
+            }
+            // What takes a value apart without naming its keys.
+            for way in
+                ["walk(", "json.", "yaml.", "sprintf(", "object.keys(", "object.union", "container[", "c["]
+            {
+                assert!(!rule.contains(way), "{way} may read all of a container in\n{rule}");
+            }
+            let others = ["input.runtime.ambient", ".ambient_"].map(|other| rule.matches(other).count());
+            let ambient = rule.matches(".ambient").count() - others.iter().sum::<usize>();
+            if ambient > 0 {
+                assert!(rule.contains("\n\tstrict(input.options)\n"), "{rule}");
+                reading_ambient += 1;
+            }
+            assert!(!rule.contains("\"ambient\""), "{rule}");
+        }
+        assert_eq!(reading_ambient, 2);
+        let rest = UNREAD_WITHOUT_OPTION.iter().filter(|key| !UNREAD.contains(key));
+        assert_eq!(rest.collect::<Vec<_>>(), [&"ambient"]);
     }
 
     #[test]
@@ -343,7 +568,7 @@ mod tests {
     #[test]
     fn an_input_that_is_not_an_object_is_an_error() {
         for input in [json!(null), json!(true), json!(1), json!("a"), json!([1])] {
-            let error = serialise(&input, &omit(&[])).unwrap_err();
+            let error = serialise(&input, declared(&omit(&[]))).unwrap_err();
             assert_eq!(error.to_string(), "the input is not an object", "{input}");
         }
     }

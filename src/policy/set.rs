@@ -289,7 +289,7 @@ impl PolicySet {
         input: &I,
         stop: &Stop,
     ) -> Evaluation {
-        let inputs = input::serialise_each(bundles.iter().map(|loaded| &*loaded.program.bundle.omit), input);
+        let inputs = input::serialise_each(bundles.iter().map(|one| one.program.bundle.unread()), input);
         // Concurrently, so that a bundle that never ends does not use up the others' time.
         let runs = bundles
             .iter()
@@ -510,6 +510,7 @@ mod tests {
     use super::*;
     use crate::rego::Builtin;
 
+    const ADMITTED: &str = include_str!("../../tests/fixtures/policies/admitted.v1alpha1.json");
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
 
     /// The baseline, evaluated on a pod with limited fuel.
@@ -540,6 +541,36 @@ mod tests {
             }
             enough
         }
+    }
+
+    /// The same rules as those of a bundle of others, which gets all.
+    #[tokio::test]
+    async fn built_in_rules_find_in_what_they_get_what_they_find_in_the_whole_input() {
+        let engine = Engine::new().unwrap();
+        let limits = Limits { time: Duration::from_mins(10), ..Limits::default() };
+        let short = Bundle::embedded().unwrap();
+        let whole = Bundle { is_built_in: false, omit: Arc::default(), ..short.clone() };
+        let short = PolicySet::load(&engine, vec![short], limits).await.unwrap();
+        let whole = PolicySet::load(&engine, vec![whole], limits).await.unwrap();
+        let mut strict_ones = 0;
+        for document in [ADMITTED, REFUSED] {
+            for strict in [Some(true), Some(false), None] {
+                let mut input: Value = serde_json::from_str(document).unwrap();
+                input["options"] = serde_json::json!({});
+                if let Some(strict) = strict {
+                    input["options"]["strictAmbient"] = strict.into();
+                }
+                let mut found = short.evaluate(&input).await;
+                assert!(found.failures.is_empty(), "{found:?}");
+                let of_strict = found.violations.iter().filter(|one| one.rule == "ambient-wider-than-grant");
+                let count = of_strict.count();
+                assert!(strict == Some(true) || count == 0, "{found:?}");
+                strict_ones += count;
+                found.violations.iter_mut().for_each(|one| one.is_built_in = false);
+                assert_eq!(found, whole.evaluate(&input).await, "{strict:?}");
+            }
+        }
+        assert!(strict_ones > 0, "the option has to make a difference");
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl LoadedBundle {
             return BTreeSet::new();
         }
         let reason = |document| {
-            let input = input::serialise(&document, &self.program.bundle.omit).ok()?;
+            let input = input::serialise(&document, self.program.bundle.unread()).ok()?;
             self.run(input.get(), limits, stop).err()
         };
         demand::examples().into_iter().filter_map(reason).collect()
@@ -32,7 +32,8 @@ impl LoadedBundle {
     pub(super) fn try_out(&self, limits: Limits, stop: &Stop) -> Result<(), Error> {
         for TrialCase { name, input, rules } in self.program.bundle.cases.iter() {
             // As in a review, without what the bundle does not want.
-            let input = input::serialise(input, &self.program.bundle.omit).map_err(|error| error.to_string());
+            let input =
+                input::serialise(input, self.program.bundle.unread()).map_err(|error| error.to_string());
             let found = input.and_then(|input| self.run(input.get(), limits, stop)).map(|ran| {
                 ran.violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
             });

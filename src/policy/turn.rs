@@ -12,7 +12,7 @@ use super::engine::Stop;
 use super::evaluation::{Evaluation, Found};
 use super::lanes::{self, Leave};
 use super::set::{LoadedBundle, PolicySet};
-use super::{Bundle, input, store};
+use super::{input, store};
 
 /// Largest object, in bytes, of a review that takes a turn. Its pod has a few containers, so what rules read is small too as a rule (`lanes`). What its
 /// images can do may make it more.
@@ -55,13 +55,13 @@ impl Turn<'_> {
     pub fn evaluate<I: Serialize>(self, input: &I, left: Duration) -> Option<Evaluation> {
         let time = self.set.limits.time.saturating_sub(self.waited).min(left);
         let (stop, _guard) = Stop::at(Instant::now() + time);
-        let Bundle { name, omit, .. } = &self.loaded.program.bundle;
-        let outcome = match input::written(input, omit) {
-            Ok(input) if !lanes::is_small(input.get().len()) => return None,
-            Ok(input) => Handle::current().block_on(self.found(input.get(), &stop)),
+        let bundle = &self.loaded.program.bundle;
+        let outcome = match input::text(input, bundle.unread()) {
+            Ok(input) if !lanes::is_small(input.len()) => return None,
+            Ok(input) => Handle::current().block_on(self.found(&input, &stop)),
             Err(reason) => Err(reason),
         };
-        Some(Evaluation::of(vec![(name, outcome.map(|found| self.loaded.annotated(found)))]))
+        Some(Evaluation::of(vec![(&bundle.name, outcome.map(|found| self.loaded.annotated(found)))]))
     }
 
     async fn found(&self, input: &str, stop: &Stop) -> Result<Found, String> {
@@ -85,7 +85,7 @@ mod tests {
     use tokio::task::block_in_place;
 
     use super::super::lanes::Lanes;
-    use super::super::{Engine, Limits, blames_load};
+    use super::super::{Bundle, Engine, Limits, blames_load};
     use super::*;
 
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");

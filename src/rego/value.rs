@@ -197,24 +197,43 @@ fn write_separated<T>(
 
 /// A JSON string as Go writes it: what a browser could take for markup is escaped too.
 pub(super) fn write_string(text: &mut String, value: &str) {
+    text.reserve(value.len().saturating_add(2));
     text.push('"');
-    for letter in value.chars() {
-        match letter {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\u{8}' => text.push_str("\\b"),
-            '\u{c}' => text.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                // Writing to a string does not fail.
-                let _ = write!(text, "\\u{:04x}", u32::from(letter));
-            }
-            other => text.push(other),
+    let mut rest = value;
+    // What stands as it is is copied in one piece.
+    while let Some(at) = rest.bytes().position(may_be_escaped) {
+        let (plain, behind) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        text.push_str(plain);
+        let mut letters = behind.chars();
+        if let Some(letter) = letters.next() {
+            write_letter(text, letter);
         }
+        rest = letters.as_str();
     }
+    text.push_str(rest);
     text.push('"');
+}
+
+/// Whether a letter that begins with this byte may have to be escaped; the last one begins U+2028 and U+2029, among others.
+const fn may_be_escaped(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
+}
+
+fn write_letter(text: &mut String, letter: char) {
+    match letter {
+        '"' => text.push_str("\\\""),
+        '\\' => text.push_str("\\\\"),
+        '\n' => text.push_str("\\n"),
+        '\r' => text.push_str("\\r"),
+        '\t' => text.push_str("\\t"),
+        '\u{8}' => text.push_str("\\b"),
+        '\u{c}' => text.push_str("\\f"),
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\\u{:04x}", u32::from(letter));
+        }
+        other => text.push(other),
+    }
 }
 
 impl From<&Json> for Value {
@@ -235,6 +254,36 @@ impl From<&Json> for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As Go's `encoding/json` does, letter by letter.
+    #[test]
+    fn a_string_is_escaped_wherever_it_has_to_be() {
+        let written = |value: &str| {
+            let mut text = String::new();
+            write_string(&mut text, value);
+            text
+        };
+        let letters =
+            ('\0'..='\u{7f}').chain(['ä', '\u{2028}', '\u{2029}', '\u{2027}', '\u{202a}', '€', '語', '𝄞']);
+        for letter in letters {
+            let escaped = match letter {
+                '"' => "\\\"".to_string(),
+                '\\' => "\\\\".to_string(),
+                '\n' => "\\n".to_string(),
+                '\r' => "\\r".to_string(),
+                '\t' => "\\t".to_string(),
+                '\u{8}' => "\\b".to_string(),
+                '\u{c}' => "\\f".to_string(),
+                odd if u32::from(odd) < 0x20 || "<>&\u{2028}\u{2029}".contains(odd) => {
+                    format!("\\u{:04x}", u32::from(odd))
+                }
+                other => other.to_string(),
+            };
+            assert_eq!(written(&letter.to_string()), format!("\"{escaped}\""));
+            assert_eq!(written(&format!("a{letter}{letter}b")), format!("\"a{escaped}{escaped}b\""));
+        }
+        assert_eq!(written(""), "\"\"");
+    }
 
     #[test]
     fn values_are_ordered_by_type_and_then_by_value() {

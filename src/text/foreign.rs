@@ -83,9 +83,19 @@ fn escaped(c: char) -> Shown {
     Shown::Escaped(c.escape_default())
 }
 
+/// Bytes that are looked at without asking after each.
+const PIECE: usize = 64;
+
+/// Whether these are blanks and visible characters of ASCII other than the backslash, which are dangerous nowhere.
+fn is_plain(piece: &[u8]) -> bool {
+    let is_other = |byte: u8| !matches!(byte, b' '..=b'~') || byte == b'\\';
+    piece.iter().fold(0, |found, byte| found | u8::from(is_other(*byte))) == 0
+}
+
 fn shown(text: &str, dangerous: impl Fn(char) -> bool, stand_in: fn(char) -> Shown) -> Cow<'_, str> {
-    // Nearly every text is ASCII, and is settled without decoding characters.
-    let is_harmless = text.bytes().all(|byte| byte.is_ascii() && !dangerous(char::from(byte)));
+    // Nearly every text is plain, or ASCII at least, and is settled without decoding characters.
+    let is_safe = |byte: &u8| byte.is_ascii() && !dangerous(char::from(*byte));
+    let is_harmless = text.as_bytes().chunks(PIECE).all(|piece| is_plain(piece) || piece.iter().all(is_safe));
     if is_harmless || !text.contains(&dangerous) {
         return Cow::Borrowed(text);
     }

@@ -297,3 +297,19 @@ proptest! {
         }
     }
 }
+
+/// Around the pieces in which a text is looked at.
+#[test]
+fn what_is_dangerous_is_found_wherever_it_stands() {
+    let ways: [fn(&str) -> std::borrow::Cow<'_, str>; 3] = [distinct, visible, lines];
+    for at in [0, 1, 63, 64, 65, 127, 128, 200] {
+        let (before, after) = ("a".repeat(at), "b".repeat(200 - at));
+        for letter in '\0'..='\u{7f}' {
+            let text = format!("{before}{letter}{after}");
+            for shows in ways {
+                let alone = shows(&letter.to_string()).into_owned();
+                assert_eq!(shows(&text), format!("{before}{alone}{after}"), "{letter:?} at {at}");
+            }
+        }
+    }
+}

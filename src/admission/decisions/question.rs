@@ -59,6 +59,7 @@ pub struct Question<'a> {
     pub(super) name: Option<&'a str>,
     /// The name of the token's volume that is not in the key, as it stands in the object.
     token: Option<&'a str>,
+    managed_fields: Option<Range<usize>>,
 }
 
 impl<'a> Question<'a> {
@@ -70,6 +71,7 @@ impl<'a> Question<'a> {
             return None;
         }
         let metadata = metadata(object)?;
+        let managed = metadata.managed_fields.and_then(|part| range(object, part.get()));
         let token = token_volume(object);
         let mut text = Text { digest: Sha256::new(), token: token.map(memmem::Finder::new) };
         text.add(webhook.as_str());
@@ -89,21 +91,26 @@ impl<'a> Question<'a> {
             }
             (Webhook::Validate, Reads::Request) => text.add_request(review)?,
             (Webhook::Mutate, _) => {
-                let managed = metadata.managed_fields.map(RawValue::get).unwrap_or_default();
-                let times = memmem::find_iter(managed.as_bytes(), TIME).filter_map(|at| time(managed, at));
+                let fields = metadata.managed_fields.map(RawValue::get).unwrap_or_default();
+                let times = memmem::find_iter(fields.as_bytes(), TIME).filter_map(|at| time(fields, at));
                 let times = times.map(|time| range(object, time)).collect::<Option<Vec<_>>>()?;
                 text.add_without(object, times)?;
-                return Some(Self { key: text.key(), object, name, token });
+                return Some(Self { key: text.key(), object, name, token, managed_fields: managed });
             }
         }
         let cuts = cuts.into_iter().map(|cut| range(object, cut.get())).collect::<Option<Vec<_>>>()?;
         text.add_without(object, cuts)?;
-        Some(Self { key: text.key(), object, name, token })
+        Some(Self { key: text.key(), object, name, token, managed_fields: managed })
     }
 
     /// The name of the token's volume, of which nothing that is kept may speak.
     pub(super) const fn token(&self) -> Option<&'a str> {
         self.token
+    }
+
+    /// Where `managedFields` stand in the text of the object.
+    pub fn managed_fields(&self) -> Option<Range<usize>> {
+        self.managed_fields.clone()
     }
 }
 
@@ -258,7 +265,7 @@ fn token_volume(object: &str) -> Option<&str> {
 impl<'a> Question<'a> {
     /// A question with nothing in it but a name that is left out.
     pub(super) const fn of_name(name: Option<&'a str>) -> Self {
-        Self { key: Key([0; 32]), object: "", name, token: None }
+        Self { key: Key([0; 32]), object: "", name, token: None, managed_fields: None }
     }
 }
 
@@ -303,6 +310,28 @@ mod tests {
 
     fn validated(pod: &Value) -> Key {
         key(Webhook::Validate, Reads::Facts, pod)
+    }
+
+    #[test]
+    fn a_question_says_where_managed_fields_stand() {
+        let mut pod = pod("web-5d8f-bcdfg", "kube-api-access-bcdfg");
+        pod["spec"]["managedFields"] = json!("others");
+        let written = pod["metadata"]["managedFields"].to_string();
+        let found = |pod: &Value, webhook, reads| {
+            let review = crate::review::parse(&body(pod)).unwrap();
+            let question = Question::of(webhook, &review, Kind::Pod, reads).unwrap();
+            let text = review.object.as_deref().unwrap().get();
+            question.managed_fields().map(|place| text.get(place).unwrap().to_string())
+        };
+        for (webhook, reads) in [
+            (Webhook::Validate, Reads::Facts),
+            (Webhook::Validate, Reads::Request),
+            (Webhook::Mutate, Reads::Facts),
+        ] {
+            assert_eq!(found(&pod, webhook, reads).as_ref(), Some(&written), "{webhook:?} {reads:?}");
+        }
+        pod["metadata"].as_object_mut().unwrap().remove("managedFields");
+        assert_eq!(found(&pod, Webhook::Validate, Reads::Facts), None);
     }
 
     #[test]

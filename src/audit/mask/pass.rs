@@ -4,6 +4,7 @@
 //! A member that stands twice in an object is written twice, and masked each time.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -56,20 +57,20 @@ impl<'a> Masking<'a> {
     /// no float can hold) is erased whole: it is `null` then.
     pub fn object(&mut self, json: &RawValue, at: &str) -> String {
         let mut masked = String::with_capacity(json.get().len());
-        self.write_object(json, at, &mut masked);
+        self.write_object(json, at, None, &mut masked);
         masked
     }
 
-    /// The same at the end of a text.
-    pub fn write_object(&mut self, json: &RawValue, at: &str, to: &mut String) {
-        self.write(json, at, (Within::Plain, 1), to);
+    /// The same at the end of a text. Where one value of the object begins and ends may be known, so that it is not looked for if it is left out.
+    pub fn write_object(&mut self, json: &RawValue, at: &str, known: Option<Range<usize>>, to: &mut String) {
+        self.write(Reader::knowing(json.get(), known), at, (Within::Plain, 1), to);
     }
 
     /// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
     pub fn policy_input(&mut self, json: &RawValue, at: &str) -> String {
         let mut masked = String::with_capacity(json.get().len());
         if Reader::new(json.get()).kind() == Ok(Kind::Object) {
-            self.write(json, at, (Within::PolicyInput, 2), &mut masked);
+            self.write(Reader::new(json.get()), at, (Within::PolicyInput, 2), &mut masked);
         } else {
             self.report.erased.push(at.to_owned());
             masked.push_str("null");
@@ -77,7 +78,8 @@ impl<'a> Masking<'a> {
         masked
     }
 
-    fn write(&mut self, json: &RawValue, at: &str, (within, data_at): (Within, usize), to: &mut String) {
+    fn write(&mut self, mut reader: Reader<'_>, at: &str, of: (Within, usize), to: &mut String) {
+        let (within, data_at) = of;
         let (start, erased, masked) = (to.len(), self.report.erased.len(), self.report.masked.len());
         let mut pass = Pass {
             masks: self.masks,
@@ -89,7 +91,6 @@ impl<'a> Masking<'a> {
             data_at,
             copies: 0,
         };
-        let mut reader = Reader::new(json.get());
         let is_read = pass.value(&mut reader, within, &Place::of(at)).and_then(|()| pass.rest(&mut reader));
         if is_read.is_ok() {
             if reader.has_blanks() {
