@@ -141,11 +141,11 @@ async fn judged(
         evaluated.push((evaluation, started.elapsed()));
     }
     // Only what the gate can evaluate: rules that do not end there do not in opa either.
-    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
+    let mut in_opa = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
     let mut results = Vec::new();
     for (place, (case, (evaluation, time))) in found.iter().zip(evaluated).enumerate() {
         let reasons = match evaluation {
-            Ok(violations) => reasons(case, &violations, wanted.get(&place.to_string())),
+            Ok(violations) => reasons(case, &violations, in_opa.values.get(&place.to_string())),
             Err(reasons) => reasons,
         };
         let outcome = if reasons.is_empty() { Outcome::Passed } else { Outcome::Failed };
@@ -154,7 +154,7 @@ async fn judged(
             name: case.name.clone(),
             outcome,
             reasons,
-            output: String::new(),
+            output: in_opa.printed.remove(&place.to_string()).unwrap_or_default(),
             seconds: time.as_secs_f64(),
         });
     }

@@ -249,6 +249,24 @@ fn cases_run_on_the_compiled_rules_and_each_difference_is_named() {
 }
 
 #[test]
+fn what_rules_print_is_told_with_the_case_whose_input_they_read() {
+    let rule = RULE.replace("\tcontainer.name", "\tprint(\"asked about\", container.name)\n\tcontainer.name");
+    let case = |name: &str| {
+        let input = format!("input: {{containers: [{{name: {name}}}]}}");
+        format!("- {{name: {name}, {input}, violations: [{{rule: no-web}}]}}\n")
+    };
+    let text = cases(&[case("web"), case("db")].concat());
+    let folder = rules(&rule, &[("rule_cases.yaml", &text)]);
+    let report = folder.path().join("report.xml");
+    policy("test", folder.path(), &["--junit", report.to_str().unwrap()]).has(&[
+        "rule_cases.yaml: web: PASS\n  asked about web\n",
+        "rule_cases.yaml: db: FAIL\n  not found: rule `no-web`\n  asked about db\n",
+    ]);
+    let report = fs::read_to_string(report).unwrap();
+    assert!(report.contains("<system-out>asked about web&#10;</system-out></testcase>"), "{report}");
+}
+
+#[test]
 fn a_case_about_a_manifest_judges_the_pod_that_the_gate_would_make_of_it() {
     let manifest = samples("workloads/files.yaml");
     let linux = samples("workloads/linux.yaml");
@@ -273,13 +291,14 @@ fn a_new_rule_passes_beside_another_one_and_replaces_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules");
     let new = |name: &str| run(&["policy", "new", name, "--into", rules.to_str().unwrap()]);
-    for name in ["our-registry", "other"] {
+    // The last one is a word of YAML.
+    for name in ["our-registry", "other", "null"] {
         assert_eq!(new(name).code, 0);
     }
     assert!(rules.join("our_registry_test.rego").exists());
     let said = policy("check", &rules, &[]);
     assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
-    policy("test", &rules, &[]).has(&["our-registry refuses an image: PASS", "PASS: 6/6"]);
+    policy("test", &rules, &[]).has(&["our-registry refuses an image: PASS", "PASS: 9/9"]);
     fs::write(rules.join("other.rego"), "mine").unwrap();
     new("other").fails(&["other.rego", "it is there already"]);
     assert_eq!(fs::read_to_string(rules.join("other.rego")).unwrap(), "mine");
