@@ -266,6 +266,21 @@ fn what_rules_print_is_told_with_the_case_whose_input_they_read() {
     assert!(report.contains("<system-out>asked about web&#10;</system-out></testcase>"), "{report}");
 }
 
+/// OPA's own cases of `rego.metadata.chain` look at a package that their test moves (`tests/suite/functions.rs`).
+#[test]
+fn a_rule_reads_the_metadata_of_itself_and_of_its_package_as_in_opa() {
+    let rule = "# METADATA\n# scope: package\n# title: ours\n# custom: {owner: platform}\npackage wasmgate\n\n\
+                # METADATA\n# title: first\n\
+                violations contains {\"rule\": \"chain\", \"message\": json.marshal(rego.metadata.chain())}\n\n\
+                # METADATA\n# title: second\n\
+                violations contains {\"rule\": \"own\", \"message\": json.marshal(rego.metadata.rule())}\n";
+    let wanted = "[{rule: chain, message: platform}, {rule: own, message: second}]";
+    let text = cases(&format!("- {{name: all, input: {{containers: []}}, violations: {wanted}}}\n"));
+    let folder = rules(rule, &[("rule_cases.yaml", &text)]);
+    // A case also fails where a message is another one in `opa eval`.
+    policy("test", folder.path(), &[]).has(&["rule_cases.yaml: all: PASS\n"]);
+}
+
 #[test]
 fn a_case_about_a_manifest_judges_the_pod_that_the_gate_would_make_of_it() {
     let manifest = samples("workloads/files.yaml");
