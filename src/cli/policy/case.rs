@@ -293,8 +293,12 @@ pub fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Err
 }
 
 fn text_of(path: &Path) -> Result<String, Error> {
-    let size = path.metadata().map_err(|error| failed(path, &error))?.len();
-    if size > MAX_BYTES {
+    let of = path.metadata().map_err(|error| failed(path, &error))?;
+    // Reading a pipe would wait for its writer, and some devices have no end.
+    if !of.is_file() {
+        return Err(failed(path, &"it is not a regular file"));
+    }
+    if of.len() > MAX_BYTES {
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| failed(path, &error))

@@ -266,6 +266,19 @@ fn what_rules_print_is_told_with_the_case_whose_input_they_read() {
     assert!(report.contains("<system-out>asked about web&#10;</system-out></testcase>"), "{report}");
 }
 
+#[test]
+fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    for name in ["rule_cases.yaml", "data.json", "more.rego", ".manifest"] {
+        let folder = rules(RULE, &[]);
+        let pipe = folder.path().join(name);
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        policy("test", folder.path(), &[]).fails(&[name, "it is not a regular file"]);
+    }
+    let endless = cases("- {name: a, input: /dev/zero, violations: []}\n");
+    let folder = rules(RULE, &[("rule_cases.yaml", &endless)]);
+    policy("test", folder.path(), &[]).fails(&["/dev/zero`: it is not a regular file"]);
+}
+
 /// OPA's own cases of `rego.metadata.chain` look at a package that their test moves (`tests/suite/functions.rs`).
 #[test]
 fn a_rule_reads_the_metadata_of_itself_and_of_its_package_as_in_opa() {
