@@ -267,6 +267,23 @@ fn what_rules_print_is_told_with_the_case_whose_input_they_read() {
 }
 
 #[test]
+fn a_folder_whose_name_begins_like_a_flag_is_a_folder() {
+    let parent = tempfile::tempdir().unwrap();
+    let case = cases("- {name: a, input: {containers: [{name: web}]}, violations: [{rule: no-web}]}\n");
+    fs::create_dir(parent.path().join("-v0")).unwrap();
+    fs::write(parent.path().join("-v0/rule.rego"), RULE).unwrap();
+    fs::write(parent.path().join("-v0/rule_cases.yaml"), case).unwrap();
+    for verb in ["check", "test", "build"] {
+        let mut command = wasmgate();
+        command.args(["policy", verb, "--opa"]).arg(program("opa")).args(["--", "-v0"]);
+        let said = Said::of(command.current_dir(parent.path()));
+        assert_eq!(said.code, 0, "{verb}: {said:?}");
+    }
+    let names = listed(parent.path().join("bundle.tar.gz").to_str().unwrap());
+    assert!(names.iter().any(|name| name.ends_with("-v0/rule.rego")), "{names:?}");
+}
+
+#[test]
 fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     for name in ["rule_cases.yaml", "data.json", "more.rego", ".manifest"] {
         let folder = rules(RULE, &[]);
