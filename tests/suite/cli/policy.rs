@@ -249,6 +249,20 @@ fn cases_run_on_the_compiled_rules_and_each_difference_is_named() {
 }
 
 #[test]
+fn what_stops_a_test_is_said_in_words() {
+    let test =
+        "package rule_test\n\ntest_twice if {\n\tboth == 2\n}\n\nboth := 1 if true\n\nboth := 2 if true\n";
+    let folder = rules(RULE, &[("rule_test.rego", test)]);
+    let said = policy("test", folder.path(), &[]);
+    said.has(&[
+        "data.rule_test: test_twice: FAIL\n",
+        "eval_conflict_error at ",
+        "rule data.rule_test.both produced conflicting values:\n  ",
+    ]);
+    assert!(!said.out.contains("stack_trace"), "{}", said.out);
+}
+
+#[test]
 fn what_rules_print_is_told_with_the_case_whose_input_they_read() {
     let rule = RULE.replace("\tcontainer.name", "\tprint(\"asked about\", container.name)\n\tcontainer.name");
     let case = |name: &str| {
