@@ -157,7 +157,8 @@ fn failed(path: &Path, message: &impl ToString) -> Error {
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    if path == Path::new("-") || path.is_file() {
+    // What is no folder may be a pipe, as `<(helm template .)` is in a shell.
+    if path == Path::new("-") || !path.metadata().map_err(|e| failed(path, &e))?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
     let mut found = Vec::new();

@@ -4,11 +4,13 @@ pub mod compare;
 mod report;
 mod table;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use compare::Compared;
+use flate2::bufread::MultiGzDecoder;
 
 pub use report::Report;
 
@@ -23,6 +25,8 @@ use crate::text;
 
 /// Longest line of a decision log that is read, in bytes: twice the largest review that the gate takes, and what rules read of it.
 const LONGEST_LINE: u64 = 64 << 20;
+/// How an archive of gzip begins (RFC 1952, 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Most decisions that a report lists; the rest is counted.
 const MOST_LISTED: usize = 10_000;
 
@@ -61,12 +65,16 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
     let mut gate = options.gate.clone();
     let bundles = std::mem::take(&mut gate.bundles);
     let mut file = config::load(gate.images.config.as_deref())?;
+    let mut given = BTreeSet::new();
     for place in bundles {
         // Nothing is admitted here, and what is tried is often not signed yet.
         let source = BundleSource { may_be_unsigned: true, ..source(&place) };
         let name = source.name();
         file.policies.baseline &= name != "baseline";
-        if let Some(known) = file.policies.bundles.iter_mut().find(|known| known.name() == name) {
+        // The second of a name has no place, and is refused with the rest of the configuration.
+        let is_first = given.insert(name.clone());
+        let mut known = file.policies.bundles.iter_mut();
+        if let Some(known) = known.find(|known| is_first && known.name() == name) {
             *known = BundleSource { name: Some(name), judges: known.judges, ..source };
             continue;
         }
@@ -109,6 +117,10 @@ async fn read(path: &Path, by: (&State, ReplayTerms), report: &mut Report) -> Re
     } else {
         Box::new(BufReader::new(File::open(path).map_err(failed)?))
     };
+    // As logs are kept that were rotated.
+    if log.fill_buf().map_err(failed)?.starts_with(&GZIP) {
+        log = Box::new(BufReader::new(MultiGzDecoder::new(log)));
+    }
     let mut line = Vec::new();
     loop {
         line.clear();

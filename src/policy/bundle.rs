@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -148,6 +149,20 @@ where
     Option::deserialize(read).map(Option::unwrap_or_default)
 }
 
+/// A number that counts versions.
+fn whole_number<'de, D: Deserializer<'de>>(read: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(read)?;
+    match value.as_u64() {
+        None if !value.is_null() => {
+            let shown = text::quoted(&value.to_string(), 40);
+            Err(D::Error::custom(format!(
+                "`sequence` is `{shown}`; write a whole number without quotes, such as 7"
+            )))
+        }
+        number => Ok(number),
+    }
+}
+
 /// What opa writes of an entry point.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -167,11 +182,16 @@ struct Metadata {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "fields such as `name` and `sequence` in `metadata.wasmgate`"
+)]
 struct GateMetadata {
     /// The bundle that it is, for signed ones.
     name: Option<String>,
     omit: Omit,
+    #[serde(deserialize_with = "whole_number")]
     sequence: Option<u64>,
     cases: Vec<TrialCase>,
     /// What METADATA says of each rule.
@@ -295,6 +315,11 @@ fn check_metadata(bundle: &str, revision: &str, metadata: &GateMetadata) -> Resu
     if revision.len() > MAX_REVISION {
         return refuse(format!("`revision` has more than {MAX_REVISION} bytes"));
     }
+    if metadata.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+        return refuse(
+            "`metadata.wasmgate.name` is empty; write the name of the bundle, or leave it out".into(),
+        );
+    }
     if let Some(unknown) = metadata.omit.difference(&KEYS).next() {
         let unknown = text::excerpt(unknown, 40);
         let known = KEYS
@@ -368,6 +393,28 @@ pub fn without_ending(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_manifest_says_to_the_gate_in_a_wrong_way_is_refused_with_what_to_write() {
+        let said = |wasmgate: &str| {
+            let text = format!("{{\"metadata\": {{\"wasmgate\": {wasmgate}}}}}");
+            let files: Contents = [(".manifest", text.as_bytes())].into_iter().collect();
+            let metadata = manifest("a", &files)?.metadata.wasmgate;
+            check_metadata("a", "", &metadata).map(|()| metadata.sequence)
+        };
+        assert_eq!(said(r#"{"sequence": 7, "name": "a"}"#).unwrap(), Some(7));
+        assert_eq!(said(r#"{"sequence": null}"#).unwrap(), None);
+        for (wrong, cure) in [
+            (r#"{"sequence": "7"}"#, "write a whole number without quotes, such as 7"),
+            (r#"{"sequence": 1.5}"#, "`sequence` is `1.5`"),
+            (r#"{"sequence": -1}"#, "`sequence` is `-1`"),
+            (r#"{"name": " "}"#, "write the name of the bundle, or leave it out"),
+            ("3", "expected fields such as `name` and `sequence`"),
+        ] {
+            let error = text::chain(&said(wrong).unwrap_err());
+            assert!(error.contains(cure), "{error}");
+        }
+    }
 
     #[test]
     fn numbers_of_the_data_keep_their_text_and_of_equal_keys_the_last_counts() {

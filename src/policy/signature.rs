@@ -160,7 +160,7 @@ impl Trust {
                 Ok(SignatureState::Exempt)
             }
             None if self.requires() || signers.are_named() => {
-                let reason = "it is not signed; sign it (`opa build --signing-key`), or set `policies.requireSigned: false` \
+                let reason = "it is not signed; sign it (`wasmgate policy sign`), or set `policies.requireSigned: false` \
                               and name no `keys` and no `scope` for it";
                 Err(refused(reason.into()))
             }

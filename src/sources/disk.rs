@@ -54,7 +54,7 @@ impl Disk {
         if contents.as_ref().is_err_and(|error| !matches!(error, policy::Error::ReadBundle { .. })) {
             self.bad.clone_from(&now);
         }
-        Ok(Fetched::New { contents: contents?, version: now })
+        Ok(Fetched::New { contents: Ok(contents?), version: now })
     }
 
     fn changing(&self) -> Error {

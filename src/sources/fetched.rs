@@ -1,6 +1,6 @@
 //! What sources say.
 
-use crate::policy::Contents;
+use crate::policy::{Contents, Error};
 
 /// What a source says.
 #[derive(Debug)]
@@ -11,7 +11,8 @@ pub(super) enum Fetched {
     Waiting,
     /// Another bundle.
     New {
-        contents: Contents,
+        /// Its files, or why the archive has none. That one is known by its version too, so that it is not fetched again and again.
+        contents: Result<Contents, Error>,
         /// What the source will know it by: a fingerprint, an `ETag`, a digest; empty if it knows it by nothing.
         version: String,
     },

@@ -74,7 +74,7 @@ impl Follower {
     /// The bundle as the source has it now; without the help of what was kept.
     pub async fn once(mut self) -> Result<Bundle, Error> {
         match asked(&mut self.fetcher, &self.source, "", FETCH).await? {
-            Fetched::New { contents, .. } => Ok(self.verified(contents).await?.bundle),
+            Fetched::New { contents, .. } => Ok(self.verified(contents?).await?.bundle),
             Fetched::Unchanged | Fetched::Waiting => Err(self.nothing()),
         }
     }
@@ -111,7 +111,7 @@ impl Follower {
     async fn offered(&mut self, version: &str, bound: Duration) -> Result<Option<Ready>, Error> {
         match asked(&mut self.fetcher, &self.source, version, bound).await? {
             Fetched::New { contents, version } => {
-                self.open(contents, version, Opened::FromSource).await.map(Some)
+                self.open(contents?, version, Opened::FromSource).await.map(Some)
             }
             Fetched::Unchanged if !version.is_empty() => Ok(None),
             Fetched::Unchanged | Fetched::Waiting => Err(self.nothing()),
@@ -242,7 +242,7 @@ impl Follower {
                 self.failed = Some(Instant::now());
                 // Another process that shares the folder may have had a higher one.
                 self.newest = self.newest.max(self.newest_known().await?);
-                let ready = self.open(contents, version, Opened::FromSource).await?;
+                let ready = self.open(contents?, version, Opened::FromSource).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
                 swap.fits(&ready.loaded).map_err(refused)?;
                 self.reserve_for(&ready.loaded).await?;

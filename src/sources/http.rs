@@ -97,7 +97,7 @@ impl Http {
             if version == known {
                 return Ok(Fetched::Unchanged);
             }
-            Ok(Fetched::New { contents: Contents::from_tar_gz(&name, &bytes)?, version })
+            Ok(Fetched::New { contents: Contents::from_tar_gz(&name, &bytes), version })
         })
         .await
     }

@@ -14,6 +14,7 @@ use super::Error;
 use crate::files;
 use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::policy::{self, Contents};
+use crate::text;
 
 /// Mode of the files. Others may read which rules there are, and only the gate says so.
 const MODE: u32 = 0o644;
@@ -187,7 +188,8 @@ impl BundleStore {
             Ok(contents) => return Some((record, contents)),
             Err(damage) => damage,
         };
-        tracing::warn!(bundle = name, %damage, "the kept policy bundle is damaged and not used");
+        let damage = text::chain(&damage);
+        tracing::warn!(bundle = name, damage, "the kept policy bundle is damaged and not used");
         None
     }
 
@@ -270,7 +272,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::text;
 
     fn record(version: &str) -> Record {
         Record { name: "a / b".into(), from: "x".into(), version: version.into(), ..Record::default() }

@@ -104,8 +104,8 @@ impl Oci {
         }
         let bytes = self.packed(&manifest).await?;
         let name = self.bundle.clone();
-        let contents = blocking(&self.bundle, move || Contents::from_tar_gz(&name, &bytes)).await?;
-        Ok(Fetched::New { contents, version })
+        let unpacked = move || Ok(Fetched::New { contents: Contents::from_tar_gz(&name, &bytes), version });
+        blocking(&self.bundle, unpacked).await
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {

@@ -451,6 +451,23 @@ async fn a_bundle_server_is_asked_by_opas_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_cannot_be_unpacked_is_fetched_once_and_the_next_one_is_not_waited_for() {
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let web = server(&offered, "application/gzip").await;
+    let rules = follow(quick(format!("http://{}/rules.tar.gz", web.host)), None).await.unwrap();
+    *offered.lock().unwrap() = ("\"2\"".to_string(), b"garbage".to_vec());
+    rules.until_it_fails("cannot unpack policy bundle", "one").await;
+    let asked = web.asked().len();
+    until("three more requests", async || web.asked().len() >= asked + 3).await;
+    assert!(web.asked()[asked..].iter().all(|one| one.head.contains("if-none-match: \"2\"\r")));
+    assert_eq!(rules.status().failures, 1);
+    rules.until_it_fails("cannot unpack policy bundle", "one").await;
+    *offered.lock().unwrap() = ("\"3\"".to_string(), bundle("three", ""));
+    rules.until_it_says("three").await;
+    assert_eq!(rules.status().error, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_the_server_takes_what_was_kept_and_without_both_fails() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");

@@ -1,7 +1,8 @@
 //! The commands of `policy` and their options.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
 
 use super::{GateOptions, ImageOptions, OutputFormat, namespace};
@@ -52,7 +53,7 @@ pub enum PolicyCommand {
 #[derive(Debug, Clone, Parser)]
 pub struct PolicySources {
     /// Folder of the rules
-    #[arg(value_name = "RULES")]
+    #[arg(value_name = "RULES", value_parser = PathBufValueParser::new().map(no_flag))]
     pub rules: PathBuf,
     /// Leave out files and folders of this name, `*` stands for anything (repeatable)
     #[arg(long, value_name = "NAME")]
@@ -109,6 +110,12 @@ pub struct PolicyTestOptions {
     /// What cases are judged with
     #[command(flatten)]
     pub cases: CaseOptions,
+}
+
+/// A path that opa and regal do not take for a flag.
+fn no_flag(path: PathBuf) -> PathBuf {
+    let is_like_a_flag = path.as_os_str().as_encoded_bytes().starts_with(b"-");
+    if is_like_a_flag { Path::new(".").join(path) } else { path }
 }
 
 fn percent(written: &str) -> Result<f64, String> {

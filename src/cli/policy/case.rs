@@ -276,9 +276,12 @@ pub fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
                 return Err(failed(root, &message));
             }
             let path = entry.path();
-            if entry.file_type().map_err(|error| failed(&path, &error))?.is_dir() {
+            let kind = entry.file_type().map_err(|error| failed(&path, &error))?;
+            // Emacs marks a file that is being edited by a link with such a name, which leads nowhere.
+            let is_mark = || kind.is_symlink() && entry.file_name().as_encoded_bytes().starts_with(b".#");
+            if kind.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !is_mark() {
                 found.push(path);
             }
         }
@@ -293,8 +296,12 @@ pub fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Err
 }
 
 fn text_of(path: &Path) -> Result<String, Error> {
-    let size = path.metadata().map_err(|error| failed(path, &error))?.len();
-    if size > MAX_BYTES {
+    let of = path.metadata().map_err(|error| failed(path, &error))?;
+    // Reading a pipe would wait for its writer, and some devices have no end.
+    if !of.is_file() {
+        return Err(failed(path, &"it is not a regular file"));
+    }
+    if of.len() > MAX_BYTES {
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
     }
     std::fs::read_to_string(path).map_err(|error| failed(path, &error))
@@ -320,6 +327,17 @@ mod tests {
             container: container.map(String::from),
             ..Violation::default()
         }
+    }
+
+    #[test]
+    fn the_mark_of_an_editor_is_none_of_the_files_and_another_link_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".#rule.rego", "rule.rego"] {
+            std::os::unix::fs::symlink("me@host.123:456", folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join(".#real.rego"), "").unwrap();
+        let found = walked(folder.path()).unwrap();
+        assert_eq!(found, [".#real.rego", "rule.rego"].map(|name| folder.path().join(name)));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub fn document(results: &[TestResult]) -> String {
                 let _ = write!(out, "<failure message=\"{}\">{}</failure>", escaped(first), escaped(&all));
             }
         }
+        if !result.output.is_empty() {
+            let _ = write!(out, "<system-out>{}</system-out>", escaped(&result.output));
+        }
         out.push_str("</testcase>\n");
     }
     out.push_str("</testsuite></testsuites>\n");

@@ -56,6 +56,10 @@ pub fn find(opa: &Opa, sources: &PolicySources) -> Result<Found, Error> {
         let message = "it is a link, which opa does not follow here; put the file or the folder itself there, or leave it out with --ignore";
         return Ok(Found::missing(path, message));
     }
+    if let Some(path) = tests.iter().chain(&others).find(|path| is_source(path) && !path.is_file()) {
+        let message = "it is not a regular file, and opa would wait for what it says; put one there, or leave it out with --ignore";
+        return Ok(Found::missing(path, message));
+    }
     let query = format!("data.{}", ENTRYPOINT.replace('/', "."));
     let Some(used) = if_compiled(analysis::dependencies(opa, root, &others, &query))? else {
         return Ok(Found::default());
@@ -279,13 +283,17 @@ pub fn is_test(path: &Path) -> bool {
     named(path).ends_with("_test.rego")
 }
 
+/// Whether opa reads it as a part of the bundle.
+fn is_source(path: &Path) -> bool {
+    is_rego(path) || named(path) == ".manifest" || is_data(path)
+}
+
 /// Whether opa would take something from behind this link if it followed it. Those of a mounted `ConfigMap` lead to files that it finds
 /// otherwise.
 fn is_lost_link(path: &Path, root: &Path) -> bool {
     let name = named(path);
-    let is_source = is_rego(path) || name == ".manifest" || DATA.contains(&name) || path.is_dir();
     let is_mounted = path.parent() == Some(root) && (name.starts_with("..") || is_mounted(path, name));
-    is_source && path.is_symlink() && !is_mounted
+    (is_source(path) || path.is_dir()) && path.is_symlink() && !is_mounted
 }
 
 #[cfg(test)]

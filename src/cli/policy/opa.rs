@@ -330,6 +330,8 @@ impl Opa {
         arguments.push(self.file("capabilities.json").into());
         ignore(&mut arguments, ignored, true);
         arguments.extend([OsString::from("--output"), to.into(), OsString::from("--bundle")]);
+        // A name may begin like a flag.
+        arguments.push("--".into());
         // Sources are in the archive under the path that is named here: neither `..` nor a path of this machine belongs there.
         let failed = |source| Error::UseRules { path: rules.to_path_buf(), source };
         let whole = rules.canonicalize().map_err(failed)?;

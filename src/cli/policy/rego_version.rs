@@ -33,8 +33,12 @@ struct Versions {
 impl RegoVersion {
     /// That of the rules in this folder; what is no manifest says nothing, and opa says why it is none.
     pub fn of(rules: &Path) -> Self {
-        let written = std::fs::read(rules.join(".manifest")).unwrap_or_default();
-        Self::stated(&written)
+        let manifest = rules.join(".manifest");
+        // Reading a pipe would wait for its writer.
+        if !manifest.is_file() {
+            return Self::V1;
+        }
+        Self::stated(&std::fs::read(manifest).unwrap_or_default())
     }
 
     fn stated(manifest: &[u8]) -> Self {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::annotate::is_rego;
 use super::case;
@@ -74,7 +76,7 @@ impl Opa {
         // Each of them was evaluated before within its time, alone or with others.
         let work = times(self.test_timeout, inputs.len()).saturating_mul(COVERAGE_RUNS);
         arguments.extend(until(LOAD_TIME.saturating_add(work)));
-        arguments.extend(self.on_each(&sources.ignore, inputs)?);
+        arguments.extend(self.on_each(&sources.ignore, inputs, "")?);
         let printed = self.printed_within(Some(&sources.rules), &arguments, work)?;
         let read: serde_json::Result<Covered> = serde_json::from_slice(&printed);
         let failed = |error: serde_json::Error| Error::RunOpa {
@@ -93,22 +95,16 @@ impl Opa {
         times(self.test_timeout, files.iter().filter(|path| is_rego(path)).map(named).sum())
     }
 
-    /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing. The inner error says why
-    /// there is none. Once some inputs have taken too long, those that are left are not evaluated.
-    pub fn evaluate(
-        &self,
-        rules: &Path,
-        ignored: &[String],
-        inputs: Inputs,
-    ) -> Result<BTreeMap<String, Result<serde_json::Value, String>>, Error> {
-        let (mut values, mut late) = (BTreeMap::new(), 0_usize);
+    /// Evaluates the entry point on many inputs by name, from the sources. Once some inputs have taken too long, those that are left are not evaluated.
+    pub fn evaluate(&self, rules: &Path, ignored: &[String], inputs: Inputs) -> Result<Evaluated, Error> {
+        let (Evaluated { mut values, mut printed }, mut late) = (Evaluated::default(), 0_usize);
         let mut open: Vec<_> = Some(inputs).filter(|inputs| !inputs.is_empty()).into_iter().collect();
         while let Some(mut inputs) = open.pop() {
             if late >= MOST_LATE {
                 values.extend(inputs.into_keys().map(|name| (name, Err(NOT_ASKED.to_string()))));
                 continue;
             }
-            match self.evaluate_all(rules, ignored, &inputs) {
+            match self.evaluate_all(rules, ignored, &inputs, &mut printed) {
                 Ok(found) => values.extend(found.into_iter().map(|(name, value)| (name, Ok(value)))),
                 Err(Error::RunOpa { message, .. }) => {
                     // One of them is to blame, and the others have values.
@@ -130,7 +126,7 @@ impl Opa {
                 Err(error) => return Err(error),
             }
         }
-        Ok(values)
+        Ok(Evaluated { values, printed })
     }
 
     /// What is said of rules that took too long, if that is what opa says of them.
@@ -144,19 +140,34 @@ impl Opa {
         })
     }
 
-    fn evaluate_all(&self, rules: &Path, ignored: &[String], inputs: &Inputs) -> Result<Documents, Error> {
+    fn evaluate_all(
+        &self,
+        rules: &Path,
+        ignored: &[String],
+        inputs: &Inputs,
+        printed: &mut BTreeMap<String, String>,
+    ) -> Result<Documents, Error> {
         let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
         arguments.push(followed(rules).into());
         // All together have the time of one: rules take milliseconds.
         arguments.extend(until(LOAD_TIME.saturating_add(self.test_timeout)));
-        arguments.extend(self.on_each(ignored, inputs)?);
-        let printed = self.printed_within(None, &arguments, self.test_timeout)?;
-        serde_json::from_slice(&printed)
+        // No rule prints this.
+        let marker = Uuid::new_v4().to_string();
+        arguments.extend(self.on_each(ignored, inputs, &format!("print(\"{marker}\", name); "))?);
+        let output = self.run_within(None, &arguments, self.test_timeout)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_well = output.status.success();
+        let (said, error) = if is_well { (said.as_str(), "") } else { before_error(&said) };
+        printed.extend(by_input(said, &marker));
+        if !is_well {
+            return Err(failed(&arguments, &Output { stderr: error.into(), ..output }));
+        }
+        serde_json::from_slice(&output.stdout)
             .map_err(|error| Error::RunOpa { command: shown(&arguments), message: error.to_string() })
     }
 
-    /// The arguments with which the entry point is evaluated on each of these inputs.
-    fn on_each(&self, ignored: &[String], inputs: &Inputs) -> Result<Vec<OsString>, Error> {
+    /// The arguments with which the entry point is evaluated on each of these inputs, after the expression `first`.
+    fn on_each(&self, ignored: &[String], inputs: &Inputs, first: &str) -> Result<Vec<OsString>, Error> {
         let path = self.file("inputs.json");
         let text = serde_json::to_vec(inputs).map_err(|error| Error::Format(error.to_string()))?;
         std::fs::write(&path, text).map_err(|source| Error::UseFolder { path: path.clone(), source })?;
@@ -164,7 +175,7 @@ impl Opa {
         ignore(&mut arguments, ignored, true);
         arguments.extend([OsString::from("--input"), path.into()]);
         let query = format!(
-            "{{name: value | some name, document in input; value := data.{} with input as document}}",
+            "{{name: value | some name, document in input; {first}value := data.{} with input as document}}",
             ENTRYPOINT.replace('/', ".")
         );
         arguments.push(query.into());
@@ -195,6 +206,28 @@ fn until(time: Duration) -> [OsString; 2] {
 /// So many times the time.
 fn times(time: Duration, count: usize) -> Duration {
     time.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// What was printed before an error of `opa eval`, and the error.
+fn before_error(said: &str) -> (&str, &str) {
+    let is_error = |line: &str| line.contains(" error occurred: ") || line.contains(" errors occurred:");
+    let printed: usize = said.split_inclusive('\n').take_while(|line| !is_error(line)).map(str::len).sum();
+    said.split_at_checked(printed).filter(|(_, error)| !error.is_empty()).unwrap_or(("", said))
+}
+
+/// What was printed of each input, by name. A line with the marker and the name is before it.
+fn by_input(said: &str, marker: &str) -> BTreeMap<String, String> {
+    let parts = said.split(marker).skip(1).filter_map(|part| part.split_once('\n'));
+    parts.map(|(name, printed)| (name.trim().to_string(), printed.to_string())).collect()
+}
+
+/// What `opa eval` says of many inputs, by their names.
+#[derive(Debug, Default)]
+pub struct Evaluated {
+    /// The value of the entry point; an undefined one is missing. The inner error says why there is none.
+    pub values: BTreeMap<String, Result<serde_json::Value, String>>,
+    /// What the rules printed.
+    pub printed: BTreeMap<String, String>,
 }
 
 /// The part of `opa eval --coverage` that is read.
@@ -240,5 +273,21 @@ impl RegoTest {
     /// File and line.
     pub fn place(&self) -> String {
         format!("{}:{}", self.location.file, self.location.row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rules_print_is_told_by_input_and_apart_from_an_error() {
+        let printed = by_input("a warning\nMARK 0\nseen a\nseen b\nMARK 10\nMARK 2\nlast\n", "MARK");
+        let expected = [("0", "seen a\nseen b\n"), ("10", ""), ("2", "last\n")];
+        let expected = expected.map(|(name, text)| (name.to_string(), text.to_string()));
+        assert_eq!(printed, BTreeMap::from(expected));
+        let error = "1 error occurred: a.rego:4: eval_conflict_error: twice\n\nTraceback:\n";
+        assert_eq!(before_error(&format!("seen a\n{error}")), ("seen a\n", error));
+        assert_eq!(before_error("error: no such flag\n"), ("", "error: no such flag\n"));
     }
 }

@@ -31,17 +31,18 @@ pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
     archive::write(&part, &packed(&unsigned().collect(), to)?)?;
     let signing = Signing { key: &key.key, algorithm: key.algorithm, id: &key.key_id, scope: &key.scope };
     let refused = |reason: &str| Error::SignBundle { key: key.key.clone(), reason: reason.into() };
-    // opa may know the key otherwise than by a file, or says that it cannot read it.
-    if let Ok(file) = std::fs::read(&key.key) {
-        check_secret(key.algorithm, file).map_err(refused)?;
-    }
+    // Of a path that it cannot read opa takes the name for the secret.
+    let file = std::fs::read(&key.key).map_err(|error| refused(&error.to_string()))?;
+    check_secret(key.algorithm, file).map_err(refused)?;
     let signatures = opa.sign(&part, &signing)?;
     check_signed(key.algorithm, &signatures).map_err(refused)?;
     let bytes = packed(&unsigned().chain([(SIGNATURES, signatures.as_slice())]).collect(), to)?;
     archive::write(to, &bytes)?;
     let shown = to.display().to_string();
     let output = match output {
-        OutputFormat::Text => format!("{}: signed by `{}`\n", text::line(&shown), key.key_id).into_bytes(),
+        OutputFormat::Text => {
+            format!("{}: signed by `{}`\n", text::line(&shown), text::line(&key.key_id)).into_bytes()
+        }
         other => inspect::formatted(&json!({ "archive": shown, "keyId": key.key_id }), *other)?,
     };
     print(&output).map(|()| Exit::Success)
@@ -68,7 +69,7 @@ pub fn verify(options: &PolicyVerifyOptions) -> Result<Exit, Error> {
     let output = match (output, &problem) {
         (OutputFormat::Text, Some(problem)) => format!("{}\n", text::line(problem)).into_bytes(),
         (OutputFormat::Text, None) => {
-            format!("{}: signed by `{}`\n", text::line(&shown), key.key_id).into_bytes()
+            format!("{}: signed by `{}`\n", text::line(&shown), text::line(&key.key_id)).into_bytes()
         }
         (other, problem) => {
             let report = json!({ "bundle": shown, "verified": problem.is_none(), "problem": problem });

@@ -97,7 +97,7 @@ fn of_rego(opa: &Opa, test: RegoTest) -> TestResult {
     let reason = test.error.map_or_else(
         || format!("{place}: it is not true"),
         |error| {
-            let said = stopped(&error).unwrap_or_else(|| error.to_string());
+            let said = in_words(&error).unwrap_or_else(|| error.to_string());
             format!("{place}: {}", opa.late(&said).unwrap_or(said))
         },
     );
@@ -111,11 +111,16 @@ fn of_rego(opa: &Opa, test: RegoTest) -> TestResult {
     }
 }
 
-/// Where a test was that took too long.
-fn stopped(error: &Value) -> Option<String> {
-    let at = error.pointer("/stack_trace/0/location")?;
+/// What stopped a test (`open-policy-agent/opa:v1/topdown/errors.go`, `Error`), and where.
+fn in_words(error: &Value) -> Option<String> {
+    let code = error.get("code")?.as_str()?;
+    // Where one was that took too long says its stack alone.
+    let is_late = code == CANCELLED;
+    let at = error.pointer(if is_late { "/stack_trace/0/location" } else { "/location" })?;
     let place = format!("{}:{}", at.get("file")?.as_str()?, at.get("row")?.as_u64()?);
-    (error.get("code")? == CANCELLED).then(|| format!("{CANCELLED} at {place}"))
+    let message = error.get("message").and_then(Value::as_str).filter(|_| !is_late);
+    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    Some(format!("{code} at {place}{message}"))
 }
 
 /// The cases, on the compiled rules and in `opa eval`, and what they read.
@@ -141,11 +146,11 @@ async fn judged(
         evaluated.push((evaluation, started.elapsed()));
     }
     // Only what the gate can evaluate: rules that do not end there do not in opa either.
-    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
+    let mut in_opa = opa.evaluate(&options.sources.rules, &options.sources.ignore, documents.clone())?;
     let mut results = Vec::new();
     for (place, (case, (evaluation, time))) in found.iter().zip(evaluated).enumerate() {
         let reasons = match evaluation {
-            Ok(violations) => reasons(case, &violations, wanted.get(&place.to_string())),
+            Ok(violations) => reasons(case, &violations, in_opa.values.get(&place.to_string())),
             Err(reasons) => reasons,
         };
         let outcome = if reasons.is_empty() { Outcome::Passed } else { Outcome::Failed };
@@ -154,7 +159,7 @@ async fn judged(
             name: case.name.clone(),
             outcome,
             reasons,
-            output: String::new(),
+            output: in_opa.printed.remove(&place.to_string()).unwrap_or_default(),
             seconds: time.as_secs_f64(),
         });
     }

@@ -211,6 +211,15 @@ fn a_generated_name_is_shown_by_its_prefix() {
 }
 
 #[test]
+fn a_pipe_that_is_named_as_a_file_is_read_like_standard_input() {
+    let images = layouts();
+    let read = |place: &str| pipe(&["explain", "-f", place, "--image-layouts", &images], POD);
+    let (said, expected) = (read("/dev/stdin"), read("-"));
+    assert_eq!(said.code, expected.code, "{said:?}");
+    said.has(&["/one  ", "/dev/stdin"]);
+}
+
+#[test]
 fn a_wrong_manifest_is_reported_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad.yaml");

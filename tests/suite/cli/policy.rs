@@ -249,6 +249,83 @@ fn cases_run_on_the_compiled_rules_and_each_difference_is_named() {
 }
 
 #[test]
+fn what_stops_a_test_is_said_in_words() {
+    let test =
+        "package rule_test\n\ntest_twice if {\n\tboth == 2\n}\n\nboth := 1 if true\n\nboth := 2 if true\n";
+    let folder = rules(RULE, &[("rule_test.rego", test)]);
+    let said = policy("test", folder.path(), &[]);
+    said.has(&[
+        "data.rule_test: test_twice: FAIL\n",
+        "eval_conflict_error at ",
+        "rule data.rule_test.both produced conflicting values:\n  ",
+    ]);
+    assert!(!said.out.contains("stack_trace"), "{}", said.out);
+}
+
+#[test]
+fn what_rules_print_is_told_with_the_case_whose_input_they_read() {
+    let rule = RULE.replace("\tcontainer.name", "\tprint(\"asked about\", container.name)\n\tcontainer.name");
+    let case = |name: &str| {
+        let input = format!("input: {{containers: [{{name: {name}}}]}}");
+        format!("- {{name: {name}, {input}, violations: [{{rule: no-web}}]}}\n")
+    };
+    let text = cases(&[case("web"), case("db")].concat());
+    let folder = rules(&rule, &[("rule_cases.yaml", &text)]);
+    let report = folder.path().join("report.xml");
+    policy("test", folder.path(), &["--junit", report.to_str().unwrap()]).has(&[
+        "rule_cases.yaml: web: PASS\n  asked about web\n",
+        "rule_cases.yaml: db: FAIL\n  not found: rule `no-web`\n  asked about db\n",
+    ]);
+    let report = fs::read_to_string(report).unwrap();
+    assert!(report.contains("<system-out>asked about web&#10;</system-out></testcase>"), "{report}");
+}
+
+#[test]
+fn a_folder_whose_name_begins_like_a_flag_is_a_folder() {
+    let parent = tempfile::tempdir().unwrap();
+    let case = cases("- {name: a, input: {containers: [{name: web}]}, violations: [{rule: no-web}]}\n");
+    fs::create_dir(parent.path().join("-v0")).unwrap();
+    fs::write(parent.path().join("-v0/rule.rego"), RULE).unwrap();
+    fs::write(parent.path().join("-v0/rule_cases.yaml"), case).unwrap();
+    for verb in ["check", "test", "build"] {
+        let mut command = wasmgate();
+        command.args(["policy", verb, "--opa"]).arg(program("opa")).args(["--", "-v0"]);
+        let said = Said::of(command.current_dir(parent.path()));
+        assert_eq!(said.code, 0, "{verb}: {said:?}");
+    }
+    let names = listed(parent.path().join("bundle.tar.gz").to_str().unwrap());
+    assert!(names.iter().any(|name| name.ends_with("-v0/rule.rego")), "{names:?}");
+}
+
+#[test]
+fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    for name in ["rule_cases.yaml", "data.json", "more.rego", ".manifest"] {
+        let folder = rules(RULE, &[]);
+        let pipe = folder.path().join(name);
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        policy("test", folder.path(), &[]).fails(&[name, "it is not a regular file"]);
+    }
+    let endless = cases("- {name: a, input: /dev/zero, violations: []}\n");
+    let folder = rules(RULE, &[("rule_cases.yaml", &endless)]);
+    policy("test", folder.path(), &[]).fails(&["/dev/zero`: it is not a regular file"]);
+}
+
+/// OPA's own cases of `rego.metadata.chain` look at a package that their test moves (`tests/suite/functions.rs`).
+#[test]
+fn a_rule_reads_the_metadata_of_itself_and_of_its_package_as_in_opa() {
+    let rule = "# METADATA\n# scope: package\n# title: ours\n# custom: {owner: platform}\npackage wasmgate\n\n\
+                # METADATA\n# title: first\n\
+                violations contains {\"rule\": \"chain\", \"message\": json.marshal(rego.metadata.chain())}\n\n\
+                # METADATA\n# title: second\n\
+                violations contains {\"rule\": \"own\", \"message\": json.marshal(rego.metadata.rule())}\n";
+    let wanted = "[{rule: chain, message: platform}, {rule: own, message: second}]";
+    let text = cases(&format!("- {{name: all, input: {{containers: []}}, violations: {wanted}}}\n"));
+    let folder = rules(rule, &[("rule_cases.yaml", &text)]);
+    // A case also fails where a message is another one in `opa eval`.
+    policy("test", folder.path(), &[]).has(&["rule_cases.yaml: all: PASS\n"]);
+}
+
+#[test]
 fn a_case_about_a_manifest_judges_the_pod_that_the_gate_would_make_of_it() {
     let manifest = samples("workloads/files.yaml");
     let linux = samples("workloads/linux.yaml");
@@ -273,13 +350,14 @@ fn a_new_rule_passes_beside_another_one_and_replaces_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules");
     let new = |name: &str| run(&["policy", "new", name, "--into", rules.to_str().unwrap()]);
-    for name in ["our-registry", "other"] {
+    // The last one is a word of YAML.
+    for name in ["our-registry", "other", "null"] {
         assert_eq!(new(name).code, 0);
     }
     assert!(rules.join("our_registry_test.rego").exists());
     let said = policy("check", &rules, &[]);
     assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
-    policy("test", &rules, &[]).has(&["our-registry refuses an image: PASS", "PASS: 6/6"]);
+    policy("test", &rules, &[]).has(&["our-registry refuses an image: PASS", "PASS: 9/9"]);
     fs::write(rules.join("other.rego"), "mine").unwrap();
     new("other").fails(&["other.rego", "it is there already"]);
     assert_eq!(fs::read_to_string(rules.join("other.rego")).unwrap(), "mine");
@@ -447,6 +525,9 @@ fn a_key_that_no_gate_verifies_with_signs_nothing() {
     for (key, algorithm, message) in [
         ("p256.pem", "ES384", "needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512)"),
         ("secret", "HS256", "too short for a secret"),
+        // opa would sign with the path as the secret.
+        ("a-secret-that-is-not-there", "HS256", "No such file"),
+        ("a-key-that-is-not-there", "RS256", "No such file"),
     ] {
         let mut command = wasmgate();
         command.args(["policy", "sign", &plain, "-f", &signed, "--opa"]).arg(program("opa"));

@@ -106,6 +106,28 @@ fn a_new_bundle_is_tried_on_recorded_decisions_before_it_is_rolled_out() {
 }
 
 #[test]
+fn a_log_that_was_packed_when_it_was_rotated_is_read_as_it_is_and_one_that_is_cut_off_is_refused() {
+    let log = Log::new();
+    let plain = std::fs::read(log.path()).unwrap();
+    let packed = crate::support::oci::gzip(&plain);
+    let path = log.bundles.path().join("decisions.log.1.gz");
+    std::fs::write(&path, &packed).unwrap();
+    let (said, expected) = (replay(&path, &[]), log.replay(&[]));
+    assert_eq!((said.code, said.out), (0, expected.out));
+    std::fs::write(&path, &packed[..packed.len() / 2]).unwrap();
+    replay(&path, &[]).fails(&["could not read the decision log", "decisions.log.1.gz"]);
+}
+
+#[test]
+fn two_bundles_of_one_name_are_refused_where_the_second_would_be_judged_alone() {
+    let log = Log::new();
+    let (deny, never) = (log.bundle("deny", NO_HELLO), log.bundle("never", NEVER));
+    let both = [format!("ours={deny}"), format!("ours={never}")];
+    let said = log.replay(&["--bundle", &both[0], "--bundle", &both[1]]);
+    said.fails(&["another bundle has this name"]);
+}
+
+#[test]
 fn a_bundle_takes_the_place_of_the_one_of_its_name_and_of_the_baseline_too() {
     let log = Log::new();
     let (old, new) = (log.bundle("old", NO_HELLO), log.bundle("new", NEVER));
