@@ -65,16 +65,15 @@ fn known(name: &str) -> Option<Builtin> {
 
 /// Sentences about the constant patterns of a compiled policy. OPA's compiler puts the operands of a call before it, a constant text as
 /// its address (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileBlock`, `CallStmt`).
-pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
-    let Some(code) = Code::read(module) else { return Vec::new() };
+pub(super) fn warnings(code: &Code<'_>, functions: &Functions) -> Vec<String> {
     let mut said = BTreeSet::new();
     for (index, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
         let Some(steps) = steps(body) else { continue };
         for (at, step) in steps.iter().enumerate() {
             let Step::Call(callee) = step else { continue };
             let before = steps.get(..at).unwrap_or_default();
-            let Some(function) = called(&code, *callee, before, functions) else { continue };
-            let problems = constants(&code, function, before).filter_map(|text| {
+            let Some(function) = called(code, *callee, before, functions) else { continue };
+            let problems = constants(code, function, before).filter_map(|text| {
                 let rule = code.name(*index).unwrap_or_default().split_once('.').map_or("", |(_, name)| name);
                 Some(format!("in `{}`: {}", text::quoted(rule, SHOWN), pattern_problem(function, text)?))
             });
@@ -85,13 +84,12 @@ pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
 }
 
 /// The built-in functions that rules call.
-pub(super) fn called_functions(module: &[u8], functions: &Functions) -> BTreeSet<&'static str> {
-    let Some(code) = Code::read(module) else { return BTreeSet::new() };
+pub(super) fn called_functions(code: &Code<'_>, functions: &Functions) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
     for (_, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
         let Some(steps) = steps(body) else { continue };
         let calls = steps.iter().enumerate().filter_map(|(at, step)| match step {
-            Step::Call(callee) => called(&code, *callee, steps.get(..at).unwrap_or_default(), functions),
+            Step::Call(callee) => called(code, *callee, steps.get(..at).unwrap_or_default(), functions),
             _ => None,
         });
         found.extend(calls);

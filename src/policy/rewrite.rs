@@ -10,6 +10,7 @@ use wasmparser::{
     BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Name, Parser, Payload, TypeRef, ValType,
 };
 
+use super::locations::Code;
 use super::references::{DataKeys, Key, Lookup, lookups};
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
@@ -61,7 +62,7 @@ pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys) -> Rewritten 
     let rewritten = facts.filter(|_| named).and_then(|facts| {
         let mut bodies = facts.bodies(&corrections)?;
         if keys == DataKeys::Text {
-            bodies.extend(facts.rules_by_text(&lookups(module)?)?);
+            bodies.extend(facts.rules_by_text(&lookups(&Code::read(module)?)?)?);
         }
         write(module, &bodies, &facts)
     });
