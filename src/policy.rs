@@ -53,7 +53,7 @@ pub use patterns::{pattern_operands, pattern_problem};
 pub use set::{Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
 pub use store::blames_load;
-pub use turn::Turn;
+pub use turn::{LargeInput, Turn};
 pub use verdicts::VerdictCounts;
 
 use std::borrow::Cow;

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
-use super::heavy;
+use super::heavy::{self, Work};
 pub use super::look::inspect;
 use super::state::{Error, State};
 pub use super::template::plan;
@@ -100,8 +100,8 @@ async fn conclude<K>(
     let failed = |step| move |error| Conclusion::Failed { step, error };
     match asked.webhook {
         Webhook::Mutate => {
-            let plan =
-                heavy::beside(workload, inspection, || planned(asked, object, workload, inspection)).await;
+            let work = Work::of(workload, inspection);
+            let plan = work.beside(|| planned(asked, object, workload, inspection)).await;
             plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
@@ -259,22 +259,24 @@ pub async fn judge<K>(
     let unchanged = unchanged_ephemeral(asked.review, workload);
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
     let left = || asked.clock.left();
-    let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
-    let (input, kept, found) = if let Some(turn) = turn {
-        shares::beside(|| {
-            let input = judge::prepare(&case);
-            let (kept, found) = (keep(&input), turn.evaluate(&input, left()));
-            (input, kept, found)
-        })
-    } else {
-        let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
-        let kept = keep(&input);
-        (input, kept, None)
-    };
-    let (evaluation, shadow) = match found {
-        Some(evaluation) => (evaluation, Evaluation::default()),
-        None => state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await,
-    };
+    let work = Work::of(workload, inspection);
+    let (kept, (evaluation, shadow)) =
+        if let Some(turn) = work.turn(&state.policies, object.get().len()).await {
+            let (kept, found) = shares::beside(|| {
+                let input = judge::prepare(&case);
+                (keep(&input), turn.evaluate(&input, left()))
+            });
+            let evaluation = match found {
+                Ok(evaluation) => evaluation,
+                // On the heap, since few inputs are large, and every review would hold it.
+                Err(large) => Box::pin(large.evaluate(&workload.namespace)).await,
+            };
+            (kept, (evaluation, Evaluation::default()))
+        } else {
+            let input = work.beside(|| judge::prepare(&case)).await;
+            let kept = keep(&input);
+            (kept, state.policies.evaluate_with_shadow(&workload.namespace, &input, left).await)
+        };
     if !evaluation.failures.is_empty() && left().is_zero() {
         // What ran in place could not be dropped when the time of the review ended: its own limit (`flow`) comes to speak now.
         tokio::time::sleep(AFTER_THE_END).await;
@@ -394,7 +396,7 @@ pub(super) async fn as_pods(
     inspection: &Inspection,
 ) -> Result<AsPods, Error> {
     let work = || template::as_pods(asked.state, object, workload, inspection, asked.clock.now());
-    heavy::beside(workload, inspection, work).await
+    Work::of(workload, inspection).beside(work).await
 }
 
 /// The object before an update that changes one of its images.
@@ -436,7 +438,8 @@ async fn abilities_before(
     let request = request_facts(review);
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));
-    let input = heavy::beside(&pods.workload, &pods.inspection, || judge::prepare(&case)).await;
+    let work = Work::of(&pods.workload, &pods.inspection);
+    let input = work.beside(|| judge::prepare(&case)).await;
     Some(Abilities::of(&input))
 }
 
