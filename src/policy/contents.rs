@@ -376,6 +376,11 @@ fn wrong_link(link: &Path, whole: &Path, is_other_folder: bool) -> io::Result<Op
     Ok(is_other_folder.then_some("it is a link to a folder, put the folder itself there"))
 }
 
+/// Whether it is a file of Rego, by its name.
+pub fn is_rego(file: impl AsRef<Path>) -> bool {
+    file.as_ref().extension().is_some_and(|end| end == "rego")
+}
+
 /// Whether a link at the root of a folder is the kubelet's own, for a folder of a mounted `ConfigMap`
 /// (`kubernetes:pkg/volume/util/atomic_writer.go`): it leads to the same name in `..data`, and so to nothing above itself.
 pub fn is_mounted(link: &Path, name: &str) -> bool {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::path::Path;
 
+use super::contents::is_rego;
 use super::locations::Code;
 use super::{Contents, Error};
 use crate::rego::Value;
@@ -183,10 +183,6 @@ fn above(path: &[String]) -> &[String] {
 /// A path in a message. That of all data is the empty one.
 pub(super) fn shown(path: &[String]) -> String {
     if path.is_empty() { "`\"\"`".into() } else { format!("`{}`", text::quoted(&path.join("/"), SHOWN)) }
-}
-
-fn is_rego(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|end| end == "rego")
 }
 
 /// The path of a rule from the name of its function, as `g0.data.wasmgate.violations`; `None` where it is none.
