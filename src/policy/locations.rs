@@ -292,13 +292,14 @@ impl<'a> Code<'a> {
     }
 }
 
-fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<BTreeMap<u32, &str>> {
-    let mut all = BTreeMap::new();
+/// The functions with the names that they have. Of several for one of them the last counts.
+pub(super) fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<Vec<(u32, &str)>> {
+    let mut all = Vec::new();
     for part in section {
         if let Name::Function(names) = part.ok()? {
             for naming in names {
                 let naming = naming.ok()?;
-                all.insert(naming.index, naming.name);
+                all.push((naming.index, naming.name));
             }
         }
     }
