@@ -21,6 +21,7 @@ pub mod serve;
 pub mod suggest;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -358,6 +359,12 @@ impl From<crate::sources::Error> for Error {
 }
 
 impl Error {
+    /// No object was found in these files.
+    fn nothing_in(files: &[PathBuf]) -> Self {
+        let paths: Vec<_> = files.iter().map(|path| format!("`{}`", path.display())).collect();
+        Self::NothingToExplain(paths.join(", "))
+    }
+
     /// The message for people: several problems have a line each.
     pub fn message(&self) -> String {
         let lines: Vec<String> = match self {

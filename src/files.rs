@@ -1,8 +1,9 @@
-//! Files that are replaced whole: a reader sees the former content or the new one, and after a crash it is one of the two.
+//! Files that are replaced whole: a reader sees the former content or the new one, and after a crash it is one of the two. And how it is told
+//! that one was replaced.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +32,13 @@ pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
     let draft = tempfile::Builder::new().prefix(DRAFT).make_in(folder, |draft| symlink(target, draft))?;
     draft.persist(path).map_err(|failed| failed.error)?;
     on_disk(folder)
+}
+
+/// What changes when a file is written or replaced, or a link above it leads elsewhere.
+pub fn fingerprint(path: &Path) -> io::Result<String> {
+    let of = fs::metadata(path)?;
+    let times = (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+    Ok(format!("{} {} {} {times:?}", of.dev(), of.ino(), of.size()))
 }
 
 /// Removes what processes that ended while they wrote have left in a folder: drafts that are at least this old.
@@ -99,6 +107,30 @@ mod tests {
         replace(&at("link"), b"3", 0o644).unwrap();
         assert_eq!(fs::read(at("two")).unwrap(), b"2");
         assert_eq!(names(folder.path()), ["link", "one", "two"]);
+    }
+
+    #[test]
+    fn a_file_that_was_written_or_replaced_or_to_which_a_link_leads_anew_is_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["..1", "..2"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("a"), "same").unwrap();
+        }
+        replace_link(&at("..data"), Path::new("..1")).unwrap();
+        symlink("..data/a", at("a")).unwrap();
+        let found = || fingerprint(&at("a")).unwrap();
+        let first = found();
+        assert_eq!(found(), first);
+        replace_link(&at("..data"), Path::new("..2")).unwrap();
+        let second = found();
+        assert_ne!(second, first);
+        fs::write(at("..2/a"), "longer").unwrap();
+        let third = found();
+        assert_ne!(third, second);
+        replace(&at("..2/a"), b"longer", 0o644).unwrap();
+        assert_ne!(found(), third);
+        assert!(fingerprint(&at("none")).is_err());
     }
 
     #[test]

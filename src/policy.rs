@@ -56,7 +56,7 @@ pub use patterns::{pattern_operands, pattern_problem};
 pub use set::{Loaded, PolicySet};
 pub use signature::{KeyOptions, Trust};
 pub use store::{blames_load, names_calls};
-pub use turn::Turn;
+pub use turn::{LargeInput, Turn};
 pub use verdicts::VerdictCounts;
 
 use std::borrow::Cow;

@@ -12,7 +12,7 @@
 //! | JSON or YAML that people read too | [`json`], [`flow_yaml`] | as they are | `\u202e`: the same document |
 //!
 //! Also here, because every module needs them and they are text alone: shortening ([`shorten`], [`shorten_bytes`]), the
-//! causes of an error ([`chain`]), and paths in order ([`clean_path`]).
+//! causes of an error ([`chain`]), paths in order ([`clean_path`]), and the parts of JSON that are no text ([`outside_strings`]).
 
 mod chain;
 mod characters;
@@ -25,7 +25,7 @@ mod short;
 pub use chain::{causes, chain};
 pub use characters::is_dangerous;
 pub use foreign::{distinct, excerpt, hanging, line, lines, quoted, visible};
-pub use json::{flow_yaml, json};
+pub use json::{flow_yaml, json, outside_strings};
 pub use nearest::{did_you_mean, is_misspelling_of};
 pub use path::clean_path;
 pub use short::{shorten, shorten_bytes};

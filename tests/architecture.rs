@@ -30,7 +30,11 @@ const fn room(name: &'static str, may_use: &'static [&'static str], because: &'s
 
 /// The arrows. Every room comes after those that it may use, so the table cannot contain a circle.
 const ROOMS: &[Room] = &[
-    room("files", &[], "a file is replaced whole in one way, whatever it holds"),
+    room(
+        "files",
+        &[],
+        "a file is replaced whole in one way, whatever it holds, and so it is told that one was",
+    ),
     room("text", &[], "foreign text is made harmless in one way, in whatever room it is shown"),
     room(
         "shares",

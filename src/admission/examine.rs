@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
-use super::heavy;
+use super::heavy::{self, Work};
 pub use super::look::inspect;
 use super::state::{Error, State};
 pub use super::template::plan;
@@ -103,8 +103,8 @@ async fn conclude<K>(
     let failed = |step| move |error| Conclusion::Failed { step, error };
     match asked.webhook {
         Webhook::Mutate => {
-            let plan =
-                heavy::beside(workload, inspection, || planned(asked, object, workload, inspection)).await;
+            let work = Work::of(workload, inspection);
+            let plan = work.beside(|| planned(asked, object, workload, inspection)).await;
             plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
@@ -263,22 +263,25 @@ pub async fn judge<K>(
     let unchanged = unchanged_ephemeral(asked.review, workload);
     let case = parts(asked, &request, &unchanged, (object, workload, inspection));
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
-    let turn = heavy::turn(&state.policies, workload, inspection, object.get().len()).await;
-    let (input, kept, found) = if let Some(turn) = turn {
-        shares::beside(|| {
-            let input = judge::prepare(&case);
-            let (kept, found) = (keep(&input), turn.evaluate(&input, left()));
-            (input, kept, found)
-        })
-    } else {
-        let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
-        let kept = keep(&input);
-        (input, kept, None)
-    };
-    let (evaluation, shadow) = match found {
-        Some(evaluation) => (evaluation, Evaluation::default()),
-        None => Box::pin(state.policies.evaluate_with_shadow(&workload.namespace, &input, left)).await,
-    };
+    let work = Work::of(workload, inspection);
+    let (kept, (evaluation, shadow)) =
+        if let Some(turn) = work.turn(&state.policies, object.get().len()).await {
+            let (kept, found) = shares::beside(|| {
+                let input = judge::prepare(&case);
+                (keep(&input), turn.evaluate(&input, left()))
+            });
+            let evaluation = match found {
+                Ok(evaluation) => evaluation,
+                // On the heap, since few inputs are large, and every review would hold it.
+                Err(large) => Box::pin(large.evaluate(&workload.namespace, left())).await,
+            };
+            (kept, (evaluation, Evaluation::default()))
+        } else {
+            let input = work.beside(|| judge::prepare(&case)).await;
+            let kept = keep(&input);
+            let found = state.policies.evaluate_with_shadow(&workload.namespace, &input, left);
+            (kept, Box::pin(found).await)
+        };
     let is_explained = evaluation.failures.iter().any(|failure| names_calls(&failure.message));
     if !evaluation.failures.is_empty() && !is_explained && left().is_zero() {
         // The time of the review ended, and not for what a rule does: its own limit (`flow`) comes to speak now.
@@ -399,7 +402,7 @@ pub(super) async fn as_pods(
     inspection: &Inspection,
 ) -> Result<AsPods, Error> {
     let work = || template::as_pods(asked.state, object, workload, inspection, asked.clock.now());
-    heavy::beside(workload, inspection, work).await
+    Work::of(workload, inspection).beside(work).await
 }
 
 /// The object before an update that changes one of its images.
@@ -441,7 +444,8 @@ async fn abilities_before(
     let request = request_facts(review);
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));
-    let input = heavy::beside(&pods.workload, &pods.inspection, || judge::prepare(&case)).await;
+    let work = Work::of(&pods.workload, &pods.inspection);
+    let input = work.beside(|| judge::prepare(&case)).await;
     Some(Abilities::of(&input))
 }
 

@@ -79,30 +79,37 @@ async fn programs_at(
     work.await.unwrap_or_else(|_| late(&facts))
 }
 
-/// Does work in proportion to a pod and its images. Other tasks of this thread go on elsewhere meanwhile, however little the work
-/// seems to be: what is counted wrong costs its own review time, and no other. Much work waits for a place. The review that waits
-/// is given up when its time ends (`flow`), and its place in the line with it.
-pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
-    if !shares::has_other_threads() {
-        return work();
-    }
-    let is_light = is_light_with(workload, inspection);
-    let _place = if is_light { None } else { place_of(&PLACES, workload).await };
-    shares::beside(work)
+/// Work in proportion to a pod and its images. How much it is, is found once for all that is done about the pod.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work<'w> {
+    workload: &'w Workload,
+    /// Whether it is little. It is not looked at where no other thread goes on with the tasks of this one: all is done at once there.
+    is_light: bool,
 }
 
-/// The turn of a review to make the input of its rules and to run them in one go, as [`beside`] does work. `None` where the one is much work, where
-/// bundles run on threads of their own, or where no other thread goes on with the tasks of this one.
-pub(super) async fn turn<'p>(
-    policies: &'p PolicySet,
-    workload: &Workload,
-    inspection: &Inspection,
-    object_bytes: usize,
-) -> Option<Turn<'p>> {
-    if shares::has_other_threads() && is_light_with(workload, inspection) {
-        return policies.turn(&workload.namespace, object_bytes).await;
+impl<'w> Work<'w> {
+    /// The work that a pod is with what was found of its images.
+    pub fn of(workload: &'w Workload, inspection: &Inspection) -> Self {
+        let is_light = !shares::has_other_threads() || is_light_with(workload, inspection);
+        Self { workload, is_light }
     }
-    None
+
+    /// Does such work. Other tasks of this thread go on elsewhere meanwhile, however little the work seems to be: what is counted wrong costs
+    /// its own review time, and no other. Much work waits for a place. The review that waits is given up when its time ends (`flow`), and
+    /// its place in the line with it.
+    pub async fn beside<T>(self, work: impl FnOnce() -> T) -> T {
+        let _place = if self.is_light { None } else { place_of(&PLACES, self.workload).await };
+        shares::beside(work)
+    }
+
+    /// The turn of a review to make the input of its rules and to run them in one go, as [`Self::beside`] does work. `None` where the one is much
+    /// work, where bundles run on threads of their own, or where no other thread goes on with the tasks of this one.
+    pub async fn turn(self, policies: &PolicySet, object_bytes: usize) -> Option<Turn<'_>> {
+        if shares::has_other_threads() && self.is_light {
+            return policies.turn(&self.workload.namespace, object_bytes).await;
+        }
+        None
+    }
 }
 
 /// Whether what is found of a pod takes little work.
@@ -330,8 +337,8 @@ mod tests {
             let other = tokio::spawn(async move { tell.send(()) });
             let light = with_mounts("shop", 1, 1);
             let nothing_known = Inspection { containers: Vec::new() };
-            let went_on =
-                beside(&light, &nothing_known, move || told.recv_timeout(Duration::from_secs(20)).is_ok());
+            let work = Work::of(&light, &nothing_known);
+            let went_on = work.beside(move || told.recv_timeout(Duration::from_secs(20)).is_ok());
             (went_on.await, other.await.is_ok())
         };
         assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
@@ -347,7 +354,7 @@ mod tests {
         let heavy = with_mounts("shop", 20, 200);
         let takes_one = async |policies: &PolicySet, workload: &Workload| {
             let inspection = inspected(workload, image(workload, &[]));
-            turn(policies, workload, &inspection, 1_000).await.is_some()
+            Work::of(workload, &inspection).turn(policies, 1_000).await.is_some()
         };
         assert!(takes_one(&one, &light).await);
         assert!(!takes_one(&one, &heavy).await);

@@ -75,7 +75,7 @@ async fn with_cluster(reader: Reader, options: &DiffOptions) -> Result<(Side, Si
 
 /// Refuses to compare what a manifest is handed with what an image alone can call: that would report everything as a change.
 fn comparable(old: &str, new: &str) -> Result<(), Error> {
-    if is_manifest(Path::new(old)) == is_manifest(Path::new(new)) {
+    if has_manifests(Path::new(old)) == has_manifests(Path::new(new)) {
         return Ok(());
     }
     Err(Error::CompareSides { old: old.to_string(), new: new.to_string() })
@@ -120,7 +120,7 @@ impl Reader {
 
     async fn side(&self, target: &str) -> Result<Side, Error> {
         let path = Path::new(target);
-        if is_manifest(path) {
+        if has_manifests(path) {
             return self.manifests(&rehearse::manifests(&[path.to_path_buf()])?).await;
         }
         let program = if inspect::is_wasm_file(target)? { file(path)? } else { self.image(target).await? };
@@ -166,9 +166,8 @@ impl Reader {
     }
 }
 
-fn is_manifest(path: &Path) -> bool {
-    let ending = path.extension().and_then(std::ffi::OsStr::to_str);
-    path.is_dir() || path == Path::new("-") || matches!(ending, Some("yaml" | "yml" | "json"))
+fn has_manifests(path: &Path) -> bool {
+    path.is_dir() || path == Path::new("-") || manifest::is_manifest(path)
 }
 
 fn file(path: &Path) -> Result<ComparedProgram, Error> {

@@ -178,7 +178,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// Whether a file has manifests, by its name.
+pub fn is_manifest(path: &Path) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
 }
 

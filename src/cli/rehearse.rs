@@ -17,8 +17,7 @@ use crate::{text, workload};
 pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     let manifests = manifest::read(files)?;
     if manifests.is_empty() {
-        let paths: Vec<_> = files.iter().map(|p| format!("`{}`", p.display())).collect();
-        return Err(Error::NothingToExplain(paths.join(", ")));
+        return Err(Error::nothing_in(files));
     }
     Ok(manifests)
 }

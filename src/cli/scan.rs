@@ -114,8 +114,7 @@ async fn of_files(judge: Judge, options: &ScanOptions) -> Result<Scan, Error> {
     let documents = files::read(&options.files, &mut collector).await;
     terminal.end();
     if documents? == 0 {
-        let paths: Vec<_> = options.files.iter().map(|path| format!("`{}`", path.display())).collect();
-        return Err(Error::NothingToExplain(paths.join(", ")));
+        return Err(Error::nothing_in(&options.files));
     }
     Ok(collector.finish())
 }

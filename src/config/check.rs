@@ -295,23 +295,21 @@ fn sizing(field: &str, sizing: &Sizing, problems: &mut Problems) {
 
 /// Whether the text is a DNS label (RFC 1123), as the name of a namespace is.
 pub fn is_label(text: &str) -> bool {
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let edges = [text.bytes().next(), text.bytes().next_back()];
-    text.len() <= 63
-        && text.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
-        && edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
+    text.len() <= 63 && has_letters_of_label(text)
 }
 
 /// Whether the text is a DNS subdomain (RFC 1123), as the name of a RuntimeClass is. A part of it may be longer than a
 /// label.
 fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(has_letters_of_label)
+}
+
+/// Whether the text is a DNS label but for its length.
+fn has_letters_of_label(text: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let part = |part: &str| {
-        let edges = [part.bytes().next(), part.bytes().next_back()];
-        part.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
-            && edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
-    };
-    text.len() <= 253 && text.split('.').all(part)
+    let edges = [text.bytes().next(), text.bytes().next_back()];
+    text.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+        && edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::malformed::Malformed;
+use crate::text;
 
 /// Most bytes that the values of a document may take beside their text. Manifests of 512 layers and applications of 128
 /// components take half a megabyte.
@@ -29,20 +30,13 @@ pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Malf
 
 /// An upper bound of what the values of a document take beside their text, whether or not the document is valid.
 fn values(bytes: &[u8]) -> usize {
-    let (mut sum, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in bytes {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            _ if in_text => {}
-            b'{' => sum = sum.saturating_add(OBJECT),
-            b'[' => sum = sum.saturating_add(LIST),
-            b',' => sum = sum.saturating_add(VALUE),
-            _ => {}
-        }
-    }
-    sum
+    let each = text::outside_strings(bytes).map(|byte| match byte {
+        b'{' => OBJECT,
+        b'[' => LIST,
+        b',' => VALUE,
+        _ => 0,
+    });
+    each.fold(0, usize::saturating_add)
 }
 
 #[cfg(test)]

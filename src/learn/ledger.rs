@@ -1,12 +1,15 @@
 //! What is known of all images, and what of that has to be written. Pure, and bounded whatever the cluster runs: so many images, so many
 //! namespaces of each, and two histograms of one size for each image.
 
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use self::places::{Leavers, Places, Standing};
 use super::metrics::Used;
 use super::options::LearnOptions;
 use crate::quantity::Quantity;
@@ -103,24 +106,28 @@ impl Ledger {
     /// Adds what a round has seen. Each namespace counts as much as any other, however many containers it runs; so the tenant of one
     /// cannot outweigh the others. Nor does one that runs many images take the places of theirs.
     pub fn take(&mut self, now: Timestamp, samples: &Samples) {
+        self.take_counted(now, samples);
+    }
+
+    /// The same. The number is that of the steps that it took to find out who gives up a place.
+    fn take_counted(&mut self, now: Timestamp, samples: &Samples) -> usize {
         self.left_out = 0;
-        let mut places = self.places(samples);
+        let mut round = Round { now, samples, places: self.places(samples), leavers: None };
         for (key, namespaces) in samples {
             if !self.entries.contains_key(key) {
-                let Some(holder) = places.least(namespaces) else { continue };
-                if !self.make_space(now, (samples, holder.as_str()), &mut places) {
+                let Some(holder) = round.places.least(namespaces.keys()) else { continue };
+                if !self.make_space(&mut round, &holder) {
                     self.left_out += 1;
                     continue;
                 }
                 // If its object is still there, that is found out when one is made.
                 self.gone.remove(key);
-                places.add(&holder);
+                round.places.add(&holder);
                 self.entries.insert(key.clone(), Entry::new(now, holder));
             }
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.take(now, namespaces, &self.options);
-            }
+            self.see(key, namespaces, &mut round);
         }
+        round.leavers.map_or(0, |leavers| leavers.steps())
     }
 
     /// Counts the places of each namespace. That of an image which several run counts to the one that has the fewest.
@@ -128,7 +135,7 @@ impl Ledger {
         let mut places = Places::default();
         for (key, entry) in &mut self.entries {
             if let Some(namespaces) = samples.get(key) {
-                entry.holder = places.least(namespaces);
+                entry.holder = places.least(namespaces.keys());
             }
             if let Some(holder) = &entry.holder {
                 places.add(holder);
@@ -138,53 +145,55 @@ impl Ledger {
     }
 
     /// Makes a place for an image of this namespace, if there is none. `false` if it gets none.
-    fn make_space(
-        &mut self,
-        now: Timestamp,
-        (samples, holder): (&Samples, &str),
-        places: &mut Places,
-    ) -> bool {
+    fn make_space(&mut self, round: &mut Round<'_>, holder: &str) -> bool {
         if self.entries.len() < MOST_IMAGES {
             return true;
         }
-        if places.full_for.contains(holder) {
+        let Round { now, samples, places, leavers } = round;
+        if places.is_full_for(holder) {
             return false;
         }
+        let leavers = leavers.get_or_insert_with(|| self.leavers(*now, samples));
         let is_modest = places.held(holder) < MOST_IMAGES / 4;
-        let given_up = self.idle(now, samples, Some(holder).filter(|_| !is_modest)).or_else(|| {
+        let given_up = leavers.idle(Some(holder).filter(|_| !is_modest)).or_else(|| {
             let greatest = places.greatest_above(holder)?;
-            self.least_known_of(greatest)
+            leavers.least_known_of(greatest)
         });
-        let Some(key) = given_up else {
-            // What was not found for one image is not there for the next.
-            places.full_for.insert(holder.to_owned());
+        let Some(key) = given_up.cloned() else {
+            places.note_full(holder);
             return false;
         };
-        if let Some(former) = self.entries.get(&key).and_then(|entry| entry.holder.as_deref()) {
-            places.remove(former);
+        if let Some(entry) = self.entries.get(&key) {
+            let standing = entry.standing(*now, samples.contains_key(&key), &self.options);
+            leavers.remove(&key, &standing);
+            if let Some(former) = &standing.holder {
+                places.remove(former);
+            }
         }
         self.forget(&key);
         true
     }
 
-    /// The image that can be forgotten best of those that do not run now: one of which too little is known, or else one that has not run for
-    /// a while, and of these the one that was not seen for longest. With a namespace, only one of its own.
-    fn idle(&self, now: Timestamp, samples: &Samples, of: Option<&str>) -> Option<UsageKey> {
-        let (enough, part) = (self.options.enough(), self.options.part());
-        let is_theirs = |entry: &Entry| of.is_none() || entry.holder.as_deref() == of;
-        let idle = self.entries.iter().filter(|(key, entry)| !samples.contains_key(*key) && is_theirs(entry));
-        let ranked = idle.filter_map(|(key, entry)| {
-            let is_ripe = entry.record.observed() >= enough;
-            let can_go = !is_ripe || entry.record.unseen(now) > part;
-            can_go.then(|| (is_ripe, entry.record.last_seen(), key))
-        });
-        ranked.min().map(|(.., key)| key.clone())
+    /// The images in the orders in which they give up their places.
+    fn leavers(&self, now: Timestamp, samples: &Samples) -> Leavers {
+        let mut leavers = Leavers::default();
+        for (key, entry) in &self.entries {
+            leavers.insert(key, &entry.standing(now, samples.contains_key(key), &self.options));
+        }
+        leavers
     }
 
-    /// The image with a place of this namespace of which least is known, whether it runs or not.
-    fn least_known_of(&self, holder: &str) -> Option<UsageKey> {
-        let own = self.entries.iter().filter(|(_, entry)| entry.holder.as_deref() == Some(holder));
-        own.min_by_key(|(_, entry)| entry.record.observed()).map(|(key, _)| key.clone())
+    /// Adds what a round has seen of an image.
+    fn see(&mut self, key: &UsageKey, namespaces: &BTreeMap<String, Vec<Used>>, round: &mut Round<'_>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let standing = |entry: &Entry| entry.standing(round.now, true, &self.options);
+        if let Some(leavers) = &mut round.leavers {
+            leavers.remove(key, &standing(entry));
+        }
+        entry.take(round.now, namespaces, &self.options);
+        if let Some(leavers) = &mut round.leavers {
+            leavers.insert(key, &standing(entry));
+        }
     }
 
     fn forget(&mut self, key: &UsageKey) {
@@ -253,39 +262,13 @@ impl Ledger {
     }
 }
 
-/// How many images of each namespace are known, so that none takes the places of the others by running many.
-#[derive(Default)]
-struct Places {
-    held: BTreeMap<String, usize>,
-    /// Namespaces that get no further one in this round.
-    full_for: BTreeSet<String>,
-}
-
-impl Places {
-    fn held(&self, namespace: &str) -> usize {
-        self.held.get(namespace).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, namespace: &str) {
-        *self.held.entry(namespace.to_owned()).or_default() += 1;
-    }
-
-    fn remove(&mut self, namespace: &str) {
-        if let Some(held) = self.held.get_mut(namespace) {
-            *held = held.saturating_sub(1);
-        }
-    }
-
-    /// The namespace with the fewest places of those that run an image.
-    fn least(&self, namespaces: &BTreeMap<String, Vec<Used>>) -> Option<String> {
-        namespaces.keys().min_by_key(|namespace| self.held(namespace)).cloned()
-    }
-
-    /// The namespace with the most places, if it has no fewer than this one after it has given one to it.
-    fn greatest_above(&self, namespace: &str) -> Option<&str> {
-        let (greatest, held) = self.held.iter().max_by_key(|(_, held)| **held)?;
-        (*held > self.held(namespace).saturating_add(1)).then_some(greatest.as_str())
-    }
+/// What a round goes by.
+struct Round<'r> {
+    now: Timestamp,
+    samples: &'r Samples,
+    places: Places,
+    /// Made for the first image that needs the place of another.
+    leavers: Option<Leavers>,
 }
 
 impl Entry {
@@ -293,6 +276,15 @@ impl Entry {
     fn new(now: Timestamp, holder: String) -> Self {
         let (record, holder) = (Record::new(now), Some(holder));
         Self { record, peaks: BTreeMap::new(), requests: None, stored: None, holder }
+    }
+
+    /// What decides whether it gives up its place: one that does not run does, if too little is known of it or it has not run for a while.
+    fn standing(&self, now: Timestamp, runs: bool, options: &LearnOptions) -> Standing {
+        let observed = self.record.observed();
+        let is_ripe = observed >= options.enough();
+        let can_go = !runs && (!is_ripe || self.record.unseen(now) > options.part());
+        let idle = can_go.then(|| (is_ripe, self.record.last_seen()));
+        Standing { holder: self.holder.clone(), observed, idle }
     }
 
     fn take(&mut self, now: Timestamp, namespaces: &BTreeMap<String, Vec<Used>>, options: &LearnOptions) {
@@ -407,6 +399,21 @@ mod tests {
         Ledger::new(LearnOptions { after: SignedDuration::from_mins(10), ..LearnOptions::default() })
     }
 
+    /// A ledger that saw an image for a day, and what it saw in each round.
+    fn seen_for_a_day() -> (Ledger, Samples) {
+        let (mut ledger, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
+        rounds(&mut ledger, (0, DAY), &samples);
+        (ledger, samples)
+    }
+
+    /// The same ledger after it was written.
+    fn written_after_a_day() -> Ledger {
+        let (mut ledger, _) = seen_for_a_day();
+        let due = only(&ledger, DAY);
+        ledger.written(&due, "1".into());
+        ledger
+    }
+
     fn only(ledger: &Ledger, minute: i64) -> Due {
         let mut due = ledger.due(at(minute));
         assert_eq!(due.len(), 1, "{due:?}");
@@ -440,8 +447,7 @@ mod tests {
 
     #[test]
     fn what_is_read_back_goes_on_where_it_was() {
-        let (mut first, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
-        rounds(&mut first, (0, DAY), &samples);
+        let (first, samples) = seen_for_a_day();
         let due = only(&first, DAY);
         let mut second = ledger();
         second.load(&due.object, "7".into(), at(DAY)).unwrap();
@@ -483,10 +489,7 @@ mod tests {
 
     #[test]
     fn what_is_not_seen_any_more_is_forgotten_and_its_object_deleted() {
-        let (mut ledger, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
-        rounds(&mut ledger, (0, DAY), &samples);
-        let due = only(&ledger, DAY);
-        ledger.written(&due, "1".into());
+        let mut ledger = written_after_a_day();
         assert!(ledger.sweep(at(5 * DAY), &BTreeSet::new()).is_empty());
         assert_eq!(ledger.sweep(at(5 * DAY + 1), &BTreeSet::new()), [key(1)]);
         assert_eq!(
@@ -562,6 +565,30 @@ mod tests {
     }
 
     #[test]
+    fn the_work_to_find_places_grows_with_the_images_and_not_with_their_square() {
+        let one = |namespace: String| BTreeMap::from([(namespace, vec![used(1, 1)])]);
+        let old: Samples = (0..MOST_IMAGES).map(|image| (key(image), one("evil".into()))).collect();
+        let steps = |count: usize, runs_on: bool| {
+            let mut ledger = quick();
+            rounds(&mut ledger, (0, 10), &old);
+            let new = |image: usize| (key(100_000 + image), one(format!("n-{}", image % 1_000)));
+            let mut all: Samples = (0..count).map(new).collect();
+            all.extend(old.clone().into_iter().filter(|_| runs_on));
+            let steps = ledger.take_counted(at(40), &all);
+            assert!(ledger.images() == MOST_IMAGES && steps > 0);
+            (steps, all.len())
+        };
+        for runs_on in [true, false] {
+            for count in [100, 2_000, 8_000] {
+                let (steps, samples) = steps(count, runs_on);
+                assert!(steps <= MOST_IMAGES + 3 * samples, "{steps} for {samples}");
+            }
+        }
+        let mut ledger = quick();
+        assert_eq!(ledger.take_counted(at(0), &old), 0, "each finds a free place");
+    }
+
+    #[test]
     fn of_more_namespaces_than_count_the_names_do_not_decide_which() {
         let names: Vec<String> =
             (0..MOST_NAMESPACES).flat_map(|n| [format!("a-{n:02}"), format!("z-{n:02}")]).collect();
@@ -584,10 +611,7 @@ mod tests {
 
     #[test]
     fn what_runs_is_not_forgotten_though_it_has_no_samples() {
-        let (mut ledger, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
-        rounds(&mut ledger, (0, DAY), &samples);
-        let due = only(&ledger, DAY);
-        ledger.written(&due, "1".into());
+        let mut ledger = written_after_a_day();
         assert_eq!(ledger.sweep(at(30 * DAY), &[key(1)].into()), Vec::new());
         assert_eq!(ledger.sweep(at(30 * DAY), &[key(2)].into()), [key(1)]);
     }
@@ -604,8 +628,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_ahead_for_a_round_stops_nothing_once_it_is_right_again() {
-        let (mut ledger, samples) = (ledger(), samples(1, &[("shop", &[used(12, 3)])]));
-        rounds(&mut ledger, (0, DAY), &samples);
+        let (mut ledger, samples) = seen_for_a_day();
         ledger.take(at(30 * DAY), &samples);
         let due = only(&ledger, 30 * DAY);
         ledger.written(&due, "1".into());

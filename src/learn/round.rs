@@ -16,7 +16,7 @@ use super::metrics::{Used, used};
 use super::options::LearnOptions;
 use super::running::{Running, running};
 use super::store::{Failure, Store, resource};
-use crate::register::Leadership;
+use crate::register::{Leadership, task};
 use crate::shares::beside;
 use crate::text;
 use crate::usage::{UsageKey, UsageObject};
@@ -46,9 +46,6 @@ const MOST_FAILURES: usize = 3;
 /// Most characters of a name that is shown.
 const SHOWN_CHARS: usize = 64;
 
-/// Most problems that are remembered of a round.
-const MOST_PROBLEMS: usize = 20;
-
 /// What a round did.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -66,9 +63,7 @@ pub struct Tally {
 
 impl Tally {
     fn note(&mut self, problem: String) {
-        if self.problems.len() < MOST_PROBLEMS && !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
+        task::note(&mut self.problems, problem);
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -70,7 +70,7 @@ impl Store {
         let object: DynamicObject =
             serde_json::from_value(object).map_err(|error| Failure::Problem(error.to_string()))?;
         self.leadership.check().map_err(Failure::Problem)?;
-        let how = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let how = task::written_by(FIELD_MANAGER);
         let written = if due.version.is_some() {
             self.ask("update", self.api.replace(&name, &how, &object)).await?
         } else {

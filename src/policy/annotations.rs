@@ -7,13 +7,13 @@
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::about::Annotations;
+use super::contents::is_rego;
 use super::{Contents, Violation};
 use crate::text;
 use tokens::{Token, Tokens};
@@ -186,8 +186,7 @@ impl Read {
     fn of(files: &Contents) -> Self {
         let (mut read, mut left) = (Self::default(), MAX_SOURCES_BYTES);
         for (name, bytes) in files.files() {
-            let is_rego = Path::new(name).extension().is_some_and(|end| end == "rego");
-            if !is_rego || name.ends_with("_test.rego") || bytes.len() > MAX_SOURCE_BYTES {
+            if !is_rego(name) || name.ends_with("_test.rego") || bytes.len() > MAX_SOURCE_BYTES {
                 continue;
             }
             let Some(rest) = left.checked_sub(bytes.len()) else { break };

@@ -301,17 +301,8 @@ fn few_values(bundle: &str, file: &str, bytes: &[u8]) -> Result<(), Error> {
 
 /// No fewer than the values and keys of a document: what begins or parts them, outside strings.
 fn values(bytes: &[u8]) -> usize {
-    let (mut count, mut in_string, mut is_escaped) = (1_usize, false, false);
-    for byte in bytes {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' | b',' | b':' if !in_string => count = count.saturating_add(1),
-            _ => {}
-        }
-    }
-    count
+    let marks = text::outside_strings(bytes).filter(|byte| matches!(byte, b'[' | b'{' | b',' | b':'));
+    marks.count().saturating_add(1)
 }
 
 fn damaged(name: &str, error: &io::Error) -> Error {
@@ -374,6 +365,11 @@ fn wrong_link(link: &Path, whole: &Path, is_other_folder: bool) -> io::Result<Op
         ));
     }
     Ok(is_other_folder.then_some("it is a link to a folder, put the folder itself there"))
+}
+
+/// Whether it is a file of Rego, by its name.
+pub fn is_rego(file: impl AsRef<Path>) -> bool {
+    file.as_ref().extension().is_some_and(|end| end == "rego")
 }
 
 /// Whether a link at the root of a folder is the kubelet's own, for a folder of a mounted `ConfigMap`

@@ -67,7 +67,7 @@ fn written(input: &impl Serialize, unread: Unread<'_>) -> Result<Arc<RawValue>, 
     serialise(input, unread).map(Arc::from).map_err(|error| not_written(&error))
 }
 
-fn not_written(error: &dyn std::error::Error) -> String {
+pub(super) fn not_written(error: &dyn std::error::Error) -> String {
     format!("the input cannot be written as JSON: {error}")
 }
 

@@ -40,10 +40,10 @@ struct Definition {
 }
 
 impl RuleLocations {
-    /// Parses a module. If OPA did not write it, or a later OPA writes it differently, the result is empty; only messages
+    /// Those of a module. If OPA did not write it, or a later OPA writes it differently, the result is empty; only messages
     /// depend on it.
-    pub fn of(module: &[u8]) -> Self {
-        Code::read(module).and_then(|code| code.locations()).unwrap_or_default()
+    pub fn of(code: &Code<'_>) -> Self {
+        code.locations().unwrap_or_default()
     }
 
     /// The names of all rules; `None` if the name of a definition is not known, or there are no definitions.
@@ -78,7 +78,7 @@ pub(super) fn in_rules(rules: &BTreeSet<&str>) -> String {
     }
 }
 
-/// The parts of a module that are needed.
+/// The parts of a module that are needed, read once and handed to all that ask about it. The default is what is no module: it has no rules.
 #[derive(Default)]
 pub(super) struct Code<'a> {
     /// Host functions that rules may call.
@@ -292,13 +292,14 @@ impl<'a> Code<'a> {
     }
 }
 
-fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<BTreeMap<u32, &str>> {
-    let mut all = BTreeMap::new();
+/// The functions with the names that they have. Of several for one of them the last counts.
+pub(super) fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<Vec<(u32, &str)>> {
+    let mut all = Vec::new();
     for part in section {
         if let Name::Function(names) = part.ok()? {
             for naming in names {
                 let naming = naming.ok()?;
-                all.insert(naming.index, naming.name);
+                all.push((naming.index, naming.name));
             }
         }
     }
@@ -309,9 +310,13 @@ fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<BTreeMap
 mod tests {
     use super::*;
 
+    fn locations_of(module: &[u8]) -> RuleLocations {
+        RuleLocations::of(&Code::read(module).unwrap_or_default())
+    }
+
     #[test]
     fn every_definition_of_the_baseline_has_the_name_of_one_rule() {
-        let locations = RuleLocations::of(include_bytes!("../../policies/baseline/policy.wasm"));
+        let locations = locations_of(include_bytes!("../../policies/baseline/policy.wasm"));
         let named = &locations.definitions;
         assert_eq!(locations.known(), Some(locations.rules(|_| true)));
         for definition in named {
@@ -332,11 +337,11 @@ mod tests {
     #[test]
     fn what_opa_did_not_write_has_no_places() {
         for module in [&b""[..], b"\0asm\x01\0\0\0", b"\0asm\x01\0\0\0\x0a\xff", b"no module"] {
-            assert_eq!(RuleLocations::of(module), RuleLocations::default());
+            assert_eq!(locations_of(module), RuleLocations::default());
         }
         let whole = include_bytes!("../../policies/baseline/policy.wasm");
         for length in (0..whole.len()).step_by(997) {
-            let _ = RuleLocations::of(whole.get(..length).unwrap());
+            let _ = locations_of(whole.get(..length).unwrap());
         }
     }
 }

@@ -17,13 +17,12 @@ pub(super) const OBJECT_GET: &str = "builtin_object_get";
 /// Where options are when a function begins: in its parameter of this number, if it is handed them.
 type Start = (u32, Option<u32>);
 
-/// The names of the options that rules read; `None` where they also use the options in ways that name none, such as
+/// The names of the options that rules read, which read this of the input; `None` where they also use the options in ways that name none, such as
 /// `input.options[name]`. They may read any then.
-pub(super) fn options_read(module: &[u8]) -> Option<BTreeSet<String>> {
-    if InputReads::of(module).is_whole {
+pub(super) fn options_read(code: &Code<'_>, reads: &InputReads) -> Option<BTreeSet<String>> {
+    if reads.is_whole {
         return None;
     }
-    let code = Code::read(module)?;
     let rules = code.bodies.iter().filter(|(index, _)| code.is_rule(**index));
     let rules = rules.map(|(index, body)| Some((*index, steps(body)?)));
     let rules = rules.collect::<Option<BTreeMap<u32, Vec<Step>>>>()?;
@@ -31,7 +30,7 @@ pub(super) fn options_read(module: &[u8]) -> Option<BTreeSet<String>> {
     let mut open: Vec<Start> = rules.keys().map(|function| (*function, None)).collect();
     let mut known: BTreeSet<Start> = open.iter().copied().collect();
     while let Some((function, parameter)) = open.pop() {
-        let mut uses = Uses { code: &code, names: &mut names, holders: parameter.into_iter().collect() };
+        let mut uses = Uses { code, names: &mut names, holders: parameter.into_iter().collect() };
         for next in uses.of(rules.get(&function)?)? {
             if known.insert(next) {
                 open.push(next);
@@ -126,9 +125,14 @@ pub(super) fn operand_of(code: &Code<'_>, steps: &[Step], at: usize) -> Option<(
 mod tests {
     use super::*;
 
+    fn options_of(module: &[u8]) -> Option<BTreeSet<String>> {
+        let code = Code::read(module).unwrap_or_default();
+        options_read(&code, &InputReads::of(&code))
+    }
+
     #[test]
     fn the_options_of_the_baseline_are_found_through_the_functions_that_read_them() {
-        let read = options_read(include_bytes!("../../policies/baseline/policy.wasm"));
+        let read = options_of(include_bytes!("../../policies/baseline/policy.wasm"));
         assert_eq!(read, Some(BTreeSet::from(["strictAmbient", "strictPlatform"].map(String::from))));
     }
 
@@ -147,7 +151,7 @@ mod tests {
                 (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32 i32)
                     local.get 0 i32.const 16 call $opa_value_get local.set 2 {steps} i32.const 0))"#
         );
-        options_read(&wat::parse_str(module).unwrap())
+        options_of(&wat::parse_str(module).unwrap())
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn what_opa_did_not_write_may_read_all() {
         for module in [&b""[..], b"\0asm\x01\0\0\0\x0a\xff", b"no module"] {
-            assert_eq!(options_read(module), None);
+            assert_eq!(options_of(module), None);
         }
     }
 }

@@ -65,17 +65,16 @@ fn known(name: &str) -> Option<Builtin> {
 
 /// Sentences about the constant patterns of a compiled policy. OPA's compiler puts the operands of a call before it, a constant text as
 /// its address (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileBlock`, `CallStmt`).
-pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
-    let Some(code) = Code::read(module) else { return Vec::new() };
+pub(super) fn warnings(code: &Code<'_>, functions: &Functions) -> Vec<String> {
     let mut said = BTreeSet::new();
     for (index, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
         let Some(steps) = steps(body) else { continue };
         for (at, step) in steps.iter().enumerate() {
             let Step::Call(callee) = step else { continue };
             let before = steps.get(..at).unwrap_or_default();
-            let Some(function) = called(&code, *callee, before, functions) else { continue };
-            let problems = constants(&code, function, before).filter_map(|text| {
-                Some(format!("in `{}`: {}", rule_name(&code, *index), pattern_problem(function, text)?))
+            let Some(function) = called(code, *callee, before, functions) else { continue };
+            let problems = constants(code, function, before).filter_map(|text| {
+                Some(format!("in `{}`: {}", rule_name(code, *index), pattern_problem(function, text)?))
             });
             said.extend(problems);
         }
@@ -85,19 +84,18 @@ pub(super) fn warnings(module: &[u8], functions: &Functions) -> Vec<String> {
 
 /// The built-in functions that rules call, and the rules that call each.
 pub(super) fn called_functions(
-    module: &[u8],
+    code: &Code<'_>,
     functions: &Functions,
 ) -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    let Some(code) = Code::read(module) else { return found };
     for (index, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
         let Some(steps) = steps(body) else { continue };
         let calls = steps.iter().enumerate().filter_map(|(at, step)| match step {
-            Step::Call(callee) => called(&code, *callee, steps.get(..at).unwrap_or_default(), functions),
+            Step::Call(callee) => called(code, *callee, steps.get(..at).unwrap_or_default(), functions),
             _ => None,
         });
         for function in calls {
-            found.entry(function).or_default().insert(rule_name(&code, *index));
+            found.entry(function).or_default().insert(rule_name(code, *index));
         }
     }
     found

@@ -35,10 +35,10 @@ pub(super) struct InputPlaces {
 impl InputPlaces {
     /// Parses a module; `None` where it cannot be told: OPA did not write it, or too much is done with the input.
     pub fn of(module: &[u8]) -> Option<Self> {
-        if InputReads::of(module).is_whole {
+        let code = Code::read(module)?;
+        if InputReads::of(&code).is_whole {
             return None;
         }
-        let code = Code::read(module)?;
         let rules = code.bodies.iter().filter(|(index, _)| code.is_rule(**index));
         let rules = rules.map(|(index, body)| Some((*index, Body::of(steps(body)?))));
         let rules = rules.collect::<Option<BTreeMap<u32, Body>>>()?;

@@ -9,7 +9,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 
 use super::engine::{Engine, Stop, drive};
 use super::host;
-use super::locations::RuleLocations;
+use super::locations::{Code, RuleLocations};
 use super::options::options_read;
 use super::otherwise::differences;
 use super::patterns;
@@ -63,14 +63,16 @@ impl CheckedModule {
         if !named {
             return Err(Error::NameFunctions { bundle: bundle.name });
         }
-        bundle.roots.check_module(&bundle.name, entrypoints.keys().map(String::as_str), &bundle.module)?;
+        let bytes = Arc::clone(&bundle.module);
+        let code = Code::read(&bytes).unwrap_or_default();
+        bundle.roots.check_module(&bundle.name, entrypoints.keys().map(String::as_str), &code)?;
         functions.extend(supplied(&bundle.name, &builtins)?);
-        omitting(&mut bundle)?;
-        let warnings = patterns::warnings(&bundle.module, &functions);
-        bundle.warnings.extend(warnings);
-        bundle.warnings.extend(differences(&patterns::called_functions(&bundle.module, &functions)));
-        let locations = Arc::new(RuleLocations::of(&bundle.module));
-        let options = options_read(&bundle.module);
+        let reads = InputReads::of(&code);
+        omitting(&mut bundle, &reads)?;
+        bundle.warnings.extend(patterns::warnings(&code, &functions));
+        bundle.warnings.extend(differences(&patterns::called_functions(&code, &functions)));
+        let locations = Arc::new(RuleLocations::of(&code));
+        let options = options_read(&code, &reads);
         let (functions, places) = (functions.into(), OnceLock::new());
         Ok(Self { bundle, module, functions, entrypoints, locations, options, places })
     }
@@ -108,15 +110,15 @@ fn check_entrypoints(bundle: &Bundle, entrypoints: &BTreeMap<String, i32>) -> Re
 
 /// Refuses a bundle that omits what its rules read by name, and omits nothing where they may read anything: a rule that does not find
 /// what it reads is undefined, and admits.
-fn omitting(bundle: &mut Bundle) -> Result<(), Error> {
+fn omitting(bundle: &mut Bundle, reads: &InputReads) -> Result<(), Error> {
     if bundle.omit.is_empty() {
         return Ok(());
     }
-    let InputReads { keys, paths, possible_paths, whole_keys, is_whole } = InputReads::of(&bundle.module);
+    let InputReads { keys, paths, possible_paths, whole_keys, is_whole } = reads;
     if let Some(key) = bundle.omit.iter().find(|key| keys.contains(*key) || paths.contains(*key)) {
         return Err(Error::OmitKey { bundle: bundle.name.clone(), key: key.clone() });
     }
-    if is_whole {
+    if *is_whole {
         let warning = "`metadata.wasmgate.omit` is not followed: rules use `input` without naming a key of it, and may read all";
         bundle.warnings.push(warning.into());
         bundle.omit = Arc::default();

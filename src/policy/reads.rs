@@ -31,10 +31,10 @@ pub(super) struct InputReads {
 }
 
 impl InputReads {
-    /// Parses a module. One that is not as OPA writes it may read all.
-    pub fn of(module: &[u8]) -> Self {
+    /// What a module reads. One that is not as OPA writes it may read all.
+    pub fn of(code: &Code<'_>) -> Self {
         let whole = Self { is_whole: true, ..Self::default() };
-        Code::read(module).and_then(|code| Self::of_rules(&code)).unwrap_or(whole)
+        Self::of_rules(code).unwrap_or(whole)
     }
 
     /// `None` for a module of which not all rules are known: another program has renamed functions, or put one into another.
@@ -183,9 +183,13 @@ pub(super) fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
 mod tests {
     use super::*;
 
+    fn reads_of(module: &[u8]) -> InputReads {
+        InputReads::of(&Code::read(module).unwrap_or_default())
+    }
+
     #[test]
     fn the_baseline_names_what_it_reads() {
-        let reads = InputReads::of(include_bytes!("../../policies/baseline/policy.wasm"));
+        let reads = reads_of(include_bytes!("../../policies/baseline/policy.wasm"));
         let keys: Vec<_> = reads.keys.iter().map(String::as_str).collect();
         assert_eq!(
             (keys, reads.is_whole),
@@ -214,7 +218,7 @@ mod tests {
                 (func $opa_value_get (param i32 i32) (result i32) unreachable)
                 (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32 i32) {steps} i32.const 0))"#
         );
-        InputReads::of(&wat::parse_str(module).unwrap())
+        reads_of(&wat::parse_str(module).unwrap())
     }
 
     #[test]
@@ -247,13 +251,13 @@ mod tests {
         for at in places {
             renamed[at] = b'h';
         }
-        assert!(InputReads::of(&renamed).is_whole);
+        assert!(reads_of(&renamed).is_whole);
     }
 
     #[test]
     fn what_opa_did_not_write_may_read_all() {
         for module in [&b""[..], b"\0asm\x01\0\0\0\x0a\xff", b"no module"] {
-            assert!(InputReads::of(module).is_whole);
+            assert!(reads_of(module).is_whole);
         }
     }
 }

@@ -95,12 +95,11 @@ pub(super) struct Lookup {
     pub is_certain: bool,
 }
 
-/// The steps of references to data, of rules and of functions of Rego, in the order of the code; `None` for what is no module.
-pub(super) fn lookups(module: &[u8]) -> Option<Vec<Lookup>> {
-    let code = Code::read(module)?;
+/// The steps of references to data, of rules and of functions of Rego, in the order of the code; `None` where a rule is not readable.
+pub(super) fn lookups(code: &Code<'_>) -> Option<Vec<Lookup>> {
     let bodies = code.bodies.iter().filter(|(function, _)| code.is_rule(**function));
     let rules = bodies.map(|(function, body)| {
-        let rule = Rule::read(&code, *function, body.as_bytes())?;
+        let rule = Rule::read(code, *function, body.as_bytes())?;
         Some((*function, rule))
     });
     let rules = rules.collect::<Option<BTreeMap<u32, Rule>>>()?;
@@ -320,6 +319,10 @@ mod tests {
     use super::*;
     use crate::rego;
 
+    fn lookups_of(module: &[u8]) -> Option<Vec<Lookup>> {
+        lookups(&Code::read(module)?)
+    }
+
     /// The steps in a rule of these instructions: source, key, target, and whether it is certain.
     fn of_steps(steps: &str) -> Vec<(u32, Key, Option<u32>, bool)> {
         let module = format!(
@@ -336,7 +339,7 @@ mod tests {
                 (func $g0.data.wasmgate.violations (param i32 i32) (result i32)
                     (local i32 i32 i32 i32 i32) {steps} i32.const 0))"#
         );
-        let found = lookups(&wat::parse_str(module).unwrap()).unwrap();
+        let found = lookups_of(&wat::parse_str(module).unwrap()).unwrap();
         found.into_iter().map(|one| (one.source, one.key, one.target, one.is_certain)).collect()
     }
 
@@ -395,7 +398,7 @@ mod tests {
                     (func $g0.data.a.with (param i32 i32) (result i32)
                         local.get 0 local.set 1 local.get 0 local.get 1 {calls}))"
             );
-            let found = lookups(&wat::parse_str(module).unwrap()).unwrap();
+            let found = lookups_of(&wat::parse_str(module).unwrap()).unwrap();
             found.into_iter().map(|lookup| lookup.is_certain).collect::<Vec<_>>()
         };
         assert_eq!(module("call $g0.data.a.called"), [false, true]);
@@ -405,11 +408,11 @@ mod tests {
 
     #[test]
     fn what_opa_did_not_write_is_no_reference() {
-        assert_eq!(lookups(b"no module"), None);
+        assert_eq!(lookups_of(b"no module"), None);
         let whole = include_bytes!("../../policies/baseline/policy.wasm");
-        assert!(lookups(whole).is_some());
+        assert!(lookups_of(whole).is_some());
         for length in (0..whole.len()).step_by(997) {
-            let _ = lookups(whole.get(..length).unwrap());
+            let _ = lookups_of(whole.get(..length).unwrap());
         }
     }
 

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Name, Parser, Payload, TypeRef, ValType,
+    BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Parser, Payload, TypeRef, ValType,
 };
 
+use super::locations::{Code, function_names};
 use super::references::{DataKeys, Key, Lookup, lookups};
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
@@ -61,7 +62,7 @@ pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys) -> Rewritten 
     let rewritten = facts.filter(|_| named).and_then(|facts| {
         let mut bodies = facts.bodies(&corrections)?;
         if keys == DataKeys::Text {
-            bodies.extend(facts.rules_by_text(&lookups(module)?)?);
+            bodies.extend(facts.rules_by_text(&lookups(&Code::read(module)?)?)?);
         }
         write(module, &bodies, &facts)
     });
@@ -114,7 +115,8 @@ impl<'a> Facts<'a> {
                 Payload::CodeSectionEntry(body) => facts.code.push(body.as_bytes()),
                 Payload::CustomSection(section) => {
                     if let KnownCustom::Name(names) = section.as_known() {
-                        facts.names.extend(function_names(names)?);
+                        let names = function_names(names)?.into_iter();
+                        facts.names.extend(names.map(|(function, name)| (name, function)));
                     }
                 }
                 _ => {}
@@ -186,19 +188,6 @@ fn arity(ty: &CompositeInnerType) -> Option<usize> {
     let CompositeInnerType::Func(function) = ty else { return None };
     let plain = function.params().iter().chain(function.results()).all(|ty| *ty == ValType::I32);
     (plain && function.results().len() == 1).then_some(function.params().len())
-}
-
-fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<Vec<(&str, u32)>> {
-    let mut all = Vec::new();
-    for part in section {
-        if let Name::Function(names) = part.ok()? {
-            for naming in names {
-                let naming = naming.ok()?;
-                all.push((naming.name, naming.index));
-            }
-        }
-    }
-    Some(all)
 }
 
 // === Code ===

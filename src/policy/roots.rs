@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::path::Path;
 
+use super::contents::is_rego;
 use super::locations::Code;
 use super::{Contents, Error};
 use crate::rego::Value;
@@ -92,13 +92,12 @@ impl Roots {
         &self,
         bundle: &str,
         entrypoints: impl Iterator<Item = &'a str>,
-        module: &[u8],
+        code: &Code<'_>,
     ) -> Result<(), Error> {
         if *self == Self::default() {
             return Ok(());
         }
         self.check_entrypoints(bundle, entrypoints)?;
-        let Some(code) = Code::read(module) else { return Ok(()) };
         let rules = code.bodies.keys().filter(|function| code.is_rule(**function));
         for rule in rules.filter_map(|function| rule_at(code.name(*function)?)) {
             // Its package, or what is below that where the rule has several parts.
@@ -184,10 +183,6 @@ fn above(path: &[String]) -> &[String] {
 /// A path in a message. That of all data is the empty one.
 pub(super) fn shown(path: &[String]) -> String {
     if path.is_empty() { "`\"\"`".into() } else { format!("`{}`", text::quoted(&path.join("/"), SHOWN)) }
-}
-
-fn is_rego(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|end| end == "rego")
 }
 
 /// The path of a rule from the name of its function, as `g0.data.wasmgate.violations`; `None` where it is none.
@@ -309,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_is_outside_is_named_with_the_roots_and_the_cure() {
-        let baseline = include_bytes!("../../policies/baseline/policy.wasm");
+        let baseline = &Code::read(include_bytes!("../../policies/baseline/policy.wasm")).unwrap();
         let entry = || ["wasmgate/violations"].into_iter();
         let own = roots(&["wasmgate"]).unwrap();
         assert!(own.check_module("b", entry(), baseline).is_ok());

@@ -302,7 +302,7 @@ impl PolicySet {
     }
 
     /// What one bundle found on the same input earlier, or finds now.
-    async fn find_or_run(
+    pub(super) async fn find_or_run(
         &self,
         loaded: &Arc<LoadedBundle>,
         namespace: &Arc<str>,

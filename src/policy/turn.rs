@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
 use super::engine::Stop;
@@ -48,20 +49,20 @@ impl PolicySet {
     }
 }
 
-impl Turn<'_> {
+impl<'s> Turn<'s> {
     /// What the bundle finds, as [`PolicySet::evaluate`] says it. Runs on this thread, which must be free to block, until the evaluation ends, or its
-    /// time, or what is `left` to the review. `None` if the input is large, whatever the size of its object: it is for [`PolicySet::evaluate_with_shadow`], and
-    /// the place is free again.
-    pub fn evaluate<I: Serialize>(self, input: &I, left: Duration) -> Option<Evaluation> {
+    /// time, or what is `left` to the review. The error is an input that is large, whatever the size of its object. The place is free again.
+    pub fn evaluate<I: Serialize>(self, input: &I, left: Duration) -> Result<Evaluation, LargeInput<'s>> {
         let time = self.set.limits.time.saturating_sub(self.waited).min(left);
         let (stop, _guard) = Stop::at(Instant::now() + time);
-        let bundle = &self.loaded.program.bundle;
-        let outcome = match input::text(input, bundle.unread()) {
-            Ok(input) if !lanes::is_small(input.len()) => return None,
+        let outcome = match input::text(input, self.loaded.program.bundle.unread()) {
+            Ok(input) if !lanes::is_small(input.len()) => {
+                return Err(LargeInput { set: self.set, loaded: self.loaded, input });
+            }
             Ok(input) => Handle::current().block_on(self.found(&input, &stop)),
             Err(reason) => Err(reason),
         };
-        Some(Evaluation::of(vec![(&bundle.name, outcome.map(|found| self.loaded.annotated(found)))]))
+        Ok(evaluation(self.loaded, outcome))
     }
 
     async fn found(&self, input: &str, stop: &Stop) -> Result<Found, String> {
@@ -78,9 +79,38 @@ impl Turn<'_> {
     }
 }
 
+/// The input of a [`Turn`] that turned out to be large. Written once, since that takes time in proportion to it.
+#[derive(Debug)]
+pub struct LargeInput<'s> {
+    set: &'s PolicySet,
+    loaded: &'s Arc<LoadedBundle>,
+    input: String,
+}
+
+impl LargeInput<'_> {
+    /// What the bundle finds in the time that is `left` to the review, as [`PolicySet::evaluate_with_shadow`] says it of an object of this namespace: on a
+    /// blocking thread, among the large inputs.
+    pub async fn evaluate(self, namespace: &str, left: Duration) -> Evaluation {
+        let (stop, _guard) = Stop::at(Instant::now() + self.set.limits.time.min(left));
+        let input =
+            RawValue::from_string(self.input).map(Arc::from).map_err(|error| input::not_written(&error));
+        let found = self.set.find_or_run(self.loaded, &Arc::from(namespace), input, &stop).await;
+        evaluation(self.loaded, found)
+    }
+}
+
+/// What the only bundle that judges came to.
+fn evaluation(loaded: &LoadedBundle, outcome: Result<Found, String>) -> Evaluation {
+    let found = outcome.map(|found| loaded.annotated(found));
+    Evaluation::of(vec![(&loaded.program.bundle.name, found)])
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures::FutureExt;
+    use serde::Serializer;
     use serde_json::Value;
     use tokio::task::block_in_place;
 
@@ -106,6 +136,16 @@ mod tests {
     async fn evaluated(set: &PolicySet, input: &Value, left: Duration) -> Evaluation {
         let turn = set.turn("shop", 1_000).await.unwrap();
         block_in_place(|| turn.evaluate(input, left)).unwrap()
+    }
+
+    /// An input that counts how often it is written.
+    struct Counted(Value, AtomicUsize);
+
+    impl Serialize for Counted {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.serialize(serializer)
+        }
     }
 
     fn with_containers(input: &Value, count: usize) -> Value {
@@ -160,14 +200,19 @@ mod tests {
 
     /// The container of a pod of a few bytes may have an image that can do a lot.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn a_large_input_of_a_small_object_takes_no_place_among_the_small_ones() {
+    async fn a_large_input_of_a_small_object_takes_no_place_among_the_small_ones_and_is_written_once() {
         let (set, input) = (baseline(1 << 20).await, refused());
-        let many = with_containers(&input, 1_000);
-        assert!(many.to_string().len() > 256 << 10);
+        let many = with_containers(&input, 400);
+        assert!(many.to_string().len() > 192 << 10);
         let turn = set.turn("shop", 1_000).await.unwrap();
-        assert_eq!(block_in_place(|| turn.evaluate(&many, AMPLE)), None);
+        let many = Counted(many, AtomicUsize::new(0));
+        let large = block_in_place(|| turn.evaluate(&many, AMPLE)).unwrap_err();
         let places = ["shop", "other"].map(|name| set.turn(name, 1_000).now_or_never().flatten());
         assert!(places.iter().all(Option::is_some), "it holds none");
+        let found = large.evaluate("shop", AMPLE).await;
+        assert!(!found.violations.is_empty() && found.failures.is_empty(), "{found:?}");
+        assert_eq!(many.1.load(Ordering::Relaxed), 1, "it is written once");
+        assert_eq!(Evaluation { is_cached: true, ..found }, set.evaluate(&many.0).await);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
-use super::{EventLimits, FIELD_MANAGER, Refused};
+use super::{EventLimits, FIELD_MANAGER, Refused, task};
 use crate::audit::event::{Admit, EventDraft, Limiter, draft};
 use crate::audit::{Metrics, Record};
 
@@ -90,7 +90,7 @@ impl Sender {
                 other => return other,
             }
         }
-        let how = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let how = task::written_by(FIELD_MANAGER);
         match api.create(&how, &self.event(draft, name.clone())).await {
             Err(error) if error.is_conflict() => self.count_up(&api, &name, count.saturating_add(1)).await,
             other => other.map(drop),
@@ -100,7 +100,7 @@ impl Sender {
     async fn count_up(&self, api: &Api<Event>, name: &str, count: u32) -> Result<(), kube::Error> {
         // The API server requires a series count of at least two.
         let series = json!({"count": count.max(2), "lastObservedTime": MicroTime(Timestamp::now())});
-        let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let how = task::patched_by(FIELD_MANAGER);
         api.patch(name, &how, &Patch::Merge(json!({"series": series}))).await.map(drop)
     }
 

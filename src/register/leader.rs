@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lease::{Act, Candidate, Timing};
-use super::{FIELD_MANAGER, Refused, Right, labels};
+use super::{FIELD_MANAGER, Refused, Right, labels, task};
 use crate::audit::Metrics;
 
 /// Whether this process is the writer; clones share the state.
@@ -234,7 +234,7 @@ impl Elector {
 }
 
 fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+    task::written_by(FIELD_MANAGER)
 }
 
 fn version(lease: &Lease) -> &str {

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::{CertificatePlan, FIELD_MANAGER, Right, files, labels};
+use super::{CertificatePlan, FIELD_MANAGER, Right, files, labels, task};
 use crate::certs::Holding;
 use crate::certs::rotate::{CA_CERTIFICATES, CA_KEY, CERTIFICATE, Data, KEY, NEXT_CA_KEY};
 
@@ -52,7 +52,7 @@ pub fn with(name: &str, old: Option<Secret>, data: &Data) -> Secret {
 
 /// Updates the version of the Secret that was read, or creates it. A conflict is an error like any other.
 pub async fn write(api: &Api<Secret>, name: &str, secret: &Secret) -> Result<Secret, kube::Error> {
-    let how = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    let how = task::written_by(FIELD_MANAGER);
     if secret.metadata.resource_version.is_some() {
         api.replace(name, &how, secret).await
     } else {

@@ -1,9 +1,10 @@
-//! What the tasks have in common that write into a cluster while this replica is the writer: the words for what the API server refuses, and
-//! what becomes of a panic.
+//! What the tasks have in common that write into a cluster while this replica is the writer: in whose name they do, the words for what the API
+//! server refuses, what is remembered of that, and what becomes of a panic.
 
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt as _;
+use kube::api::{PatchParams, PostParams};
 
 use crate::text;
 
@@ -12,6 +13,26 @@ const SHOWN_CHARS: usize = 300;
 
 /// The problem of a round that has ended in a panic.
 pub const DEFECT: &str = "the gate failed at a round; see its log, and report it as a defect";
+
+/// Most problems that are remembered of a round.
+pub const MOST_PROBLEMS: usize = 20;
+
+/// Notes what went wrong in a round, each problem once.
+pub fn note(problems: &mut Vec<String>, problem: String) {
+    if problems.len() < MOST_PROBLEMS && !problems.contains(&problem) {
+        problems.push(problem);
+    }
+}
+
+/// How an object is created or replaced by this one of the gate's writers. `managedFields` names it.
+pub fn written_by(manager: &str) -> PostParams {
+    PostParams { field_manager: Some(manager.into()), ..PostParams::default() }
+}
+
+/// How an object is patched by it.
+pub fn patched_by(manager: &str) -> PatchParams {
+    PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() }
+}
 
 /// Why a request was not granted, in words. `name` is the resource with its group, and `role` the ClusterRole of the manifests that allows it.
 pub fn explained(error: &kube::Error, verb: &str, (name, role): (&str, &str)) -> String {
@@ -64,6 +85,17 @@ mod tests {
         );
         let long = said(&refused(500, &"x".repeat(10_000)));
         assert!(long.len() < 2 * SHOWN_CHARS, "{}", long.len());
+    }
+
+    #[test]
+    fn each_problem_is_remembered_once_and_not_too_many() {
+        let mut problems = Vec::new();
+        for number in 0..2 * MOST_PROBLEMS {
+            note(&mut problems, format!("problem {}", number / 2));
+        }
+        assert_eq!(problems.len(), MOST_PROBLEMS);
+        note(&mut problems, "another".into());
+        assert_eq!(problems.last().map(String::as_str), Some("problem 19"));
     }
 
     #[tokio::test]

@@ -12,13 +12,13 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::leader::Leadership;
-use super::{CertificatePlan, FIELD_MANAGER, Refused, Right, bundle, secret};
+use super::{CertificatePlan, FIELD_MANAGER, Refused, Right, bundle, secret, task};
 use crate::audit::Metrics;
 use crate::certs::{Holding, Step};
 
@@ -233,7 +233,7 @@ impl Writer {
         }
         let patch: json_patch::Patch =
             serde_json::from_value(repair.patch.into()).map_err(|error| error.to_string())?;
-        let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let how = task::patched_by(FIELD_MANAGER);
         target.api.patch(&target.name, &how, &Patch::Json::<()>(patch)).await.map_err(explain)?;
         self.metrics.ca_bundle_write("written");
         tracing::info!(kind = target.kind, name = %target.name, webhooks = repair.wrong, "wrote the caBundle");

@@ -20,6 +20,7 @@ mod numbers;
 mod objects;
 mod patch;
 mod paths;
+mod pointer;
 mod regexes;
 mod schema;
 mod semver;

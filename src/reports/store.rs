@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PostParams, Preconditions};
 use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -255,7 +255,7 @@ impl Store {
         self.leadership.check()?;
         let api = self.cluster_reports();
         let patch = json!({"metadata": {"annotations": {RESUME_AT: namespace}}});
-        let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let how = task::patched_by(FIELD_MANAGER);
         let noted = self.ask(&api, "patch", async {
             match api.patch(NAME, &how, &Patch::Merge(&patch)).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {
@@ -315,7 +315,7 @@ fn explained(verb: &str, resource: &ApiResource, error: &kube::Error) -> String 
 }
 
 fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+    task::written_by(FIELD_MANAGER)
 }
 
 fn object(value: Value) -> Result<DynamicObject, String> {

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Most problems that are remembered of a round.
-const MOST_PROBLEMS: usize = 20;
+use crate::register::task::{self, MOST_PROBLEMS};
 
 /// What a round did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,9 +56,7 @@ impl Tally {
 
     /// Notes a problem for which no object is missing and no report is wrong.
     pub fn note(&mut self, problem: String) {
-        if self.problems.len() < MOST_PROBLEMS && !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
+        task::note(&mut self.problems, problem);
     }
 
     /// Whether everything could be read and written.

@@ -1,7 +1,6 @@
 //! Files and folders. They are looked at again and again, since notifications of the kernel come neither from network file
 //! systems nor reliably through the links by which the kubelet replaces a mounted `ConfigMap`.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::Error;
 use super::fetched::Fetched;
+use crate::files;
 use crate::policy::{self, Contents, contents};
 
 /// Time between two looks.
@@ -67,9 +67,7 @@ fn fingerprint(bundle: &str, path: &Path) -> Result<String, Error> {
     let mut digest = Sha256::new();
     for file in contents::paths(bundle, path)? {
         let failed = |source| policy::Error::ReadBundle { path: file.clone(), source };
-        let of = std::fs::metadata(&file).map_err(failed)?;
-        let times = (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
-        digest.update(format!("{}\0{} {} {} {times:?}\0", file.display(), of.dev(), of.ino(), of.size()));
+        digest.update(format!("{}\0{}\0", file.display(), files::fingerprint(&file).map_err(failed)?));
     }
     Ok(format!("{:x}", digest.finalize()))
 }

@@ -26,6 +26,22 @@ pub fn flow_yaml(document: &str) -> Cow<'_, str> {
     })
 }
 
+/// The bytes of a document that are outside of its strings, whether or not it is valid JSON: what begins, parts and ends its values. The marks
+/// of the strings are not among them.
+pub fn outside_strings(document: &[u8]) -> impl Iterator<Item = u8> {
+    let (mut in_string, mut is_escaped) = (false, false);
+    document.iter().copied().filter(move |byte| {
+        let was_inside = in_string;
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+        !was_inside && !in_string
+    })
+}
+
 /// Bytes that are looked at together: a loop without a way out is one of vectors.
 const PLAIN_CHUNK: usize = 64;
 

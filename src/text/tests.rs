@@ -313,3 +313,19 @@ fn what_is_dangerous_is_found_wherever_it_stands() {
         }
     }
 }
+
+#[test]
+fn what_stands_in_a_string_of_json_is_left_out() {
+    for (document, outside) in [
+        (r#"{"a":[1,"b,{"],"c":null}"#, "{:[1,],:null}"),
+        (r#"["\"",1,"\\"]"#, "[,1,]"),
+        (r#"["\\",1,"a\",b"]"#, "[,1,]"),
+        // No JSON: a string without an end, and an escape outside of one.
+        (r#"[1,"a,]"#, "[1,"),
+        (r#"\"a",["#, r"\,["),
+        ("", ""),
+    ] {
+        let found: Vec<u8> = outside_strings(document.as_bytes()).collect();
+        assert_eq!(String::from_utf8(found).unwrap(), outside, "{document}");
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::recorded::RecordedDecision;
 use crate::admission::State;
 use crate::audit::mask::{POLICY_INPUT, REDACTED};
+use crate::audit::pointer::unescaped;
 use crate::judge::{ENFORCE_LABEL, ENFORCE_VERSION_LABEL};
 
 /// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.
@@ -59,11 +60,6 @@ fn insert(document: &mut Value, pointer: &str) {
     if let Some(Value::Object(members)) = document.pointer_mut(parent) {
         members.insert(unescaped(key), OTHER.into());
     }
-}
-
-/// A token of a pointer as the key that it is (RFC 6901, section 4).
-fn unescaped(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
 }
 
 /// The masked labels of the namespace that say what is done about violations.

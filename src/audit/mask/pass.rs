@@ -11,6 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
 use crate::audit::json::{Kind, Reader, Unreadable, without_blanks};
+use crate::audit::pointer::append;
 use crate::audit::secrets::{Hider, REDACTED, Secrets, Shown};
 use crate::policy::Violation;
 
@@ -183,21 +184,6 @@ impl<'p> Place<'p> {
             Token::Index(index) => {
                 let _ = write!(pointer, "/{index}");
             }
-        }
-    }
-}
-
-/// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
-fn append(pointer: &mut String, token: &str) {
-    pointer.push('/');
-    if !token.bytes().any(|byte| matches!(byte, b'~' | b'/')) {
-        return pointer.push_str(token);
-    }
-    for character in token.chars() {
-        match character {
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
+use crate::audit::pointer::append;
 use crate::audit::secrets::{REDACTED, Secrets};
 
 /// What [`super::Masking`] is compared with.
@@ -228,19 +229,4 @@ fn within(at: &mut String, token: &str, step: impl FnOnce(&mut String)) {
     append(at, token);
     step(at);
     at.truncate(length);
-}
-
-/// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
-fn append(pointer: &mut String, token: &str) {
-    pointer.push('/');
-    if !token.contains(['~', '/']) {
-        return pointer.push_str(token);
-    }
-    for character in token.chars() {
-        match character {
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
-        }
-    }
 }

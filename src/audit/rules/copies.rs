@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::mask_rule::{MaskRule, Part, token};
+use super::mask_rule::{MaskRule, Part};
 use crate::audit::mask::MaskReport;
+use crate::audit::pointer;
 
 /// The object of the review.
 const OBJECT: &[&str] = &["input", "request", "object"];
@@ -65,7 +66,11 @@ fn moved(mask: &MaskRule, names: &[&str], place: &[&str], copy: &[&str]) -> Opti
 fn of_the_pod(event: &mut Value, rule: &MaskRule, former: &Value, part: &str, report: &mut MaskReport) {
     let place = format!("/custom/policy_input/workload/{part}");
     let Some(Value::Object(members)) = event.pointer_mut(&place) else { return };
-    let pointer = |key: &str| format!("{place}/{}", token(key));
+    let pointer = |key: &str| {
+        let mut pointer = place.clone();
+        pointer::append(&mut pointer, key);
+        pointer
+    };
     let mut inside = BTreeSet::new();
     members_in(former, &mut |key, value| {
         if members.get(key) == Some(value) {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::audit::pointer::{append, unescaped};
+
 /// One item of the set: a path whose value is removed or replaced.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MaskRule {
@@ -24,8 +26,7 @@ pub(super) struct Part {
 impl Part {
     /// `None` where a `%` is not followed by two digits.
     pub fn of(part: &str) -> Option<Self> {
-        let token = part.replace("~1", "/").replace("~0", "~");
-        Some(Self { escaped: escaped(part)?, written: [part.to_owned(), token] })
+        Some(Self { escaped: escaped(part)?, written: [part.to_owned(), unescaped(part)] })
     }
 
     /// The key that an object has for it.
@@ -78,7 +79,11 @@ impl MaskRule {
 
     /// The path as a JSON pointer (RFC 6901).
     pub fn pointer(&self) -> String {
-        self.parts.iter().fold(String::new(), |pointer, part| pointer + "/" + &token(&part.written[1]))
+        let mut pointer = String::new();
+        for Part { written: [_, token], .. } in &self.parts {
+            append(&mut pointer, token);
+        }
+        pointer
     }
 
     /// Changes a record only where there is a value. Returns whether there was one.
@@ -161,11 +166,6 @@ fn replaced(parent: &mut Value, last: &Part, value: Value) -> Option<Value> {
         }
         _ => None,
     }
-}
-
-/// A key as a token of a pointer (RFC 6901, section 3).
-pub(super) fn token(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// A number as Go's `strconv.Atoi` reads it, if it can be an index.

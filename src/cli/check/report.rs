@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::cli::Error;
+use crate::cli::render::counted;
 use crate::grant::load::Checked;
 use crate::{admission, config, grant, policy, text, workload};
 
@@ -194,10 +195,6 @@ pub(super) fn text(report: &Report) -> String {
     let read = if read.is_empty() { String::new() } else { format!(" ({})", read.join(", ")) };
     let _ = writeln!(out, "{verdict}{warnings}{read}");
     out
-}
-
-fn counted(many: usize, what: &str) -> String {
-    format!("{many} {what}{}", if many == 1 { "" } else { "s" })
 }
 
 /// Counts a grant or an exception.

@@ -32,8 +32,7 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Subject>, Error> {
         add_text(&origin, &text, &mut found)?;
     }
     if found.is_empty() {
-        let paths: Vec<_> = files.iter().map(|path| format!("`{}`", path.display())).collect();
-        return Err(Error::NothingToExplain(paths.join(", ")));
+        return Err(Error::nothing_in(files));
     }
     Ok(found)
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::annotate::is_rego;
 use super::opa::{Opa, words};
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
+use crate::policy::contents::is_rego;
 
 /// A place below `data`: its keys, up to the first that is not a constant.
 pub type DataPath = Vec<String>;

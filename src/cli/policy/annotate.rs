@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{archive, case};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
+use crate::policy::contents::is_rego;
 use crate::policy::{Contents, ExactDocument, annotated_rules};
 
 /// What the author says of the bundle with flags; it comes before what the manifest says.
@@ -54,11 +55,6 @@ pub fn annotate(built: &Path, sources: &PolicySources, stated: &Stated<'_>) -> R
     let all: Contents = others.chain([(".manifest", manifest.as_bytes())]).collect();
     let failed = |source| Error::WriteBundle { path: built.to_path_buf(), source };
     archive::write(built, &all.to_tar_gz().map_err(failed)?)
-}
-
-/// Whether it is a file of Rego.
-pub fn is_rego(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "rego")
 }
 
 /// Whether `opa` was told to leave the file out.

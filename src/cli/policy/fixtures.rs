@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::analysis::{self, DataPath};
-use super::annotate::{is_ignored, is_rego};
+use super::annotate::is_ignored;
 use super::case;
 use super::left_out::{BundleData, folder, is_data, is_other_document, places, reads_of};
 use super::opa::Opa;
@@ -14,6 +14,7 @@ use super::rego_version::RegoVersion;
 use super::runs::RegoTest;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
+use crate::policy::contents::is_rego;
 
 /// Most tests of which it is asked what they read: each asks `opa` once.
 const MOST_TESTS: usize = 100;

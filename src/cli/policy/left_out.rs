@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::analysis::{self, DataPath, Dependencies, overlap, shown};
-use super::annotate::{is_ignored, is_rego};
+use super::annotate::is_ignored;
 use super::case;
 use super::opa::Opa;
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
 use crate::policy::ENTRYPOINT;
-use crate::policy::contents::is_mounted;
+use crate::policy::contents::{is_mounted, is_rego};
 
 /// The package of the rule that the gate asks for.
 const PACKAGE: &str = "wasmgate";

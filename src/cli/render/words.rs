@@ -38,6 +38,11 @@ pub(super) fn hanging(label: &str, indent: usize, text: &str, width: u16) -> Str
     format!("{label}{}\n", lines.join(&below))
 }
 
+/// So many of something, whose plural ends in an `s`.
+pub(in crate::cli) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Columns that a text takes on a terminal.
 pub(in crate::cli) fn columns(text: &str) -> usize {
     textwrap::core::display_width(text)

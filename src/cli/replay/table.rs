@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::Report;
 use super::compare::{Compared, ComparedViolation};
-use crate::cli::render::{self, BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
+use crate::cli::render::{self, BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, counted, paint, wrap};
 use crate::text;
 
 const HEADER: [&str; 4] = ["TIME", "OBJECT", "VERDICT", "WHAT WOULD CHANGE"];
@@ -144,8 +144,4 @@ fn lines(cells: &[String; 4], [style, verdict]: [Style; 2], widths: &[usize]) ->
         let _ = writeln!(out, "{}", line.trim_end());
     }
     out
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

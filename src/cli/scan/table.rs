@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
+use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, counted, paint, wrap};
 use crate::cli::report::ExplainOutcome;
 use crate::policy::EnforcementAction;
 use crate::scan::model::{FoundViolation, Scan, Workload, is_open, rank, word};
@@ -188,8 +188,4 @@ pub fn summary(scan: &Scan, all: bool) -> String {
         said.push_str("; --all lists those that are left alone too");
     }
     said
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

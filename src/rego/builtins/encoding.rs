@@ -18,7 +18,7 @@ use crate::rego::value::{Object, Value};
 const MAX_DEPTH: usize = 256;
 
 /// Bytes as a text. A module's texts may hold any bytes, Rust's may not: what is no UTF-8 becomes U+FFFD.
-fn text(bytes: &[u8]) -> Value {
+pub(super) fn text(bytes: &[u8]) -> Value {
     Value::String(String::from_utf8_lossy(bytes).into_owned())
 }
 

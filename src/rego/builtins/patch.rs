@@ -1,5 +1,6 @@
 //! `json.patch` (RFC 6902) as OPA applies it: sets are patched too, and a path may be an array of keys.
 
+use super::pointer;
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::number;
@@ -55,11 +56,7 @@ fn weight(value: &Value) -> usize {
 
 fn path(value: &Value) -> Result<Vec<Value>, Failure> {
     match value {
-        Value::String(text) if text.is_empty() => Ok(Vec::new()),
-        Value::String(text) => {
-            let parts = text.trim_start_matches('/').split('/');
-            Ok(parts.map(|part| Value::String(part.replace("~1", "/").replace("~0", "~"))).collect())
-        }
+        Value::String(text) => Ok(pointer::keys(text)),
         Value::Array(keys) => Ok(keys.clone()),
         other => fail(format!(
             "must be one of {{set, array}} containing string paths or array of path segments but got {}",

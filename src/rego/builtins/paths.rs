@@ -1,6 +1,7 @@
 //! `json.remove` and `json.filter`: objects without the paths of a list, or with these alone
 //! (`open-policy-agent/opa:v1/topdown/json.go`).
 
+use super::pointer;
 use crate::rego::call::{Call, Operands, Outcome};
 use crate::rego::failure::Failure;
 use crate::rego::value::{Object, Value};
@@ -11,11 +12,7 @@ const MAX_PARTS: usize = 1000;
 /// The parts of a path: a list of keys, or a text with slashes.
 fn parts(path: &Value) -> Result<Vec<Value>, Failure> {
     let parts = match path {
-        Value::String(path) if path.is_empty() => Vec::new(),
-        Value::String(path) => {
-            let parts = path.trim_start_matches('/').split('/');
-            parts.map(|part| Value::text(part.replace("~1", "/").replace("~0", "~"))).collect()
-        }
+        Value::String(path) => pointer::keys(path),
         Value::Array(parts) => parts.clone(),
         other => {
             return Failure::error(format!(

@@ -4,14 +4,11 @@ use std::fmt::Write as _;
 
 use regex::bytes::{Captures, Match, Regex};
 
+use super::encoding::text;
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::expression::{self, group_name};
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
-
-fn text(bytes: &[u8]) -> Value {
-    Value::String(String::from_utf8_lossy(bytes).into_owned())
-}
 
 pub(super) fn is_valid(_: &mut Call, operands: Operands<'_>) -> Outcome {
     let Ok(pattern) = operands.text(0) else { return Ok(Value::Bool(false)) };

@@ -10,9 +10,11 @@ use crate::rego::builtins::sprintf;
 use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
-type Found<'a> = Result<GoValue<'a>, Failure>;
+/// What is found while a template runs.
+pub(super) type Found<'a> = Result<GoValue<'a>, Failure>;
 
-fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
+/// Ends the run: the reason says what the template does that it must not.
+pub(super) fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
     Failure::error(format!("the template {}", reason.into()))
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::budget::Budget;
 use super::constant::Constant;
 use super::function::Function;
-use super::functions::apply;
+use super::functions::{Found, apply, fail};
 use super::tree::{Condition, MAIN, MAX_DEPTH, Node, Operand, Pipe, Templates};
 use super::value::{GoValue, NO_VALUE, Text, printed};
 use crate::rego::call::Call;
@@ -14,12 +14,6 @@ use crate::rego::value::Value;
 
 /// Variables that are looked through in one step.
 const VARIABLES: usize = 8;
-
-type Found<'a> = Result<GoValue<'a>, Failure>;
-
-fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
-    Failure::error(format!("the template {}", reason.into()))
-}
 
 /// What comes behind a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
