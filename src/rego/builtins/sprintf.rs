@@ -28,13 +28,18 @@ pub(super) trait Printed {
 /// What was printed so far, in no more bytes than a result may have.
 pub(super) struct Output<'a> {
     pub text: String,
-    call: &'a Call,
+    call: &'a mut Call,
 }
 
 impl<'a> Output<'a> {
     /// Nothing yet.
-    pub const fn new(call: &'a Call) -> Self {
+    pub const fn new(call: &'a mut Call) -> Self {
         Self { text: String::new(), call }
+    }
+
+    /// Pays for an item of a list, of which nothing may be written.
+    pub fn step(&mut self) -> Result<(), Failure> {
+        self.call.take(1)
     }
 
     /// Adds a part.
@@ -124,7 +129,11 @@ pub(super) fn sprintf(call: &mut Call, operands: Operands<'_>) -> Outcome {
 }
 
 /// What Go's `fmt.Sprintf` says of these arguments.
-pub(super) fn formatted<A: Printed>(call: &Call, format: &str, arguments: &[A]) -> Result<String, Failure> {
+pub(super) fn formatted<A: Printed>(
+    call: &mut Call,
+    format: &str,
+    arguments: &[A],
+) -> Result<String, Failure> {
     let out = Output::new(call);
     let behind_brackets = format.rsplit(']').next().map_or(0, str::len);
     let mut formatter = Formatter {

@@ -6,7 +6,7 @@ use super::constant;
 use super::function::Function;
 use super::token::{Kind, Token, tokens};
 use super::tree::{Condition, List, MAIN, MAX_DEPTH, Node, Operand, Pipe, Templates};
-use crate::rego::call::Call;
+use crate::rego::call::{Call, VALUE_BYTES};
 use crate::rego::failure::Failure;
 
 /// Variables that are looked through in one step.
@@ -416,7 +416,8 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn variable(&mut self, name: &'a str) -> Result<Operand<'a>, Failure> {
-        self.call.take(self.scope.variables.len() / VARIABLES)?;
+        let bytes = self.scope.variables.len().saturating_mul(name.len());
+        self.call.take((self.scope.variables.len() / VARIABLES).saturating_add(bytes / VALUE_BYTES))?;
         if !self.scope.variables.contains(&name) {
             return Failure::error(format!("the template has no variable `{name}`"));
         }
