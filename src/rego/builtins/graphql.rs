@@ -24,7 +24,7 @@ use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 /// A query, which is a text or a tree.
-fn query(call: &Call, value: &Value) -> Result<Query, Failure> {
+fn query(call: &mut Call, value: &Value) -> Result<Query, Failure> {
     match value {
         Value::String(text) => operations::parse(text, call),
         Value::Object(_) => decode::query(call, value),
@@ -33,7 +33,7 @@ fn query(call: &Call, value: &Value) -> Result<Query, Failure> {
 }
 
 /// A schema, which is a text or a tree.
-fn document(call: &Call, value: &Value) -> Result<Document, Failure> {
+fn document(call: &mut Call, value: &Value) -> Result<Document, Failure> {
     match value {
         Value::String(text) => definitions::parse(text, call),
         Value::Object(_) => decode::document(call, value),
@@ -307,7 +307,7 @@ mod tests {
     /// Fields that are compared, and pairs of fragments that were.
     #[test]
     fn what_the_rules_keep_of_a_query_is_no_more_than_a_module_may_have() {
-        let spreads: String = (0..1_000).map(|place| format!("...F{place} ")).collect();
+        let spreads: String = (0..600).map(|place| format!("...F{place} ")).collect();
         let fields: String = (0..2_000).map(|place| format!("x{place}: b ")).collect();
         let next = |place: usize| format!("fragment F{place} on Query {{b ...F{}}} ", place + 1);
         let chain: String = (0..100).map(next).collect();
@@ -329,7 +329,7 @@ mod tests {
         let schema =
             tree(&format!(r#"{{"Definitions": [{{"Kind": "SCALAR", "Name": "S", "Fields": [{nodes}]}}]}}"#));
         let found = schema_is_valid(&mut Call::within(1 << 17), Operands(&[schema]));
-        assert!(matches!(found, Err(Failure::Halt(_))), "{found:?}");
+        assert!(matches!(&found, Err(Failure::Halt(reason)) if reason.contains("memory")), "{found:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ type Read<T> = Result<T, Failure>;
 const BYTES_OF_NODE: usize = 9 * VALUE_BYTES;
 
 /// An executable document.
-pub(super) fn query(call: &Call, value: &Value) -> Read<Query> {
+pub(super) fn query(call: &mut Call, value: &Value) -> Read<Query> {
     let value = plain(call, value)?;
     let found = Members::folded(&value)?;
     Ok(Query {
@@ -28,7 +28,7 @@ pub(super) fn query(call: &Call, value: &Value) -> Read<Query> {
 }
 
 /// A document of the type system.
-pub(super) fn document(call: &Call, value: &Value) -> Read<Document> {
+pub(super) fn document(call: &mut Call, value: &Value) -> Read<Document> {
     let value = plain(call, value)?;
     let found = Members::folded(&value)?;
     Ok(Document {
@@ -56,8 +56,10 @@ fn weight(value: &Value) -> usize {
 }
 
 /// As JSON: sets become arrays, and keys texts.
-fn plain(call: &Call, value: &Value) -> Read<Value> {
-    call.fits(weight(value))?;
+fn plain(call: &mut Call, value: &Value) -> Read<Value> {
+    let bytes = weight(value);
+    call.fits(bytes)?;
+    call.take(bytes / BYTES_OF_NODE)?;
     json::parse(&value.to_json_text()).map_err(|failure| match failure {
         Failure::Error(reason) | Failure::Halt(reason) => Failure::Halt(reason),
         Failure::Undefined => Failure::Undefined,

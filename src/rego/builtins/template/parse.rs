@@ -60,6 +60,7 @@ fn unexpected<T>(token: Token<'_>) -> Result<T, Failure> {
 /// The templates in a text: the whole, and those that it defines.
 pub(super) fn templates<'a>(call: &mut Call, text: &'a str) -> Result<Templates<'a>, Failure> {
     let tokens = tokens(call, text)?;
+    call.take(tokens.len())?;
     let mut parser =
         Parser { call, tokens, at: 0, scope: Scope::new(), depth: 0, templates: Templates::new() };
     let list = parser.whole()?;
