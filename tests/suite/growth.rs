@@ -706,7 +706,7 @@ fn functions() -> Vec<Growth> {
         Growth {
             what: "function, template",
             bytes: |n| {
-                let part = "{{define \"t#\"}}<{{.}}>{{end}}{{$x# := .a}}{{range $i, $v := $x#}}{{$i | print $v \"text\"}}{{end}}{{template \"t#\" .a}}";
+                let part = "{{define \"t#\"}}<{{.}}>{{end}}{{range $i, $v := .a}}{{$i | print $v \"text\"}}{{end}}{{template \"t#\" .a}}";
                 call("strings.render_template", &[list(n, part), r#"json:{"a": [1, "x"]}"#.into()])
             },
             read,
