@@ -212,7 +212,7 @@ impl GoValue<'_> {
             Self::List(items) => {
                 out.push(if how.is_syntax { "[]interface {}{" } else { "[" })?;
                 for (place, item) in items.iter().enumerate() {
-                    out.step()?;
+                    out.pay(1)?;
                     out.push(separator(place, how))?;
                     GoValue::of(item).write(out, how)?;
                 }
@@ -221,7 +221,7 @@ impl GoValue<'_> {
             Self::Map(members) => {
                 out.push(if how.is_syntax { "map[string]interface {}{" } else { "map[" })?;
                 for (place, (key, value)) in members.iter().enumerate() {
-                    out.step()?;
+                    out.pay(1)?;
                     out.push(separator(place, how))?;
                     GoValue::of(key).write(out, how)?;
                     out.push(":")?;
