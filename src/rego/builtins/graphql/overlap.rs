@@ -10,8 +10,8 @@ use super::tree::{Argument, Definition, Field, Kind, Literal, OBJECT, Selection,
 use crate::rego::call::VALUE_BYTES;
 use crate::rego::failure::Failure;
 
-/// Bytes that a field takes where it is collected: in its list, in a group of its own, and in the map of groups, each of which has
-/// room for as many again.
+/// Bytes that a field takes where it is collected: in its list, in a group of its own, and in the map of groups, each of which may
+/// have twice the capacity that it needs.
 const BYTES_OF_FIELD: usize = 8 * VALUE_BYTES;
 /// Bytes that a spread takes there.
 const BYTES_OF_SPREAD: usize = VALUE_BYTES;
@@ -289,7 +289,7 @@ impl<'a> Overlap<'a> {
         let mut is_wrong = self.between(context, is_exclusive, own, other)?;
         for (fields, spreads) in [(own, &other.spreads), (other, &own.spreads)] {
             for spread in spreads {
-                // What is emptied keeps its room, and to empty that takes time.
+                // A set that is emptied keeps its capacity, and to empty that takes time.
                 self.fragments = HashSet::new();
                 is_wrong |= self.with_fragment(context, is_exclusive, fields, spread)?;
             }

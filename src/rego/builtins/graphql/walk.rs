@@ -55,7 +55,7 @@ impl<'a, 'c> Walk<'a, 'c> {
     }
 
     fn operation(&mut self, operation: &'a Operation) -> Result<(), Failure> {
-        // What is emptied keeps its room, and to empty that takes time.
+        // A set that is emptied keeps its capacity, and to empty that takes time.
         (self.seen, self.context.used) = (HashSet::new(), HashSet::new());
         self.context.operation = Some(operation);
         let location = match operation.kind.as_str() {
