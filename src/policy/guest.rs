@@ -156,11 +156,11 @@ impl<'a> Guest<'a> {
         }
     }
 
-    fn number(&self, address: u32) -> Result<Value, Broken> {
+    fn number(&mut self, address: u32) -> Result<Value, Broken> {
         Ok(Value::Number(self.number_at(address)?))
     }
 
-    fn number_at(&self, address: u32) -> Result<Number, Broken> {
+    fn number_at(&mut self, address: u32) -> Result<Number, Broken> {
         let number = match self.byte(address, 1)? {
             1 => {
                 let bytes = self.bytes(address.checked_add(8).ok_or(Broken)?, 8)?;
@@ -168,6 +168,8 @@ impl<'a> Guest<'a> {
             }
             2 => {
                 let bytes = self.bytes(self.word(address, 8)?, self.word(address, 12)?)?;
+                // What is computed with its digits takes the time of their square.
+                self.take(bytes.len().saturating_mul(bytes.len()) >> 14)?;
                 Number::from_text(std::str::from_utf8(bytes).map_err(|_| Broken)?)
             }
             _ => return Err(Broken),
@@ -291,6 +293,20 @@ mod tests {
     /// Words in the memory of a module.
     fn memory_of(words: &[u32]) -> Vec<u8> {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_number_costs_the_square_of_its_digits() {
+        let number = |digits: usize| {
+            let mut memory = memory_of(&[0x0203, 0, 16, u32::try_from(digits).unwrap()]);
+            memory.resize(memory.len() + digits, b'7');
+            let mut guest = Guest::within(&memory, 1_000);
+            let is_read = guest.value(0).is_ok();
+            (is_read, guest.read_so_far())
+        };
+        assert_eq!(number(100), (true, 1));
+        assert_eq!(number(1_000), (true, 62));
+        assert!(!number(10_000).0);
     }
 
     #[test]

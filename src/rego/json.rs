@@ -8,6 +8,8 @@ use super::value::{Object, Value};
 const MAX_DEPTH: usize = 256;
 /// Larger and smaller powers of ten are no numbers in OPA (`open-policy-agent/opa:v1/ast/term.go`, `maxNumberExp`, a power of two).
 const OPAS_MAX_POWER: i64 = 30_104;
+/// Letters of a number: its digits are read in the time of their square.
+const MAX_NUMBER: usize = 1 << 16;
 /// Up to this one it is certain that they are.
 const MAX_POWER: i64 = 30_102;
 
@@ -172,6 +174,9 @@ impl<'a> Reader<'a> {
             self.at = self.at.saturating_add(length);
             return Ok(Value::Number(number));
         }
+        if length > MAX_NUMBER {
+            return Err(self.not_here(&format!("a number of more than {MAX_NUMBER} letters")));
+        }
         let power = power_of_ten(text).map(i64::saturating_abs);
         if power.is_some_and(|power| power > OPAS_MAX_POWER) {
             return Err(self.wrong("a number beyond all bounds"));
@@ -301,6 +306,13 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&"[".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn a_number_has_so_many_letters_at_most() {
+        assert!(parse(&"1".repeat(MAX_NUMBER)).is_ok());
+        assert!(matches!(parse(&"1".repeat(MAX_NUMBER + 1)), Err(Failure::Halt(_))));
+        assert_eq!(is_valid(&"1".repeat(MAX_NUMBER + 1)), Ok(true));
     }
 
     #[test]

@@ -122,6 +122,7 @@ fn every_corpus_has_inputs_that_its_target_reads() {
     read("host", |bytes| {
         std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<wasmgate::capability::HostPattern>().is_ok())
     });
+    read("functions", |bytes| targets::said(bytes).is_some_and(|said| said.is_ok()));
     read("grants", |bytes| {
         let text = std::str::from_utf8(bytes).unwrap();
         wasmgate::grant::load::parse(text, "corpus").is_ok_and(|read| !read.grants.is_empty())

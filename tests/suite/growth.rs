@@ -659,6 +659,62 @@ fn read_grants(bytes: &[u8]) -> bool {
     load::parse(&String::from_utf8_lossy(bytes), "test").is_ok_and(|read| !read.grants.is_empty())
 }
 
+/// A call of a function, as its fuzz target reads it.
+fn call(name: &str, operands: &[String]) -> Vec<u8> {
+    format!("{name}\n{}", operands.join("\n%%\n")).into_bytes()
+}
+
+/// Whether a function has a value.
+fn read_call(bytes: &[u8]) -> bool {
+    targets::said(bytes).is_some_and(|said| said.is_ok())
+}
+
+/// Functions of policies that parse a text. Beside what they allocate, their steps are counted and bounded.
+fn functions() -> Vec<Growth> {
+    let (read, few) = (read_call as Reads, 50);
+    vec![
+        Growth {
+            what: "function, query and schema of GraphQL",
+            bytes: |n| {
+                let field = r#"field_of_the_type_#: item_of_the_list(argument: "a text of some length, which is one token") {name}"#;
+                let query =
+                    format!("{{{} ...Part}} fragment Part on Query {{{}}}", list(n, field), list(n, field));
+                let parts = list(
+                    n,
+                    r#""A part of the type" part_of_the_type_#(argument: String = "value"): [Item!]"#,
+                );
+                let query_type =
+                    "type Query {item_of_the_list(argument: String): Item} type Item {name: String}";
+                let schema = format!("{query_type} type Many {{{parts}}}");
+                call("graphql.parse", &[query, schema])
+            },
+            read,
+            few,
+        },
+        Growth {
+            what: "function, YAML",
+            bytes: |n| {
+                let items = list(
+                    n,
+                    "- {name: &a# name-of-the-item-#, 'more text': *a#, <<: {merged: \"one \\u00e9\"}}\n",
+                );
+                call("yaml.unmarshal", &[format!("all:\n{}", items.replace(",-", "-"))])
+            },
+            read,
+            few,
+        },
+        Growth {
+            what: "function, template",
+            bytes: |n| {
+                let part = "{{define \"t#\"}}<{{.}}>{{end}}{{range $i, $v := .a}}{{$i | print $v \"text\"}}{{end}}{{template \"t#\" .a}}";
+                call("strings.render_template", &[list(n, part), r#"json:{"a": [1, "x"]}"#.into()])
+            },
+            read,
+            few,
+        },
+    ]
+}
+
 /// The shapes whose names begin so.
 fn named(shapes: &mut Vec<Growth>, beginnings: &[&str]) -> Vec<Growth> {
     let (named, others) = std::mem::take(shapes)
@@ -679,11 +735,12 @@ fn parsers() -> Parsers {
         texts(),
         binaries(),
         archives(),
+        functions(),
     ]
     .into_iter()
     .flatten()
     .collect();
-    let targets: [(&str, &[&str]); 17] = [
+    let targets: [(&str, &[&str]); 18] = [
         ("manifest", &["manifest", "index"]),
         ("config", &["config"]),
         ("locked_app", &["locked app", "spin.toml", "runtime-config.toml", ".env"]),
@@ -701,6 +758,7 @@ fn parsers() -> Parsers {
         ("reference", &["image name"]),
         ("bundle", &["bundle"]),
         ("usage", &["usage"]),
+        ("functions", &["function"]),
     ];
     let parsers = targets.map(|(target, beginnings)| (target, named(&mut all, beginnings))).into();
     assert!(all.is_empty(), "of no parser: {:?}", all.iter().map(|shape| shape.what).collect::<Vec<_>>());

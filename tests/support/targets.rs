@@ -22,6 +22,7 @@ use wasmgate::policy::Bundle;
 use wasmgate::quantity::Quantity;
 use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::{Login, foreign};
+use wasmgate::rego::{self, Call, Failure, Value};
 use wasmgate::review;
 use wasmgate::usage::{BadUsage, UsageObject};
 use wasmgate::workload::{self, Kind, Kinds};
@@ -32,8 +33,12 @@ const UNPACKED: u64 = 1 << 20;
 /// A target: its name, which is also that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
+/// What one call of a function may take here: little, so that what grows is ended soon.
+const FUNCTION_STEPS: u64 = 100_000;
+const FUNCTION_BYTES: usize = 4 << 20;
+
 /// All targets.
-pub const ALL: [Target; 17] = [
+pub const ALL: [Target; 18] = [
     ("reference", reference),
     ("manifest", document),
     ("config", image_config),
@@ -51,6 +56,7 @@ pub const ALL: [Target; 17] = [
     ("host", host),
     ("grants", grants),
     ("usage", usage),
+    ("functions", functions),
 ];
 
 /// An image name: its normalised form reads as the same.
@@ -359,4 +365,53 @@ pub fn usage(data: &[u8]) {
     let written = serde_json::to_value(UsageObject::of(&read.key(), &record, said)).expect("it is JSON");
     let again = UsageObject::read(&expected, written).expect("what is written is read");
     assert_eq!((again.key(), again.requests()), (read.key(), said));
+}
+
+/// What the function `name` says, if there is one, and whether that follows from its operands.
+fn called(name: &str, operands: &[Value]) -> Option<(Result<Value, Failure>, bool)> {
+    let function = rego::builtin(name)?;
+    let mut call = Call::within(FUNCTION_BYTES);
+    call.allow(FUNCTION_STEPS);
+    let said = function.call(&mut call, operands);
+    Some((said, call.asked().is_nothing()))
+}
+
+/// The name of a function, and its operands: each is a text, or JSON behind `json:`, and the line `%%` stands between two.
+fn called_by(data: &[u8]) -> Option<(&str, Vec<Value>)> {
+    let (name, operands) = std::str::from_utf8(data).ok()?.split_once('\n')?;
+    let operand = |text: &str| match text.strip_prefix("json:") {
+        Some(json) => rego::read_json(json).ok(),
+        None => Some(Value::text(text)),
+    };
+    Some((name, operands.split("\n%%\n").map(operand).collect::<Option<_>>()?))
+}
+
+/// What a function says of such operands; `None` where there is no call of a function.
+pub fn said(data: &[u8]) -> Option<Result<Value, Failure>> {
+    let (name, operands) = called_by(data)?;
+    Some(called(name, &operands)?.0)
+}
+
+/// A function that rules call on what is in an object. It says the same again, and one that asks whether a text is valid agrees with the one
+/// that reads it.
+pub fn functions(data: &[u8]) {
+    let Some((name, operands)) = called_by(data) else { return };
+    let Some((said, is_fixed)) = called(name, &operands) else { return };
+    if is_fixed {
+        assert_eq!(called(name, &operands).map(|again| again.0), Some(said), "`{name}` says two things");
+    }
+    for (asks, reads) in [("yaml.is_valid", "yaml.unmarshal"), ("graphql.is_valid", "graphql.parse")] {
+        if ![asks, reads].contains(&name) {
+            continue;
+        }
+        let said = [asks, reads].map(|name| called(name, &operands).map(|said| said.0));
+        let [Some(valid), Some(read)] = said else { continue };
+        let agree = match (&valid, &read) {
+            // Writing a tree may take more than there is.
+            (_, Err(Failure::Halt(_))) | (Err(Failure::Halt(_)), _) => true,
+            (Ok(Value::Bool(is_valid)), read) => *is_valid == read.is_ok(),
+            _ => false,
+        };
+        assert!(agree, "`{asks}` says {valid:?}, and `{reads}` says {read:?}");
+    }
 }

@@ -24,19 +24,19 @@ use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 /// A query, which is a text or a tree.
-fn query(call: &Call, value: &Value) -> Result<Query, Failure> {
+fn query(call: &mut Call, value: &Value) -> Result<Query, Failure> {
     match value {
         Value::String(text) => operations::parse(text, call),
-        Value::Object(_) => decode::query(value),
+        Value::Object(_) => decode::query(call, value),
         _ => Failure::error("wrong type, expected string or object"),
     }
 }
 
 /// A schema, which is a text or a tree.
-fn document(call: &Call, value: &Value) -> Result<Document, Failure> {
+fn document(call: &mut Call, value: &Value) -> Result<Document, Failure> {
     match value {
         Value::String(text) => definitions::parse(text, call),
-        Value::Object(_) => decode::document(value),
+        Value::Object(_) => decode::document(call, value),
         _ => Failure::error("wrong type, expected string or object"),
     }
 }
@@ -267,6 +267,69 @@ mod tests {
             let found = is_valid(&mut call, Operands(&[Value::text(query), Value::text(schema)]));
             assert!(matches!(found, Err(Failure::Halt(_))) && call.is_exhausted(), "{}", call.taken());
         }
+    }
+
+    #[test]
+    fn a_long_text_or_number_is_paid_for_where_it_is_used_again() {
+        let schema = "type Query {s(x: String, f: Float): Int}";
+        let long = "1".repeat(10_000);
+        let uses = |name: &str, used: &str| {
+            let field = |place: usize| format!("{name}{place}: s({used}) ");
+            (0..200).map(field).collect::<String>()
+        };
+        for query in [
+            format!("query ($v: Float = 1.{long}) {{{}}}", uses("x", "f: $v")),
+            format!("{{{}}}", format!("s(x: \"{long}\") ").repeat(20)),
+        ] {
+            let mut call = Call::within(1 << 24);
+            call.allow(50_000);
+            let found = is_valid(&mut call, Operands(&[Value::text(query), Value::text(schema)]));
+            assert!(matches!(found, Err(Failure::Halt(_))) && call.is_exhausted(), "{}", call.taken());
+        }
+    }
+
+    /// Rules look names up again and again.
+    #[test]
+    fn a_name_of_any_length_ends_the_evaluation() {
+        let named = |length: usize| {
+            let name = "n".repeat(length);
+            let schema = format!(r#"{{"Definitions": [{{"Kind": "SCALAR", "Name": "{name}"}}]}}"#);
+            [Value::text(format!("scalar {name}")), tree(&schema)]
+        };
+        for schema in named(1024) {
+            assert_eq!(said(schema_is_valid, &[schema]), Ok(Value::Bool(true)));
+        }
+        for schema in named(1025) {
+            assert!(matches!(said(schema_is_valid, &[schema]), Err(Failure::Halt(_))));
+        }
+    }
+
+    /// Fields that are compared, and pairs of fragments that were.
+    #[test]
+    fn what_the_rules_keep_of_a_query_is_no_more_than_a_module_may_have() {
+        let spreads: String = (0..600).map(|place| format!("...F{place} ")).collect();
+        let fields: String = (0..2_000).map(|place| format!("x{place}: b ")).collect();
+        let next = |place: usize| format!("fragment F{place} on Query {{b ...F{}}} ", place + 1);
+        let chain: String = (0..100).map(next).collect();
+        for query in [
+            format!("{{{spreads}}}"),
+            format!("{{...A ...F0}} fragment A on Query {{{fields}}} {chain} fragment F100 on Query {{b}}"),
+        ] {
+            let found = |max_bytes: usize| {
+                is_valid(&mut Call::within(max_bytes), Operands(&[Value::text(&query), Value::text(SCHEMA)]))
+            };
+            assert!(matches!(found(1 << 28), Ok(Value::Bool(_))));
+            assert!(matches!(found(1 << 24), Err(Failure::Halt(_))));
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_handed_in_takes_memory_though_its_nodes_are_empty() {
+        let nodes = vec!["{}"; 1_000].join(",");
+        let schema =
+            tree(&format!(r#"{{"Definitions": [{{"Kind": "SCALAR", "Name": "S", "Fields": [{nodes}]}}]}}"#));
+        let found = schema_is_valid(&mut Call::within(1 << 17), Operands(&[schema]));
+        assert!(matches!(&found, Err(Failure::Halt(reason)) if reason.contains("memory")), "{found:?}");
     }
 
     #[test]

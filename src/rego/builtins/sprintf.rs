@@ -14,6 +14,8 @@ use crate::rego::value::Value;
 
 /// Widths and precisions beyond this are a mistake in Go.
 const MAX_WIDTH: i64 = 1_000_000;
+/// Bits that a decimal digit takes at least.
+const BITS_OF_DIGIT: usize = 3;
 
 /// A value as `fmt` prints it.
 pub(super) trait Printed {
@@ -28,13 +30,18 @@ pub(super) trait Printed {
 /// What was printed so far, in no more bytes than a result may have.
 pub(super) struct Output<'a> {
     pub text: String,
-    call: &'a Call,
+    call: &'a mut Call,
 }
 
 impl<'a> Output<'a> {
     /// Nothing yet.
-    pub const fn new(call: &'a Call) -> Self {
+    pub const fn new(call: &'a mut Call) -> Self {
         Self { text: String::new(), call }
+    }
+
+    /// Pays for work that may write little: so many steps.
+    pub fn pay(&mut self, steps: usize) -> Result<(), Failure> {
+        self.call.take(steps)
     }
 
     /// Adds a part.
@@ -101,6 +108,10 @@ impl Printed for Argument<'_> {
     fn print(&self, out: &mut Output<'_>, verb: char, spec: &Spec) -> Result<(), Failure> {
         match (self, verb) {
             (Self::Big(_), 'w') => Err(Failure::Halt("the verb `%w` is for errors".into())),
+            (Self::Big(big), _) if verb != 'T' => {
+                out.pay(steps_of(usize::try_from(big.bits()).unwrap_or(usize::MAX) / BITS_OF_DIGIT))?;
+                out.push(&write(self, verb, spec))
+            }
             _ => out.push(&write(self, verb, spec)),
         }
     }
@@ -117,14 +128,28 @@ struct Formatter<'a, A> {
     out: Output<'a>,
 }
 
+/// What it takes to read or write so many digits of an integer: the time grows with their square.
+const fn steps_of(digits: usize) -> usize {
+    digits.saturating_mul(digits) >> 16
+}
+
 pub(super) fn sprintf(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let (format, values) = (operands.text(0)?, operands.array(1)?);
+    for value in values {
+        if let Value::Number(Number::Text(digits)) = value {
+            call.take(steps_of(digits.len()))?;
+        }
+    }
     let arguments: Vec<_> = values.iter().map(Argument::of).collect();
     formatted(call, format, &arguments).map(Value::String)
 }
 
 /// What Go's `fmt.Sprintf` says of these arguments.
-pub(super) fn formatted<A: Printed>(call: &Call, format: &str, arguments: &[A]) -> Result<String, Failure> {
+pub(super) fn formatted<A: Printed>(
+    call: &mut Call,
+    format: &str,
+    arguments: &[A],
+) -> Result<String, Failure> {
     let out = Output::new(call);
     let behind_brackets = format.rsplit(']').next().map_or(0, str::len);
     let mut formatter = Formatter {
@@ -340,6 +365,20 @@ mod tests {
             Value::String(text) => text,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_digits_of_an_integer_are_paid_for_each_time_that_they_are_read_or_written() {
+        let taken = |format: &str| {
+            let number = Value::Number(Number::from_text(&"7".repeat(10_000)));
+            let mut call = Call::within(1 << 20);
+            call.allow(u64::MAX);
+            assert!(sprintf(&mut call, Operands(&[Value::text(format), Value::Array(vec![number])])).is_ok());
+            call.taken()
+        };
+        let (read, once) = (taken("%T"), taken("%d"));
+        assert!(read > 1_000 && once > 2 * read, "{read} {once}");
+        assert_eq!(taken("%[1]d%[1]d%[1]x") - read, 3 * (once - read));
     }
 
     /// Each line is what `opa eval` 1.22.2 prints for the same call.

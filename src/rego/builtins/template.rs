@@ -219,6 +219,24 @@ mod tests {
         }
     }
 
+    /// An item of which one letter is written takes as much time as a longer one, and so does a letter that is looked up in a table.
+    #[test]
+    fn items_and_letters_are_paid_for_though_little_is_written() {
+        let items = Value::Array(vec![Value::text(""); 10_000]);
+        let data = Value::Object(
+            [(Value::text("l"), items), (Value::text("s"), Value::text("😀".repeat(10_000)))].into(),
+        );
+        for template in ["{{$x := print .l}}", r#"{{$x := printf "%.0s" .l}}"#, "{{$x := js .s}}"] {
+            let mut call = Call::within(1 << 24);
+            call.allow(u64::MAX);
+            let said = render(&mut call, Operands(&[Value::text(template), data.clone()]));
+            assert_eq!(said, Ok(Value::text("")), "{template}");
+            // The operand is looked through before, letter by letter.
+            let most = if template.contains("js") { 30_000 } else { 25_000 };
+            assert!((20_000..most).contains(&call.taken()), "{template}: {}", call.taken());
+        }
+    }
+
     #[test]
     fn a_small_part_of_a_large_value_takes_little_work() {
         let number = Value::Number(Number::from_text(&"1".repeat(10_000_000)));

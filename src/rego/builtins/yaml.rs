@@ -249,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_takes_fuel_each_time_that_an_alias_brings_it() {
+        let text = format!("a: &a 1.{}\nb: [{}]", "1".repeat(10_000), vec!["*a"; 90].join(","));
+        let mut call = Call::within(64 << 20);
+        call.allow(20_000);
+        let found = unmarshal(&mut call, Operands(&[Value::text(text)]));
+        assert!(matches!(found, Err(Failure::Halt(_))) && call.is_exhausted(), "{found:?}");
+    }
+
+    #[test]
     fn a_key_of_many_tokens_takes_fuel() {
         let nested = format!("{}a{}", "[".repeat(200), "]: b".repeat(200));
         let mut call = Call::within(64 << 20);

@@ -23,6 +23,8 @@ pub(super) struct Context<'a, 'c> {
     /// The variables that it uses.
     pub used: HashSet<&'a str>,
     depth: usize,
+    /// Bytes of what is kept for the rules beside the documents.
+    held: usize,
     problem: Option<String>,
 }
 
@@ -33,8 +35,8 @@ impl<'a, 'c> Context<'a, 'c> {
             // The first one of a name.
             fragments.entry(fragment.name.as_str()).or_insert(fragment);
         }
-        let (operation, used, depth, problem) = (None, HashSet::new(), 0, None);
-        Self { call, schema, query, fragments, type_name, operation, used, depth, problem }
+        let (operation, used, problem) = (None, HashSet::new(), None);
+        Self { call, schema, query, fragments, type_name, operation, used, depth: 0, held: 0, problem }
     }
 
     /// Notes what is wrong. The rest is looked at all the same, since OPA's process may end by it.
@@ -52,6 +54,17 @@ impl<'a, 'c> Context<'a, 'c> {
     /// Pays for a step of work.
     pub fn step(&mut self) -> Result<(), Failure> {
         self.call.take(1)
+    }
+
+    /// Counts bytes that a rule keeps.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.held = self.held.saturating_add(bytes);
+        self.call.fits(self.held)
+    }
+
+    /// Bytes that it keeps no longer.
+    pub const fn release(&mut self, bytes: usize) {
+        self.held = self.held.saturating_sub(bytes);
     }
 
     /// Goes down by one.

@@ -3,8 +3,9 @@
 
 use super::tree::{
     Argument, Comments, Definition, Directive, DirectiveDefinition, Document, Entry, Field, Fragment, KINDS,
-    Literal, Operation, Part, Query, Root, Selection, Type, Variable,
+    Kind, Literal, MAX_NAME, Operation, Part, Query, Root, Selection, Type, Variable,
 };
+use crate::rego::call::{Call, VALUE_BYTES};
 use crate::rego::failure::Failure;
 use crate::rego::json;
 use crate::rego::number::Number;
@@ -12,9 +13,12 @@ use crate::rego::value::{Object, Value};
 
 type Read<T> = Result<T, Failure>;
 
+/// Bytes of a node of the tree, which may be made of an empty object.
+const BYTES_OF_NODE: usize = 9 * VALUE_BYTES;
+
 /// An executable document.
-pub(super) fn query(value: &Value) -> Read<Query> {
-    let value = plain(value)?;
+pub(super) fn query(call: &mut Call, value: &Value) -> Read<Query> {
+    let value = plain(call, value)?;
     let found = Members::folded(&value)?;
     Ok(Query {
         operations: found.list("Operations", operation)?,
@@ -24,8 +28,8 @@ pub(super) fn query(value: &Value) -> Read<Query> {
 }
 
 /// A document of the type system.
-pub(super) fn document(value: &Value) -> Read<Document> {
-    let value = plain(value)?;
+pub(super) fn document(call: &mut Call, value: &Value) -> Read<Document> {
+    let value = plain(call, value)?;
     let found = Members::folded(&value)?;
     Ok(Document {
         schemas: found.list("Schema", entry)?,
@@ -37,8 +41,25 @@ pub(super) fn document(value: &Value) -> Read<Document> {
     })
 }
 
+/// What a tree takes at most that is made of a value.
+fn weight(value: &Value) -> usize {
+    let sum = |sum: usize, value: usize| sum.saturating_add(value);
+    match value {
+        Value::String(text) => BYTES_OF_NODE.saturating_add(text.len()),
+        Value::Array(items) => items.iter().map(weight).fold(BYTES_OF_NODE, sum),
+        Value::Set(items) => items.iter().map(weight).fold(BYTES_OF_NODE, sum),
+        Value::Object(members) => {
+            members.iter().flat_map(|(key, value)| [weight(key), weight(value)]).fold(BYTES_OF_NODE, sum)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => BYTES_OF_NODE,
+    }
+}
+
 /// As JSON: sets become arrays, and keys texts.
-fn plain(value: &Value) -> Read<Value> {
+fn plain(call: &mut Call, value: &Value) -> Read<Value> {
+    let bytes = weight(value);
+    call.fits(bytes)?;
+    call.take(bytes / BYTES_OF_NODE)?;
     json::parse(&value.to_json_text()).map_err(|failure| match failure {
         Failure::Error(reason) | Failure::Halt(reason) => Failure::Halt(reason),
         Failure::Undefined => Failure::Undefined,
@@ -102,6 +123,11 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// A name, which is no longer than in a text.
+    fn name(&self, name: &str) -> Read<String> {
+        self.text(name).and_then(short)
+    }
+
     fn flag(&self, name: &str) -> Read<bool> {
         match self.get(name)? {
             None => Ok(false),
@@ -126,7 +152,7 @@ impl<'a> Members<'a> {
 
     fn texts(&self, name: &'static str) -> Read<Vec<String>> {
         self.list(name, |item| match item {
-            Value::String(text) => Ok(text.clone()),
+            Value::String(text) => short(text.clone()),
             _ => wrong(name),
         })
     }
@@ -152,6 +178,13 @@ impl<'a> Members<'a> {
     }
 }
 
+fn short(name: String) -> Read<String> {
+    if name.len() <= MAX_NAME {
+        return Ok(name);
+    }
+    Err(Failure::Halt(format!("a name of more than {MAX_NAME} letters is not read here")))
+}
+
 /// Whether a key is a name but for its case, as Go folds it: the sign of kelvin is a k, and the long s an s.
 fn folded(key: &str, name: &str) -> bool {
     let fold = |letter: char| match letter {
@@ -166,8 +199,8 @@ fn operation(value: &Value) -> Read<Operation> {
     let found = Members::exact(value)?;
     found.without(&["Position"])?;
     Ok(Operation {
-        kind: found.text("Operation")?,
-        name: found.text("Name")?,
+        kind: found.name("Operation")?,
+        name: found.name("Name")?,
         variables: found.list("VariableDefinitions", variable)?,
         directives: found.list("Directives", directive)?,
         selections: selections(&found)?,
@@ -179,9 +212,9 @@ fn fragment(value: &Value) -> Read<Fragment> {
     let found = Members::exact(value)?;
     found.without(&["Position", "Definition"])?;
     Ok(Fragment {
-        name: found.text("Name")?,
+        name: found.name("Name")?,
         variables: found.list("VariableDefinition", variable)?,
-        condition: found.text("TypeCondition")?,
+        condition: found.name("TypeCondition")?,
         directives: found.list("Directives", directive)?,
         selections: selections(&found)?,
         comments: Vec::new(),
@@ -208,8 +241,8 @@ fn field(value: &Value) -> Read<Field> {
     let found = Members::exact(value)?;
     found.without(&["Position", "Definition", "ObjectDefinition"])?;
     Ok(Field {
-        alias: found.text("Alias")?,
-        name: found.text("Name")?,
+        alias: found.name("Alias")?,
+        name: found.name("Name")?,
         arguments: found.list("Arguments", argument)?,
         directives: found.list("Directives", directive)?,
         selections: selections(&found)?,
@@ -221,7 +254,7 @@ fn variable(value: &Value) -> Read<Variable> {
     let found = Members::folded(value)?;
     found.without(&["Definition"])?;
     Ok(Variable {
-        name: found.text("Variable")?,
+        name: found.name("Variable")?,
         of: found.maybe("Type", type_reference)?,
         default: found.maybe("DefaultValue", literal)?,
         directives: found.list("Directives", directive)?,
@@ -233,7 +266,7 @@ fn variable(value: &Value) -> Read<Variable> {
 fn argument(value: &Value) -> Read<Argument> {
     let found = Members::folded(value)?;
     Ok(Argument {
-        name: found.text("Name")?,
+        name: found.name("Name")?,
         value: found.maybe("Value", literal)?,
         comments: found.comments("Comment")?,
     })
@@ -253,8 +286,9 @@ fn literal(value: &Value) -> Read<Literal> {
     };
     let kind = usize::try_from(number).ok().and_then(|number| KINDS.get(number));
     let Some(kind) = kind else { return unread("Kind") };
+    let raw = found.text("Raw")?;
     Ok(Literal {
-        raw: found.text("Raw")?,
+        raw: if matches!(kind, Kind::Variable | Kind::Enum) { short(raw)? } else { raw },
         children: found.list("Children", argument)?,
         kind: *kind,
         comments: found.comments("Comment")?,
@@ -265,9 +299,9 @@ fn directive(value: &Value) -> Read<Directive> {
     let found = Members::folded(value)?;
     found.without(&["ParentDefinition", "Definition"])?;
     Ok(Directive {
-        name: found.text("Name")?,
+        name: found.name("Name")?,
         arguments: found.list("Arguments", argument)?,
-        location: found.text("Location")?,
+        location: found.name("Location")?,
         is_placed: false,
     })
 }
@@ -275,7 +309,7 @@ fn directive(value: &Value) -> Read<Directive> {
 /// A name or a list: by another one OPA's process may end, at the latest in the text of an error.
 fn type_reference(value: &Value) -> Read<Type> {
     let found = Members::folded(value)?;
-    let (name, element) = (found.text("NamedType")?, found.maybe("Elem", type_reference)?.map(Box::new));
+    let (name, element) = (found.name("NamedType")?, found.maybe("Elem", type_reference)?.map(Box::new));
     if name.is_empty() != element.is_some() {
         return unread("Type");
     }
@@ -295,8 +329,8 @@ fn entry(value: &Value) -> Read<Entry> {
 fn root(value: &Value) -> Read<Root> {
     let found = Members::folded(value)?;
     Ok(Root {
-        operation: found.text("Operation")?,
-        of: found.text("Type")?,
+        operation: found.name("Operation")?,
+        of: found.name("Type")?,
         comments: found.comments("Comment")?,
     })
 }
@@ -313,9 +347,9 @@ fn comments_of_part(found: &Members<'_>) -> Read<[Comments; 2]> {
 fn definition(value: &Value) -> Read<Definition> {
     let found = Members::folded(value)?;
     Ok(Definition {
-        kind: found.text("Kind")?,
+        kind: found.name("Kind")?,
         description: found.text("Description")?,
-        name: found.text("Name")?,
+        name: found.name("Name")?,
         directives: found.list("Directives", directive)?,
         interfaces: found.texts("Interfaces")?,
         fields: found.list("Fields", field_definition)?,
@@ -344,7 +378,7 @@ fn enum_value(value: &Value) -> Read<Part> {
     let found = Members::folded(value)?;
     Ok(Part {
         description: found.text("Description")?,
-        name: found.text("Name")?,
+        name: found.name("Name")?,
         directives: found.list("Directives", directive)?,
         comments: comments_of_part(&found)?,
         ..Part::default()
@@ -355,7 +389,7 @@ fn directive_definition(value: &Value) -> Read<DirectiveDefinition> {
     let found = Members::folded(value)?;
     Ok(DirectiveDefinition {
         description: found.text("Description")?,
-        name: found.text("Name")?,
+        name: found.name("Name")?,
         arguments: found.list("Arguments", argument_definition)?,
         locations: found.texts("Locations")?,
         is_repeatable: found.flag("IsRepeatable")?,

@@ -50,7 +50,7 @@ struct Described {
 }
 
 /// Reads a document of the type system, which may be empty.
-pub(super) fn parse(text: &str, call: &Call) -> Result<Document, Failure> {
+pub(super) fn parse(text: &str, call: &mut Call) -> Result<Document, Failure> {
     let (mut parser, mut document) = (Parser::new(text, call), Document::default());
     while !parser.is(Kind::End)? {
         parser.node(0)?;

@@ -10,7 +10,7 @@ use crate::rego::failure::Failure;
 const SELECTION: usize = 2;
 
 /// Reads an executable document, which may be empty.
-pub(super) fn parse(text: &str, call: &Call) -> Result<Query, Failure> {
+pub(super) fn parse(text: &str, call: &mut Call) -> Result<Query, Failure> {
     let (mut parser, mut query) = (Parser::new(text, call), Query::default());
     while !parser.is(Kind::End)? {
         parser.node(0)?;

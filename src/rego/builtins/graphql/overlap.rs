@@ -7,7 +7,16 @@ use std::ptr;
 use super::context::Context;
 use super::schema::needed;
 use super::tree::{Argument, Definition, Field, Kind, Literal, OBJECT, Selection, Spread, Type};
+use crate::rego::call::VALUE_BYTES;
 use crate::rego::failure::Failure;
+
+/// Bytes that a field takes where it is collected: in its list, in a group of its own, and in the map of groups, each of which may
+/// have twice the capacity that it needs.
+const BYTES_OF_FIELD: usize = 8 * VALUE_BYTES;
+/// Bytes that a spread takes there.
+const BYTES_OF_SPREAD: usize = VALUE_BYTES;
+/// Bytes that a pair of fragments takes that were compared, where the map of pairs grows.
+const BYTES_OF_PAIR: usize = 4 * VALUE_BYTES;
 
 /// A field, and the type that it is selected from.
 #[derive(Clone, Copy)]
@@ -23,6 +32,8 @@ struct Collected<'a> {
     groups: Vec<Vec<Found<'a>>>,
     places: HashMap<&'a str, usize>,
     spreads: Vec<&'a Spread>,
+    /// What it takes of the memory.
+    bytes: usize,
 }
 
 impl<'a> Collected<'a> {
@@ -44,6 +55,13 @@ impl<'a> Collected<'a> {
     ) -> Result<(), Failure> {
         for selection in selections {
             context.step()?;
+            let bytes = match selection {
+                Selection::Field(_) => BYTES_OF_FIELD,
+                Selection::Spread(_) => BYTES_OF_SPREAD,
+                Selection::Inline(_) => 0,
+            };
+            context.hold(bytes)?;
+            self.bytes = self.bytes.saturating_add(bytes);
             match selection {
                 Selection::Field(field) => self.push(Found { field, parent }),
                 Selection::Spread(spread) => self.spreads.push(spread),
@@ -107,13 +125,14 @@ impl<'a> Overlap<'a> {
                 }
             }
         }
-        self.fragments.clear();
+        self.fragments = HashSet::new();
         for (place, first) in collected.spreads.iter().enumerate() {
             is_wrong |= self.with_fragment(context, false, &collected, first)?;
             for second in collected.spreads.iter().skip(place.saturating_add(1)) {
                 is_wrong |= self.fragments(context, false, first, second)?;
             }
         }
+        context.release(collected.bytes);
         if is_wrong {
             context.wrong(|| "fields of one name in the response conflict".into());
         }
@@ -135,6 +154,7 @@ impl<'a> Overlap<'a> {
         let Some(other) = Self::fragment(context, spread)? else { return Ok(false) };
         context.call.take(fields.all.len())?;
         if fields.is(&other) {
+            context.release(other.bytes);
             return Ok(false);
         }
         let mut is_wrong = self.between(context, is_exclusive, fields, &other)?;
@@ -144,6 +164,7 @@ impl<'a> Overlap<'a> {
                     context.within(|context| self.with_fragment(context, is_exclusive, fields, inner))?;
             }
         }
+        context.release(other.bytes);
         Ok(is_wrong)
     }
 
@@ -170,7 +191,9 @@ impl<'a> Overlap<'a> {
         if self.pairs.get(&key).is_some_and(|known| is_exclusive || !known) {
             return Ok(false);
         }
-        self.pairs.insert(key, is_exclusive);
+        if self.pairs.insert(key, is_exclusive).is_none() {
+            context.hold(BYTES_OF_PAIR)?;
+        }
         if context.fragment(a).is_none() || context.fragment(b).is_none() {
             return Ok(false);
         }
@@ -185,6 +208,7 @@ impl<'a> Overlap<'a> {
         for inner in own.spreads {
             is_wrong |= context.within(|context| self.fragments(context, is_exclusive, inner, second))?;
         }
+        context.release(own.bytes.saturating_add(other.bytes));
         Ok(is_wrong)
     }
 
@@ -248,7 +272,9 @@ impl<'a> Overlap<'a> {
         context.within(|context| {
             let own = Collected::of(context, &first.field.selections, parents.0)?;
             let other = Collected::of(context, &second.field.selections, parents.1)?;
-            self.selections(context, is_exclusive, &own, &other)
+            let is_wrong = self.selections(context, is_exclusive, &own, &other)?;
+            context.release(own.bytes.saturating_add(other.bytes));
+            Ok(is_wrong)
         })
     }
 
@@ -263,7 +289,8 @@ impl<'a> Overlap<'a> {
         let mut is_wrong = self.between(context, is_exclusive, own, other)?;
         for (fields, spreads) in [(own, &other.spreads), (other, &own.spreads)] {
             for spread in spreads {
-                self.fragments.clear();
+                // A set that is emptied keeps its capacity, and to empty that takes time.
+                self.fragments = HashSet::new();
                 is_wrong |= self.with_fragment(context, is_exclusive, fields, spread)?;
             }
         }
@@ -305,7 +332,8 @@ fn same_arguments(
 
 /// The fields of an object may be in any order.
 fn same_value(context: &mut Context<'_, '_>, own: &Literal, other: &Literal) -> Result<bool, Failure> {
-    context.call.take(own.children.len().saturating_add(1))?;
+    let bytes = own.raw.len().min(other.raw.len());
+    context.call.take(own.children.len().saturating_add(bytes / VALUE_BYTES).saturating_add(1))?;
     if own.kind != other.kind || own.raw != other.raw || own.children.len() != other.children.len() {
         return Ok(false);
     }

@@ -8,6 +8,8 @@ use crate::rego::failure::Failure;
 
 /// Nesting depth of the value that is made of a document; a module reads less than 256.
 const MAX_DEPTH: usize = 230;
+/// Steps of making a node and of looking at it, which take longer than to read the letters that it is written in.
+const STEPS_OF_NODE: usize = 4;
 /// Values that a node of the tree becomes, about.
 const VALUES: usize = 6;
 
@@ -16,13 +18,13 @@ pub(super) struct Parser<'a, 'c> {
     lexer: Lexer<'a>,
     peeked: Option<Token<'a>>,
     comments: Comments,
-    call: &'c Call,
+    call: &'c mut Call,
     depth: usize,
     bytes: usize,
 }
 
 impl<'a, 'c> Parser<'a, 'c> {
-    pub const fn new(text: &'a str, call: &'c Call) -> Self {
+    pub const fn new(text: &'a str, call: &'c mut Call) -> Self {
         Self { lexer: Lexer::new(text), peeked: None, comments: Vec::new(), call, depth: 0, bytes: 0 }
     }
 
@@ -52,8 +54,9 @@ impl<'a, 'c> Parser<'a, 'c> {
         Ok(std::mem::take(&mut self.comments))
     }
 
-    /// Counts a node of the tree, so that there are not more than there is memory for.
+    /// Counts a node of the tree, so that there are not more than there is memory and time for.
     pub fn node(&mut self, text: usize) -> Result<(), Failure> {
+        self.call.take(STEPS_OF_NODE)?;
         self.bytes = self.bytes.saturating_add(VALUES * VALUE_BYTES).saturating_add(text);
         self.call.fits(self.bytes)
     }

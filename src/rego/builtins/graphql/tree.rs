@@ -3,6 +3,9 @@
 /// Comments, each with its `#`. None are as good as no group of comments.
 pub(super) type Comments = Vec<String>;
 
+/// Letters of a name that is read. Rules look names up again and again, each in the time that its letters take.
+pub(super) const MAX_NAME: usize = 1024;
+
 /// Kinds of definitions.
 pub(super) const SCALAR: &str = "SCALAR";
 pub(super) const OBJECT: &str = "OBJECT";

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::context::Context;
 use super::schema::{crash, is_compatible, name_of, named, needed, part};
 use super::tree::{Definition, ENUM, Kind, Literal, Part, SCALAR, Type, Variable};
+use crate::rego::call::VALUE_BYTES;
 use crate::rego::failure::Failure;
 use crate::rego::json;
 
@@ -174,7 +175,7 @@ fn check_object(
 
 /// Whether the library can make a value of a literal: numbers have bounds, also within other values.
 fn has_value(context: &mut Context<'_, '_>, value: &Literal) -> Result<bool, Failure> {
-    context.step()?;
+    context.call.take((value.raw.len() / VALUE_BYTES).saturating_add(1))?;
     match value.kind {
         Kind::Variable => {
             match context.variable(&value.raw)?.and_then(|variable| variable.default.as_ref()) {

@@ -8,9 +8,10 @@ use crate::rego::call::Call;
 use crate::rego::failure::Failure;
 
 /// In HTML.
-pub(super) fn html(text: &str) -> String {
+pub(super) fn html(call: &Call, text: &str) -> Result<String, Failure> {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
+        call.fits(escaped.len())?;
         match letter {
             '\0' => escaped.push('\u{fffd}'),
             '"' => escaped.push_str("&#34;"),
@@ -21,13 +22,14 @@ pub(super) fn html(text: &str) -> String {
             other => escaped.push(other),
         }
     }
-    escaped
+    Ok(escaped)
 }
 
 /// In a text of JavaScript.
 pub(super) fn js(call: &mut Call, text: &str) -> Result<String, Failure> {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
+        call.fits(escaped.len())?;
         match letter {
             '\\' | '\'' | '"' => escaped.extend(['\\', letter]),
             '<' | '>' | '&' | '=' | '\0'..='\u{1f}' => escape(&mut escaped, letter),
@@ -44,7 +46,8 @@ fn escape(escaped: &mut String, letter: char) {
     let _ = write!(escaped, "\\u{:04X}", u32::from(letter));
 }
 
-/// In the query of an address.
-pub(super) fn query(text: &str) -> String {
-    encoding::escape(text)
+/// In the query of an address, where a byte takes three at most.
+pub(super) fn query(call: &Call, text: &str) -> Result<String, Failure> {
+    call.fits(text.len().saturating_mul(3))?;
+    Ok(encoding::escape(text))
 }

@@ -49,12 +49,18 @@ fn write<'a>(function: Function, budget: &mut Budget<'_>, arguments: &[GoValue<'
         (Function::Printf, _) => return fail("prints by a format that is no text"),
         (Function::Print, _) => printed(budget.call, arguments, false)?,
         (Function::Println, _) => printed(budget.call, arguments, true)?,
-        (Function::Html, _) => escape::html(&shown(budget, arguments)?),
+        (Function::Html, _) => {
+            let text = shown(budget, arguments)?;
+            escape::html(budget.call, &text)?
+        }
         (Function::Js, _) => {
             let text = shown(budget, arguments)?;
             escape::js(budget.call, &text)?
         }
-        _ => escape::query(&shown(budget, arguments)?),
+        _ => {
+            let text = shown(budget, arguments)?;
+            escape::query(budget.call, &text)?
+        }
     };
     budget.grow(text.len())?;
     Ok(GoValue::made(&text))

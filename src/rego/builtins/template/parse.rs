@@ -6,7 +6,7 @@ use super::constant;
 use super::function::Function;
 use super::token::{Kind, Token, tokens};
 use super::tree::{Condition, List, MAIN, MAX_DEPTH, Node, Operand, Pipe, Templates};
-use crate::rego::call::Call;
+use crate::rego::call::{Call, VALUE_BYTES};
 use crate::rego::failure::Failure;
 
 /// Variables that are looked through in one step.
@@ -60,6 +60,7 @@ fn unexpected<T>(token: Token<'_>) -> Result<T, Failure> {
 /// The templates in a text: the whole, and those that it defines.
 pub(super) fn templates<'a>(call: &mut Call, text: &'a str) -> Result<Templates<'a>, Failure> {
     let tokens = tokens(call, text)?;
+    call.take(tokens.len())?;
     let mut parser =
         Parser { call, tokens, at: 0, scope: Scope::new(), depth: 0, templates: Templates::new() };
     let list = parser.whole()?;
@@ -416,7 +417,8 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn variable(&mut self, name: &'a str) -> Result<Operand<'a>, Failure> {
-        self.call.take(self.scope.variables.len() / VARIABLES)?;
+        let bytes = self.scope.variables.len().saturating_mul(name.len());
+        self.call.take((self.scope.variables.len() / VARIABLES).saturating_add(bytes / VALUE_BYTES))?;
         if !self.scope.variables.contains(&name) {
             return Failure::error(format!("the template has no variable `{name}`"));
         }

@@ -134,7 +134,7 @@ fn all<'v>(call: &mut Call, mut values: impl Iterator<Item = &'v Value>) -> Resu
 }
 
 /// As `fmt.Sprint` or `Sprintln` writes several values: with a blank between two of which none is a text, or between all.
-pub(super) fn printed(call: &Call, values: &[GoValue<'_>], is_line: bool) -> Result<String, Failure> {
+pub(super) fn printed(call: &mut Call, values: &[GoValue<'_>], is_line: bool) -> Result<String, Failure> {
     let mut out = Output::new(call);
     let mut is_after_text = true;
     for (place, value) in values.iter().enumerate() {
@@ -212,6 +212,7 @@ impl GoValue<'_> {
             Self::List(items) => {
                 out.push(if how.is_syntax { "[]interface {}{" } else { "[" })?;
                 for (place, item) in items.iter().enumerate() {
+                    out.pay(1)?;
                     out.push(separator(place, how))?;
                     GoValue::of(item).write(out, how)?;
                 }
@@ -220,6 +221,7 @@ impl GoValue<'_> {
             Self::Map(members) => {
                 out.push(if how.is_syntax { "map[string]interface {}{" } else { "map[" })?;
                 for (place, (key, value)) in members.iter().enumerate() {
+                    out.pay(1)?;
                     out.push(separator(place, how))?;
                     GoValue::of(key).write(out, how)?;
                     out.push(":")?;

@@ -95,7 +95,8 @@ impl<'a> Decoder<'a, '_> {
         if is_many && f64::from(self.steps_in_aliases) / f64::from(self.steps) > allowed(self.steps) {
             return wrong("aliases bring too many values");
         }
-        self.call.take(1)?;
+        // An alias brings a long text again.
+        self.call.take((bytes / VALUE_BYTES).saturating_add(1))?;
         self.bytes = self.bytes.saturating_add(bytes).saturating_add(VALUE_BYTES);
         self.call.fits(self.bytes)
     }
