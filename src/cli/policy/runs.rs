@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::annotate::is_rego;
 use super::case;
 use super::coverage::OpaCoverage;
 use super::opa::{Location, NOT_DONE, Opa, failed, followed, ignore, shown, words};
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
+use crate::policy::contents::is_rego;
 use crate::policy::{ENTRYPOINT, ExactDocument};
 
 impl Opa {
