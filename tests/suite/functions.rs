@@ -1,5 +1,5 @@
 //! OPA's own compliance cases, run by the gate's engine: what every built-in function says here is what it says in OPA.
-//! `tools/opacases` hands them out, many to a module. `docs/policy-functions.md` is written from the run.
+//! `tools/opacases` hands them out, those of Rego v1 and of v0, many to a module. `docs/policy-functions.md` is written from the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -22,6 +22,8 @@ use crate::support::process::{program, root};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
+    /// One of [`LANGUAGES`].
+    rego: String,
     note: String,
     builtins: Option<Vec<String>>,
     #[serde(default)]
@@ -42,16 +44,29 @@ struct Case {
     sort: bool,
 }
 
+impl Case {
+    /// Its name in OPA's own tests. Some cases have one in common.
+    fn name(&self) -> String {
+        format!("{}/{}", self.rego, self.note)
+    }
+}
+
+/// The versions of Rego that cases are written in.
+const LANGUAGES: [&str; 2] = ["v1", "v0"];
+
 /// Cases that come out otherwise, and why. What comes out as in OPA must not be listed.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("regometadatachain/package spanning modules", MOVED),
-    ("regometadatachain/rule mixed scope", MOVED),
-    ("regometadatachain/simple", MOVED),
+    ("v0/regometadatachain/package spanning modules", MOVED),
+    ("v0/regometadatachain/rule mixed scope", MOVED),
+    ("v0/regometadatachain/simple", MOVED),
+    ("v1/regometadatachain/package spanning modules", MOVED),
+    ("v1/regometadatachain/rule mixed scope", MOVED),
+    ("v1/regometadatachain/simple", MOVED),
 ];
 const MOVED: &str = "the case looks at the path of its package, which the test moves";
 
-fn exception(note: &str) -> Option<&'static str> {
-    EXCEPTIONS.iter().find(|(known, _)| note == *known).map(|(_, reason)| *reason)
+fn is_exception(name: &str) -> bool {
+    EXCEPTIONS.iter().any(|(known, _)| name == *known)
 }
 
 /// The cases as bundles, from an earlier run where neither the program nor what is refused has changed.
@@ -124,8 +139,8 @@ fn normalised(value: Rego, sort: bool) -> Rego {
     }
 }
 
-async fn load(folder: &Path, strict: bool) -> PolicySet {
-    let prefix = format!("cases-{strict}-");
+async fn load(folder: &Path, language: &str, strict: bool) -> PolicySet {
+    let prefix = format!("cases-{language}-{strict}-");
     let mut bundles = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -137,46 +152,76 @@ async fn load(folder: &Path, strict: bool) -> PolicySet {
     PolicySet::load(&engine(), bundles, limits).await.unwrap()
 }
 
-/// Passed and run, by name.
-type Counts = BTreeMap<String, (usize, usize)>;
+/// How many cases of a version of Rego passed, and how many were run.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    passed: usize,
+    run: usize,
+}
+
+impl Count {
+    fn add(&mut self, passed: bool) {
+        self.passed += usize::from(passed);
+        self.run += 1;
+    }
+}
+
+/// One for each of [`LANGUAGES`], in their order.
+type Counts = [Count; LANGUAGES.len()];
+
+/// How the cases came out.
+#[derive(Default)]
+struct Outcome<'a> {
+    all: Counts,
+    /// By the name of a function that a case calls.
+    functions: BTreeMap<&'a str, Counts>,
+    /// By the name of a case, what was found.
+    failed: BTreeMap<String, String>,
+    /// The names of those that were not run, and why.
+    skipped: Vec<(String, &'a str)>,
+}
+
+impl<'a> Outcome<'a> {
+    /// Runs the cases of one version of Rego, the modules of which are not kept.
+    async fn run(&mut self, folder: &Path, cases: &'a [Case], column: usize, language: &str) {
+        let (lenient, strict) = tokio::join!(load(folder, language, false), load(folder, language, true));
+        for case in cases.iter().filter(|case| case.rego == language) {
+            if !case.skipped.is_empty() {
+                self.skipped.push((case.name(), case.skipped.as_str()));
+                continue;
+            }
+            let set = if case.strict { &strict } else { &lenient };
+            let result = set.query(&case.bundle, &case.entrypoint, case.input.as_deref()).await;
+            let wrong = wrong(case, result);
+            self.all[column].add(wrong.is_none());
+            for name in case.builtins.iter().flatten() {
+                self.functions.entry(name).or_default()[column].add(wrong.is_none());
+            }
+            if let Some(reason) = wrong {
+                self.failed.insert(case.name(), reason);
+            }
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opas_compliance_cases_come_out_as_in_opa() {
     let folder = handed_out();
     let cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
-    let (lenient, strict) = tokio::join!(load(&folder, false), load(&folder, true));
-    let (mut counts, mut failed, mut skipped) = (Counts::new(), BTreeMap::new(), Vec::new());
-    for case in &cases {
-        if !case.skipped.is_empty() {
-            skipped.push((case.note.as_str(), case.skipped.as_str()));
-            continue;
-        }
-        let set = if case.strict { &strict } else { &lenient };
-        let result = set.query(&case.bundle, &case.entrypoint, case.input.as_deref()).await;
-        let wrong = wrong(case, result);
-        for name in case.builtins.iter().flatten() {
-            let count = counts.entry(name.clone()).or_default();
-            count.0 += usize::from(wrong.is_none());
-            count.1 += 1;
-        }
-        if let Some(reason) = wrong {
-            failed.insert(case.note.as_str(), reason);
-        }
+    assert!(cases.iter().all(|case| LANGUAGES.contains(&case.rego.as_str())));
+    let mut outcome = Outcome::default();
+    for (column, language) in LANGUAGES.iter().enumerate() {
+        outcome.run(&folder, &cases, column, language).await;
+        let Count { passed, run } = outcome.all[column];
+        println!("{language}: {passed} of {run}");
+        assert!(run > 1000);
     }
-    for (name, (passed, run)) in &counts {
-        println!("{name}: {passed} of {run}");
-    }
-    println!(
-        "all: {} of {}, {} not run",
-        cases.len() - skipped.len() - failed.len(),
-        cases.len(),
-        skipped.len()
-    );
-    let unexpected: Vec<_> = failed.iter().filter(|(note, _)| exception(note).is_none()).collect();
+    println!("not run: {}", outcome.skipped.len());
+    let unexpected: Vec<_> = outcome.failed.iter().filter(|(name, _)| !is_exception(name)).collect();
     assert!(unexpected.is_empty(), "{} cases:\n{unexpected:#?}", unexpected.len());
-    let passes = EXCEPTIONS.iter().filter(|(note, _)| !failed.contains_key(note)).collect::<Vec<_>>();
+    let passes: Vec<_> = EXCEPTIONS.iter().filter(|(name, _)| !outcome.failed.contains_key(*name)).collect();
     assert!(passes.is_empty(), "these come out as in OPA, take them off the list: {passes:?}");
-    assert_page(&page(&cases, &counts, &skipped));
+    assert_page(&page(&outcome));
 }
 
 fn assert_page(page: &str) {
@@ -263,8 +308,7 @@ async fn in_both(expressions: &[&str]) -> (Values, Values) {
     of_both(folder.path(), &archive, &[]).await
 }
 
-/// Functions that Rego v0 has and v1 has not, which rules of Gatekeeper call. They are in no case of OPA's that a test can read from the
-/// Go module.
+/// Functions that Rego v0 has and v1 has not, which rules of Gatekeeper call. OPA has few cases for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_of_rego_v0_say_what_they_say_in_opa() {
     let expressions: Vec<_> = include_str!("../fixtures/rego/expressions_v0.txt").lines().collect();
@@ -275,13 +319,8 @@ async fn functions_of_rego_v0_say_what_they_say_in_opa() {
     };
     let rules: String = expressions.iter().enumerate().map(rule).collect();
     let folder = tempfile::tempdir().unwrap();
-    let sources = folder.path().join("expressions");
-    fs::create_dir(&sources).unwrap();
-    fs::write(sources.join("rules.rego"), format!("package wasmgate\n\n{rules}")).unwrap();
-    let build =
-        ["build", V0, "-t", "wasm", "-e", "wasmgate/violations", "-b", "expressions", "-o", "out.tar.gz"];
-    opa::run_in(folder.path(), &build);
-    let (in_gate, in_opa) = of_both(folder.path(), &folder.path().join("out.tar.gz"), &[V0]).await;
+    let archive = built_as_v0(folder.path(), &rules);
+    let (in_gate, in_opa) = of_both(folder.path(), &archive, &[V0]).await;
     for (line, expression) in expressions.iter().enumerate() {
         let (found, wanted) = (in_gate.get(&line.to_string()), in_opa.get(&line.to_string()));
         assert_eq!(found, wanted, "`{expression}`");
@@ -289,8 +328,47 @@ async fn functions_of_rego_v0_say_what_they_say_in_opa() {
     assert!(in_opa.len() > expressions.len() / 2 && in_opa.len() < expressions.len());
 }
 
+/// The module says of these errors that there is no value, and of a value of another type no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_errors_of_functions_of_rego_v0_deny() {
+    let calls = [
+        ("all", "all(input.text)"),
+        ("any", "any(input.text)"),
+        ("cast_array", "cast_array(input.text)"),
+        ("net.cidr_contains", "net.cidr_overlap(\"10.0.0.0/8\", input.text)"),
+        ("regex.match", "re_match(input.text, \"a\")"),
+        ("set_diff", "set_diff({1}, input.text)"),
+    ];
+    let rule = |(name, call): &(&str, &str)| {
+        format!(
+            "violations[{{\"rule\": \"r\", \"message\": \"m\"}}] {{ input.call == \"{name}\"; {call} }}\n"
+        )
+    };
+    let rules: String = calls.iter().map(rule).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = Bundle::load(&built_as_v0(folder.path(), &rules)).unwrap();
+    let limits = Limits { time: Duration::from_mins(1), strict_builtins: true, ..Limits::default() };
+    let set = PolicySet::load(&engine(), vec![bundle], limits).await.unwrap();
+    for (name, call) in calls {
+        let found = format!("{:?}", set.evaluate(&json!({"call": name, "text": "("})).await.failures);
+        assert!(found.contains(&format!("`{name}`: ")), "`{call}`: {found}");
+    }
+    assert_eq!(set.evaluate(&json!({"call": "none", "text": "("})).await.failures, []);
+}
+
 /// Has opa take rules for those of Rego v0.
 const V0: &str = "--v0-compatible";
+
+/// A bundle of these rules, which are left in `expressions/rules.rego`.
+fn built_as_v0(folder: &Path, rules: &str) -> PathBuf {
+    let sources = folder.join("expressions");
+    fs::create_dir(&sources).unwrap();
+    fs::write(sources.join("rules.rego"), format!("package wasmgate\n\n{rules}")).unwrap();
+    let build =
+        ["build", V0, "-t", "wasm", "-e", "wasmgate/violations", "-b", "expressions", "-o", "out.tar.gz"];
+    opa::run_in(folder, &build);
+    folder.join("out.tar.gz")
+}
 
 /// What a bundle finds in the gate, and its rules in `expressions/rules.rego` in OPA with these flags.
 async fn of_both(folder: &Path, archive: &Path, flags: &[&str]) -> (Values, Values) {
@@ -315,50 +393,46 @@ async fn of_both(folder: &Path, archive: &Path, flags: &[&str]) -> (Values, Valu
     (values(evaluation.violations), in_opa)
 }
 
+/// Functions of Rego v0 for which OPA's compiler calls the code of another one
+/// (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`).
+const CODE_OF_ANOTHER: &[(&str, &str)] =
+    &[("net.cidr_overlap", "net.cidr_contains"), ("re_match", "regex.match")];
+
 /// How the page describes what is done with a function.
 fn kind(name: &str) -> &'static str {
+    let code = CODE_OF_ANOTHER.iter().find(|(old, _)| *old == name).map_or(name, |(_, code)| *code);
     if BUILTINS.iter().any(|builtin| builtin.name == name) {
         "host"
-    } else if CORRECTED.iter().any(|correction| correction.builtin.name == name) {
+    } else if CORRECTED.iter().any(|correction| correction.builtin.name == code) {
         "host, in place of the module's own code"
     } else {
         "module"
     }
 }
 
-fn page(cases: &[Case], counts: &Counts, skipped: &[(&str, &str)]) -> String {
+fn page(outcome: &Outcome<'_>) -> String {
     let mut page = String::from(include_str!("functions.md"));
-    let run = cases.len() - skipped.len();
-    let passed = run - EXCEPTIONS.len();
-    writeln!(
-        page,
-        "{passed} of the {run} cases that can be run come out as OPA says; {} cannot be run.\n",
-        skipped.len()
-    )
-    .unwrap();
-    page.push_str("## Functions\n\n| Function | Computed by | Cases passed |\n|---|---|---|\n");
-    let mut names: BTreeMap<&str, (usize, usize)> =
-        counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-    // A place in an array is no function.
-    let corrected = CORRECTED.iter().filter(|correction| correction.own_code != OwnCode::Places);
-    for name in BUILTINS.iter().chain(corrected.map(|correction| &correction.builtin)).map(|b| b.name) {
-        names.entry(name).or_default();
+    for (language, Count { passed, run }) in LANGUAGES.iter().zip(outcome.all) {
+        let is_of = |name: &str| name.split_once('/').is_some_and(|(found, _)| found == *language);
+        let skipped = outcome.skipped.iter().filter(|(name, _)| is_of(name)).count();
+        writeln!(
+            page,
+            "- Rego {language}: {passed} of the {run} cases that can be run come out as OPA says; {skipped} cannot be run."
+        )
+        .unwrap();
     }
-    for (name, (passed, run)) in names.iter().filter(|(name, _)| !is_refused(name)) {
-        let cases = if *run == 0 { "no case".into() } else { format!("{passed} of {run}") };
-        writeln!(page, "| `{name}` | {} | {cases} |", kind(name)).unwrap();
-    }
+    add_functions(&mut page, outcome);
     page.push_str("\n## Refused when a bundle is loaded\n\n| Function | Reason |\n|---|---|\n");
     for (name, reason) in REFUSED {
         writeln!(page, "| `{name}` | {reason} |").unwrap();
     }
     page.push_str("\n## Cases that come out otherwise\n\n| Case | Reason |\n|---|---|\n");
     let mut exceptions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (note, reason) in EXCEPTIONS {
-        exceptions.entry(reason).or_default().push(note);
+    for (name, reason) in EXCEPTIONS {
+        exceptions.entry(reason).or_default().push(name);
     }
-    for (reason, notes) in exceptions {
-        writeln!(page, "| {} | {reason} |", notes.join("; ")).unwrap();
+    for (reason, names) in exceptions {
+        writeln!(page, "| {} | {reason} |", names.join("; ")).unwrap();
     }
     page.push_str("\n## Expressions that come out otherwise\n\n");
     page.push_str("`tests/fixtures/rego/expressions.txt` has more expressions, and a test compares each with `opa eval`.\n\n");
@@ -366,19 +440,41 @@ fn page(cases: &[Case], counts: &Counts, skipped: &[(&str, &str)]) -> String {
     for (expression, reason) in otherwise() {
         writeln!(page, "| `{}` | {reason} |", expression.replace('|', "\\|")).unwrap();
     }
+    add_skipped(&mut page, outcome);
+    page
+}
+
+fn add_functions(page: &mut String, outcome: &Outcome<'_>) {
+    page.push_str(
+        "\n## Functions\n\n| Function | Computed by | Cases of Rego v1 passed | Of v0 |\n|---|---|---|---|\n",
+    );
+    let mut names = outcome.functions.clone();
+    // A place in an array is no function.
+    let corrected = CORRECTED.iter().filter(|correction| correction.own_code != OwnCode::Places);
+    for name in BUILTINS.iter().chain(corrected.map(|correction| &correction.builtin)).map(|b| b.name) {
+        names.entry(name).or_default();
+    }
+    let cases = |Count { passed, run }: Count| {
+        if run == 0 { "no case".into() } else { format!("{passed} of {run}") }
+    };
+    for (name, [v1, v0]) in names.iter().filter(|(name, _)| !is_refused(name)) {
+        writeln!(page, "| `{name}` | {} | {} | {} |", kind(name), cases(*v1), cases(*v0)).unwrap();
+    }
+}
+
+fn add_skipped(page: &mut String, outcome: &Outcome<'_>) {
     page.push_str("\n## Cases that are not run\n\n| Case | Reason |\n|---|---|\n");
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (note, reason) in skipped {
-        by_reason.entry(reason).or_default().push(note);
+    for (name, reason) in &outcome.skipped {
+        by_reason.entry(reason).or_default().push(name);
     }
-    for (reason, notes) in by_reason {
-        let shown = match notes.as_slice() {
-            [one] => (*one).to_string(),
-            several => format!("{} cases", several.len()),
+    for (reason, names) in by_reason {
+        let shown = match names.len() {
+            1 | 2 => names.join("; "),
+            several => format!("{several} cases"),
         };
         writeln!(page, "| {shown} | {reason} |").unwrap();
     }
-    page
 }
 
 fn is_refused(name: &str) -> bool {

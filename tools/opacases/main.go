@@ -1,11 +1,12 @@
-// Command opacases writes OPA's own compliance cases as bundles that the gate can load: many cases to a module, each
-// in a package of its own, with what OPA says that comes out.
+// Command opacases writes OPA's own compliance cases, those of Rego v1 and of v0, as bundles that the gate can load: many
+// cases to a module, each in a package of its own, with what OPA says that comes out.
 //
 //	opacases [-refuse name,name] DIRECTORY
 package main
 
 import (
 	"context"
+	"embed"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -19,7 +20,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/compile"
-	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/test/cases"
 	"github.com/open-policy-agent/opa/v1/test/cases/testdata"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -28,8 +28,33 @@ import (
 // Cases in one module. More of them make one function of OPA's compiler too large, fewer compile its library more often.
 const perModule = 250
 
+// The cases of Rego v0, which OPA's module has no code for: `needs` puts them here for the build.
+//
+//go:embed v0
+var v0 embed.FS
+
+// language is a version of Rego, with OPA's cases in it.
+type language struct {
+	name  string
+	files fs.FS
+	rego  ast.RegoVersion
+	// Makes a rule of a query.
+	rule string
+}
+
+var languages = []language{
+	{"v1", testdata.V1, ast.RegoV1, "result contains {} if { true }"},
+	{"v0", v0, ast.RegoV0, "result[{}] { true }"},
+}
+
+// capabilities are all that OPA has in the language.
+func (in language) capabilities(experimental bool) *ast.Capabilities {
+	return ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(in.rego), ast.CapabilitiesExperimentalKeywords(experimental))
+}
+
 // Case is one case as the test reads it.
 type Case struct {
+	Rego       string            `json:"rego"`
 	Note       string            `json:"note"`
 	Builtins   []string          `json:"builtins"`
 	Skipped    string            `json:"skipped,omitempty"`
@@ -59,44 +84,56 @@ func main() {
 }
 
 func run(directory string, refused []string) error {
-	all, err := load()
-	if err != nil {
-		return err
-	}
-	read := make([]*Case, 0, len(all))
-	for index, source := range all {
-		read = append(read, prepare(fmt.Sprintf("case%d", index), source, refused))
-	}
-	for _, strict := range []bool{false, true} {
-		var some []*Case
-		for _, one := range read {
-			if one.Skipped == "" && one.Strict == strict {
-				some = append(some, one)
-			}
+	var all []*Case
+	for _, language := range languages {
+		sources, err := language.load()
+		if err != nil {
+			return err
 		}
-		for start := 0; start < len(some); start += perModule {
-			part := some[start:min(start+perModule, len(some))]
-			name := fmt.Sprintf("cases-%t-%d", strict, start/perModule)
-			if err := write(directory, name, part); err != nil {
-				return err
-			}
+		read := make([]*Case, 0, len(sources))
+		for index, source := range sources {
+			read = append(read, language.prepare(fmt.Sprintf("case%d", index), source, refused))
 		}
+		if err := language.writeAll(directory, read); err != nil {
+			return err
+		}
+		all = append(all, read...)
 	}
-	text, err := json.Marshal(read)
+	text, err := json.Marshal(all)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(directory, "cases.json"), text, 0o644)
 }
 
+// writeAll compiles all cases of a language that can be run, those in strict mode apart.
+func (in language) writeAll(directory string, all []*Case) error {
+	for _, strict := range []bool{false, true} {
+		var some []*Case
+		for _, one := range all {
+			if one.Skipped == "" && one.Strict == strict {
+				some = append(some, one)
+			}
+		}
+		for start := 0; start < len(some); start += perModule {
+			part := some[start:min(start+perModule, len(some))]
+			name := fmt.Sprintf("cases-%s-%t-%d", in.name, strict, start/perModule)
+			if err := in.write(directory, name, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // load reads the cases in the order of their notes.
-func load() ([]cases.TestCase, error) {
+func (in language) load() ([]cases.TestCase, error) {
 	var all []cases.TestCase
-	err := fs.WalkDir(testdata.V1, ".", func(path string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(in.files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		text, err := fs.ReadFile(testdata.V1, path)
+		text, err := fs.ReadFile(in.files, path)
 		if err != nil {
 			return err
 		}
@@ -111,8 +148,9 @@ func load() ([]cases.TestCase, error) {
 }
 
 // prepare parses a case and moves it into a package of its own.
-func prepare(name string, source cases.TestCase, refused []string) *Case {
+func (in language) prepare(name string, source cases.TestCase, refused []string) *Case {
 	one := &Case{
+		Rego:      in.name,
 		Note:      source.Note,
 		Want:      source.WantResult,
 		WantError: source.WantError != nil || source.WantErrorCode != nil,
@@ -124,7 +162,7 @@ func prepare(name string, source cases.TestCase, refused []string) *Case {
 	if source.Data != nil {
 		one.data = *source.Data
 	}
-	if reason := one.parse(name, source); reason != "" {
+	if reason := in.parse(one, name, source); reason != "" {
 		one.Skipped = reason
 		return one
 	}
@@ -139,9 +177,9 @@ func prepare(name string, source cases.TestCase, refused []string) *Case {
 }
 
 // parse returns why the case cannot be run, or nothing.
-func (one *Case) parse(name string, source cases.TestCase) string {
-	capabilities := ast.CapabilitiesForThisVersion(ast.CapabilitiesExperimentalKeywords(source.ExperimentalKeywords))
-	options := ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: capabilities, ProcessAnnotation: true}
+func (in language) parse(one *Case, name string, source cases.TestCase) string {
+	capabilities := in.capabilities(source.ExperimentalKeywords)
+	options := ast.ParserOptions{RegoVersion: in.rego, Capabilities: capabilities, ProcessAnnotation: true}
 	if len(source.Env) > 0 {
 		return "it sets the environment"
 	}
@@ -169,13 +207,13 @@ func (one *Case) parse(name string, source cases.TestCase) string {
 			expression.With = append(expression.With, &ast.With{Target: ast.NewTerm(ast.InputRootRef), Value: term})
 		}
 	}
-	module, err := asRule(name, query)
+	module, err := in.asRule(name, query)
 	if err != nil {
 		return "its query is no rule"
 	}
 	one.modules = append(one.modules, module)
 	one.Entrypoint = name + "_query/result"
-	compiler := ast.NewCompiler().WithCapabilities(capabilities)
+	compiler := ast.NewCompiler().WithDefaultRegoVersion(in.rego).WithCapabilities(capabilities)
 	if compiler.Compile(one.named(name)); compiler.Failed() {
 		return "it does not compile: " + strings.Split(compiler.Errors[0].Message, "\n")[0]
 	}
@@ -255,9 +293,9 @@ func move(x any, name string) error {
 }
 
 // asRule makes a rule of a query: its bindings are the members of a set.
-func asRule(name string, query ast.Body) (*ast.Module, error) {
+func (in language) asRule(name string, query ast.Body) (*ast.Module, error) {
 	module, err := ast.ParseModuleWithOpts(name+"-query.rego",
-		"package "+name+"_query\n\nresult contains {} if { true }\n", ast.ParserOptions{RegoVersion: ast.RegoV1})
+		"package "+name+"_query\n\n"+in.rule+"\n", ast.ParserOptions{RegoVersion: in.rego})
 	if err != nil {
 		return nil, err
 	}
@@ -293,18 +331,18 @@ func asRule(name string, query ast.Body) (*ast.Module, error) {
 }
 
 // write compiles some cases to one bundle. A case that cannot be planned is left out.
-func write(directory, name string, some []*Case) error {
-	built, err := build(some)
+func (in language) write(directory, name string, some []*Case) error {
+	built, err := in.build(some)
 	if err != nil {
 		if len(some) == 1 {
 			some[0].Skipped = "it is not planned: " + strings.Split(err.Error(), "\n")[0]
 			return nil
 		}
 		half := len(some) / 2
-		if err := write(directory, name+"a", some[:half]); err != nil {
+		if err := in.write(directory, name+"a", some[:half]); err != nil {
 			return err
 		}
-		return write(directory, name+"b", some[half:])
+		return in.write(directory, name+"b", some[half:])
 	}
 	folder := filepath.Join(directory, name)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -325,28 +363,24 @@ func write(directory, name string, some []*Case) error {
 	return os.WriteFile(filepath.Join(folder, "policy.wasm"), built, 0o644)
 }
 
-func build(some []*Case) ([]byte, error) {
-	capabilities := ast.CapabilitiesForThisVersion(ast.CapabilitiesExperimentalKeywords(true))
-	entry, err := ast.ParseModuleWithOpts("gate.rego", "package wasmgate\n\nviolations := set()\n", ast.ParserOptions{RegoVersion: ast.RegoV1})
+func (in language) build(some []*Case) ([]byte, error) {
+	capabilities := in.capabilities(true)
+	entry, err := ast.ParseModuleWithOpts("gate.rego", "package wasmgate\n\nviolations := set()\n", ast.ParserOptions{RegoVersion: in.rego})
 	if err != nil {
 		return nil, err
 	}
 	source := &bundle.Bundle{Data: map[string]any{}}
 	source.Manifest.Init()
-	source.Modules = []bundle.ModuleFile{{URL: "gate.rego", Path: "gate.rego", Parsed: entry, Raw: []byte(entry.String())}}
+	source.Modules = []bundle.ModuleFile{{URL: "gate.rego", Path: "gate.rego", Parsed: entry}}
 	entrypoints := []string{"wasmgate/violations"}
 	for _, one := range some {
 		for path, module := range one.named(strings.TrimSuffix(one.Entrypoint, "_query/result")) {
-			raw, err := format.AstWithOpts(module, format.Opts{RegoVersion: ast.RegoV1, Capabilities: capabilities})
-			if err != nil {
-				return nil, err
-			}
-			source.Modules = append(source.Modules, bundle.ModuleFile{URL: path, Path: path, Parsed: module, Raw: raw})
+			source.Modules = append(source.Modules, bundle.ModuleFile{URL: path, Path: path, Parsed: module})
 		}
 		entrypoints = append(entrypoints, one.Entrypoint)
 	}
 	compiler := compile.New().WithTarget(compile.TargetWasm).WithEntrypoints(entrypoints...).WithBundle(source).
-		WithCapabilities(capabilities).WithRegoVersion(ast.RegoV1)
+		WithCapabilities(capabilities).WithRegoVersion(in.rego)
 	if err := compiler.Build(context.Background()); err != nil {
 		return nil, err
 	}
