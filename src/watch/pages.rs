@@ -50,18 +50,17 @@ pub struct Pages {
     is_strict: bool,
 }
 
-/// One page, with what the gate reads of its head.
+/// One page, with what the gate reads of its head. Servers that are written in Go send `null` for a list without items: the API server does
+/// for metadata alone (`kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/handlers/response.go`, `asPartialObjectMetadataList`).
 #[derive(Deserialize)]
 struct Page {
-    #[serde(default)]
-    metadata: Head,
-    #[serde(default = "Vec::new")]
-    items: Vec<Box<RawValue>>,
+    metadata: Option<Head>,
+    items: Option<Vec<Box<RawValue>>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Head {
-    #[serde(default, rename = "continue")]
+    #[serde(rename = "continue")]
     token: Option<String>,
 }
 
@@ -119,8 +118,8 @@ impl Pages {
             return Ok(None);
         }
         let page = self.patiently(client, most).await?;
-        self.token = Some(page.metadata.token.unwrap_or_default());
-        Ok(Some(page.items))
+        self.token = Some(page.metadata.and_then(|head| head.token).unwrap_or_default());
+        Ok(Some(page.items.unwrap_or_default()))
     }
 
     /// Whether only the metadata of the objects is listed.
@@ -350,6 +349,23 @@ mod tests {
         assert_eq!(page.map(|page| page.len()), Some(1), "one object is taken whatever its size");
         let error = self::pages().strict().next_raw(&client, 10).await.unwrap_err().to_string();
         assert!(error.ends_with("an answer has more than 10 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_list_without_items_is_empty_in_every_way_to_write_it() {
+        for body in [
+            r#"{"metadata": {"resourceVersion": "390"}, "items": null}"#,
+            r#"{"metadata": {"continue": null}, "items": []}"#,
+            r#"{"metadata": null}"#,
+            "{}",
+        ] {
+            let router: axum::Router = axum::Router::new().fallback(move || async move { body });
+            let client = Client::new(router, "default");
+            let mut pages = pages().metadata_of("app=x");
+            let page = pages.next_raw(&client, 1_000).await.unwrap();
+            assert_eq!(page.map(|page| page.len()), Some(0), "{body}");
+            assert!(pages.next_raw(&client, 1_000).await.unwrap().is_none(), "{body}");
+        }
     }
 
     #[test]
