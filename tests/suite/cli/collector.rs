@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rcgen::ExtendedKeyUsagePurpose;
@@ -217,6 +217,44 @@ async fn a_record_that_the_collector_refuses_for_ever_is_counted_and_holds_up_no
     for name in ["one", "two", "three"] {
         assert!(taken.contains(&json!(name)), "{name}: {taken:?}");
     }
+}
+
+/// It takes one record at a time, every second time that it is asked for that, and one never.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_busy_within_a_file_gets_every_record_once_and_each_loss_is_counted_once() {
+    let accepted: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (kept, singles) = (Arc::clone(&accepted), AtomicUsize::new(0));
+    let collector = Web::start(move |_, asked| {
+        let events = events(asked);
+        let status = match events.as_slice() {
+            [event] if event["input"]["request"]["name"] == "large" => 413,
+            [event] if singles.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) => {
+                kept.lock().unwrap().push(event["input"]["request"]["name"].clone());
+                200
+            }
+            [_] => 429,
+            _ => 413,
+        };
+        (status, String::new(), Vec::new())
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+        "delay": "2s"});
+    let gate =
+        start(&configuration(folder.path(), json!({"decisionLog": {"output": "off", "upload": upload}})));
+    let names = ["one", "large", "two", "three", "four"];
+    for name in names {
+        let mut asked = review("web");
+        asked["request"]["name"] = json!(name);
+        gate.ask("/validate", &asked).await;
+    }
+    wait_for("the records", || (accepted.lock().unwrap().len() >= 4).then_some(()));
+    wait_for("the spool to be empty", || (waiting(&spool) == 0).then_some(()));
+    assert_eq!(*accepted.lock().unwrap(), ["one", "two", "three", "four"]);
+    let series = r#"wasmgate_decision_logs_dropped_total{reason="too_large"}"#;
+    assert_eq!(metric(&gate, series).await, Some(1.0));
 }
 
 /// As nginx does where it wants a certificate of the client.
