@@ -1,5 +1,6 @@
 //! Decision records and spans on their way to a collector.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -255,6 +256,60 @@ async fn a_collector_that_is_busy_within_a_file_gets_every_record_once_and_each_
     assert_eq!(*accepted.lock().unwrap(), ["one", "two", "three", "four"]);
     let series = r#"wasmgate_decision_logs_dropped_total{reason="too_large"}"#;
     assert_eq!(metric(&gate, series).await, Some(1.0));
+}
+
+/// The disk is a file system of the gate's own, in a namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_of_a_disk_that_is_full_comes_or_is_counted_once() {
+    const RECORDS: usize = 40;
+    if std::env::var_os("WASMGATE_TEST_NO_NAMESPACES").is_some() {
+        println!("skipped: WASMGATE_TEST_NO_NAMESPACES is set");
+        return;
+    }
+    let (is_down, accepted) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(BTreeSet::new())));
+    let (down, kept) = (Arc::clone(&is_down), Arc::clone(&accepted));
+    let collector = Web::start(move |_, asked| {
+        if down.load(Ordering::SeqCst) {
+            return (503, String::new(), Vec::new());
+        }
+        let name = |event: Value| event["input"]["request"]["name"].as_str().unwrap().to_owned();
+        kept.lock().unwrap().extend(events(asked).into_iter().map(name));
+        (200, String::new(), Vec::new())
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, log) = (folder.path().join("spool"), folder.path().join("decisions.log"));
+    std::fs::create_dir(&spool).unwrap();
+    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+        "delay": "0s", "chunkBytes": 2048});
+    let configuration =
+        configuration(folder.path(), json!({"decisionLog": {"output": {"file": log}, "upload": upload}}));
+    let gate = wasmgate();
+    let mut command = Command::new("unshare");
+    let mount = r#"mount -t tmpfs -o size=48k tmpfs "$0" && exec "$@""#;
+    command.args(["--map-root-user", "--mount", "sh", "-c", mount]).arg(&spool).arg(gate.get_program());
+    command.envs(gate.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let gate = Gate::start_as(command, &["--config", &configuration, "--image-layouts", &layouts()]);
+    for number in 0..RECORDS {
+        let mut asked = review("orders.mutated");
+        asked["request"]["name"] = json!(number.to_string());
+        gate.ask("/validate", &asked).await;
+    }
+    wait_for("the records", || {
+        (std::fs::read_to_string(&log).unwrap_or_default().lines().count() == RECORDS).then_some(())
+    });
+    let counted = async |reason: &str| {
+        let series = format!(r#"wasmgate_decision_logs_dropped_total{{reason="{reason}"}}"#);
+        metric(&gate, &series).await
+    };
+    until("records to be lost", async || counted("spool_full").await > Some(0.0)).await;
+    is_down.store(false, Ordering::SeqCst);
+    // The last one, and with it all before it.
+    let last = (RECORDS - 1).to_string();
+    wait_for("the records that are left", || accepted.lock().unwrap().contains(&last).then_some(()));
+    let came = u32::try_from(accepted.lock().unwrap().len()).unwrap();
+    let lost = f64::from(u32::try_from(RECORDS).unwrap() - came);
+    assert_eq!((counted("spool_full").await, counted("write_failed").await), (Some(lost), Some(0.0)));
 }
 
 /// As nginx does where it wants a certificate of the client.
