@@ -267,6 +267,18 @@ pub async fn resource_of(client: &Client, group: &str, kind: &str) -> Result<Opt
     }
 }
 
+/// Whether the API server serves this kind in this very version.
+pub async fn is_served(client: &Client, resource: &ApiResource) -> Result<bool, Error> {
+    match discovery::group(client, &resource.group).await {
+        Ok(found) => {
+            let served = found.versioned_resources(&resource.version);
+            Ok(served.iter().any(|(served, _)| served.kind == resource.kind))
+        }
+        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => Ok(false),
+        Err(error) => Err(Error::ListKind { name: name(resource), message: chain(&error) }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -366,6 +378,31 @@ mod tests {
             assert_eq!(page.map(|page| page.len()), Some(0), "{body}");
             assert!(pages.next_raw(&client, 1_000).await.unwrap().is_none(), "{body}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_there_in_another_version_alone_is_not_served() {
+        let router: axum::Router = axum::Router::new().fallback(|uri: axum::http::Uri| async move {
+            let version = serde_json::json!({"groupVersion": "apps/v2", "version": "v2"});
+            let group = serde_json::json!({"name": "apps", "versions": [version], "preferredVersion": version});
+            let kind = serde_json::json!({"name": "deployments", "singularName": "", "namespaced": true,
+                "kind": "Deployment", "verbs": ["list"]});
+            let answer = match uri.path() {
+                "/apis" => serde_json::json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]}),
+                _ => serde_json::json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "apps/v2",
+                    "resources": [kind]}),
+            };
+            answer.to_string()
+        });
+        let client = Client::new(router, "default");
+        let mut wanted = pages().resource;
+        assert!(!is_served(&client, &wanted).await.unwrap(), "v1");
+        wanted.version = "v2".into();
+        assert!(is_served(&client, &wanted).await.unwrap(), "v2");
+        wanted.kind = "Report".into();
+        assert!(!is_served(&client, &wanted).await.unwrap(), "another kind");
+        wanted.group = "other".into();
+        assert!(!is_served(&client, &wanted).await.unwrap(), "another group");
     }
 
     #[test]
