@@ -41,12 +41,25 @@ enum Failure {
     /// It does not take them.
     #[error("the collector answers {0}{1}")]
     Refused(StatusCode, &'static str),
+    /// It takes none before so long.
+    #[error("the collector answers {0}")]
+    AskedToWait(StatusCode, Duration),
     /// They are too large for it.
     #[error("the collector takes no requests of this size")]
     TooLarge,
     /// Some of them are wrong to it.
     #[error("the collector answers {0}")]
     Unfit(StatusCode),
+}
+
+impl Failure {
+    /// The wait that the collector asks for, which is no longer than the longest of the gate's own.
+    fn asked_wait(&self) -> Duration {
+        match self {
+            Self::AskedToWait(_, wait) => LONGEST_WAIT.min(*wait),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Sends records.
@@ -100,7 +113,7 @@ impl Uploader {
                     if self.progressed() {
                         wait = FIRST_WAIT;
                     }
-                    sleep(wait.mul_f64(jitter())).await;
+                    sleep(wait.mul_f64(jitter()).max(failure.asked_wait())).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
@@ -218,7 +231,10 @@ impl Uploader {
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge),
             status if is_about_the_records(status) => Err(Failure::Unfit(status)),
-            status => Err(Failure::Refused(status, cure(status))),
+            status => Err(match client::retry_after(&answer) {
+                Some(wait) => Failure::AskedToWait(status, wait),
+                None => Failure::Refused(status, cure(status)),
+            }),
         }
     }
 
