@@ -315,7 +315,12 @@ async fn every_record_of_a_disk_that_is_full_comes_or_is_counted_once() {
     let mut command = Command::new("unshare");
     let mount = r#"mount -t tmpfs -o size=48k tmpfs "$0" && exec "$@""#;
     command.args(["--map-root-user", "--mount", "sh", "-c", mount]).arg(&spool).arg(gate.get_program());
-    command.envs(gate.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    for (name, value) in gate.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     let gate = Gate::start_as(command, &["--config", &configuration, "--image-layouts", &layouts()]);
     for number in 0..RECORDS {
         let mut asked = review("orders.mutated");
