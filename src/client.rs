@@ -10,6 +10,7 @@ use reqwest::{Certificate, Client, Identity, Response, Url, redirect};
 use zeroize::Zeroizing;
 
 use crate::registry::install_tls_provider;
+pub use crate::registry::retry_after;
 use crate::text;
 
 /// Bound on resolving a name and on opening a connection.

@@ -58,6 +58,7 @@ pub use options::{ProxyOptions, RegistryOptions};
 pub use pull_identity::PullIdentity;
 pub use push::{Artifact, push};
 pub use secret::SecretText;
+pub use transport::retry_after;
 
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;

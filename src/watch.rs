@@ -21,7 +21,7 @@ mod watching;
 pub use client::{connect, connect_user};
 pub use health::WatchHealth;
 pub use options::WatchOptions;
-pub use pages::{Pages, resource_of};
+pub use pages::{Pages, is_served, resource_of};
 pub use resource::Watched;
 pub use secrets::{Account, ApiPullSecrets, SecretLimits};
 pub use snapshot::{Base, Snapshot};

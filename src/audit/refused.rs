@@ -1,7 +1,7 @@
 //! What was refused lately, for the people who look at the gate's page: a bounded list in memory, without the values that records mask. A refusal
 //! that comes again, as a controller tries again, is one that is counted.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use super::record::{Input, Record};
 use crate::policy::EnforcementAction;
 use crate::text;
 
-/// Most refusals that are kept; the oldest gives way.
+/// Most refusals that are kept; the oldest of the namespace that has most gives way.
 const KEPT: usize = 100;
 /// Most findings of a refusal that are kept, and most bytes of each: some 1.5 MB in all.
 const FINDINGS: usize = 8;
@@ -122,10 +122,21 @@ impl Refusals {
             refusal.first = earlier.first;
             refusal.times = earlier.times.saturating_add(1);
         } else if kept.len() >= KEPT {
-            kept.pop_front();
+            let oldest = oldest_of_the_largest(&kept);
+            kept.remove(oldest);
         }
         kept.push_back(refusal);
     }
+}
+
+/// Where the refusal is that gives way: the oldest of the namespace that has most, so that none pushes out those of the others.
+fn oldest_of_the_largest(kept: &VecDeque<Refusal>) -> usize {
+    let mut counts = HashMap::new();
+    kept.iter().for_each(|refusal| *counts.entry(refusal.namespace.as_str()).or_insert(0_usize) += 1);
+    let most = counts.values().max().copied();
+    kept.iter()
+        .position(|refusal| counts.get(refusal.namespace.as_str()).copied() == most)
+        .unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -216,5 +227,20 @@ mod tests {
         }
         assert_eq!(refusals.latest().len(), KEPT);
         assert!(seen(&refusals).iter().all(|(name, ..)| name != "a" && name != "b"));
+    }
+
+    #[test]
+    fn a_namespace_that_is_refused_again_and_again_keeps_those_of_the_others() {
+        let (refusals, _records) = Refusals::new(Timestamp::UNIX_EPOCH);
+        let other = |name: &str| Refusal { namespace: "other".into(), ..refusal(name, "r", 1) };
+        refusals.add(other("a"));
+        for number in 0..2 * KEPT {
+            refusals.add(refusal(&number.to_string(), "r", 2));
+        }
+        refusals.add(other("b"));
+        let kept = refusals.latest();
+        let of_other: Vec<_> = kept.iter().filter(|one| one.namespace == "other").collect();
+        assert_eq!(of_other.iter().map(|one| one.regarding.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(kept.len(), KEPT);
     }
 }

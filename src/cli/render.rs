@@ -18,7 +18,7 @@ use crate::policy::{Annotations, EnforcementAction};
 use crate::text;
 use crate::workload::Role;
 
-pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, counted, paint, wrap};
+pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, blanks, cell, columns, counted, paint, wrap};
 use words::{CYAN, hanging, word_of};
 
 /// Column where the text of a finding begins.

@@ -264,7 +264,7 @@ pub(super) async fn read_some(mut response: Response, most: usize) -> Vec<u8> {
 }
 
 /// The pause that `Retry-After` asks for (RFC 9110, section 10.2.3), if the status is one that carries it.
-pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+pub fn retry_after(response: &Response) -> Option<Duration> {
     if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;
     }

@@ -18,7 +18,7 @@ use super::pace::Pace;
 use super::tally::Tally;
 use crate::register::{Leadership, task};
 use crate::shares::beside;
-use crate::watch::resource_of;
+use crate::watch::is_served;
 
 /// Field manager of the reports in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "wasmgate-reports";
@@ -220,12 +220,11 @@ impl Store {
 
     // === where a round goes on ===
 
-    /// Whether the cluster has the kinds of the reports.
+    /// Whether the cluster has the kinds of the reports, in the versions in which they are written.
     pub async fn check_definitions(&self) -> Result<(), String> {
         for wanted in [self.format.report(), self.format.cluster_report()] {
-            let ApiResource { group, kind, api_version, .. } = wanted;
-            let found = self.ask_for_kind(&group, &kind).await?;
-            if !found {
+            if !self.has(&wanted).await? {
+                let ApiResource { kind, api_version, .. } = wanted;
                 return Err(format!(
                     "the cluster has no `{kind}` of `{api_version}`: install its CustomResourceDefinitions, or choose another `reports.format`"
                 ));
@@ -234,9 +233,9 @@ impl Store {
         Ok(())
     }
 
-    async fn ask_for_kind(&self, group: &str, kind: &str) -> Result<bool, String> {
-        match timeout(self.request, resource_of(&self.client, group, kind)).await {
-            Ok(Ok(found)) => Ok(found.is_some()),
+    async fn has(&self, wanted: &ApiResource) -> Result<bool, String> {
+        match timeout(self.request, is_served(&self.client, wanted)).await {
+            Ok(Ok(served)) => Ok(served),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the API server did not answer in time".into()),
         }

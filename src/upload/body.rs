@@ -61,6 +61,12 @@ impl Records {
         Self { text: Arc::clone(&self.text), places: Vec::new() }
     }
 
+    /// All but the first so many.
+    pub(super) fn after(&self, count: usize) -> Self {
+        let places = self.places.get(count..).unwrap_or_default().to_vec();
+        Self { text: Arc::clone(&self.text), places }
+    }
+
     /// Both halves.
     pub(super) fn halves(&self) -> [Self; 2] {
         let (first, second) = self.places.split_at(self.places.len() / 2);
@@ -117,6 +123,7 @@ mod tests {
         };
         assert_eq!(text(&records), r#"[{"a":1},2,[3]]"#);
         assert_eq!((text(&first).as_str(), text(&second).as_str()), (r#"[{"a":1}]"#, "[2,[3]]"));
+        assert_eq!((text(&records.after(1)).as_str(), text(&records.after(4)).as_str()), ("[2,[3]]", "[]"));
         assert_eq!(text(&records.none()), "[]");
     }
 }

@@ -1,7 +1,8 @@
 //! Sends what waits, the oldest first, until the collector has taken it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -40,6 +41,9 @@ enum Failure {
     /// It does not take them.
     #[error("the collector answers {0}{1}")]
     Refused(StatusCode, &'static str),
+    /// It takes none before so long.
+    #[error("the collector answers {0}")]
+    AskedToWait(StatusCode, Duration),
     /// They are too large for it.
     #[error("the collector takes no requests of this size")]
     TooLarge,
@@ -48,18 +52,40 @@ enum Failure {
     Unfit(StatusCode),
 }
 
+impl Failure {
+    /// The wait that the collector asks for, which is no longer than the longest of the gate's own.
+    fn asked_wait(&self) -> Duration {
+        match self {
+            Self::AskedToWait(_, wait) => LONGEST_WAIT.min(*wait),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 /// Sends records.
 #[derive(Debug)]
 pub struct Uploader {
     options: UploadOptions,
     spool: Spool,
     drops: Drops,
+    progress: Mutex<Progress>,
+}
+
+/// How far the file came that was begun last. The next attempt goes on there: a collector that takes one request now and then (429) would else
+/// get the first records of a file again and again, and never the others.
+#[derive(Debug, Default)]
+struct Progress {
+    file: PathBuf,
+    /// Its first records that were taken, or counted as lost.
+    settled: usize,
+    /// Whether one was settled since the last failure.
+    is_new: bool,
 }
 
 impl Uploader {
     /// Sends what waits in the spool of these options.
     pub fn new(options: UploadOptions, drops: Drops) -> Self {
-        Self { spool: Spool::of(&options), options, drops }
+        Self { spool: Spool::of(&options), options, drops, progress: Mutex::default() }
     }
 
     /// Sends for ever. A failure is in the log once, and so is its end.
@@ -83,7 +109,11 @@ impl Uploader {
                         let (url, error) = (self.options.shown(), text::chain(&failure));
                         tracing::warn!(url, error, "decision records wait for the collector");
                     }
-                    sleep(wait.mul_f64(jitter())).await;
+                    // It takes them, only not so fast.
+                    if self.progressed() {
+                        wait = FIRST_WAIT;
+                    }
+                    sleep(wait.mul_f64(jitter()).max(failure.asked_wait())).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
@@ -116,22 +146,27 @@ impl Uploader {
         let from = path.to_path_buf();
         let Some(Read { records, torn }) = blocking(move || body::read(&from)).await? else { return Ok(()) };
         let client = self.options.credentials().sender(READ, WHOLE).await?;
-        // Halves of what is not taken as a whole, the first on top.
-        let mut waiting: Vec<_> = Some(records).filter(|records| records.len() > 0).into_iter().collect();
+        // Halves of what is not taken as a whole, the first on top: so records are settled in their order.
+        let rest = records.after(self.settled(path));
+        let mut waiting: Vec<_> = Some(rest).filter(|rest| rest.len() > 0).into_iter().collect();
         while let Some(part) = waiting.pop() {
             match self.send(&client, &part).await {
-                Ok(()) => {}
+                Ok(()) => self.settle(path, part.len()),
                 Err(Failure::TooLarge | Failure::Unfit(_)) if part.len() > 1 => {
                     let [first, second] = part.halves();
                     waiting.extend([second, first]);
                 }
-                Err(Failure::TooLarge) => self.drops.count(DropReason::TooLarge),
+                Err(Failure::TooLarge) => {
+                    self.drops.count(DropReason::TooLarge);
+                    self.settle(path, 1);
+                }
                 Err(Failure::Unfit(status)) => {
                     // An answer to everything, such as that of a proxy that wants a certificate, is about no record.
                     if self.send(&client, &part.none()).await.is_err() {
                         return Err(Failure::Refused(status, cure(status)));
                     }
                     self.refused(1, &status.to_string());
+                    self.settle(path, 1);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -142,6 +177,25 @@ impl Uploader {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error.into()),
         })
+    }
+
+    /// How many records of this file are settled.
+    fn settled(&self, file: &Path) -> usize {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.file == file { progress.settled } else { 0 }
+    }
+
+    /// Notes that so many more records of this file are settled.
+    fn settle(&self, file: &Path, records: usize) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if progress.file == file { progress.settled } else { 0 };
+        *progress = Progress { file: file.to_path_buf(), settled: before + records, is_new: true };
+    }
+
+    /// Whether a record was settled since this was asked last.
+    fn progressed(&self) -> bool {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut progress.is_new)
     }
 
     /// Counts records that the collector takes at no time.
@@ -177,7 +231,10 @@ impl Uploader {
             }
             StatusCode::PAYLOAD_TOO_LARGE => Err(Failure::TooLarge),
             status if is_about_the_records(status) => Err(Failure::Unfit(status)),
-            status => Err(Failure::Refused(status, cure(status))),
+            status => Err(match client::retry_after(&answer) {
+                Some(wait) => Failure::AskedToWait(status, wait),
+                None => Failure::Refused(status, cure(status)),
+            }),
         }
     }
 

@@ -54,6 +54,11 @@ impl Spool {
     }
 }
 
+/// Whether there is no space, on the disk or of what the gate may take of it.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The number of a closed file.
 fn number_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".jsonl")?;
@@ -82,6 +87,7 @@ pub struct SpoolWriter {
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// Its length.
     bytes: u64,
     since: Instant,
 }
@@ -117,9 +123,7 @@ impl SpoolWriter {
     /// Appends a line. Where the disk is full, the oldest file makes space for it.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         match self.write(line) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.remove_oldest()? => {
-                self.write(line)?;
-            }
+            Err(error) if is_full(&error) && self.remove_oldest()? => self.write(line)?,
             outcome => outcome?,
         }
         if self.open.as_ref().is_some_and(|open| open.bytes >= self.file_bytes) {
@@ -131,15 +135,22 @@ impl SpoolWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.open.is_none() {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path())?;
-            self.open = Some(Open { file, bytes: 0, since: Instant::now() });
+            let bytes = file.metadata()?.len();
+            self.open = Some(Open { file, bytes, since: Instant::now() });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         // A line of its own after a torn one, so that one record is lost and not two.
         let torn: &[u8] = if self.is_torn { b"\n" } else { b"" };
-        self.is_torn = true;
-        open.file.write_all(&[torn, line].concat())?;
+        let whole = [torn, line].concat();
+        if let Err(error) = open.file.write_all(&whole) {
+            // What a full disk took of it would count as a record that is lost.
+            if open.file.set_len(open.bytes).is_err() {
+                (self.open, self.is_torn) = (None, true);
+            }
+            return Err(error);
+        }
+        open.bytes += whole.len() as u64;
         self.is_torn = false;
-        open.bytes += line.len() as u64;
         Ok(())
     }
 

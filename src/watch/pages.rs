@@ -50,18 +50,17 @@ pub struct Pages {
     is_strict: bool,
 }
 
-/// One page, with what the gate reads of its head.
+/// One page, with what the gate reads of its head. Servers that are written in Go send `null` for a list without items: the API server does
+/// for metadata alone (`kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/handlers/response.go`, `asPartialObjectMetadataList`).
 #[derive(Deserialize)]
 struct Page {
-    #[serde(default)]
-    metadata: Head,
-    #[serde(default = "Vec::new")]
-    items: Vec<Box<RawValue>>,
+    metadata: Option<Head>,
+    items: Option<Vec<Box<RawValue>>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Head {
-    #[serde(default, rename = "continue")]
+    #[serde(rename = "continue")]
     token: Option<String>,
 }
 
@@ -119,8 +118,8 @@ impl Pages {
             return Ok(None);
         }
         let page = self.patiently(client, most).await?;
-        self.token = Some(page.metadata.token.unwrap_or_default());
-        Ok(Some(page.items))
+        self.token = Some(page.metadata.and_then(|head| head.token).unwrap_or_default());
+        Ok(Some(page.items.unwrap_or_default()))
     }
 
     /// Whether only the metadata of the objects is listed.
@@ -268,6 +267,18 @@ pub async fn resource_of(client: &Client, group: &str, kind: &str) -> Result<Opt
     }
 }
 
+/// Whether the API server serves this kind in this very version.
+pub async fn is_served(client: &Client, resource: &ApiResource) -> Result<bool, Error> {
+    match discovery::group(client, &resource.group).await {
+        Ok(found) => {
+            let served = found.versioned_resources(&resource.version);
+            Ok(served.iter().any(|(served, _)| served.kind == resource.kind))
+        }
+        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => Ok(false),
+        Err(error) => Err(Error::ListKind { name: name(resource), message: chain(&error) }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -350,6 +361,48 @@ mod tests {
         assert_eq!(page.map(|page| page.len()), Some(1), "one object is taken whatever its size");
         let error = self::pages().strict().next_raw(&client, 10).await.unwrap_err().to_string();
         assert!(error.ends_with("an answer has more than 10 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_list_without_items_is_empty_in_every_way_to_write_it() {
+        for body in [
+            r#"{"metadata": {"resourceVersion": "390"}, "items": null}"#,
+            r#"{"metadata": {"continue": null}, "items": []}"#,
+            r#"{"metadata": null}"#,
+            "{}",
+        ] {
+            let router: axum::Router = axum::Router::new().fallback(move || async move { body });
+            let client = Client::new(router, "default");
+            let mut pages = pages().metadata_of("app=x");
+            let page = pages.next_raw(&client, 1_000).await.unwrap();
+            assert_eq!(page.map(|page| page.len()), Some(0), "{body}");
+            assert!(pages.next_raw(&client, 1_000).await.unwrap().is_none(), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_there_in_another_version_alone_is_not_served() {
+        let router: axum::Router = axum::Router::new().fallback(|uri: axum::http::Uri| async move {
+            let version = serde_json::json!({"groupVersion": "apps/v2", "version": "v2"});
+            let group = serde_json::json!({"name": "apps", "versions": [version], "preferredVersion": version});
+            let kind = serde_json::json!({"name": "deployments", "singularName": "", "namespaced": true,
+                "kind": "Deployment", "verbs": ["list"]});
+            let answer = match uri.path() {
+                "/apis" => serde_json::json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]}),
+                _ => serde_json::json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "apps/v2",
+                    "resources": [kind]}),
+            };
+            answer.to_string()
+        });
+        let client = Client::new(router, "default");
+        let mut wanted = pages().resource;
+        assert!(!is_served(&client, &wanted).await.unwrap(), "v1");
+        wanted.version = "v2".into();
+        assert!(is_served(&client, &wanted).await.unwrap(), "v2");
+        wanted.kind = "Report".into();
+        assert!(!is_served(&client, &wanted).await.unwrap(), "another kind");
+        wanted.group = "other".into();
+        assert!(!is_served(&client, &wanted).await.unwrap(), "another group");
     }
 
     #[test]

@@ -191,6 +191,8 @@ async fn a_workload_has_a_report_that_changes_with_its_grants_and_goes_with_it()
     first.rounds(2).await;
     assert_eq!(first.counted("writes", "written").await, written);
     assert_eq!(first.counted("writes", "failed").await, 0, "{}", first.process.tail());
+    // Not the first one either, when the API server had no report to list.
+    assert_eq!(first.counted("rounds", "incomplete").await, 0, "{}", first.process.tail());
     let same = reported.report_that("the report", &shop, |_| true);
     assert_eq!(version(&same), version(&denied));
 

@@ -10,6 +10,9 @@ use crate::text;
 /// Most bytes. GitHub refuses the body of a comment above 65 536 characters; the rest is for what a pipeline writes around it.
 const LONGEST: usize = 60_000;
 
+/// Bytes of these that the last lines may take.
+const FOOT: usize = 200;
+
 /// Most rows of one table.
 const ROWS: usize = 60;
 
@@ -28,11 +31,11 @@ pub fn markdown(differences: &[Difference]) -> String {
     other.sort_by_key(|difference| (!difference.adds(), !difference.is_open()));
     let mut left_out = 0;
     for difference in other {
-        let block = program(difference);
-        if out.len() + block.len() > LONGEST {
-            left_out += 1;
-        } else {
-            out.push_str(&block);
+        let fits = |block: &String| out.len() + block.len() + FOOT <= LONGEST;
+        // Of one that is too long, whose image and names others write, at least its name.
+        match Some(program(difference)).filter(fits).or_else(|| Some(brief(difference)).filter(fits)) {
+            Some(block) => out.push_str(&block),
+            None => left_out += 1,
         }
     }
     // Writing to a string cannot fail, here and below.
@@ -79,6 +82,15 @@ fn program(difference: &Difference) -> String {
     }));
     out.push_str(&folded(difference));
     out
+}
+
+/// A program whose block does not fit.
+fn brief(difference: &Difference) -> String {
+    let counted = counted(std::slice::from_ref(difference));
+    format!(
+        "\n{}\n\n**Note**: {counted}; all of it is too long to show here, and `-o json` has it.\n",
+        span(&heading(difference), LONGEST_HEADING)
+    )
 }
 
 /// Imports, and what else changed.

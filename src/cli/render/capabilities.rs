@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, wrap};
+use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, blanks, cell, columns, hanging, paint, wrap};
 use crate::capability::{Capability, Entry};
 use crate::cli::report::{Capabilities, Container};
 use crate::judge::JudgedViolation;
@@ -87,7 +87,7 @@ fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> S
 fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, style: Style) -> Row {
     let mark = |yes: bool| if yes { "yes" } else { "no" }.to_string();
     let shown = |text: &str| text::visible(text).into_owned();
-    let cells = [shown(name), mark(required), mark(ambient), mark(required && ambient), shown(granted)];
+    let cells = [shown(name), mark(required), mark(ambient), mark(required && ambient), cell(granted)];
     Row { cells, seen: shown(seen), style }
 }
 
@@ -157,8 +157,7 @@ fn lines(cells: &[String], style: Style, widths: &[usize]) -> String {
         let mut line = " ".repeat(INDENT);
         for (cell, width) in cells.iter().zip(widths) {
             let part = cell.get(index).map(String::as_str).unwrap_or_default();
-            let blanks = width.saturating_sub(columns(part)) + GAP;
-            let _ = write!(line, "{part}{:blanks$}", "");
+            let _ = write!(line, "{part}{}", blanks(width.saturating_sub(columns(part)) + GAP));
         }
         let _ = writeln!(out, "{}", paint(style, line.trim_end()));
     }

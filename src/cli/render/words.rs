@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
+use crate::text;
+
 pub(in crate::cli) const PLAIN: Style = Style::new();
 pub(in crate::cli) const BOLD: Style = Style::new().bold();
 pub(in crate::cli) const DIM: Style = Style::new().dimmed();
@@ -17,6 +19,9 @@ pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Columns that are left to text however deep it is indented.
 const NARROWEST: usize = 20;
+
+/// Most characters of a cell on one line: names of Kubernetes are shorter, and each row is as wide as the widest.
+const LONGEST_CELL: usize = 1_000;
 
 pub(in crate::cli) fn paint(style: Style, text: &str) -> String {
     if style == PLAIN { text.to_string() } else { format!("{style}{text}{style:#}") }
@@ -43,6 +48,16 @@ pub(in crate::cli) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// A foreign text for a column that is as wide as its content.
+pub(in crate::cli) fn cell(text: &str) -> String {
+    text::shorten(&text::visible(text), LONGEST_CELL).into_owned()
+}
+
+/// So many blanks. The width of a format has 16 bits, and panics beyond them.
+pub(in crate::cli) fn blanks(count: usize) -> String {
+    " ".repeat(count)
+}
+
 /// Columns that a text takes on a terminal.
 pub(in crate::cli) fn columns(text: &str) -> usize {
     textwrap::core::display_width(text)
@@ -56,6 +71,12 @@ pub(super) fn word_of(fact: impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_has_a_longest_length_and_blanks_have_none() {
+        assert_eq!(cell(&"é".repeat(70_000)).chars().count(), LONGEST_CELL);
+        assert_eq!(blanks(70_000).len(), 70_000);
+    }
 
     #[test]
     fn long_text_is_broken_at_blanks_and_long_words_anywhere() {

@@ -6,7 +6,9 @@ use anstyle::Style;
 
 use super::Report;
 use super::compare::{Compared, ComparedViolation};
-use crate::cli::render::{self, BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, counted, paint, wrap};
+use crate::cli::render::{
+    self, BOLD, DIM, GREEN, PLAIN, RED, YELLOW, blanks, cell, columns, counted, paint, wrap,
+};
 use crate::text;
 
 const HEADER: [&str; 4] = ["TIME", "OBJECT", "VERDICT", "WHAT WOULD CHANGE"];
@@ -91,7 +93,7 @@ fn cells(one: &Compared) -> [String; 4] {
     }
     [
         format!("{:.0}", one.timestamp),
-        text::visible(&object).into_owned(),
+        cell(&object),
         verdict,
         what.iter().map(|line| text::line(line).into_owned()).collect::<Vec<_>>().join("\n"),
     ]
@@ -136,9 +138,8 @@ fn lines(cells: &[String; 4], [style, verdict]: [Style; 2], widths: &[usize]) ->
         for ((cell, style), width) in [(time, style), (object, style), (decided, verdict)].iter().zip(widths)
         {
             let part = if index == 0 { cell.as_str() } else { "" };
-            let blanks = width.saturating_sub(columns(part)) + GAP;
             let shown = if part.is_empty() { String::new() } else { paint(*style, part) };
-            let _ = write!(line, "{shown}{:blanks$}", "");
+            let _ = write!(line, "{shown}{}", blanks(width.saturating_sub(columns(part)) + GAP));
         }
         line.push_str(what.get(index).map(String::as_str).unwrap_or_default());
         let _ = writeln!(out, "{}", line.trim_end());

@@ -18,6 +18,12 @@ const NOT_JUDGED: &str = "not-judged";
 /// The name of the fingerprint, with its version (section 3.27.17). Version 1 held the message, with digests.
 const FINGERPRINT: &str = "wasmgate/v2";
 
+/// Most results: GitHub refuses a log with more of them in a run (its documentation, "SARIF support for code scanning"), and with it all.
+const MOST: usize = 25_000;
+
+/// The levels of results, the worst first.
+const LEVELS: [&str; 3] = ["error", "warning", "note"];
+
 /// Where the rules are described.
 const RULES: &str = "https://github.com/wasmgate/wasmgate/blob/main/docs/rules.md";
 
@@ -32,6 +38,7 @@ pub fn log(scan: &Scan) -> Value {
     }
     results.extend(scan.not_judged.iter().map(|one| of_unknown(&one.what, &one.reason, &one.place)));
     number(&mut results);
+    let left_out = bound(&mut results, MOST);
     let findings = scan.workloads.iter().flat_map(Workload::findings);
     let annotated = findings.filter_map(|finding| {
         let violation = &finding.judged.violation;
@@ -60,12 +67,37 @@ pub fn log(scan: &Scan) -> Value {
                 "informationUri": env!("CARGO_PKG_REPOSITORY"),
                 "rules": ids.iter().map(|id| rule(id, annotated.get(id).copied())).collect::<Vec<_>>(),
             }},
-            // Section 3.20.14: whether the tool did what it was asked to do, not what it found.
-            "invocations": [{"executionSuccessful": true}],
+            "invocations": [invocation(left_out)],
             "columnKind": "unicodeCodePoints",
             "results": results,
         }],
     })
+}
+
+/// Keeps the worst where there are more results than `most`. Returns how many there were besides.
+fn bound(results: &mut Vec<Value>, most: usize) -> usize {
+    let left_out = results.len().saturating_sub(most);
+    if left_out > 0 {
+        let rank = |result: &Value| {
+            let level = result.get("level").and_then(Value::as_str).unwrap_or_default();
+            LEVELS.iter().position(|known| *known == level)
+        };
+        // Stable: those of one level stay in the order of their workloads.
+        results.sort_by_key(|result| rank(result).unwrap_or(LEVELS.len()));
+        results.truncate(most);
+    }
+    left_out
+}
+
+/// How the scan went. Section 3.20.14: whether the tool did what it was asked to do, not what it found.
+fn invocation(left_out: usize) -> Value {
+    if left_out == 0 {
+        return json!({"executionSuccessful": true});
+    }
+    let said =
+        format!("{left_out} more results are left out: GitHub takes {MOST} at most; `-o json` has all");
+    json!({"executionSuccessful": true,
+        "toolExecutionNotifications": [{"level": "warning", "message": {"text": said}}]})
 }
 
 /// A rule, with what its METADATA says.
@@ -230,6 +262,19 @@ mod tests {
         let found: Vec<_> = results[..4].iter().map(of).collect();
         assert_eq!((found[0].as_str(), found[1].as_str()), ("a", "b"));
         assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 4, "{found:?}");
+    }
+
+    #[test]
+    fn of_too_many_results_the_worst_are_kept_and_the_others_counted() {
+        let result = |level: &str, number: usize| json!({"level": level, "number": number});
+        let all = [result("note", 0), result("error", 1), result("warning", 2), result("error", 3)];
+        let mut results = all.to_vec();
+        assert_eq!((bound(&mut results, 4), results.as_slice()), (0, all.as_slice()), "nothing changes");
+        assert_eq!(bound(&mut results, 3), 1);
+        assert_eq!(results, [result("error", 1), result("error", 3), result("warning", 2)]);
+        let said = invocation(1)["toolExecutionNotifications"][0]["message"]["text"].to_string();
+        assert!(said.contains("1 more results are left out"), "{said}");
+        assert_eq!(invocation(0), json!({"executionSuccessful": true}));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, counted, paint, wrap};
+use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, blanks, cell, columns, counted, paint, wrap};
 use crate::cli::report::ExplainOutcome;
 use crate::policy::EnforcementAction;
 use crate::scan::model::{FoundViolation, Scan, Workload, is_open, rank, word};
@@ -35,12 +35,11 @@ pub fn text(scan: &Scan, all: bool, width: u16) -> String {
 }
 
 fn row(workload: &Workload) -> Row {
-    let shown = |text: &str| text::visible(text).into_owned();
     let pods = if workload.pods == 0 { "-".to_owned() } else { workload.pods.to_string() };
     Row {
         cells: [
-            shown(&workload.namespace),
-            shown(&workload.title()),
+            cell(&workload.namespace),
+            cell(&workload.title()),
             pods,
             outcome(workload.outcome).to_owned(),
             text::line(&findings(workload)).into_owned(),
@@ -138,10 +137,10 @@ fn lines(cells: &[String], style: Style, outcome: Style, widths: &[usize]) -> St
         let mut line = String::new();
         for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
             let part = cell.get(index).map(String::as_str).unwrap_or_default();
-            let blanks = if column == last { 0 } else { width.saturating_sub(columns(part)) + GAP };
+            let beside = if column == last { 0 } else { width.saturating_sub(columns(part)) + GAP };
             let own = if HEADER.get(column) == Some(&"OUTCOME") { outcome } else { style };
             let shown = if part.is_empty() { String::new() } else { paint(own, part) };
-            let _ = write!(line, "{shown}{:blanks$}", "");
+            let _ = write!(line, "{shown}{}", blanks(beside));
         }
         let _ = writeln!(out, "{}", line.trim_end());
     }

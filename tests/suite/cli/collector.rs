@@ -1,10 +1,12 @@
 //! Decision records and spans on their way to a collector.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::{Value, json};
@@ -217,6 +219,129 @@ async fn a_record_that_the_collector_refuses_for_ever_is_counted_and_holds_up_no
     for name in ["one", "two", "three"] {
         assert!(taken.contains(&json!(name)), "{name}: {taken:?}");
     }
+}
+
+/// It takes one record at a time, every second time that it is asked for that, and one never.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_busy_within_a_file_gets_every_record_once_and_each_loss_is_counted_once() {
+    let accepted: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (kept, singles) = (Arc::clone(&accepted), AtomicUsize::new(0));
+    let collector = Web::start(move |_, asked| {
+        let events = events(asked);
+        let status = match events.as_slice() {
+            [event] if event["input"]["request"]["name"] == "large" => 413,
+            [event] if singles.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) => {
+                kept.lock().unwrap().push(event["input"]["request"]["name"].clone());
+                200
+            }
+            [_] => 429,
+            _ => 413,
+        };
+        (status, String::new(), Vec::new())
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+        "delay": "2s"});
+    let gate =
+        start(&configuration(folder.path(), json!({"decisionLog": {"output": "off", "upload": upload}})));
+    let names = ["one", "large", "two", "three", "four"];
+    for name in names {
+        let mut asked = review("web");
+        asked["request"]["name"] = json!(name);
+        gate.ask("/validate", &asked).await;
+    }
+    wait_for("the records", || (accepted.lock().unwrap().len() >= 4).then_some(()));
+    wait_for("the spool to be empty", || (waiting(&spool) == 0).then_some(()));
+    assert_eq!(*accepted.lock().unwrap(), ["one", "two", "three", "four"]);
+    let series = r#"wasmgate_decision_logs_dropped_total{reason="too_large"}"#;
+    assert_eq!(metric(&gate, series).await, Some(1.0));
+}
+
+/// As the specification of OTLP over HTTP wants it of clients; without that the second attempt comes within a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_left_alone_for_as_long_as_it_asks() {
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let kept = Arc::clone(&times);
+    let collector = Web::start(move |number, _| {
+        kept.lock().unwrap().push(Instant::now());
+        match number {
+            0 => (429, "retry-after: 3\r\n".to_owned(), Vec::new()),
+            _ => (200, String::new(), Vec::new()),
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+        "delay": "0s"});
+    let gate =
+        start(&configuration(folder.path(), json!({"decisionLog": {"output": "off", "upload": upload}})));
+    gate.ask("/validate", &review("web")).await;
+    wait_for("the second attempt", || (times.lock().unwrap().len() >= 2).then_some(()));
+    let times = times.lock().unwrap().clone();
+    let waited = times[1].duration_since(times[0]);
+    assert!(waited >= Duration::from_secs(3), "{waited:?}");
+}
+
+/// The disk is a file system of the gate's own, in a namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_of_a_disk_that_is_full_comes_or_is_counted_once() {
+    const RECORDS: usize = 40;
+    if std::env::var_os("WASMGATE_TEST_NO_NAMESPACES").is_some() {
+        println!("skipped: WASMGATE_TEST_NO_NAMESPACES is set");
+        return;
+    }
+    let (is_down, accepted) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(BTreeSet::new())));
+    let (down, kept) = (Arc::clone(&is_down), Arc::clone(&accepted));
+    let collector = Web::start(move |_, asked| {
+        if down.load(Ordering::SeqCst) {
+            return (503, String::new(), Vec::new());
+        }
+        let name = |event: Value| event["input"]["request"]["name"].as_str().unwrap().to_owned();
+        kept.lock().unwrap().extend(events(asked).into_iter().map(name));
+        (200, String::new(), Vec::new())
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, log) = (folder.path().join("spool"), folder.path().join("decisions.log"));
+    std::fs::create_dir(&spool).unwrap();
+    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+        "delay": "0s", "chunkBytes": 2048});
+    let configuration =
+        configuration(folder.path(), json!({"decisionLog": {"output": {"file": log}, "upload": upload}}));
+    let gate = wasmgate();
+    let mut command = Command::new("unshare");
+    let mount = r#"mount -t tmpfs -o size=48k tmpfs "$0" && exec "$@""#;
+    command.args(["--map-root-user", "--mount", "sh", "-c", mount]).arg(&spool).arg(gate.get_program());
+    for (name, value) in gate.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let gate = Gate::start_as(command, &["--config", &configuration, "--image-layouts", &layouts()]);
+    for number in 0..RECORDS {
+        let mut asked = review("orders.mutated");
+        asked["request"]["name"] = json!(number.to_string());
+        gate.ask("/validate", &asked).await;
+    }
+    wait_for("the records", || {
+        (std::fs::read_to_string(&log).unwrap_or_default().lines().count() == RECORDS).then_some(())
+    });
+    let counted = async |reason: &str| {
+        let series = format!(r#"wasmgate_decision_logs_dropped_total{{reason="{reason}"}}"#);
+        metric(&gate, &series).await
+    };
+    until("records to be lost", async || counted("spool_full").await > Some(0.0)).await;
+    is_down.store(false, Ordering::SeqCst);
+    // The last one, and with it all before it.
+    let last = (RECORDS - 1).to_string();
+    wait_for("the records that are left", || accepted.lock().unwrap().contains(&last).then_some(()));
+    let came = u32::try_from(accepted.lock().unwrap().len()).unwrap();
+    let lost = f64::from(u32::try_from(RECORDS).unwrap() - came);
+    assert_eq!((counted("spool_full").await, counted("write_failed").await), (Some(lost), Some(0.0)));
 }
 
 /// As nginx does where it wants a certificate of the client.

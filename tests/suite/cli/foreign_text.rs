@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wasmgate::text;
 
-use super::{Said, pipe, run};
+use super::{Said, layouts, pipe, run, samples};
 use crate::support::oci::ImageBuilder;
 
 /// Ends the line and begins one of its own, drives a terminal, turns what follows around, and hides letters in it.
@@ -113,6 +113,34 @@ fn no_output_of_a_scan_lets_an_attackers_text_act() {
             _ => {}
         }
     }
+}
+
+/// The width of a format has 16 bits, and files are not held to the names of Kubernetes.
+#[test]
+fn a_name_of_any_length_is_shown_in_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = image(folder.path());
+    let long = "n".repeat(70_000);
+    let named = |name: &str| {
+        let mut named = pod("evil.example/evil:1");
+        named["metadata"] = json!({"name": name, "namespace": "shop"});
+        document(&named)
+    };
+    let pods = [named("short"), named(&long)].join("\n---\n");
+    let said = pipe(&["scan", "-f", "-", "--image-layouts", &images], &pods);
+    assert!(matches!(said.code, 1 | 3), "{said:?}");
+    assert!(said.out.contains("Pod/short"), "{said:?}");
+    assert!(said.out.lines().all(|line| line.len() < 3_000), "{said:?}");
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": long, "namespace": "shop"}, "spec": {"capabilities": [{"name": "native.exec"}]}});
+    let grants = folder.path().join("grants");
+    std::fs::create_dir(&grants).unwrap();
+    std::fs::write(grants.join("long.json"), grant.to_string()).unwrap();
+    let (file, grants) = (samples("workloads/files.yaml"), grants.to_str().unwrap().to_owned());
+    let file = file.to_str().unwrap();
+    let said = run(&["explain", "-f", file, "--grants", &grants, "--image-layouts", &layouts()]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["GRANTED BY"]);
 }
 
 #[test]

@@ -35,7 +35,8 @@ impl Gate {
         Self::start_as(wasmgate(), arguments)
     }
 
-    fn start_as(mut command: Command, arguments: &[&str]) -> Self {
+    /// The same by another command, which becomes the gate.
+    pub fn start_as(mut command: Command, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"])
