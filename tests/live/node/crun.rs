@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::SITE;
 use super::capabilities::outcomes_agree;
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::pod_of;
+use super::{SITE, speaker};
 use crate::support::probes::CRUN;
 use crate::support::process::ask_patiently;
 
@@ -122,4 +122,22 @@ fn the_values_of_two_annotations_that_the_gate_takes_for_wasm_ask_crun_for_it_an
         let seen = seen.unwrap_or_else(|| panic!("{annotations}\n{}", site.story(UNSEEN)));
         assert_eq!(seen == "/app.wasm", *starts, "{annotations}: {seen}");
     }
+}
+
+/// `crun:src/libcrun/container.c`, `exec_process_entrypoint`.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_command_in_a_running_container_starts_nothing_under_crun() {
+    let site = SITE.get();
+    let name = "commands-crun";
+    let files: [(&str, &[u8]); 2] =
+        [("app.wasm", &speaker("hello from the first")), ("other.wasm", &module("/other.wasm"))];
+    site.apply(&pod_of(&site, CRUN.class, name, &files)).ok();
+    site.plane.wait_for("the first program to speak", || {
+        let logs = site.plane.kubectl(&["logs", "--namespace", UNSEEN, name]);
+        logs.stdout.contains("hello from the first").then_some(())
+    });
+    let ran = site.plane.kubectl(&["exec", "--namespace", UNSEEN, name, "--", "/other.wasm"]);
+    site.plane.kubectl(&["delete", "pod", name, "--namespace", UNSEEN, "--now"]).ok();
+    assert!(ran.code != 0 && ran.stdout.is_empty(), "{} {}", ran.stdout, ran.stderr);
 }
