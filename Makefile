@@ -72,6 +72,8 @@ test-node: ## Run the tests whose pods really run: root on Linux; builds what a 
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	without=; if ! tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1; then \
 	    echo 'tests of youki on it: skipped, it is not built; `make node-tools` builds it'; without='--skip node::youki::'; fi; \
+	if ! tools/build --built $$(tools/cluster/node parts optional) >/dev/null 2>&1; then \
+	    echo 'tests of crun on it: skipped, it is not built; `tools/build crun` builds it'; without="$$without --skip node::crun::"; fi; \
 	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: --skip node::install:: $$without $(ARGS); \
 	$(CARGO) test --locked --test live -- --ignored --test-threads=1 node::install:: $(ARGS)
 

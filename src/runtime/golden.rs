@@ -1751,8 +1751,8 @@ fn the_rows_that_a_real_node_runs_are_these() {
     };
     let rows: Vec<serde_json::Value> = rows()
         .map(|row| {
-            let starts =
-                [Family::RunwasiWasmtime, Family::YoukiWasmtime].map(|family| (family, of(&row, family)));
+            let starts = [Family::RunwasiWasmtime, Family::YoukiWasmtime, Family::CrunWasmtime]
+                .map(|family| (family, of(&row, family)));
             let starts: std::collections::BTreeMap<_, _> = starts.into();
             let files: Vec<String> = row.image.files.iter().map(written).collect();
             serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),

@@ -1,10 +1,11 @@
 //! Pods that really run: a module is pushed, an ordinary manifest is applied, and what the gate wrote is what a kubelet,
-//! containerd and runwasi's wasmtime shim, or youki, run. They need root on Linux and parts that take minutes to build, so they are
+//! containerd and runwasi's wasmtime shim, youki or crun run. They need root on Linux and parts that take minutes to build, so they are
 //! left out unless they are asked for: `make test-node`.
 
 mod calibrate;
 mod capabilities;
 mod cgroup;
+mod crun;
 mod demo;
 mod golden;
 mod install;
@@ -20,7 +21,7 @@ use crate::support::control_plane::{ControlPlane, Options, Said};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
 use crate::support::node::Node;
 use crate::support::oci::{Image, ImageBuilder, fixtures};
-use crate::support::probes::{YOUKI_PROFILE, greeter};
+use crate::support::probes::{CRUN_PROFILE, YOUKI_PROFILE, greeter};
 use crate::support::process::{ask_patiently, root};
 use crate::support::registry::Registry;
 use crate::support::shared::Shared;
@@ -44,9 +45,10 @@ fn setup() -> Setup {
          hardening: {enableServiceLinks: fill}\n";
     let placement = "{module: wasmtime, component: wasmtime, http-component: wasmtime}";
     let configuration =
-        format!("runtimes:\n  placement: {placement}\n  profiles:\n{wasmtime}{YOUKI_PROFILE}");
+        format!("runtimes:\n  placement: {placement}\n  profiles:\n{wasmtime}{YOUKI_PROFILE}{CRUN_PROFILE}");
     let class = |name: &str| json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name});
-    Setup { configuration, objects: vec![class("wasmtime"), class("youki")], ..Setup::default() }
+    let classes = ["wasmtime", "youki", "crun"];
+    Setup { configuration, objects: classes.map(class).into(), ..Setup::default() }
 }
 
 impl Site {

@@ -50,6 +50,10 @@ fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
 const NODE: &str =
     "case $* in 'check machine') ;; 'parts further') echo youki ;; *) echo not built; exit 1 ;; esac";
 
+/// The same, with a part that is only built where it is asked for.
+const NODE_WITH_OPTIONAL_PART: &str = "case $* in 'check machine') ;; 'parts further') echo youki ;; 'parts optional') echo crun ;; \
+     *) echo not built; exit 1 ;; esac";
+
 fn last_line(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).lines().last().unwrap().to_string()
 }
@@ -77,6 +81,15 @@ fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
     let last = last_line(&output);
     assert!(last.contains("but for what was skipped: tests of youki (0 minutes had passed"), "{last}");
     assert!(last.contains("; an upgrade from an earlier commit (0 minutes had passed"), "{last}");
+}
+
+#[test]
+fn a_part_that_is_only_built_where_it_is_asked_for_is_named_in_the_last_line_where_it_is_not_built() {
+    let output = run(NODE_WITH_OPTIONAL_PART, "echo make \"$@\"");
+    assert!(output.status.success(), "{output:?}");
+    let last = last_line(&output);
+    let reason = "but for what was skipped: tests of crun (it is not built; `tools/build crun` builds it)";
+    assert!(last.ends_with(reason), "{last}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! The tables of `docs/runtimes.md` are what the gate claims about runwasi's wasmtime shim and about youki. That these do the
-//! same is shown on a real node (`tests/live/node/capabilities.rs`, `tests/live/node/youki.rs`).
+//! The tables of `docs/runtimes.md` are what the gate claims about runwasi's wasmtime shim, youki and crun. That these do the
+//! same is shown on a real node (`tests/live/node/capabilities.rs`, `youki.rs` and `crun.rs` beside it).
 
 use std::fs;
 
-use crate::support::probes::{Cell, PAGE, Peer, SHIM, Target, YOUKI, YOUKI_PROFILE, explained};
+use crate::support::probes::{
+    CRUN, CRUN_PROFILE, Cell, PAGE, Peer, SHIM, Target, YOUKI, YOUKI_PROFILE, explained,
+};
 use crate::support::process::root;
 
 fn compare(target: &Target, flags: &[String]) {
@@ -31,11 +33,33 @@ fn the_table_of_the_wasmtime_shim_is_what_the_gate_says_of_the_probes() {
     compare(&SHIM, &[]);
 }
 
-#[test]
-fn the_table_of_youki_is_what_the_gate_says_of_the_probes() {
+fn compare_with_profile(target: &Target, profile: &str) {
     let configuration = tempfile::NamedTempFile::new().unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
-    let text = format!("{head}runtimes:\n  placement: {{module: youki}}\n  profiles:\n{YOUKI_PROFILE}");
+    let placement = format!("  placement: {{module: {}}}\n", target.class);
+    let text = format!("{head}runtimes:\n{placement}  profiles:\n{profile}");
     fs::write(configuration.path(), text).unwrap();
-    compare(&YOUKI, &[format!("--config={}", configuration.path().display())]);
+    compare(target, &[format!("--config={}", configuration.path().display())]);
+}
+
+#[test]
+fn the_table_of_youki_is_what_the_gate_says_of_the_probes() {
+    compare_with_profile(&YOUKI, YOUKI_PROFILE);
+}
+
+#[test]
+fn the_table_of_crun_is_what_the_gate_says_of_the_probes() {
+    compare_with_profile(&CRUN, CRUN_PROFILE);
+}
+
+/// The page says with which versions the rows are run.
+#[test]
+fn the_page_names_the_versions_of_crun_and_of_its_engine_that_are_built() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let source = read("tools/crun/source");
+    let crun = source.lines().find_map(|line| line.strip_prefix("crun ")).unwrap();
+    let requirements = read("tools/crun/requirements.txt");
+    let wasmtime = requirements.lines().find_map(|line| line.strip_prefix("wasmtime==")).unwrap();
+    let (crun, wasmtime) = (crun.split(' ').next().unwrap(), wasmtime.split('.').next().unwrap());
+    assert!(read(PAGE).contains(&format!("`crun-wasmtime`: crun {crun} with wasmtime {wasmtime} |")));
 }

@@ -53,7 +53,7 @@ pub struct Target {
     /// What it runs.
     forms: &'static [(Form, &'static str)],
     /// Whether pods have to name the class and ask for Wasm, and images have to be files.
-    youki: bool,
+    asked: bool,
     /// The lines of the page around its table.
     marks: (&'static str, &'static str),
 }
@@ -62,7 +62,7 @@ pub struct Target {
 pub const SHIM: Target = Target {
     class: "wasmtime",
     forms: &[(Form::Module, "module"), (Form::Component, "component"), (Form::Http, "HTTP component")],
-    youki: false,
+    asked: false,
     marks: ("<!-- probes -->\n", "<!-- end of the probes -->\n"),
 };
 
@@ -70,7 +70,7 @@ pub const SHIM: Target = Target {
 pub const YOUKI: Target = Target {
     class: "youki",
     forms: &[(Form::Module, "module")],
-    youki: true,
+    asked: true,
     marks: ("<!-- probes of youki -->\n", "<!-- end of the probes of youki -->\n"),
 };
 
@@ -78,10 +78,22 @@ pub const YOUKI: Target = Target {
 pub const YOUKI_PROFILE: &str = "    - name: youki\n      runtimeClass: youki\n      runs: [module]\n      ambient: youki-wasmtime\n      \
      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n";
 
+/// crun with wasmtime.
+pub const CRUN: Target = Target {
+    class: "crun",
+    forms: &[(Form::Module, "module")],
+    asked: true,
+    marks: ("<!-- probes of crun -->\n", "<!-- end of the probes of crun -->\n"),
+};
+
+/// The profile of [`CRUN`], as that of [`YOUKI`].
+pub const CRUN_PROFILE: &str = "    - name: crun\n      runtimeClass: crun\n      runs: [module]\n      ambient: crun-wasmtime\n      \
+     nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n";
+
 impl Target {
     /// Names the class, and asks for Wasm, where a pod has to.
     pub fn ask(&self, pod: &mut Value) {
-        if self.youki {
+        if self.asked {
             pod["spec"]["runtimeClassName"] = json!(self.class);
             pod["metadata"]["annotations"]["run.oci.handler"] = json!("wasm");
         }
@@ -233,7 +245,7 @@ impl Probe {
 
     /// The image: a Wasm layer, or a file beside the one that is opened or written.
     pub fn image(&self, target: &Target, program: &[u8], platform: &str) -> Image {
-        if !["file", "root"].contains(&self.name) && !target.youki {
+        if !["file", "root"].contains(&self.name) && !target.asked {
             return ImageBuilder::wasm_artifact(program).build();
         }
         let mut image = ImageBuilder::rootfs(platform, &["/app.wasm"]);
@@ -255,7 +267,7 @@ impl Probe {
     /// The pod that starts it, with what it tries to reach, and nothing else.
     pub fn pod(&self, target: &Target, name: &str, image: &str) -> Value {
         // The layer image names no entry point, so that the first argument is the program's own name.
-        let arguments = if target.youki { json!(["argument"]) } else { json!(["probe", "argument"]) };
+        let arguments = if target.asked { json!(["argument"]) } else { json!(["probe", "argument"]) };
         let mut container = json!({"name": "app", "image": image, "args": arguments});
         let mut spec = json!({"automountServiceAccountToken": self.name == "token", "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1});

@@ -1,0 +1,143 @@
+//! crun with wasmtime on a real node: which program it starts where an annotation asks for Wasm, always or where the name says
+//! so, and where none does; and what such a program can do. Left out where crun is not built, by `make test-node`.
+
+use serde_json::{Value, json};
+
+use super::capabilities::outcomes_agree;
+use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
+use super::needs::pod_of;
+use super::{SITE, speaker};
+use crate::support::probes::CRUN;
+use crate::support::process::ask_patiently;
+
+/// Every program goes to the handler.
+const ASKED: Setting = Setting {
+    name: "crun-asked",
+    ambient: "crun-wasmtime",
+    class: "crun",
+    annotations: &[("run.oci.handler", "wasm")],
+    mode: 0o755,
+    agrees: agrees_if_asked,
+};
+
+/// Those go to the handler whose name ends like that of Wasm.
+const SMART: Setting = Setting {
+    name: "crun-smart",
+    annotations: &[("run.oci.handler", "wasm-smart")],
+    agrees: agrees_if_smart,
+    ..ASKED
+};
+
+/// No annotation reaches crun.
+const PLAIN: Setting = Setting { name: "crun-plain", annotations: &[], agrees: agrees_if_plain, ..ASKED };
+
+fn is_native(said: &str) -> bool {
+    said == "linux" || said.starts_with("native ")
+}
+
+fn nothing(seen: &str) -> bool {
+    seen.starts_with("nothing")
+}
+
+/// A native program is no module, so it does not start.
+fn agrees_if_asked(said: &str, seen: &str) -> bool {
+    match said {
+        "?" => true,
+        said if said.ends_with('+') || is_native(said) => nothing(seen),
+        said => seen == said,
+    }
+}
+
+/// What is called otherwise than what it is does not start.
+fn agrees_if_smart(said: &str, seen: &str) -> bool {
+    match said {
+        "?" => true,
+        said if said.ends_with('+') => nothing(seen),
+        "linux" => seen.starts_with("native ") || nothing(seen),
+        said => seen == said || nothing(seen),
+    }
+}
+
+/// Wasm is not started at all.
+fn agrees_if_plain(said: &str, seen: &str) -> bool {
+    match said {
+        "?" => true,
+        "linux" => seen.starts_with("native "),
+        said if is_native(said) => seen == said,
+        _ => nothing(seen),
+    }
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn of_every_golden_row_crun_starts_what_the_gate_says_where_it_is_asked_for_wasm() {
+    rows_agree(&SITE.get(), &ASKED);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn of_every_golden_row_crun_starts_what_the_gate_says_where_the_name_decides() {
+    let lines = rows_agree(&SITE.get(), &SMART);
+    let line = |why: &str| lines.iter().find(|line| line.ends_with(why)).unwrap();
+    assert!(line(": a whole path").contains(" /app.wasm  "), "{lines:?}");
+    assert!(line(": an ordinary program").contains(" native "), "{lines:?}");
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn of_every_golden_row_crun_starts_no_other_native_program_where_nothing_asks_for_wasm() {
+    rows_agree(&SITE.get(), &PLAIN);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn programs_can_do_under_crun_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
+    outcomes_agree(&CRUN);
+}
+
+/// `run.oci.handler` comes first.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn the_values_of_two_annotations_that_the_gate_takes_for_wasm_ask_crun_for_it_and_no_others() {
+    let site = SITE.get();
+    let (handler, variant) = ("run.oci.handler", "module.wasm.image/variant");
+    let asked: [(Value, bool); 7] = [
+        (json!({handler: "wasm"}), true),
+        (json!({handler: "wasmtime"}), true),
+        (json!({handler: "wasm-smart"}), true),
+        (json!({variant: "compat"}), true),
+        (json!({variant: "compat-smart"}), true),
+        (json!({handler: "wasmedge", variant: "compat"}), false),
+        (json!({}), false),
+    ];
+    let program = module("/app.wasm");
+    let name = |number: usize| format!("crun-asked-by-{number}");
+    for (number, (annotations, _)) in asked.iter().enumerate() {
+        let mut pod = pod_of(&site, CRUN.class, &name(number), &[("app.wasm", &program)]);
+        pod["metadata"]["annotations"] = annotations.clone();
+        site.apply(&pod).ok();
+    }
+    for (number, (annotations, starts)) in asked.iter().enumerate() {
+        let seen = ask_patiently(|| outcome(&site, &name(number)));
+        let seen = seen.unwrap_or_else(|| panic!("{annotations}\n{}", site.story(UNSEEN)));
+        assert_eq!(seen == "/app.wasm", *starts, "{annotations}: {seen}");
+    }
+}
+
+/// `crun:src/libcrun/container.c`, `exec_process_entrypoint`.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_command_in_a_running_container_starts_nothing_under_crun() {
+    let site = SITE.get();
+    let name = "commands-crun";
+    let files: [(&str, &[u8]); 2] =
+        [("app.wasm", &speaker("hello from the first")), ("other.wasm", &module("/other.wasm"))];
+    site.apply(&pod_of(&site, CRUN.class, name, &files)).ok();
+    site.plane.wait_for("the first program to speak", || {
+        let logs = site.plane.kubectl(&["logs", "--namespace", UNSEEN, name]);
+        logs.stdout.contains("hello from the first").then_some(())
+    });
+    let ran = site.plane.kubectl(&["exec", "--namespace", UNSEEN, name, "--", "/other.wasm"]);
+    site.plane.kubectl(&["delete", "pod", name, "--namespace", UNSEEN, "--now"]).ok();
+    assert!(ran.code != 0 && ran.stdout.is_empty(), "{} {}", ran.stdout, ran.stderr);
+}

@@ -1,0 +1,1 @@
+// Its version is given on the command line.

@@ -1,0 +1,1 @@
+#include "wasmtime.h"
