@@ -715,4 +715,12 @@ mod tests {
     fn an_entry_without_an_os_is_for_the_nodes_own() {
         assert_eq!(chosen(&["wasi/wasm", "/amd64"]).unwrap().entry.platform, "linux/amd64");
     }
+
+    #[test]
+    fn an_entry_whose_os_only_go_writes_as_linux_is_for_linux() {
+        let entry = |os: &str| json!({"digest": M, "platform": {"os": os, "architecture": "amd64"}});
+        let value = json!({"schemaVersion": 2, "manifests": [entry("l\u{130}nux"), entry("wasi")]});
+        let Document::Index(entries) = read(&value).unwrap() else { unreachable!() };
+        assert_eq!(choose(&entries).unwrap().entry.platform, "linux/amd64");
+    }
 }
