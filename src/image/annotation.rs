@@ -42,13 +42,19 @@ pub fn handlers(annotations: &BTreeMap<String, String>) -> [Option<&str>; 2] {
 
 /// The same, without the values that are not known to mean Wasm.
 pub fn wasm_handlers(annotations: &BTreeMap<String, String>) -> [Option<&str>; 2] {
-    handlers(annotations).map(|value| value.filter(|value| CRUN_VALUES.contains(value)))
+    handlers(annotations).map(|value| value.filter(|value| means_wasm(value)))
+}
+
+/// Whether a value means Wasm, to crun at least, which reads it up to a NUL (`json-c:json_object.h`, `json_object_get_string`).
+fn means_wasm(value: &str) -> bool {
+    let read = value.split('\0').next().unwrap_or_default();
+    CRUN_VALUES.contains(&read)
 }
 
 /// The annotation that asks crun or youki for a Wasm handler, if one does.
 pub fn crun_annotation(annotations: &BTreeMap<String, String>) -> Option<(&'static str, &str)> {
     CRUN_ANNOTATIONS.into_iter().find_map(|key| {
-        let value = annotations.get(key).filter(|value| CRUN_VALUES.contains(&value.as_str()))?;
+        let value = annotations.get(key).filter(|value| means_wasm(value))?;
         Some((key, value.as_str()))
     })
 }
@@ -94,5 +100,9 @@ mod tests {
             assert_eq!(wasm_handlers(&before) == wasm_handlers(&after), handler == "dotnet");
         }
         assert_eq!(handlers(&of(&[("another", "wasm")])), [None, None]);
+        let cut_off = of(&[("run.oci.handler", "wasm\0x")]);
+        assert_eq!(crun_annotation(&cut_off), Some(("run.oci.handler", "wasm\0x")), "crun reads `wasm`");
+        assert_ne!(wasm_handlers(&before), wasm_handlers(&cut_off));
+        assert_eq!(crun_annotation(&of(&[("run.oci.handler", "\0wasm")])), None);
     }
 }
