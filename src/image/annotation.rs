@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::checkpoint;
+use super::malformed::Malformed;
+
 /// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
 /// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
 const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
@@ -25,6 +28,20 @@ const INSIDE: [&str; 6] = [
 /// How the names of annotations begin that matter on a pod which is there already, as the webhook's registration has them: of those that
 /// choose a handler, and of those by which crun acts on the node.
 pub const JUDGED_LATER: [&str; 4] = [CRUN_ANNOTATIONS[0], OF_CRUN[0], OF_CRUN[1], OF_CRUN[2]];
+
+/// Refuses annotations of a manifest or an index by which a node starts something else: those of a checkpoint, and those that crun,
+/// to which a node may hand them on, reads up to a NUL.
+pub(super) fn check<'a>(
+    annotations: impl Iterator<Item = (&'a String, &'a Option<String>)> + Clone,
+) -> Result<(), Malformed> {
+    let has_nul = |text: &str| text.contains('\0');
+    if annotations.clone().any(|(key, value)| has_nul(key) || value.as_deref().is_some_and(has_nul)) {
+        return Err(Malformed::new(
+            "its annotations have a NUL, up to which some runtimes read them; leave it out",
+        ));
+    }
+    checkpoint::refuse_annotations(annotations.map(|(key, _)| key.as_str()))
+}
 
 /// The annotations by which crun acts on the node, as root and outside of the container: it loads a library, writes to a file,
 /// connects to a socket, takes another filter of system calls, or mounts something into the container. One that is not known
