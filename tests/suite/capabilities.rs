@@ -2129,6 +2129,10 @@ fn a_volume_of_a_kind_that_may_hold_a_secret_is_one() {
     assert!(!is_secret(flex(json!(null))));
     assert!(is_secret(json!({"name": "v", "vaultOfTomorrow": {"key": "k"}})), "a kind that is not known");
     assert!(!is_secret(json!({"name": "v", "emptyDir": {}})));
+    let projected = |source: Value| json!({"name": "v", "projected": {"sources": [source]}});
+    assert!(is_secret(projected(json!({"vaultOfTomorrow": {"path": "k"}}))), "a source that is not known");
+    assert!(is_secret(projected(json!({"serviceAccountToken": {"path": "token"}}))));
+    assert!(!is_secret(projected(json!({"configMap": {"name": "c"}}))));
 }
 
 /// The runtime compares the name, and the container's resolver says where it leads.
