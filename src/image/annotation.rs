@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::checkpoint;
+use super::malformed::Malformed;
+
 /// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
 /// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
 const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
@@ -26,6 +29,20 @@ const INSIDE: [&str; 6] = [
 /// choose a handler, and of those by which crun acts on the node.
 pub const JUDGED_LATER: [&str; 4] = [CRUN_ANNOTATIONS[0], OF_CRUN[0], OF_CRUN[1], OF_CRUN[2]];
 
+/// Refuses annotations of a manifest or an index by which a node starts something else: those of a checkpoint, and those that crun,
+/// to which a node may hand them on, reads up to a NUL.
+pub(super) fn check<'a>(
+    annotations: impl Iterator<Item = (&'a String, &'a Option<String>)> + Clone,
+) -> Result<(), Malformed> {
+    let has_nul = |text: &str| text.contains('\0');
+    if annotations.clone().any(|(key, value)| has_nul(key) || value.as_deref().is_some_and(has_nul)) {
+        return Err(Malformed::new(
+            "its annotations have a NUL, up to which some runtimes read them; leave it out",
+        ));
+    }
+    checkpoint::refuse_annotations(annotations.map(|(key, _)| key.as_str()))
+}
+
 /// The annotations by which crun acts on the node, as root and outside of the container: it loads a library, writes to a file,
 /// connects to a socket, takes another filter of system calls, or mounts something into the container. One that is not known
 /// counts.
@@ -42,13 +59,19 @@ pub fn handlers(annotations: &BTreeMap<String, String>) -> [Option<&str>; 2] {
 
 /// The same, without the values that are not known to mean Wasm.
 pub fn wasm_handlers(annotations: &BTreeMap<String, String>) -> [Option<&str>; 2] {
-    handlers(annotations).map(|value| value.filter(|value| CRUN_VALUES.contains(value)))
+    handlers(annotations).map(|value| value.filter(|value| means_wasm(value)))
+}
+
+/// Whether a value means Wasm, to crun at least, which reads it up to a NUL (`json-c:json_object.h`, `json_object_get_string`).
+fn means_wasm(value: &str) -> bool {
+    let read = value.split('\0').next().unwrap_or_default();
+    CRUN_VALUES.contains(&read)
 }
 
 /// The annotation that asks crun or youki for a Wasm handler, if one does.
 pub fn crun_annotation(annotations: &BTreeMap<String, String>) -> Option<(&'static str, &str)> {
     CRUN_ANNOTATIONS.into_iter().find_map(|key| {
-        let value = annotations.get(key).filter(|value| CRUN_VALUES.contains(&value.as_str()))?;
+        let value = annotations.get(key).filter(|value| means_wasm(value))?;
         Some((key, value.as_str()))
     })
 }
@@ -94,5 +117,9 @@ mod tests {
             assert_eq!(wasm_handlers(&before) == wasm_handlers(&after), handler == "dotnet");
         }
         assert_eq!(handlers(&of(&[("another", "wasm")])), [None, None]);
+        let cut_off = of(&[("run.oci.handler", "wasm\0x")]);
+        assert_eq!(crun_annotation(&cut_off), Some(("run.oci.handler", "wasm\0x")), "crun reads `wasm`");
+        assert_ne!(wasm_handlers(&before), wasm_handlers(&cut_off));
+        assert_eq!(crun_annotation(&of(&[("run.oci.handler", "\0wasm")])), None);
     }
 }

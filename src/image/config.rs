@@ -249,6 +249,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     if inner.env.as_ref().is_some_and(|env| env.len() > MAX_VARIABLES) {
         return Err(Malformed(format!("the Env has more than {MAX_VARIABLES} variables; leave some out")));
     }
+    refuse_nul(&inner)?;
     if inner.env.iter().flatten().any(|variable| variable == "PATH") {
         return Err(Malformed(
             "the Env has a `PATH` without a value, which unsets it on a node; leave it out".into(),
@@ -274,6 +275,18 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
             exports: outer.component.get("exports").and_then(texts),
         },
     })
+}
+
+/// Runtimes in C read a text up to a NUL, and so another name, folder or variable than the gate.
+fn refuse_nul(inner: &Inner) -> Result<(), Malformed> {
+    let lists = [&inner.entrypoint, &inner.cmd, &inner.env].into_iter().flatten().flatten();
+    let mut texts = lists.chain(&inner.working_dir).chain(inner.volumes.iter().flat_map(BTreeMap::keys));
+    if texts.any(|text| text.contains('\0')) {
+        return Err(Malformed::new(
+            "its Entrypoint, Cmd, Env, WorkingDir or Volumes have a NUL, up to which some runtimes read them; leave it out",
+        ));
+    }
+    Ok(())
 }
 
 /// An Entrypoint of one empty string, as `ENTRYPOINT [""]` leaves it, counts as none: `Cmd` and the pod's `args` name the
@@ -302,6 +315,22 @@ mod tests {
         };
         assert_eq!(with(4096).unwrap().env.len(), 4096);
         assert!(with(4097).unwrap_err().0.contains("more than 4096 variables"));
+    }
+
+    #[test]
+    fn a_text_that_a_runtime_in_c_reads_in_part_is_refused() {
+        let with = |field: &str| parse(format!(r#"{{"config":{{{field}}}}}"#).as_bytes());
+        for field in [
+            r#""Entrypoint":["/evil\u0000x"]"#,
+            r#""Cmd":["a","/evil\u0000x"]"#,
+            r#""Env":["A=b","PATH=/evil\u0000:/good"]"#,
+            r#""WorkingDir":"/evil\u0000/../good""#,
+            r#""Volumes":{"/evil\u0000x":{}}"#,
+        ] {
+            let error = with(field).unwrap_err();
+            assert!(error.0.contains("have a NUL"), "{field}: {error}");
+            assert!(with(&field.replace(r"\u0000", "")).is_ok(), "{field}");
+        }
     }
 
     #[test]

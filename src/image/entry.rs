@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 pub use super::leads::{Leads, kernel_tree, leads};
 pub(super) use super::leads::{class, target};
 
+use super::annotation::handlers;
 use super::leads::is_unread;
 use super::mounts::{Lost, Mount, Mounts, leads_nowhere_else};
 use super::names::is_wasm_name;
@@ -276,6 +277,20 @@ impl<'a> View<'a> {
     pub fn working_dir(&self) -> &'a str {
         let own = || self.facts.working_dir.as_str();
         self.start.working_dir.filter(|directory| !directory.is_empty()).unwrap_or_else(own)
+    }
+
+    /// A text with a NUL that says what starts or what hides it. A runtime in C takes it up to there, as crun does
+    /// (`json-c:json_object.h`, `json_object_get_string`; `yajl:src/api/yajl_tree.h`); others start nothing.
+    pub fn cut_off(&self) -> Option<&'a str> {
+        let start = self.start;
+        let path = match start.path {
+            Variable::Literal(path) => Some(path),
+            Variable::Unset | Variable::Elsewhere => None,
+        };
+        let named = self.first_argument().into_iter().chain([self.working_dir()]).chain(path);
+        let handlers = start.annotations.into_iter().flat_map(handlers).flatten();
+        let mounts = start.mounts.iter().map(|mount| mount.path);
+        named.chain(handlers).chain(mounts).find(|text| text.contains('\0'))
     }
 
     /// A name relative to the working directory.

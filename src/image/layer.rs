@@ -48,7 +48,7 @@ impl Visitor for Tree {
             return self.make_folder(&path, entry.mode);
         }
         let content = match entry.kind {
-            Kind::HardLink => self.linked(entry)?,
+            Kind::HardLink => content::under(&path, self.linked(entry)?),
             Kind::Symlink => Content::Link(place::target(entry)?),
             Kind::Special => Content::Special,
             Kind::File | Kind::Folder => self.regular(&path, entry, content)?,

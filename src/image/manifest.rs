@@ -10,7 +10,7 @@ use super::archive::Compression;
 use super::descriptor::Descriptor;
 use super::malformed::{Malformed, Rest, no_lookalikes};
 use super::platform::{self, is_wasm};
-use super::{checkpoint, json, lazy};
+use super::{annotation, json, lazy};
 
 /// Most layers of one image. Spin stays below 500 (`spin:crates/oci/src/client.rs`), overlayfs below 128.
 pub const MAX_LAYERS: usize = 512;
@@ -234,7 +234,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
             raw.schema_version
         )));
     }
-    checkpoint::refuse_annotations(raw.annotations.iter().flatten().map(|(key, _)| key.as_str()))?;
+    annotation::check(raw.annotations.iter().flatten())?;
     if is_index(&raw)? {
         return index(raw).map(Document::Index);
     }
@@ -645,6 +645,19 @@ mod tests {
     }
 
     #[test]
+    fn annotations_that_a_runtime_in_c_reads_in_part_are_refused() {
+        let with = |key: &str, value: &str| {
+            let config = json!({"mediaType": OCI_CONFIG, "digest": M, "size": 1});
+            read(&json!({"schemaVersion": 2, "config": config, "layers": [], "annotations": {key: value}}))
+        };
+        assert!(with("run.oci.handler", "wasm").is_ok());
+        for (key, value) in [("run.oci.handler", "wasm\0x"), ("run.oci.handler\0x", "wasm")] {
+            let error = with(key, value).unwrap_err();
+            assert!(error.0.contains("annotations have a NUL"), "{key:?}: {error}");
+        }
+    }
+
+    #[test]
     fn what_the_shims_cannot_read_is_told() {
         let layer = |more: Value| {
             let mut layer = json!({"mediaType": WASM_LAYER, "digest": M, "size": 1});
@@ -714,5 +727,13 @@ mod tests {
     #[test]
     fn an_entry_without_an_os_is_for_the_nodes_own() {
         assert_eq!(chosen(&["wasi/wasm", "/amd64"]).unwrap().entry.platform, "linux/amd64");
+    }
+
+    #[test]
+    fn an_entry_whose_os_only_go_writes_as_linux_is_for_linux() {
+        let entry = |os: &str| json!({"digest": M, "platform": {"os": os, "architecture": "amd64"}});
+        let value = json!({"schemaVersion": 2, "manifests": [entry("l\u{130}nux"), entry("wasi")]});
+        let Document::Index(entries) = read(&value).unwrap() else { unreachable!() };
+        assert_eq!(choose(&entries).unwrap().entry.platform, "linux/amd64");
     }
 }

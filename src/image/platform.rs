@@ -9,13 +9,20 @@ pub fn named(os: &str, architecture: &str) -> String {
     match (os, architecture.as_str()) {
         ("", "") => String::new(),
         ("", architecture) => format!("linux/{architecture}"),
-        (os, architecture) => format!("{}/{architecture}", os.to_lowercase()),
+        (os, architecture) => format!("{}/{architecture}", lower(os)),
     }
+}
+
+/// In lower case as Go writes it, a character for a character (`go:src/unicode/letter.go`, `ToLower`). Rust makes two of the one
+/// that differs, so that it would not see what a node takes for `linux`.
+fn lower(text: &str) -> String {
+    const DOTTED_I: char = '\u{130}';
+    text.replace(DOTTED_I, "i").to_lowercase()
 }
 
 /// An architecture by the name that nodes use, not the kernel's (`normalizeArch`).
 fn usual(architecture: &str) -> String {
-    match architecture.to_lowercase().as_str() {
+    match lower(architecture).as_str() {
         "x86_64" | "x86-64" => "amd64".into(),
         "aarch64" => "arm64".into(),
         "i386" => "386".into(),
@@ -67,6 +74,9 @@ mod tests {
             ("Wasip1", "Wasm", "wasip1/wasm"),
             ("linux", "", "linux/"),
             ("", "", ""),
+            // Both of them are what nodes of Linux pull, `linux/amd64` and `linux/386`.
+            ("l\u{130}nux", "AMD64", "linux/amd64"),
+            ("LINUX", "\u{130}386", "linux/386"),
         ] {
             assert_eq!(named(os, architecture), expected);
         }

@@ -104,7 +104,19 @@ fn rootfs(view: &View<'_>) -> Program {
     if entry::is_expanded(argument) && (!ordinary || !facts.modules.is_empty()) {
         return variable(argument);
     }
-    scanned(view, argument, ordinary)
+    match cut_off(view) {
+        Some(reason) if !ordinary || !facts.modules.is_empty() => unknown(reason),
+        _ => scanned(view, argument, ordinary),
+    }
+}
+
+/// Why nothing is known of what starts where a text has a NUL.
+pub fn cut_off(view: &View<'_>) -> Option<String> {
+    let text = view.cut_off()?;
+    Some(format!(
+        "`{}` has a NUL, up to which some runtimes read it, and others start nothing; leave it out",
+        text::quoted(text, 200)
+    ))
 }
 
 /// A program whose name the kubelet completes.

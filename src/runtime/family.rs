@@ -90,7 +90,7 @@ impl Family {
     /// can.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
         let view = View::new(facts, start);
-        if let Some(reason) = needs_folders(&view) {
+        if let Some(reason) = needs_folders(&view).or_else(|| program::cut_off(&view)) {
             return program::unknown(reason);
         }
         match self.runtime().choose(&view) {
@@ -153,6 +153,7 @@ pub fn start_undescribed(facts: &ImageFacts, start: &Start<'_>) -> Program {
     }
     if matches!(meant, Program::Wasm { .. }) {
         let open = needs_folders(&view)
+            .or_else(|| program::cut_off(&view))
             .or_else(|| view.lost().map(Lost::reason))
             .or_else(|| retired::starts_another(&view, Some(&meant)));
         let native = &Family::Everything.runtime().native_ways();

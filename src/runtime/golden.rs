@@ -1,6 +1,6 @@
 //! A table of what each family starts from the same image and pod.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Family;
@@ -1041,6 +1041,39 @@ fn a_name_with_an_escaped_dollar_is_not_the_file_of_that_name() {
     }
 }
 
+/// crun reads each of these texts up to the NUL: seen with crun 1.21.
+#[test]
+fn a_text_with_a_nul_is_not_what_a_runtime_in_c_reads() {
+    let image = scratch("/good/app.wasm /evil/app.wasm");
+    let [good, evil] =
+        ["/good/app.wasm", "/evil/app.wasm\0/good/app.wasm"].map(|command| [command.to_string()]);
+    let bare = ["app.wasm".to_string()];
+    let plain = Start { command: &good, ..Start::default() };
+    let mounts = [Mount::from("/good/app.wasm\0/x")];
+    let asking = |value: &str| BTreeMap::from([("run.oci.handler".to_string(), value.to_string())]);
+    let [known, cut_off] = ["wasm", "wasm\0x"].map(asking);
+    let path = Variable::Literal("/evil\0:/good");
+    for family in [Family::CrunWasmtime, Family::YoukiWasmtime, Family::RunwasiWasmtime] {
+        let asked = Start { annotations: Some(&known), ..plain };
+        for start in [plain, asked] {
+            assert_eq!(started(family, &image, &start), "/good/app.wasm", "{family:?}");
+        }
+        for start in [
+            Start { command: &evil, ..plain },
+            Start { mounts: &mounts, ..plain },
+            Start { working_dir: Some("/evil\0/../good"), ..plain },
+            Start { annotations: Some(&cut_off), ..plain },
+            Start { command: &bare, path, ..plain },
+        ] {
+            let program = family.start(&image, &start);
+            let is_told = matches!(&program, Program::Unknown { reason } if reason.contains("has a NUL"));
+            assert!(is_told, "{family:?} {start:?}: {program:?}");
+            let undescribed = start_undescribed(&image, &start);
+            assert!(matches!(undescribed, Program::Unknown { .. }), "{start:?}: {undescribed:?}");
+        }
+    }
+}
+
 /// What runwasi's shims do not know as a handler of HTTP they hand all that a command gets, and run what starts with it.
 #[test]
 fn a_handler_of_wasi_0_3_is_judged_as_a_command_under_shims_that_know_none() {
@@ -1753,7 +1786,7 @@ fn the_rows_that_a_real_node_runs_are_these() {
         .map(|row| {
             let starts = [Family::RunwasiWasmtime, Family::YoukiWasmtime, Family::CrunWasmtime]
                 .map(|family| (family, of(&row, family)));
-            let starts: std::collections::BTreeMap<_, _> = starts.into();
+            let starts: BTreeMap<_, _> = starts.into();
             let files: Vec<String> = row.image.files.iter().map(written).collect();
             serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),
                 "indexed": row.image.digest != row.image.manifest_digest, "files": files, "command": row.command,

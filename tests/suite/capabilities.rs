@@ -1774,6 +1774,16 @@ fn a_runtime_config_of_the_image_opens_what_it_names_and_nothing_else() {
             &["http.outbound https://vault.example.com", "config token secret"],
         ),
         ("[[variables_provider]]\ntype = \"static\"\nvalues = { token = \"x\" }", &[]),
+        ("[[variables_provider]]\ntype = \"env\"\nprefix = \"X\"", &[]),
+        ("[[variables_provider]]\ntype = \"env\"\nprefix = \"X\"\ndotenv_path = \"/srv/.env\"", &[]),
+        (
+            "[[variables_provider]]\ntype = \"env\"\nprefix = \"X\"\ndotenv_path = \"/srv/settings\"",
+            &["config token secret"],
+        ),
+        (
+            "[[variables_provider]]\ntype = \"env\"\nprefix = \"X\"\ndotenv_path = \"/proc/self/environ\"",
+            &["config token secret"],
+        ),
         (
             "[key_value_store.orders]\ntype = \"aws_dynamo\"\nregion = \"eu-west-1\"\ntable = \"t\"",
             &["http.outbound *://*:*"],
@@ -2119,6 +2129,10 @@ fn a_volume_of_a_kind_that_may_hold_a_secret_is_one() {
     assert!(!is_secret(flex(json!(null))));
     assert!(is_secret(json!({"name": "v", "vaultOfTomorrow": {"key": "k"}})), "a kind that is not known");
     assert!(!is_secret(json!({"name": "v", "emptyDir": {}})));
+    let projected = |source: Value| json!({"name": "v", "projected": {"sources": [source]}});
+    assert!(is_secret(projected(json!({"vaultOfTomorrow": {"path": "k"}}))), "a source that is not known");
+    assert!(is_secret(projected(json!({"serviceAccountToken": {"path": "token"}}))));
+    assert!(!is_secret(projected(json!({"configMap": {"name": "c"}}))));
 }
 
 /// The runtime compares the name, and the container's resolver says where it leads.
@@ -2326,7 +2340,8 @@ fn a_file_of_variables_in_the_image_may_copy_any_secret() {
         let mut image = spin(api, vec![import("spin:variables/variables@3.0.0", &["get"])]);
         image.files = files.iter().map(|file| ((*file).to_string(), FileClass::Other)).collect();
         let program = Program::Wasm { kind: ImageKind::SpinApp, packaging, modules: vec![0, 1] };
-        let workload = pod(&json!({"workingDir": directory}), &json!({}));
+        let workload =
+            pod(&json!({"workingDir": directory}), &json!({"automountServiceAccountToken": false}));
         let found = assess(&workload, &container(Role::Container, image, program), Some(&profile("spin")));
         let entry = found.effective.into_iter().find(|entry| entry.capability == Capability::Config).unwrap();
         entry.secret && !entry.own
@@ -2335,6 +2350,8 @@ fn a_file_of_variables_in_the_image_may_copy_any_secret() {
     assert!(config("/", &["/.env"], files));
     assert!(config("/srv", &["/srv/.env"], files));
     assert!(!config("/srv", &["/other/.env"], files));
+    assert!(config("/dev/shm", &[], files), "another container may write one there");
+    assert!(config("/proc/self/cwd", &[], files), "it may lead anywhere");
     assert!(config("/assets/api", &[], Packaging::Layers), "where the shim unpacks the layers");
     assert!(!config("/", &[], Packaging::Layers));
 }

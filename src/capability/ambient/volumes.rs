@@ -119,7 +119,11 @@ fn secret_of_node(host_path: &str) -> Option<&'static str> {
 /// Volumes that hold a Secret, a token or a private key.
 pub(super) fn is_secret(volume: &Volume) -> bool {
     let projects = |source: &VolumeProjection| {
-        source.secret.is_some() || source.service_account_token.is_some() || source.pod_certificate.is_some()
+        let is_one = source.secret.is_some()
+            || source.service_account_token.is_some()
+            || source.pod_certificate.is_some();
+        // One of a kind that is not known may be, too.
+        is_one || *source == VolumeProjection::default()
     };
     volume.secret.is_some()
         || volume.host_path.as_ref().is_some_and(|host| secret_of_node(&host.path).is_some())

@@ -11,7 +11,7 @@ use super::{Fault, refused};
 /// Names, or prefixes of names, of records that affect neither a file's path, nor its length, nor how nodes unpack it
 /// (`star:star/star.4`, `libarchive:libarchive/archive_write_set_format_pax.c`, `go-winio:backuptar/tar.go`). Go drops
 /// all of these.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 14] = [
     "comment",
     "uname",
     "gname",
@@ -21,6 +21,8 @@ const HARMLESS: [&str; 13] = [
     "SCHILY.devmajor",
     "SCHILY.devminor",
     "SCHILY.fflags",
+    // Access lists as text, which `bsdtar` writes by itself. Nodes set none (`erofs-utils:lib/tar.c` neither).
+    "SCHILY.acl.",
     "LIBARCHIVE.creationtime",
     "LIBARCHIVE.symlinktype",
     "MSWINDOWS.",
@@ -30,7 +32,10 @@ const XATTR: &str = "SCHILY.xattr.";
 /// The same attributes in libarchive's own spelling. Go drops them, and `mkfs.erofs` sets them
 /// (`erofs-utils:lib/tar.c`, `tarerofs_parse_pax_header`).
 const LIBARCHIVE_XATTR: &str = "LIBARCHIVE.xattr.";
-/// How attributes begin that Linux has (xattr(7)). Those of macOS are set nowhere.
+/// How macOS names attributes (`com.apple.provenance`), which its `tar` writes in both spellings. Linux has no such namespace, so they
+/// are set nowhere (`linux:fs/xattr.c`, `xattr_resolve_name`; `containerd:pkg/archive/tar.go`, `createTarFile`).
+const OF_MACOS: &str = "com.";
+/// How attributes begin that Linux has (xattr(7)).
 const NAMESPACES: [&str; 4] = ["user.", "trusted.", "security.", "system."];
 
 /// What extended headers have said about the next entry.
@@ -188,7 +193,8 @@ fn time(value: &[u8]) -> Option<()> {
 /// lists decide what can be executed.
 fn check_xattr(name: &str) -> Result<(), Fault> {
     let storage = ["user.overlay.", "user.fuseoverlayfs.", "user.containers."];
-    let plain = name.starts_with("user.") && !storage.iter().any(|prefix| name.starts_with(prefix));
+    let plain = name.starts_with(OF_MACOS)
+        || name.starts_with("user.") && !storage.iter().any(|prefix| name.starts_with(prefix));
     if plain || matches!(name, "security.capability" | "security.ima" | "security.evm" | "security.selinux") {
         return Ok(());
     }
@@ -197,7 +203,7 @@ fn check_xattr(name: &str) -> Result<(), Fault> {
 
 /// The same of a name in libarchive's spelling, where `%` begins a character by its number.
 fn check_encoded_xattr(name: &str) -> Result<(), Fault> {
-    if name.contains('%') {
+    if name.contains('%') && !name.starts_with(OF_MACOS) {
         return Err(changing(name));
     }
     if NAMESPACES.iter().any(|start| name.starts_with(start)) { check_xattr(name) } else { Ok(()) }
@@ -248,6 +254,10 @@ mod tests {
             ("ctime", "0"),
             ("SCHILY.xattr.security.capability", "\u{1}\0\0\u{2}"),
             ("SCHILY.xattr.user.note", ""),
+            ("SCHILY.xattr.com.apple.provenance", "\u{1}\0"),
+            ("LIBARCHIVE.xattr.com.apple.provenance", "AQAA"),
+            ("LIBARCHIVE.xattr.com.example.a%20b", "AQAA"),
+            ("SCHILY.acl.ace", "user:root:r-------------:-------:allow:0"),
             ("LIBARCHIVE.creationtime", "1700000000"),
             ("MSWINDOWS.fileattr", "32"),
             ("comment", ""),
@@ -290,6 +300,11 @@ mod tests {
         }
         let encoded = why(read(&[("LIBARCHIVE.xattr.user.%6fverlay.opaque", "eQ==")]));
         assert!(encoded.contains("`user.%6fverlay.opaque`"), "{encoded}");
+        // The name is decoded before its namespace is looked for.
+        for name in ["%75ser.overlay.opaque", "trusted%2eoverlay.opaque", "c%6fm.apple.macl"] {
+            let error = why(read(&[(&format!("LIBARCHIVE.xattr.{name}"), "eQ==")]));
+            assert!(error.contains(name), "{error}");
+        }
         assert!(
             read(&[("LIBARCHIVE.xattr.user.note", "eQ=="), ("LIBARCHIVE.xattr.com.apple.macl", "")]).is_ok()
         );

@@ -29,6 +29,20 @@ const SHORTEST_PROGRAM: u64 = 4;
 const AHEAD_OF_TIME: &str =
     "it is machine code that WAMR's compiler made ahead of time (`\\0aot`); ship the module itself";
 
+/// What a file is under another name that a hard link gives it. Under that of files of variables, what was not kept as the text of
+/// one is a text that cannot be read.
+pub(super) fn under(name: &str, content: Content) -> Content {
+    match content {
+        Content::Other | Content::Native(_) if path::split(name).1 == VARIABLES_FILE => unread_text(),
+        content => content,
+    }
+}
+
+/// A file of variables whose text is not known.
+fn unread_text() -> Content {
+    Content::Text(Arc::new(*b"\0"))
+}
+
 impl Tree {
     pub(super) fn regular(
         &mut self,
@@ -114,7 +128,7 @@ impl Tree {
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
         if entry.size > dotenv::MAX_BYTES as u64 || self.variables_files >= MAX_APPLICATION_FILES {
-            return Ok(Content::Text(Arc::new(*b"\0")));
+            return Ok(unread_text());
         }
         self.variables_files += 1;
         whole(entry, head, content).map(|text| Content::Text(text.into()))

@@ -813,3 +813,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hard_link_with_the_name_of_a_file_of_variables_is_one() {
+    let copies = b"SPIN_VARIABLE_KEY=${PASSWORD}";
+    let texts = |layer: Layer| {
+        let mut tree = applied(vec![layer]).unwrap();
+        let texts: Vec<(String, bool)> =
+            tree.texts_called(".env").map(|(at, text)| (at.to_string(), text == copies)).collect();
+        (texts, tree.files().unwrap().entries)
+    };
+    let there = vec![("/.env".to_string(), FileClass::Other)];
+    assert_eq!(texts(Layer::new().file(".env", copies)), (vec![("/.env".into(), true)], there.clone()));
+    for (name, bytes) in [("x", &copies[..]), ("x", b"\x7fELF=1"), (".env.example", copies)] {
+        let (texts, entries) = texts(Layer::new().file(name, bytes).hard_link(".env", name));
+        assert_eq!(texts, [("/.env".to_string(), false)], "{name}");
+        assert!(entries.contains(&there[0]), "{name}: {entries:?}");
+    }
+    let (texts, _) = texts(Layer::new().file("a/.env", copies).hard_link(".env", "a/.env"));
+    assert_eq!(texts, [("/.env".to_string(), true), ("/a/.env".to_string(), true)]);
+}

@@ -85,6 +85,7 @@ pub const OF_INDEXES: Required = &[
     ("index.os Some(\"\")", 5, Both),
     ("index.os None", 5, Both),
     ("index.os Some(\"Linux\")", 5, Both),
+    ("index.os Some(\"l\u{130}nux\")", 5, Both),
     ("index.architecture Some(\"x86_64\")", 2, Somehow),
     ("index.architecture Some(\"wasm\")", 2, Somehow),
     ("index.variant Some(", 100, Both),

@@ -155,10 +155,16 @@ fn libarchive() -> Vec<Shape> {
         ("SCHILY.ino", "7"),
         ("SCHILY.nlink", "1"),
     ]));
+    let of_macos = app("./app.wasm").after(pax(&[
+        ("LIBARCHIVE.xattr.com.apple.provenance", "AQAA"),
+        ("SCHILY.xattr.com.apple.provenance", "a"),
+        ("SCHILY.acl.ace", "user:root:r-------------:-------:allow:0"),
+    ]));
     let prefixed = Entry { long: Long::Prefix, ..app(&deep(6)) };
     vec![
         shape("bsdtar", "/a/app.wasm", vec![layer(vec![bsd(Entry::folder("a/")), bsd(app("a/app.wasm"))])]),
         shape("bsdtar: records", "/app.wasm", vec![layer(vec![bsd(made)])]),
+        shape("bsdtar: attributes of macOS", "/app.wasm", vec![layer(vec![bsd(of_macos)])]),
         shape("bsdtar: a long name", &format!("/{}", deep(6)), vec![layer(vec![bsd(prefixed)])]),
     ]
 }

@@ -6,7 +6,8 @@ use super::configuration;
 use crate::capability::ambient::RuntimeHost;
 use crate::capability::ambient::host::{Configuration, DotEnvFiles, VariableFiles};
 use crate::capability::{Capability, Entry, MAX_EVIDENCE, path};
-use crate::image::entry::Leads;
+use crate::image::entry::{Leads, kernel_tree};
+use crate::image::names::VARIABLES_FILE;
 use crate::image::{DotEnv, Packaging, Program, Provider};
 use crate::runtime::spin::handed;
 use crate::text;
@@ -186,8 +187,8 @@ fn find<'a>(host: &RuntimeHost<'a>, places: &[String]) -> VariableFiles<'a> {
         match &leads {
             _ if !mounts.is_empty() => {}
             Leads::To(place) if let Some(read) = read(host, place) => known.push(read),
-            leads if may_be_of_image(host, leads, file) => {
-                unknown.insert(format!("file {} of the image, which was not read", text::clean_path(file)));
+            leads if may_be_there(host, leads, file) => {
+                unknown.insert(format!("file {}, which was not read", text::clean_path(file)));
             }
             _ => {}
         }
@@ -205,11 +206,15 @@ fn read<'a>(host: &RuntimeHost<'a>, place: &str) -> Option<&'a DotEnv> {
     host.facts.spin.as_ref()?.dotenv.iter().find(|file| file.path == place)
 }
 
-/// Whether the image has the file, or may have it: of layers of Spin, the shim unpacks the files itself.
-fn may_be_of_image(host: &RuntimeHost<'_>, leads: &Leads, file: &str) -> bool {
+/// Whether the file is there, or may be: of layers of Spin, the shim unpacks the files itself; of an image it is known of files of the
+/// usual name alone whether it has them; and what the kernel shows may hold the variables themselves (`/proc/self/environ`), or what
+/// another container wrote (`/dev/shm`).
+fn may_be_there(host: &RuntimeHost<'_>, leads: &Leads, file: &str) -> bool {
     let has = |place: &str| host.facts.has_file(place);
-    let Leads::To(place) = leads else { return false };
+    let Leads::To(place) = leads else { return true };
+    let is_of_usual_name = place.rsplit('/').next() == Some(VARIABLES_FILE);
     let is_unpacked = matches!(host.program, Program::Wasm { packaging: Packaging::Layers, .. })
         && crate::runtime::spin::UNPACKED.iter().any(|folder| path::covers(folder, place));
-    is_unpacked || has(place) || has(&text::clean_path(file))
+    let is_known = is_of_usual_name && kernel_tree(place).is_none() && !is_unpacked;
+    !is_known || has(place) || has(&text::clean_path(file))
 }

@@ -37,14 +37,14 @@ pub struct IndexEntry {
 fn platform() -> impl Strategy<Value = Platform> {
     let os = prop_oneof![
         12 => Just(Some("linux")),
-        2 => select(vec![None, Some(""), Some("Linux"), Some("wasi"), Some("wasip1"), Some("windows"), Some("unknown"),
-            Some("darwin"), Some("macos")]),
+        2 => select(vec![None, Some(""), Some("Linux"), Some("l\u{130}nux"), Some("wasi"), Some("wasip1"), Some("windows"),
+            Some("unknown"), Some("darwin"), Some("macos")]),
     ];
     let architecture = prop_oneof![
         8 => Just(Some("amd64")),
         2 => Just(Some("arm64")),
         2 => select(vec![None, Some(""), Some("x86_64"), Some("x86-64"), Some("aarch64"), Some("AMD64"), Some("386"),
-            Some("i386"), Some("arm"), Some("armhf"), Some("wasm"), Some("unknown"), Some("riscv64")]),
+            Some("i386"), Some("\u{130}386"), Some("arm"), Some("armhf"), Some("wasm"), Some("unknown"), Some("riscv64")]),
     ];
     let variant = weighted(0.2, select(vec!["", "v1", "v2", "v3", "v7", "v8", "8", "v9", "x"]));
     (os, architecture, variant).prop_map(|(os, architecture, variant)| Platform { os, architecture, variant })
