@@ -285,8 +285,11 @@ impl LineSink for SpoolWriter {
     }
 
     fn tick(&mut self) {
-        // After a failure the file is closed in any case: where it alone fills the disk, no record would come to close it.
-        let is_due = self.open.as_ref().map_or(self.told, |open| open.since.elapsed() >= self.delay);
+        let is_due = match &self.open {
+            Some(open) => open.since.elapsed() >= self.delay,
+            // After a failure it is closed in any case: where it alone fills the disk, no record would come to close it.
+            None => self.told && fs::metadata(self.path()).is_ok_and(|left| left.len() > 0),
+        };
         if is_due && let Err(error) = self.close() {
             self.failed(&error);
         }
@@ -387,6 +390,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let slow = UploadOptions { delay: Duration::from_hours(1), ..options(folder.path()) };
         let mut writer = SpoolWriter::open(&slow, Drops::default()).unwrap();
+        fs::write(writer.path(), "").unwrap();
+        writer.done(Err(io::ErrorKind::StorageFull.into()));
+        writer.tick();
+        assert!(writer.spool.closed().unwrap().is_empty(), "nothing is in it");
         writer.take(b"1\n");
         writer.tick();
         assert_eq!(lines(folder.path()), Vec::<String>::new(), "it is not old");
