@@ -126,6 +126,8 @@ async fn flush<T>(
     }
     if let Some((uploader, uploading)) = upload {
         uploading.abort();
+        // Not before it has stopped: what it is sending would be sent again.
+        let _ = uploading.await;
         uploader.finish(FLUSH_DEADLINE).await;
     }
     if let Some(exporting) = exporting {
@@ -141,7 +143,7 @@ fn decision_log(
 ) -> Result<(Sink, Option<Arc<Uploader>>), Error> {
     let Some(upload) = &options.upload else { return Ok((Sink::open(options, metrics.drops())?, None)) };
     let spool = SpoolWriter::open(upload, metrics.drops())?;
-    let uploader = Uploader::new(upload.clone(), metrics.drops());
+    let uploader = Uploader::new(upload.clone(), spool.spool(), metrics.drops());
     let sink = Sink::open_with(options, metrics.drops(), Some(Box::new(spool)))?;
     Ok((sink, Some(Arc::new(uploader))))
 }

@@ -1,8 +1,7 @@
 //! Sends what waits, the oldest first, until the collector has taken it.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -68,24 +67,12 @@ pub struct Uploader {
     options: UploadOptions,
     spool: Spool,
     drops: Drops,
-    progress: Mutex<Progress>,
-}
-
-/// How far the file came that was begun last. The next attempt goes on there: a collector that takes one request now and then (429) would else
-/// get the first records of a file again and again, and never the others.
-#[derive(Debug, Default)]
-struct Progress {
-    file: PathBuf,
-    /// Its first records that were taken, or counted as lost.
-    settled: usize,
-    /// Whether one was settled since the last failure.
-    is_new: bool,
 }
 
 impl Uploader {
-    /// Sends what waits in the spool of these options.
-    pub fn new(options: UploadOptions, drops: Drops) -> Self {
-        Self { spool: Spool::of(&options), options, drops, progress: Mutex::default() }
+    /// Sends what waits in this spool.
+    pub const fn new(options: UploadOptions, spool: Spool, drops: Drops) -> Self {
+        Self { options, spool, drops }
     }
 
     /// Sends for ever. A failure is in the log once, and so is its end.
@@ -110,7 +97,7 @@ impl Uploader {
                         tracing::warn!(url, error, "decision records wait for the collector");
                     }
                     // It takes them, only not so fast.
-                    if self.progressed() {
+                    if self.spool.progressed() {
                         wait = FIRST_WAIT;
                     }
                     sleep(wait.mul_f64(jitter()).max(failure.asked_wait())).await;
@@ -147,55 +134,42 @@ impl Uploader {
         let Some(Read { records, torn }) = blocking(move || body::read(&from)).await? else { return Ok(()) };
         let client = self.options.credentials().sender(READ, WHOLE).await?;
         // Halves of what is not taken as a whole, the first on top: so records are settled in their order.
-        let rest = records.after(self.settled(path));
+        let rest = records.after(self.spool.settled(path));
         let mut waiting: Vec<_> = Some(rest).filter(|rest| rest.len() > 0).into_iter().collect();
         while let Some(part) = waiting.pop() {
+            // What had to make space meanwhile is counted as lost.
+            if !tokio::fs::try_exists(path).await? {
+                return Ok(());
+            }
             match self.send(&client, &part).await {
-                Ok(()) => self.settle(path, part.len()),
+                Ok(()) => self.spool.settle(path, part.len()),
                 Err(Failure::TooLarge | Failure::Unfit(_)) if part.len() > 1 => {
                     let [first, second] = part.halves();
                     waiting.extend([second, first]);
                 }
                 Err(Failure::TooLarge) => {
                     self.drops.count(DropReason::TooLarge);
-                    self.settle(path, 1);
+                    self.spool.settle(path, 1);
                 }
                 Err(Failure::Unfit(status)) => {
                     // An answer to everything, such as that of a proxy that wants a certificate, is about no record.
-                    if self.send(&client, &part.none()).await.is_err() {
-                        return Err(Failure::Refused(status, cure(status)));
+                    match self.send(&client, &part.none()).await {
+                        Ok(()) => self.refused(1, &status.to_string()),
+                        Err(Failure::Unfit(_)) => return Err(Failure::Refused(status, cure(status))),
+                        Err(other) => return Err(other),
                     }
-                    self.refused(1, &status.to_string());
-                    self.settle(path, 1);
+                    self.spool.settle(path, 1);
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        // Once, and not with every attempt.
-        self.drops.count_many(DropReason::WriteFailed, torn);
-        tokio::fs::remove_file(path).await.or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error.into()),
-        })
-    }
-
-    /// How many records of this file are settled.
-    fn settled(&self, file: &Path) -> usize {
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if progress.file == file { progress.settled } else { 0 }
-    }
-
-    /// Notes that so many more records of this file are settled.
-    fn settle(&self, file: &Path, records: usize) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = if progress.file == file { progress.settled } else { 0 };
-        *progress = Progress { file: file.to_path_buf(), settled: before + records, is_new: true };
-    }
-
-    /// Whether a record was settled since this was asked last.
-    fn progressed(&self) -> bool {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut progress.is_new)
+        match tokio::fs::remove_file(path).await {
+            // Once, and not with every attempt.
+            Ok(()) => self.drops.count_many(DropReason::WriteFailed, torn),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Counts records that the collector takes at no time.

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Error;
@@ -21,16 +22,49 @@ const OPEN: &str = "open.jsonl";
 /// The file by whose lock a process has the folder to itself.
 const LOCK: &str = "lock";
 
-/// The folder in which records wait.
+/// The folder in which records wait, and how far they were sent. Clones share that.
 #[derive(Debug, Clone)]
 pub struct Spool {
     folder: PathBuf,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// How far the file came that was begun last. The next attempt goes on there: a collector that takes one request now and then (429) would else
+/// get the first records of a file again and again, and never the others.
+#[derive(Debug, Default)]
+struct Progress {
+    file: PathBuf,
+    /// Its first records that were taken, or counted as lost.
+    settled: usize,
+    /// Whether one was settled since this was asked last.
+    is_new: bool,
 }
 
 impl Spool {
-    /// The spool of these options.
-    pub fn of(options: &UploadOptions) -> Self {
-        Self { folder: options.spool.clone() }
+    fn of(options: &UploadOptions) -> Self {
+        Self { folder: options.spool.clone(), progress: Arc::default() }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many records of this file are settled.
+    pub(super) fn settled(&self, file: &Path) -> usize {
+        let progress = self.progress();
+        if progress.file == file { progress.settled } else { 0 }
+    }
+
+    /// Notes that so many more records of this file were taken, or counted as lost.
+    pub(super) fn settle(&self, file: &Path, records: usize) {
+        let mut progress = self.progress();
+        let before = if progress.file == file { progress.settled } else { 0 };
+        *progress = Progress { file: file.to_path_buf(), settled: before + records, is_new: true };
+    }
+
+    /// Whether a record was settled since this was asked last.
+    pub(super) fn progressed(&self) -> bool {
+        std::mem::take(&mut self.progress().is_new)
     }
 
     /// The files that are to be sent, the oldest first, with their sizes.
@@ -116,6 +150,11 @@ impl SpoolWriter {
         Ok(writer)
     }
 
+    /// The folder, for what sends the records in it.
+    pub fn spool(&self) -> Spool {
+        self.spool.clone()
+    }
+
     fn path(&self) -> PathBuf {
         self.spool.folder.join(OPEN)
     }
@@ -123,9 +162,13 @@ impl SpoolWriter {
     /// Appends a line. Where the disk is full, the oldest file makes space for it.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         match self.write(line) {
-            Err(error) if is_full(&error) && self.remove_oldest()? => self.write(line)?,
-            outcome => outcome?,
+            Err(error) if is_full(&error) && self.remove_oldest()? => self.write(line),
+            outcome => outcome,
         }
+    }
+
+    /// Closes the newest file if it is full.
+    fn close_full(&mut self) -> io::Result<()> {
         if self.open.as_ref().is_some_and(|open| open.bytes >= self.file_bytes) {
             return self.close();
         }
@@ -190,29 +233,30 @@ impl SpoolWriter {
         Ok(oldest.is_some())
     }
 
-    /// Removes a file and counts its records as lost, unless they have been sent meanwhile.
+    /// Removes a file and counts its records as lost, unless they have been sent meanwhile, or were lost before.
     fn remove(&self, path: &Path) {
         let Ok(lines) = fs::read(path) else { return };
         if fs::remove_file(path).is_ok() {
-            let lost = lines.split(|byte| *byte == b'\n').count().saturating_sub(1);
+            let records = lines.split(|byte| *byte == b'\n').count().saturating_sub(1);
+            let lost = records.saturating_sub(self.spool.settled(path));
             self.drops.count_many(DropReason::SpoolFull, lost as u64);
         }
     }
 
-    fn done(&mut self, outcome: io::Result<()>) -> bool {
+    fn done(&mut self, outcome: io::Result<()>) {
         match outcome {
             Ok(()) => self.told = false,
-            Err(error) => {
-                // It is opened again for the next record, and goes on where it ends.
-                self.open = None;
-                if !std::mem::replace(&mut self.told, true) {
-                    let folder = self.spool.folder.display();
-                    tracing::error!(%error, %folder, "cannot keep decision records for the collector");
-                }
-                return false;
-            }
+            Err(error) => self.failed(&error),
         }
-        true
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        // It is opened again for the next record, and goes on where it ends.
+        self.open = None;
+        if !std::mem::replace(&mut self.told, true) {
+            let folder = self.spool.folder.display();
+            tracing::error!(%error, %folder, "cannot keep decision records for the collector");
+        }
     }
 }
 
@@ -231,16 +275,23 @@ fn lock(folder: &Path) -> Result<File, Error> {
 
 impl LineSink for SpoolWriter {
     fn take(&mut self, line: &[u8]) {
-        let outcome = self.append(line);
-        if !self.done(outcome) {
+        let written = self.append(line);
+        if written.is_err() {
             self.drops.count(DropReason::WriteFailed);
         }
+        // A record that is in a file is sent, though the file could not be closed yet.
+        let outcome = written.and_then(|()| self.close_full());
+        self.done(outcome);
     }
 
     fn tick(&mut self) {
-        if self.open.as_ref().is_some_and(|open| open.since.elapsed() >= self.delay) {
-            let outcome = self.close();
-            self.done(outcome);
+        let is_due = match &self.open {
+            Some(open) => open.since.elapsed() >= self.delay,
+            // After a failure it is closed in any case: where it alone fills the disk, no record would come to close it.
+            None => self.told && fs::metadata(self.path()).is_ok_and(|left| left.len() > 0),
+        };
+        if is_due && let Err(error) = self.close() {
+            self.failed(&error);
         }
     }
 
@@ -260,7 +311,7 @@ mod tests {
     }
 
     fn lines(folder: &Path) -> Vec<String> {
-        let files = Spool { folder: folder.to_path_buf() }.closed().unwrap();
+        let files = Spool::of(&options(folder)).closed().unwrap();
         let text: String = files.iter().map(|(path, _)| fs::read_to_string(path).unwrap()).collect();
         text.lines().map(str::to_owned).collect()
     }
@@ -332,6 +383,67 @@ mod tests {
         assert_eq!((lines(folder.path()), drops.get(DropReason::SpoolFull)), (vec!["2".to_owned()], 1));
         assert!(writer.remove_oldest().unwrap());
         assert!(!writer.remove_oldest().unwrap());
+    }
+
+    #[test]
+    fn what_was_written_before_a_failure_is_sent_though_no_record_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let slow = UploadOptions { delay: Duration::from_hours(1), ..options(folder.path()) };
+        let mut writer = SpoolWriter::open(&slow, Drops::default()).unwrap();
+        fs::write(writer.path(), "").unwrap();
+        writer.done(Err(io::ErrorKind::StorageFull.into()));
+        writer.tick();
+        assert!(writer.spool.closed().unwrap().is_empty(), "nothing is in it");
+        writer.take(b"1\n");
+        writer.tick();
+        assert_eq!(lines(folder.path()), Vec::<String>::new(), "it is not old");
+        writer.done(Err(io::ErrorKind::StorageFull.into()));
+        writer.tick();
+        assert_eq!(lines(folder.path()), ["1"]);
+        assert!(writer.told, "a record is still to succeed");
+        writer.take(b"2\n");
+        writer.tick();
+        assert_eq!((writer.told, lines(folder.path())), (false, vec!["1".to_owned()]), "nor is this one");
+    }
+
+    #[test]
+    fn a_record_in_a_file_that_cannot_be_closed_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let drops = Drops::default();
+        let small = UploadOptions { chunk_bytes: 1, ..options(folder.path()) };
+        let mut writer = SpoolWriter::open(&small, drops.clone()).unwrap();
+        // No file takes the place of a folder.
+        let obstacle = folder.path().join(format!("{:020}.jsonl", 0));
+        fs::create_dir(&obstacle).unwrap();
+        writer.take(b"number 1\n");
+        assert_eq!((writer.told, drops.total()), (true, 0));
+        fs::remove_dir(&obstacle).unwrap();
+        writer.take(b"number 2\n");
+        assert_eq!(
+            (lines(folder.path()), drops.total()),
+            (vec!["number 1".to_owned(), "number 2".into()], 0)
+        );
+    }
+
+    #[test]
+    fn records_that_the_collector_has_are_not_lost_with_their_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let drops = Drops::default();
+        let all = UploadOptions { delay: Duration::ZERO, ..options(folder.path()) };
+        let mut writer = SpoolWriter::open(&all, drops.clone()).unwrap();
+        for file in [&b"1\n2\n3\n"[..], b"4\n5\n"] {
+            writer.take(file);
+            writer.tick();
+        }
+        let sender = writer.spool();
+        let first = sender.closed().unwrap().swap_remove(0).0;
+        sender.settle(&first, 1);
+        sender.settle(&first, 1);
+        assert_eq!((sender.settled(&first), sender.progressed(), sender.progressed()), (2, true, false));
+        assert!(writer.remove_oldest().unwrap());
+        assert_eq!(drops.get(DropReason::SpoolFull), 1);
+        assert!(writer.remove_oldest().unwrap());
+        assert_eq!(drops.get(DropReason::SpoolFull), 3, "of another file it has none");
     }
 
     #[test]

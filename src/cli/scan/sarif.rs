@@ -74,16 +74,17 @@ pub fn log(scan: &Scan) -> Value {
     })
 }
 
-/// Keeps the worst where there are more results than `most`. Returns how many there were besides.
+/// Keeps the worst where there are more results than `most`; those that an exception covers give way first. Returns how many there were besides.
 fn bound(results: &mut Vec<Value>, most: usize) -> usize {
     let left_out = results.len().saturating_sub(most);
     if left_out > 0 {
         let rank = |result: &Value| {
             let level = result.get("level").and_then(Value::as_str).unwrap_or_default();
-            LEVELS.iter().position(|known| *known == level)
+            let level = LEVELS.iter().position(|known| *known == level);
+            (result.get("suppressions").is_some(), level.unwrap_or(LEVELS.len()))
         };
         // Stable: those of one level stay in the order of their workloads.
-        results.sort_by_key(|result| rank(result).unwrap_or(LEVELS.len()));
+        results.sort_by_key(rank);
         results.truncate(most);
     }
     left_out
@@ -272,6 +273,9 @@ mod tests {
         assert_eq!((bound(&mut results, 4), results.as_slice()), (0, all.as_slice()), "nothing changes");
         assert_eq!(bound(&mut results, 3), 1);
         assert_eq!(results, [result("error", 1), result("error", 3), result("warning", 2)]);
+        let excepted = json!({"level": "error", "suppressions": [{}]});
+        let mut results = vec![excepted, result("note", 0)];
+        assert_eq!((bound(&mut results, 1), results), (1, vec![result("note", 0)]));
         let said = invocation(1)["toolExecutionNotifications"][0]["message"]["text"].to_string();
         assert!(said.contains("1 more results are left out"), "{said}");
         assert_eq!(invocation(0), json!({"executionSuccessful": true}));

@@ -259,30 +259,35 @@ async fn a_collector_that_is_busy_within_a_file_gets_every_record_once_and_each_
     assert_eq!(metric(&gate, series).await, Some(1.0));
 }
 
-/// As the specification of OTLP over HTTP wants it of clients; without that the second attempt comes within a second.
+/// As the specification of OTLP over HTTP wants it of clients; without that the next attempt comes within a second. Also where it is asked
+/// whether it takes an empty request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_is_left_alone_for_as_long_as_it_asks() {
-    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
-    let kept = Arc::clone(&times);
-    let collector = Web::start(move |number, _| {
-        kept.lock().unwrap().push(Instant::now());
-        match number {
-            0 => (429, "retry-after: 3\r\n".to_owned(), Vec::new()),
-            _ => (200, String::new(), Vec::new()),
-        }
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let spool = folder.path().join("spool");
-    let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
-        "delay": "0s"});
-    let gate =
-        start(&configuration(folder.path(), json!({"decisionLog": {"output": "off", "upload": upload}})));
-    gate.ask("/validate", &review("web")).await;
-    wait_for("the second attempt", || (times.lock().unwrap().len() >= 2).then_some(()));
-    let times = times.lock().unwrap().clone();
-    let waited = times[1].duration_since(times[0]);
-    assert!(waited >= Duration::from_secs(3), "{waited:?}");
+    for answers in [vec![429], vec![400, 503]] {
+        let count = answers.len();
+        let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let kept = Arc::clone(&times);
+        let collector = Web::start(move |number, _| {
+            kept.lock().unwrap().push(Instant::now());
+            match answers.get(number) {
+                Some(400) => (400, String::new(), Vec::new()),
+                Some(status) => (*status, "retry-after: 3\r\n".to_owned(), Vec::new()),
+                None => (200, String::new(), Vec::new()),
+            }
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let spool = folder.path().join("spool");
+        let upload = json!({"url": format!("http://{}/logs", collector.host), "plainHttp": true, "spool": spool,
+            "delay": "0s"});
+        let gate =
+            start(&configuration(folder.path(), json!({"decisionLog": {"output": "off", "upload": upload}})));
+        gate.ask("/validate", &review("web")).await;
+        wait_for("the next attempt", || (times.lock().unwrap().len() > count).then_some(()));
+        let times = times.lock().unwrap().clone();
+        let waited = times[count].duration_since(times[count - 1]);
+        assert!(waited >= Duration::from_secs(3), "{count}: {waited:?}");
+    }
 }
 
 /// The disk is a file system of the gate's own, in a namespace.
