@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
+/// How many lists and objects may be within one another: `serde_json` makes no tree of what has more.
+const DEEPEST: usize = 128;
 /// Digits of an integer that fits into 64 bits, whatever they are.
 const FITTING_DIGITS: usize = 18;
 
@@ -58,24 +60,26 @@ impl ExactNumbers {
         if may_round(text)
             && let Ok(whole) = serde_json::from_str(text)
         {
-            found.add(whole, String::new());
+            found.add(whole, String::new(), DEEPEST);
         }
         found
     }
 
-    fn add(&mut self, raw: &RawValue, place: String) {
+    /// Each level is read again by the one above it, and a text alone has no bound on levels.
+    fn add(&mut self, raw: &RawValue, place: String, levels: usize) {
         let text = raw.get();
+        let Some(left) = levels.checked_sub(1) else { return };
         match text.bytes().next() {
             Some(b'{') if may_round(text) => {
                 let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
                 for (key, value) in members {
-                    self.add(value, below(&place, &key));
+                    self.add(value, below(&place, &key), left);
                 }
             }
             Some(b'[') if may_round(text) => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
                 for (index, item) in items.into_iter().enumerate() {
-                    self.add(item, below(&place, &index.to_string()));
+                    self.add(item, below(&place, &index.to_string()), left);
                 }
             }
             Some(b'-' | b'0'..=b'9') if read(text).is_some_and(|number| number.to_string() != text) => {
@@ -88,10 +92,12 @@ impl ExactNumbers {
     /// Those of the value at a pointer, for a document that is this value.
     #[must_use]
     pub fn at(&self, pointer: &str) -> Self {
-        let inside = self.0.iter().filter_map(|(place, text)| {
-            let place = place.strip_prefix(pointer)?;
-            (place.is_empty() || place.starts_with('/')).then(|| (place.to_string(), text.clone()))
-        });
+        let own = self.0.get_key_value(pointer).into_iter();
+        // What is below begins with a `/`, and `0` comes after that.
+        let inside = self.0.range(format!("{pointer}/")..format!("{pointer}0"));
+        let inside = own
+            .chain(inside)
+            .filter_map(|(place, text)| Some((place.strip_prefix(pointer)?.to_string(), text.clone())));
         Self(inside.collect())
     }
 
@@ -228,6 +234,16 @@ mod tests {
         let written = serde_json::to_string(&part.in_value(&value)).unwrap();
         assert_eq!(written, "[1,123456789012345678901234567890]");
         assert!(numbers.at("/a").0.is_empty(), "the beginning of a key is no key");
+        assert_eq!(numbers.at("/d").0.keys().collect::<Vec<_>>(), [""]);
+        let list = ExactNumbers::of(&format!("[{}]", ["1e0"; 12].join(",")));
+        assert_eq!((list.0.len(), list.at("/1").0.len()), (12, 1), "`/10` is not below `/1`");
+    }
+
+    #[test]
+    fn levels_within_one_another_have_a_bound() {
+        let nested = |levels: usize| "[".repeat(levels) + "1e0" + &"]".repeat(levels);
+        assert_eq!(ExactNumbers::of(&nested(127)).0.len(), 1);
+        assert_eq!(ExactNumbers::of(&nested(20_000)).0.len(), 0);
     }
 
     #[test]
