@@ -299,7 +299,7 @@ fn text_of(path: &Path) -> Result<String, Error> {
     let of = path.metadata().map_err(|error| failed(path, &error))?;
     // Reading a pipe would wait for its writer, and some devices have no end.
     if !of.is_file() {
-        return Err(failed(path, &"it is not a regular file"));
+        return Err(failed(path, &"it is not a regular file; write the documents into one"));
     }
     if of.len() > MAX_BYTES {
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));

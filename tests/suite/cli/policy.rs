@@ -305,6 +305,12 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for() {
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         policy("test", folder.path(), &[]).fails(&[name, "it is not a regular file"]);
     }
+    // One that is left out is not read either.
+    let case = cases("- {name: a, input: {containers: [{name: web}]}, violations: [{rule: no-web}]}\n");
+    let folder = rules(RULE, &[("rule_cases.yaml", &case)]);
+    assert!(Command::new("mkfifo").arg(folder.path().join("more.rego")).status().unwrap().success());
+    let said = policy("test", folder.path(), &["--ignore", "more.rego", "--coverage"]);
+    assert_eq!(said.code, 0, "{said:?}");
     let endless = cases("- {name: a, input: /dev/zero, violations: []}\n");
     let folder = rules(RULE, &[("rule_cases.yaml", &endless)]);
     policy("test", folder.path(), &[]).fails(&["/dev/zero`: it is not a regular file"]);
