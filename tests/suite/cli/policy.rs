@@ -528,12 +528,15 @@ fn a_key_that_no_gate_verifies_with_signs_nothing() {
     let pair = rcgen::KeyPair::generate().unwrap();
     fs::write(at("p256.pem"), pair.serialize_pem()).unwrap();
     fs::write(at("secret"), "short").unwrap();
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
     for (key, algorithm, message) in [
         ("p256.pem", "ES384", "needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512)"),
         ("secret", "HS256", "too short for a secret"),
         // opa would sign with the path as the secret.
         ("a-secret-that-is-not-there", "HS256", "No such file"),
         ("a-key-that-is-not-there", "RS256", "No such file"),
+        // It has its content once, and both read it.
+        ("pipe", "HS256", "it is not a regular file; write the key into one"),
     ] {
         let mut command = wasmgate();
         command.args(["policy", "sign", &plain, "-f", &signed, "--opa"]).arg(program("opa"));
