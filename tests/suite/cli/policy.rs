@@ -316,6 +316,17 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     policy("test", folder.path(), &[]).fails(&["/dev/zero`: it is not a regular file"]);
 }
 
+#[test]
+fn rules_are_checked_beside_the_mark_of_an_editor_and_a_pipe_that_is_left_out() {
+    let folder = rules(RULE, &[("left_out.rego", "package other\na   := 1\n")]);
+    std::os::unix::fs::symlink("me@host.123:456", folder.path().join(".#rule.rego")).unwrap();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe.rego")).status().unwrap().success());
+    let regal = program("regal");
+    let more = ["--ignore", "pipe.rego", "--ignore", "left_out.rego", "--regal", regal.to_str().unwrap()];
+    let said = policy("check", folder.path(), &more);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
+}
+
 /// OPA's own cases of `rego.metadata.chain` look at a package that their test moves (`tests/suite/functions.rs`).
 #[test]
 fn a_rule_reads_the_metadata_of_itself_and_of_its_package_as_in_opa() {
