@@ -73,7 +73,7 @@ test-node: ## Run the tests whose pods really run: root on Linux; builds what a 
 	without=; if ! tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1; then \
 	    echo 'tests of youki on it: skipped, it is not built; `make node-tools` builds it'; without='--skip node::youki::'; fi; \
 	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: --skip node::install:: $$without $(ARGS); \
-	RUST_TEST_THREADS=1 $(CARGO) test --locked --test live -- --ignored node::install:: $(ARGS)
+	$(CARGO) test --locked --test live -- --ignored --test-threads=1 node::install:: $(ARGS)
 
 .PHONY: calibrate
 calibrate: ## Measure on a real node what modules of real compilers need, and write docs/sizing.csv, .md and .svg
