@@ -10,6 +10,8 @@ use serde_json::{Map, Number, Value};
 
 /// Digits of an integer that fits into 64 bits, whatever they are.
 const FITTING_DIGITS: usize = 18;
+/// Lists and objects within one another that are looked into: those that serde_json makes a tree of, which ends at as many.
+const MAX_DEPTH: usize = 128;
 
 /// A document as rules read it.
 #[derive(Debug, Clone, Default)]
@@ -58,24 +60,28 @@ impl ExactNumbers {
         if may_round(text)
             && let Ok(whole) = serde_json::from_str(text)
         {
-            found.add(whole, String::new());
+            found.add(whole, String::new(), 0);
         }
         found
     }
 
-    fn add(&mut self, raw: &RawValue, place: String) {
+    /// Adds those of a part that is in so many others. The text of one is read again at each level, and a text of which no tree was made may have
+    /// any number of them.
+    fn add(&mut self, raw: &RawValue, place: String, depth: usize) {
         let text = raw.get();
+        let inner = depth.saturating_add(1);
         match text.bytes().next() {
+            Some(b'{' | b'[') if depth >= MAX_DEPTH => {}
             Some(b'{') if may_round(text) => {
                 let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
                 for (key, value) in members {
-                    self.add(value, below(&place, &key));
+                    self.add(value, below(&place, &key), inner);
                 }
             }
             Some(b'[') if may_round(text) => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
                 for (index, item) in items.into_iter().enumerate() {
-                    self.add(item, below(&place, &index.to_string()));
+                    self.add(item, below(&place, &index.to_string()), inner);
                 }
             }
             Some(b'-' | b'0'..=b'9') if read(text).is_some_and(|number| number.to_string() != text) => {
@@ -85,14 +91,17 @@ impl ExactNumbers {
         }
     }
 
-    /// Those of the value at a pointer, for a document that is this value.
+    /// Those of the value at a pointer, for a document that is this value. They come next to each other, and the others are not looked at: this
+    /// is asked for each item of a list.
     #[must_use]
     pub fn at(&self, pointer: &str) -> Self {
-        let inside = self.0.iter().filter_map(|(place, text)| {
-            let place = place.strip_prefix(pointer)?;
-            (place.is_empty() || place.starts_with('/')).then(|| (place.to_string(), text.clone()))
-        });
-        Self(inside.collect())
+        let start = format!("{pointer}/");
+        let inside = self.0.range(start.clone()..).take_while(|(place, _)| place.starts_with(&start));
+        let all = self.0.get_key_value(pointer).into_iter().chain(inside);
+        let from_here = |(place, text): (&String, &Box<RawValue>)| {
+            Some((place.strip_prefix(pointer)?.to_string(), text.clone()))
+        };
+        Self(all.filter_map(from_here).collect())
     }
 
     /// The value, written with these numbers. One that is another in the value is written as it is there.
@@ -228,6 +237,29 @@ mod tests {
         let written = serde_json::to_string(&part.in_value(&value)).unwrap();
         assert_eq!(written, "[1,123456789012345678901234567890]");
         assert!(numbers.at("/a").0.is_empty(), "the beginning of a key is no key");
+        let list = ExactNumbers::of("[0, 1e1, {\"a\": 1e2}, 3, 4, 5, 6, 7, 8, 9, 1e10, [1e11], 1e12]");
+        for (pointer, places) in
+            [("/1", &[""][..]), ("/2", &["/a"]), ("/3", &[]), ("/10", &[""]), ("/11", &["/0"])]
+        {
+            assert_eq!(list.at(pointer).0.into_keys().collect::<Vec<_>>(), places, "{pointer}");
+        }
+        assert_eq!(list.at("").0.len(), 5);
+    }
+
+    /// `explain` and the cases of rules look before a tree is made, which ends the command in words.
+    #[test]
+    fn a_text_of_any_depth_is_looked_into_as_deep_as_a_tree_goes() {
+        let nested = |depth: usize| format!("{}1e3{}", "[".repeat(depth), "]".repeat(depth));
+        for depth in [1, 100, MAX_DEPTH - 1] {
+            assert!(serde_json::from_str::<Value>(&nested(depth)).is_ok());
+            assert_eq!(ExactNumbers::of(&nested(depth)).0.len(), 1, "{depth}");
+        }
+        for depth in [MAX_DEPTH + 1, 20_000] {
+            assert!(serde_json::from_str::<Value>(&nested(depth)).is_err());
+            assert!(ExactNumbers::of(&nested(depth)).0.is_empty(), "{depth}");
+        }
+        let objects = format!("{}1e3{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
+        assert!(ExactNumbers::of(&objects).0.is_empty());
     }
 
     #[test]
