@@ -254,11 +254,11 @@ mod tests {
             assert!(serde_json::from_str::<Value>(&nested(depth)).is_ok());
             assert_eq!(ExactNumbers::of(&nested(depth)).0.len(), 1, "{depth}");
         }
-        for depth in [MAX_DEPTH + 1, 20_000] {
+        for depth in [MAX_DEPTH + 1, 3_000] {
             assert!(serde_json::from_str::<Value>(&nested(depth)).is_err());
             assert!(ExactNumbers::of(&nested(depth)).0.is_empty(), "{depth}");
         }
-        let objects = format!("{}1e3{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
+        let objects = format!("{}1e3{}", "{\"a\":".repeat(3_000), "}".repeat(3_000));
         assert!(ExactNumbers::of(&objects).0.is_empty());
     }
 
