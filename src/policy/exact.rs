@@ -239,15 +239,35 @@ mod tests {
         assert!(numbers.at("/a").is_empty(), "the beginning of a key is no key");
         assert!(numbers.at("/d").own.is_some() && numbers.at("/d/e").is_empty());
         assert_eq!(count(&numbers.at("")), count(&numbers));
-        let list = ExactNumbers::of(&format!("[{}]", ["1e0"; 12].join(",")));
-        assert_eq!((count(&list), count(&list.at("/1"))), (12, 1), "`/10` is not below `/1`");
+        let list = ExactNumbers::of("[0, 1e1, {\"a\": 1e2}, 3, 4, 5, 6, 7, 8, 9, 1e10, [1e11], 1e12]");
+        for (pointer, own, below) in [
+            ("/1", true, &[][..]),
+            ("/2", false, &["a"]),
+            ("/3", false, &[]),
+            ("/10", true, &[]),
+            ("/11", false, &["0"]),
+        ] {
+            let found = list.at(pointer);
+            let keys: Vec<&str> = found.inside.keys().map(String::as_str).collect();
+            assert_eq!((found.own.is_some(), keys.as_slice()), (own, below), "{pointer}");
+        }
+        assert_eq!(count(&list.at("")), 5);
     }
 
+    /// `explain` and the cases of rules look before a tree is made, which ends the command in words.
     #[test]
-    fn levels_within_one_another_have_a_bound() {
-        let nested = |levels: usize| "[".repeat(levels) + "1e0" + &"]".repeat(levels);
-        assert_eq!(count(&ExactNumbers::of(&nested(127))), 1);
-        assert_eq!(count(&ExactNumbers::of(&nested(20_000))), 0);
+    fn a_text_of_any_depth_is_looked_into_as_deep_as_a_tree_goes() {
+        let nested = |depth: usize| format!("{}1e3{}", "[".repeat(depth), "]".repeat(depth));
+        for depth in [1, 100, DEEPEST - 1] {
+            assert!(serde_json::from_str::<Value>(&nested(depth)).is_ok());
+            assert_eq!(count(&ExactNumbers::of(&nested(depth))), 1, "{depth}");
+        }
+        for depth in [DEEPEST, 3_000] {
+            assert!(serde_json::from_str::<Value>(&nested(depth)).is_err());
+            assert!(ExactNumbers::of(&nested(depth)).is_empty(), "{depth}");
+        }
+        let objects = format!("{}1e3{}", "{\"a\":".repeat(3_000), "}".repeat(3_000));
+        assert!(ExactNumbers::of(&objects).is_empty());
     }
 
     /// A pointer for each of them would take 25 gigabytes.
