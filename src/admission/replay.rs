@@ -27,7 +27,7 @@ use super::State;
 use crate::grant::exception::PodIdentity;
 use crate::judge::verdict::POLICY_ERROR;
 use crate::judge::{self, EnforcementLabels, ExemptionContext, JudgedViolation, Verdict};
-use crate::policy::{Asked, EnforcementAction, ExactNumbers, Violation, blames_load};
+use crate::policy::{Asked, EnforcementAction, ExactNumbers, Violation, blames_load, names_calls};
 
 /// The longest that the API server waits for a webhook (`kubernetes:pkg/apis/admissionregistration/types.go`, `TimeoutSeconds`).
 const LONGEST_REVIEW: SignedDuration = SignedDuration::from_secs(30);
@@ -60,7 +60,8 @@ struct ContainerFacts {
 pub enum Left {
     /// No policy judged it.
     NotJudged,
-    /// The gate failed, or had too much to do for a bundle: what its rules would have said then is not known.
+    /// The gate failed, or had too much to do for a bundle, or for the calls of one of its functions: what its rules would have said then is not
+    /// known.
     Failed,
     /// The record does not hold what the rules read.
     NoInput,
@@ -114,7 +115,7 @@ pub async fn replay(
     if recorded.path != crate::review::Webhook::Validate.decision_path() || recorded.bundles.is_empty() {
         return Err(Left::NotJudged);
     }
-    if recorded.error.is_some() || recorded.found().iter().any(is_by_load) {
+    if recorded.error.is_some() || recorded.found().iter().any(is_by_time) {
         return Err(Left::Failed);
     }
     let then = &recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?.document;
@@ -175,8 +176,9 @@ fn beside(state: &State, recorded: &RecordedDecision, varies: bool, is_broken: b
     labels.into_iter().chain(identity).collect()
 }
 
-fn is_by_load(found: &RecordedFinding) -> bool {
-    found.rule == POLICY_ERROR && blames_load(&found.message)
+/// Whether it is that a bundle was not done in time, which another machine, or this one later, may find otherwise.
+fn is_by_time(found: &RecordedFinding) -> bool {
+    found.rule == POLICY_ERROR && (blames_load(&found.message) || names_calls(&found.message))
 }
 
 /// Whether the bundles of then find something else now, whatever is done about it. Only what is masked can be the reason.

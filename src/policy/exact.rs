@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
+/// How many lists and objects may be within one another: `serde_json` makes no tree of what has more.
+const DEEPEST: usize = 128;
 /// Digits of an integer that fits into 64 bits, whatever they are.
 const FITTING_DIGITS: usize = 18;
 
@@ -20,15 +22,20 @@ pub struct ExactDocument {
     pub numbers: ExactNumbers,
 }
 
-/// The text of numbers that a tree does not write as they were read, by pointers (RFC 6901).
+/// The text of numbers that a tree does not write as they were read. They form a tree themselves: with a pointer for each of them a long key
+/// would be there as often as there are numbers below it.
 #[derive(Debug, Clone, Default)]
-pub struct ExactNumbers(BTreeMap<String, Box<RawValue>>);
+pub struct ExactNumbers {
+    /// That of the value itself.
+    own: Option<Box<RawValue>>,
+    /// Those of its members, by their keys, or of its items, by their places.
+    inside: BTreeMap<String, Self>,
+}
 
 /// A value that is written with such texts.
 pub struct Exact<'a, V> {
     value: &'a V,
     numbers: &'a ExactNumbers,
-    place: String,
 }
 
 impl From<Value> for ExactDocument {
@@ -54,89 +61,95 @@ impl Serialize for ExactDocument {
 impl ExactNumbers {
     /// Those of a text; none where it is not JSON.
     pub fn of(text: &str) -> Self {
-        let mut found = Self::default();
-        if may_round(text)
-            && let Ok(whole) = serde_json::from_str(text)
-        {
-            found.add(whole, String::new());
+        if !may_round(text) {
+            return Self::default();
         }
-        found
+        serde_json::from_str(text).map(|whole| Self::in_raw(whole, DEEPEST)).unwrap_or_default()
     }
 
-    fn add(&mut self, raw: &RawValue, place: String) {
+    /// Each level is read again by the one above it, and a text alone has no bound on levels.
+    fn in_raw(raw: &RawValue, levels: usize) -> Self {
         let text = raw.get();
+        let Some(left) = levels.checked_sub(1) else { return Self::default() };
         match text.bytes().next() {
             Some(b'{') if may_round(text) => {
                 let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
-                for (key, value) in members {
-                    self.add(value, below(&place, &key));
-                }
+                Self::with(members.into_iter().map(|(key, value)| (key, Self::in_raw(value, left))))
             }
             Some(b'[') if may_round(text) => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
-                for (index, item) in items.into_iter().enumerate() {
-                    self.add(item, below(&place, &index.to_string()));
-                }
+                let items = items.into_iter().enumerate();
+                Self::with(items.map(|(index, item)| (index.to_string(), Self::in_raw(item, left))))
             }
             Some(b'-' | b'0'..=b'9') if read(text).is_some_and(|number| number.to_string() != text) => {
-                self.0.insert(place, raw.to_owned());
+                Self { own: Some(raw.to_owned()), ..Self::default() }
             }
-            _ => {}
+            _ => Self::default(),
         }
     }
 
-    /// Those of the value at a pointer, for a document that is this value.
+    fn with(parts: impl Iterator<Item = (String, Self)>) -> Self {
+        Self { own: None, inside: parts.filter(|(_, numbers)| !numbers.is_empty()).collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.own.is_none() && self.inside.is_empty()
+    }
+
+    /// Those of the value at a pointer (RFC 6901), for a document that is this value.
     #[must_use]
     pub fn at(&self, pointer: &str) -> Self {
-        let inside = self.0.iter().filter_map(|(place, text)| {
-            let place = place.strip_prefix(pointer)?;
-            (place.is_empty() || place.starts_with('/')).then(|| (place.to_string(), text.clone()))
-        });
-        Self(inside.collect())
+        let keys = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~"));
+        let found = keys.fold(Some(self), |numbers, key| numbers?.inside.get(&key));
+        found.cloned().unwrap_or_default()
     }
 
     /// The value, written with these numbers. One that is another in the value is written as it is there.
     pub const fn in_value<'a>(&'a self, value: &'a Value) -> Exact<'a, Value> {
-        Exact { value, numbers: self, place: String::new() }
+        Exact { value, numbers: self }
     }
 
     /// The same of an object.
     pub const fn in_object<'a>(&'a self, value: &'a Map<String, Value>) -> Exact<'a, Map<String, Value>> {
-        Exact { value, numbers: self, place: String::new() }
+        Exact { value, numbers: self }
     }
 }
 
-impl<V> Exact<'_, V> {
-    fn members<S: Serializer>(&self, members: &Map<String, Value>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(members.iter().map(|(key, value)| (key, self.inside(key, value))))
-    }
+/// A part of a value, with its numbers where it has some.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Plain(&'a Value),
+    Exact(Exact<'a, Value>),
+}
 
-    fn inside<'b>(&'b self, key: &str, value: &'b Value) -> Exact<'b, Value> {
-        Exact { value, numbers: self.numbers, place: below(&self.place, key) }
+impl<'a> Part<'a> {
+    fn of(value: &'a Value, numbers: Option<&'a ExactNumbers>) -> Self {
+        numbers.map_or(Self::Plain(value), |numbers| Self::Exact(numbers.in_value(value)))
     }
 }
 
 impl Serialize for Exact<'_, Map<String, Value>> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.numbers.0.is_empty() {
+        let inside = &self.numbers.inside;
+        if inside.is_empty() {
             return self.value.serialize(serializer);
         }
-        self.members(self.value, serializer)
+        serializer.collect_map(self.value.iter().map(|(key, value)| (key, Part::of(value, inside.get(key)))))
     }
 }
 
 impl Serialize for Exact<'_, Value> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.numbers.0.is_empty() {
-            return self.value.serialize(serializer);
-        }
+        let inside = &self.numbers.inside;
         match self.value {
-            Value::Object(members) => self.members(members, serializer),
-            Value::Array(items) => {
+            Value::Object(members) => self.numbers.in_object(members).serialize(serializer),
+            Value::Array(items) if !inside.is_empty() => {
                 let items = items.iter().enumerate();
-                serializer.collect_seq(items.map(|(index, item)| self.inside(&index.to_string(), item)))
+                serializer
+                    .collect_seq(items.map(|(index, item)| Part::of(item, inside.get(&index.to_string()))))
             }
-            Value::Number(number) => match self.numbers.0.get(&self.place) {
+            Value::Number(number) => match &self.numbers.own {
                 Some(text) if is_like(text.get(), number) => text.serialize(serializer),
                 _ => number.serialize(serializer),
             },
@@ -153,10 +166,6 @@ fn read(text: &str) -> Option<Number> {
 fn is_like(text: &str, number: &Number) -> bool {
     let (Ok(text), Some(number)) = (text.parse::<f64>(), number.as_f64()) else { return false };
     (text - number).abs() <= text.abs() * 1e-14
-}
-
-fn below(place: &str, key: &str) -> String {
-    format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Whether a text in JSON has a number that a tree may write otherwise: long digits, or any but digits and a sign.
@@ -205,7 +214,7 @@ mod tests {
         for kept in ["18446744073709551615", "\"g\":\"1e3\"", "9007199254740993"] {
             assert!(written.contains(kept), "{kept}: {written}");
         }
-        assert_eq!(document.numbers.0.len(), 4, "{:?}", document.numbers);
+        assert_eq!(count(&document.numbers), 4, "{:?}", document.numbers);
         let plain = serde_json::to_string(&document.value).unwrap();
         assert!(!plain.contains("123456789012345678901234567890"), "what serde_json makes of it: {plain}");
     }
@@ -227,13 +236,57 @@ mod tests {
         let value = serde_json::from_str("[1, 123456789012345678901234567890]").unwrap();
         let written = serde_json::to_string(&part.in_value(&value)).unwrap();
         assert_eq!(written, "[1,123456789012345678901234567890]");
-        assert!(numbers.at("/a").0.is_empty(), "the beginning of a key is no key");
+        assert!(numbers.at("/a").is_empty(), "the beginning of a key is no key");
+        assert!(numbers.at("/d").own.is_some() && numbers.at("/d/e").is_empty());
+        assert_eq!(count(&numbers.at("")), count(&numbers));
+        let list = ExactNumbers::of("[0, 1e1, {\"a\": 1e2}, 3, 4, 5, 6, 7, 8, 9, 1e10, [1e11], 1e12]");
+        for (pointer, own, below) in [
+            ("/1", true, &[][..]),
+            ("/2", false, &["a"]),
+            ("/3", false, &[]),
+            ("/10", true, &[]),
+            ("/11", false, &["0"]),
+        ] {
+            let found = list.at(pointer);
+            let keys: Vec<&str> = found.inside.keys().map(String::as_str).collect();
+            assert_eq!((found.own.is_some(), keys.as_slice()), (own, below), "{pointer}");
+        }
+        assert_eq!(count(&list.at("")), 5);
+    }
+
+    /// `explain` and the cases of rules look before a tree is made, which ends the command in words.
+    #[test]
+    fn a_text_of_any_depth_is_looked_into_as_deep_as_a_tree_goes() {
+        let nested = |depth: usize| format!("{}1e3{}", "[".repeat(depth), "]".repeat(depth));
+        for depth in [1, 100, DEEPEST - 1] {
+            assert!(serde_json::from_str::<Value>(&nested(depth)).is_ok());
+            assert_eq!(count(&ExactNumbers::of(&nested(depth))), 1, "{depth}");
+        }
+        for depth in [DEEPEST, 3_000] {
+            assert!(serde_json::from_str::<Value>(&nested(depth)).is_err());
+            assert!(ExactNumbers::of(&nested(depth)).is_empty(), "{depth}");
+        }
+        let objects = format!("{}1e3{}", "{\"a\":".repeat(3_000), "}".repeat(3_000));
+        assert!(ExactNumbers::of(&objects).is_empty());
+    }
+
+    /// A pointer for each of them would take 25 gigabytes.
+    #[test]
+    fn a_long_key_is_kept_once_for_all_numbers_below_it() {
+        let text = format!("{{\"{}\":[{}]}}", "k".repeat(500_000), ["1e0"; 50_000].join(","));
+        let document: ExactDocument = serde_json::from_str(&text).unwrap();
+        assert_eq!(count(&document.numbers), 50_000);
+        assert!(serde_json::to_string(&document).unwrap() == text, "as it was read");
+    }
+
+    fn count(numbers: &ExactNumbers) -> usize {
+        numbers.inside.values().map(count).sum::<usize>() + usize::from(numbers.own.is_some())
     }
 
     #[test]
     fn what_is_no_json_has_none() {
         for text in ["a: 123456789012345678901234567890", "{\"a\": 1e3", "", "NaN"] {
-            assert!(ExactNumbers::of(text).0.is_empty(), "{text}");
+            assert!(ExactNumbers::of(text).is_empty(), "{text}");
         }
     }
 }

@@ -168,9 +168,11 @@ impl<'a> Guest<'a> {
             }
             2 => {
                 let bytes = self.bytes(self.word(address, 8)?, self.word(address, 12)?)?;
-                // What is computed with its digits takes the time of their square.
-                self.take(bytes.len().saturating_mul(bytes.len()) >> 14)?;
-                Number::from_text(std::str::from_utf8(bytes).map_err(|_| Broken)?)
+                let number = Number::from_text(std::str::from_utf8(bytes).map_err(|_| Broken)?);
+                // What is computed with its digits, and those of its power of ten, takes the time of their square.
+                let digits = number.digits().unwrap_or_default().max(bytes.len());
+                self.take(digits.saturating_mul(digits) >> 14)?;
+                number
             }
             _ => return Err(Broken),
         };
@@ -307,6 +309,16 @@ mod tests {
         assert_eq!(number(100), (true, 1));
         assert_eq!(number(1_000), (true, 62));
         assert!(!number(10_000).0);
+        for (text, read) in [("1e100", 1), ("1e-1000", 62), ("0e30000", 1), ("1e99999999", 1)] {
+            let mut memory = memory_of(&[0x0203, 0, 16, u32::try_from(text.len()).unwrap()]);
+            memory.extend(text.bytes());
+            let mut guest = Guest::within(&memory, 1_000);
+            assert!(guest.value(0).is_ok(), "{text}");
+            assert_eq!(guest.read_so_far(), read, "{text}");
+        }
+        let mut memory = memory_of(&[0x0203, 0, 16, 7]);
+        memory.extend(*b"1e30000");
+        assert!(Guest::within(&memory, 1_000).value(0).is_err());
     }
 
     #[test]

@@ -27,6 +27,9 @@ const UNREAD_WITHOUT_OPTION: &[&str] =
 /// That option. Every value except `false` switches it on (`ambient_wider_than_grant.rego`).
 const STRICT_AMBIENT: &str = "strictAmbient";
 
+/// How serde_json names a text of JSON among structures, such as a number that is written as it was read (`serde-rs/json:src/raw.rs`, `TOKEN`).
+const RAW_TEXT: &str = "$serde_json::private::RawValue";
+
 /// `input` as JSON without what is not read. An input that is not an object is an error. A value in it that is none, and that has a key
 /// which is left out, is written as it is: one of a record may be masked.
 pub(super) fn serialise(input: &impl Serialize, unread: Unread<'_>) -> serde_json::Result<Box<RawValue>> {
@@ -292,7 +295,13 @@ impl<'a, S: Serializer> Serializer for Object<'a, S> {
         Ok(Keys { inner: self.inner.serialize_map(None)?, omit: self.omit, next: Next::Write })
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, S::Error> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self::SerializeStruct, S::Error> {
+        if name == RAW_TEXT {
+            // Its one field would be written as a key.
+            return self.other().and_then(|_| {
+                Err(S::Error::custom("there is a number where an object or a list has to be"))
+            });
+        }
         self.serialize_map(None)
     }
 }
@@ -388,6 +397,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::policy::ExactDocument;
 
     #[derive(Serialize)]
     struct Document<'a> {
@@ -535,9 +545,26 @@ mod tests {
                 assert!(!named.iter().any(|name| rule.contains(name)), "{key} is read by\n{rule}");
             }
             // What takes a value apart without naming its keys.
-            for way in
-                ["walk(", "json.", "yaml.", "sprintf(", "object.keys(", "object.union", "container[", "c["]
-            {
+            for way in [
+                "walk(",
+                "json.",
+                "yaml.",
+                "sprintf(",
+                "container[",
+                "c[",
+                "][",
+                "container}",
+                "{c}",
+                "in container ",
+                "in container\n",
+                "in c ",
+                "in c\n",
+                "object.filter(",
+                "object.keys(",
+                "object.remove(",
+                "object.subset(",
+                "object.union",
+            ] {
                 assert!(!rule.contains(way), "{way} may read all of a container in\n{rule}");
             }
             let others = ["input.runtime.ambient", ".ambient_"].map(|other| rule.matches(other).count());
@@ -571,5 +598,22 @@ mod tests {
             let error = serialise(&input, declared(&omit(&[]))).unwrap_err();
             assert_eq!(error.to_string(), "the input is not an object", "{input}");
         }
+    }
+
+    /// serde_json writes the text of one as a structure.
+    #[test]
+    fn a_number_with_its_text_is_no_object() {
+        let omit = omit(&["request.uid"]);
+        let written = |text: &str| {
+            let input: ExactDocument = serde_json::from_str(text).unwrap();
+            serialise(&input, Unread { paths: &omit, is_built_in: true })
+        };
+        let said = |text: &str| written(text).unwrap_err().to_string();
+        assert_eq!(said("1e3"), "the input is not an object");
+        for number in [r#"{"request": 1e3}"#, r#"{"containers": 1e3}"#, r#"{"containers": [1e3]}"#] {
+            assert_eq!(said(number), "there is a number where an object or a list has to be", "{number}");
+        }
+        let elsewhere = r#"{"containers":[{"port":1e3}],"object":1e3,"request":{"name":1.50}}"#;
+        assert_eq!(written(elsewhere).unwrap().get(), elsewhere);
     }
 }

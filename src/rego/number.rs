@@ -9,6 +9,8 @@ use num_bigint::{BigInt, BigUint, Sign};
 const MAX_EXPONENT: i64 = 62_000;
 /// Decimal digits that tell any two floats of 64 bits of mantissa apart.
 const MAX_DIGITS: i64 = 24;
+/// Digits of an integer of 64 bits.
+const INT_DIGITS: usize = 19;
 /// Bits of mantissa of `big.Float` by default.
 const MANTISSA_BITS: u64 = 64;
 
@@ -57,6 +59,15 @@ impl Number {
         match self {
             Self::Int(integer) => Some(Ratio::integer(BigInt::from(*integer))),
             Self::Text(text) => Ratio::parse(text),
+        }
+    }
+
+    /// How many digits it has where it is made a fraction, those of its power of ten included; `None` where it is not ([`Self::to_ratio`]).
+    /// A text of a few letters may have tens of thousands.
+    pub fn digits(&self) -> Option<usize> {
+        match self {
+            Self::Int(_) => Some(INT_DIGITS),
+            Self::Text(text) => digits_of(text),
         }
     }
 
@@ -127,6 +138,50 @@ impl PartialEq for Number {
 
 impl Eq for Number {}
 
+/// What a decimal text says: digits, and the power of ten that they are multiplied by.
+struct Decimal<'a> {
+    is_negative: bool,
+    whole: &'a str,
+    fraction: &'a str,
+    power: i64,
+}
+
+impl<'a> Decimal<'a> {
+    /// `None` for what is no decimal, and where the power is beyond reason.
+    fn read(text: &'a str) -> Option<Self> {
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+            None => (text, 0),
+        };
+        let (signed, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let whole = signed.strip_prefix(['-', '+']).unwrap_or(signed);
+        let mut digits = whole.bytes().chain(fraction.bytes());
+        if whole.len().saturating_add(fraction.len()) == 0 || !digits.clone().all(|one| one.is_ascii_digit())
+        {
+            return None;
+        }
+        if digits.all(|digit| digit == b'0') {
+            return Some(Self { is_negative: false, whole: "0", fraction: "", power: 0 });
+        }
+        let power = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        let is_negative = signed.starts_with('-');
+        let is_in_reason = power.unsigned_abs() <= MAX_EXPONENT.unsigned_abs();
+        is_in_reason.then_some(Self { is_negative, whole, fraction, power })
+    }
+}
+
+/// How many digits a decimal text has where it is made a fraction, as [`Number::digits`].
+pub fn digits_of(text: &str) -> Option<usize> {
+    let Decimal { whole, fraction, power, .. } = Decimal::read(text)?;
+    let power = usize::try_from(power.unsigned_abs()).ok()?;
+    Some(whole.len().saturating_add(fraction.len()).saturating_add(power))
+}
+
+/// Steps of a call to read, to write or to compute with so many digits: the time grows with their square.
+pub const fn steps_of(digits: usize) -> usize {
+    digits.saturating_mul(digits) >> 16
+}
+
 /// An exact fraction; the denominator is above zero.
 #[derive(Debug, Clone)]
 pub struct Ratio {
@@ -142,31 +197,14 @@ impl Ratio {
 
     /// From decimal text with a fraction and an exponent.
     pub fn parse(text: &str) -> Option<Self> {
-        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
-            None => (text, 0),
-        };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let unsigned = whole.strip_prefix(['-', '+']).unwrap_or(whole);
-        let digits = format!("{unsigned}{fraction}");
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        if digits.bytes().all(|byte| byte == b'0') {
-            return Some(Self::integer(BigInt::ZERO));
-        }
-        let magnitude: BigUint = digits.parse().ok()?;
-        let sign = if whole.starts_with('-') { Sign::Minus } else { Sign::Plus };
-        let numerator = BigInt::from_biguint(sign, magnitude);
-        let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-        if exponent.abs() > MAX_EXPONENT {
-            return None;
-        }
-        let power = BigUint::from(10_u8).pow(u32::try_from(exponent.unsigned_abs()).ok()?);
-        Some(if exponent < 0 {
-            Self { numerator, denominator: power }
+        let Decimal { is_negative, whole, fraction, power } = Decimal::read(text)?;
+        let magnitude: BigUint = format!("{whole}{fraction}").parse().ok()?;
+        let numerator = BigInt::from_biguint(if is_negative { Sign::Minus } else { Sign::Plus }, magnitude);
+        let ten = BigUint::from(10_u8).pow(u32::try_from(power.unsigned_abs()).ok()?);
+        Some(if power < 0 {
+            Self { numerator, denominator: ten }
         } else {
-            Self::integer(numerator * BigInt::from(power))
+            Self::integer(numerator * BigInt::from(ten))
         })
     }
 
@@ -409,6 +447,25 @@ mod tests {
             Number::from_text("18446744073709551616").to_big().unwrap().to_string(),
             "18446744073709551616"
         );
+    }
+
+    #[test]
+    fn a_number_has_digits_where_it_is_made_a_fraction() {
+        let most = format!("1e{MAX_EXPONENT}");
+        for text in
+            ["1.5", "-0.25e-3", "0e99999", "1e30000", "-1e-62000", "12345678901234567890", &most, "1e62001"]
+        {
+            let number = Number::from_text(text);
+            assert_eq!(number.digits().is_some(), number.to_ratio().is_some(), "{text}");
+        }
+        let digits = |text: &str| Number::from_text(text).digits();
+        assert_eq!(
+            (digits("0e99999"), digits("-1.50e-7"), digits("1e30000")),
+            (Some(1), Some(12), Some(30_001))
+        );
+        for none in ["1e62001", "1e-9223372036854775808", "1e99999999999999999999", "", ".", "x", "1.2.3"] {
+            assert_eq!((digits(none), Number::from_text(none).to_ratio().is_some()), (None, false), "{none}");
+        }
     }
 
     /// What `opa eval` 1.22.2 says of the same.

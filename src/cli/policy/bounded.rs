@@ -1,10 +1,13 @@
 //! Programs that are run for so long and no longer.
 
 use std::io::{self, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Time between two looks at a program that is about to end.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs a program, and ends it where it is not done within this time; `None` then. Programs that it has started itself are not ended.
 pub fn output_within(command: &mut Command, limit: Duration) -> io::Result<Option<Output>> {
@@ -13,13 +16,26 @@ pub fn output_within(command: &mut Command, limit: Duration) -> io::Result<Optio
     // Both at once: a program waits for the reader of a pipe that is full.
     let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
     let left = || until.saturating_duration_since(Instant::now());
-    let (Ok(stdout), Ok(stderr)) = (stdout.recv_timeout(left()), stderr.recv_timeout(left())) else {
-        child.kill()?;
-        child.wait()?;
-        return Ok(None);
-    };
-    let status = child.wait()?;
-    Ok(Some(Output { status, stdout: stdout?, stderr: stderr? }))
+    let read = (stdout.recv_timeout(left()), stderr.recv_timeout(left()));
+    if let (Ok(stdout), Ok(stderr)) = read
+        && let Some(status) = ended(&mut child, until)?
+    {
+        return Ok(Some(Output { status, stdout: stdout?, stderr: stderr? }));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
+}
+
+/// How a program ended that has closed its pipes, as one does at its end; `None` where it goes on.
+fn ended(child: &mut Child, until: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() >= until {
+            return Ok(status);
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// What a program writes, once it has closed the pipe.
@@ -47,7 +63,9 @@ mod tests {
         let said = ran("seq 1 50000; seq 1 50000 >&2; exit 3", Duration::from_mins(5)).unwrap();
         assert_eq!((said.status.code(), said.stdout.len(), said.stderr.len()), (Some(3), 288_894, 288_894));
         let started = Instant::now();
-        assert!(ran("exec sleep 600", Duration::from_millis(200)).is_none());
+        for script in ["exec sleep 600", "exec sleep 600 >&- 2>&-"] {
+            assert!(ran(script, Duration::from_millis(200)).is_none(), "{script}");
+        }
         assert!(started.elapsed() < Duration::from_mins(5));
     }
 }

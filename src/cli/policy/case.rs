@@ -263,9 +263,21 @@ pub fn is_case_file(path: &Path) -> bool {
     ["_cases.yaml", "_cases.yml", "_cases.json"].iter().any(|end| name.ends_with(end))
 }
 
-/// Every file below a folder, and every link.
+/// Every file below a folder, and every link, but for the marks of Emacs.
 pub fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let (mut found, mut folders, mut seen) = (Vec::new(), vec![root.to_path_buf()], 0_usize);
+    walk(root).map(|(found, _)| found)
+}
+
+/// The names of the marks of Emacs below a folder.
+pub fn marks(root: &Path) -> Result<Vec<String>, Error> {
+    let name = |path: &PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
+    Ok(walk(root)?.1.iter().filter_map(name).collect())
+}
+
+/// Every file below a folder, and every link; and the links with which Emacs marks files that are being edited, which lead nowhere.
+fn walk(root: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
+    let (mut found, mut marks) = (Vec::new(), Vec::new());
+    let (mut folders, mut seen) = (vec![root.to_path_buf()], 0_usize);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| failed(&folder, &error))? {
             let entry = entry.map_err(|error| failed(&folder, &error))?;
@@ -277,17 +289,18 @@ pub fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
             }
             let path = entry.path();
             let kind = entry.file_type().map_err(|error| failed(&path, &error))?;
-            // Emacs marks a file that is being edited by a link with such a name, which leads nowhere.
-            let is_mark = || kind.is_symlink() && entry.file_name().as_encoded_bytes().starts_with(b".#");
+            let is_named_so = entry.file_name().as_encoded_bytes().starts_with(b".#");
             if kind.is_dir() {
                 folders.push(path);
-            } else if !is_mark() {
+            } else if kind.is_symlink() && is_named_so && !path.exists() {
+                marks.push(path);
+            } else {
                 found.push(path);
             }
         }
     }
     found.sort();
-    Ok(found)
+    Ok((found, marks))
 }
 
 /// The documents of a file.
@@ -299,7 +312,7 @@ fn text_of(path: &Path) -> Result<String, Error> {
     let of = path.metadata().map_err(|error| failed(path, &error))?;
     // Reading a pipe would wait for its writer, and some devices have no end.
     if !of.is_file() {
-        return Err(failed(path, &"it is not a regular file"));
+        return Err(failed(path, &"it is not a regular file; write the documents into one"));
     }
     if of.len() > MAX_BYTES {
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
@@ -336,8 +349,10 @@ mod tests {
             std::os::unix::fs::symlink("me@host.123:456", folder.path().join(name)).unwrap();
         }
         std::fs::write(folder.path().join(".#real.rego"), "").unwrap();
+        std::os::unix::fs::symlink(".#real.rego", folder.path().join(".#that.rego")).unwrap();
         let found = walked(folder.path()).unwrap();
-        assert_eq!(found, [".#real.rego", "rule.rego"].map(|name| folder.path().join(name)));
+        assert_eq!(found, [".#real.rego", ".#that.rego", "rule.rego"].map(|name| folder.path().join(name)));
+        assert_eq!(marks(folder.path()).unwrap(), [".#rule.rego"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::annotate::Stated;
 use super::left_out::{self, Found, LeftOut};
 use super::opa::{Opa, OpaProblem};
 use super::rego_version::RegoVersion;
-use super::{findings, plan, regal, trial};
+use super::{case, findings, plan, regal, trial};
 use crate::cli::args::{OutputFormat, PolicyCheckOptions, PolicySources};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::policy::{Engine, Limits, PolicySet};
@@ -58,7 +58,7 @@ pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
 
 async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
     let sources = &options.sources;
-    let rules = trial::folder(sources)?;
+    trial::folder(sources)?;
     let opa = Opa::of(sources)?;
     let Found { left_out, undefined: mut warnings } = left_out::find(&opa, sources)?;
     if let Some(LeftOut { path, message }) = left_out {
@@ -75,11 +75,11 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
         problems.extend(more.problems);
         warnings.extend(more.warnings);
         match opa.version {
-            RegoVersion::V1 => problems.extend(opa.unformatted(rules)?),
+            RegoVersion::V1 => problems.extend(opa.unformatted(sources)?),
             // They are kept as others have written them.
             RegoVersion::V0 => {
                 let said = |OpaProblem { file, message, .. }| format!("{file}: {message}");
-                warnings.extend(opa.unformatted(rules)?.into_iter().map(said));
+                warnings.extend(opa.unformatted(sources)?.into_iter().map(said));
             }
             RegoVersion::Mixed => warnings.push(NOT_FORMATTED.into()),
         }
@@ -160,8 +160,10 @@ fn style(options: &PolicyCheckOptions, version: RegoVersion) -> Result<Option<Ve
         );
         return Ok(None);
     }
-    let found =
-        regal::lint(named.unwrap_or(Path::new("regal")), &options.sources.rules, &options.sources.ignore)?;
+    let PolicySources { rules, ignore, .. } = &options.sources;
+    // It opens the marks of Emacs, which lead nowhere.
+    let ignored = [ignore.clone(), case::marks(rules)?].concat();
+    let found = regal::lint(named.unwrap_or(Path::new("regal")), rules, &ignored)?;
     match (&found, named) {
         (None, Some(program)) => return Err(Error::FindRegal { program: program.into() }),
         (None, None) => {

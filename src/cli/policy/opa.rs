@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::annotate::is_ignored;
 use super::bounded::output_within;
+use super::case;
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::{PolicySources, TEST_TIMEOUT};
 use crate::policy::ENTRYPOINT;
-use crate::policy::contents::SIGNATURES;
+use crate::policy::contents::{SIGNATURES, is_rego};
 use crate::policy::signature::Algorithm;
 use crate::rego::REFUSED;
 use crate::text;
@@ -308,12 +310,20 @@ impl Opa {
         Ok(errors.into_iter().map(OpaProblem::from).collect())
     }
 
-    /// The files that `opa fmt` would change; of rules in both versions of Rego it reads some alone.
-    pub fn unformatted(&self, rules: &Path) -> Result<Vec<OpaProblem>, Error> {
+    /// The files that `opa fmt` would change; of rules in both versions of Rego it reads some alone. It is given the files: of a folder it
+    /// also opens pipes, links that lead nowhere, and what is left out.
+    pub fn unformatted(&self, sources: &PolicySources) -> Result<Vec<OpaProblem>, Error> {
         let is_v0 = self.version == RegoVersion::V0;
+        let root = followed(&sources.rules);
+        let mut files = case::walked(&root)?;
+        files.retain(|path| is_rego(path) && path.is_file() && !is_ignored(path, &root, &sources.ignore));
+        // Without a file it reads standard input.
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut arguments = words(&["fmt", "--list"]);
         arguments.extend(is_v0.then(|| OsString::from(V0_FLAG)));
-        arguments.push(followed(rules).into());
+        arguments.extend(files.into_iter().map(OsString::from));
         let printed = self.printed(&arguments)?;
         let finding = |file: &str| {
             let flag = if is_v0 { format!("{V0_FLAG} ") } else { String::new() };

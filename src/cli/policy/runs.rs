@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::annotate::is_ignored;
 use super::case;
 use super::coverage::OpaCoverage;
 use super::opa::{Location, NOT_DONE, Opa, failed, followed, ignore, shown, words};
@@ -23,7 +24,7 @@ impl Opa {
     pub fn tests(&self, sources: &PolicySources, files: Option<&[OsString]>) -> Result<Vec<RegoTest>, Error> {
         let arguments =
             self.test_arguments(&["test", "--format", "json"], sources, files, &followed(&sources.rules));
-        let output = self.run_within(None, &arguments, self.time_of_tests(&sources.rules))?;
+        let output = self.run_within(None, &arguments, self.time_of_tests(sources))?;
         // Nothing at all is printed where there are no tests.
         if output.status.success() && output.stdout.is_empty() {
             return Ok(Vec::new());
@@ -41,7 +42,7 @@ impl Opa {
         let words = ["test", "--coverage", "--format", "json"];
         // With another path opa counts what is reached of a file and what is not under two names.
         let arguments = self.test_arguments(&words, sources, files, Path::new("."));
-        let work = self.time_of_tests(&sources.rules).saturating_mul(COVERAGE_RUNS);
+        let work = self.time_of_tests(sources).saturating_mul(COVERAGE_RUNS);
         let output = self.run_within(Some(&sources.rules), &arguments, work)?;
         if output.status.success() && output.stdout.is_empty() {
             return Ok(OpaCoverage::default());
@@ -87,12 +88,14 @@ impl Opa {
     }
 
     /// The longest that all tests take together. There are no more than names in the sources that begin as those of tests.
-    fn time_of_tests(&self, rules: &Path) -> Duration {
+    fn time_of_tests(&self, sources: &PolicySources) -> Duration {
+        let root = &sources.rules;
         let named =
             |path: &PathBuf| std::fs::read_to_string(path).map_or(0, |text| text.matches(TEST).count());
-        // What cannot be read opa cannot read either.
-        let files = case::walked(rules).unwrap_or_default();
-        times(self.test_timeout, files.iter().filter(|path| is_rego(path)).map(named).sum())
+        // What cannot be read opa cannot read either, and what is left out may be a pipe, which would be waited for.
+        let mut files = case::walked(root).unwrap_or_default();
+        files.retain(|path| is_rego(path) && path.is_file() && !is_ignored(path, root, &sources.ignore));
+        times(self.test_timeout, files.iter().map(named).sum())
     }
 
     /// Evaluates the entry point on many inputs by name, from the sources. Once some inputs have taken too long, those that are left are not evaluated.
@@ -196,7 +199,7 @@ const COVERAGE_RUNS: u32 = 3;
 /// Inputs that may take too long before the others are not evaluated: they most likely would too.
 const MOST_LATE: usize = 3;
 /// What is said of those.
-const NOT_ASKED: &str = "it was not run, since the rules took too long on the cases before it";
+const NOT_ASKED: &str = "it was not run, since the rules took too long on other cases";
 
 /// That opa ends what takes longer than this.
 fn until(time: Duration) -> [OsString; 2] {

@@ -2,6 +2,7 @@
 //! of a signature is said by the gate's own code.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde_json::json;
 
@@ -31,8 +32,13 @@ pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
     archive::write(&part, &packed(&unsigned().collect(), to)?)?;
     let signing = Signing { key: &key.key, algorithm: key.algorithm, id: &key.key_id, scope: &key.scope };
     let refused = |reason: &str| Error::SignBundle { key: key.key.clone(), reason: reason.into() };
+    let unread = |error: io::Error| refused(&error.to_string());
+    // opa reads it again, and a pipe has it once.
+    if !std::fs::metadata(&key.key).map_err(unread)?.is_file() {
+        return Err(refused("it is not a regular file; write the key into one that only you can read"));
+    }
     // Of a path that it cannot read opa takes the name for the secret.
-    let file = std::fs::read(&key.key).map_err(|error| refused(&error.to_string()))?;
+    let file = std::fs::read(&key.key).map_err(unread)?;
     check_secret(key.algorithm, file).map_err(refused)?;
     let signatures = opa.sign(&part, &signing)?;
     check_signed(key.algorithm, &signatures).map_err(refused)?;

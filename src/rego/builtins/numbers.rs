@@ -4,7 +4,7 @@ use num_bigint::{BigInt, Sign};
 
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
-use crate::rego::number::{Number, Ratio};
+use crate::rego::number::{Number, Ratio, digits_of, steps_of};
 use crate::rego::value::Value;
 
 /// Bits of mantissa of a `float64`, and of a `big.Float` made from one.
@@ -338,7 +338,7 @@ fn power(unit: &str, base: u64) -> Option<Ratio> {
     Some(Ratio::integer(BigInt::from(base).pow(u32::try_from(exponent).ok()?)))
 }
 
-pub(super) fn parse_bytes(_: &mut Call, operands: Operands<'_>) -> Outcome {
+pub(super) fn parse_bytes(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let text = operands.text(0)?.to_lowercase().replace('"', "");
     let fail = |reason: &str| Failure::Error(format!("units.parse_bytes: {reason}"));
     if text.contains(' ') {
@@ -355,13 +355,14 @@ pub(super) fn parse_bytes(_: &mut Call, operands: Operands<'_>) -> Outcome {
         None => power(unit.strip_suffix('b').unwrap_or(unit), 1000),
     };
     let factor = factor.ok_or_else(|| fail(&format!("byte unit {unit} not recognized")))?;
+    call.take(steps_of(digits_of(number).unwrap_or_default()))?;
     let number = Ratio::parse(number).ok_or_else(|| fail("could not parse byte amount to a number"))?;
     // As `big.Float` multiplies.
     let bytes = number.rounded().times(&factor).rounded().truncated();
     Ok(Value::Number(Number::from_big(&bytes)))
 }
 
-pub(super) fn parse_units(_: &mut Call, operands: Operands<'_>) -> Outcome {
+pub(super) fn parse_units(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let text = operands.text(0)?.replace('"', "");
     let fail = |reason: &str| Failure::Error(format!("units.parse: {reason}"));
     if text.contains(' ') {
@@ -372,6 +373,7 @@ pub(super) fn parse_units(_: &mut Call, operands: Operands<'_>) -> Outcome {
         return Err(fail("no amount provided"));
     }
     let factor = si_factor(unit).ok_or_else(|| fail(&format!("unit {unit} not recognized")))?;
+    call.take(steps_of(digits_of(number).unwrap_or_default()))?;
     let number = Ratio::parse(number).ok_or_else(|| fail("could not parse amount to a number"))?;
     let amount = number.times(&factor);
     Ok(Value::Number(match amount.to_integer() {
@@ -412,6 +414,21 @@ mod tests {
         match function(&mut call, Operands(operands)) {
             Ok(value) => value.to_rego(),
             Err(failure) => format!("{failure:?}"),
+        }
+    }
+
+    #[test]
+    fn the_digits_of_an_amount_are_paid_for_by_their_square() {
+        for function in [parse_bytes as fn(&mut Call, Operands<'_>) -> Outcome, parse_units] {
+            let taken = |text: &str| {
+                let mut call = Call::within(1 << 20);
+                call.allow(20_000);
+                let is_read = function(&mut call, Operands(&[Value::text(text)])).is_ok();
+                (is_read, call.taken())
+            };
+            assert_eq!(taken("12Mi"), (true, 0));
+            assert!(taken("1e10000").0 && taken("1e10000").1 > 1_000);
+            assert!(!taken(&"1".repeat(1_000_000)).0 && !taken("1e50000").0);
         }
     }
 

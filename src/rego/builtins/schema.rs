@@ -81,6 +81,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_many_digits_ends_the_evaluation() {
+        let schema = r#"{"type": "integer"}"#;
+        assert!(said(schema, "1e4000").is_ok());
+        for number in ["1e30000".to_string(), "1".repeat(5_000)] {
+            assert!(matches!(said(schema, &number), Err(Failure::Halt(_))), "{number}");
+        }
+    }
+
+    #[test]
     fn the_work_of_a_schema_is_paid_for() {
         let many = format!(r#"{{"allOf": [{}{{}}]}}"#, r#"{"enum": [1, 2]}, "#.repeat(200));
         let items = format!(r#"{{"items": {many}}}"#);

@@ -9,7 +9,7 @@ pub(super) use super::verbs::{Spec, pad};
 use super::verbs::{float_verb, integer_verb, text_verb};
 use crate::rego::call::{Call, Operands, Outcome};
 use crate::rego::failure::Failure;
-use crate::rego::number::Number;
+use crate::rego::number::{Number, steps_of};
 use crate::rego::value::Value;
 
 /// Widths and precisions beyond this are a mistake in Go.
@@ -126,11 +126,6 @@ struct Formatter<'a, A> {
     /// Bytes behind the last `]`: there is none in a rest that is not longer.
     behind_brackets: usize,
     out: Output<'a>,
-}
-
-/// What it takes to read or write so many digits of an integer: the time grows with their square.
-const fn steps_of(digits: usize) -> usize {
-    digits.saturating_mul(digits) >> 16
 }
 
 pub(super) fn sprintf(call: &mut Call, operands: Operands<'_>) -> Outcome {

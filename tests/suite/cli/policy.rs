@@ -305,9 +305,26 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for() {
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         policy("test", folder.path(), &[]).fails(&[name, "it is not a regular file"]);
     }
+    // One that is left out is not read either.
+    let case = cases("- {name: a, input: {containers: [{name: web}]}, violations: [{rule: no-web}]}\n");
+    let folder = rules(RULE, &[("rule_cases.yaml", &case)]);
+    assert!(Command::new("mkfifo").arg(folder.path().join("more.rego")).status().unwrap().success());
+    let said = policy("test", folder.path(), &["--ignore", "more.rego", "--coverage"]);
+    assert_eq!(said.code, 0, "{said:?}");
     let endless = cases("- {name: a, input: /dev/zero, violations: []}\n");
     let folder = rules(RULE, &[("rule_cases.yaml", &endless)]);
     policy("test", folder.path(), &[]).fails(&["/dev/zero`: it is not a regular file"]);
+}
+
+#[test]
+fn rules_are_checked_beside_the_mark_of_an_editor_and_a_pipe_that_is_left_out() {
+    let folder = rules(RULE, &[("left_out.rego", "package other\na   := 1\n")]);
+    std::os::unix::fs::symlink("me@host.123:456", folder.path().join(".#rule.rego")).unwrap();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe.rego")).status().unwrap().success());
+    let regal = program("regal");
+    let more = ["--ignore", "pipe.rego", "--ignore", "left_out.rego", "--regal", regal.to_str().unwrap()];
+    let said = policy("check", folder.path(), &more);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
 }
 
 /// OPA's own cases of `rego.metadata.chain` look at a package that their test moves (`tests/suite/functions.rs`).
@@ -522,12 +539,15 @@ fn a_key_that_no_gate_verifies_with_signs_nothing() {
     let pair = rcgen::KeyPair::generate().unwrap();
     fs::write(at("p256.pem"), pair.serialize_pem()).unwrap();
     fs::write(at("secret"), "short").unwrap();
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
     for (key, algorithm, message) in [
         ("p256.pem", "ES384", "needs one of the curve P-256 (ES256), P-384 (ES384) or P-521 (ES512)"),
         ("secret", "HS256", "too short for a secret"),
         // opa would sign with the path as the secret.
         ("a-secret-that-is-not-there", "HS256", "No such file"),
         ("a-key-that-is-not-there", "RS256", "No such file"),
+        // It has its content once, and both read it.
+        ("pipe", "HS256", "it is not a regular file; write the key into one"),
     ] {
         let mut command = wasmgate();
         command.args(["policy", "sign", &plain, "-f", &signed, "--opa"]).arg(program("opa"));

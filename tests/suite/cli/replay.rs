@@ -367,11 +367,14 @@ fn explain_judges_a_recorded_decision_once_more_and_says_what_masking_leaves_ope
 }
 
 #[test]
-fn an_evaluation_that_a_busy_machine_did_not_finish_is_no_decision_to_compare_with() {
+fn an_evaluation_that_was_not_done_in_time_is_no_decision_to_compare_with() {
     let log = Log::new();
     let busy = "policy bundle `baseline` could not be evaluated: it was not done within 2s, since the machine has too much to do";
+    let long = "policy bundle `baseline` could not be evaluated: it was not done in time, most of which the calls of `concat` took (400 ms): \
+                more time does not mend that";
     for (message, code, said) in [
         (busy, 0, "1 in which the gate failed or had too much to do"),
+        (long, 0, "1 in which the gate failed or had too much to do"),
         (
             "policy bundle `baseline` could not be evaluated: it needs more than 5 of fuel",
             1,

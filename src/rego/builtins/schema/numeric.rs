@@ -5,9 +5,14 @@ use crate::rego::failure::Failure;
 use crate::rego::number::{Number, Ratio};
 use crate::rego::value::Value;
 
+/// Digits of a number that is compared. What is computed with them takes the time of their square, as often as a part of a schema looks at it.
+const MAX_DIGITS: usize = 4096;
+
 /// A number as an exact fraction.
 pub(super) fn ratio(number: &Number) -> Result<Ratio, Failure> {
-    number.to_ratio().ok_or_else(|| Failure::Halt("a number is beyond what is compared here".into()))
+    let is_short = number.digits().is_some_and(|digits| digits <= MAX_DIGITS);
+    let ratio = if is_short { number.to_ratio() } else { None };
+    ratio.ok_or_else(|| Failure::Halt("a number is beyond what is compared here".into()))
 }
 
 /// As `big.Float` is printed after it has been made of a fraction: with as many bits as its parts need.
