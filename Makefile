@@ -74,9 +74,9 @@ test-node: ## Run the tests whose pods really run: root on Linux; builds what a 
 	    echo 'tests of youki on it: skipped, it is not built; `make node-tools` builds it'; without='--skip node::youki::'; fi; \
 	if ! tools/build --built $$(tools/cluster/node parts optional) >/dev/null 2>&1; then \
 	    echo 'tests of crun on it: skipped, it is not built; `tools/build crun` builds it'; without="$$without --skip node::crun::"; fi; \
-	if [ -n '$(ARGS)' ]; then $(CARGO) test --locked --test live -- --ignored --skip node::calibrate:: $$without $(ARGS); exit; fi; \
-	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: --skip node::install:: $$without; \
-	$(CARGO) test --locked --test live -- --ignored --test-threads=1 node::install::
+	case '$(ARGS)' in [!-]*) $(CARGO) test --locked --test live -- --ignored --skip node::calibrate:: $$without $(ARGS); exit ;; esac; \
+	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: --skip node::install:: $$without $(ARGS); \
+	$(CARGO) test --locked --test live -- --ignored --test-threads=1 node::install:: $(ARGS)
 
 .PHONY: calibrate
 calibrate: ## Measure on a real node what modules of real compilers need, and write docs/sizing.csv, .md and .svg
