@@ -245,7 +245,6 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     no_lookalikes(&rootfs.rest, &["type", "diff_ids"])?;
     let inner = outer.config.unwrap_or_default();
     no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Volumes", "Labels"])?;
-    let labels = inner.labels.unwrap_or_default();
     if inner.env.as_ref().is_some_and(|env| env.len() > MAX_VARIABLES) {
         return Err(Malformed(format!("the Env has more than {MAX_VARIABLES} variables; leave some out")));
     }
@@ -264,7 +263,12 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
         search_path: search_path(inner.env.as_deref().unwrap_or_default()),
         env: inner.env.unwrap_or_default().iter().map(|variable| name(variable)).collect(),
         volumes: inner.volumes.unwrap_or_default().into_keys().collect(),
-        labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        labels: inner
+            .labels
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.unwrap_or_default()))
+            .collect(),
         rootfs: RootFs {
             kind: rootfs.kind.unwrap_or_default(),
             diff_ids: rootfs.diff_ids.unwrap_or_default(),
