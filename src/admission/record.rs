@@ -47,7 +47,9 @@ pub fn emit(
     let timings = std::mem::take(&mut decision.timings);
     let policy_input = decision.policy_input.take();
     let mut input = review.map(Input::from);
-    input.iter_mut().for_each(|input| input.managed_fields = decision.managed_fields.take());
+    if let Some(input) = &mut input {
+        input.managed_fields = decision.managed_fields.take();
+    }
     let revisions = || Arc::clone(state.policies.revisions());
     let record = Record {
         labels: gate.labels.clone(),

@@ -132,7 +132,9 @@ impl Refusals {
 /// Where the refusal is that gives way: the oldest of the namespace that has most, so that none pushes out those of the others.
 fn oldest_of_the_largest(kept: &VecDeque<Refusal>) -> usize {
     let mut counts = HashMap::new();
-    kept.iter().for_each(|refusal| *counts.entry(refusal.namespace.as_str()).or_insert(0_usize) += 1);
+    for refusal in kept {
+        *counts.entry(refusal.namespace.as_str()).or_insert(0_usize) += 1;
+    }
     let most = counts.values().max().copied();
     kept.iter()
         .position(|refusal| counts.get(refusal.namespace.as_str()).copied() == most)

@@ -27,7 +27,7 @@ const UNREAD_WITHOUT_OPTION: &[&str] =
 /// That option. Every value except `false` switches it on (`ambient_wider_than_grant.rego`).
 const STRICT_AMBIENT: &str = "strictAmbient";
 
-/// How serde_json names a text of JSON among structures, such as a number that is written as it was read (`serde-rs/json:src/raw.rs`, `TOKEN`).
+/// How `serde_json` names a text of JSON among structures, such as a number that is written as it was read (`serde-rs/json:src/raw.rs`, `TOKEN`).
 const RAW_TEXT: &str = "$serde_json::private::RawValue";
 
 /// `input` as JSON without what is not read. An input that is not an object is an error. A value in it that is none, and that has a key
@@ -600,7 +600,7 @@ mod tests {
         }
     }
 
-    /// serde_json writes the text of one as a structure.
+    /// `serde_json` writes the text of one as a structure.
     #[test]
     fn a_number_with_its_text_is_no_object() {
         let omit = omit(&["request.uid"]);

@@ -29,7 +29,7 @@ const SCHEMA: &str = include_str!("../../../policies/schema/input.v1alpha1.json"
 /// Files that are no part of a bundle.
 const TESTS: &str = "*_test.rego";
 /// The longest that opa takes to start and to read the rules, on a machine with much to do.
-const START_TIME: Duration = Duration::from_secs(60);
+const START_TIME: Duration = Duration::from_mins(1);
 /// How the message begins about a run that was ended.
 pub const NOT_DONE: &str = "it was not done within";
 

@@ -112,18 +112,15 @@ impl Opa {
                 Err(Error::RunOpa { message, .. }) => {
                     // One of them is to blame, and the others have values.
                     let half = inputs.keys().nth(inputs.len() / 2).filter(|_| inputs.len() > 1).cloned();
-                    match half {
-                        Some(half) => {
-                            let (before, after) =
-                                std::mem::take(&mut inputs).into_iter().partition(|(name, _)| *name < half);
-                            open.extend::<[Inputs; 2]>([before, after]);
-                        }
-                        None => {
-                            let said = self.late(&message);
-                            late = late.saturating_add(usize::from(said.is_some()));
-                            let message = said.unwrap_or(message);
-                            values.extend(inputs.into_iter().map(|(name, _)| (name, Err(message.clone()))));
-                        }
+                    if let Some(half) = half {
+                        let (before, after) =
+                            std::mem::take(&mut inputs).into_iter().partition(|(name, _)| *name < half);
+                        open.extend::<[Inputs; 2]>([before, after]);
+                    } else {
+                        let said = self.late(&message);
+                        late = late.saturating_add(usize::from(said.is_some()));
+                        let message = said.unwrap_or(message);
+                        values.extend(inputs.into_keys().map(|name| (name, Err(message.clone()))));
                     }
                 }
                 Err(error) => return Err(error),

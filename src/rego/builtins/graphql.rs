@@ -307,8 +307,8 @@ mod tests {
     /// Fields that are compared, and pairs of fragments that were.
     #[test]
     fn what_the_rules_keep_of_a_query_is_no_more_than_a_module_may_have() {
-        let spreads: String = (0..600).map(|place| format!("...F{place} ")).collect();
-        let fields: String = (0..2_000).map(|place| format!("x{place}: b ")).collect();
+        let spreads = (0..600).map(|place| format!("...F{place}")).collect::<Vec<_>>().join(" ");
+        let fields = (0..2_000).map(|place| format!("x{place}: b")).collect::<Vec<_>>().join(" ");
         let next = |place: usize| format!("fragment F{place} on Query {{b ...F{}}} ", place + 1);
         let chain: String = (0..100).map(next).collect();
         for query in [
