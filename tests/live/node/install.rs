@@ -399,7 +399,7 @@ fn said_by_now(site: &Installed) -> String {
     let of = ["--namespace=wasmgate-system", "--selector=app.kubernetes.io/name=wasmgate"];
     let said = site.plane.kubectl(&[&logs[..], &of[..]].concat());
     let lines = said.stdout.lines().filter(|line| !line.contains("\"decision_id\""));
-    lines.map(|line| format!("{line}\n")).collect::<String>() + &said.stderr
+    lines.map(|line| [line, "\n"].concat()).collect::<String>() + &said.stderr
 }
 
 /// Creates pods from several clients while something is done: none may be refused, and none may miss the gate's changes.
