@@ -623,7 +623,7 @@ fn sizes_follow_the_table() {
         ("nothing said, a small program", fill(), "tiny:1", json!({}), "50m/10Mi 200m/32Mi"),
         ("null is nothing said", fill(), "tiny:1", json!(null), "50m/10Mi 200m/32Mi"),
         ("a layer is raised a little", fill(), "go-layer:1", json!({}), "50m/13Mi 200m/32Mi"),
-        ("a file is raised a lot, and compiles", fill(), "go-file:1", json!({}), "50m/90Mi 273m/90Mi"),
+        ("a file is raised a lot, and compiles", fill(), "go-file:1", json!({}), "50m/93Mi 273m/93Mi"),
         ("an app's modules add up on Spin's base", fill(), "spin:1", json!({}), "50m/34Mi 200m/34Mi"),
         ("a larger limit is kept", fill(), "tiny:1", mem("", "64Mi"), "50m/10Mi 200m/64Mi"),
         ("a limit under our request takes it down", fill(), "tiny:1", mem("", "8Mi"), "50m/8Mi 200m/8Mi"),
@@ -632,7 +632,7 @@ fn sizes_follow_the_table() {
         ("both are kept", fill(), "go-file:1", mem("1Gi", "2Gi"), "50m/1Gi 273m/2Gi"),
         ("a bare number is bytes", fill(), "tiny:1", number, "50m/10Mi 200m/-"),
         ("clamping lowers", clamp(), "tiny:1", mem("1Gi", "2Gi"), "50m/32Mi 200m/32Mi"),
-        ("clamping raises", clamp(), "go-file:1", mem("1Mi", "2Mi"), "50m/90Mi 273m/90Mi"),
+        ("clamping raises", clamp(), "go-file:1", mem("1Mi", "2Mi"), "50m/93Mi 273m/93Mi"),
         (
             "clamping brings a request under its limit",
             clamp(),
@@ -652,15 +652,15 @@ fn a_limit_that_is_too_low_is_kept_or_raised_with_a_warning() {
     let raw = sized("go-file:1", json!({ "limits": { "memory": "32Mi" } }));
     let kept = World::default().plan(&raw);
     assert_eq!(resources(&kept)["limits"]["memory"], "32Mi");
-    warned(&kept, &["`app`", "32Mi", "137", "OOMKilled", "90Mi or more"]);
+    warned(&kept, &["`app`", "32Mi", "137", "OOMKilled", "93Mi or more"]);
     let mut crun = World::default();
     crun.runtimes.profiles.iter_mut().for_each(|profile| profile.ambient = Family::CrunWasmtime);
     let kept = crun.plan(&raw);
     warned(&kept, &["`app`", "killed for memory; set a memory limit"]);
     assert!(!kept.warnings.iter().any(|line| line.contains("runwasi")), "{:?}", kept.warnings);
     let raised = World::clamping().plan(&raw);
-    assert_eq!(resources(&raised)["limits"]["memory"], "90Mi");
-    warned(&raised, &["`app`", "limits.memory is now 90Mi (was 32Mi)", "clamps"]);
+    assert_eq!(resources(&raised)["limits"]["memory"], "93Mi");
+    warned(&raised, &["`app`", "limits.memory is now 93Mi (was 32Mi)", "clamps"]);
     let unlimited = World::default().plan(&sized("go-file:1", json!({ "limits": { "memory": "0" } })));
     assert!(!unlimited.warnings.iter().any(|line| line.contains("137")), "{:?}", unlimited.warnings);
 }
@@ -764,7 +764,7 @@ fn a_limit_range_that_is_too_small_for_the_program_is_named() {
     let world = World::default().with_limits(json!([{ "type": "Container", "max": { "memory": "64Mi" } }]));
     let plan = world.plan(&one("go-file:1"));
     assert_eq!(resources(&plan)["limits"]["memory"], "64Mi");
-    warned(&plan, &["LimitRange of namespace `shop`", "64Mi at most", "raise that to 90Mi"]);
+    warned(&plan, &["LimitRange of namespace `shop`", "64Mi at most", "raise that to 93Mi"]);
 }
 
 /// Memory of the containers after planning, as `request/limit`, under LimitRanges of type `Pod`.
@@ -896,7 +896,7 @@ fn a_ratio_that_leaves_too_little_for_the_program_is_named() {
         .with_limits(json!([{ "type": "Container", "maxLimitRequestRatio": { "memory": "2" } }]));
     let plan = world.plan(&sized("go-file:1", json!({ "requests": { "memory": "10Mi" } })));
     assert_eq!(brief(&plan), "50m/10Mi 273m/20Mi");
-    warned(&plan, &["memory limit of 20Mi", "90Mi or more", "ratio", "namespace `shop`"]);
+    warned(&plan, &["memory limit of 20Mi", "93Mi or more", "ratio", "namespace `shop`"]);
 }
 
 #[test]
@@ -908,7 +908,7 @@ fn a_learned_request_is_filled_in_between_the_floor_and_the_limit_of_the_profile
         ("tiny", 7, 15, "15m/7Mi 200m/32Mi"),
         ("tiny", 7, 1, "10m/7Mi 200m/32Mi"),
         ("tiny", 7, 900, "200m/7Mi 200m/32Mi"),
-        ("go-file", 20, 260, "260m/90Mi 273m/90Mi"),
+        ("go-file", 20, 260, "260m/93Mi 273m/93Mi"),
     ] {
         for world in [World::default(), World::clamping()] {
             let plan = world.with_learned(image, memory, cpu).plan(&one(&format!("{image}:1")));
@@ -1002,10 +1002,10 @@ fn under_a_pod_level_size_nothing_is_filled_in_for_that_resource() {
     let plan = World::default().plan(&raw);
     assert_eq!(brief(&plan), "50m/- 273m/-");
     assert_eq!(plan.object["spec"]["resources"], raw["spec"]["resources"]);
-    warned(&plan, &["memory limit of 64Mi", "90Mi or more"]);
+    warned(&plan, &["memory limit of 64Mi", "93Mi or more"]);
     raw["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "2Gi" } });
     raw["spec"]["resources"]["limits"]["memory"] = json!("4Gi");
-    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/90Mi", "clamping lowers, here too");
+    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/93Mi", "clamping lowers, here too");
 }
 
 #[test]
@@ -1377,7 +1377,7 @@ fn limit_ranges() -> impl Strategy<Value = Vec<Value>> {
         // What the gate itself writes: the sizes of its profile, and what a program needs to start.
         Just(json!({ "type": "Container", "default": { "memory": "32Mi", "cpu": "200m" },
             "defaultRequest": { "memory": "10Mi", "cpu": "50m" } })),
-        Just(json!({ "type": "Container", "default": { "memory": "90Mi", "cpu": "273m" },
+        Just(json!({ "type": "Container", "default": { "memory": "93Mi", "cpu": "273m" },
             "defaultRequest": { "memory": "13Mi" } })),
         Just(json!({ "type": "Container", "max": { "memory": "24Mi", "cpu": "150m" } })),
         Just(json!({ "type": "Container", "min": { "memory": "40Mi", "cpu": "60m" } })),
