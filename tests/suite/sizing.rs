@@ -177,8 +177,9 @@ fn what_was_measured_and_tried_is_of_the_versions_that_the_node_has() {
     }
 }
 
+/// A machine that is slow for a day, as rented ones are, takes up to twice the time for the same work, and no rule depends on less.
 #[test]
-fn the_estimated_time_to_compile_is_within_a_fifth_of_every_large_module() {
+fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_module_took_and_not_far_below() {
     let rows = rows();
     let large = |row: &&Row| row.compiler() == Compiler::Container && row.code_bytes > 1_000_000;
     let (mut looked_at, mut wrong) = (0, Vec::new());
@@ -186,11 +187,11 @@ fn the_estimated_time_to_compile_is_within_a_fifth_of_every_large_module() {
         let estimate = floor::compile_millis(row.compiler(), std::iter::once(&row.facts()));
         let measured = i128::from(row.cpu_millis);
         looked_at += 1;
-        if estimate * 5 < measured * 4 || estimate * 4 > measured * 5 {
+        if estimate * 5 < measured * 2 || estimate * 5 > measured * 6 {
             wrong.push(format!("{} under {}: {measured} ms, estimated {estimate}", row.module, row.runtime));
         }
     }
-    assert!(looked_at >= 2 && wrong.is_empty(), "{looked_at} rows: {wrong:#?}");
+    assert!(looked_at >= 6 && wrong.is_empty(), "{looked_at} rows: {wrong:#?}");
 }
 
 #[test]
