@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
+use crate::text;
+
 /// How many lists and objects may be within one another: `serde_json` makes no tree of what has more.
 const DEEPEST: usize = 128;
 /// Digits of an integer that fits into 64 bits, whatever they are.
@@ -96,12 +98,10 @@ impl ExactNumbers {
         self.own.is_none() && self.inside.is_empty()
     }
 
-    /// Those of the value at a pointer (RFC 6901), for a document that is this value.
-    #[must_use]
-    pub fn at(&self, pointer: &str) -> Self {
-        let mut keys = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~"));
-        let found = keys.try_fold(self, |numbers, key| numbers.inside.get(&key));
-        found.cloned().unwrap_or_default()
+    /// Those of the value at a place, by the keys and indexes that lead there.
+    pub fn at(&self, place: &[&str]) -> &Self {
+        static NONE: ExactNumbers = ExactNumbers { own: None, inside: BTreeMap::new() };
+        place.iter().try_fold(self, |numbers, key| numbers.inside.get(*key)).unwrap_or(&NONE)
     }
 
     /// The value, written with these numbers. One that is another in the value is written as it is there.
@@ -170,19 +170,9 @@ fn is_like(text: &str, number: &Number) -> bool {
 
 /// Whether a text in JSON has a number that a tree may write otherwise: long digits, or any but digits and a sign.
 fn may_round(text: &str) -> bool {
-    let (mut is_in_string, mut is_escaped, mut digits) = (false, false, 0_usize);
-    for byte in text.bytes() {
-        if is_in_string {
-            match byte {
-                _ if is_escaped => is_escaped = false,
-                b'\\' => is_escaped = true,
-                b'"' => is_in_string = false,
-                _ => {}
-            }
-            continue;
-        }
+    let mut digits = 0_usize;
+    for byte in text::outside_strings(text.as_bytes()) {
         match byte {
-            b'"' => (is_in_string, digits) = (true, 0),
             b'0'..=b'9' => digits = digits.saturating_add(1),
             b'.' | b'e' | b'E' if digits > 0 => return true,
             _ => digits = 0,
@@ -232,26 +222,26 @@ mod tests {
     #[test]
     fn the_numbers_of_a_part_are_found_by_their_place_in_it() {
         let numbers = ExactNumbers::of(NUMBERS);
-        let part = numbers.at("/a~1b");
+        let part = numbers.at(&["a/b"]);
         let value = serde_json::from_str("[1, 123456789012345678901234567890]").unwrap();
         let written = serde_json::to_string(&part.in_value(&value)).unwrap();
         assert_eq!(written, "[1,123456789012345678901234567890]");
-        assert!(numbers.at("/a").is_empty(), "the beginning of a key is no key");
-        assert!(numbers.at("/d").own.is_some() && numbers.at("/d/e").is_empty());
-        assert_eq!(count(&numbers.at("")), count(&numbers));
+        assert!(numbers.at(&["a"]).is_empty(), "the beginning of a key is no key");
+        assert!(numbers.at(&["d"]).own.is_some() && numbers.at(&["d", "e"]).is_empty());
+        assert_eq!(count(numbers.at(&[])), count(&numbers));
         let list = ExactNumbers::of("[0, 1e1, {\"a\": 1e2}, 3, 4, 5, 6, 7, 8, 9, 1e10, [1e11], 1e12]");
-        for (pointer, own, below) in [
-            ("/1", true, &[][..]),
-            ("/2", false, &["a"]),
-            ("/3", false, &[]),
-            ("/10", true, &[]),
-            ("/11", false, &["0"]),
+        for (index, own, below) in [
+            ("1", true, &[][..]),
+            ("2", false, &["a"]),
+            ("3", false, &[]),
+            ("10", true, &[]),
+            ("11", false, &["0"]),
         ] {
-            let found = list.at(pointer);
+            let found = list.at(&[index]);
             let keys: Vec<&str> = found.inside.keys().map(String::as_str).collect();
-            assert_eq!((found.own.is_some(), keys.as_slice()), (own, below), "{pointer}");
+            assert_eq!((found.own.is_some(), keys.as_slice()), (own, below), "{index}");
         }
-        assert_eq!(count(&list.at("")), 5);
+        assert_eq!(count(list.at(&[])), 5);
     }
 
     /// `explain` and the cases of rules look before a tree is made, which ends the command in words.

@@ -105,7 +105,7 @@ fn add(origin: String, value: Value, numbers: &ExactNumbers, found: &mut Vec<Sub
             let Some(Value::Array(items)) = object.remove("items") else { return Ok(()) };
             let list = Value::Object(object);
             let items = items.into_iter().map(|item| manifest::item_of(&list, item));
-            add_items(&origin, items.collect(), &numbers.at("/items"), found)
+            add_items(&origin, items.collect(), numbers.at(&["items"]), found)
         }
         value => {
             let mut manifests = Vec::new();
@@ -123,8 +123,8 @@ fn add_items(
     found: &mut Vec<Subject>,
 ) -> Result<(), Error> {
     for (index, item) in items.into_iter().enumerate() {
-        let numbers = numbers.at(&format!("/{index}"));
-        add(format!("{origin}, item {}", index + 1), item, &numbers, found)?;
+        let numbers = numbers.at(&[&index.to_string()]);
+        add(format!("{origin}, item {}", index + 1), item, numbers, found)?;
     }
     Ok(())
 }

@@ -95,7 +95,10 @@ impl Case {
     /// A document as it is written, or from the file whose name is written instead, beside the file of cases.
     fn document(&self, written: &Value) -> Result<ExactDocument, Error> {
         let Value::String(path) = written else {
-            return Ok(ExactDocument { value: written.clone(), numbers: self.numbers.at("/input") });
+            return Ok(ExactDocument {
+                value: written.clone(),
+                numbers: self.numbers.at(&["input"]).clone(),
+            });
         };
         let path = self.file.parent().unwrap_or(Path::new("")).join(path);
         let text = text_of(&path)?;
@@ -218,7 +221,7 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
                 return Err(failed(&path, &message));
             }
             cases.extend(file.cases.into_iter().enumerate().map(|(index, case)| {
-                let numbers = numbers.at(&format!("/cases/{index}"));
+                let numbers = numbers.at(&["cases", &index.to_string()]).clone();
                 Case { file: path.clone(), numbers, ..case }
             }));
         }
