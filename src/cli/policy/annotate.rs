@@ -1,7 +1,7 @@
 //! Writes what METADATA says of rules into the manifest of a bundle: `opa build` takes the sources of the entry point out, and the comments with
 //! them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -55,6 +55,13 @@ pub fn annotate(built: &Path, sources: &PolicySources, stated: &Stated<'_>) -> R
     let all: Contents = others.chain([(".manifest", manifest.as_bytes())]).collect();
     let failed = |source| Error::WriteBundle { path: built.to_path_buf(), source };
     archive::write(built, &all.to_tar_gz().map_err(failed)?)
+}
+
+/// The files of Rego below a folder that opa reads, by their whole paths. What is no regular file may be a pipe, which would be waited for.
+pub fn rego_files(root: &Path, ignored: &[String]) -> Result<Vec<PathBuf>, Error> {
+    let mut files = case::walked(root)?;
+    files.retain(|path| is_rego(path) && path.is_file() && !is_ignored(path, root, ignored));
+    Ok(files)
 }
 
 /// Whether `opa` was told to leave the file out.

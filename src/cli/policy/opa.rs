@@ -10,14 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::annotate::is_ignored;
+use super::annotate::rego_files;
 use super::bounded::output_within;
-use super::case;
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::{PolicySources, TEST_TIMEOUT};
 use crate::policy::ENTRYPOINT;
-use crate::policy::contents::{SIGNATURES, is_rego};
+use crate::policy::contents::SIGNATURES;
 use crate::policy::signature::Algorithm;
 use crate::rego::REFUSED;
 use crate::text;
@@ -271,8 +270,7 @@ impl Opa {
 
     /// The same in this folder.
     pub fn printed_in(&self, folder: Option<&Path>, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
-        let output = self.run_in(folder, arguments)?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
+        stdout_of(arguments, self.run_in(folder, arguments)?)
     }
 
     /// The same, where it takes no longer than this: see [`Self::run_within`].
@@ -282,8 +280,7 @@ impl Opa {
         arguments: &[OsString],
         work: Duration,
     ) -> Result<Vec<u8>, Error> {
-        let output = self.run_within(folder, arguments, work)?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
+        stdout_of(arguments, self.run_within(folder, arguments, work)?)
     }
 
     /// Types over everything, tests included; with `in_gate` also whether what is called runs in the gate, for all but the tests.
@@ -314,9 +311,7 @@ impl Opa {
     /// also opens pipes, links that lead nowhere, and what is left out.
     pub fn unformatted(&self, sources: &PolicySources) -> Result<Vec<OpaProblem>, Error> {
         let is_v0 = self.version == RegoVersion::V0;
-        let root = followed(&sources.rules);
-        let mut files = case::walked(&root)?;
-        files.retain(|path| is_rego(path) && path.is_file() && !is_ignored(path, &root, &sources.ignore));
+        let files = rego_files(&followed(&sources.rules), &sources.ignore)?;
         // Without a file it reads standard input.
         if files.is_empty() {
             return Ok(Vec::new());
@@ -415,6 +410,11 @@ pub fn ignore(arguments: &mut Vec<OsString>, ignored: &[String], tests: bool) {
 fn errors(output: &Output) -> Option<Vec<RegoError>> {
     let read = |bytes: &[u8]| serde_json::from_slice::<Errors>(bytes).ok();
     read(&output.stdout).or_else(|| read(&output.stderr)).map(|errors| errors.errors)
+}
+
+/// What it printed where it succeeded.
+fn stdout_of(arguments: &[OsString], output: Output) -> Result<Vec<u8>, Error> {
+    if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
 }
 
 /// What went wrong, in its own words.

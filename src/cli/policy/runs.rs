@@ -9,14 +9,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::annotate::is_ignored;
-use super::case;
+use super::annotate::rego_files;
 use super::coverage::OpaCoverage;
 use super::opa::{Location, NOT_DONE, Opa, failed, followed, ignore, shown, words};
 use super::rego_version::{RegoVersion, V0_FLAG};
 use crate::cli::Error;
 use crate::cli::args::PolicySources;
-use crate::policy::contents::is_rego;
 use crate::policy::{ENTRYPOINT, ExactDocument};
 
 impl Opa {
@@ -89,12 +87,10 @@ impl Opa {
 
     /// The longest that all tests take together. There are no more than names in the sources that begin as those of tests.
     fn time_of_tests(&self, sources: &PolicySources) -> Duration {
-        let root = &sources.rules;
         let named =
             |path: &PathBuf| std::fs::read_to_string(path).map_or(0, |text| text.matches(TEST).count());
-        // What cannot be read opa cannot read either, and what is left out may be a pipe, which would be waited for.
-        let mut files = case::walked(root).unwrap_or_default();
-        files.retain(|path| is_rego(path) && path.is_file() && !is_ignored(path, root, &sources.ignore));
+        // What cannot be read opa cannot read either.
+        let files = rego_files(&sources.rules, &sources.ignore).unwrap_or_default();
         times(self.test_timeout, files.iter().map(named).sum())
     }
 
