@@ -3,7 +3,7 @@
 
 use super::tree::{
     Argument, Comments, Definition, Directive, DirectiveDefinition, Document, Entry, Field, Fragment, KINDS,
-    Kind, Literal, MAX_NAME, Operation, Part, Query, Root, Selection, Type, Variable,
+    Kind, Literal, Operation, Part, Query, Root, Selection, Type, Variable, check_name,
 };
 use crate::rego::call::{Call, VALUE_BYTES};
 use crate::rego::failure::Failure;
@@ -179,10 +179,8 @@ impl<'a> Members<'a> {
 }
 
 fn short(name: String) -> Read<String> {
-    if name.len() <= MAX_NAME {
-        return Ok(name);
-    }
-    Err(Failure::Halt(format!("a name of more than {MAX_NAME} letters is not read here")))
+    check_name(name.len())?;
+    Ok(name)
 }
 
 /// Whether a key is a name but for its case, as Go folds it: the sign of kelvin is a k, and the long s an s.

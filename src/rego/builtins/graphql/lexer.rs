@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::tree::MAX_NAME;
+use super::tree::check_name;
 use crate::rego::failure::Failure;
 
 /// What a token is.
@@ -108,11 +108,7 @@ impl<'a> Lexer<'a> {
                 (Kind::Comment, self.since(at))
             }
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
-                if self.skip_while(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) > MAX_NAME {
-                    return Err(Failure::Halt(format!(
-                        "a name of more than {MAX_NAME} letters is not read here"
-                    )));
-                }
+                check_name(self.skip_while(|byte| byte == b'_' || byte.is_ascii_alphanumeric()))?;
                 (Kind::Name, self.since(at))
             }
             b'-' | b'0'..=b'9' => (self.number()?, self.since(at)),

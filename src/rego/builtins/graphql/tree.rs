@@ -1,10 +1,20 @@
 //! Documents of GraphQL as the library in OPA has them (`vektah/gqlparser:ast`), without positions.
 
+use crate::rego::failure::Failure;
+
 /// Comments, each with its `#`. None are as good as no group of comments.
 pub(super) type Comments = Vec<String>;
 
 /// Letters of a name that is read. Rules look names up again and again, each in the time that its letters take.
-pub(super) const MAX_NAME: usize = 1024;
+const MAX_NAME: usize = 1024;
+
+/// Ends the evaluation at a name of more letters.
+pub(super) fn check_name(letters: usize) -> Result<(), Failure> {
+    if letters <= MAX_NAME {
+        return Ok(());
+    }
+    Err(Failure::Halt(format!("a name of more than {MAX_NAME} letters is not read here")))
+}
 
 /// Kinds of definitions.
 pub(super) const SCALAR: &str = "SCALAR";
