@@ -978,6 +978,8 @@ async fn every_function_that_does_not_run_in_the_gate_is_refused_by_name_when_th
 async fn a_thousand_evaluations_keep_memory_flat() {
     // A set of its own: other tests would change its memory.
     let set = load(vec![Bundle::embedded().unwrap()], GENEROUS).await.unwrap();
+    // One is that its `omit` is not followed: no evaluation would be that of another request then.
+    assert_eq!(set.warnings().map(|(_, said)| said).collect::<Vec<_>>(), Vec::<&str>::new());
     let input = refused_sample();
     let first = set.evaluate(&input).await;
     let memory = set.memory_bytes();

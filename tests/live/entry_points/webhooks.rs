@@ -96,7 +96,8 @@ fn a_reinvocation_caused_by_another_webhook_changes_nothing_of_ours() {
 fn assert_that_only_a_complete_pod_gets_in(namespace: &str) {
     let cluster = CLUSTER.get();
     let create = |pod: &Value| cluster.plane.create(pod, &["--namespace", namespace]);
-    assert_denied(create(&plain("hello")), "runtime-mismatch");
+    let said = assert_denied(create(&plain("hello")), "runtime-mismatch");
+    assert!(said.contains("see its `failurePolicy`, `namespaceSelector` and `reinvocationPolicy`"), "{said}");
     let mut pod = plain("hello");
     pod["spec"]["runtimeClassName"] = json!("wasmtime");
     assert_denied(create(&pod), "tag-not-pinned");

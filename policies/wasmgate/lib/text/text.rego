@@ -71,6 +71,25 @@ image(c) := tagged if {
 } else := c.image
 
 # METADATA
+# description: |
+#   Why a new pod may lack what the mutating webhook writes, and where to look, in brackets with a leading blank;
+#   follows what it would have written. Empty for an update, for which that webhook is not called, and for a template.
+# scope: document
+default unmutated := ""
+
+unmutated := concat("", [
+	" (wasmgate does so on new pods: its mutating webhook warned why not, failed or was not called; see its ",
+	"`failurePolicy`, `namespaceSelector` and `reinvocationPolicy`)",
+]) if {
+	is_new_pod
+}
+
+is_new_pod if {
+	input.request.operation == "CREATE"
+	not input.workload.template
+}
+
+# METADATA
 # description: Bytes as a pod spec has them, such as `32Mi`; bytes that are not whole mebibytes as a number.
 memory(bytes) := mebibytes(bytes) if {
 	bytes % 1048576 == 0

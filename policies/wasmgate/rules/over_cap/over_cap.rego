@@ -24,7 +24,7 @@ violations contains violation if {
 		"mendedBy": "pod",
 		"message": concat("", [
 			$"{text.container(container)} has a {resource} limit of {limit}, and {runtime.name} leaves it at most {cap}; ",
-			$"write `resources.limits.{resource}: {cap}` or leave it out",
+			$"leave it out or write `resources.limits.{resource}: {cap}`{text.unmutated}",
 		]),
 	}
 }

@@ -7,9 +7,13 @@ import data.wasmgate.lib.text
 # title: A Wasm program needs a runtime class that runs its kind
 # description: |
 #   A container that starts a Wasm program needs a RuntimeClass whose runtime can start programs of that kind.
-#   Without one the container fails on the node, or a runtime that no profile describes runs it.
+#   Without one the container fails on the node, or a runtime that no profile describes runs it. The mutating webhook
+#   sets it on new pods, unless it warns why not. A new pod without one bypassed that webhook: it was not called, it
+#   failed, or another webhook changed the pod later.
 # custom:
-#   remedy: Leave `runtimeClassName` out, so that the gate sets it, or write the one that the message names.
+#   remedy: |
+#     Leave `runtimeClassName` out, so that the gate sets it, or write the one that the message names. If it was left
+#     out, make sure that the mutating webhook is called.
 #   severity: high
 violations contains violation if {
 	some container in input.containers
@@ -22,7 +26,7 @@ violations contains violation if {
 		"mendedBy": "runtime",
 		"message": concat("", [
 			$"{text.container(container)} starts {text.kind(container)} from `{text.image(container)}`",
-			$"{text.evidence(container)}, and {what_the_class_does}; {what_would_run(container)}",
+			$"{text.evidence(container)}, and {what_the_class_does}; {what_would_run(class_for(container))}",
 		]),
 	}
 }
@@ -63,6 +67,37 @@ what_the_class_does := "the pod has no runtime class" if {
 	not input.runtime.wasm
 } else := $"runtime class `{input.runtime.runtimeClass}` runs only {concat(", ", input.runtime.runs)}"
 
-what_would_run(container) := $"write `runtimeClassName: {input.runtime.classFor[container.kind]}`" if {
+class_for(container) := input.runtime.classFor[container.kind] if {
 	input.runtime.classFor[container.kind]
+} else := null
+
+what_would_run(class) := $"{how} `runtimeClassName: {class}`{why_not_set}" if {
+	is_string(class)
 } else := "no runtime class is set up for this kind, ask the platform team for one"
+
+default how := "write"
+
+# No update changes the class of a pod.
+how := "create a pod, since an update cannot set it, with" if {
+	is_update_of_a_pod
+} else := "give the container a pod of its own with" if {
+	count(classes) > 1
+}
+
+# A rule of its own: in an `else` chain the compiled code no longer shows which keys of the input it reads.
+is_update_of_a_pod if {
+	input.request.operation == "UPDATE"
+	not input.workload.template
+}
+
+# The classes on which the programs of the pod are placed.
+classes contains input.runtime.classFor[container.kind] if {
+	some container in input.containers
+	container.class == "wasm"
+	container.role in {"container", "initContainer"}
+}
+
+# The mutating webhook keeps a class that a pod has.
+default why_not_set := ""
+
+why_not_set := text.unmutated if not is_string(input.runtime.runtimeClass)

@@ -7,6 +7,12 @@ refused := fixture.pod({"kind": "spin-app"})
 
 admitted := fixture.on(fixture.spin, {"kind": "spin-app"})
 
+# What a new pod that the mutating webhook left as it was is told.
+bypassed := concat("", [
+	" (wasmgate does so on new pods: its mutating webhook warned why not, failed or was not called; see its ",
+	"`failurePolicy`, `namespaceSelector` and `reinvocationPolicy`)",
+])
+
 mismatch(name, message) := {{"rule": "runtime-mismatch", "mendedBy": "runtime", "container": name, "message": message}}
 
 test_wasm_without_a_runtime_class_is_refused if {
@@ -14,7 +20,46 @@ test_wasm_without_a_runtime_class_is_refused if {
 		"container `web` starts an HTTP component from `ghcr.io/myorg/orders:1.4` ",
 		"(seen: layer media type = application/wasm), and the pod has no runtime class; ",
 		"write `runtimeClassName: wasmtime`",
+		bypassed,
 	])) with input as fixture.on(fixture.none, {})
+}
+
+test_a_template_is_not_told_of_the_mutating_webhook if {
+	every operation in ["CREATE", "UPDATE"] {
+		template := {"request": {"operation": operation}, "workload": {"template": true}}
+		violations := wasmgate.violations with input as object.union(fixture.on(fixture.none, {}), template)
+		{endswith(v.message, "class; write `runtimeClassName: wasmtime`") | some v in violations} == {true}
+	}
+}
+
+test_an_update_of_a_pod_is_told_that_its_class_is_kept if {
+	every runtime in [fixture.none, fixture.undescribed] {
+		changed := object.union(fixture.on(runtime, {}), {"request": {"operation": "UPDATE"}})
+		violations := wasmgate.violations with input as changed
+		{endswith(v.message, cure) |
+			some v in violations
+			cure := "; create a pod, since an update cannot set it, with `runtimeClassName: wasmtime`"
+		} == {true}
+	}
+}
+
+test_programs_that_need_different_classes_are_told_to_part if {
+	application := object.union(fixture.web, {"name": "app", "kind": "spin-app", "evidence": []})
+	cure := "give the container a pod of its own with `runtimeClassName: wasmtime-spin-v2`"
+	placed := wasmgate.violations with input as fixture.with_containers(fixture.pod({}), [fixture.web, application])
+	{endswith(v.message, $"; {cure}") | some v in placed} == {true}
+	both := fixture.with_containers(fixture.on(fixture.none, {}), [fixture.web, application])
+	{v.container | some v in wasmgate.violations} == {"web", "app"} with input as both
+	{endswith(v.message, $"; {cure}{bypassed}") |
+		some v in wasmgate.violations
+		v.container == "app"
+	} == {true} with input as both
+	mounted := object.union(application, {"role": "imageVolume"})
+	{v.message | some v in wasmgate.violations} == {concat("", [
+		"container `web` starts an HTTP component from `ghcr.io/myorg/orders:1.4` (seen: layer media type = ",
+		"application/wasm), and the pod has no runtime class; write `runtimeClassName: wasmtime`",
+		bypassed,
+	])} with input as fixture.with_containers(fixture.on(fixture.none, {}), [fixture.web, mounted])
 }
 
 test_wasm_under_a_class_that_no_profile_describes_is_refused if {
@@ -62,10 +107,12 @@ test_every_wasm_container_is_looked_at if {
 		concat("", [
 			"init container `job` starts an HTTP component from `ghcr.io/myorg/orders:1.4`, and the pod has no runtime ",
 			"class; write `runtimeClassName: wasmtime`",
+			bypassed,
 		]),
 		concat("", [
 			"ephemeral container `debug` starts an HTTP component from `ghcr.io/myorg/orders:1.4`, and the pod has no ",
 			"runtime class; write `runtimeClassName: wasmtime`",
+			bypassed,
 		]),
 	}
 }

@@ -23,7 +23,7 @@ test_a_probe_that_ends_every_start_is_warned_of_with_the_limit_that_is_enough if
 			"container `web` compiles its program at every start, for about 154 seconds under its CPU limit of 100m, and its ",
 			"`livenessProbe` may restart it after 23; write `resources.limits.cpu: 666m` or more, or a `startupProbe` that ",
 			"waits longer, or push the program as a Wasm layer, which the node compiles once ",
-			"(estimated at 1.7 CPU seconds for each MB of code; 1.0 to 2.1 were measured)",
+			"(estimated at 1.7 CPU seconds for each MB of code, as on the calibrated node)",
 		]),
 	}} with input as refused
 }

@@ -24,8 +24,7 @@ violations contains violation if {
 		"mendedBy": "pod",
 		"message": concat("", [
 			$"{text.container(container)}: image `{container.image}` has no digest, so the node may run other bytes than ",
-			$"those that were judged; write `image: {container.image}@{container.digest}` (wasmgate does so on new ",
-			"pods: if this is one, its mutating webhook did not run, or could not read the image)",
+			$"those that were judged; write `image: {container.image}@{container.digest}`{text.unmutated}",
 		]),
 	}
 }

@@ -15,9 +15,15 @@ test_an_image_without_a_digest_is_refused_with_the_one_that_was_judged if {
 		"message": concat("", [
 			"container `web`: image `ghcr.io/myorg/orders:1.4` has no digest, so the node may run other bytes than ",
 			$"those that were judged; write `image: ghcr.io/myorg/orders:1.4@{fixture.digest}` ",
-			"(wasmgate does so on new pods: if this is one, its mutating webhook did not run, or could not read the image)",
+			"(wasmgate does so on new pods: its mutating webhook warned why not, failed or was not called; see its ",
+			"`failurePolicy`, `namespaceSelector` and `reinvocationPolicy`)",
 		]),
 	}} with input as refused
+}
+
+test_an_update_is_not_told_of_the_mutating_webhook_which_does_not_see_it if {
+	violations := wasmgate.violations with input as through("", [object.union(fixture.web, {"image": "a:1"})])
+	{endswith(v.message, $"; write `image: a:1@{fixture.digest}`") | some v in violations} == {true}
 }
 
 test_every_program_of_a_pod_must_be_pinned_linux_ones_too if {
