@@ -141,7 +141,7 @@ fmt: ## Format the code
 lint: ## Check the format, the lints and the docs' links
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib --examples --quiet
 
 .PHONY: deny
 deny: ## Check licences, sources and banned crates with cargo-deny

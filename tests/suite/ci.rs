@@ -31,7 +31,7 @@ fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
     script(&inside("tools/cluster/node"), node);
     script(
         &inside("tools/build"),
-        "case $* in --names) printf 'opa\\nyouki\\n' ;; '--built opa') ;; *) exit 1 ;; esac",
+        "case $* in --names) printf 'opa\\nyouki\\n' ;; --present) echo /cache/opa ;; *) exit 1 ;; esac",
     );
     script(&inside("tools/older/build"), older);
     script(&inside("policies/build"), "");
