@@ -97,7 +97,10 @@ classes contains input.runtime.classFor[container.kind] if {
 	container.role in {"container", "initContainer"}
 }
 
-# The mutating webhook keeps a class that a pod has.
+# The mutating webhook keeps a class that a pod has, and sets none where one does not do.
 default why_not_set := ""
 
-why_not_set := text.unmutated if not is_string(input.runtime.runtimeClass)
+why_not_set := text.unmutated if {
+	not is_string(input.runtime.runtimeClass)
+	count(classes) == 1
+}

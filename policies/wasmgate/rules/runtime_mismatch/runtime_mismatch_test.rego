@@ -50,7 +50,7 @@ test_programs_that_need_different_classes_are_told_to_part if {
 	{endswith(v.message, $"; {cure}") | some v in placed} == {true}
 	both := fixture.with_containers(fixture.on(fixture.none, {}), [fixture.web, application])
 	{v.container | some v in wasmgate.violations} == {"web", "app"} with input as both
-	{endswith(v.message, $"; {cure}{bypassed}") |
+	{endswith(v.message, $"the pod has no runtime class; {cure}") |
 		some v in wasmgate.violations
 		v.container == "app"
 	} == {true} with input as both
