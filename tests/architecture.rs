@@ -42,7 +42,11 @@ const ROOMS: &[Room] = &[
         "whatever is scarce is shared in one way: among namespaces, and the threads that answer with other work",
     ),
     room("review", &["text"], "the first step: it knows only the API server's envelope"),
-    room("workload", &["review"], "a pod spec is found by the kind that the review names"),
+    room(
+        "workload",
+        &["review", "text"],
+        "a pod spec is found by the kind that the review names, or by a pointer, which are read in one way",
+    ),
     room("image", &["text"], "facts about an image do not depend on the caller, and are cached by digest"),
     room(
         "registry",
@@ -95,7 +99,11 @@ const ROOMS: &[Room] = &[
         &["registry", "usage", "cluster", "grant", "text"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
-    room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
+    room(
+        "rego",
+        &["text"],
+        "what a built-in function of Rego says is the same for every engine; tokens of pointers are read in one way",
+    ),
     room("policy", &["files", "rego", "shares", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
         "client",
@@ -180,6 +188,7 @@ const ROOMS: &[Room] = &[
             "audit",
             "otlp",
             "shares",
+            "text",
         ],
         "the corridor: the only room that knows the order of the others",
     ),
