@@ -96,7 +96,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "watch",
-        &["registry", "usage", "cluster", "grant", "text"],
+        &["registry", "usage", "cluster", "grant", "shares", "text"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room(
