@@ -33,7 +33,7 @@ const ROOMS: &[Room] = &[
     room(
         "files",
         &[],
-        "a file is replaced whole in one way, whatever it holds, and so it is told that one was",
+        "a file is read within a bound and replaced whole in one way, whatever it holds, and so it is told that one was",
     ),
     room("text", &[], "foreign text is made harmless in one way, in whatever room it is shown"),
     room(
@@ -50,12 +50,12 @@ const ROOMS: &[Room] = &[
     room("image", &["text"], "facts about an image do not depend on the caller, and are cached by digest"),
     room(
         "registry",
-        &["image", "text"],
+        &["image", "files", "text"],
         "brings the bytes that `image` asks for, over the network or from a layout on disk",
     ),
     room(
         "lookup",
-        &["image", "registry", "shares", "text"],
+        &["image", "registry", "files", "shares", "text"],
         "remembers facts by digest, and lets one look-up serve every review",
     ),
     room(
@@ -76,7 +76,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "cluster",
-        &["quantity", "runtime", "usage", "text"],
+        &["quantity", "runtime", "usage", "files", "text"],
         "what the cluster has and allows, read from its manifests, and which profile that means",
     ),
     room(
@@ -91,7 +91,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "grant",
-        &["image", "capability", "text"],
+        &["image", "capability", "files", "text"],
         "a grant is compared with capabilities, wherever those came from, and with the ways to write an image name",
     ),
     room(
@@ -107,7 +107,7 @@ const ROOMS: &[Room] = &[
     room("policy", &["files", "rego", "shares", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
         "client",
-        &["registry", "text"],
+        &["registry", "files", "text"],
         "a server of the platform's own is reached in one way, whatever it is for",
     ),
     room(
@@ -164,7 +164,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "server",
-        &["review", "certs", "otlp", "shares", "text"],
+        &["review", "certs", "otlp", "files", "shares", "text"],
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
     ),
     room(
@@ -245,7 +245,7 @@ const ROOMS: &[Room] = &[
         "config",
         &[
             "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
-            "register", "reports", "learn", "quantity", "text",
+            "register", "reports", "learn", "quantity", "files", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
