@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 use super::key::Kind;
+use crate::files::{self, LARGEST_CREDENTIAL};
 
 /// A certificate chain, serving certificate first, and the matching key of that certificate.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ fn parse_key(text: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, Error> 
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(file).map_err(|source| Error::ReadFile { file: file.to_owned(), source })
+    files::read(file, LARGEST_CREDENTIAL).map_err(|source| Error::ReadFile { file: file.to_owned(), source })
 }
 
 fn explain(error: &pem::Error) -> String {

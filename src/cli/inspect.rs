@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::args::{InspectOptions, OutputFormat};
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
+use crate::files;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
 use crate::text;
@@ -66,11 +67,7 @@ fn looks_like_a_file(target: &str) -> bool {
 
 pub(super) fn file(path: &Path) -> Result<ModuleFacts, Error> {
     let failed = |message: String| Error::InspectFile { path: path.display().to_string(), message };
-    let size = path.metadata().map_err(|e| failed(e.to_string()))?.len();
-    if size > FILE_LIMIT {
-        return Err(failed(format!("larger than {FILE_LIMIT} bytes")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+    let bytes = files::read_or_wait(path, FILE_LIMIT).map_err(|e| failed(e.to_string()))?;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     module::read(&bytes, &name).map_err(|e| failed(e.to_string()))
 }
