@@ -166,6 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_not_waited_for_and_has_a_largest_size() {
+        let pair = made();
+        let refused = || match load(&pair.cert, &pair.key) {
+            Err(Error::ReadFile { source, .. }) => source.to_string(),
+            other => panic!("{other:?}"),
+        };
+        fs::write(&pair.key, vec![b'x'; 5 << 20]).unwrap();
+        assert!(refused().contains("larger than 4194304 bytes"), "{}", refused());
+        fs::remove_file(&pair.key).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pair.key).status().unwrap().success());
+        assert!(refused().contains("not a regular file"), "{}", refused());
+    }
+
+    #[test]
     fn a_sec1_key_after_its_parameters_is_read() {
         // `testdata/README.md` says how the pair was made.
         let dir = tempfile::tempdir().unwrap();

@@ -506,6 +506,10 @@ spec:
         assert!(twice.contains(&expected), "{twice}");
         write("c.yaml", "kind: [");
         assert!(load_dir(dir.path()).unwrap_err().to_string().contains("c.yaml"));
+        fs::remove_file(dir.path().join("c.yaml")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("c.yaml")).unwrap();
+        let endless = load_dir(dir.path()).unwrap_err().to_string();
+        assert!(endless.contains("it is not a regular file"), "{endless}");
         let gone = load_dir(&dir.path().join("gone")).unwrap_err().to_string();
         assert!(gone.starts_with("could not list the grants directory"), "{gone}");
     }
