@@ -77,12 +77,23 @@ fn show<T: serde::Serialize>(
     output: OutputFormat,
     text: impl Fn(&T) -> String,
 ) -> Result<(), Error> {
-    match output {
-        OutputFormat::Text => print(text(facts).as_bytes()),
-        other => {
-            let value = serde_json::to_value(facts).map_err(|e| Error::Format(e.to_string()))?;
-            print(&formatted(&value, other)?)
-        }
+    print(&written(facts, None, output, text)?)
+}
+
+/// A report as text, or for scripts: with its `kind`, if it has one.
+pub fn written<T: serde::Serialize>(
+    report: &T,
+    kind: Option<&str>,
+    output: OutputFormat,
+    text: impl Fn(&T) -> String,
+) -> Result<Vec<u8>, Error> {
+    if output == OutputFormat::Text {
+        return Ok(text(report).into_bytes());
+    }
+    let value = serde_json::to_value(report).map_err(|e| Error::Format(e.to_string()))?;
+    match kind {
+        Some(kind) => reported(kind, value, output),
+        None => formatted(&value, output),
     }
 }
 
