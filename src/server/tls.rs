@@ -160,9 +160,15 @@ impl Follow {
                 self.replace(gate, config, first);
                 self.replace_others().await;
             }
-            // The files cannot be read atomically; if they are being replaced, the next comparison sees the new ones.
-            Err(_) if now != self.files.read().0 => return,
-            Err(error) => self.keep(gate, &error),
+            Err(error) => {
+                // The files cannot be read atomically; if they are being replaced, the next comparison sees the new ones.
+                let files = self.files.clone();
+                let again = tokio::task::spawn_blocking(move || files.read().0).await;
+                if again.is_ok_and(|again| again != now) {
+                    return;
+                }
+                self.keep(gate, &error);
+            }
         }
         self.seen = now;
     }
