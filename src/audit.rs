@@ -6,7 +6,6 @@ pub mod event;
 mod json;
 pub mod mask;
 pub mod metrics;
-pub(crate) mod pointer;
 pub mod record;
 pub mod refused;
 pub mod rules;

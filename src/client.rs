@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, Identity, Response, Url, redirect};
+use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
+use crate::files::{self, LARGEST_CREDENTIAL};
 use crate::registry::install_tls_provider;
 pub use crate::registry::retry_after;
 use crate::text;
@@ -158,7 +160,9 @@ pub fn shown(url: &str) -> String {
 
 async fn file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::ReadCredential { path: path.to_path_buf(), source };
-    tokio::fs::read(path).await.map(Zeroizing::new).map_err(failed)
+    let own = path.to_path_buf();
+    let read = spawn_blocking(move || files::read(&own, LARGEST_CREDENTIAL).map(Zeroizing::new)).await;
+    read.unwrap_or_else(|ended| Err(io::Error::other(ended))).map_err(failed)
 }
 
 fn not_usable(path: &Path, expected: &'static str) -> Error {

@@ -9,8 +9,7 @@ pub use autoscaled::{Autoscaled, Target};
 pub use limit_range::{Bounds, DefaultSize, DefaultSizes, LimitRanges, ResourceBounds, UnreadableAmount};
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use k8s_openapi::api::node::v1 as node;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::files;
 use crate::runtime::{Profile, Runtimes};
 use crate::text;
 use crate::usage::{self, Learned, UsageObject};
@@ -190,14 +190,12 @@ fn manifests(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// The documents of a file that are not empty. JSON is YAML too.
 fn documents(path: &Path) -> Result<Vec<Value>, Error> {
-    let failed = |source| Error::ReadFile { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(failed)?;
     let parse = |message: String| Error::ParseFile { path: path.to_owned(), message };
-    if text.len() as u64 > LARGEST_FILE {
-        return Err(parse(format!("it is larger than {LARGEST_FILE} bytes; split it")));
-    }
+    let failed = |source: io::Error| match source.kind() {
+        ErrorKind::FileTooLarge => parse(format!("{source}; split it")),
+        _ => Error::ReadFile { path: path.to_owned(), source },
+    };
+    let text = files::read_text(path, LARGEST_FILE).map_err(failed)?;
     serde_saphyr::from_multiple(&text).map_err(|error| parse(error.to_string()))
 }
 

@@ -1,5 +1,9 @@
 //! Files that are replaced whole: a reader sees the former content or the new one, and after a crash it is one of the two. And how it is told
-//! that one was replaced.
+//! that one was replaced, and how files of others are read.
+
+mod read;
+
+pub use read::{LARGEST_CREDENTIAL, read, read_or_wait, read_stream, read_text, text, unless_too_large};
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};

@@ -32,6 +32,7 @@ mod reads;
 mod references;
 mod rewrite;
 mod roots;
+mod sections;
 pub mod set;
 pub mod signature;
 mod store;

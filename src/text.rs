@@ -12,7 +12,8 @@
 //! | JSON or YAML that people read too | [`json`], [`flow_yaml`] | as they are | `\u202e`: the same document |
 //!
 //! Also here, because every module needs them and they are text alone: shortening ([`shorten`], [`shorten_bytes`]), the
-//! causes of an error ([`chain`]), paths in order ([`clean_path`]), and the parts of JSON that are no text ([`outside_strings`]).
+//! causes of an error ([`chain`]), paths in order ([`clean_path`]), the parts of JSON that are no text ([`outside_strings`]),
+//! and tokens of JSON pointers ([`pointer::append`]).
 
 mod chain;
 mod characters;
@@ -20,6 +21,7 @@ mod foreign;
 mod json;
 mod nearest;
 mod path;
+pub mod pointer;
 mod short;
 
 pub use chain::{causes, chain};

@@ -33,7 +33,7 @@ const ROOMS: &[Room] = &[
     room(
         "files",
         &[],
-        "a file is replaced whole in one way, whatever it holds, and so it is told that one was",
+        "a file is read within a bound and replaced whole in one way, whatever it holds, and so it is told that one was",
     ),
     room("text", &[], "foreign text is made harmless in one way, in whatever room it is shown"),
     room(
@@ -42,16 +42,20 @@ const ROOMS: &[Room] = &[
         "whatever is scarce is shared in one way: among namespaces, and the threads that answer with other work",
     ),
     room("review", &["text"], "the first step: it knows only the API server's envelope"),
-    room("workload", &["review"], "a pod spec is found by the kind that the review names"),
+    room(
+        "workload",
+        &["review", "text"],
+        "a pod spec is found by the kind that the review names, or by a pointer, which are read in one way",
+    ),
     room("image", &["text"], "facts about an image do not depend on the caller, and are cached by digest"),
     room(
         "registry",
-        &["image", "text"],
+        &["image", "files", "text"],
         "brings the bytes that `image` asks for, over the network or from a layout on disk",
     ),
     room(
         "lookup",
-        &["image", "registry", "shares", "text"],
+        &["image", "registry", "files", "shares", "text"],
         "remembers facts by digest, and lets one look-up serve every review",
     ),
     room(
@@ -72,7 +76,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "cluster",
-        &["quantity", "runtime", "usage", "text"],
+        &["quantity", "runtime", "usage", "files", "text"],
         "what the cluster has and allows, read from its manifests, and which profile that means",
     ),
     room(
@@ -87,19 +91,23 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "grant",
-        &["image", "capability", "text"],
+        &["image", "capability", "files", "text"],
         "a grant is compared with capabilities, wherever those came from, and with the ways to write an image name",
     ),
     room(
         "watch",
-        &["registry", "usage", "cluster", "grant", "text"],
+        &["registry", "usage", "cluster", "grant", "shares", "text"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
-    room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
+    room(
+        "rego",
+        &["text"],
+        "what a built-in function of Rego says is the same for every engine; tokens of pointers are read in one way",
+    ),
     room("policy", &["files", "rego", "shares", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
         "client",
-        &["registry", "text"],
+        &["registry", "files", "text"],
         "a server of the platform's own is reached in one way, whatever it is for",
     ),
     room(
@@ -156,7 +164,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "server",
-        &["review", "certs", "otlp", "shares", "text"],
+        &["review", "certs", "otlp", "files", "shares", "text"],
         "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
     ),
     room(
@@ -180,6 +188,7 @@ const ROOMS: &[Room] = &[
             "audit",
             "otlp",
             "shares",
+            "text",
         ],
         "the corridor: the only room that knows the order of the others",
     ),
@@ -236,7 +245,7 @@ const ROOMS: &[Room] = &[
         "config",
         &[
             "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "otlp", "certs",
-            "register", "reports", "learn", "quantity", "text",
+            "register", "reports", "learn", "quantity", "files", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 use super::key::Kind;
+use crate::files::{self, LARGEST_CREDENTIAL};
 
 /// A certificate chain, serving certificate first, and the matching key of that certificate.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ fn parse_key(text: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, Error> 
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(file).map_err(|source| Error::ReadFile { file: file.to_owned(), source })
+    files::read(file, LARGEST_CREDENTIAL).map_err(|source| Error::ReadFile { file: file.to_owned(), source })
 }
 
 fn explain(error: &pem::Error) -> String {
@@ -162,6 +163,20 @@ mod tests {
         let chain = fs::read_to_string(&first.cert).unwrap() + &fs::read_to_string(&other.cert).unwrap();
         fs::write(&first.cert, chain).unwrap();
         assert_eq!(load(&first.cert, &first.key).unwrap().chain.len(), 2);
+    }
+
+    #[test]
+    fn a_key_is_not_waited_for_and_has_a_largest_size() {
+        let pair = made();
+        let refused = || match load(&pair.cert, &pair.key) {
+            Err(Error::ReadFile { source, .. }) => source.to_string(),
+            other => panic!("{other:?}"),
+        };
+        fs::write(&pair.key, vec![b'x'; 5 << 20]).unwrap();
+        assert!(refused().contains("larger than 4194304 bytes"), "{}", refused());
+        fs::remove_file(&pair.key).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pair.key).status().unwrap().success());
+        assert!(refused().contains("not a regular file"), "{}", refused());
     }
 
     #[test]

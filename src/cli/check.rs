@@ -13,7 +13,7 @@ use policies::Rules;
 pub use report::{Problem, Report};
 use report::{count_granted, of_grants};
 
-use super::args::{CheckOptions, GateOptions, OutputFormat};
+use super::args::{CheckOptions, GateOptions};
 use super::manifest::{self, Manifest};
 use super::{Error, Exit, build, inspect, print};
 use crate::cluster;
@@ -29,14 +29,7 @@ const NAMED: usize = 5;
 /// Checks everything that the options name. Exit code 1 means that there is a problem.
 pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
     let report = check(&options).await?;
-    let output = match options.output {
-        OutputFormat::Text => report::text(&report).into_bytes(),
-        other => {
-            let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
-            inspect::reported("CheckReport", value, other)?
-        }
-    };
-    print(&output)?;
+    print(&inspect::written(&report, Some("CheckReport"), options.output, report::text)?)?;
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Invalid })
 }
 

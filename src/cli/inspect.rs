@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::args::{InspectOptions, OutputFormat};
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
+use crate::files;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
 use crate::text;
@@ -66,11 +67,7 @@ fn looks_like_a_file(target: &str) -> bool {
 
 pub(super) fn file(path: &Path) -> Result<ModuleFacts, Error> {
     let failed = |message: String| Error::InspectFile { path: path.display().to_string(), message };
-    let size = path.metadata().map_err(|e| failed(e.to_string()))?.len();
-    if size > FILE_LIMIT {
-        return Err(failed(format!("larger than {FILE_LIMIT} bytes")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+    let bytes = files::read_or_wait(path, FILE_LIMIT).map_err(|e| failed(e.to_string()))?;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     module::read(&bytes, &name).map_err(|e| failed(e.to_string()))
 }
@@ -80,12 +77,23 @@ fn show<T: serde::Serialize>(
     output: OutputFormat,
     text: impl Fn(&T) -> String,
 ) -> Result<(), Error> {
-    match output {
-        OutputFormat::Text => print(text(facts).as_bytes()),
-        other => {
-            let value = serde_json::to_value(facts).map_err(|e| Error::Format(e.to_string()))?;
-            print(&formatted(&value, other)?)
-        }
+    print(&written(facts, None, output, text)?)
+}
+
+/// A report as text, or for scripts: with its `kind`, if it has one.
+pub fn written<T: serde::Serialize>(
+    report: &T,
+    kind: Option<&str>,
+    output: OutputFormat,
+    text: impl Fn(&T) -> String,
+) -> Result<Vec<u8>, Error> {
+    if output == OutputFormat::Text {
+        return Ok(text(report).into_bytes());
+    }
+    let value = serde_json::to_value(report).map_err(|e| Error::Format(e.to_string()))?;
+    match kind {
+        Some(kind) => reported(kind, value, output),
+        None => formatted(&value, output),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Manifests from files, folders and standard input.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::Error;
+use crate::files;
 use crate::review::GroupVersionKind;
 use crate::scan::unknown::containers_in;
 use crate::text;
@@ -170,6 +170,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
             if kind.is_dir() {
                 folders.push(entry.path());
             } else if is_manifest(&entry.path()) {
+                // It has to be named, to be waited for.
+                if entry.path().metadata().is_ok_and(|of| !of.is_file() && !of.is_dir()) {
+                    return Err(failed(&entry.path(), &"it is not a regular file"));
+                }
                 found.push(entry.path());
             }
         }
@@ -184,17 +188,12 @@ pub fn is_manifest(path: &Path) -> bool {
 }
 
 fn text_of(path: &Path) -> Result<String, Error> {
-    let mut text = String::new();
-    let reader: Box<dyn std::io::Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
+    let read = if path == Path::new("-") {
+        files::read_stream(std::io::stdin(), FILE_LIMIT)
     } else {
-        Box::new(std::fs::File::open(path).map_err(|e| failed(path, &e))?)
+        files::read_or_wait(path, FILE_LIMIT)
     };
-    reader.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|e| failed(path, &e))?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(failed(path, &format!("larger than {FILE_LIMIT} bytes")));
-    }
-    Ok(text)
+    read.and_then(files::text).map_err(|e| failed(path, &e))
 }
 
 /// The documents of one file, whatever they are.

@@ -23,6 +23,7 @@ pub mod rego_version;
 pub mod result;
 pub mod runs;
 pub mod sign;
+pub mod temporary;
 pub mod test;
 pub mod transfer;
 pub mod trial;

@@ -1,6 +1,7 @@
 //! Renders findings for a terminal. Colour is always written; the output stream strips it where it is not supported.
 
 mod capabilities;
+mod table;
 mod words;
 
 use std::fmt::Write as _;
@@ -18,7 +19,8 @@ use crate::policy::{Annotations, EnforcementAction};
 use crate::text;
 use crate::workload::Role;
 
-pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, blanks, cell, columns, counted, paint, wrap};
+pub(super) use table::{Row, Table};
+pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, cell, counted, paint, wrap};
 use words::{CYAN, hanging, word_of};
 
 /// Column where the text of a finding begins.

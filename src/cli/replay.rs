@@ -14,7 +14,7 @@ use flate2::bufread::MultiGzDecoder;
 
 pub use report::Report;
 
-use super::args::{OutputFormat, ReplayOptions};
+use super::args::ReplayOptions;
 use super::report::{BundleWarning, bundle_warnings};
 use super::{Error, Exit, build, inspect, print};
 use crate::admission::State;
@@ -44,14 +44,8 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
     if report.replayed == 0 {
         return Err(Error::NothingToReplay(table::left(&report)));
     }
-    let output = match options.output {
-        OutputFormat::Text => table::text(&report, inspect::terminal_width()).into_bytes(),
-        other => {
-            let value = serde_json::to_value(&report).map_err(|error| Error::Format(error.to_string()))?;
-            inspect::reported("ReplayReport", value, other)?
-        }
-    };
-    print(&output)?;
+    let text = |report: &Report| table::text(report, inspect::terminal_width());
+    print(&inspect::written(&report, Some("ReplayReport"), options.output, text)?)?;
     Ok(match report {
         Report { changed: 1.., .. } => Exit::Changed,
         Report { undecidable: 1.., .. } | Report { may_depend_on_masked: 1.., .. } => Exit::Unread,

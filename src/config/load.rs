@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Error;
 use super::file::{self, File};
 use super::message::{self, ParseProblem};
+use crate::files;
 use crate::text;
 
 /// Reads and checks a configuration file; without a path, returns the embedded default.
@@ -19,7 +20,8 @@ pub fn load(path: Option<&Path>) -> Result<File, Error> {
 
 /// The text of a configuration file.
 pub fn text_of(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path)
+    files::read_or_wait(path, LARGEST_FILE)
+        .and_then(files::text)
         .map_err(|source| Error::ReadFile { path: path.display().to_string(), source })
 }
 
@@ -57,6 +59,9 @@ pub fn lacks_policy(text: &str, field: &str) -> bool {
         _ => true,
     })
 }
+
+/// Largest configuration, in bytes. A ConfigMap has 1 MiB at most.
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// Longest name that a message repeats, in characters.
 const LONGEST_NAME: usize = 64;

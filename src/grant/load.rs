@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::error::{Error, Problem, Problems};
 use super::exception::Exceptions;
 use super::index::Grants;
 use super::types::{WasiException, WasiGrant};
+use crate::files;
 
 /// Largest file that is read, in bytes: an etcd object has 1.5 MiB at most, and a file may hold several.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -192,11 +194,10 @@ fn grant_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 
 fn read_file(file: &Path) -> Result<String, Error> {
     let name = || file.display().to_string();
-    let size = fs::metadata(file).map_err(|source| Error::ReadFile { file: name(), source })?.len();
-    if size > FILE_LIMIT {
-        return Err(Error::LimitFile { file: name(), limit: FILE_LIMIT });
-    }
-    fs::read_to_string(file).map_err(|source| Error::ReadFile { file: name(), source })
+    files::read_text(file, FILE_LIMIT).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => Error::LimitFile { file: name(), limit: FILE_LIMIT },
+        _ => Error::ReadFile { file: name(), source },
+    })
 }
 
 /// The grants of a text; see [`parse`].
@@ -505,6 +506,10 @@ spec:
         assert!(twice.contains(&expected), "{twice}");
         write("c.yaml", "kind: [");
         assert!(load_dir(dir.path()).unwrap_err().to_string().contains("c.yaml"));
+        fs::remove_file(dir.path().join("c.yaml")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("c.yaml")).unwrap();
+        let endless = load_dir(dir.path()).unwrap_err().to_string();
+        assert!(endless.contains("it is not a regular file"), "{endless}");
         let gone = load_dir(&dir.path().join("gone")).unwrap_err().to_string();
         assert!(gone.starts_with("could not list the grants directory"), "{gone}");
     }

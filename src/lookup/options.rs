@@ -1,7 +1,6 @@
 //! Where images come from, how long a look-up may take, and what is remembered.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::SizeLimits;
+use crate::files;
 use crate::registry::guard::GuardOptions;
 use crate::registry::{BreakerOptions, ProxyOptions};
 
@@ -133,13 +133,7 @@ pub(super) fn warm_list(options: &LookupOptions) -> Result<Vec<String>, Error> {
     let mut images = options.warm.clone();
     let Some(path) = &options.warm_file else { return Ok(images) };
     let failed = |message: String| Error::ReadWarmFile { path: path.display().to_string(), message };
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST_WARM_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| failed(error.to_string()))?;
-    if text.len() as u64 > LARGEST_WARM_FILE {
-        return Err(failed(format!("it is larger than {LARGEST_WARM_FILE} bytes")));
-    }
+    let text = files::read_text(path, LARGEST_WARM_FILE).map_err(|error| failed(error.to_string()))?;
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line).trim());
     images.extend(lines.filter(|line| !line.is_empty()).map(String::from));
     Ok(images)

@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use wasmparser::{DataKind, FunctionBody, KnownCustom, Name, Operator, Parser, Payload, TypeRef};
+use wasmparser::{FunctionBody, KnownCustom, Operator, Parser, Payload};
+
+use super::sections::{function_names, imported_functions, placed_data};
 
 /// Prefix of rule names from OPA's compiler.
 const RULE_PREFIX: &str = "g0.";
@@ -117,14 +119,11 @@ impl<'a> Code<'a> {
         for payload in Parser::new(0).parse_all(module) {
             match payload.ok()? {
                 Payload::ImportSection(imports) => {
-                    for import in imports.into_imports() {
-                        let import = import.ok()?;
-                        if matches!(import.ty, TypeRef::Func(_)) {
-                            if import.name.starts_with("opa_builtin") {
-                                code.host.insert(functions);
-                            }
-                            functions = functions.checked_add(1)?;
+                    for name in imported_functions(imports)? {
+                        if name.starts_with("opa_builtin") {
+                            code.host.insert(functions);
                         }
+                        functions = functions.checked_add(1)?;
                     }
                 }
                 Payload::CodeSectionEntry(body) => {
@@ -132,14 +131,8 @@ impl<'a> Code<'a> {
                     functions = functions.checked_add(1)?;
                 }
                 Payload::DataSection(segments) => {
-                    for segment in segments {
-                        let segment = segment.ok()?;
-                        if let DataKind::Active { offset_expr, .. } = segment.kind
-                            && let Operator::I32Const { value } =
-                                offset_expr.get_operators_reader().read().ok()?
-                        {
-                            code.data.push((usize::try_from(value).ok()?, segment.data));
-                        }
+                    for (address, bytes) in placed_data(segments)? {
+                        code.data.push((usize::try_from(address).ok()?, bytes));
                     }
                 }
                 Payload::CustomSection(section) => {
@@ -290,20 +283,6 @@ impl<'a> Code<'a> {
             bytes.get(from..from.checked_add(length)?)
         })
     }
-}
-
-/// The functions with the names that they have. Of several for one of them the last counts.
-pub(super) fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<Vec<(u32, &str)>> {
-    let mut all = Vec::new();
-    for part in section {
-        if let Name::Function(names) = part.ok()? {
-            for naming in names {
-                let naming = naming.ok()?;
-                all.push((naming.index, naming.name));
-            }
-        }
-    }
-    Some(all)
 }
 
 #[cfg(test)]

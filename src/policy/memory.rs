@@ -2,7 +2,9 @@
 //! all data (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `addImportMemoryDecl`), so that in one module of about thirty
 //! the last of it lies outside. OPA's own host brings a larger memory; the gate brings what the module asks for.
 
-use wasmparser::{DataKind, Operator, Parser, Payload, TypeRef};
+use wasmparser::{Parser, Payload, TypeRef};
+
+use super::sections::placed_data;
 
 /// Bytes of a page.
 const PAGE: u64 = 1 << 16;
@@ -36,15 +38,9 @@ fn missing(module: &[u8]) -> Option<(usize, u8)> {
                 }
             }
             Payload::DataSection(segments) => {
-                for segment in segments {
-                    let segment = segment.ok()?;
-                    if let DataKind::Active { offset_expr, .. } = segment.kind
-                        && let Operator::I32Const { value } =
-                            offset_expr.get_operators_reader().read().ok()?
-                    {
-                        let length = u64::try_from(segment.data.len()).ok()?;
-                        needed = needed.max(u64::from(value.cast_unsigned()).checked_add(length)?);
-                    }
+                for (address, bytes) in placed_data(segments)? {
+                    let length = u64::try_from(bytes.len()).ok()?;
+                    needed = needed.max(u64::from(address.cast_unsigned()).checked_add(length)?);
                 }
             }
             _ => {}

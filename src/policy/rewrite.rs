@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use wasmparser::{
-    BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Parser, Payload, TypeRef, ValType,
-};
+use wasmparser::{BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Parser, Payload, ValType};
 
-use super::locations::{Code, function_names};
+use super::locations::Code;
 use super::references::{DataKeys, Key, Lookup, lookups};
+use super::sections::{function_names, imported_functions};
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
 /// Numbers of host functions from here on are not the module's own.
@@ -97,14 +96,11 @@ impl<'a> Facts<'a> {
                     }
                 }
                 Payload::ImportSection(imports) => {
-                    for import in imports.into_imports() {
-                        let import = import.ok()?;
-                        if matches!(import.ty, TypeRef::Func(_)) {
-                            if let Some(operands) = import.name.strip_prefix("opa_builtin") {
-                                facts.hosts.insert(operands.parse().ok()?, facts.imported);
-                            }
-                            facts.imported = facts.imported.checked_add(1)?;
+                    for name in imported_functions(imports)? {
+                        if let Some(operands) = name.strip_prefix("opa_builtin") {
+                            facts.hosts.insert(operands.parse().ok()?, facts.imported);
                         }
+                        facts.imported = facts.imported.checked_add(1)?;
                     }
                 }
                 Payload::FunctionSection(types) => {

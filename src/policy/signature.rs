@@ -22,6 +22,7 @@ use key::{check_length, usable};
 
 use super::contents::SIGNATURES;
 use super::{Contents, Error};
+use crate::files::{self, LARGEST_CREDENTIAL};
 use crate::text;
 
 /// Most characters of a foreign name in a message.
@@ -135,7 +136,9 @@ impl Trust {
     pub fn new(options: &BTreeMap<String, KeyOptions>, required: Option<bool>) -> Result<Self, Error> {
         let read = |(id, key): (&String, &KeyOptions)| {
             let failed = |reason: String| Error::ReadKey { key: id.clone(), path: key.file.clone(), reason };
-            let bytes = Zeroizing::new(std::fs::read(&key.file).map_err(|error| failed(error.to_string()))?);
+            let bytes = Zeroizing::new(
+                files::read(&key.file, LARGEST_CREDENTIAL).map_err(|error| failed(error.to_string()))?,
+            );
             let bytes = usable(key.algorithm, bytes).map_err(|reason| failed(reason.into()))?;
             Ok((id.clone(), Key { algorithm: key.algorithm, bytes, scope: key.scope.clone() }))
         };

@@ -6,6 +6,7 @@ use reqwest::Certificate;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::Error;
+use crate::files::{self, LARGEST_CREDENTIAL};
 
 pub(super) fn ca_certs(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
     let each = files.iter().map(|file| ca(file)).collect::<Result<Vec<_>, _>>()?;
@@ -24,7 +25,8 @@ fn ca(file: &Path) -> Result<Vec<Certificate>, Error> {
 /// The certificates of one file.
 pub(super) fn ders(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let failed = |message: String| failed(file, &message);
-    let data = std::fs::read(file).map_err(|error| failed(format!("could not read the CA: {error}")))?;
+    let data = files::read(file, LARGEST_CREDENTIAL);
+    let data = data.map_err(|error| failed(format!("could not read the CA: {error}")))?;
     let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;
     if found.is_empty() {

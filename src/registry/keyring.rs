@@ -1,7 +1,6 @@
 //! The platform's own credentials: those of the docker config that `images.dockerConfig` names, and of the helpers that it
 //! names in turn.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -9,6 +8,7 @@ use zeroize::Zeroizing;
 use super::Error;
 use super::credentials::{self, Credentials, Login};
 use super::helper::Helpers;
+use crate::files;
 
 /// Kubernetes refuses Secrets over 1 MiB (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`).
 const LARGEST_FILE: u64 = 1 << 20;
@@ -25,13 +25,8 @@ impl Keyring {
     pub(super) fn read(path: &Path, folder: Option<PathBuf>) -> Result<Self, Error> {
         let failed =
             |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
-        let mut text = Zeroizing::new(Vec::new());
-        std::fs::File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut text))
-            .map_err(|error| failed(format!("could not read the docker config: {error}")))?;
-        if text.len() as u64 > LARGEST_FILE {
-            return Err(failed(format!("the docker config is larger than {LARGEST_FILE} bytes")));
-        }
+        let text = files::read(path, LARGEST_FILE).map(Zeroizing::new);
+        let text = text.map_err(|error| failed(format!("could not read the docker config: {error}")))?;
         let parsed = credentials::parse(&text).map_err(failed)?;
         let helpers = Helpers::new(parsed.helpers, parsed.store, folder).map_err(failed)?;
         Ok(Self { logins: parsed.logins, helpers })

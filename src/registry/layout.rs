@@ -2,13 +2,13 @@
 //! `oras copy --to-oci-layout` and `skopeo copy … oci:`. With them the gate can be tried without a registry.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Error;
+use crate::files::{self, unless_too_large};
 use crate::image::descriptor::Descriptor;
 use crate::image::{self, Digest, reference::Reference};
 use crate::registry::source::{FetchedManifest, Source};
@@ -253,19 +253,7 @@ impl ImageLayout {
     fn read_within(&self, path: &Path, what: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let file = self.resolve(path)?;
         let failed = |error: std::io::Error| self.failed(format!("could not read {what}: {error}"));
-        // Checked before opening: opening a named pipe would wait for a writer.
-        let metadata = std::fs::metadata(&file).map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(self.failed(format!("`{}` is not a file", path.display())));
-        }
-        if metadata.len() > limit {
-            return Ok(None);
-        }
-        // Allocated in one piece: growing step by step takes twice the memory at the end.
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-        let reader = std::fs::File::open(&file).map_err(failed)?;
-        reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+        unless_too_large(files::read(&file, limit)).map_err(failed)
     }
 
     /// The real path of a file, which must be below the real root.
@@ -468,6 +456,6 @@ pub(crate) mod tests {
         fs::remove_file(folder.join("oci-layout")).unwrap();
         assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is not there"));
         fs::create_dir(folder.join("oci-layout")).unwrap();
-        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is not a file"));
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("it is not a regular file"));
     }
 }

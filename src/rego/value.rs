@@ -53,6 +53,21 @@ impl Value {
         }
     }
 
+    /// The bytes that the value takes at least, where each value in it takes so many besides its text.
+    pub fn weight(&self, each: usize) -> usize {
+        let sum = usize::saturating_add;
+        match self {
+            Self::String(text) => each.saturating_add(text.len()),
+            Self::Array(items) => items.iter().map(|item| item.weight(each)).fold(each, sum),
+            Self::Set(items) => items.iter().map(|item| item.weight(each)).fold(each, sum),
+            Self::Object(members) => {
+                let parts = members.iter().flat_map(|(key, value)| [key.weight(each), value.weight(each)]);
+                parts.fold(each, sum)
+            }
+            Self::Null | Self::Bool(_) | Self::Number(_) => each,
+        }
+    }
+
     /// The name of the type as OPA's messages have it.
     pub const fn type_name(&self) -> &'static str {
         match self {

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::{AdmissionHandler, Error, Event, ServerOptions};
 use crate::certs;
+use crate::files::{self, LARGEST_CREDENTIAL};
 
 /// Why the newest certificate is not in use; empty when it is.
 pub(super) type Problem = Arc<ArcSwapOption<String>>;
@@ -61,7 +62,8 @@ impl Files {
 
     fn texts(&self) -> Result<(certs::Texts<'_>, Option<Vec<u8>>), Error> {
         let pair = certs::Texts::read(&self.cert, &self.key)?;
-        let read = |file: &PathBuf| std::fs::read(file).map_err(|error| unusable(file, &error));
+        let read =
+            |file: &PathBuf| files::read(file, LARGEST_CREDENTIAL).map_err(|error| unusable(file, &error));
         Ok((pair, self.client_ca.as_ref().map(read).transpose()?))
     }
 
@@ -158,9 +160,15 @@ impl Follow {
                 self.replace(gate, config, first);
                 self.replace_others().await;
             }
-            // The files cannot be read atomically; if they are being replaced, the next comparison sees the new ones.
-            Err(_) if now != self.files.read().0 => return,
-            Err(error) => self.keep(gate, &error),
+            Err(error) => {
+                // The files cannot be read atomically; if they are being replaced, the next comparison sees the new ones.
+                let files = self.files.clone();
+                let again = tokio::task::spawn_blocking(move || files.read().0).await;
+                if again.is_ok_and(|again| again != now) {
+                    return;
+                }
+                self.keep(gate, &error);
+            }
         }
         self.seen = now;
     }

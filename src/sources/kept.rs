@@ -21,7 +21,7 @@ const MODE: u32 = 0o644;
 /// The bit of a mode that lets every user write.
 const EVERYONE_WRITES: u32 = 0o002;
 /// Largest record, in bytes.
-const MOST_RECORD: usize = 64 << 10;
+const MOST_RECORD: u64 = 64 << 10;
 
 /// Longest wait for another process that writes in the folder.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -195,7 +195,7 @@ impl BundleStore {
 
     fn files(&self, record: &Record) -> Result<Contents, policy::Error> {
         let path = self.archive(record);
-        let bytes = fs::read(&path);
+        let bytes = files::read(&path, MAX_PACKED_BYTES);
         let bytes = bytes.map_err(|source| policy::Error::ReadBundle { path: path.clone(), source })?;
         if digest(&bytes) != record.sha256 {
             let source = io::Error::new(ErrorKind::InvalidData, "its digest is another");
@@ -213,17 +213,14 @@ impl BundleStore {
         let path = self.path(name);
         let failed = |reason: String| Error::RecallBundle { bundle: name.into(), path: path.clone(), reason };
         self.check().map_err(|reason| Error::OpenStore { folder: self.folder.clone(), reason })?;
-        let text = match fs::read(&path) {
+        let damaged = || failed("it is damaged".into());
+        let text = match files::read(&path, MOST_RECORD) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => return Err(damaged()),
             Err(error) => return Err(failed(error.to_string())),
         };
-        let damaged = || failed("it is damaged".into());
-        let record: Record = if text.len() <= MOST_RECORD {
-            serde_json::from_slice(&text).map_err(|_| damaged())?
-        } else {
-            return Err(damaged());
-        };
+        let record: Record = serde_json::from_slice(&text).map_err(|_| damaged())?;
         // Without an archive there is a number alone.
         if record.name != name || !(record.sha256.is_empty() || is_hex(&record.sha256)) {
             return Err(damaged());

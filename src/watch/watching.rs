@@ -15,6 +15,7 @@ use super::resource::Watched;
 use super::secrets::{Account, ApiPullSecrets};
 use super::shared::{Kept, Shared};
 use super::snapshot::{Base, Builder, Snapshot};
+use crate::shares::beside;
 
 /// The watches of one cluster. Dropping it stops them.
 pub struct Watching {
@@ -136,11 +137,12 @@ async fn build(
         let is_of_sizes = shared.only_sizes_changed();
         let changes = shared.take_changes();
         let started = Instant::now();
-        let Some(built) = builder.build(&shared, &changes) else { continue };
+        // It goes through all objects of a kind, and other tasks of this thread answer reviews.
+        let Some(built) = beside(|| builder.build(&shared, &changes)) else { continue };
         if is_of_sizes {
             sizes_from = started + options.sizes_interval;
         }
-        publish(built);
+        beside(|| publish(built));
         shared.published.store(true, Ordering::Release);
         let rebuilds = shared.rebuilds.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(rebuilds, ?changes, took = ?started.elapsed(), "published a snapshot of the cluster");
@@ -167,5 +169,35 @@ async fn gather(shared: &Shared, options: &WatchOptions) {
         if tokio::time::timeout_at(quiet, shared.wake.notified()).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A runtime with one thread: without another place for the work the second task could never say anything.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn other_tasks_of_the_thread_go_on_while_a_snapshot_is_made() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = super::super::client::bounded(config, Duration::from_secs(1)).unwrap();
+        let watching = Watching::new(client, WatchOptions::default());
+        for kept in &watching.shared.kinds {
+            kept.health.note_listed();
+        }
+        watching.shared.wake.notify_one();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let publish = move |_: Snapshot| {
+            let (say, hear) = mpsc::channel();
+            tokio::spawn(async move { say.send(()) });
+            let _ = tell.send(hear.recv_timeout(Duration::from_secs(30)));
+        };
+        let building = build(Arc::clone(&watching.shared), watching.options, Base::default(), publish);
+        let building = tokio::spawn(building);
+        assert_eq!(told.recv().await, Some(Ok(())));
+        building.abort();
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use super::kind::{Described, Step};
+use crate::text::pointer;
 
 /// The object with its pod template added at `/template`; the rest stays as written.
 pub(super) fn with_template(
@@ -46,8 +47,11 @@ fn members<'a>(value: &'a Value, step: &Step) -> Vec<(String, &'a Value)> {
 }
 
 fn fields<'a>(object: &'a Map<String, Value>, step: &Step) -> Vec<(String, &'a Value)> {
-    // RFC 6901, section 3.
-    let pointer = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    let pointer = |name: &str| {
+        let mut written = String::new();
+        pointer::append(&mut written, name);
+        written
+    };
     match step {
         Step::Each => object.iter().map(|(name, value)| (pointer(name), value)).collect(),
         Step::Name(name) => object.get(name).map(|value| (pointer(name), value)).into_iter().collect(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::review::GroupVersionKind;
+use crate::text::pointer::unescaped;
 
 /// The kinds that carry a pod spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,7 +84,7 @@ impl ParsedDescription {
         let step = |(index, step): (usize, &str)| match step {
             // The object itself has no members that are chosen among.
             "*" if index > 0 => Step::Each,
-            name => Step::Name(name.replace("~1", "/").replace("~0", "~")),
+            name => Step::Name(unescaped(name)),
         };
         let steps = written.pod_template.split('/').skip(1).enumerate().map(step).collect();
         Self { written, steps }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::recorded::RecordedDecision;
 use crate::admission::State;
 use crate::audit::mask::{POLICY_INPUT, REDACTED};
-use crate::audit::pointer::unescaped;
 use crate::judge::{ENFORCE_LABEL, ENFORCE_VERSION_LABEL};
+use crate::text::pointer::unescaped;
 
 /// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.
 const OTHER: &str = "";

@@ -11,9 +11,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
 use crate::audit::json::{Kind, Reader, Unreadable, without_blanks};
-use crate::audit::pointer::append;
 use crate::audit::secrets::{Hider, REDACTED, Secrets, Shown};
 use crate::policy::Violation;
+use crate::text::pointer::append;
 
 /// Most levels of a document. Readers of JSON commonly take 128, and a record has the document some levels down.
 const MOST_DEPTH: usize = 120;

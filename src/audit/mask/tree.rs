@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
-use crate::audit::pointer::append;
 use crate::audit::secrets::{REDACTED, Secrets};
+use crate::text::pointer::append;
 
 /// What [`super::Masking`] is compared with.
 pub(super) struct Tree<'a> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::mask_rule::{MaskRule, Part};
 use crate::audit::mask::MaskReport;
-use crate::audit::pointer;
+use crate::text::pointer;
 
 /// The object of the review.
 const OBJECT: &[&str] = &["input", "request", "object"];

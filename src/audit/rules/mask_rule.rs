@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::audit::pointer::{append, unescaped};
+use crate::text::pointer::{append, unescaped};
 
 /// One item of the set: a path whose value is removed or replaced.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::Error;
+use crate::files;
 use crate::policy::{EnforcementAction, ExactDocument, ExactNumbers, Violation, unknown_input_key};
 use crate::text;
 
@@ -312,15 +313,7 @@ pub fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Err
 }
 
 fn text_of(path: &Path) -> Result<String, Error> {
-    let of = path.metadata().map_err(|error| failed(path, &error))?;
-    // Reading a pipe would wait for its writer, and some devices have no end.
-    if !of.is_file() {
-        return Err(failed(path, &"it is not a regular file; write the documents into one"));
-    }
-    if of.len() > MAX_BYTES {
-        return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(|error| failed(path, &error))
+    files::read_text(path, MAX_BYTES).map_err(|error| failed(path, &error))
 }
 
 fn documents_of<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<T>, Error> {

@@ -10,7 +10,7 @@ use super::left_out::{self, Found, LeftOut};
 use super::opa::{Opa, OpaProblem};
 use super::rego_version::RegoVersion;
 use super::{case, findings, plan, regal, trial};
-use crate::cli::args::{OutputFormat, PolicyCheckOptions, PolicySources};
+use crate::cli::args::{PolicyCheckOptions, PolicySources};
 use crate::cli::{Error, Exit, inspect, print};
 use crate::policy::{Engine, Limits, PolicySet};
 use crate::text;
@@ -45,14 +45,7 @@ struct Report {
 /// Checks types, strictness, format and functions, and loads the compiled rules.
 pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
     let report = check(options).await?;
-    let output = match options.output {
-        OutputFormat::Text => text(&report).into_bytes(),
-        other => {
-            let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
-            inspect::formatted(&value, other)?
-        }
-    };
-    print(&output)?;
+    print(&inspect::written(&report, None, options.output, text)?)?;
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Invalid })
 }
 

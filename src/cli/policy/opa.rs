@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::annotate::rego_files;
 use super::bounded::output_within;
 use super::rego_version::{RegoVersion, V0_FLAG};
+use super::temporary::Temporary;
 use crate::cli::Error;
 use crate::cli::args::{PolicySources, TEST_TIMEOUT};
 use crate::policy::ENTRYPOINT;
@@ -35,23 +35,13 @@ pub const NOT_DONE: &str = "it was not done within";
 /// The program, and a folder with what it is given.
 pub struct Opa {
     program: PathBuf,
-    folder: Folder,
+    folder: Temporary,
     /// Whether rules are checked against the schema of `input`.
     has_schema: bool,
     /// The version of Rego that the rules are in.
     pub version: RegoVersion,
     /// The longest that a test, or the rules on one input, may take.
     pub test_timeout: Duration,
-}
-
-/// A folder that ends with its owner.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // It is below the system's folder for such files, which is emptied anyway.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Something that `opa` objects to.
@@ -172,14 +162,14 @@ const MOVE: &str = "no file of the bundle defines it; where one whose name ends 
 impl Opa {
     /// Prepares the program of this name or path.
     pub fn new(program: &Path) -> Result<Self, Error> {
-        let folder = std::env::temp_dir().join(format!("wasmgate-policy-{}", Uuid::new_v4()));
+        let parent = std::env::temp_dir();
         // opa is run in other folders too.
-        let folder = std::path::absolute(&folder).unwrap_or(folder);
-        let failed = |source| Error::UseFolder { path: folder.clone(), source };
-        std::fs::create_dir(&folder).map_err(failed)?;
+        let parent = std::path::absolute(&parent).unwrap_or(parent);
+        let failed = |source| Error::UseFolder { path: parent.clone(), source };
+        let folder = Temporary::below(&parent).map_err(failed)?;
         let opa = Self {
             program: program.into(),
-            folder: Folder(folder.clone()),
+            folder,
             has_schema: true,
             version: RegoVersion::V1,
             test_timeout: Duration::from_secs(TEST_TIMEOUT),
@@ -211,7 +201,7 @@ impl Opa {
 
     /// A file of its own.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.0.join(name)
+        self.folder.path().join(name)
     }
 
     /// Runs it; what it says of a failure is in the output.
@@ -363,7 +353,7 @@ impl Opa {
     pub fn sign(&self, archive: &Path, signing: &Signing<'_>) -> Result<Vec<u8>, Error> {
         let Signing { key, algorithm, id, scope } = signing;
         let (claims, signatures) = (self.file("claims.json"), self.file("signatures"));
-        let failed = |source| Error::UseFolder { path: self.folder.0.clone(), source };
+        let failed = |source| Error::UseFolder { path: self.folder.path().to_path_buf(), source };
         let text = serde_json::json!({ "keyid": id, "scope": scope }).to_string();
         std::fs::write(&claims, text).and_then(|()| std::fs::create_dir_all(&signatures)).map_err(failed)?;
         let mut arguments = words(&["sign", "--signing-alg", algorithm.as_str(), "--signing-key"]);

@@ -10,6 +10,7 @@ use super::archive;
 use super::opa::{Opa, Signing};
 use crate::cli::args::{OutputFormat, PolicySignOptions, PolicyVerifyOptions};
 use crate::cli::{Error, Exit, inspect, print};
+use crate::files::{self, LARGEST_CREDENTIAL};
 use crate::policy::bundle::{name_of, own_name};
 use crate::policy::contents::SIGNATURES;
 use crate::policy::signature::{Signers, check_secret, check_signed};
@@ -38,7 +39,7 @@ pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
         return Err(refused("it is not a regular file; write the key into one that only you can read"));
     }
     // Of a path that it cannot read opa takes the name for the secret.
-    let file = std::fs::read(&key.key).map_err(unread)?;
+    let file = files::read(&key.key, LARGEST_CREDENTIAL).map_err(unread)?;
     check_secret(key.algorithm, file).map_err(refused)?;
     let signatures = opa.sign(&part, &signing)?;
     check_signed(key.algorithm, &signatures).map_err(refused)?;

@@ -5,9 +5,11 @@ use serde_json::json;
 use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyPullOptions, PolicyPushOptions};
 use crate::cli::{Error, Exit, build, inspect, print};
+use crate::files;
 use crate::image::reference::Reference;
 use crate::lookup::{self, Artifact};
 use crate::policy::bundle::name_of;
+use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::policy::{Contents, Engine, Limits};
 use crate::{sources, text};
 
@@ -25,7 +27,7 @@ pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
         return Err(Error::ReadPlace { written: to.clone(), message: message.into() });
     }
     trial::loaded(bundle, (&Engine::for_command()?, Limits::default())).await?;
-    let layer = std::fs::read(bundle)
+    let layer = files::read(bundle, MAX_PACKED_BYTES)
         .map_err(|source| crate::policy::Error::ReadBundle { path: bundle.clone(), source })?;
     let title = format!("{}.tar.gz", name_of(bundle));
     let artifact = Artifact { layer, media_type: sources::LAYER, title };

@@ -1,28 +1,26 @@
 //! The table of capabilities: first what needs a decision; what needs none fits on one line.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, blanks, cell, columns, hanging, paint, wrap};
+use super::table::{Row, Table};
+use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, cell, hanging, paint};
 use crate::capability::{Capability, Entry};
 use crate::cli::report::{Capabilities, Container};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::text;
 
-const HEADER: [&str; 5] = ["CAPABILITY", "REQUIRED", "AMBIENT", "EFFECTIVE", "GRANTED BY"];
-const INDENT: usize = 4;
-const GAP: usize = 2;
+/// The evidence is below each row, because there is no space beside it.
+const TABLE: Table<5> = Table {
+    header: ["CAPABILITY", "REQUIRED", "AMBIENT", "EFFECTIVE", "GRANTED BY"],
+    indent: 4,
+    broken: 0,
+    narrowest: 20,
+};
 /// Value of `coveredBy` for capabilities that need no grant.
 const DEFAULT: &str = "default";
-
-struct Row {
-    cells: [String; HEADER.len()],
-    seen: String,
-    style: Style,
-}
 
 /// One row per capability that the program can call: whether the runtime hands it over, and the grant that covers it or
 /// the rule that reports it. One line at the end lists what is handed over but never called.
@@ -36,7 +34,7 @@ pub(super) fn table(container: &Container, violations: &[JudgedViolation], width
     }
     let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), text::visible(name));
     if !rows.is_empty() {
-        out.push_str(&in_columns(&rows, usize::from(width)));
+        out.push_str(&TABLE.text(&rows, usize::from(width)));
     }
     if !idle.is_empty() {
         let label = format!("    {} ", paint(DIM, "handed over, never called:"));
@@ -45,7 +43,7 @@ pub(super) fn table(container: &Container, violations: &[JudgedViolation], width
     out
 }
 
-fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolation]) -> Vec<Row> {
+fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolation]) -> Vec<Row<5>> {
     let decided = |entry: &Entry| deciding(container, entry, violations);
     let effective = capabilities.effective.iter().map(|effective| &effective.entry);
     let (open, covered): (Vec<&Entry>, Vec<&Entry>) =
@@ -84,11 +82,11 @@ fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> S
     violations.iter().filter(about).map(word).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
-fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, style: Style) -> Row {
+fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, style: Style) -> Row<5> {
     let mark = |yes: bool| if yes { "yes" } else { "no" }.to_string();
     let shown = |text: &str| text::visible(text).into_owned();
     let cells = [shown(name), mark(required), mark(ambient), mark(required && ambient), cell(granted)];
-    Row { cells, seen: shown(seen), style }
+    Row { cells, styles: [style; 5], below: Some(shown(seen)) }
 }
 
 fn granters(entry: &Entry) -> String {
@@ -124,42 +122,4 @@ fn out_of_reach(capabilities: &Capabilities) -> Vec<String> {
 fn same(a: &Entry, b: &Entry) -> bool {
     let of = |entry: &'_ Entry| (entry.capability, entry.port);
     of(a) == of(b) && (&a.path, &a.host, &a.name) == (&b.path, &b.host, &b.name)
-}
-
-/// The rows in columns. Each is as wide as its content; the first gets the remaining width. The evidence follows below
-/// its row, because there is no space beside it.
-fn in_columns(rows: &[Row], width: usize) -> String {
-    let widest = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| columns(cell));
-        cells.chain(HEADER.get(column).map(|h| columns(h))).max().unwrap_or_default()
-    };
-    let mut widths: Vec<usize> = (0..HEADER.len()).map(widest).collect();
-    let others: usize = widths.iter().skip(1).map(|own| own + GAP).sum();
-    if let Some(first) = widths.first_mut() {
-        *first = (*first).min(width.saturating_sub(INDENT + GAP + others)).max(20);
-    }
-    let mut out = lines(&HEADER.map(String::from), BOLD, &widths);
-    for row in rows {
-        out.push_str(&lines(&row.cells, row.style, &widths));
-        for line in wrap(&row.seen, width.saturating_sub(INDENT + GAP)) {
-            // Writing to a string cannot fail, here and below.
-            let _ = writeln!(out, "{:1$}{2}", "", INDENT + GAP, paint(DIM, &line));
-        }
-    }
-    out
-}
-
-fn lines(cells: &[String], style: Style, widths: &[usize]) -> String {
-    let cells: Vec<Vec<String>> = cells.iter().zip(widths).map(|(cell, width)| wrap(cell, *width)).collect();
-    let height = cells.iter().map(Vec::len).max().unwrap_or_default();
-    let mut out = String::new();
-    for index in 0..height {
-        let mut line = " ".repeat(INDENT);
-        for (cell, width) in cells.iter().zip(widths) {
-            let part = cell.get(index).map(String::as_str).unwrap_or_default();
-            let _ = write!(line, "{part}{}", blanks(width.saturating_sub(columns(part)) + GAP));
-        }
-        let _ = writeln!(out, "{}", paint(style, line.trim_end()));
-    }
-    out
 }

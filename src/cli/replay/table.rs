@@ -6,15 +6,11 @@ use anstyle::Style;
 
 use super::Report;
 use super::compare::{Compared, ComparedViolation};
-use crate::cli::render::{
-    self, BOLD, DIM, GREEN, PLAIN, RED, YELLOW, blanks, cell, columns, counted, paint, wrap,
-};
+use crate::cli::render::{self, DIM, GREEN, PLAIN, RED, Row, Table, YELLOW, cell, counted};
 use crate::text;
 
-const HEADER: [&str; 4] = ["TIME", "OBJECT", "VERDICT", "WHAT WOULD CHANGE"];
-const GAP: usize = 2;
-/// Columns that are left to the last column on a narrow terminal.
-const NARROWEST: usize = 30;
+const TABLE: Table<4> =
+    Table { header: ["TIME", "OBJECT", "VERDICT", "WHAT WOULD CHANGE"], indent: 0, broken: 3, narrowest: 30 };
 /// Most decisions that the table has; the summary counts all of them.
 const MOST_ROWS: usize = 200;
 /// Most violations and masked values of a decision that it has.
@@ -24,7 +20,9 @@ const MOST_FINDINGS: usize = 10;
 pub fn text(report: &Report, width: u16) -> String {
     let shown: Vec<_> = report.listed.iter().filter(|one| one.is_changed() || one.undecidable).collect();
     let (rows, more) = shown.split_at(shown.len().min(MOST_ROWS));
-    let mut out = if rows.is_empty() { String::new() } else { format!("{}\n", table(rows, width.into())) };
+    let rows: Vec<Row<4>> = rows.iter().map(|one| row(one)).collect();
+    let mut out =
+        if rows.is_empty() { String::new() } else { format!("{}\n", TABLE.text(&rows, width.into())) };
     if !more.is_empty() {
         let _ = writeln!(out, "… and {} more (-o json lists them)\n", more.len());
     }
@@ -66,7 +64,7 @@ pub fn left(report: &Report) -> String {
     .join(", ")
 }
 
-fn cells(one: &Compared) -> [String; 4] {
+fn row(one: &Compared) -> Row<4> {
     let name = if one.name.is_empty() { "(no name yet)" } else { &one.name };
     let object = format!("{}/{}/{name}", one.namespace, one.kind);
     let verdict =
@@ -91,31 +89,12 @@ fn cells(one: &Compared) -> [String; 4] {
         let more = if more.is_empty() { String::new() } else { format!(" … and {} more", more.len()) };
         what.push(format!("? it depends on what is masked: {}{more}", shown.join(", ")));
     }
-    [
-        format!("{:.0}", one.timestamp),
-        cell(&object),
-        verdict,
-        what.iter().map(|line| text::line(line).into_owned()).collect::<Vec<_>>().join("\n"),
-    ]
-}
-
-/// The rows in columns: each as wide as its content, and the last as wide as what is left.
-fn table(rows: &[&Compared], width: usize) -> String {
-    let rows: Vec<_> = rows.iter().map(|one| (cells(one), style(one))).collect();
-    let widest = |column: usize| {
-        let cells = rows.iter().filter_map(|(cells, _)| cells.get(column)).map(|cell| columns(cell));
-        cells.chain(HEADER.get(column).map(|name| columns(name))).max().unwrap_or_default()
-    };
-    let mut widths: Vec<usize> = (0..HEADER.len()).map(widest).collect();
-    let others: usize = widths.iter().take(HEADER.len() - 1).map(|own| own + GAP).sum();
-    if let Some(last) = widths.last_mut() {
-        *last = width.saturating_sub(others).max(NARROWEST);
+    let what: Vec<_> = what.iter().map(|line| text::line(line)).collect();
+    Row {
+        cells: [format!("{:.0}", one.timestamp), cell(&object), verdict, what.join("\n")],
+        styles: [PLAIN, PLAIN, style(one), PLAIN],
+        below: None,
     }
-    let mut out = lines(&HEADER.map(String::from), [BOLD; 2], &widths);
-    for (cells, verdict) in &rows {
-        out.push_str(&lines(cells, [PLAIN, *verdict], &widths));
-    }
-    out
 }
 
 fn style(one: &Compared) -> Style {
@@ -125,24 +104,4 @@ fn style(one: &Compared) -> Style {
         "warn" => YELLOW,
         _ => GREEN,
     }
-}
-
-/// One row; its verdict has a style of its own, and its last cell as many lines as it needs.
-fn lines(cells: &[String; 4], [style, verdict]: [Style; 2], widths: &[usize]) -> String {
-    let [time, object, decided, what] = cells;
-    let last = widths.last().copied().unwrap_or(NARROWEST);
-    let what: Vec<String> = what.lines().flat_map(|line| wrap(line, last)).collect();
-    let mut out = String::new();
-    for index in 0..what.len().max(1) {
-        let mut line = String::new();
-        for ((cell, style), width) in [(time, style), (object, style), (decided, verdict)].iter().zip(widths)
-        {
-            let part = if index == 0 { cell.as_str() } else { "" };
-            let shown = if part.is_empty() { String::new() } else { paint(*style, part) };
-            let _ = write!(line, "{shown}{}", blanks(width.saturating_sub(columns(part)) + GAP));
-        }
-        line.push_str(what.get(index).map(String::as_str).unwrap_or_default());
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    out
 }

@@ -6,35 +6,33 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, blanks, cell, columns, counted, paint, wrap};
+use crate::cli::render::{DIM, GREEN, PLAIN, RED, Row, Table, YELLOW, cell, counted, paint, wrap};
 use crate::cli::report::ExplainOutcome;
 use crate::policy::EnforcementAction;
 use crate::scan::model::{FoundViolation, Scan, Workload, is_open, rank, word};
 use crate::text;
 
-const HEADER: [&str; 5] = ["NAMESPACE", "WORKLOAD", "PODS", "OUTCOME", "FINDINGS"];
-const GAP: usize = 2;
-/// Columns that are left to the findings on a narrow terminal.
-const NARROWEST: usize = 30;
-
-struct Row {
-    cells: [String; 5],
-    style: Style,
-}
+const TABLE: Table<5> = Table {
+    header: ["NAMESPACE", "WORKLOAD", "PODS", "OUTCOME", "FINDINGS"],
+    indent: 0,
+    broken: 4,
+    narrowest: 30,
+};
 
 /// The table, what could not be judged, and one line about everything.
 pub fn text(scan: &Scan, all: bool, width: u16) -> String {
     let mut workloads = scan.shown(all);
     workloads.sort_by_key(|workload| rank(workload.outcome));
-    let rows: Vec<Row> = workloads.into_iter().map(row).collect();
-    let mut out = if rows.is_empty() { String::new() } else { format!("{}\n", table(&rows, width.into())) };
+    let rows: Vec<Row<5>> = workloads.into_iter().map(row).collect();
+    let mut out =
+        if rows.is_empty() { String::new() } else { format!("{}\n", TABLE.text(&rows, width.into())) };
     out.push_str(&not_judged(scan, width.into()));
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "{}", summary(scan, all));
     out
 }
 
-fn row(workload: &Workload) -> Row {
+fn row(workload: &Workload) -> Row<5> {
     let pods = if workload.pods == 0 { "-".to_owned() } else { workload.pods.to_string() };
     Row {
         cells: [
@@ -44,7 +42,8 @@ fn row(workload: &Workload) -> Row {
             outcome(workload.outcome).to_owned(),
             text::line(&findings(workload)).into_owned(),
         ],
-        style: style(workload.outcome),
+        styles: [PLAIN, PLAIN, PLAIN, style(workload.outcome), PLAIN],
+        below: None,
     }
 }
 
@@ -103,48 +102,6 @@ fn scope(workload: &Workload, found: &[&FoundViolation<'_>]) -> String {
         _ => {}
     }
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
-}
-
-/// The rows in columns: each as wide as its content, and the last as wide as what is left.
-fn table(rows: &[Row], width: usize) -> String {
-    let widest = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| columns(cell));
-        cells.chain(HEADER.get(column).map(|name| columns(name))).max().unwrap_or_default()
-    };
-    let mut widths: Vec<usize> = (0..HEADER.len()).map(widest).collect();
-    let others: usize = widths.iter().take(HEADER.len() - 1).map(|own| own + GAP).sum();
-    if let Some(last) = widths.last_mut() {
-        *last = width.saturating_sub(others).max(NARROWEST);
-    }
-    let mut out = lines(&HEADER.map(String::from), BOLD, BOLD, &widths);
-    for row in rows {
-        out.push_str(&lines(&row.cells, PLAIN, row.style, &widths));
-    }
-    out
-}
-
-/// One row; its outcome has a style of its own.
-fn lines(cells: &[String], style: Style, outcome: Style, widths: &[usize]) -> String {
-    let last = cells.len().saturating_sub(1);
-    let cells: Vec<Vec<String>> = cells
-        .iter()
-        .zip(widths)
-        .enumerate()
-        .map(|(index, (cell, width))| if index == last { wrap(cell, *width) } else { vec![cell.clone()] })
-        .collect();
-    let mut out = String::new();
-    for index in 0..cells.iter().map(Vec::len).max().unwrap_or_default() {
-        let mut line = String::new();
-        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let part = cell.get(index).map(String::as_str).unwrap_or_default();
-            let beside = if column == last { 0 } else { width.saturating_sub(columns(part)) + GAP };
-            let own = if HEADER.get(column) == Some(&"OUTCOME") { outcome } else { style };
-            let shown = if part.is_empty() { String::new() } else { paint(own, part) };
-            let _ = write!(line, "{shown}{}", blanks(beside));
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    out
 }
 
 /// What could not be judged, a line for each.

@@ -119,23 +119,25 @@ pub(super) fn escape(part: &str) -> String {
 }
 
 fn unescape(part: &str) -> Result<String, Failure> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
+    percent_decoded(&part.replace('+', " "))
+        .ok_or_else(|| Failure::Error(format!("invalid URL escape in {part:?}")))
+}
+
+/// A part of a URL without its escapes; `None` where one is not whole.
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
         rest = after;
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-                let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-                let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                bytes.push(code.ok_or_else(|| Failure::Error(format!("invalid URL escape in {part:?}")))?);
-                rest = rest.get(2..).unwrap_or_default();
-            }
-            other => bytes.push(*other),
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
         }
+        let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = rest.get(2..).unwrap_or_default();
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 pub(super) fn query_encode(_: &mut Call, operands: Operands<'_>) -> Outcome {

@@ -2,6 +2,7 @@
 
 use uuid::{Uuid, Variant};
 
+use super::encoding::percent_decoded;
 use crate::rego::call::{self, Call, Operands, Outcome};
 use crate::rego::failure::Failure;
 use crate::rego::value::{Object, Value};
@@ -119,7 +120,7 @@ impl Uri {
         if text.chars().any(|letter| letter < ' ' || letter == '\u{7f}') {
             return None;
         }
-        let mut uri = Self { fragment: unescape(fragment)?, ..Self::default() };
+        let mut uri = Self { fragment: percent_decoded(fragment)?, ..Self::default() };
         let (scheme, rest) = scheme(text)?;
         uri.scheme = scheme.to_lowercase();
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -141,7 +142,7 @@ impl Uri {
             }
             None => rest,
         };
-        uri.path = unescape(path)?;
+        uri.path = percent_decoded(path)?;
         uri.raw_path = path.into();
         if escape_path(&uri.path) == uri.raw_path {
             uri.raw_path.clone_from(&uri.path);
@@ -157,7 +158,7 @@ impl Uri {
                 if !user.chars().all(allowed) {
                     return None;
                 }
-                unescape(user)?;
+                percent_decoded(user)?;
                 host
             }
             None => text,
@@ -198,7 +199,7 @@ impl Uri {
         if name.split('%').skip(1).any(ascii) {
             return None;
         }
-        self.hostname = unescape(name)?;
+        self.hostname = percent_decoded(name)?;
         self.port = digits.into();
         Some(())
     }
@@ -225,23 +226,6 @@ fn scheme(text: &str) -> Option<(&str, &str)> {
         }
     }
     Some(("", text))
-}
-
-/// Undoes escapes.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = rest.get(2..).unwrap_or_default();
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// How Go would write a path.

@@ -42,16 +42,7 @@ impl Patched {
 
 /// The bytes that a value takes in a module at least.
 fn weight(value: &Value) -> usize {
-    let sum = usize::saturating_add;
-    match value {
-        Value::String(text) => VALUE_BYTES.saturating_add(text.len()),
-        Value::Array(items) => items.iter().map(weight).fold(VALUE_BYTES, sum),
-        Value::Set(items) => items.iter().map(weight).fold(VALUE_BYTES, sum),
-        Value::Object(members) => {
-            members.iter().flat_map(|(key, value)| [weight(key), weight(value)]).fold(VALUE_BYTES, sum)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => VALUE_BYTES,
-    }
+    value.weight(VALUE_BYTES)
 }
 
 fn path(value: &Value) -> Result<Vec<Value>, Failure> {

@@ -61,27 +61,11 @@ pub(super) fn remove(_: &mut Call, operands: Operands<'_>) -> Outcome {
 
 /// A value without what the paths end at; nothing where that is the value itself.
 fn without(value: &Value, paths: Option<&Value>) -> Option<Value> {
-    let paths = match paths {
-        Some(Value::Null) => return None,
-        Some(Value::Object(paths)) => paths,
-        _ => return Some(value.clone()),
-    };
-    Some(match value {
-        Value::Object(members) => {
-            let kept = members
-                .iter()
-                .filter_map(|(key, value)| Some((key.clone(), without(value, paths.get(key))?)));
-            Value::Object(kept.collect())
-        }
-        Value::Set(items) => {
-            Value::Set(items.iter().filter_map(|item| without(item, paths.get(item))).collect())
-        }
-        Value::Array(items) => {
-            let items = items.iter().enumerate();
-            Value::Array(items.filter_map(|(place, item)| without(item, paths.get(&index(place)))).collect())
-        }
-        other => other.clone(),
-    })
+    match paths {
+        Some(Value::Null) => None,
+        Some(Value::Object(paths)) => Some(kept(value, paths, without)),
+        _ => Some(value.clone()),
+    }
 }
 
 pub(super) fn filter(_: &mut Call, operands: Operands<'_>) -> Outcome {
@@ -92,22 +76,27 @@ pub(super) fn filter(_: &mut Call, operands: Operands<'_>) -> Outcome {
 
 /// A value with what the paths lead to alone; nothing where none leads to it.
 fn only(value: &Value, paths: Option<&Value>) -> Option<Value> {
-    let Value::Object(paths) = paths? else { return Some(value.clone()) };
-    Some(match value {
+    match paths? {
+        Value::Object(paths) => Some(kept(value, paths, only)),
+        _ => Some(value.clone()),
+    }
+}
+
+/// A value with what `of` leaves of its parts; it is given each with what the paths say of it.
+fn kept(value: &Value, paths: &Object, of: fn(&Value, Option<&Value>) -> Option<Value>) -> Value {
+    match value {
         Value::Object(members) => {
             let kept =
-                members.iter().filter_map(|(key, value)| Some((key.clone(), only(value, paths.get(key))?)));
+                members.iter().filter_map(|(key, value)| Some((key.clone(), of(value, paths.get(key))?)));
             Value::Object(kept.collect())
         }
-        Value::Set(items) => {
-            Value::Set(items.iter().filter_map(|item| only(item, paths.get(item))).collect())
-        }
+        Value::Set(items) => Value::Set(items.iter().filter_map(|item| of(item, paths.get(item))).collect()),
         Value::Array(items) => {
             let items = items.iter().enumerate();
-            Value::Array(items.filter_map(|(place, item)| only(item, paths.get(&index(place)))).collect())
+            Value::Array(items.filter_map(|(place, item)| of(item, paths.get(&index(place)))).collect())
         }
         other => other.clone(),
-    })
+    }
 }
 
 #[cfg(test)]

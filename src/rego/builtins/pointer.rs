@@ -1,11 +1,7 @@
-//! JSON pointers (RFC 6901), as OPA reads them.
+//! Paths with slashes, as OPA reads them: their tokens are those of JSON pointers (RFC 6901).
 
 use crate::rego::value::Value;
-
-/// The key that a token stands for (section 4).
-pub(super) fn key(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
-}
+use crate::text::pointer::unescaped;
 
 /// The keys of a path with slashes. How many stand at its beginning means nothing, and an empty one is that of the whole document
 /// (`open-policy-agent/opa:v1/topdown/json.go`, `parsePath`).
@@ -13,19 +9,12 @@ pub(super) fn keys(path: &str) -> Vec<Value> {
     if path.is_empty() {
         return Vec::new();
     }
-    path.trim_start_matches('/').split('/').map(|token| Value::String(key(token))).collect()
+    path.trim_start_matches('/').split('/').map(|token| Value::String(unescaped(token))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_read_once() {
-        for (token, read) in [("a", "a"), ("~1~0", "/~"), ("~01", "~1"), ("~2~", "~2~"), ("", "")] {
-            assert_eq!(key(token), read, "{token}");
-        }
-    }
 
     #[test]
     fn slashes_part_keys_except_at_the_beginning() {

@@ -41,23 +41,10 @@ pub(super) fn document(call: &mut Call, value: &Value) -> Read<Document> {
     })
 }
 
-/// What a tree takes at most that is made of a value.
-fn weight(value: &Value) -> usize {
-    let sum = |sum: usize, value: usize| sum.saturating_add(value);
-    match value {
-        Value::String(text) => BYTES_OF_NODE.saturating_add(text.len()),
-        Value::Array(items) => items.iter().map(weight).fold(BYTES_OF_NODE, sum),
-        Value::Set(items) => items.iter().map(weight).fold(BYTES_OF_NODE, sum),
-        Value::Object(members) => {
-            members.iter().flat_map(|(key, value)| [weight(key), weight(value)]).fold(BYTES_OF_NODE, sum)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => BYTES_OF_NODE,
-    }
-}
-
 /// As JSON: sets become arrays, and keys texts.
 fn plain(call: &mut Call, value: &Value) -> Read<Value> {
-    let bytes = weight(value);
+    // What the tree takes at most that is made of it.
+    let bytes = value.weight(BYTES_OF_NODE);
     call.fits(bytes)?;
     call.take(bytes / BYTES_OF_NODE)?;
     json::parse(&value.to_json_text()).map_err(|failure| match failure {

@@ -2,10 +2,10 @@
 
 use super::numeric;
 use super::part::{Bounds, Count, Part};
-use crate::rego::builtins::pointer;
 use crate::rego::failure::Failure;
 use crate::rego::number::{Number, Ratio};
 use crate::rego::value::{Object, Value};
+use crate::text::pointer::unescaped;
 
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "number", "null", "object", "string"];
 
@@ -130,7 +130,7 @@ pub(super) fn has_no_names(value: &Value, is_whole: bool) -> Result<(), Failure>
 pub(super) fn step<'a>(value: &'a Value, token: &str) -> Result<&'a Value, Failure> {
     match value {
         Value::Object(members) => {
-            let name = pointer::key(token);
+            let name = unescaped(token);
             let missing = || Failure::Error(format!("Object has no key '{name}'"));
             member(members, &name).ok_or_else(missing)
         }

@@ -288,12 +288,17 @@ pub(in crate::rego::builtins) fn of_info(
 
 // === JSON Web Keys ===
 
+/// The object that is a key, or has a list of them.
+fn key_document(text: &str) -> Result<Object, Failure> {
+    match json::parse(text) {
+        Ok(Value::Object(document)) => Ok(document),
+        Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
+        _ => Failure::error("failed to parse a JWK key (set)"),
+    }
+}
+
 fn key_set(text: &str) -> Result<Vec<NamedKey>, Failure> {
-    let document = match json::parse(text) {
-        Ok(Value::Object(document)) => document,
-        Err(Failure::Halt(reason)) => return Err(Failure::Halt(reason)),
-        _ => return Failure::error("failed to parse a JWK key (set)"),
-    };
+    let document = key_document(text)?;
     match document.get(&Value::text("keys")) {
         None => Ok(vec![web_key(&document)?]),
         Some(Value::Array(keys)) if document.len() == 1 => keys
@@ -358,11 +363,7 @@ fn web_key(members: &Object) -> Result<NamedKey, Failure> {
 
 /// The first key of a text, with which it signs. One that has no private part is an error, as in OPA.
 pub(super) fn private(text: &str) -> Result<PrivateKey, Failure> {
-    let document = match json::parse(text) {
-        Ok(Value::Object(document)) => document,
-        Err(Failure::Halt(reason)) => return Err(Failure::Halt(reason)),
-        _ => return Failure::error("failed to parse a JWK key (set)"),
-    };
+    let document = key_document(text)?;
     match document.get(&Value::text("keys")) {
         None => private_web_key(&document),
         Some(Value::Array(keys)) if document.len() == 1 => match keys.as_slice() {

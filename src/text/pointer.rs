@@ -1,7 +1,8 @@
-//! JSON pointers (RFC 6901), by which a record says what is masked in it.
+//! Tokens of JSON pointers (RFC 6901). Records say by pointers what is masked in them, rules find values by them, and a described kind
+//! says by one where its pod template is.
 
 /// Appends a key as a token; `~` and `/` in it are written `~0` and `~1` (section 3).
-pub(super) fn append(pointer: &mut String, key: &str) {
+pub fn append(pointer: &mut String, key: &str) {
     pointer.push('/');
     if !key.bytes().any(|byte| matches!(byte, b'~' | b'/')) {
         return pointer.push_str(key);
@@ -15,8 +16,8 @@ pub(super) fn append(pointer: &mut String, key: &str) {
     }
 }
 
-/// The key that a token stands for (section 4).
-pub(crate) fn unescaped(token: &str) -> String {
+/// The key that a token stands for (section 4). A `~` before anything else stays as it is.
+pub fn unescaped(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
@@ -33,6 +34,13 @@ mod tests {
             append(&mut pointer, key);
         }
         assert_eq!(pointer, "/metadata/a~1b/~01/plain/");
+    }
+
+    #[test]
+    fn a_token_is_read_once() {
+        for (token, read) in [("a", "a"), ("~1~0", "/~"), ("~01", "~1"), ("~2~", "~2~"), ("", "")] {
+            assert_eq!(unescaped(token), read, "{token}");
+        }
     }
 
     proptest! {
