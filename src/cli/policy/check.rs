@@ -145,10 +145,13 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     let sources = &options.sources;
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     match plan::planned(opa, sources) {
-        Ok(Some(plan)) => match findings::faults(&plan, sources) {
-            Some(found) => problems.extend(found),
-            None => warnings.push(NOT_FOLLOWED.into()),
-        },
+        Ok(Some(plan)) => {
+            match findings::faults(&plan, sources) {
+                Some(found) => problems.extend(found),
+                None => warnings.push(NOT_FOLLOWED.into()),
+            }
+            warnings.extend(findings::replaced_objects(&plan, sources));
+        }
         Ok(None) => warnings.push(NOT_READ.into()),
         // What does not build or load is said below.
         Err(Error::RunOpa { .. } | Error::LoadPolicies(_)) => {}

@@ -153,6 +153,21 @@ fn rules_that_opa_cannot_format_are_checked_all_the_same() {
 }
 
 #[test]
+fn with_that_opa_would_unite_with_data_is_warned_of() {
+    let rule = RULE.replace(
+        "\tsome",
+        "\tfound := data.cfg with data.cfg.deep as {\"new\": 1}\n\tfound.deep.new == 1\n\tsome",
+    );
+    let warning = "rule.rego:4:2: `with` replaces an object of `data.json`: ";
+    let said =
+        policy("check", rules(&rule, &[("data.json", r#"{"cfg": {"deep": {"old": 1}}}"#)]).path(), &[]);
+    said.has(&[warning]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = policy("check", rules(&rule, &[("data.json", r#"{"cfg": {"deep": 1}}"#)]).path(), &[]);
+    assert!(!said.out.contains(warning), "{said:?}");
+}
+
+#[test]
 fn rules_that_the_gate_would_not_load_are_found_and_not_written() {
     let folder = rules("package other\n\nallow := true\n", &[]);
     let said = policy("check", folder.path(), &["-o", "json"]);
