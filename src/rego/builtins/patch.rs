@@ -1,6 +1,6 @@
 //! `json.patch` (RFC 6902) as OPA applies it: sets are patched too, and a path may be an array of keys.
 
-use super::patched::{Part, Room, missing, weight};
+use super::patched::{Budget, Part, missing, weight};
 use super::pointer;
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
@@ -13,11 +13,11 @@ fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
 pub(super) fn patch(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let operations = operands.array(1)?;
     let document = operands.at(0)?.clone();
-    let mut room = Room { bytes: weight(&document), call };
+    let mut budget = Budget { bytes: weight(&document), call };
     let mut patched = Patched::new(document);
     for operation in operations {
-        patched.recount(&mut room)?;
-        apply(&mut room, &mut patched, operation)?;
+        patched.recount(&mut budget)?;
+        apply(&mut budget, &mut patched, operation)?;
     }
     match patched.document {
         Some(document) => Ok(document.value()),
@@ -48,10 +48,10 @@ impl Patched {
     }
 
     /// Counts the bytes again where they may soon be too many: what was removed meanwhile takes none.
-    fn recount(&self, room: &mut Room<'_>) -> Result<(), Failure> {
-        if room.bytes > room.call.max_bytes / 2 {
-            room.bytes = self.document.as_ref().map_or(0, Part::weight);
-            room.call.take(room.bytes / VALUE_BYTES)?;
+    fn recount(&self, budget: &mut Budget<'_>) -> Result<(), Failure> {
+        if budget.bytes > budget.call.max_bytes / 2 {
+            budget.bytes = self.document.as_ref().map_or(0, Part::weight);
+            budget.call.take(budget.bytes / VALUE_BYTES)?;
         }
         Ok(())
     }
@@ -69,33 +69,33 @@ impl Patched {
     }
 
     /// The value at a path, which the document then has twice.
-    fn at(&mut self, room: &mut Room<'_>, path: &[Value]) -> Result<Value, Failure> {
+    fn at(&mut self, budget: &mut Budget<'_>, path: &[Value]) -> Result<Value, Failure> {
         let mut found = None;
-        let mut copy = |room: &mut Room<'_>, part: &mut Part| -> Result<(), Failure> {
-            room.grow(part.weight())?;
+        let mut copy = |budget: &mut Budget<'_>, part: &mut Part| -> Result<(), Failure> {
+            budget.grow(part.weight())?;
             found = Some(part.value());
             Ok(())
         };
         match (path, &mut self.document) {
-            ([], Some(document)) => copy(room, document)?,
-            _ => self.opened()?.at(room, path, &mut copy)?,
+            ([], Some(document)) => copy(budget, document)?,
+            _ => self.opened()?.at(budget, path, &mut copy)?,
         }
         found.ok_or(Failure::Undefined)
     }
 
-    fn insert(&mut self, room: &mut Room<'_>, path: &[Value], value: Value) -> Result<(), Failure> {
+    fn insert(&mut self, budget: &mut Budget<'_>, path: &[Value], value: Value) -> Result<(), Failure> {
         let Some((last, parents)) = path.split_last() else {
             self.document = Some(Part::Whole(value));
             return Ok(());
         };
         let mut value = Some(value);
-        self.opened()?.at(room, parents, &mut |room, parent| match value.take() {
-            Some(value) => parent.insert(room, last, value),
+        self.opened()?.at(budget, parents, &mut |budget, parent| match value.take() {
+            Some(value) => parent.insert(budget, last, value),
             None => missing(last),
         })
     }
 
-    fn remove(&mut self, room: &mut Room<'_>, path: &[Value]) -> Result<(), Failure> {
+    fn remove(&mut self, budget: &mut Budget<'_>, path: &[Value]) -> Result<(), Failure> {
         let Some((last, parents)) = path.split_last() else {
             (self.has_keys, self.has_children) = (false, false);
             return match self.document.take() {
@@ -103,7 +103,7 @@ impl Patched {
                 None => fail("deleted node encountered"),
             };
         };
-        self.opened()?.at(room, parents, &mut |room, parent| parent.remove(room, last))
+        self.opened()?.at(budget, parents, &mut |budget, parent| parent.remove(budget, last))
     }
 }
 
@@ -118,7 +118,7 @@ fn path(value: &Value) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn apply(room: &mut Room<'_>, patched: &mut Patched, operation: &Value) -> Result<(), Failure> {
+fn apply(budget: &mut Budget<'_>, patched: &mut Patched, operation: &Value) -> Result<(), Failure> {
     if !matches!(operation, Value::Object(_)) {
         return fail("must be an array of JSON-Patch objects, but at least one element is not an object");
     }
@@ -128,35 +128,40 @@ fn apply(room: &mut Room<'_>, patched: &mut Patched, operation: &Value) -> Resul
     let target = path(member("path")?)?;
     let Value::String(name) = member("op")? else { return fail("attribute 'op' must be a string") };
     match name.as_str() {
-        "add" => add(room, patched, &target, member("value")?),
-        "remove" => patched.remove(room, &target),
+        "add" => add(budget, patched, &target, member("value")?),
+        "remove" => patched.remove(budget, &target),
         "replace" => {
-            patched.remove(room, &target)?;
-            add(room, patched, &target, member("value")?)
+            patched.remove(budget, &target)?;
+            add(budget, patched, &target, member("value")?)
         }
         "move" => {
             let from = path(member("from")?)?;
-            let moved = patched.at(room, &from)?;
-            patched.remove(room, &from)?;
-            patched.insert(room, &target, moved)
+            let moved = patched.at(budget, &from)?;
+            patched.remove(budget, &from)?;
+            patched.insert(budget, &target, moved)
         }
         "copy" => {
             let from = path(member("from")?)?;
             // Copies of copies double with each operation.
-            let copied = patched.at(room, &from)?;
-            patched.insert(room, &target, copied)
+            let copied = patched.at(budget, &from)?;
+            patched.insert(budget, &target, copied)
         }
         "test" => {
-            let (found, wanted) = (patched.at(room, &target)?, member("value")?);
+            let (found, wanted) = (patched.at(budget, &target)?, member("value")?);
             if found == *wanted { Ok(()) } else { fail("value from EditTree != patch value") }
         }
         other => fail(format!("unrecognized op: '{other}'")),
     }
 }
 
-fn add(room: &mut Room<'_>, patched: &mut Patched, target: &[Value], value: &Value) -> Result<(), Failure> {
-    room.grow(weight(value))?;
-    patched.insert(room, target, value.clone())
+fn add(
+    budget: &mut Budget<'_>,
+    patched: &mut Patched,
+    target: &[Value],
+    value: &Value,
+) -> Result<(), Failure> {
+    budget.grow(weight(value))?;
+    patched.insert(budget, target, value.clone())
 }
 
 #[cfg(test)]

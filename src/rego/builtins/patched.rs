@@ -14,14 +14,14 @@ use crate::rego::value::Value;
 
 /// What the operations of one patch may take.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
+pub(super) struct Budget<'a> {
     /// The call, whose fuel they take.
     pub call: &'a mut Call,
     /// No fewer bytes than the document takes.
     pub bytes: usize,
 }
 
-impl Room<'_> {
+impl Budget<'_> {
     /// Takes so many bytes more.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
         self.call.take(bytes / VALUE_BYTES)?;
@@ -58,7 +58,7 @@ enum Item {
 }
 
 /// What is done with a part.
-type Act<'a> = dyn FnMut(&mut Room<'_>, &mut Part) -> Result<(), Failure> + 'a;
+type Act<'a> = dyn FnMut(&mut Budget<'_>, &mut Part) -> Result<(), Failure> + 'a;
 
 impl Part {
     /// The bytes that it takes in a module at least.
@@ -90,16 +90,16 @@ impl Part {
     }
 
     /// Makes its members or items parts of their own.
-    fn open(&mut self, room: &mut Room<'_>) -> Result<(), Failure> {
+    fn open(&mut self, budget: &mut Budget<'_>) -> Result<(), Failure> {
         match self {
             Self::Whole(Value::Object(members)) => {
-                room.call.take(members.len() / 16)?;
+                budget.call.take(members.len() / 16)?;
                 let members = mem::take(members);
                 *self =
                     Self::Object(members.into_iter().map(|(key, value)| (key, Self::Whole(value))).collect());
             }
             Self::Whole(Value::Array(values)) => {
-                room.grow(values.len().saturating_mul(VALUE_BYTES))?;
+                budget.grow(values.len().saturating_mul(VALUE_BYTES))?;
                 let former = mem::take(values);
                 let items = (0..former.len()).map(Item::Former).collect();
                 *self = Self::Array(Items { former, items });
@@ -110,19 +110,19 @@ impl Part {
     }
 
     /// Does something with what stands at a path. An item of a set is taken out and put back, since its place depends on what it is.
-    pub fn at(&mut self, room: &mut Room<'_>, path: &[Value], act: &mut Act<'_>) -> Result<(), Failure> {
-        let [key, rest @ ..] = path else { return act(room, self) };
-        self.open(room)?;
+    pub fn at(&mut self, budget: &mut Budget<'_>, path: &[Value], act: &mut Act<'_>) -> Result<(), Failure> {
+        let [key, rest @ ..] = path else { return act(budget, self) };
+        self.open(budget)?;
         match self {
             Self::Object(members) => match members.get_mut(key) {
-                Some(next) => next.at(room, rest, act),
+                Some(next) => next.at(budget, rest, act),
                 None => missing(key),
             },
-            Self::Array(items) => items.look(room, key)?.at(room, rest, act),
+            Self::Array(items) => items.look(budget, key)?.at(budget, rest, act),
             Self::Whole(Value::Set(items)) => {
                 let Some(item) = items.take(key) else { return missing(key) };
                 let mut item = Self::Whole(item);
-                item.at(room, rest, act)?;
+                item.at(budget, rest, act)?;
                 items.insert(item.value());
                 Ok(())
             }
@@ -131,8 +131,8 @@ impl Part {
     }
 
     /// Adds a member, or an item at a place.
-    pub fn insert(&mut self, room: &mut Room<'_>, key: &Value, value: Value) -> Result<(), Failure> {
-        self.open(room)?;
+    pub fn insert(&mut self, budget: &mut Budget<'_>, key: &Value, value: Value) -> Result<(), Failure> {
+        self.open(budget)?;
         match self {
             Self::Object(members) => {
                 members.insert(key.clone(), Self::Whole(value));
@@ -140,7 +140,7 @@ impl Part {
             }
             Self::Array(items) => {
                 let at = if *key == Value::text("-") { items.items.len() } else { index(key)? };
-                if at > items.items.len() { missing(key) } else { items.insert(room, at, value) }
+                if at > items.items.len() { missing(key) } else { items.insert(budget, at, value) }
             }
             // The key of an item of a set is the item.
             Self::Whole(Value::Set(items)) if *key == value => {
@@ -153,15 +153,15 @@ impl Part {
     }
 
     /// Takes a member or an item out.
-    pub fn remove(&mut self, room: &mut Room<'_>, key: &Value) -> Result<(), Failure> {
-        self.open(room)?;
+    pub fn remove(&mut self, budget: &mut Budget<'_>, key: &Value) -> Result<(), Failure> {
+        self.open(budget)?;
         let removed = match self {
             Self::Object(members) => members.remove(key).is_some(),
             Self::Array(items) => {
                 let at = index(key)?;
                 let is_there = at < items.items.len();
                 if is_there {
-                    items.remove(room, at)?;
+                    items.remove(budget, at)?;
                 }
                 is_there
             }
@@ -191,15 +191,15 @@ impl Items {
     }
 
     /// The item that an operation looks into, which is its own from now on.
-    fn look(&mut self, room: &mut Room<'_>, key: &Value) -> Result<&mut Part, Failure> {
+    fn look(&mut self, budget: &mut Budget<'_>, key: &Value) -> Result<&mut Part, Failure> {
         let at = index(key)?;
         if matches!(self.items.get(at), Some(Item::Former(_))) {
             // By its place now in the array as it was: see above.
             let Some(found) = self.former.get(at) else { return missing(key) };
-            room.grow(weight(found))?;
+            budget.grow(weight(found))?;
             let found = found.clone();
-            self.remove(room, at)?;
-            self.insert(room, at, found)?;
+            self.remove(budget, at)?;
+            self.insert(budget, at, found)?;
         }
         match self.items.get_mut(at) {
             Some(Item::Own(part)) => Ok(part),
@@ -207,16 +207,16 @@ impl Items {
         }
     }
 
-    fn insert(&mut self, room: &mut Room<'_>, at: usize, value: Value) -> Result<(), Failure> {
-        room.call.take(self.items.len() / 16)?;
+    fn insert(&mut self, budget: &mut Budget<'_>, at: usize, value: Value) -> Result<(), Failure> {
+        budget.call.take(self.items.len() / 16)?;
         self.check(at, |first, second| !first.is_composite() && second.is_composite())?;
         self.items.insert(at, Item::Own(Part::Whole(value)));
         Ok(())
     }
 
     /// Removes the item at a place that there is.
-    fn remove(&mut self, room: &mut Room<'_>, at: usize) -> Result<(), Failure> {
-        room.call.take(self.items.len() / 16)?;
+    fn remove(&mut self, budget: &mut Budget<'_>, at: usize) -> Result<(), Failure> {
+        budget.call.take(self.items.len() / 16)?;
         self.check(at.saturating_add(1), |first, second| first.is_composite() && !second.is_composite())?;
         self.items.remove(at);
         Ok(())
