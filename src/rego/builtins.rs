@@ -19,6 +19,7 @@ mod net;
 mod numbers;
 mod objects;
 mod patch;
+mod patched;
 mod paths;
 mod pointer;
 mod regexes;

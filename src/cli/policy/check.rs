@@ -67,21 +67,41 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
         let more = of_built(&opa, options).await?;
         problems.extend(more.problems);
         warnings.extend(more.warnings);
-        match opa.version {
-            RegoVersion::V1 => problems.extend(opa.unformatted(sources)?),
-            // They are kept as others have written them.
-            RegoVersion::V0 => {
-                let said = |OpaProblem { file, message, .. }| format!("{file}: {message}");
-                warnings.extend(opa.unformatted(sources)?.into_iter().map(said));
-            }
-            RegoVersion::Mixed => warnings.push(NOT_FORMATTED.into()),
-        }
+        problems.extend(unformatted(&opa, sources, &mut warnings)?);
         let style = style(options, opa.version)?;
         regal = style.is_some();
         problems.extend(style.into_iter().flatten());
     }
     problems.sort();
     Ok(Report { problems, warnings, regal })
+}
+
+/// What `opa fmt` would change. Rules in Rego v0 are kept as others have written them, so it is a warning there.
+fn unformatted(
+    opa: &Opa,
+    sources: &PolicySources,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<OpaProblem>, Error> {
+    if opa.version == RegoVersion::Mixed {
+        warnings.push(NOT_FORMATTED.into());
+        return Ok(Vec::new());
+    }
+    let found = match opa.unformatted(sources) {
+        Ok(found) => found,
+        // It makes no Rego of `else := "a" if input.b == "c"` (1.22.2), which is none of the author's mistakes.
+        Err(Error::RunOpa { command, message }) => {
+            let reason = message.lines().next().unwrap_or_default();
+            warnings
+                .push(format!("the format of the rules was not checked, since `{command}` failed: {reason}"));
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    if opa.version == RegoVersion::V1 {
+        return Ok(found);
+    }
+    warnings.extend(found.into_iter().map(|OpaProblem { file, message, .. }| format!("{file}: {message}")));
+    Ok(Vec::new())
 }
 
 /// What `opa check` objects to, in strict mode unless that refuses functions of the version of Rego that the rules are in.
@@ -118,10 +138,13 @@ async fn of_built(opa: &Opa, options: &PolicyCheckOptions) -> Result<Report, Err
     let sources = &options.sources;
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     match plan::planned(opa, sources) {
-        Ok(Some(plan)) => match findings::faults(&plan, sources) {
-            Some(found) => problems.extend(found),
-            None => warnings.push(NOT_FOLLOWED.into()),
-        },
+        Ok(Some(plan)) => {
+            match findings::faults(&plan, sources) {
+                Some(found) => problems.extend(found),
+                None => warnings.push(NOT_FOLLOWED.into()),
+            }
+            warnings.extend(findings::replaced_objects(&plan, sources));
+        }
         Ok(None) => warnings.push(NOT_READ.into()),
         // What does not build or load is said below.
         Err(Error::RunOpa { .. } | Error::LoadPolicies(_)) => {}

@@ -6,6 +6,9 @@ use crate::cli::args::PolicySources;
 use crate::grant::rule_name_problem;
 use crate::policy::{PolicySet, pattern_operands, pattern_problem};
 
+/// Where this is described.
+const WITH: &str = "docs/policy-functions.md#built-in-functions-of-rego-in-the-gate";
+
 /// Faults in what rules write and hand to functions; `None` if the plan is too large to look for all of them.
 pub fn faults(plan: &Plan, sources: &PolicySources) -> Option<Vec<OpaProblem>> {
     let problem = |place: &Place, code: &str, message: String| {
@@ -38,6 +41,19 @@ pub fn faults(plan: &Plan, sources: &PolicySources) -> Option<Vec<OpaProblem>> {
 fn wrong_patterns(call: &BuiltinCall) -> Vec<String> {
     let patterns = pattern_operands(&call.function).filter_map(|operand| call.operands.get(operand));
     patterns.flatten().filter_map(|text| pattern_problem(&call.function, text)).collect()
+}
+
+/// Where rules that read more than what `with` replaces may find something else than in OPA.
+pub fn replaced_objects(plan: &Plan, sources: &PolicySources) -> Vec<String> {
+    let said = |Place { file, row, column }: Place| {
+        let file = sources.rules.join(file);
+        format!(
+            "{}:{row}:{column}: `with` replaces an object of `data.json`: a rule that reads what is above it finds the new one, and OPA unites \
+             the two; replace what the rule reads as a whole ({WITH})",
+            file.display()
+        )
+    };
+    plan.replaced_objects().into_iter().map(said).collect()
 }
 
 /// Why the rules could not judge an ordinary pod.

@@ -15,6 +15,9 @@ use crate::policy::{Contents, ENTRYPOINT};
 /// Most steps of spreading texts from local to local: more than any plan needs.
 const MOST_STEPS: usize = 10_000_000;
 
+/// The local that is `data` (`ir.Data`).
+const DATA: u64 = 1;
+
 /// A plan.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -23,6 +26,8 @@ pub struct Plan {
     texts: Vec<String>,
     files: Vec<String>,
     functions: BTreeMap<String, Function>,
+    /// `data.json` of the rules.
+    data: Value,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +96,9 @@ pub fn planned(opa: &Opa, sources: &PolicySources) -> Result<Option<Plan>, Error
     opa.printed_in(Some(&sources.rules), &arguments)?;
     let bytes = opa.written(&arguments, &archive)?;
     let contents = Contents::from_tar_gz("plan", &bytes)?;
-    Ok(contents.file("plan.json").and_then(Plan::read))
+    let data: Option<Value> = contents.file("data.json").and_then(|data| serde_json::from_slice(data).ok());
+    let plan = contents.file("plan.json").and_then(Plan::read);
+    Ok(plan.map(|plan| Plan { data: data.unwrap_or_default(), ..plan }))
 }
 
 /// The parts of a plan that are read.
@@ -146,6 +153,7 @@ impl Plan {
             texts: texts(constants.strings),
             files: texts(constants.files),
             functions: funcs.funcs.into_iter().map(function).collect(),
+            data: Value::Null,
         })
     }
 
@@ -181,6 +189,19 @@ impl Plan {
             keys.get(object).is_some_and(|keys| ["rule", "message"].iter().all(|key| keys.contains(*key)))
         });
         Some(objects.into_values().flatten().collect())
+    }
+
+    /// Where `with` replaces an object of `data.json` that is not at its root.
+    pub fn replaced_objects(&self) -> BTreeSet<Place> {
+        let is_object = |path: &[Value]| {
+            let key = |index: &Value| self.texts.get(usize::try_from(index.as_u64()?).ok()?);
+            let found = path.iter().try_fold(&self.data, |value, index| value.get(key(index)?));
+            path.len() > 1 && found.is_some_and(Value::is_object)
+        };
+        let replaced = self.each(&["WithStmt"]).filter(|(_, Statement { fields, .. })| {
+            fields["local"] == DATA && fields["path"].as_array().is_some_and(|path| is_object(path))
+        });
+        replaced.map(|(_, Statement { fields, .. })| self.place(fields)).collect()
     }
 
     fn each<'a>(&'a self, kinds: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'a Statement)> {
@@ -407,5 +428,24 @@ mod tests {
     #[test]
     fn what_is_no_plan_has_nothing() {
         assert!(Plan::read(b"{}").is_none() && Plan::read(b"").is_none());
+    }
+
+    #[test]
+    fn an_object_of_the_data_that_is_replaced_is_found_where_it_is_in_another() {
+        let plan = r#"{"static": {"strings": [{"value": "cfg"}, {"value": "deep"}], "files": [{"value": "a.rego"}]},
+            "funcs": {"funcs": [{"name": "g0.data.a.violations", "params": [0, 1], "return": 2, "blocks": [{"stmts": [
+                {"type": "WithStmt", "stmt": {"local": 1, "path": [0, 1], "block": {"stmts": []}, "row": 3, "col": 2}},
+                {"type": "WithStmt", "stmt": {"local": 1, "path": [0], "block": {"stmts": []}, "row": 4}},
+                {"type": "WithStmt", "stmt": {"local": 0, "path": [0, 1], "block": {"stmts": []}, "row": 5}},
+                {"type": "WithStmt", "stmt": {"local": 1, "path": null, "block": {"stmts": []}, "row": 6}}]}]}]}}"#;
+        let found = |data: &str| {
+            let data = serde_json::from_str(data).unwrap();
+            Plan { data, ..Plan::read(plan.as_bytes()).unwrap() }.replaced_objects()
+        };
+        let place = Place { file: "a.rego".into(), row: 3, column: 2 };
+        assert_eq!(found(r#"{"cfg": {"deep": {}}}"#), BTreeSet::from([place]));
+        for data in [r#"{"cfg": {"deep": [1]}}"#, r#"{"cfg": {}}"#, "{}"] {
+            assert!(found(data).is_empty(), "{data}");
+        }
     }
 }

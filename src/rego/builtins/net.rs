@@ -194,12 +194,39 @@ fn is_mapped(item: &Value, network: &Network) -> bool {
     network.bits == 32 && matches!(item, Value::String(text) if text.contains(':') && text.contains('/'))
 }
 
+/// The first and the last IPv6 address that stand for IPv4 ones.
+const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+
+/// Leaves out the IPv4 networks that are in an IPv6 one, as OPA does. It may end where that one has no address behind them, and where the IPv6
+/// network behind the last IPv4 address is there too, which it takes for its neighbour.
+fn unite_families(networks: &mut Vec<(Network, bool, Option<String>)>) -> Result<(), Failure> {
+    let any = |is: &dyn Fn(&Network) -> bool| networks.iter().any(|(network, ..)| is(network));
+    let is_v6 = |network: &Network| network.bits == 128;
+    let holds_v4 =
+        |network: &Network| is_v6(network) && network.first <= MAPPED.0 && MAPPED.1 <= network.last();
+    let ends = if any(&holds_v4) {
+        any(&|network: &Network| !is_v6(network))
+            && any(&|network: &Network| holds_v4(network) && network.last() == MAPPED.1)
+    } else {
+        any(&|network: &Network| !is_v6(network) && network.last() == u128::from(u32::MAX))
+            && any(&|network: &Network| is_v6(network) && network.first == MAPPED.1 + 1)
+    };
+    if ends {
+        return Err(Failure::Halt("opa may end where it merges such IPv4 and IPv6 networks".into()));
+    }
+    if any(&holds_v4) {
+        networks.retain(|(network, ..)| is_v6(network));
+    }
+    Ok(())
+}
+
 pub(super) fn merge(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let mut networks = Vec::new();
     for item in operands.items(0)? {
         let (network, written) = mergeable(item)?;
         networks.push((network, is_mapped(item, &network), written));
     }
+    unite_families(&mut networks)?;
     let mut merged = Vec::new();
     for kind in [(32, false), (32, true), (128, false)] {
         let of_kind = networks.iter().filter(|(network, is_mapped, _)| (network.bits, *is_mapped) == kind);
@@ -275,6 +302,11 @@ mod tests {
     fn networks_are_merged_and_expanded_within_bounds() {
         let merged = run(merge, &[Value::texts(["10.0.0.0/25", "10.0.0.128/25", "10.0.2.0/24"])]);
         assert_eq!(merged, r#"{"10.0.0.0/24", "10.0.2.0/24"}"#);
+        let merged = run(merge, &[Value::texts(["10.0.0.0/8", "::/64", "11.0.0.1", "2001:db8::/32"])]);
+        assert_eq!(merged, r#"{"2001:db8::/32", "::/64"}"#);
+        for both in [["255.0.0.0/8", "::1:0:0:0/80"], ["10.0.0.0/8", "::/80"]] {
+            assert!(run(merge, &[Value::texts(both)]).contains("Halt"), "{both:?}");
+        }
         assert_eq!(run(expand, &[Value::text("10.0.0.0/31")]), r#"{"10.0.0.0", "10.0.0.1"}"#);
         assert!(run(expand, &[Value::text("fe80::/8")]).contains("Halt"));
     }

@@ -1,9 +1,9 @@
 //! `json.patch` (RFC 6902) as OPA applies it: sets are patched too, and a path may be an array of keys.
 
+use super::patched::{Budget, Part, missing, weight};
 use super::pointer;
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
-use crate::rego::number;
 use crate::rego::value::Value;
 
 fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
@@ -13,36 +13,98 @@ fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
 pub(super) fn patch(call: &mut Call, operands: Operands<'_>) -> Outcome {
     let operations = operands.array(1)?;
     let document = operands.at(0)?.clone();
-    let mut patched = Patched { bytes: weight(&document), document };
+    let mut budget = Budget { bytes: weight(&document), call };
+    let mut patched = Patched::new(document);
     for operation in operations {
-        apply(call, &mut patched, operation)?;
+        patched.recount(&mut budget)?;
+        apply(&mut budget, &mut patched, operation)?;
     }
-    Ok(patched.document)
+    match patched.document {
+        Some(document) => Ok(document.value()),
+        None => crash(),
+    }
 }
 
-/// A document that is changed, and no fewer bytes than it takes.
+/// Ends the evaluation where OPA's process ends.
+fn crash<T>() -> Result<T, Failure> {
+    Err(Failure::Halt("opa ends where a patch replaces or removes the whole document like this".into()))
+}
+
+/// A document that is changed.
+#[derive(Debug)]
 struct Patched {
-    document: Value,
-    bytes: usize,
+    /// `None` once it was removed.
+    document: Option<Part>,
+    /// Whether OPA has maps for the keys of the document itself and for what stands there: it makes them for the first one alone.
+    has_keys: bool,
+    has_children: bool,
 }
 
 impl Patched {
-    /// Takes so many bytes more.
-    fn grow(&mut self, call: &mut Call, bytes: usize) -> Result<(), Failure> {
-        call.take(bytes / VALUE_BYTES)?;
-        self.bytes = self.bytes.saturating_add(bytes);
-        if call.fits(self.bytes).is_err() {
-            // What was removed meanwhile is not counted.
-            self.bytes = weight(&self.document).saturating_add(bytes);
-            call.take(self.bytes / VALUE_BYTES)?;
-        }
-        call.fits(self.bytes)
+    fn new(document: Value) -> Self {
+        let has_keys = matches!(document, Value::Object(_) | Value::Set(_));
+        let has_children = has_keys || matches!(document, Value::Array(_));
+        Self { document: Some(Part::Whole(document)), has_keys, has_children }
     }
-}
 
-/// The bytes that a value takes in a module at least.
-fn weight(value: &Value) -> usize {
-    value.weight(VALUE_BYTES)
+    /// Counts the bytes again where they may soon be too many: what was removed meanwhile takes none.
+    fn recount(&self, budget: &mut Budget<'_>) -> Result<(), Failure> {
+        if budget.bytes > budget.call.max_bytes / 2 {
+            budget.bytes = self.document.as_ref().map_or(0, Part::weight);
+            budget.call.take(budget.bytes / VALUE_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// The document, to look into.
+    fn opened(&mut self) -> Result<&mut Part, Failure> {
+        let (has_keys, has_children) = (self.has_keys, self.has_children);
+        let Some(document) = &mut self.document else { return fail("deleted node encountered") };
+        let has_maps = match document {
+            Part::Object(_) | Part::Whole(Value::Object(_) | Value::Set(_)) => has_keys && has_children,
+            Part::Array(_) | Part::Whole(Value::Array(_)) => has_children,
+            Part::Whole(_) => true,
+        };
+        if has_maps { Ok(document) } else { crash() }
+    }
+
+    /// The value at a path, which the document then has twice.
+    fn at(&mut self, budget: &mut Budget<'_>, path: &[Value]) -> Result<Value, Failure> {
+        let mut found = None;
+        let mut copy = |budget: &mut Budget<'_>, part: &mut Part| -> Result<(), Failure> {
+            budget.grow(part.weight())?;
+            found = Some(part.value());
+            Ok(())
+        };
+        match (path, &mut self.document) {
+            ([], Some(document)) => copy(budget, document)?,
+            _ => self.opened()?.at(budget, path, &mut copy)?,
+        }
+        found.ok_or(Failure::Undefined)
+    }
+
+    fn insert(&mut self, budget: &mut Budget<'_>, path: &[Value], value: Value) -> Result<(), Failure> {
+        let Some((last, parents)) = path.split_last() else {
+            self.document = Some(Part::Whole(value));
+            return Ok(());
+        };
+        let mut value = Some(value);
+        self.opened()?.at(budget, parents, &mut |budget, parent| match value.take() {
+            Some(value) => parent.insert(budget, last, value),
+            None => missing(last),
+        })
+    }
+
+    fn remove(&mut self, budget: &mut Budget<'_>, path: &[Value]) -> Result<(), Failure> {
+        let Some((last, parents)) = path.split_last() else {
+            (self.has_keys, self.has_children) = (false, false);
+            return match self.document.take() {
+                Some(_) => Ok(()),
+                None => fail("deleted node encountered"),
+            };
+        };
+        self.opened()?.at(budget, parents, &mut |budget, parent| parent.remove(budget, last))
+    }
 }
 
 fn path(value: &Value) -> Result<Vec<Value>, Failure> {
@@ -56,7 +118,7 @@ fn path(value: &Value) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn apply(call: &mut Call, patched: &mut Patched, operation: &Value) -> Result<(), Failure> {
+fn apply(budget: &mut Budget<'_>, patched: &mut Patched, operation: &Value) -> Result<(), Failure> {
     if !matches!(operation, Value::Object(_)) {
         return fail("must be an array of JSON-Patch objects, but at least one element is not an object");
     }
@@ -66,161 +128,40 @@ fn apply(call: &mut Call, patched: &mut Patched, operation: &Value) -> Result<()
     let target = path(member("path")?)?;
     let Value::String(name) = member("op")? else { return fail("attribute 'op' must be a string") };
     match name.as_str() {
-        "add" => add(call, patched, &target, member("value")?),
-        "remove" => delete(call, &mut patched.document, &target),
+        "add" => add(budget, patched, &target, member("value")?),
+        "remove" => patched.remove(budget, &target),
         "replace" => {
-            delete(call, &mut patched.document, &target)?;
-            add(call, patched, &target, member("value")?)
+            patched.remove(budget, &target)?;
+            add(budget, patched, &target, member("value")?)
         }
         "move" => {
             let from = path(member("from")?)?;
-            let moved = at(&patched.document, &from)?;
-            call.take(weight(moved) / VALUE_BYTES)?;
-            let moved = moved.clone();
-            delete(call, &mut patched.document, &from)?;
-            insert(call, &mut patched.document, &target, moved)
+            let moved = patched.at(budget, &from)?;
+            patched.remove(budget, &from)?;
+            patched.insert(budget, &target, moved)
         }
         "copy" => {
             let from = path(member("from")?)?;
             // Copies of copies double with each operation.
-            let bytes = weight(at(&patched.document, &from)?);
-            patched.grow(call, bytes)?;
-            let copied = at(&patched.document, &from)?.clone();
-            insert(call, &mut patched.document, &target, copied)
+            let copied = patched.at(budget, &from)?;
+            patched.insert(budget, &target, copied)
         }
         "test" => {
-            let (found, wanted) = (at(&patched.document, &target)?, member("value")?);
-            if found == wanted { Ok(()) } else { fail("value from EditTree != patch value") }
+            let (found, wanted) = (patched.at(budget, &target)?, member("value")?);
+            if found == *wanted { Ok(()) } else { fail("value from EditTree != patch value") }
         }
         other => fail(format!("unrecognized op: '{other}'")),
     }
 }
 
-fn add(call: &mut Call, patched: &mut Patched, target: &[Value], value: &Value) -> Result<(), Failure> {
-    patched.grow(call, weight(value))?;
-    insert(call, &mut patched.document, target, value.clone())
-}
-
-/// The place in an array that a key names.
-fn index(key: &Value) -> Result<usize, Failure> {
-    let wrong = || Failure::Error(format!("invalid index {}", key.to_rego()));
-    let at = match key {
-        Value::Number(number) => number.to_count(),
-        Value::String(text) if text == "0" || !text.starts_with('0') => number::count(text),
-        _ => None,
-    };
-    at.and_then(|at| usize::try_from(at).ok()).ok_or_else(wrong)
-}
-
-fn missing<T>(key: &Value) -> Result<T, Failure> {
-    fail(format!("path {} does not exist", key.to_rego()))
-}
-
-fn at<'a>(document: &'a Value, path: &[Value]) -> Result<&'a Value, Failure> {
-    let mut found = document;
-    for key in path {
-        let next = match found {
-            Value::Object(members) => members.get(key),
-            Value::Array(items) => items.get(index(key)?),
-            Value::Set(items) => items.get(key),
-            _ => None,
-        };
-        match next {
-            Some(next) => found = next,
-            None => return missing(key),
-        }
-    }
-    Ok(found)
-}
-
-/// Changes what stands at a path but its last key. An item of a set is taken out and put back, since its place depends on
-/// what it is.
-fn change(
-    document: &mut Value,
-    path: &[Value],
-    act: &mut dyn FnMut(&mut Value, &Value) -> Result<(), Failure>,
+fn add(
+    budget: &mut Budget<'_>,
+    patched: &mut Patched,
+    target: &[Value],
+    value: &Value,
 ) -> Result<(), Failure> {
-    match path {
-        [] => fail("the path is empty"),
-        [last] => act(document, last),
-        [key, rest @ ..] => match document {
-            Value::Object(members) => match members.get_mut(key) {
-                Some(next) => change(next, rest, act),
-                None => missing(key),
-            },
-            Value::Array(items) => match items.get_mut(index(key)?) {
-                Some(next) => change(next, rest, act),
-                None => missing(key),
-            },
-            Value::Set(items) => {
-                let Some(mut item) = items.take(key) else { return missing(key) };
-                change(&mut item, rest, act)?;
-                items.insert(item);
-                Ok(())
-            }
-            _ => missing(key),
-        },
-    }
-}
-
-/// Everything behind a place in an array moves.
-fn shift(call: &mut Call, items: &[Value]) -> Result<(), Failure> {
-    call.take(items.len() / 16)
-}
-
-fn insert(call: &mut Call, document: &mut Value, path: &[Value], value: Value) -> Result<(), Failure> {
-    if path.is_empty() {
-        *document = value;
-        return Ok(());
-    }
-    let mut value = Some(value);
-    change(document, path, &mut |parent, key| {
-        let Some(value) = value.take() else { return Ok(()) };
-        match parent {
-            Value::Object(members) => {
-                members.insert(key.clone(), value);
-            }
-            Value::Array(items) if *key == Value::text("-") => items.push(value),
-            Value::Array(items) => {
-                let at = index(key)?;
-                if at > items.len() {
-                    return missing(key);
-                }
-                shift(call, items)?;
-                items.insert(at, value);
-            }
-            // The key of an item of a set is the item.
-            Value::Set(items) if *key == value => {
-                items.insert(value);
-            }
-            Value::Set(_) => return fail("set key does not equal value to be inserted"),
-            _ => return missing(key),
-        }
-        Ok(())
-    })
-}
-
-fn delete(call: &mut Call, document: &mut Value, path: &[Value]) -> Result<(), Failure> {
-    if path.is_empty() {
-        *document = Value::Null;
-        return Ok(());
-    }
-    change(document, path, &mut |parent, key| {
-        let removed = match parent {
-            Value::Object(members) => members.remove(key).is_some(),
-            Value::Array(items) => {
-                let at = index(key)?;
-                shift(call, items)?;
-                at < items.len() && {
-                    items.remove(at);
-                    true
-                }
-            }
-            Value::Set(items) => items.remove(key),
-            _ => false,
-        };
-        if removed { Ok(()) } else { missing(key) }
-    })
+    budget.grow(weight(value))?;
+    patched.insert(budget, target, value.clone())
 }
 
 #[cfg(test)]
@@ -254,5 +195,58 @@ mod tests {
             format!(r#"{{"op": "add", "path": "/a", "value": "{text}"}}, {{"op": "remove", "path": "/a"}}"#);
         let many = format!("[{}]", vec![both.as_str(); 20].join(","));
         assert_eq!(patched(&mut call, "{}", &many).unwrap().to_json_text(), "{}");
+    }
+
+    /// What `opa eval` (1.22.2) says.
+    #[test]
+    fn an_item_is_looked_for_in_the_array_as_it_was() {
+        let first_removed = r#"{"op": "remove", "path": "/0"}"#;
+        for (document, operations, wanted) in [
+            ("[1,2,3]", format!(r#"[{first_removed}, {{"op": "test", "path": "/0", "value": 1}}]"#), Some("[1,3]")),
+            ("[1,2,3]", format!(r#"[{first_removed}, {{"op": "test", "path": "/0", "value": 2}}]"#), None),
+            ("[1,2,3]", format!(r#"[{first_removed}, {{"op": "copy", "from": "/0", "path": "/-"}}]"#), Some("[1,3,1]")),
+            ("[1,2,3]", format!(r#"[{first_removed}, {{"op": "replace", "path": "/0", "value": 9}}]"#), Some("[9,3]")),
+            (
+                r#"[{"a":1},{"a":2}]"#,
+                r#"[{"op": "add", "path": "/0", "value": {"a": 0}}, {"op": "replace", "path": "/1/a", "value": 9}]"#.into(),
+                Some(r#"[{"a":0},{"a":9},{"a":2}]"#),
+            ),
+        ] {
+            let found = patched(&mut Call::within(1 << 20), document, &operations);
+            match wanted {
+                Some(wanted) => assert_eq!(found.unwrap().to_json_text(), wanted, "{operations}"),
+                None => assert!(matches!(found, Err(Failure::Error(_))), "{operations}"),
+            }
+        }
+    }
+
+    /// Each of these ends the process of `opa eval` (1.22.2), but for those before the last operation.
+    #[test]
+    fn where_opa_ends_the_evaluation_ends() {
+        for (document, operations) in [
+            (
+                "[1,[2],3]",
+                r#"[{"op": "replace", "path": "/0", "value": 9}, {"op": "replace", "path": "/1", "value": [8]},
+                    {"op": "add", "path": "/0", "value": 7}]"#,
+            ),
+            (
+                r#"{"a":1}"#,
+                r#"[{"op": "replace", "path": "", "value": {"z": 1}}, {"op": "add", "path": "/y", "value": 2}]"#,
+            ),
+            (
+                "[1]",
+                r#"[{"op": "add", "path": "", "value": {"a": 1}}, {"op": "add", "path": "/b", "value": 1}]"#,
+            ),
+            (r#"{"a":1}"#, r#"[{"op": "add", "path": "/b", "value": 1}, {"op": "remove", "path": ""}]"#),
+        ] {
+            let mut call = Call::within(1 << 20);
+            assert!(
+                matches!(patched(&mut call, document, operations), Err(Failure::Halt(_))),
+                "{operations}"
+            );
+            let Value::Array(all) = json::parse(operations).unwrap() else { unreachable!() };
+            let before = Value::Array(all.split_last().unwrap().1.to_vec()).to_json_text();
+            assert!(patched(&mut call, document, &before).is_ok(), "{before}");
+        }
     }
 }

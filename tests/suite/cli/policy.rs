@@ -138,6 +138,35 @@ fn what_would_fail_later_is_said_before_anything_ships() {
     assert_eq!(policy("test", folder.path(), &[]).code, 0);
 }
 
+/// The formatter of opa 1.22 repeats the first text of such a line, and then refuses what it wrote.
+#[test]
+fn rules_that_opa_cannot_format_are_checked_all_the_same() {
+    let of_one_line = "\ngrade(name) := 1 if name == \"web\"\nelse := \"two\" if name == \"db\"\n";
+    let right = format!("{RULE}{of_one_line}");
+    let said = policy("check", rules(&right, &[]).path(), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["the format of the rules was not checked, since `opa fmt` failed: ", "rule.rego"]);
+    let wrong = right.replace("container.name == \"web\"", "container.img == \"web\"");
+    let said = policy("check", rules(&wrong, &[]).path(), &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["undefined ref: container.img"]);
+}
+
+#[test]
+fn with_that_opa_would_unite_with_data_is_warned_of() {
+    let rule = RULE.replace(
+        "\tsome",
+        "\tfound := data.cfg with data.cfg.deep as {\"new\": 1}\n\tfound.deep.new == 1\n\tsome",
+    );
+    let warning = "rule.rego:4:2: `with` replaces an object of `data.json`: ";
+    let said =
+        policy("check", rules(&rule, &[("data.json", r#"{"cfg": {"deep": {"old": 1}}}"#)]).path(), &[]);
+    said.has(&[warning]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = policy("check", rules(&rule, &[("data.json", r#"{"cfg": {"deep": 1}}"#)]).path(), &[]);
+    assert!(!said.out.contains(warning), "{said:?}");
+}
+
 #[test]
 fn rules_that_the_gate_would_not_load_are_found_and_not_written() {
     let folder = rules("package other\n\nallow := true\n", &[]);
