@@ -11,16 +11,15 @@ use wasmtime::{AsContextMut, Memory, ResourceLimiter, Store, StoreContextMut, Tr
 use super::Limits;
 use super::engine::Stop;
 use super::guest::Orders;
+use super::values::KEPT_TEXT;
 use crate::rego::{Builtin, Call};
 
 /// Fuel between two looks at the clock: about a millisecond.
 const SLICE: u64 = 1_000_000;
 /// Elements of a table; a compiled policy has one table of a few hundred.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
-/// First word of a text that no code of a module frees (`open-policy-agent/opa:wasm/src/value.h`, `OPA_STRING_INTERNED`): modules have had such
-/// texts since OPA 0.27, and `opa_eval` since 0.31. The number of its bytes and their address follow.
-const KEPT_TEXT: u32 = 8;
-/// Bytes of these three words.
+/// Bytes of the three words of a text in the memory of a module: [`KEPT_TEXT`], the number of its bytes, and their address. Modules have had texts of
+/// that kind since OPA 0.27, and `opa_eval` since 0.31.
 const TEXT_HEADER: u32 = 12;
 /// Bytes that are asked of a module at once, for many texts.
 const TEXT_BLOCK: u32 = 16 << 10;
