@@ -121,7 +121,7 @@ impl<'j> Writer<'j> {
         let rest = self.json.get(self.at..)?.strip_prefix(b"\"")?;
         let mut end = memchr::memchr2(b'"', b'\\', rest)?;
         let is_plain = rest.get(end) == Some(&b'"');
-        while rest.get(end)? != &b'"' {
+        while *rest.get(end)? != b'"' {
             // An escape has two bytes at least, and the second one is no end.
             let after = end.checked_add(2)?;
             end = memchr::memchr2(b'"', b'\\', rest.get(after..)?)?.checked_add(after)?;
