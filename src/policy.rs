@@ -40,6 +40,7 @@ mod summary;
 mod trial;
 mod turn;
 mod unpacked;
+mod values;
 mod verdicts;
 
 pub use crate::rego::Asked;

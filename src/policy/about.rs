@@ -21,3 +21,11 @@ pub struct Annotations {
     #[serde(skip)]
     pub remedy: Option<String>,
 }
+
+impl Annotations {
+    /// Whether there is anything but a remedy.
+    pub(super) fn says_more_than_a_remedy(&self) -> bool {
+        let Self { title, description, category, severity, remedy: _ } = self;
+        [title, description, category, severity].into_iter().any(Option::is_some)
+    }
+}

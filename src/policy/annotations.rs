@@ -6,7 +6,7 @@
 
 mod tokens;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -97,14 +97,12 @@ impl RuleAnnotations {
         Self { rules: all.into_iter().map(|(rule, found)| (rule, Arc::new(found))).collect(), sole }
     }
 
-    /// The violation with what is said of its rule. A remedy of its own stays. `known` are the rules of the bundle.
-    pub fn on(&self, violation: Violation, known: Option<&BTreeSet<&str>>) -> Violation {
-        let is_sole = |known: &&BTreeSet<&str>| known.len() == 1 && known.contains(violation.rule.as_str());
-        let sole = || self.sole.as_ref().filter(|_| known.as_ref().is_some_and(is_sole));
+    /// The violation with what is said of its rule. A remedy of its own stays. `only` is the rule of a bundle that has no other.
+    pub fn on(&self, violation: Violation, only: Option<&str>) -> Violation {
+        let sole = || self.sole.as_ref().filter(|_| only == Some(violation.rule.as_str()));
         let Some(annotations) = self.rules.get(&violation.rule).or_else(sole) else { return violation };
         let remedy = violation.remedy.or_else(|| annotations.remedy.clone());
-        let bare = Annotations { remedy: None, ..(**annotations).clone() };
-        let annotations = (bare != Annotations::default()).then(|| Arc::clone(annotations));
+        let annotations = annotations.says_more_than_a_remedy().then(|| Arc::clone(annotations));
         Violation { remedy, annotations, ..violation }
     }
 
@@ -434,9 +432,7 @@ violations contains {\"rule\": \"two\", \"message\": \"m\"} if input.two
             r#"[{"scope": "rule", "title": "T", "custom": {"remedy": "r"}, "organizations": ["x"]}]"#;
         let at: Vec<EntryPointAnnotations> = serde_json::from_str(manifest).unwrap();
         let found = RuleAnnotations::of(BTreeMap::new(), &Contents::default(), &at);
-        let remedy =
-            |known: &[&str]| found.on(violation("a", None), Some(&known.iter().copied().collect())).remedy;
-        assert_eq!((remedy(&["a"]), remedy(&["a", "b"]), remedy(&["b"])), (Some("r".into()), None, None));
-        assert_eq!(found.on(violation("a", None), None).remedy, None);
+        let remedy = |only: Option<&str>| found.on(violation("a", None), only).remedy;
+        assert_eq!((remedy(Some("a")), remedy(Some("b")), remedy(None)), (Some("r".into()), None, None));
     }
 }

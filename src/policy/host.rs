@@ -73,8 +73,34 @@ async fn answer<const N: usize>(
         (PERHAPS_BY_TEXT, [data, key]) => return without_text(&mut store, &exports, *data, *key),
         _ => {}
     }
-    let Some(text) = compute(&mut store, &exports, id, operands)? else { return Ok(0) };
-    exports.give(&mut store, text.as_bytes()).await
+    match compute(&mut store, &exports, id, operands)? {
+        None => Ok(0),
+        Some(Said::Text(text)) => exports.give_text(&mut store, &text).await,
+        Some(Said::Written(value)) => exports.give(&mut store, value.as_bytes()).await,
+    }
+}
+
+/// What a built-in function says.
+enum Said {
+    /// A text.
+    Text(String),
+    /// Another value, written as the module reads values.
+    Written(String),
+}
+
+impl Said {
+    fn of(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(text),
+            other => Self::Written(other.to_module_text()),
+        }
+    }
+
+    /// Its bytes.
+    fn len(&self) -> usize {
+        let (Self::Text(text) | Self::Written(text)) = self;
+        text.len()
+    }
 }
 
 /// The next item in OPA's order.
@@ -161,13 +187,13 @@ fn paid<T>(
     Ok(found)
 }
 
-/// What a built-in function says, as the module reads values; `None` for undefined.
+/// What a built-in function says; `None` for undefined.
 fn compute<const N: usize>(
     store: &mut StoreContextMut<'_, EvaluationBudget>,
     exports: &Exports,
     id: i32,
     operands: [u32; N],
-) -> wasmtime::Result<Option<String>> {
+) -> wasmtime::Result<Option<Said>> {
     let builtin = store.data().host.functions.get(&id).copied();
     let builtin =
         builtin.ok_or_else(|| wasmtime::Error::msg("the module calls a function that it did not name"))?;
@@ -186,15 +212,15 @@ fn compute<const N: usize>(
         host.timed_out = true;
         return Err(wasmtime::Error::msg("no time is left"));
     }
-    let text = match result {
-        Ok(value) => Some(value.to_module_text()),
+    let said = match result {
+        Ok(value) => Some(Said::of(value)),
         Err(Failure::Undefined) => None,
         Err(Failure::Error(_)) if !strict => None,
         Err(Failure::Error(reason) | Failure::Halt(reason)) => return Err(wasmtime::Error::msg(reason)),
     };
-    let written = text.as_ref().map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX));
+    let written = said.as_ref().map_or(0, |said| u64::try_from(said.len()).unwrap_or(u64::MAX));
     pay(store, taken.saturating_mul(STEP_FUEL).saturating_add(written.saturating_mul(BYTE_FUEL)))?;
-    Ok(text)
+    Ok(said)
 }
 
 /// Takes fuel for the host's work, and ends the evaluation where there is none left or no time.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
-use wasmtime::{AsContextMut, Linker, Memory, Store, TypedFunc};
+use wasmtime::{AsContextMut, Linker, Memory, Store, Trap, TypedFunc};
 
 use super::Limits;
 use super::engine::{Stop, drive};
@@ -14,12 +14,15 @@ use super::host;
 use super::locations::{self, RuleLocations};
 use super::program::CheckedModule;
 use super::store::{EvaluationBudget, Exports, describe, store, taken_by, timed_out};
+use super::values::{self, Values};
 use crate::rego::Asked;
 
 /// Most growth of an instance's memory since its start, in bytes; an instance that grew more is not used again.
 const MAX_GROWTH: usize = 4 << 20;
 /// Bytes of a page of memory.
 const PAGE: usize = 1 << 16;
+/// Fuel for a byte of an input that the host writes as values. To parse it takes a module some seventy.
+const INPUT_FUEL: u64 = 8;
 
 /// The least work of an evaluation of which a function is said to have taken too long: rules take a millisecond.
 const LONG_WORK: Duration = Duration::from_millis(20);
@@ -45,6 +48,35 @@ struct Started {
     data: u32,
     /// Where the heap of an evaluation begins.
     heap: u32,
+    /// How it is run on an input that it does not parse: the built-in rules alone, which change nothing of their input.
+    on_values: Option<OnValues>,
+}
+
+/// The steps of `opa_eval` (`open-policy-agent/opa:wasm/src/context.c`), apart from the parse of the input.
+struct OnValues {
+    begin_heap: TypedFunc<u32, ()>,
+    context: TypedFunc<(), u32>,
+    set_input: TypedFunc<(u32, u32), ()>,
+    set_data: TypedFunc<(u32, u32), ()>,
+    set_entrypoint: TypedFunc<(u32, i32), ()>,
+    eval: TypedFunc<u32, i32>,
+    result: TypedFunc<u32, u32>,
+    dump: TypedFunc<u32, u32>,
+}
+
+impl OnValues {
+    fn of(instance: &wasmtime::Instance, store: &mut Store<EvaluationBudget>) -> wasmtime::Result<Self> {
+        Ok(Self {
+            begin_heap: instance.get_typed_func(&mut *store, "opa_heap_ptr_set")?,
+            context: instance.get_typed_func(&mut *store, "opa_eval_ctx_new")?,
+            set_input: instance.get_typed_func(&mut *store, "opa_eval_ctx_set_input")?,
+            set_data: instance.get_typed_func(&mut *store, "opa_eval_ctx_set_data")?,
+            set_entrypoint: instance.get_typed_func(&mut *store, "opa_eval_ctx_set_entrypoint")?,
+            eval: instance.get_typed_func(&mut *store, "eval")?,
+            result: instance.get_typed_func(&mut *store, "opa_eval_ctx_get_result")?,
+            dump: instance.get_typed_func(&mut *store, "opa_json_dump")?,
+        })
+    }
 }
 
 impl Instance {
@@ -148,29 +180,72 @@ impl Started {
         let heap: TypedFunc<(), u32> = instance.get_typed_func(&mut *store, "opa_heap_ptr_get")?;
         let heap = heap.call_async(&mut *store, ()).await?;
         let eval = instance.get_typed_func(&mut *store, "opa_eval")?;
-        Ok(Self { memory, eval, data, heap })
+        let on_values = if program.bundle.is_built_in { Some(OnValues::of(&instance, store)?) } else { None };
+        Ok(Self { memory, eval, data, heap, on_values })
     }
 
-    /// The input lies where the heap began, and the heap begins after it.
     async fn evaluate<T: DeserializeOwned>(
         &self,
         store: &mut Store<EvaluationBudget>,
         entrypoint: i32,
         input: &str,
     ) -> wasmtime::Result<T> {
-        let (start, length) = (usize::try_from(self.heap)?, u32::try_from(input.len())?);
+        let values = self.on_values.as_ref().and_then(|steps| {
+            let base = self.heap.checked_next_multiple_of(8)?;
+            Some((steps, base, values::written(input, base)?))
+        });
+        let result = if let Some((steps, base, values)) = values {
+            let work = u64::try_from(input.len())?.saturating_mul(INPUT_FUEL);
+            let left = store.get_fuel()?.checked_sub(work).ok_or(Trap::OutOfFuel)?;
+            store.set_fuel(left)?;
+            self.evaluate_values(store, steps, entrypoint, (base, &values)).await?
+        } else {
+            let heap = self.place(store, self.heap, input.as_bytes()).await?;
+            let length = u32::try_from(input.len())?;
+            let call = (0, entrypoint, self.data, self.heap, length, heap, 0);
+            self.eval.call_async(&mut *store, call).await?
+        };
+        let text = Guest::new(self.memory.data(&*store)).text(result);
+        let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// What `opa_eval` does with an input that is there as values.
+    async fn evaluate_values(
+        &self,
+        store: &mut Store<EvaluationBudget>,
+        steps: &OnValues,
+        entrypoint: i32,
+        (base, values): (u32, &Values),
+    ) -> wasmtime::Result<u32> {
+        let heap = self.place(store, base, &values.bytes).await?;
+        steps.begin_heap.call_async(&mut *store, heap).await?;
+        let context = steps.context.call_async(&mut *store, ()).await?;
+        steps.set_input.call_async(&mut *store, (context, values.root)).await?;
+        steps.set_data.call_async(&mut *store, (context, self.data)).await?;
+        steps.set_entrypoint.call_async(&mut *store, (context, entrypoint)).await?;
+        if steps.eval.call_async(&mut *store, context).await? != 0 {
+            return Err(wasmtime::Error::msg("eval failed"));
+        }
+        let result = steps.result.call_async(&mut *store, context).await?;
+        steps.dump.call_async(&mut *store, result).await
+    }
+
+    /// Writes the input where the heap begins, and says where it begins after it.
+    async fn place(
+        &self,
+        store: &mut Store<EvaluationBudget>,
+        start: u32,
+        input: &[u8],
+    ) -> wasmtime::Result<u32> {
+        let start = usize::try_from(start)?;
         let end = start.saturating_add(input.len());
         let missing = end.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
         if missing > 0 {
             self.memory.grow_async(&mut *store, u64::try_from(missing)?).await?;
         }
-        self.memory.write(&mut *store, start, input.as_bytes())?;
-        let heap = u32::try_from(end)?.next_multiple_of(8);
-        let call = (0, entrypoint, self.data, self.heap, length, heap, 0);
-        let result = self.eval.call_async(&mut *store, call).await?;
-        let text = Guest::new(self.memory.data(&*store)).text(result);
-        let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
-        Ok(serde_json::from_slice(text)?)
+        self.memory.write(&mut *store, start, input)?;
+        Ok(u32::try_from(end)?.next_multiple_of(8))
     }
 }
 

@@ -54,6 +54,14 @@ impl RuleLocations {
         whole.then(|| self.rules(|_| true))
     }
 
+    /// The name of the only rule; `None` if there are several, or the name of a definition is not known.
+    pub fn only(&self) -> Option<&str> {
+        let mut names = self.definitions.iter().flat_map(|definition| &definition.rules);
+        let first = names.next()?;
+        let is_whole = self.definitions.iter().all(|definition| !definition.rules.is_empty());
+        (is_whole && names.all(|name| name == first)).then_some(first)
+    }
+
     /// The rules whose code contains one of these offsets.
     pub fn rules_at(&self, offsets: &[u64]) -> BTreeSet<&str> {
         self.rules(|definition| offsets.iter().any(|offset| definition.code.contains(offset)))
@@ -310,6 +318,25 @@ mod tests {
         for definition in named {
             let middle = u64::midpoint(definition.code.start, definition.code.end);
             assert_eq!(locations.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());
+        }
+    }
+
+    #[test]
+    fn a_bundle_has_an_only_rule_where_all_definitions_are_of_it() {
+        let of = |definitions: &[&[&str]]| {
+            let definition = |names: &&[&str]| Definition {
+                code: 0..1,
+                rules: names.iter().map(ToString::to_string).collect(),
+                calls_host: false,
+            };
+            let locations = RuleLocations { definitions: definitions.iter().map(definition).collect() };
+            locations.only().map(String::from)
+        };
+        assert_eq!(of(&[&["a"], &["a"]]).as_deref(), Some("a"));
+        let others: [&[&[&str]]; 5] =
+            [&[&["a"], &["b"]], &[&["a", "b"]], &[&["a"], &[]], &[&[], &["a"]], &[]];
+        for several in others {
+            assert_eq!(of(several), None, "{several:?}");
         }
     }
 

@@ -39,6 +39,9 @@ const ARRAY: i32 = 5;
 const OBJECT: i32 = 6;
 /// Where an object or a set has the number of its items.
 const LENGTH_OFFSET: u8 = 12;
+/// Where a number that is kept as its text has the address of it, and the number of its bytes.
+const NUMBER_TEXT_OFFSET: u8 = 8;
+const NUMBER_LENGTH_OFFSET: u8 = 12;
 
 /// A module after it.
 #[derive(Debug)]
@@ -139,7 +142,8 @@ impl<'a> Facts<'a> {
             };
             let body = match correction.own_code {
                 OwnCode::Never => whole(&host),
-                OwnCode::Integers => self.before(place, &unless_integers(operands, &host))?,
+                OwnCode::Integers => self.before(place, &unless(integer, 0..operands, &host))?,
+                OwnCode::PlainAfterFirst => self.before(place, &unless(plain, 1..operands, &host))?,
                 OwnCode::Defined => self.before(place, &where_defined(&host))?,
                 OwnCode::Places => self.before(place, &with_places(&host))?,
             };
@@ -239,20 +243,59 @@ fn whole(code: &[u8]) -> Vec<u8> {
     [&[0x00], code, &[0x0b]].concat()
 }
 
-/// Where an operand is no integer of 64 bits, the host.
-fn unless_integers(count: usize, host: &[u8]) -> Vec<u8> {
+/// Where one of these operands is not as `is` says, the host.
+fn unless(is: fn(usize) -> Vec<u8>, operands: Range<usize>, host: &[u8]) -> Vec<u8> {
     let mut code = Vec::new();
     constant(&mut code, 1);
-    for operand in 0..count {
-        code.push(0x20);
-        unsigned(&mut code, operand);
-        code.extend([0x2f, 0x00, 0x00]); // i32.load16_u
-        constant(&mut code, INTEGER);
-        code.extend([0x46, 0x71]); // i32.eq, i32.and
+    for operand in operands {
+        code.extend(is(operand));
+        code.push(0x71); // i32.and
     }
     code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
     code.extend(host);
     code.extend([0x0f, 0x0b]); // return, end
+    code
+}
+
+/// Whether an operand has these two bytes for its type and how it is kept.
+fn kept_as(operand: usize, kind: i32) -> Vec<u8> {
+    let mut code = vec![0x20]; // local.get
+    unsigned(&mut code, operand);
+    code.extend([0x2f, 0x00, 0x00]); // i32.load16_u
+    constant(&mut code, kind);
+    code.push(0x46); // i32.eq
+    code
+}
+
+/// Whether an operand is an integer of 64 bits.
+fn integer(operand: usize) -> Vec<u8> {
+    kept_as(operand, INTEGER)
+}
+
+/// Whether it is one, or a digit.
+fn plain(operand: usize) -> Vec<u8> {
+    let mut code = [integer(operand), digit(operand)].concat();
+    code.push(0x72); // i32.or
+    code
+}
+
+/// Whether an operand is a number that is kept as its text, which is one digit. That is how a rule has the numbers that are written in it, and
+/// most of them are places in arrays.
+fn digit(operand: usize) -> Vec<u8> {
+    let mut code = kept_as(operand, REFERENCE);
+    code.extend([0x04, 0x7f, 0x20]); // if with a result, local.get
+    unsigned(&mut code, operand);
+    code.extend([0x28, 0x02, NUMBER_LENGTH_OFFSET]); // i32.load
+    constant(&mut code, 1);
+    code.extend([0x46, 0x20]); // i32.eq, local.get
+    unsigned(&mut code, operand);
+    code.extend([0x28, 0x02, NUMBER_TEXT_OFFSET, 0x2d, 0x00, 0x00]); // i32.load, i32.load8_u
+    constant(&mut code, i32::from(b'0'));
+    code.push(0x6b); // i32.sub
+    constant(&mut code, 10);
+    code.extend([0x49, 0x71, 0x05]); // i32.lt_u, i32.and, else
+    constant(&mut code, 0);
+    code.push(0x0b); // end
     code
 }
 
@@ -265,17 +308,18 @@ fn where_defined(host: &[u8]) -> Vec<u8> {
     code
 }
 
-/// For arrays, the place that the host makes of a number which is no integer of 64 bits, in the place of that number. No address is
-/// zero, and what stands there is no number.
+/// For arrays, the place that the host makes of a number which is no integer of 64 bits, in the place of that number. Of a digit it would make
+/// the same. No address is zero, and what stands there is no number.
 fn with_places(host: &[u8]) -> Vec<u8> {
-    let mut code = vec![0x20, 0x01, 0x2f, 0x00, 0x00]; // local.get 1, i32.load16_u
-    constant(&mut code, REFERENCE);
-    code.extend([0x46, 0x04, 0x40]); // i32.eq, if
+    let mut code = kept_as(1, REFERENCE);
+    code.extend([0x04, 0x40]); // if
     code.extend([0x20, 0x00, 0x2d, 0x00, 0x00]); // local.get 0, i32.load8_u
     constant(&mut code, ARRAY);
     code.extend([0x46, 0x04, 0x40]); // i32.eq, if
+    code.extend(digit(1));
+    code.extend([0x45, 0x04, 0x40]); // i32.eqz, if
     code.extend(host);
-    code.extend([0x21, 0x01, 0x0b, 0x0b]); // local.set 1, and two ends
+    code.extend([0x21, 0x01, 0x0b, 0x0b, 0x0b]); // local.set 1, and three ends
     code
 }
 

@@ -435,8 +435,8 @@ impl LoadedBundle {
             return found;
         }
         let (annotations, is_built_in) = (&self.program.bundle.annotations, self.program.bundle.is_built_in);
-        let known = annotations.has_sole().then(|| self.program.locations.known()).flatten();
-        let said = |one| Violation { is_built_in, ..annotations.on(one, known.as_ref()) };
+        let only = annotations.has_sole().then(|| self.program.locations.only()).flatten();
+        let said = |one| Violation { is_built_in, ..annotations.on(one, only) };
         let violations = found.violations.into_iter().map(said).collect();
         Found { violations, ..found }
     }

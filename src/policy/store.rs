@@ -11,12 +11,20 @@ use wasmtime::{AsContextMut, Memory, ResourceLimiter, Store, StoreContextMut, Tr
 use super::Limits;
 use super::engine::Stop;
 use super::guest::Orders;
+use super::values::KEPT_TEXT;
 use crate::rego::{Builtin, Call};
 
 /// Fuel between two looks at the clock: about a millisecond.
 const SLICE: u64 = 1_000_000;
 /// Elements of a table; a compiled policy has one table of a few hundred.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Bytes of the three words of a text in the memory of a module: [`KEPT_TEXT`], the number of its bytes, and their address. Modules have had texts of
+/// that kind since OPA 0.27, and `opa_eval` since 0.31.
+const TEXT_HEADER: u32 = 12;
+/// Bytes that are asked of a module at once, for many texts.
+const TEXT_BLOCK: u32 = 16 << 10;
+/// Most bytes of a text that shares a block with others.
+const SHARING: u32 = 2 << 10;
 
 /// A store whose code stops at the limits.
 pub(super) fn store(engine: &wasmtime::Engine, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
@@ -84,6 +92,25 @@ pub(super) struct WasmHost {
     pub timed_out: bool,
     /// How long the calls of each built-in function took in the evaluation.
     spent: Vec<(&'static str, Duration)>,
+    /// Where the next text goes.
+    texts: TextBlock,
+}
+
+/// Memory of a module that the evaluation has for texts.
+#[derive(Debug, Default)]
+struct TextBlock {
+    next: u32,
+    left: u32,
+}
+
+impl TextBlock {
+    /// The address of so many bytes, if there are as many left.
+    fn take(&mut self, bytes: u32) -> Option<u32> {
+        let place = self.next;
+        self.left = self.left.checked_sub(bytes)?;
+        self.next = place.saturating_add(bytes);
+        Some(place)
+    }
 }
 
 /// The functions of a module by which it is given a value.
@@ -133,6 +160,34 @@ impl Exports {
             Ok(value)
         }
     }
+
+    /// Gives the module a text, for one evaluation. It is written as the module keeps its own texts: to call the module for each, for memory
+    /// and to parse it, takes longer than most functions do.
+    pub async fn give_text(
+        &self,
+        store: &mut StoreContextMut<'_, EvaluationBudget>,
+        text: &str,
+    ) -> wasmtime::Result<u32> {
+        let length = u32::try_from(text.len())?;
+        // Each begins at a whole word.
+        let bytes = length.saturating_add(TEXT_HEADER.saturating_add(3)) & !3;
+        let shared = store.data_mut().host.texts.take(bytes);
+        let place = match shared {
+            Some(place) => place,
+            None if bytes > SHARING => self.malloc.call_async(&mut *store, bytes).await?,
+            None => {
+                let place = self.malloc.call_async(&mut *store, TEXT_BLOCK).await?;
+                let next = place.saturating_add(bytes);
+                store.data_mut().host.texts = TextBlock { next, left: TEXT_BLOCK.saturating_sub(bytes) };
+                place
+            }
+        };
+        let own = place.saturating_add(TEXT_HEADER);
+        let header = [KEPT_TEXT, length, own].map(u32::to_le_bytes);
+        self.memory.write(&mut *store, usize::try_from(place)?, header.as_flattened())?;
+        self.memory.write(&mut *store, usize::try_from(own)?, text.as_bytes())?;
+        Ok(place)
+    }
 }
 
 impl WasmHost {
@@ -149,6 +204,8 @@ impl WasmHost {
         self.call.end_when(move || due.is_due());
         self.orders.clear();
         self.spent.clear();
+        // The heap begins anew.
+        self.texts = TextBlock::default();
         (self.owed, self.strict, self.timed_out) = (0, strict, false);
         self.stop = Some(stop.clone());
     }

@@ -194,10 +194,12 @@ pub enum OwnCode {
     Never,
     /// Where all operands are integers of 64 bits.
     Integers,
+    /// Where all operands but the first are integers of 64 bits, or numbers that are written as one digit.
+    PlainAfterFirst,
     /// Where the host has a value, which is not that of the function. Elsewhere the call is undefined.
     Defined,
-    /// Where its second operand, the place of an item in an array, is an integer of 64 bits; what the host makes of another number is
-    /// put in its place.
+    /// Where its second operand, the place of an item in an array, is an integer of 64 bits or written as one digit; what the host makes of
+    /// another number is put in its place.
     Places,
 }
 
@@ -235,7 +237,12 @@ pub const CORRECTED: &[Correction] = &[
     instead("opa_agg_max", "max", extremes::greatest),
     instead("opa_agg_min", "min", extremes::least),
     instead("opa_agg_product", "product", numbers::product),
-    instead("opa_array_slice", "array.slice", objects::slice),
+    // It goes wrong with places that are written as other numbers. Elsewhere it copies addresses, where the host would read and write values.
+    Correction {
+        function: "opa_array_slice",
+        builtin: Builtin::new("array.slice", objects::slice),
+        own_code: OwnCode::PlainAfterFirst,
+    },
     instead("opa_base64_decode", "base64.decode", encoding::base64_decode),
     instead("opa_base64_encode", "base64.encode", encoding::base64_encode),
     instead("opa_base64_is_valid", "base64.is_valid", encoding::base64_is_valid),
@@ -322,7 +329,7 @@ const CHECKED: &[Correction] = &[
 /// the operands of the rest.
 pub fn corrections(strict: bool) -> Vec<Correction> {
     let own_code = |own_code| match own_code {
-        OwnCode::Integers if strict => OwnCode::Never,
+        OwnCode::Integers | OwnCode::PlainAfterFirst if strict => OwnCode::Never,
         other => other,
     };
     let corrected = CORRECTED.iter().map(|one| Correction { own_code: own_code(one.own_code), ..*one });

@@ -1,0 +1,312 @@
+//! Writes a document as a module keeps values, so that the module need not parse it: of the instructions of an evaluation that admits, most did that.
+//! The source of the format is `open-policy-agent/opa:wasm/src/value.h` and `value.c`.
+
+use std::borrow::Cow;
+
+/// First words of values: the type, and in the second byte what is said of it there.
+const NULL: u32 = 1;
+const FALSE: u32 = 2;
+const TRUE: u32 = 0x0102;
+const INTEGER: u32 = 0x0103;
+/// A number that is kept as its text, which is how a module reads every number.
+const REFERENCE: u32 = 0x0203;
+const ARRAY: u32 = 5;
+const OBJECT: u32 = 6;
+/// A text that no code of a module frees.
+pub(super) const KEPT_TEXT: u32 = 8;
+
+/// Fewest buckets of an object (`OPA_OBJECT_MIN_BUCKETS`).
+const LEAST_BUCKETS: usize = 8;
+/// How many lists and objects may be within one another.
+const DEEPEST: usize = 128;
+/// Where each part begins.
+const ALIGNMENT: usize = 8;
+
+/// A document for one place in the memory of a module.
+#[derive(Debug)]
+pub(super) struct Values {
+    /// What goes there.
+    pub bytes: Vec<u8>,
+    /// The address of its value.
+    pub root: u32,
+}
+
+/// Writes JSON for the memory from this address on, which is a multiple of eight. `None` for what only the module can say: how it reads what is no JSON,
+/// or an object with one key twice.
+pub(super) fn written(json: &str, base: u32) -> Option<Values> {
+    let bytes = Vec::with_capacity(json.len().saturating_mul(4));
+    let mut writer = Writer { json: json.as_bytes(), at: 0, bytes, base };
+    let root = writer.value(DEEPEST)?;
+    writer.skip_blanks();
+    (writer.at == json.len()).then_some(Values { bytes: writer.bytes, root })
+}
+
+struct Writer<'j> {
+    json: &'j [u8],
+    at: usize,
+    bytes: Vec<u8>,
+    base: u32,
+}
+
+/// A member of an object.
+struct Member<'j> {
+    bucket: usize,
+    key: Cow<'j, [u8]>,
+    key_at: u32,
+    value_at: u32,
+}
+
+impl<'j> Writer<'j> {
+    fn skip_blanks(&mut self) {
+        while matches!(self.json.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at = self.at.saturating_add(1);
+        }
+    }
+
+    /// The next byte that is no blank.
+    fn next(&mut self) -> Option<u8> {
+        self.skip_blanks();
+        self.json.get(self.at).copied()
+    }
+
+    /// Goes over this byte, if it is the next one.
+    fn takes(&mut self, byte: u8) -> bool {
+        let is_next = self.next() == Some(byte);
+        if is_next {
+            self.at = self.at.saturating_add(1);
+        }
+        is_next
+    }
+
+    /// Goes over this word.
+    fn take_word(&mut self, word: &str) -> Option<()> {
+        let rest = self.json.get(self.at..)?;
+        self.at = self.at.checked_add(word.len())?;
+        rest.starts_with(word.as_bytes()).then_some(())
+    }
+
+    /// Adds a part that begins with these words, and returns its address.
+    fn add(&mut self, words: &[u32]) -> Option<u32> {
+        let place = self.end()?;
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
+        for word in words {
+            self.bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        Some(place)
+    }
+
+    /// Where the next part goes.
+    fn end(&self) -> Option<u32> {
+        let offset = self.bytes.len().checked_next_multiple_of(ALIGNMENT)?;
+        self.base.checked_add(u32::try_from(offset).ok()?)
+    }
+
+    /// Adds the value that is next.
+    fn value(&mut self, levels: usize) -> Option<u32> {
+        let inner = levels.checked_sub(1)?;
+        match self.next()? {
+            b'{' => self.object(inner),
+            b'[' => self.array(inner),
+            b'"' => self.text().and_then(|text| self.add_text(&text)),
+            b't' => self.take_word("true").and_then(|()| self.add(&[TRUE])),
+            b'f' => self.take_word("false").and_then(|()| self.add(&[FALSE])),
+            b'n' => self.take_word("null").and_then(|()| self.add(&[NULL])),
+            b'-' | b'0'..=b'9' => self.number(),
+            _ => None,
+        }
+    }
+
+    /// The text that is next, without its quotes and escapes.
+    fn text(&mut self) -> Option<Cow<'j, [u8]>> {
+        let rest = self.json.get(self.at..)?.strip_prefix(b"\"")?;
+        let mut end = memchr::memchr2(b'"', b'\\', rest)?;
+        let is_plain = rest.get(end) == Some(&b'"');
+        while *rest.get(end)? != b'"' {
+            // An escape has two bytes at least, and the second one is no end.
+            let after = end.checked_add(2)?;
+            end = memchr::memchr2(b'"', b'\\', rest.get(after..)?)?.checked_add(after)?;
+        }
+        let begin = self.at;
+        self.at = begin.checked_add(end)?.checked_add(2)?;
+        if is_plain {
+            return Some(Cow::Borrowed(rest.get(..end)?));
+        }
+        let text: String = serde_json::from_slice(self.json.get(begin..self.at)?).ok()?;
+        Some(Cow::Owned(text.into_bytes()))
+    }
+
+    fn add_text(&mut self, text: &[u8]) -> Option<u32> {
+        let own = self.end()?.checked_add(12)?;
+        let place = self.add(&[KEPT_TEXT, u32::try_from(text.len()).ok()?, own])?;
+        self.bytes.extend_from_slice(text);
+        Some(place)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        let rest = self.json.get(self.at..)?;
+        let is_of_it = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        let length = rest.iter().position(|byte| !is_of_it(byte)).unwrap_or(rest.len());
+        let text = rest.get(..length)?;
+        self.at = self.at.checked_add(length)?;
+        let own = self.end()?.checked_add(24)?;
+        let place = self.add(&[REFERENCE, 0, own, u32::try_from(length).ok()?, 0, 0])?;
+        self.bytes.extend_from_slice(text);
+        Some(place)
+    }
+
+    /// The items follow on the array, and the numbers of their places on them.
+    fn array(&mut self, levels: usize) -> Option<u32> {
+        self.at = self.at.checked_add(1)?;
+        let mut items = Vec::new();
+        while !self.takes(b']') {
+            if !items.is_empty() && !self.takes(b',') {
+                return None;
+            }
+            items.push(self.value(levels)?);
+        }
+        let length = u32::try_from(items.len()).ok()?;
+        let list = self.end()?.checked_add(16)?;
+        let places = list.checked_add(length.checked_mul(8)?)?;
+        let place = self.add(&[ARRAY, if items.is_empty() { 0 } else { list }, length, length])?;
+        for (index, item) in (0..length).zip(items) {
+            let number = places.checked_add(index.checked_mul(16)?)?;
+            self.bytes.extend_from_slice([number, item].map(u32::to_le_bytes).as_flattened());
+        }
+        for index in 0..length {
+            self.bytes.extend_from_slice([INTEGER, 0, index, 0].map(u32::to_le_bytes).as_flattened());
+        }
+        Some(place)
+    }
+
+    /// The buckets follow on the object, and its members on them.
+    fn object(&mut self, levels: usize) -> Option<u32> {
+        self.at = self.at.checked_add(1)?;
+        let mut members = Vec::new();
+        while !self.takes(b'}') {
+            if !members.is_empty() && !self.takes(b',') {
+                return None;
+            }
+            self.skip_blanks();
+            let key = self.text()?;
+            let key_at = self.add_text(&key)?;
+            if !self.takes(b':') {
+                return None;
+            }
+            members.push(Member { bucket: 0, key, key_at, value_at: self.value(levels)? });
+        }
+        let count = buckets(members.len());
+        for member in &mut members {
+            member.bucket = usize::try_from(hash(&member.key)).ok()?.checked_rem(count)?;
+        }
+        // Within a bucket by their keys, as the module has them.
+        members.sort_unstable_by(|one, other| (one.bucket, &one.key).cmp(&(other.bucket, &other.key)));
+        if members.windows(2).any(|pair| matches!(pair, [one, other] if one.key == other.key)) {
+            return None;
+        }
+        self.add_object(&members, count)
+    }
+
+    fn add_object(&mut self, members: &[Member<'_>], count: usize) -> Option<u32> {
+        let (length, buckets) = (u32::try_from(members.len()).ok()?, u32::try_from(count).ok()?);
+        let table = self.end()?.checked_add(16)?;
+        let first = table.checked_add(buckets.checked_mul(4)?)?;
+        let place = self.add(&[OBJECT, table, buckets, length])?;
+        let address = |index: usize| first.checked_add(u32::try_from(index).ok()?.checked_mul(12)?);
+        let mut index = 0_usize;
+        for bucket in 0..count {
+            let is_filled = members.get(index).is_some_and(|member| member.bucket == bucket);
+            let begin = if is_filled { address(index)? } else { 0 };
+            self.bytes.extend_from_slice(&begin.to_le_bytes());
+            while members.get(index).is_some_and(|member| member.bucket == bucket) {
+                index = index.checked_add(1)?;
+            }
+        }
+        for (index, member) in members.iter().enumerate() {
+            let after = index.checked_add(1)?;
+            let is_followed = members.get(after).is_some_and(|next| next.bucket == member.bucket);
+            let next = if is_followed { address(after)? } else { 0 };
+            self.bytes.extend_from_slice(
+                [member.key_at, member.value_at, next].map(u32::to_le_bytes).as_flattened(),
+            );
+        }
+        Some(place)
+    }
+}
+
+/// How many buckets a module has for so many members: they are seven tenths full at most (`OPA_OBJECT_LOAD_FACTOR`).
+fn buckets(members: usize) -> usize {
+    let mut count = LEAST_BUCKETS;
+    while members.saturating_mul(10) > count.saturating_mul(7) {
+        count = count.saturating_mul(2);
+    }
+    count
+}
+
+/// The hash of a text (`fnv1a32`, which multiplies before it adds a byte).
+fn hash(text: &[u8]) -> u32 {
+    text.iter().fold(0x811c_9dc5, |hash: u32, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::guest::Guest;
+    use super::*;
+    use crate::rego::{self, Value};
+
+    const BASE: u32 = 16;
+
+    /// What a module would read.
+    fn read(json: &str) -> Option<Value> {
+        let values = written(json, BASE)?;
+        let mut memory = vec![0; 16];
+        memory.extend(values.bytes);
+        Some(Guest::new(&memory).value(values.root).unwrap())
+    }
+
+    #[test]
+    fn a_document_is_written_as_it_is() {
+        let many: Vec<String> = (0..100).map(|n| format!("\"key{n}\":{n}")).collect();
+        let many = format!("{{{}}}", many.join(","));
+        for json in [
+            "null",
+            " [ true , false,null, [], {} ] ",
+            r#"{"a":1e3,"b":-0,"c":123456789012345678901234567890,"d":{"e":[{"f":""}]}}"#,
+            r#"{"é":"\"\\\/\b\u0001\ud83d\ude00","":"<&>\u2028"}"#,
+            many.as_str(),
+            include_str!("../../tests/fixtures/policies/refused.v1alpha1.json"),
+        ] {
+            assert_eq!(read(json), Some(rego::read_json(json).unwrap()), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_and_a_key_that_is_there_twice_are_left_to_the_module() {
+        let deep = "[".repeat(DEEPEST) + &"]".repeat(DEEPEST);
+        for json in [
+            "",
+            "{",
+            "[1,]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "nul",
+            "[1] 2",
+            "\"a",
+            "\"a\\\"",
+            "{\"a\":1,\"a\":2}",
+        ] {
+            assert!(written(json, BASE).is_none(), "{json}");
+        }
+        assert!(written(&deep, BASE).is_some() && written(&format!("[{deep}]"), BASE).is_none());
+        assert!(written("[[]]", u32::MAX - 15).is_none(), "outside of any memory");
+    }
+
+    #[test]
+    fn members_are_where_a_module_looks_for_them() {
+        assert_eq!(
+            (hash(b""), hash(b"a"), hash("é".as_bytes())),
+            (0x811c_9dc5, 0x050c_5d7e, hash(&[0xc3, 0xa9]))
+        );
+        assert_eq!([0, 5, 6, 11, 12, 22, 23].map(buckets), [8, 8, 16, 16, 32, 32, 64]);
+    }
+}
