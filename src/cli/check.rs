@@ -15,7 +15,7 @@ use report::{count_granted, of_grants};
 
 use super::args::{CheckOptions, GateOptions, OutputFormat};
 use super::manifest::{self, Manifest};
-use super::{Error, Exit, build, inspect, print};
+use super::{Error, Exit, build, inspect, print, shown};
 use crate::cluster;
 use crate::config::{self, Settings};
 use crate::grant::load::{self, Checked, Located, Places};
@@ -30,7 +30,7 @@ const NAMED: usize = 5;
 pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
     let report = check(&options).await?;
     let output = match options.output {
-        OutputFormat::Text => report::text(&report).into_bytes(),
+        OutputFormat::Text => shown(&report::text(&report)),
         other => {
             let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
             inspect::reported("CheckReport", value, other)?

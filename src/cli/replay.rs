@@ -16,7 +16,7 @@ pub use report::Report;
 
 use super::args::{OutputFormat, ReplayOptions};
 use super::report::{BundleWarning, bundle_warnings};
-use super::{Error, Exit, build, inspect, print};
+use super::{Error, Exit, build, inspect, print, shown};
 use crate::admission::State;
 use crate::admission::replay::{self, Exceptions, Left, RecordedDecision, ReplayTerms};
 use crate::config::{self, Settings};
@@ -45,7 +45,7 @@ pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
         return Err(Error::NothingToReplay(table::left(&report)));
     }
     let output = match options.output {
-        OutputFormat::Text => table::text(&report, inspect::terminal_width()).into_bytes(),
+        OutputFormat::Text => shown(&table::text(&report, inspect::terminal_width())),
         other => {
             let value = serde_json::to_value(&report).map_err(|error| Error::Format(error.to_string()))?;
             inspect::reported("ReplayReport", value, other)?

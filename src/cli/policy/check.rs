@@ -11,7 +11,7 @@ use super::opa::{Opa, OpaProblem};
 use super::rego_version::RegoVersion;
 use super::{case, findings, plan, regal, trial};
 use crate::cli::args::{OutputFormat, PolicyCheckOptions, PolicySources};
-use crate::cli::{Error, Exit, inspect, print};
+use crate::cli::{Error, Exit, inspect, print, shown};
 use crate::policy::{Engine, Limits, PolicySet};
 use crate::text;
 
@@ -46,7 +46,7 @@ struct Report {
 pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
     let report = check(options).await?;
     let output = match options.output {
-        OutputFormat::Text => text(&report).into_bytes(),
+        OutputFormat::Text => shown(&text(&report)),
         other => {
             let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
             inspect::formatted(&value, other)?
