@@ -117,7 +117,7 @@ impl Report {
 /// Names a document that could not be judged on standard error, for users who redirect the output.
 fn complain(report: &Report) {
     if let Some(failure) = report.failure() {
-        anstream::eprintln!("wasmgate: {}", text::line(&failure));
+        anstream::eprintln!("wasmgate: {}", text::without_commands(&text::line(&failure)));
     }
 }
 
