@@ -85,7 +85,7 @@ impl PolicyReporter {
         let known = items.iter().map(|item| {
             let of = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
             let about = [of("apiVersion"), of("kind"), of("namespace"), of("name")];
-            line(about, item, (&item["status"], &item["message"]), &item["timestamp"])
+            line(&about, item, (&item["status"], &item["message"]), &item["timestamp"])
         });
         sorted(known)
     }
@@ -99,12 +99,12 @@ fn said(report: &Value) -> Vec<String> {
     let results = report["results"].as_array().cloned().unwrap_or_default();
     let known = results
         .iter()
-        .map(|one| line(about.clone(), one, (&one["result"], &one["message"]), &one["timestamp"]["seconds"]));
+        .map(|one| line(&about, one, (&one["result"], &one["message"]), &one["timestamp"]["seconds"]));
     sorted(known)
 }
 
 /// All of a result that both have.
-fn line(about: [String; 4], one: &Value, (result, message): (&Value, &Value), at: &Value) -> String {
+fn line(about: &[String; 4], one: &Value, (result, message): (&Value, &Value), at: &Value) -> String {
     let own = ["policy", "rule", "category", "severity", "source", "properties"].map(|field| &one[field]);
     json!([about, result, message, at, own]).to_string()
 }
