@@ -79,6 +79,15 @@ test-node: ## Run the tests whose pods really run: root on Linux; builds what a 
 	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: --skip node::install:: $$without $(ARGS); \
 	$(CARGO) test --locked --test live -- --ignored --test-threads=1 --show-output node::install:: $(ARGS)
 
+.PHONY: test-policy-reporter
+test-policy-reporter: ## Compare what Policy Reporter shows with the reports, where `tools/build policy-reporter` has built it
+	if ! tools/build --built policy-reporter >/dev/null 2>&1; then \
+	    echo 'the test of Policy Reporter: skipped, it is not built; `tools/build policy-reporter` builds it'; exit 0; fi; \
+	tools/build $(TOOLS) >/dev/null; \
+	paths=$$(tools/build --path $(TOOLS) policy-reporter); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	$(CARGO) test --locked --test live -- --ignored reports::policy_reporter:: $(ARGS)
+
 .PHONY: calibrate
 calibrate: ## Measure on a real node what modules of real compilers need, and write docs/sizing.csv, .md and .svg
 	if ! why=$$(tools/cluster/node check machine); then echo "not measured, $$why"; exit 1; fi; \

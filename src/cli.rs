@@ -388,6 +388,11 @@ impl Error {
     }
 }
 
+/// What people read of a command, as it is printed: in the log of a CI server no line of it is a command.
+fn shown(text: &str) -> Vec<u8> {
+    text::without_commands(text).into_owned().into_bytes()
+}
+
 /// Writes to standard output. A closed pipe (`| head`) is not an error.
 fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut out = anstream::stdout().lock();

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {
             // The message may contain foreign names; its own line breaks stay.
-            anstream::eprintln!("wasmgate: {}", text::lines(&error.message()));
+            anstream::eprintln!("wasmgate: {}", text::without_commands(&text::lines(&error.message())));
             ExitCode::from(2)
         }
     }

@@ -9,6 +9,7 @@
 //! | a name or a value in a sentence | [`quoted`] | `\n` | `\u{202e}` |
 //! | evidence | [`visible`] | `\n` | `\u{202e}` |
 //! | a name that is compared | [`distinct`] | `\n` | `\u{202e}`, and `\` is `\\` |
+//! | the lines of a command's output, which a CI server may log | [`without_commands`], [`json_without_commands`] | as they are | `\u{3a}:` for `::` at the start |
 //! | JSON or YAML that people read too | [`json`], [`flow_yaml`] | as they are | `\u202e`: the same document |
 //!
 //! Also here, because every module needs them and they are text alone: shortening ([`shorten`], [`shorten_bytes`]), the
@@ -17,6 +18,7 @@
 
 mod chain;
 mod characters;
+mod commands;
 mod foreign;
 mod json;
 mod nearest;
@@ -26,6 +28,7 @@ mod short;
 
 pub use chain::{causes, chain};
 pub use characters::is_dangerous;
+pub use commands::{json_without_commands, without_commands};
 pub use foreign::{distinct, excerpt, hanging, line, lines, quoted, visible};
 pub use json::{flow_yaml, json, outside_strings};
 pub use nearest::{did_you_mean, is_misspelling_of};

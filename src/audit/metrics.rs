@@ -2,6 +2,7 @@
 //! that users cannot create series: kinds and outcomes come from enums, names of bundles from the configuration, and names
 //! of rules from loaded bundles, at most [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
 
+mod backlog;
 mod bundles;
 mod config;
 mod drops;
@@ -17,6 +18,7 @@ mod verdicts;
 mod watches;
 mod writes;
 
+pub use backlog::{Backlog, Waiting};
 pub use bundles::BundleReport;
 pub use config::ConfigReport;
 pub use drops::{DropReason, Drops};
@@ -46,6 +48,7 @@ pub struct Metrics {
     lookups: lookups::Lookups,
     verdicts: verdicts::Verdicts,
     drops: Drops,
+    backlog: Backlog,
     serving: serving::Serving,
     spans: spans::Spans,
     bundles: bundles::Bundles,
@@ -72,6 +75,7 @@ impl Metrics {
             lookups: lookups::Lookups::default(),
             verdicts: verdicts::Verdicts::default(),
             drops: Drops::default(),
+            backlog: Backlog::default(),
             serving: serving::Serving::default(),
             spans: spans::Spans::default(),
             bundles: bundles::Bundles::default(),
@@ -89,6 +93,7 @@ impl Metrics {
         metrics.lookups.register(to);
         metrics.verdicts.register(to);
         metrics.drops.register(to);
+        metrics.backlog.register(to);
         metrics.serving.register(to);
         metrics.spans.register(to);
         metrics.bundles.register(to);
@@ -144,6 +149,11 @@ impl Metrics {
     /// The counter for records that the decision log's [`super::Sink`] loses.
     pub fn drops(&self) -> Drops {
         self.drops.clone()
+    }
+
+    /// What shows how many records wait for the collector of the decision log.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
     }
 
     /// Sets whether the gate takes reviews.
@@ -368,6 +378,19 @@ mod tests {
         assert_eq!(metrics.drops().total(), 1);
     }
 
+    /// `wasmgate_decision_logs_oldest_seconds > 900` is an alert.
+    #[test]
+    fn what_waits_for_a_collector_has_series_where_there_is_one() {
+        let metrics = Metrics::new();
+        let has = |name: &str| metrics.encode().lines().any(|line| line.starts_with(name));
+        assert!(!has("wasmgate_decision_logs_waiting") && !has("wasmgate_decision_logs_oldest"));
+        metrics.backlog().set(Waiting { bytes: 7, most_bytes: 70, oldest: Duration::from_millis(1500) });
+        let page = metrics.encode();
+        assert_line(&page, "wasmgate_decision_logs_waiting_bytes{} 7");
+        assert_line(&page, "wasmgate_decision_logs_spool_bytes{} 70");
+        assert_line(&page, "wasmgate_decision_logs_oldest_seconds{} 1.5");
+    }
+
     #[test]
     fn the_process_describes_itself() {
         let page = page(|m| m.set_ready(true));
@@ -401,6 +424,7 @@ mod tests {
             m.shadow_violation("r", EnforcementAction::Deny, "next");
             m.policy_failure("baseline");
             m.server_event("busy");
+            m.backlog().set(Waiting::default());
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
             m.set_certificate_expiry(Timestamp::UNIX_EPOCH);
             m.set_bundle_sources(&[BundleReport {

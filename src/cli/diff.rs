@@ -14,7 +14,7 @@ use serde_json::json;
 use super::args::{DiffFormat, DiffOptions, OutputFormat};
 use super::manifest::{self, Manifest};
 use super::report::{self, JudgedFacts};
-use super::{Error, Exit, build, inspect, print, rehearse, suggest};
+use super::{Error, Exit, build, inspect, print, rehearse, shown, suggest};
 use crate::admission::{Ending, Rehearsal, Skip, State};
 use crate::capability::{Capability, Entry, required};
 use crate::image::{Depth, ImageFacts, ModuleFacts, Program, program};
@@ -47,8 +47,8 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
     };
     let differences = compare(&old, &new, pairing(named));
     match options.output {
-        DiffFormat::Text => print(render::text(&differences).as_bytes())?,
-        DiffFormat::Markdown => print(markdown::markdown(&differences).as_bytes())?,
+        DiffFormat::Text => print(&shown(&render::text(&differences)))?,
+        DiffFormat::Markdown => print(&shown(&markdown::markdown(&differences)))?,
         DiffFormat::Json => print(&document(&differences, OutputFormat::Json)?)?,
         DiffFormat::Yaml => print(&document(&differences, OutputFormat::Yaml)?)?,
     }

@@ -18,7 +18,7 @@ use super::manifest::Manifest;
 use super::report::{
     Answers, BundleWarning, ExplainOutcome, JudgedFacts, Kept, ObjectReport, bundle_warnings,
 };
-use super::{Error, Exit, build, inspect, print, rehearse, render, replay, suggest};
+use super::{Error, Exit, build, inspect, print, rehearse, render, replay, shown, suggest};
 use crate::admission::replay::ReplayTerms;
 use crate::admission::{Asked, Rehearsal, State, rehearse_review};
 use crate::judge::PolicyInput;
@@ -117,7 +117,7 @@ impl Report {
 /// Names a document that could not be judged on standard error, for users who redirect the output.
 fn complain(report: &Report) {
     if let Some(failure) = report.failure() {
-        anstream::eprintln!("wasmgate: {}", text::line(&failure));
+        anstream::eprintln!("wasmgate: {}", text::without_commands(&text::line(&failure)));
     }
 }
 
@@ -221,7 +221,7 @@ fn write(reports: &[Report], warnings: &[BundleWarning], output: OutputFormat) -
                 if objects.len() > 1 { format!("\n{}", render::summary(&objects)) } else { String::new() };
             let warnings = render::bundle_warnings(warnings);
             let text = format!("{}{summary}{warnings}", texts.join("\n"));
-            print(text.as_bytes())
+            print(&shown(&text))
         }
         other => print(&inspect::reported("ExplainReport", document(reports, &objects, warnings), other)?),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{InspectOptions, OutputFormat};
-use super::{Error, Exit, build, print};
+use super::{Error, Exit, build, print, shown};
 use crate::capability::interpreter;
 use crate::files;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
@@ -88,7 +88,7 @@ pub fn written<T: serde::Serialize>(
     text: impl Fn(&T) -> String,
 ) -> Result<Vec<u8>, Error> {
     if output == OutputFormat::Text {
-        return Ok(text(report).into_bytes());
+        return Ok(shown(&text(report)));
     }
     let value = serde_json::to_value(report).map_err(|e| Error::Format(e.to_string()))?;
     match kind {
@@ -114,16 +114,23 @@ pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> 
     let json = serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?;
     let mut text = match output {
         OutputFormat::Yaml => match text::flow_yaml(&json) {
-            Cow::Borrowed(_) => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
+            Cow::Borrowed(json) => yaml(value, json)?,
             // JSON is YAML too, and in this style of it strings can hold escapes.
-            Cow::Owned(escaped) => escaped,
+            Cow::Owned(escaped) => text::json_without_commands(&escaped).into_owned(),
         },
-        _ => text::json(&json).into_owned(),
+        _ => text::json_without_commands(&text::json(&json)).into_owned(),
     };
     if !text.ends_with('\n') {
         text.push('\n');
     }
     Ok(text.into_bytes())
+}
+
+/// A value as YAML, and as JSON where its text would be a command in the log of a CI server.
+fn yaml(value: &Value, json: &str) -> Result<String, Error> {
+    let yaml = serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?;
+    let is_harmless = matches!(text::without_commands(&yaml), Cow::Borrowed(_));
+    Ok(if is_harmless { yaml } else { text::json_without_commands(json).into_owned() })
 }
 
 /// Columns of the terminal: `COLUMNS`, or the width of standard output.

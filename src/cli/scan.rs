@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::args::{ScanFormat, ScanOptions};
-use super::{Error, Exit, build, engine, inspect, print, suggest};
+use super::{Error, Exit, build, engine, inspect, print, shown, suggest};
 use crate::admission::State;
 use crate::config::Overrides;
 use crate::judge::verdict::POLICY_ERROR;
@@ -43,7 +43,28 @@ pub async fn run(options: Box<ScanOptions>) -> Result<Exit, Error> {
         of_files(judge(state, inspector, &options), &options).await?
     };
     print(&rendered(&scan, &options)?)?;
+    if let Some(filters) = unmatched(&scan, &options) {
+        anstream::eprintln!("wasmgate: nothing matches {filters}");
+    }
     Ok(exit(&scan))
+}
+
+/// The filters that left nothing. Standard error names them: of a misspelt one everything would seem well.
+fn unmatched(scan: &Scan, options: &ScanOptions) -> Option<String> {
+    if !(scan.workloads.is_empty() && scan.not_judged.is_empty()) {
+        return None;
+    }
+    let filters = [
+        ("namespace", options.namespaces.clone()),
+        ("image", options.images.clone()),
+        ("rule", options.rules.clone()),
+        ("capability", options.capabilities.iter().map(|one| one.as_str().to_owned()).collect()),
+    ];
+    let named = filters.iter().flat_map(|(option, values)| {
+        values.iter().map(move |value| format!("`--{option} {}`", text::quoted(value, 200)))
+    });
+    let named: Vec<String> = named.collect();
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 /// What is denied counts more than what is not known.
@@ -140,7 +161,7 @@ fn collector(judge: Judge, options: &ScanOptions) -> (Collector, Arc<Terminal>) 
 fn rendered(scan: &Scan, options: &ScanOptions) -> Result<Vec<u8>, Error> {
     let all = options.all;
     match options.output {
-        ScanFormat::Text => Ok(table::text(scan, all, inspect::terminal_width()).into_bytes()),
+        ScanFormat::Text => Ok(shown(&table::text(scan, all, inspect::terminal_width()))),
         ScanFormat::Json | ScanFormat::Yaml => document::document(scan, all, options.output),
         ScanFormat::Html => Ok(html::page(scan, all, Timestamp::now()).into_bytes()),
         ScanFormat::Sarif => document::json(&sarif::log(scan)),

@@ -143,7 +143,7 @@ fn decision_log(
 ) -> Result<(Sink, Option<Arc<Uploader>>), Error> {
     let Some(upload) = &options.upload else { return Ok((Sink::open(options, metrics.drops())?, None)) };
     let spool = SpoolWriter::open(upload, metrics.drops())?;
-    let uploader = Uploader::new(upload.clone(), spool.spool(), metrics.drops());
+    let uploader = Uploader::new(upload.clone(), spool.spool(), metrics.drops(), metrics.backlog());
     let sink = Sink::open_with(options, metrics.drops(), Some(Box::new(spool)))?;
     Ok((sink, Some(Arc::new(uploader))))
 }

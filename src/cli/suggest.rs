@@ -67,7 +67,8 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     print(documents.join("---\n").as_bytes())?;
     for suggestion in &suggestions {
         for line in suggestion.lines().flat_map(|(_, lines)| lines) {
-            anstream::eprintln!("{}: {}", text::visible(&suggestion.object), text::line(line));
+            let said = format!("{}: {}", text::visible(&suggestion.object), text::line(line));
+            anstream::eprintln!("{}", text::without_commands(&said));
         }
     }
     Ok(exit(&suggestions))

@@ -43,7 +43,7 @@ pub fn report(tally: &Tally, state: &State, now: Timestamp, options: &ReportOpti
                 .with(&[("grant", Some(label.as_str()))]),
         );
     }
-    let mut object = body(&findings, options.format.has_source(), options.max_results);
+    let mut object = body(NAME, &findings, options.format.has_source(), options.max_results);
     set(&mut object, "metadata", json!({"name": NAME, "labels": {MANAGED_BY.0: MANAGED_BY.1}}));
     set_kind(&mut object, &options.format.cluster_report());
     Document { name: NAME.into(), object }

@@ -1,7 +1,7 @@
 //! The report on a workload, as an object of the API. It follows from what was found alone, so that nothing is written when nothing has
 //! changed. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
@@ -35,6 +35,9 @@ const CAPABILITY_CATEGORY: &str = "WebAssembly capabilities";
 
 /// What a report says whose workload may have more pods.
 const READ_IN_PART: &str = "not everything in its namespace could be read, so there may be more to say of it; the report of the cluster says why";
+
+/// The property by which Policy Reporter tells results apart (`kyverno/policy-reporter:pkg/crd/api/policyreport/v1alpha2/common.go`, `ResultIDKey`).
+pub const RESULT_ID: &str = "resultID";
 
 /// Most bytes of a message and of a remedy.
 const TEXT_BYTES: usize = 1024;
@@ -84,6 +87,15 @@ impl Outcome {
             Self::Skip => "skip",
         }
     }
+
+    /// The severity of a result whose rule says none.
+    const fn severity(self) -> &'static str {
+        match self {
+            Self::Fail => "high",
+            Self::Warn | Self::Error => "medium",
+            Self::Pass | Self::Skip => "info",
+        }
+    }
 }
 
 /// A result.
@@ -103,6 +115,7 @@ impl Finding {
             fields.insert(key.into(), shown(said, WORD_BYTES).into());
         }
         fields.insert("result".into(), outcome.as_str().into());
+        fields.insert("severity".into(), outcome.severity().into());
         fields.insert("scored".into(), (outcome == Outcome::Fail).into());
         fields.insert("message".into(), shown(message, TEXT_BYTES).into());
         Self { outcome, fields }
@@ -150,7 +163,7 @@ pub fn report(
         json!({"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owned_by]});
     let mut findings = findings(workload, is_whole);
     findings.extend(learned(workload, cluster));
-    let mut object = body(&findings, options.format.has_source(), options.max_results);
+    let mut object = body(uid, &findings, options.format.has_source(), options.max_results);
     set(&mut object, "metadata", metadata);
     set(&mut object, "scope", scope);
     set_kind(&mut object, &options.format.report());
@@ -170,14 +183,15 @@ pub fn set_kind(object: &mut Value, resource: &ApiResource) {
     set(object, "kind", resource.kind.as_str());
 }
 
-/// The part of a report that these results make up. Of more than `most`, or of more than a report can hold, the last are counted.
-pub fn body(findings: &[Finding], has_source: bool, most: usize) -> Value {
+/// The part of a report that these results make up; `about` is what no other report is about. Of more than `most`, or of more than a report
+/// can hold, the last are counted.
+pub fn body(about: &str, findings: &[Finding], has_source: bool, most: usize) -> Value {
     let count = |outcome: Outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
     let summary: Map<String, Value> =
         Outcome::ALL.iter().map(|outcome| (outcome.as_str().to_owned(), count(*outcome).into())).collect();
-    let (mut results, mut bytes) = (Vec::new(), 0);
+    let (mut results, mut bytes, mut seen) = (Vec::new(), 0, HashMap::new());
     for finding in findings.iter().take(most) {
-        let result = Value::from(finding.fields.clone());
+        let result = identified(about, finding, &mut seen);
         bytes += result.to_string().len();
         if bytes > REPORT_BYTES {
             break;
@@ -187,7 +201,7 @@ pub fn body(findings: &[Finding], has_source: bool, most: usize) -> Value {
     let left = findings.len() - results.len();
     if left > 0 {
         let said = format!("... and {left} more; `wasmgate scan` lists all");
-        results.push(Finding::new(Outcome::Skip, SOURCE, "more", &said).fields.into());
+        results.push(identified(about, &Finding::new(Outcome::Skip, SOURCE, "more", &said), &mut seen));
     }
     let mut object = json!({"summary": summary, "results": results});
     if has_source {
@@ -196,11 +210,33 @@ pub fn body(findings: &[Finding], has_source: bool, most: usize) -> Value {
     object
 }
 
+/// A result with an identity of its own. Policy Reporter makes one of policy, rule, result, category, message and what the report is about
+/// (`kyverno/policy-reporter:pkg/report/result/id_generator.go`), and keeps one of those that have the same: a rule whose message does not name
+/// the container would be there once for all of them. Where pods run (`appliesTo`) and what mends it make no other result of it.
+fn identified(about: &str, finding: &Finding, seen: &mut HashMap<u64, usize>) -> Value {
+    let mut fields = finding.fields.clone();
+    let of = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
+    let container = fields.get("properties").and_then(|said| said.get("container")).and_then(Value::as_str);
+    let said = [of("policy"), of("rule"), of("result"), of("category"), of("message")];
+    let kind = short_digest(&format!("{:?}", (about, said, container)));
+    let before = seen.entry(kind).or_default();
+    let id = if *before == 0 { kind } else { short_digest(&format!("{kind:016x} {before}")) };
+    *before += 1;
+    let properties = fields.entry("properties").or_insert_with(|| json!({}));
+    set(properties, RESULT_ID, format!("{id:016x}"));
+    fields.into()
+}
+
+/// The first bytes of the digest of a text.
+fn short_digest(text: &str) -> u64 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte))
+}
+
 /// A name that says what the report is about, and that no other workload has.
 fn name(workload: &Workload, owner: &Owner) -> String {
     let identity = format!("{:?}", (&workload.group, &workload.kind, &workload.name, &owner.uid));
-    let digest = Sha256::digest(identity.as_bytes());
-    let short = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    let short = short_digest(&identity);
     let readable = format!("{}-{}", workload.kind, workload.name).to_ascii_lowercase();
     let known = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
     let readable: String = readable.chars().map(known).take(NAME_BYTES).collect();
@@ -498,7 +534,8 @@ mod tests {
             (&one["result"], &one["rule"], &one["severity"]),
             (&json!("pass"), &json!("learned-size"), &json!("info"))
         );
-        let properties = json!({"container": "api", "runtime": "wasmtime", "memory": "12Mi", "cpu": "15m", "image": "a:1"});
+        let properties = json!({"container": "api", "runtime": "wasmtime", "memory": "12Mi", "cpu": "15m", "image": "a:1",
+            RESULT_ID: &one["properties"][RESULT_ID]});
         assert_eq!(one["properties"], properties);
         assert!(said(&Cluster::default()).is_empty());
         let mut autoscaled = crate::cluster::Autoscaled::default();
@@ -535,12 +572,58 @@ mod tests {
         assert_eq!(
             result["properties"],
             json!({"container": "api", "capability": "fs", "remedy": "grant it", "mendedBy": "grant",
-                "action": "deny", "appliesTo": "template"})
+                "action": "deny", "appliesTo": "template", RESULT_ID: &result["properties"][RESULT_ID]})
         );
         let plain =
             ReportOptions { format: super::super::ReportFormat::WgPolicy, ..ReportOptions::default() };
         let former = report(&denied, true, (&plain, &Cluster::default())).unwrap().object;
         assert_eq!((&former["apiVersion"], former.get("source")), (&json!("wgpolicyk8s.io/v1alpha2"), None));
+    }
+
+    /// Policy Reporter keeps one of those that have the same.
+    #[test]
+    fn every_result_has_an_identity_of_its_own_which_stays() {
+        let of = |container: Option<&str>, remedy: &str| {
+            let mut one = violation(EnforcementAction::Deny, "no owner");
+            one.violation.container = container.map(String::from);
+            one.violation.remedy = Some(remedy.into());
+            one
+        };
+        let all = vec![
+            of(Some("a"), "ask"),
+            of(Some("b"), "ask"),
+            of(None, "ask"),
+            of(None, "wait"),
+            of(None, "go"),
+        ];
+        let mut denied = workload(ExplainOutcome::Denied, all, Vec::new());
+        let ids = |workload: &Workload| {
+            let object = object(workload);
+            let results = object["results"].as_array().unwrap().clone();
+            results
+                .iter()
+                .map(|one| one["properties"][RESULT_ID].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let first = ids(&denied);
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 5, "{first:?}");
+        assert!(first.iter().all(|id| id.len() == 16), "{first:?}");
+        denied.judged[0].what = What::Pods;
+        denied.judged[0].pods = 3;
+        assert_eq!(ids(&denied), first, "pods of the template came, and nothing else is wrong");
+        denied.owner.as_mut().unwrap().uid = "u-2".into();
+        assert!(ids(&denied).iter().all(|id| !first.contains(id)), "another workload of this name");
+        let admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
+        assert_eq!(ids(&admitted).len(), 1, "also of a result without other properties");
+    }
+
+    #[test]
+    fn what_the_gate_says_itself_has_a_severity_too() {
+        let admitted = workload(ExplainOutcome::Admitted, Vec::new(), Vec::new());
+        assert_eq!(object(&admitted)["results"][0]["severity"], "info");
+        let in_part =
+            report(&admitted, false, (&ReportOptions::default(), &Cluster::default())).unwrap().object;
+        assert_eq!(in_part["results"][0]["severity"], "medium");
     }
 
     #[test]

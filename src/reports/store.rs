@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::cluster_report::{NAME, RESUME_AT};
-use super::document::{Document, MANAGED_BY, set, set_kind};
+use super::document::{Document, MANAGED_BY, RESULT_ID, set, set_kind};
 use super::options::{MOST_RESULTS, ReportFormat};
 use super::pace::Pace;
 use super::tally::Tally;
@@ -373,18 +373,31 @@ fn dated(mut report: Value, old: Option<&Value>, now: Timestamp) -> Value {
     let of = |report: &Value| report.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut known: HashMap<Value, Value> = HashMap::new();
     // Others may write reports too: the gate's own have one more than the most, which counts the rest.
-    for mut bare in old.map(of).unwrap_or_default().into_iter().take(MOST_RESULTS + 1) {
-        if let Some(time) = bare.as_object_mut().and_then(|bare| bare.remove("timestamp")) {
-            known.entry(bare).or_insert(time);
+    for mut result in old.map(of).unwrap_or_default().into_iter().take(MOST_RESULTS + 1) {
+        if let Some(time) = result.as_object_mut().and_then(|result| result.remove("timestamp")) {
+            known.entry(without_id(result)).or_insert(time);
         }
     }
     let now = json!({"seconds": now.as_second(), "nanos": 0});
     let results = report.get_mut("results").and_then(Value::as_array_mut);
     for result in results.into_iter().flatten() {
-        let time = known.get(&*result).unwrap_or(&now).clone();
+        let time = known.get(&without_id(result.clone())).unwrap_or(&now).clone();
         set(result, "timestamp", time);
     }
     report
+}
+
+/// What a result says. Its identity follows from that, and earlier gates wrote none.
+fn without_id(mut result: Value) -> Value {
+    let properties = result.get_mut("properties").and_then(Value::as_object_mut);
+    let is_bare = properties.is_some_and(|properties| {
+        properties.remove(RESULT_ID);
+        properties.is_empty()
+    });
+    if is_bare && let Some(result) = result.as_object_mut() {
+        result.remove("properties");
+    }
+    result
 }
 
 #[cfg(test)]
@@ -417,6 +430,24 @@ mod tests {
         assert_eq!(new["metadata"]["resourceVersion"], "7");
         assert_eq!(new["metadata"]["annotations"], json!({"team": "a"}));
         assert_eq!(new["metadata"]["labels"], json!({MANAGED_BY.0: MANAGED_BY.1, "theirs": "yes"}));
+    }
+
+    #[test]
+    fn a_result_of_a_gate_that_wrote_no_identities_keeps_its_time() {
+        let results = |results: Value| json!({"results": results});
+        let bare = results(json!([{"message": "a"}, {"message": "b", "properties": {"container": "api"}}]));
+        let mut old = dated(bare, None, at(100));
+        let with = json!([{"message": "a", "properties": {RESULT_ID: "1"}},
+            {"message": "b", "properties": {"container": "api", RESULT_ID: "2"}},
+            {"message": "b", "properties": {"container": "other", RESULT_ID: "3"}}]);
+        let seconds = |report: &Value| {
+            let results = report["results"].as_array().unwrap().iter();
+            results.map(|one| one["timestamp"]["seconds"].as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        old = dated(results(with.clone()), Some(&old), at(200));
+        assert_eq!(seconds(&old), [100, 100, 200]);
+        assert_eq!(old["results"][0]["properties"][RESULT_ID], "1", "it is written");
+        assert_eq!(seconds(&dated(results(with), Some(&old), at(300))), [100, 100, 200]);
     }
 
     #[test]

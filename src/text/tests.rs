@@ -1,5 +1,6 @@
 //! What an attacker may write, and what must come of it.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -328,4 +329,26 @@ fn what_stands_in_a_string_of_json_is_left_out() {
         let found: Vec<u8> = outside_strings(document.as_bytes()).collect();
         assert_eq!(String::from_utf8(found).unwrap(), outside, "{document}");
     }
+}
+
+#[test]
+fn no_line_is_a_command_to_the_runner_of_a_ci_server() {
+    for plain in ["", "a::b ##x\n  - ::1 is an address\n", "# [a]\n"] {
+        assert!(matches!(without_commands(plain), Cow::Borrowed(said) if said == plain), "{plain}");
+        assert!(matches!(json_without_commands(plain), Cow::Borrowed(said) if said == plain), "{plain}");
+    }
+    for (forged, harmless) in [
+        ("::error::x", "\\u{3a}:error::x"),
+        ("a\n \t::add-mask::b\nc::\n", "a\n \t\\u{3a}:add-mask::b\nc::\n"),
+        ("\u{1b}[1m\u{1b}[31m::error::x\u{1b}[0m\n", "\u{1b}[1m\u{1b}[31m\\u{3a}:error::x\u{1b}[0m\n"),
+        ("a ##[group]b ##vso[x]", "a \\u{23}#[group]b \\u{23}#vso[x]"),
+    ] {
+        assert_eq!(without_commands(forged), harmless);
+        assert_eq!(without_commands(harmless), harmless);
+    }
+    let document = serde_json::json!({"##[a]": "\\##vso[b]", "c": "##"}).to_string();
+    let harmless = json_without_commands(&document);
+    assert!(!harmless.contains("##[") && !harmless.contains("##vso["), "{harmless}");
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(read(&harmless), read(&document));
 }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::body::{self, Read, Records};
 use super::spool::Spool;
-use crate::audit::metrics::{DropReason, Drops};
+use crate::audit::metrics::{Backlog, DropReason, Drops};
 use crate::audit::{UploadFormat, UploadOptions};
 use crate::{client, otlp, text};
 
@@ -19,6 +19,8 @@ const READ: Duration = Duration::from_secs(15);
 const WHOLE: Duration = Duration::from_mins(1);
 /// Time between two looks at the folder.
 const LOOK: Duration = Duration::from_secs(1);
+/// Time between two looks at how much is in it.
+const MEASURE: Duration = Duration::from_secs(5);
 /// Most bytes of an answer that is read.
 const MOST_ANSWER: usize = 64 << 10;
 /// First and longest wait after a failure.
@@ -67,16 +69,33 @@ pub struct Uploader {
     options: UploadOptions,
     spool: Spool,
     drops: Drops,
+    backlog: Backlog,
 }
 
 impl Uploader {
     /// Sends what waits in this spool.
-    pub const fn new(options: UploadOptions, spool: Spool, drops: Drops) -> Self {
-        Self { options, spool, drops }
+    pub const fn new(options: UploadOptions, spool: Spool, drops: Drops, backlog: Backlog) -> Self {
+        Self { options, spool, drops, backlog }
     }
 
-    /// Sends for ever. A failure is in the log once, and so is its end.
+    /// Sends for ever, and shows beside it what waits.
     pub async fn run(&self) {
+        futures::future::join(self.send_for_ever(), self.measure()).await;
+    }
+
+    async fn measure(&self) {
+        loop {
+            let spool = self.spool.clone();
+            // That the folder cannot be read is told by what sends.
+            if let Ok(waiting) = blocking(move || spool.waiting()).await {
+                self.backlog.set(waiting);
+            }
+            sleep(MEASURE).await;
+        }
+    }
+
+    /// A failure is in the log once, and so is its end.
+    async fn send_for_ever(&self) {
         let mut wait = FIRST_WAIT;
         let mut failing = false;
         loop {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::audit::UploadOptions;
-use crate::audit::metrics::{DropReason, Drops};
+use crate::audit::metrics::{DropReason, Drops, Waiting};
 use crate::audit::sink::LineSink;
 
 /// How much smaller gzip makes records, at least.
@@ -26,6 +26,7 @@ const LOCK: &str = "lock";
 #[derive(Debug, Clone)]
 pub struct Spool {
     folder: PathBuf,
+    most_bytes: u64,
     progress: Arc<Mutex<Progress>>,
 }
 
@@ -42,7 +43,7 @@ struct Progress {
 
 impl Spool {
     fn of(options: &UploadOptions) -> Self {
-        Self { folder: options.spool.clone(), progress: Arc::default() }
+        Self { folder: options.spool.clone(), most_bytes: options.spool_bytes, progress: Arc::default() }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -65,6 +66,17 @@ impl Spool {
     /// Whether a record was settled since this was asked last.
     pub(super) fn progressed(&self) -> bool {
         std::mem::take(&mut self.progress().is_new)
+    }
+
+    /// What waits, with the file to which lines are appended.
+    pub(super) fn waiting(&self) -> io::Result<Waiting> {
+        let closed = self.closed()?;
+        let open = fs::metadata(self.folder.join(OPEN)).map_or(0, |open| open.len());
+        let bytes = closed.iter().map(|(_, bytes)| bytes).sum::<u64>().saturating_add(open);
+        // One that is sent meanwhile waits no more, and a clock that was set back says nothing.
+        let since = closed.first().and_then(|(path, _)| fs::metadata(path).ok()?.modified().ok());
+        let oldest = since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+        Ok(Waiting { bytes, most_bytes: self.most_bytes, oldest })
     }
 
     /// The files that are to be sent, the oldest first, with their sizes.
@@ -110,7 +122,6 @@ pub struct SpoolWriter {
     is_torn: bool,
     /// Number of the next file.
     next: u64,
-    most_bytes: u64,
     file_bytes: u64,
     delay: Duration,
     drops: Drops,
@@ -140,7 +151,6 @@ impl SpoolWriter {
             open: None,
             is_torn: false,
             next: last.map_or(0, |last| last + 1),
-            most_bytes: options.spool_bytes,
             file_bytes: COMPRESSED.saturating_mul(options.chunk_bytes as u64),
             delay: options.delay,
             drops,
@@ -214,7 +224,7 @@ impl SpoolWriter {
         let closed = self.spool.closed()?;
         let mut bytes: u64 = closed.iter().map(|(_, bytes)| bytes).sum();
         for (path, size) in closed.iter().take(closed.len().saturating_sub(1)) {
-            if bytes <= self.most_bytes {
+            if bytes <= self.spool.most_bytes {
                 break;
             }
             self.remove(path);
@@ -354,6 +364,32 @@ mod tests {
         (0..5).for_each(|number| writer.take(format!("number {number}\n").as_bytes()));
         assert_eq!(lines(folder.path()), ["number 2", "number 3", "number 4"]);
         assert_eq!(drops.get(DropReason::SpoolFull), 2);
+    }
+
+    #[test]
+    fn what_waits_is_measured_and_is_as_old_as_its_oldest_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = UploadOptions { delay: Duration::ZERO, ..options(folder.path()) };
+        let mut writer = SpoolWriter::open(&all, Drops::default()).unwrap();
+        let spool = writer.spool();
+        let most_bytes = 256 << 20;
+        assert_eq!(spool.waiting().unwrap(), Waiting { bytes: 0, most_bytes, oldest: Duration::ZERO });
+        writer.take(b"123\n");
+        let open = spool.waiting().unwrap();
+        assert_eq!((open.bytes, open.oldest), (4, Duration::ZERO), "it cannot be sent yet");
+        writer.tick();
+        let (first, _) = spool.closed().unwrap().swap_remove(0);
+        let hour = Duration::from_hours(1);
+        let before = std::time::SystemTime::now() - hour;
+        OpenOptions::new().write(true).open(&first).unwrap().set_modified(before).unwrap();
+        writer.take(b"45\n");
+        writer.tick();
+        let two = spool.waiting().unwrap();
+        assert_eq!(two.bytes, 7);
+        assert!((hour..hour * 2).contains(&two.oldest), "{two:?}");
+        fs::remove_file(first).unwrap();
+        let one = spool.waiting().unwrap();
+        assert!(one.bytes == 3 && one.oldest < hour, "{one:?}");
     }
 
     #[test]

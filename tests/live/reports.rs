@@ -1,6 +1,8 @@
 //! Reports about what runs, on a real API server with the real definitions: written with the rights of the component and no others, by
 //! one replica at a time, and deleted with their workload by Kubernetes' garbage collector.
 
+mod policy_reporter;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};

@@ -24,6 +24,11 @@ const OLDER: &str =
 
 /// The same with what `tools/older/build` does, and the minutes in which youki and an earlier gate are still built.
 fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
+    run_where((node, make, older, minutes), "opa policy-reporter")
+}
+
+/// The same with the programs that are built.
+fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
     fs::create_dir(inside(".ci")).unwrap();
@@ -31,7 +36,9 @@ fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
     script(&inside("tools/cluster/node"), node);
     script(
         &inside("tools/build"),
-        "case $* in --names) printf 'opa\\nyouki\\n' ;; --present) echo /cache/opa ;; *) exit 1 ;; esac",
+        &format!(
+            "case $* in --names) printf 'opa\\nyouki\\n' ;; --present) echo /cache/opa ;; --built*) case ' {built} ' in *\" $2 \"*) ;; *) exit 1 ;; esac ;; *) exit 1 ;; esac"
+        ),
     );
     script(&inside("tools/older/build"), older);
     script(&inside("policies/build"), "");
@@ -90,6 +97,19 @@ fn a_part_that_is_only_built_where_it_is_asked_for_is_named_in_the_last_line_whe
     let last = last_line(&output);
     let reason = "but for what was skipped: tests of crun (it is not built; `tools/build crun` builds it)";
     assert!(last.ends_with(reason), "{last}");
+}
+
+#[test]
+fn the_test_of_policy_reporter_runs_where_that_is_built_and_is_named_in_the_last_line_elsewhere() {
+    let output = run(NODE, "echo make \"$@\"");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("make --no-print-directory test-policy-reporter\n"), "{said}");
+    let output = run_where((NODE, "echo make \"$@\"", OLDER, "45"), "opa");
+    assert!(output.status.success(), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("test-policy-reporter\n"), "{output:?}");
+    let last = last_line(&output);
+    let reason = "the test of Policy Reporter (it is not built; `tools/build policy-reporter` builds it)";
+    assert!(last.ends_with(&format!("but for what was skipped: {reason}")), "{last}");
 }
 
 #[test]

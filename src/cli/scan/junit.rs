@@ -130,14 +130,15 @@ fn test_case(writer: &mut Writer<Vec<u8>>, case: &Case) -> Written {
     start.push_attribute(("name", text::visible(&case.name).as_ref()));
     start.push_attribute(("classname", format!("wasmgate.{}", text::visible(&case.suite)).as_str()));
     start.push_attribute(("time", "0"));
-    if let Some(ManifestPlace { file: Some(file), line, .. }) = &case.place {
-        start.push_attribute(("file", text::visible(file).as_ref()));
-        start.push_attribute(("line", line.to_string().as_str()));
-    }
     writer.write_event(Event::Start(start))?;
+    // The schema has no attribute for it at a test case.
+    let place = match &case.place {
+        Some(ManifestPlace { file: Some(file), line, .. }) => format!("{}:{line}\n", text::visible(file)),
+        _ => String::new(),
+    };
     match &case.ended {
-        Ended::Failed { message, text } => problem(writer, "failure", message, text)?,
-        Ended::Unknown { message, text } => problem(writer, "error", message, text)?,
+        Ended::Failed { message, text } => problem(writer, "failure", message, &(place + text))?,
+        Ended::Unknown { message, text } => problem(writer, "error", message, &(place + text))?,
         Ended::Skipped(why) => {
             let mut skipped = BytesStart::new("skipped");
             skipped.push_attribute(("message", *why));

@@ -99,6 +99,11 @@ async fn a_collector_gets_every_record_once_though_it_was_down_and_the_gate_was_
     gate.signal("-KILL");
     drop(gate);
     let gate = Gate::start(&arguments);
+    until("what waits to be shown", async || {
+        let waits = metric(&gate, "wasmgate_decision_logs_waiting_bytes{}").await;
+        waits.is_some_and(|bytes| bytes > 0.0)
+    })
+    .await;
     ask(&gate, 3).await;
     wait_for("the records in the log", || (written() == 10).then_some(()));
     is_down.store(false, Ordering::SeqCst);

@@ -61,6 +61,38 @@ fn no_command_lets_an_attackers_text_act_on_the_terminal() {
     }
 }
 
+/// The log of a CI server, which is what standard output becomes there, takes such lines for commands.
+#[test]
+fn no_line_of_a_command_is_one_to_the_runner_of_a_ci_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = image(folder.path());
+    let mut forged = pod("evil.example/evil:1");
+    for name in ["::error file=x::forged", " ::add-mask::a", "##[group]forged", "##vso[task.complete]"] {
+        for pointer in ["/metadata/namespace", "/metadata/name", "/spec/containers/0/name"] {
+            *forged.pointer_mut(pointer).unwrap() = json!(name);
+        }
+        let given = document(&forged);
+        for (command, form) in [
+            ("scan", "text"),
+            ("scan", "json"),
+            ("scan", "yaml"),
+            ("scan", "sarif"),
+            ("explain", "text"),
+            ("explain", "yaml"),
+        ] {
+            let said = pipe(&[command, "-f", "-", "--image-layouts", &images, "-o", form], &given);
+            assert_ne!(said.code, 2, "{said:?}");
+            for line in said.out.lines().chain(said.err.lines()) {
+                let is_command = line.trim_start().starts_with("::");
+                assert!(!is_command && !line.contains("##[") && !line.contains("##vso["), "{said:?}");
+            }
+            if (command, form) == ("scan", "json") {
+                assert_eq!(said.json()["workloads"][0]["namespace"], name);
+            }
+        }
+    }
+}
+
 #[test]
 fn documents_for_programs_say_what_was_there_and_show_nothing_that_acts() {
     let folder = tempfile::tempdir().unwrap();

@@ -271,8 +271,9 @@ fn cases_run_on_the_compiled_rules_and_each_difference_is_named() {
         "FAIL: 3/5\nPASS: 2/5\n",
     ]);
     let report = fs::read_to_string(report).unwrap();
-    assert!(report.contains("tests=\"5\" failures=\"3\" skipped=\"0\""), "{report}");
+    assert!(report.contains("tests=\"5\" failures=\"3\" errors=\"0\" skipped=\"0\""), "{report}");
     assert!(report.contains("<failure message=\"not found: rule `no-web`\">"), "{report}");
+    assert_eq!(super::scan_forms::against_junit(&report), Vec::<String>::new(), "{report}");
     let said = policy("test", folder.path(), &["-o", "json"]).json();
     assert_eq!(said["tests"][4]["outcome"], "failed", "{said}");
 }

@@ -206,8 +206,11 @@ fn filters_leave_what_was_asked_for_and_what_is_not_known() {
     let by_image = all_samples(&[&["--image", "*/hello:1"], &json[..]].concat());
     assert_eq!((by_image.code, names(&by_image)), (0, vec!["hello".into(), "mixed".into()]));
     assert_eq!(by_image.json()["summary"]["judged"], 2, "no other image was looked at");
-    let elsewhere = all_samples(&["-n", "other", "-o", "json"]);
+    // As kubectl: nothing is wrong with nothing, and it is said.
+    let elsewhere = all_samples(&["-n", "other", "--image", "none/*", "-o", "json"]);
     assert_eq!((elsewhere.code, names(&elsewhere)), (0, Vec::new()));
+    assert_eq!(elsewhere.err, "wasmgate: nothing matches `--namespace other`, `--image none/*`\n");
+    assert_eq!(by_image.err, "");
     let unknown = scan_text(
         &documents(&[pod("a", "samples.example/none:1")]),
         &["--rule", "needs-grant", "-o", "json"],

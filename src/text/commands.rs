@@ -1,0 +1,52 @@
+//! Text that becomes a part of the log of a CI server, whose runner takes some of its lines for commands.
+
+use std::borrow::Cow;
+
+/// What begins a command of GitHub Actions on a line, after blanks
+/// (`actions/runner:src/Runner.Common/ActionCommand.cs`, `TryParseV2`).
+const AT_THE_START: &str = "::";
+
+/// What begins one anywhere in a line: an older form of GitHub Actions (`TryParse` there), and that of Azure Pipelines
+/// (`microsoft/azure-pipelines-agent:src/Agent.Sdk/Util/Command.cs`).
+const ANYWHERE: [&str; 2] = ["##[", "##vso["];
+
+/// The same lines, of which none is a command to a runner. Colours may stand before them; of those that were foreign text nothing else may.
+pub fn without_commands(lines: &str) -> Cow<'_, str> {
+    let has_command =
+        lines.lines().any(|line| is_command(line) || ANYWHERE.iter().any(|mark| line.contains(*mark)));
+    if !has_command {
+        return Cow::Borrowed(lines);
+    }
+    let mut harmless = String::with_capacity(lines.len());
+    for line in lines.split_inclusive('\n') {
+        if is_command(line) {
+            harmless.push_str(&line.replacen(AT_THE_START, "\\u{3a}:", 1));
+        } else {
+            harmless.push_str(line);
+        }
+    }
+    Cow::Owned(
+        ANYWHERE.iter().fold(harmless, |text, mark| text.replace(*mark, &mark.replacen('#', "\\u{23}", 1))),
+    )
+}
+
+/// The same JSON without commands: it is the same document, and so is one of YAML whose strings are in double quotes.
+pub fn json_without_commands(document: &str) -> Cow<'_, str> {
+    // No line of JSON begins with a colon, and `#` stands in strings alone, where it escapes nothing.
+    if !ANYWHERE.iter().any(|mark| document.contains(*mark)) {
+        return Cow::Borrowed(document);
+    }
+    let start = document.to_owned();
+    Cow::Owned(
+        ANYWHERE.iter().fold(start, |text, mark| text.replace(*mark, &mark.replacen('#', "\\u0023", 1))),
+    )
+}
+
+fn is_command(line: &str) -> bool {
+    let mut rest = line.trim_start();
+    // A colour: `ESC [ … m`.
+    while let Some((_, after)) = rest.strip_prefix("\u{1b}[").and_then(|colour| colour.split_once('m')) {
+        rest = after.trim_start();
+    }
+    rest.starts_with(AT_THE_START)
+}
