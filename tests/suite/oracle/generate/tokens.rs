@@ -84,7 +84,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Edit::Double),
     ];
     prop_oneof![
-        8 => (at(), any::<bool>(), spelling(), weighted(0.8, value()))
+        8 => (at(), any::<bool>(), spelling(), weighted(0.4, value()))
             .prop_map(|(of, before, spelling, value)| Change::Member { of, before, spelling, value }),
         4 => (at(), spelling()).prop_map(|(of, spelling)| Change::Key { of, spelling }),
         4 => (at(), value()).prop_map(|(of, value)| Change::Value { of, value }),
