@@ -24,6 +24,18 @@ const FOOTER: usize = 96;
 pub const WRONG: &str = "so that a node which pulls images lazily may mount other files than those of the tar; build it without \
                          (buildx: `compression=gzip`, nerdctl and podman: push it again without conversion)";
 
+/// What an image is with a layer of this type, which is not one of tar. A layer that is a file system of EROFS is mounted by a node
+/// without being unpacked. The types of such layers have a name of their own (`containerd:internal/erofsutils/mount.go`,
+/// `IsErofsMediaType`), and in earlier versions of containerd an ending.
+pub fn unread(media_type: &str) -> String {
+    if media_type.starts_with("application/vnd.erofs.layer") || media_type.ends_with(".erofs") {
+        return format!(
+            "a container image with the layer `{media_type}`, an EROFS file system, which is not read; push it with layers of tar"
+        );
+    }
+    format!("a container image with the unknown layer `{media_type}`")
+}
+
 /// Whether an annotation leads a snapshotter to a table.
 pub fn is_annotation(key: &str) -> bool {
     ANNOTATIONS.iter().any(|start| key.starts_with(start))

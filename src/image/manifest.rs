@@ -479,7 +479,7 @@ fn spin_artifact(layers: &[Descriptor]) -> ManifestKind {
 
 fn rootfs(layers: &[Descriptor]) -> ManifestKind {
     match layers.iter().find(|layer| compression(&layer.media_type).is_none()) {
-        Some(layer) => other(format!("a container image with the unknown layer `{}`", layer.media_type)),
+        Some(layer) => other(lazy::unread(&layer.media_type)),
         None => ManifestKind::Rootfs,
     }
 }
@@ -585,6 +585,24 @@ mod tests {
         // Wasm layers win over a root file system in the same image.
         let both = of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0, WASM_LAYER]);
         assert!(matches!(both, ManifestKind::Other(why) if why.contains("beside layers of files")));
+    }
+
+    #[test]
+    fn a_layer_that_is_a_file_system_of_erofs_is_refused_beside_layers_of_tar_too() {
+        for layer in [
+            "application/vnd.erofs.layer.v1",
+            "application/vnd.erofs.layer.v1+zstd",
+            "application/vnd.oci.image.layer.v1.erofs",
+        ] {
+            for layers in [vec![layer], vec![ROOTFS_LAYERS[1].0, layer]] {
+                match of(OCI_CONFIG, &layers) {
+                    ManifestKind::Other(what) => {
+                        assert!(what.contains(layer) && what.contains("an EROFS file system"), "{what}");
+                    }
+                    found => unreachable!("{layers:?} was taken for {found:?}"),
+                }
+            }
+        }
     }
 
     #[test]

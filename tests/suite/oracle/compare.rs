@@ -165,7 +165,7 @@ fn compare_index(node: &mut Node, case: &IndexCase) -> Result<Outcome, Differenc
 }
 
 /// The gate's word on some pods, held against what the node has.
-fn judge(
+pub fn judge(
     node: &mut Node,
     gate: &Gate,
     question: &mut Question,
@@ -190,6 +190,7 @@ fn judge(
         return Ok(Outcome::NodeRefuses);
     }
     check_entrypoint(gate, &answer)?;
+    check_config(gate, &answer)?;
     let mut same = false;
     for pod in pods {
         for (family, ways) in FAMILIES {
@@ -229,6 +230,21 @@ fn check_entrypoint(gate: &Gate, answer: &Answer) -> Result<(), Difference> {
         }
         _ => Ok(()),
     }
+}
+
+/// What else of the config a container is made of.
+fn check_config(gate: &Gate, answer: &Answer) -> Result<(), Difference> {
+    let Some(facts) = gate.facts().filter(|facts| facts.scanned) else { return Ok(()) };
+    let node = &answer.program;
+    let path = node.env.iter().flatten().rev().find_map(|variable| variable.strip_prefix("PATH="));
+    let same = facts.cmd == node.cmd.clone().unwrap_or_default()
+        && facts.working_dir == node.working_dir
+        && facts.search_path.as_deref() == path;
+    let (cmd, working_dir, search_path) = (&facts.cmd, &facts.working_dir, &facts.search_path);
+    if same {
+        return Ok(());
+    }
+    Err(format!("the gate reads {cmd:?}, {working_dir:?} and {search_path:?}, the node {node:?}"))
 }
 
 /// Whether a program is judged, which must be what the runtime starts, whatever is not known of it.

@@ -85,7 +85,7 @@ impl Twist {
 }
 
 impl Spelling {
-    fn apply(self, key: &str) -> String {
+    pub fn apply(self, key: &str) -> String {
         match self {
             Self::Same => key.into(),
             Self::Lower => key.to_lowercase(),

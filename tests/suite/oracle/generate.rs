@@ -13,9 +13,11 @@ mod entries;
 pub mod handed;
 pub mod indexes;
 pub mod mounts;
+pub mod mutations;
 pub mod packed;
 pub mod resolver;
 pub mod searches;
+pub mod tokens;
 
 /// Every path that both sides are asked about.
 pub const PATHS: [&str; 15] = [

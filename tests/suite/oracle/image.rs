@@ -365,7 +365,8 @@ impl<'a> Layout<'a> {
 const SKIPPABLE: &[u8] = b"\x50\x2a\x4d\x18\x04\0\0\0skip";
 
 impl Compression {
-    fn of(self, bytes: &[u8]) -> Vec<u8> {
+    /// The bytes, packed.
+    pub fn of(self, bytes: &[u8]) -> Vec<u8> {
         let half = bytes.len() / 2;
         match self {
             Self::None => bytes.to_vec(),

@@ -241,3 +241,30 @@ pub const OF_HANDED: Required = &[
     ("link `l` -> `/sys/class", 10, Somehow),
     ("link `srv` -> `/dev/fd`", 10, Somehow),
 ];
+
+/// A few of each kind of change: which of them there are is left to chance.
+pub const OF_CHANGED_LAYERS: Required = &[
+    ("field ", 60, Both),
+    ("field size", 5, Somehow),
+    ("field name", 5, Somehow),
+    ("a byte of a header", 5, Somehow),
+    ("extended header, ", 40, Both),
+    ("blocks ", 5, Somehow),
+    ("an entry between blocks", 2, Somehow),
+    ("checksum Right", 60, Both),
+    ("checksum Signed", 3, Somehow),
+    ("packed by ", 10, Somehow),
+    ("packed, ", 8, Somehow),
+    ("a layer below true", 60, Both),
+    ("a layer below false", 60, Both),
+];
+
+pub const OF_CHANGED_DOCUMENTS: Required = &[
+    ("Index, ", 15, Somehow),
+    ("Manifest, ", 15, Somehow),
+    ("Config, ", 15, Somehow),
+    ("a member twice, ", 10, Somehow),
+    ("a key, ", 3, Somehow),
+    ("the other image ran before true", 20, Both),
+    ("the other image ran before false", 20, Both),
+];

@@ -188,6 +188,12 @@ fn compressed() -> Vec<Shape> {
     forms.into_iter().map(one).collect()
 }
 
+/// Every archive of the shapes.
+pub fn archives() -> Vec<Archive> {
+    let shapes = [buildkit(), roots(), gnu(), libarchive()].into_iter().flatten();
+    shapes.flat_map(|shape| shape.layers).map(|layer| layer.archive).collect()
+}
+
 #[test]
 fn what_the_fields_writers_make_is_judged_as_the_node_reads_it() {
     let Some(mut node) = Node::start() else { return };
