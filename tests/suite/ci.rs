@@ -19,8 +19,7 @@ fn run(node: &str, make: &str) -> Output {
 }
 
 /// An earlier gate that can be built, and is not.
-const OLDER: &str =
-    "case $1 in check) ;; --built) [ -e \"$0.is\" ] && echo /older/wasmgate ;; *) touch \"$0.is\" ;; esac";
+const OLDER: &str = "case $1 in check) ;; types) echo types of it ;; --built) [ -e \"$0.is\" ] && echo /older/wasmgate ;; *) touch \"$0.is\" ;; esac";
 
 /// The same with what `tools/older/build` does, and the minutes in which youki and an earlier gate are still built.
 fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
@@ -88,6 +87,59 @@ fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
     let last = last_line(&output);
     assert!(last.contains("but for what was skipped: tests of youki (0 minutes had passed"), "{last}");
     assert!(last.contains("; an upgrade from an earlier commit (0 minutes had passed"), "{last}");
+    assert!(said.contains("\ntypes of it\n"), "{said}");
+    let output = run_with(NODE, "echo make \"$@\"", &OLDER.replace("echo types of it", "exit 1"), "0");
+    assert!(!output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("== failed: types of an earlier commit"), "{output:?}");
+}
+
+/// The real script, in a repository that has just chosen a commit.
+#[test]
+fn an_earlier_commit_that_was_chosen_lately_has_its_types_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@example", "-c", "commit.gpgsign=false"]);
+        let output = command.args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "--quiet"]);
+    fs::create_dir_all(inside("tools/older")).unwrap();
+    fs::copy(root().join("tools/older/build"), inside("tools/older/build")).unwrap();
+    fs::write(inside("Cargo.toml"), "[[bin]]\nname = \"wasmgate\"\n\n").unwrap();
+    let commit = || {
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "--no-verify", "--message=a"]);
+        git(&["rev-parse", "HEAD"])
+    };
+    fs::write(inside("tools/older/commit"), commit()).unwrap();
+    commit();
+    script(&inside("cargo"), "pwd; cat Cargo.toml; echo cargo \"$@\"; exit \"${FAILS:-0}\"");
+    let types = |fails: &str| {
+        let mut command = Command::new("sh");
+        command.arg(inside("tools/older/build")).arg("types").env("CARGO", inside("cargo"));
+        command.env("FAILS", fails).env("XDG_CACHE_HOME", inside("cache")).output().unwrap()
+    };
+    let output = types("0");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("name = \"wasmgate-older\""), "{said}");
+    assert!(said.contains("cargo check --locked --bin wasmgate-older --examples\n"), "{said}");
+    assert_eq!(fs::read_dir(inside("cache/wasmgate/older")).unwrap().count(), 0);
+    let output = types("1");
+    assert!(!output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Write one that compiles"), "{output:?}");
+    let next = "commit refs/heads/later\ncommitter a <a@example> 1 +0000\ndata 1\nb\n";
+    let first = format!("{next}from {}", git(&["rev-parse", "HEAD"]));
+    fs::write(inside("later"), first + &next.repeat(99)).unwrap();
+    let import = "git fast-import --quiet <later && git symbolic-ref HEAD refs/heads/later";
+    let imported = Command::new("sh").args(["-c", import]).current_dir(folder.path()).status().unwrap();
+    assert!(imported.success());
+    let output = types("1");
+    assert!(output.status.success(), "it was chosen long ago: {output:?}");
 }
 
 #[test]
