@@ -63,8 +63,8 @@ allocators: ## Compare what the gate needs with mimalloc, the allocator of the s
 	CARGO='$(CARGO)' benches/allocators $(ARGS)
 
 # One line where the machine cannot: nothing is reported as passed that did not run. Last and alone come the tests under whose load
-# no pod may be refused: beside a second cluster on two cores an answer may come after the API server's three seconds. They say how
-# large the image is, what a replica needs, and how many pods were created meanwhile.
+# no pod may be refused: beside a second cluster on two cores an answer may come after the API server's three seconds. They say
+# what a replica needs, and how many pods were created meanwhile.
 .PHONY: test-node
 test-node: ## Run the tests whose pods really run: root on Linux; builds what a node is made of if need be
 	if ! why=$$(tools/cluster/node check machine); then echo "tests on a real node: skipped, $$why"; exit 0; fi; \
