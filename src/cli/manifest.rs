@@ -185,10 +185,9 @@ pub fn is_manifest(path: &Path) -> bool {
 
 /// The text of a file. A pipe is waited for if it was named, and not if it was found in a folder.
 fn text_of(path: &Path, named: &[PathBuf]) -> Result<String, Error> {
-    let is_regular = || path.metadata().is_ok_and(|of| of.is_file());
     let read = if path == Path::new("-") {
         files::read_stream(std::io::stdin(), FILE_LIMIT)
-    } else if is_regular() || !named.iter().any(|one| one == path) {
+    } else if path.metadata().is_ok_and(|of| of.is_file()) || !named.iter().any(|one| one == path) {
         files::read(path, FILE_LIMIT)
     } else {
         files::read_or_wait(path, FILE_LIMIT)
