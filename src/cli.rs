@@ -393,6 +393,11 @@ fn shown(text: &str) -> Vec<u8> {
     text::without_commands(text).into_owned().into_bytes()
 }
 
+/// Says on standard error what is no part of the output.
+fn warn(message: &str) {
+    anstream::eprintln!("wasmgate: {}", text::without_commands(message));
+}
+
 /// Writes to standard output. A closed pipe (`| head`) is not an error.
 fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut out = anstream::stdout().lock();

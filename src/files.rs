@@ -3,7 +3,9 @@
 
 mod read;
 
-pub use read::{LARGEST_CREDENTIAL, read, read_or_wait, read_stream, read_text, text, unless_too_large};
+pub use read::{
+    LARGEST_CREDENTIAL, read, read_given, read_or_wait, read_stream, read_text, text, unless_too_large,
+};
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};

@@ -26,7 +26,7 @@ pub fn for_command(settings: &Settings) -> Result<Engine, Error> {
 
 /// The command goes on, and takes longer.
 fn warn(error: &policy::Error) {
-    anstream::eprintln!("wasmgate: {}", text::line(&error.to_string()));
+    super::warn(&text::line(&error.to_string()));
 }
 
 /// The flags of a command that does not serve: its policies are kept where a person's caches are, wherever the gate of the configuration

@@ -18,7 +18,7 @@ use super::manifest::Manifest;
 use super::report::{
     Answers, BundleWarning, ExplainOutcome, JudgedFacts, Kept, ObjectReport, bundle_warnings,
 };
-use super::{Error, Exit, build, inspect, print, rehearse, render, replay, shown, suggest};
+use super::{Error, Exit, build, inspect, print, rehearse, render, replay, shown, suggest, warn};
 use crate::admission::replay::ReplayTerms;
 use crate::admission::{Asked, Rehearsal, State, rehearse_review};
 use crate::judge::PolicyInput;
@@ -117,7 +117,7 @@ impl Report {
 /// Names a document that could not be judged on standard error, for users who redirect the output.
 fn complain(report: &Report) {
     if let Some(failure) = report.failure() {
-        anstream::eprintln!("wasmgate: {}", text::without_commands(&text::line(&failure)));
+        warn(&text::line(&failure));
     }
 }
 

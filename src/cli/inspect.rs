@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::fs::Metadata;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +41,10 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
     show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
 }
 
-/// Whether the target is an existing file. It is an error if the target can only be a file and does not exist.
+/// Whether the target is an existing file, or a pipe such as `<(cat app.wasm)` in a shell. It is an error if the target can only be a file and does not exist.
 pub(super) fn is_wasm_file(target: &str) -> Result<bool, Error> {
-    if Path::new(target).is_file() {
+    let is_readable = |of: Metadata| of.is_file() || of.file_type().is_fifo();
+    if Path::new(target).metadata().is_ok_and(is_readable) {
         return Ok(true);
     }
     if looks_like_a_file(target) {

@@ -70,7 +70,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     let mut manifests = Vec::new();
     for path in paths {
         for file in files(path)? {
-            let text = text_of(&file)?;
+            let text = text_of(&file, paths)?;
             if file == *path || !is_of_others(&file, &text) {
                 manifests.extend(documents(&display(&file), &text)?);
             }
@@ -86,7 +86,7 @@ fn is_of_others(file: &Path, text: &str) -> bool {
 
 /// The text of every file that the paths stand for, each with the name of the file for messages.
 pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
-    files_of(paths)?.iter().map(|file| Ok((display(file), text_of(file)?))).collect()
+    files_of(paths)?.iter().map(|file| Ok((display(file), text_of(file, paths)?))).collect()
 }
 
 /// Reads every object like [`read`], but with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a
@@ -95,7 +95,7 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Erro
     let mut read = Vec::new();
     for path in paths {
         for file in files(path)? {
-            match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options(true)) {
+            match serde_saphyr::from_multiple_with_options(&text_of(&file, paths)?, options(true)) {
                 Ok(values) => read.extend(each(&display(&file), values)),
                 Err(error) => read.push(Err(failed(&file, &error))),
             }
@@ -125,9 +125,9 @@ pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Reads one file like [`read`], with the line of each object. A document that is wrong does not hide the others; a file that
-/// cannot be parsed has one, with what is wrong.
-pub fn placed(file: &Path) -> Result<Placed, Error> {
-    let (origin, text) = (display(file), text_of(file)?);
+/// cannot be parsed has one, with what is wrong. `named` are the paths that [`files_of`] found it by.
+pub fn placed(file: &Path, named: &[PathBuf]) -> Result<Placed, Error> {
+    let (origin, text) = (display(file), text_of(file, named)?);
     let values: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_multiple_with_options(&text, plain());
     let documents = match values {
         Ok(values) => {
@@ -170,10 +170,6 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
             if kind.is_dir() {
                 folders.push(entry.path());
             } else if is_manifest(&entry.path()) {
-                // It has to be named, to be waited for.
-                if entry.path().metadata().is_ok_and(|of| !of.is_file() && !of.is_dir()) {
-                    return Err(failed(&entry.path(), &"it is not a regular file"));
-                }
                 found.push(entry.path());
             }
         }
@@ -187,9 +183,12 @@ pub fn is_manifest(path: &Path) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
 }
 
-fn text_of(path: &Path) -> Result<String, Error> {
+/// The text of a file. A pipe is waited for if it was named, and not if it was found in a folder.
+fn text_of(path: &Path, named: &[PathBuf]) -> Result<String, Error> {
     let read = if path == Path::new("-") {
         files::read_stream(std::io::stdin(), FILE_LIMIT)
+    } else if path.metadata().is_ok_and(|of| of.is_file()) || !named.iter().any(|one| one == path) {
+        files::read(path, FILE_LIMIT)
     } else {
         files::read_or_wait(path, FILE_LIMIT)
     };
@@ -364,12 +363,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.yaml");
         std::fs::write(&file, "# head\nkind: Pod\n---\n\nkind: Job\n---\n[1]\n").unwrap();
-        let placed = placed(&file).unwrap();
+        let placed = placed(&file, &[]).unwrap();
         let lines: Vec<_> = placed.documents.iter().map(|(line, found)| (*line, found.is_ok())).collect();
         assert_eq!(lines, [(2, true), (5, true), (7, false)]);
         std::fs::write(&file, "a: {{ b }}: [\n").unwrap();
-        let broken = super::placed(&file).unwrap();
+        let broken = super::placed(&file, &[]).unwrap();
         assert!(matches!(broken.documents.as_slice(), [(1, Err(_))]), "{:?}", broken.documents);
+    }
+
+    #[test]
+    fn a_pipe_is_waited_for_where_it_was_named_and_not_where_it_is_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let above = [folder.path().to_path_buf()];
+        assert_eq!(files_of(&above).unwrap(), [pipe.clone()]);
+        let refused = placed(&pipe, &above).unwrap_err().to_string();
+        assert!(refused.contains("it is not a regular file"), "{refused}");
+        let to = pipe.clone();
+        let writer = std::thread::spawn(move || std::fs::write(to, "kind: Pod\n"));
+        assert_eq!(placed(&pipe, std::slice::from_ref(&pipe)).unwrap().documents.len(), 1);
+        writer.join().unwrap().unwrap();
     }
 
     #[test]

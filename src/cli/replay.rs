@@ -16,7 +16,7 @@ pub use report::Report;
 
 use super::args::ReplayOptions;
 use super::report::{BundleWarning, bundle_warnings};
-use super::{Error, Exit, build, inspect, print};
+use super::{Error, Exit, build, inspect, print, warn};
 use crate::admission::State;
 use crate::admission::replay::{self, Exceptions, Left, RecordedDecision, ReplayTerms};
 use crate::config::{self, Settings};
@@ -77,7 +77,7 @@ fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
         if name != "baseline" {
             // A name that is misspelt would replace nothing.
             let (name, others) = (text::line(&name), listed(&known));
-            anstream::eprintln!("wasmgate: bundle `{name}` is judged beside {others}");
+            warn(&format!("bundle `{name}` is judged beside {others}"));
         }
         file.policies.bundles.push(BundleSource { name: Some(name), ..source });
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::args::{ScanFormat, ScanOptions};
-use super::{Error, Exit, build, engine, inspect, print, shown, suggest};
+use super::{Error, Exit, build, engine, inspect, print, shown, suggest, warn};
 use crate::admission::State;
 use crate::config::Overrides;
 use crate::judge::verdict::POLICY_ERROR;
@@ -44,7 +44,7 @@ pub async fn run(options: Box<ScanOptions>) -> Result<Exit, Error> {
     };
     print(&rendered(&scan, &options)?)?;
     if let Some(filters) = unmatched(&scan, &options) {
-        anstream::eprintln!("wasmgate: nothing matches {filters}");
+        warn(&format!("nothing matches {filters}"));
     }
     Ok(exit(&scan))
 }

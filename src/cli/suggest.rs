@@ -64,7 +64,7 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
         }));
     }
     let documents: Vec<String> = suggestions.iter().map(Suggestion::to_yaml).collect();
-    print(documents.join("---\n").as_bytes())?;
+    print(text::json_without_commands(&documents.join("---\n")).as_bytes())?;
     for suggestion in &suggestions {
         for line in suggestion.lines().flat_map(|(_, lines)| lines) {
             let said = format!("{}: {}", text::visible(&suggestion.object), text::line(line));

@@ -11,6 +11,9 @@ use rustix::fs::OFlags;
 /// `MaxSecretSize`), and all CAs of a distribution have less.
 pub const LARGEST_CREDENTIAL: u64 = 4 << 20;
 
+/// Where a process finds its open files (`man 5 proc`).
+const DESCRIPTORS: [&str; 3] = ["/dev/fd", "/dev/stdin", "/proc/self/fd"];
+
 /// The content of a regular file of at most `limit` bytes. Anything else is refused: a pipe would be waited for, and some devices have no
 /// end. A larger one is an error of the kind [`ErrorKind::FileTooLarge`]. Blocks on the disk.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -32,6 +35,13 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 /// The same of what a user names for a command, which may be a pipe of the shell: it is waited for.
 pub fn read_or_wait(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     whole(File::open(path)?, limit)
+}
+
+/// The same of what serves a gate for long and a command once: of a pipe, only one is read that has no name of its own, such as that of
+/// `<(kubectl get secret …)` in a shell, which ends.
+pub fn read_given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let is_descriptor = DESCRIPTORS.iter().any(|place| path.starts_with(place));
+    if is_descriptor { read_or_wait(path, limit) } else { read(path, limit) }
 }
 
 /// The content of a stream of at most `limit` bytes.
@@ -72,8 +82,11 @@ fn too_large(limit: u64) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::symlink;
     use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
 
@@ -107,8 +120,26 @@ mod tests {
         let pipe = folder.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
-            let refused = read(path, 5).unwrap_err();
-            assert!(refused.to_string().starts_with("it is not a regular file"), "{refused}");
+            for refused in [read(path, 5), read_given(path, 5)] {
+                let refused = refused.unwrap_err();
+                assert!(refused.to_string().starts_with("it is not a regular file"), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_without_a_name_is_read_to_its_end_where_a_user_gives_it() {
+        for place in ["/dev/fd", "/proc/self/fd"] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let path = format!("{place}/{}", reader.as_raw_fd());
+            let path = Path::new(&path);
+            assert_eq!(read(path, 5).unwrap_err().kind(), ErrorKind::InvalidInput);
+            let later = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                writer.write_all(b"12345")
+            });
+            assert_eq!(read_given(path, 5).unwrap(), b"12345");
+            later.join().unwrap().unwrap();
         }
     }
 

@@ -137,7 +137,8 @@ impl Trust {
         let read = |(id, key): (&String, &KeyOptions)| {
             let failed = |reason: String| Error::ReadKey { key: id.clone(), path: key.file.clone(), reason };
             let bytes = Zeroizing::new(
-                files::read(&key.file, LARGEST_CREDENTIAL).map_err(|error| failed(error.to_string()))?,
+                files::read_given(&key.file, LARGEST_CREDENTIAL)
+                    .map_err(|error| failed(error.to_string()))?,
             );
             let bytes = usable(key.algorithm, bytes).map_err(|reason| failed(reason.into()))?;
             Ok((id.clone(), Key { algorithm: key.algorithm, bytes, scope: key.scope.clone() }))

@@ -25,7 +25,7 @@ fn ca(file: &Path) -> Result<Vec<Certificate>, Error> {
 /// The certificates of one file.
 pub(super) fn ders(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let failed = |message: String| failed(file, &message);
-    let data = files::read(file, LARGEST_CREDENTIAL);
+    let data = files::read_given(file, LARGEST_CREDENTIAL);
     let data = data.map_err(|error| failed(format!("could not read the CA: {error}")))?;
     let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;

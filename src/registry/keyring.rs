@@ -25,7 +25,7 @@ impl Keyring {
     pub(super) fn read(path: &Path, folder: Option<PathBuf>) -> Result<Self, Error> {
         let failed =
             |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
-        let text = files::read(path, LARGEST_FILE).map(Zeroizing::new);
+        let text = files::read_given(path, LARGEST_FILE).map(Zeroizing::new);
         let text = text.map_err(|error| failed(format!("could not read the docker config: {error}")))?;
         let parsed = credentials::parse(&text).map_err(failed)?;
         let helpers = Helpers::new(parsed.helpers, parsed.store, folder).map_err(failed)?;
@@ -48,7 +48,19 @@ impl Keyring {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
+
+    /// `--docker-config <(kubectl get secret …)` keeps credentials off the disk.
+    #[test]
+    fn it_is_read_from_a_pipe_of_the_shell() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(br#"{"auths": {}}"#).unwrap();
+        drop(writer);
+        Keyring::read(Path::new(&format!("/dev/fd/{}", reader.as_raw_fd())), None).unwrap();
+    }
 
     #[test]
     fn a_missing_file_is_reported_by_name() {

@@ -381,7 +381,13 @@ fn dated(mut report: Value, old: Option<&Value>, now: Timestamp) -> Value {
     let now = json!({"seconds": now.as_second(), "nanos": 0});
     let results = report.get_mut("results").and_then(Value::as_array_mut);
     for result in results.into_iter().flatten() {
-        let time = known.get(&without_id(result.clone())).unwrap_or(&now).clone();
+        let mut bare = without_id(result.clone());
+        let known = known.get(&bare).or_else(|| {
+            // Earlier gates gave some results no severity.
+            bare.as_object_mut()?.remove("severity");
+            known.get(&bare)
+        });
+        let time = known.unwrap_or(&now).clone();
         set(result, "timestamp", time);
     }
     report
@@ -448,6 +454,22 @@ mod tests {
         assert_eq!(seconds(&old), [100, 100, 200]);
         assert_eq!(old["results"][0]["properties"][RESULT_ID], "1", "it is written");
         assert_eq!(seconds(&dated(results(with), Some(&old), at(300))), [100, 100, 200]);
+    }
+
+    #[test]
+    fn a_result_of_a_gate_that_wrote_no_severity_keeps_its_time_and_another_severity_is_another_result() {
+        let one = |severity: Option<&str>| {
+            let mut result = json!({"message": "a"});
+            if let Some(severity) = severity {
+                set(&mut result, "severity", severity);
+            }
+            json!({"results": [result]})
+        };
+        let seconds = |report: &Value| report["results"][0]["timestamp"]["seconds"].as_i64();
+        let old = dated(one(None), None, at(100));
+        let new = dated(one(Some("info")), Some(&old), at(200));
+        assert_eq!((seconds(&new), &new["results"][0]["severity"]), (Some(100), &json!("info")));
+        assert_eq!(seconds(&dated(one(Some("high")), Some(&new), at(300))), Some(300));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::borrow::Cow;
 /// (`actions/runner:src/Runner.Common/ActionCommand.cs`, `TryParseV2`).
 const AT_THE_START: &str = "::";
 
-/// What begins one anywhere in a line: an older form of GitHub Actions (`TryParse` there), and that of Azure Pipelines
-/// (`microsoft/azure-pipelines-agent:src/Agent.Sdk/Util/Command.cs`).
-const ANYWHERE: [&str; 2] = ["##[", "##vso["];
+/// What begins one anywhere in a line: an older form of GitHub Actions (`TryParse` there), that of Azure Pipelines
+/// (`microsoft/azure-pipelines-agent:src/Agent.Sdk/Util/Command.cs`), and a service message of TeamCity
+/// (`JetBrains/teamcity-messages:teamcity/messages.py`).
+const ANYWHERE: [&str; 3] = ["##[", "##vso[", "##teamcity["];
 
 /// The same lines, of which none is a command to a runner. Colours may stand before them; of those that were foreign text nothing else may.
 pub fn without_commands(lines: &str) -> Cow<'_, str> {

@@ -342,6 +342,7 @@ fn no_line_is_a_command_to_the_runner_of_a_ci_server() {
         ("a\n \t::add-mask::b\nc::\n", "a\n \t\\u{3a}:add-mask::b\nc::\n"),
         ("\u{1b}[1m\u{1b}[31m::error::x\u{1b}[0m\n", "\u{1b}[1m\u{1b}[31m\\u{3a}:error::x\u{1b}[0m\n"),
         ("a ##[group]b ##vso[x]", "a \\u{23}#[group]b \\u{23}#vso[x]"),
+        ("##teamcity[x]", "\\u{23}#teamcity[x]"),
     ] {
         assert_eq!(without_commands(forged), harmless);
         assert_eq!(without_commands(harmless), harmless);

@@ -164,6 +164,13 @@ fn a_wasm_file_is_inspected() {
 }
 
 #[test]
+fn a_wasm_file_is_inspected_from_a_pipe() {
+    let said = pipe(&["inspect", "/dev/stdin", "-o", "json"], "\0asm\u{1}\0\0\0");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(said.json()["format"], "module");
+}
+
+#[test]
 fn an_image_layout_is_inspected() {
     let target = format!("oci:{}:1", samples("images/orders").display());
     let text = run(&["inspect", &target]);

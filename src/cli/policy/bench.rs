@@ -10,7 +10,7 @@ use super::annotate::Stated;
 use super::opa::Opa;
 use super::{case, cases, trial};
 use crate::cli::args::{OutputFormat, PolicyBenchOptions};
-use crate::cli::{Error, Exit, build, inspect, print};
+use crate::cli::{Error, Exit, build, inspect, print, shown};
 use crate::policy::{Engine, ExactDocument, PolicySet};
 use crate::text;
 
@@ -51,7 +51,7 @@ pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
         measured.push(Measured::of(case.name.clone(), &input, &times));
     }
     let output = match options.output {
-        OutputFormat::Text => table(&measured).into_bytes(),
+        OutputFormat::Text => shown(&table(&measured)),
         other => {
             inspect::formatted(&json!({ "unit": "µs", "count": options.count, "cases": measured }), other)?
         }

@@ -6,7 +6,7 @@ use super::annotate::Stated;
 use super::opa::Opa;
 use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyBuildOptions};
-use crate::cli::{Error, Exit, inspect, print};
+use crate::cli::{Error, Exit, inspect, print, shown, warn};
 use crate::policy::{Engine, Limits};
 use crate::text;
 
@@ -15,7 +15,7 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
     let opa = Opa::of(&options.sources)?;
     for warning in trial::complete(&opa, &options.sources)?.1 {
-        anstream::eprintln!("wasmgate: {}", text::line(&warning));
+        warn(&text::line(&warning));
     }
     let loading = (&Engine::for_command()?, Limits::default());
     let PolicyBuildOptions { revision, sequence, name, .. } = options;
@@ -25,17 +25,17 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
         return Err(Error::JudgePod { reason: reason.into() });
     }
     for (_, warning) in compiled.set.warnings() {
-        anstream::eprintln!("wasmgate: {}", text::line(warning));
+        warn(&text::line(warning));
     }
     let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };
     let built = std::fs::read(&compiled.archive).map_err(failed)?;
     archive::write(&options.archive, &built)?;
     let bytes = built.len();
-    let shown = options.archive.display().to_string();
+    let archive = options.archive.display().to_string();
     let output = match options.output {
-        OutputFormat::Text => format!("{}: {bytes} bytes\n", text::line(&shown)).into_bytes(),
+        OutputFormat::Text => shown(&format!("{}: {bytes} bytes\n", text::line(&archive))),
         other => {
-            let report = json!({ "archive": shown, "bytes": bytes, "revision": options.revision });
+            let report = json!({ "archive": archive, "bytes": bytes, "revision": options.revision });
             inspect::formatted(&report, other)?
         }
     };

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::rego_version::RegoVersion;
 use crate::cli::args::{OutputFormat, PolicyNewOptions};
-use crate::cli::{Error, Exit, inspect, print};
+use crate::cli::{Error, Exit, inspect, print, shown};
 use crate::text;
 
 /// The files by the ends of their names; `RULE` stands for the name of the rule, `PACKAGE` for the same as Rego takes it.
@@ -52,10 +52,10 @@ pub fn run(options: &PolicyNewOptions) -> Result<Exit, Error> {
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|source| failed(path, source))?;
     }
-    let shown = paths.map(|path| path.display().to_string());
+    let files = paths.map(|path| path.display().to_string());
     let output = match output {
-        OutputFormat::Text => shown.map(|path| format!("{}\n", text::line(&path))).concat().into_bytes(),
-        other => inspect::formatted(&json!({ "rule": rule, "files": shown }), *other)?,
+        OutputFormat::Text => shown(&files.map(|path| format!("{}\n", text::line(&path))).concat()),
+        other => inspect::formatted(&json!({ "rule": rule, "files": files }), *other)?,
     };
     print(&output).map(|()| Exit::Success)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::archive;
 use super::opa::{Opa, Signing};
 use crate::cli::args::{OutputFormat, PolicySignOptions, PolicyVerifyOptions};
-use crate::cli::{Error, Exit, inspect, print};
+use crate::cli::{Error, Exit, inspect, print, shown};
 use crate::files::{self, LARGEST_CREDENTIAL};
 use crate::policy::bundle::{name_of, own_name};
 use crate::policy::contents::SIGNATURES;
@@ -45,12 +45,12 @@ pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
     check_signed(key.algorithm, &signatures).map_err(refused)?;
     let bytes = packed(&unsigned().chain([(SIGNATURES, signatures.as_slice())]).collect(), to)?;
     archive::write(to, &bytes)?;
-    let shown = to.display().to_string();
+    let archive = to.display().to_string();
     let output = match output {
         OutputFormat::Text => {
-            format!("{}: signed by `{}`\n", text::line(&shown), text::line(&key.key_id)).into_bytes()
+            shown(&format!("{}: signed by `{}`\n", text::line(&archive), text::line(&key.key_id)))
         }
-        other => inspect::formatted(&json!({ "archive": shown, "keyId": key.key_id }), *other)?,
+        other => inspect::formatted(&json!({ "archive": archive, "keyId": key.key_id }), *other)?,
     };
     print(&output).map(|()| Exit::Success)
 }
@@ -72,14 +72,14 @@ pub fn verify(options: &PolicyVerifyOptions) -> Result<Exit, Error> {
         Err(error @ policy::Error::VerifyBundle { .. }) => Some(error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let shown = bundle.display().to_string();
+    let place = bundle.display().to_string();
     let output = match (output, &problem) {
-        (OutputFormat::Text, Some(problem)) => format!("{}\n", text::line(problem)).into_bytes(),
+        (OutputFormat::Text, Some(problem)) => shown(&format!("{}\n", text::line(problem))),
         (OutputFormat::Text, None) => {
-            format!("{}: signed by `{}`\n", text::line(&shown), text::line(&key.key_id)).into_bytes()
+            shown(&format!("{}: signed by `{}`\n", text::line(&place), text::line(&key.key_id)))
         }
         (other, problem) => {
-            let report = json!({ "bundle": shown, "verified": problem.is_none(), "problem": problem });
+            let report = json!({ "bundle": place, "verified": problem.is_none(), "problem": problem });
             inspect::formatted(&report, *other)?
         }
     };

@@ -1,5 +1,6 @@
 //! A folder for the files of a command, and the folders that commands have left which were killed.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 use tempfile::TempDir;
+use uuid::Uuid;
 
-/// Begins the names of such folders.
+/// Begins the names of such folders. The rest is a UUID, which no folder has that a user has named.
 const PREFIX: &str = "wasmgate-policy-";
 /// A folder that is not in use is removed when nothing was put into it for so long.
 const ABANDONED: Duration = Duration::from_hours(24);
@@ -27,8 +29,10 @@ impl Temporary {
     /// Makes one for this user alone, and removes what commands of the same user have left here.
     pub fn below(parent: &Path) -> io::Result<Self> {
         remove_abandoned(parent, ABANDONED);
+        let name = format!("{PREFIX}{}", Uuid::new_v4());
         let mut builder = tempfile::Builder::new();
-        let folder = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
+        let builder = builder.prefix(&name).rand_bytes(0).permissions(Permissions::from_mode(0o700));
+        let folder = builder.tempdir_in(parent)?;
         // Where a file system knows no locks, nothing is ever found to be left.
         let lock = File::open(folder.path()).ok().filter(|folder| folder.try_lock().is_ok());
         Ok(Self { folder, _lock: lock })
@@ -43,12 +47,17 @@ impl Temporary {
 fn remove_abandoned(parent: &Path, age: Duration) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.take(MOST_ENTRIES).flatten() {
-        let is_named_so = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if is_named_so && let Some(_lock) = abandoned(&entry.path(), age) {
+        if is_named_so(&entry.file_name())
+            && let Some(_lock) = abandoned(&entry.path(), age)
+        {
             // It follows no link, here and below. What stays does no harm.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+fn is_named_so(name: &OsStr) -> bool {
+    name.to_str().and_then(|name| name.strip_prefix(PREFIX)).is_some_and(|rest| Uuid::try_parse(rest).is_ok())
 }
 
 /// The lock of a folder that was left; `None` where it is another user's, in use, or not that old.
@@ -84,18 +93,22 @@ mod tests {
     fn what_was_left_is_removed_and_neither_what_is_in_use_nor_where_a_link_leads() {
         let (parent, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let at = |name: &str| parent.path().join(name);
-        fs::create_dir_all(at("wasmgate-policy-left/copied")).unwrap();
-        fs::write(at("wasmgate-policy-left/copied/a.rego"), "").unwrap();
-        fs::create_dir(at("another")).unwrap();
-        fs::write(at("wasmgate-policy-file"), "").unwrap();
+        let ours = || at(&format!("{PREFIX}{}", Uuid::new_v4()));
+        let (left, file, link) = (ours(), ours(), ours());
+        fs::create_dir_all(left.join("copied")).unwrap();
+        fs::write(left.join("copied/a.rego"), "").unwrap();
+        fs::create_dir(at("wasmgate-policy-backup")).unwrap();
+        fs::write(&file, "").unwrap();
         fs::write(elsewhere.path().join("a"), "").unwrap();
-        symlink(elsewhere.path(), at("wasmgate-policy-link")).unwrap();
-        symlink(elsewhere.path(), at("wasmgate-policy-left/link")).unwrap();
+        symlink(elsewhere.path(), &link).unwrap();
+        symlink(elsewhere.path(), left.join("link")).unwrap();
         let used = Temporary::below(parent.path()).unwrap();
-        assert!(at("wasmgate-policy-left").exists(), "it is not old yet");
+        assert!(is_named_so(used.path().file_name().unwrap()));
+        assert!(left.exists(), "it is not old yet");
         remove_abandoned(parent.path(), Duration::ZERO);
-        assert!(!at("wasmgate-policy-left").exists());
-        assert!(elsewhere.path().join("a").exists() && at("wasmgate-policy-link").is_symlink());
-        assert!(at("another").exists() && at("wasmgate-policy-file").exists() && used.path().exists());
+        assert!(!left.exists());
+        assert!(elsewhere.path().join("a").exists() && link.is_symlink() && file.exists());
+        assert!(used.path().exists());
+        assert!(at("wasmgate-policy-backup").exists(), "a user has made it");
     }
 }

@@ -20,7 +20,7 @@ use super::result::{Outcome, TestResult};
 use super::runs::{CANCELLED, Inputs, RegoTest};
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyTestOptions};
-use crate::cli::{Error, Exit, build, engine, inspect, print};
+use crate::cli::{Error, Exit, build, engine, inspect, print, shown};
 use crate::policy::{Evaluation, ExactDocument, PolicySet, Violation};
 use crate::text;
 
@@ -77,7 +77,7 @@ fn written(
 ) -> Result<Vec<u8>, Error> {
     if output == OutputFormat::Text {
         let coverage = coverage.map(Coverage::text).unwrap_or_default();
-        return Ok(format!("{}{coverage}", text(results)).into_bytes());
+        return Ok(shown(&format!("{}{coverage}", text(results))));
     }
     let mut report = json!({ "tests": results });
     if let (Some(coverage), Some(fields)) = (coverage, report.as_object_mut()) {

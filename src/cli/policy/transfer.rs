@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyPullOptions, PolicyPushOptions};
-use crate::cli::{Error, Exit, build, inspect, print};
+use crate::cli::{Error, Exit, build, inspect, print, shown};
 use crate::files;
 use crate::image::reference::Reference;
 use crate::lookup::{self, Artifact};
@@ -32,10 +32,10 @@ pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
     let title = format!("{}.tar.gz", name_of(bundle));
     let artifact = Artifact { layer, media_type: sources::LAYER, title };
     let digest = lookup::push(&settings.file.images, &reference, artifact).await?;
-    let shown = format!("oci://{reference}");
+    let pushed = format!("oci://{reference}");
     let output = match output {
-        OutputFormat::Text => format!("{}: pushed, {digest}\n", text::line(&shown)).into_bytes(),
-        other => inspect::formatted(&json!({ "reference": shown, "digest": digest.to_string() }), *other)?,
+        OutputFormat::Text => shown(&format!("{}: pushed, {digest}\n", text::line(&pushed))),
+        other => inspect::formatted(&json!({ "reference": pushed, "digest": digest.to_string() }), *other)?,
     };
     print(&output).map(|()| Exit::Success)
 }
@@ -45,18 +45,16 @@ pub async fn pull(options: &PolicyPullOptions) -> Result<Exit, Error> {
     let PolicyPullOptions { from, archive, output, images } = options;
     let settings = build::settings(&images.gate())?;
     let reference = reference(from)?;
-    let shown = format!("oci://{reference}");
+    let pulled = format!("oci://{reference}");
     let (bytes, digest) = sources::pull(reference, build::registries(&settings)?).await?;
-    Contents::from_tar_gz(&shown, &bytes)?;
+    Contents::from_tar_gz(&pulled, &bytes)?;
     archive::write(archive, &bytes)?;
     let path = archive.display().to_string();
     let output = match output {
-        OutputFormat::Text => {
-            format!("{}: {} bytes, {digest}\n", text::line(&path), bytes.len()).into_bytes()
-        }
+        OutputFormat::Text => shown(&format!("{}: {} bytes, {digest}\n", text::line(&path), bytes.len())),
         other => {
             let report =
-                json!({ "archive": path, "bytes": bytes.len(), "reference": shown, "digest": digest });
+                json!({ "archive": path, "bytes": bytes.len(), "reference": pulled, "digest": digest });
             inspect::formatted(&report, *other)?
         }
     };

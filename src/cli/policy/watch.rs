@@ -7,7 +7,7 @@ use jiff::Zoned;
 
 use super::case;
 use crate::cli::args::PolicyTestOptions;
-use crate::cli::{Error, Exit, print};
+use crate::cli::{Error, Exit, print, shown};
 use crate::text;
 
 /// Time between two looks at the files: short enough to seem at once, and cheap for the few files of a folder of rules.
@@ -29,7 +29,7 @@ pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
             if ends {
                 return Err(error);
             }
-            print(format!("error: {}\n", text::lines(&error.message())).as_bytes())?;
+            print(&shown(&format!("error: {}\n", text::lines(&error.message()))))?;
         }
         let time = Zoned::now().strftime("%H:%M:%S").to_string();
         print(

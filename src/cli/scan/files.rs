@@ -16,7 +16,7 @@ const NO_OBJECT: &str = "documents without a kind";
 pub async fn read(paths: &[PathBuf], collector: &mut Collector) -> Result<usize, Error> {
     let mut documents = 0;
     for file in manifest::files_of(paths)? {
-        match manifest::placed(&file) {
+        match manifest::placed(&file, paths) {
             Ok(placed) => {
                 documents += placed.documents.len();
                 let found = found(&file, placed, collector);

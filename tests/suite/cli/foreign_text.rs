@@ -67,26 +67,34 @@ fn no_line_of_a_command_is_one_to_the_runner_of_a_ci_server() {
     let folder = tempfile::tempdir().unwrap();
     let images = image(folder.path());
     let mut forged = pod("evil.example/evil:1");
-    for name in ["::error file=x::forged", " ::add-mask::a", "##[group]forged", "##vso[task.complete]"] {
+    let marks = ["##[", "##vso[", "##teamcity["];
+    for name in [
+        "::error file=x::forged",
+        " ::add-mask::a",
+        "##[group]forged",
+        "##vso[task.complete]",
+        "##teamcity[buildStop]",
+    ] {
         for pointer in ["/metadata/namespace", "/metadata/name", "/spec/containers/0/name"] {
             *forged.pointer_mut(pointer).unwrap() = json!(name);
         }
         let given = document(&forged);
-        for (command, form) in [
-            ("scan", "text"),
-            ("scan", "json"),
-            ("scan", "yaml"),
-            ("scan", "sarif"),
-            ("explain", "text"),
-            ("explain", "yaml"),
+        for command in [
+            &["scan"][..],
+            &["scan", "-o", "json"],
+            &["scan", "-o", "yaml"],
+            &["scan", "-o", "sarif"],
+            &["explain"],
+            &["explain", "-o", "yaml"],
+            &["suggest"],
         ] {
-            let said = pipe(&[command, "-f", "-", "--image-layouts", &images, "-o", form], &given);
+            let said = pipe(&[command, &["-f", "-", "--image-layouts", &images]].concat(), &given);
             assert_ne!(said.code, 2, "{said:?}");
             for line in said.out.lines().chain(said.err.lines()) {
                 let is_command = line.trim_start().starts_with("::");
-                assert!(!is_command && !line.contains("##[") && !line.contains("##vso["), "{said:?}");
+                assert!(!is_command && !marks.iter().any(|mark| line.contains(mark)), "{said:?}");
             }
-            if (command, form) == ("scan", "json") {
+            if command == ["scan", "-o", "json"] {
                 assert_eq!(said.json()["workloads"][0]["namespace"], name);
             }
         }

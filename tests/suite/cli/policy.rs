@@ -245,6 +245,15 @@ fn opa_itself_refuses_with_the_printed_capabilities_what_the_gate_refuses() {
 }
 
 #[test]
+fn no_line_that_a_test_prints_is_a_command_to_the_runner_of_a_ci_server() {
+    let test =
+        "package rule_test\n\ntest_loud if {\n\tprint(\"::add-mask::a\")\n\tprint(\"##[group]b\")\n}\n";
+    let said = policy("test", rules(RULE, &[("rule_test.rego", test)]).path(), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["  \\u{3a}:add-mask::a\n", "  \\u{23}#[group]b\n"]);
+}
+
+#[test]
 fn cases_run_on_the_compiled_rules_and_each_difference_is_named() {
     let web = "  input: {containers: [{name: web}]}\n";
     let text = cases(&format!(

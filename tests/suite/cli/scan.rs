@@ -179,6 +179,21 @@ fn a_kind_whose_pods_are_made_of_several_objects_is_listed_as_not_judged() {
     said.has(&["not judged: InferenceService default/iris: kind whose pods take parts from other objects"]);
 }
 
+/// It is not waited for either.
+#[test]
+fn a_pipe_in_a_folder_hides_none_of_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::write(folder.path().join("pod.yaml"), pod("a", "samples.example/files:1").to_string()).unwrap();
+    let said = scan(&["-f", folder.path().to_str().unwrap(), "-o", "json"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let document = said.json();
+    assert_eq!(workload(&document, "Pod", "a")["outcome"], "denied");
+    let reason = document["notJudged"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("it is not a regular file"), "{document}");
+}
+
 #[test]
 fn filters_leave_what_was_asked_for_and_what_is_not_known() {
     let names = |said: &Said| {
