@@ -1,11 +1,12 @@
 //! What `.ci/run` says in the end, with programs in the place of the real ones that say what they were asked.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::process::root;
+use crate::support::process::{own, root};
 
 fn script(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -199,4 +200,29 @@ fn a_part_that_cannot_be_built_fails_the_run_and_is_no_reason_to_skip() {
         String::from_utf8_lossy(&output.stderr).contains("== failed: parts of a real node"),
         "{output:?}"
     );
+}
+
+/// Of the tools, and where it is asked what is there: nothing is.
+#[test]
+fn what_is_built_where_it_is_asked_for_is_built_by_no_target_of_make() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let tools = makefile.lines().find_map(|line| line.strip_prefix("TOOLS := ")).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let said = |script: &str, arguments: &[&str]| {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        let output = own(script, &arguments).env("XDG_CACHE_HOME", cache.path()).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (_, parts) = said("tools/cluster/node", &["parts"]);
+    let (_, further) = said("tools/cluster/node", &["parts", "further"]);
+    let usual: Vec<&str> = [tools, &parts, &further].into_iter().flat_map(str::split_whitespace).collect();
+    assert!(["opa", "runc", "youki"].iter().all(|name| usual.contains(name)), "{usual:?}");
+    let (_, names) = said("tools/build", &["--names"]);
+    for optional in ["policy-reporter", "crun"] {
+        assert!(names.lines().any(|name| name == optional), "{names}");
+        assert!(!usual.contains(&optional), "{usual:?}");
+        assert_eq!(said("tools/build", &["--built", optional]), (false, String::new()));
+    }
+    assert_eq!(said("tools/build", &["--present"]), (true, String::new()));
+    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
 }
