@@ -32,7 +32,8 @@ pub(super) struct Values {
 }
 
 /// Writes JSON for the memory from this address on, which is a multiple of eight, in so many bytes at most. `None` for what only the module can say:
-/// how it reads what is no JSON, or an object with one key twice, and that it needs too much memory, since it needs more for the same values.
+/// how it reads an object with one key twice, or half of a surrogate pair, and that it needs too much memory, since it needs more for the same values.
+/// The text has to be JSON, as what `serde_json` writes: control characters in texts, and the digits of a number, are not looked at.
 pub(super) fn written(json: &str, base: u32, most: usize) -> Option<Values> {
     let bytes = Vec::with_capacity(json.len().saturating_mul(4).min(most));
     let mut writer = Writer { json: json.as_bytes(), at: 0, bytes, base, most };
