@@ -190,14 +190,11 @@ impl Started {
         entrypoint: i32,
         input: &str,
     ) -> wasmtime::Result<T> {
-        let values = self.on_values.as_ref().and_then(|steps| {
-            let base = self.heap.checked_next_multiple_of(8)?;
-            Some((steps, base, values::written(input, base)?))
-        });
-        let result = if let Some((steps, base, values)) = values {
-            let work = u64::try_from(input.len())?.saturating_mul(INPUT_FUEL);
-            let left = store.get_fuel()?.checked_sub(work).ok_or(Trap::OutOfFuel)?;
-            store.set_fuel(left)?;
+        let values = match &self.on_values {
+            Some(steps) => self.written(store, input)?.map(|values| (steps, values)),
+            None => None,
+        };
+        let result = if let Some((steps, (base, values))) = values {
             self.evaluate_values(store, steps, entrypoint, (base, &values)).await?
         } else {
             let heap = self.place(store, self.heap, input.as_bytes()).await?;
@@ -208,6 +205,20 @@ impl Started {
         let text = Guest::new(self.memory.data(&*store)).text(result);
         let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
         Ok(serde_json::from_slice(text)?)
+    }
+
+    /// The input as values, with the address that they are for; `None` where the module has to parse it. Paid for before it is done.
+    fn written(
+        &self,
+        store: &mut Store<EvaluationBudget>,
+        input: &str,
+    ) -> wasmtime::Result<Option<(u32, Values)>> {
+        let work = u64::try_from(input.len())?.saturating_mul(INPUT_FUEL);
+        let left = store.get_fuel()?.checked_sub(work).ok_or(Trap::OutOfFuel)?;
+        store.set_fuel(left)?;
+        let Some(base) = self.heap.checked_next_multiple_of(8) else { return Ok(None) };
+        let most = store.data().limits.memory_bytes.saturating_sub(usize::try_from(base)?);
+        Ok(values::written(input, base, most).map(|values| (base, values)))
     }
 
     /// What `opa_eval` does with an input that is there as values.
@@ -245,7 +256,8 @@ impl Started {
             self.memory.grow_async(&mut *store, u64::try_from(missing)?).await?;
         }
         self.memory.write(&mut *store, start, input)?;
-        Ok(u32::try_from(end)?.next_multiple_of(8))
+        let heap = u32::try_from(end)?.checked_next_multiple_of(8);
+        heap.ok_or_else(|| wasmtime::Error::msg("the input does not fit into its memory"))
     }
 }
 

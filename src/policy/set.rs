@@ -573,6 +573,47 @@ mod tests {
         assert!(strict_ones > 0, "the option has to make a difference");
     }
 
+    /// These get it as values, and rules of others as a text.
+    #[test]
+    fn built_in_rules_find_in_an_odd_input_what_they_find_where_they_parse_it() {
+        let values = Baseline::open().loaded;
+        let parsing = Bundle { is_built_in: false, ..Bundle::embedded().unwrap() };
+        let parsing = LoadedBundle::open(&Engine::new().unwrap(), parsing, Limits::default()).unwrap();
+        let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+        let same = |json: &str, limits| {
+            let said = |bundle: &LoadedBundle| bundle.run(json, limits, &stop).map(|ran| ran.violations);
+            let found = said(&values);
+            assert_eq!(found, said(&parsing), "{json:.200}");
+            found
+        };
+        let (limit, name) = (r#""limitBytes": null"#, r#""name": "migrate""#);
+        assert!(REFUSED.contains(limit) && REFUSED.contains(name));
+        let capped = REFUSED.replace(r#""capBytes": null"#, r#""capBytes": 1.0"#);
+        for number in
+            ["1", "1.0", "-0", "1e400", "1E+2", "0.5", "99999999999999999999", "9223372036854775808"]
+        {
+            let _ = same(&capped.replace(limit, &format!(r#""limitBytes": {number}"#)), Limits::default());
+        }
+        for other in [
+            r#""n\u0061me": "migrate""#,
+            r#""name": "first", "name": "migrate""#,
+            r#""name": "first", "n\u0061me": "migrate""#,
+            r#""": 1, "A": 2, "B": 3, "C": 4, "D": 5, "E": 6, "F": 7, "name": "migrate""#,
+        ] {
+            assert!(!same(&REFUSED.replace(name, other), Limits::default()).unwrap().is_empty(), "{other}");
+        }
+        for text in [r#"mi\u0000\ud83d\ude00\u2028\"\\é\/"#, r"\ud800", "a".repeat(100_000).as_str()] {
+            let _ = same(&REFUSED.replace(name, &format!(r#""name": "{text}""#)), Limits::default());
+        }
+        let many = format!(r#"{{"containers": [{}1]}}"#, "1,".repeat(300_000));
+        let little = Limits { memory_bytes: 8 << 20, ..Limits::default() };
+        assert!(same(&many, little).unwrap_err().starts_with("it needs more than 8Mi of memory"));
+        let spent = values
+            .run(REFUSED, Limits { fuel: 10_000, ..Limits::default() }, &stop)
+            .map(|ran| ran.violations);
+        assert!(spent.unwrap_err().starts_with("it needs more than 10000 of fuel"));
+    }
+
     #[test]
     fn a_function_of_the_host_that_panics_fails_the_bundle_and_nothing_else() {
         let mut loaded = Baseline::open().loaded;

@@ -31,11 +31,12 @@ pub(super) struct Values {
     pub root: u32,
 }
 
-/// Writes JSON for the memory from this address on, which is a multiple of eight. `None` for what only the module can say: how it reads what is no JSON,
-/// or an object with one key twice.
-pub(super) fn written(json: &str, base: u32) -> Option<Values> {
-    let bytes = Vec::with_capacity(json.len().saturating_mul(4));
-    let mut writer = Writer { json: json.as_bytes(), at: 0, bytes, base };
+/// Writes JSON for the memory from this address on, which is a multiple of eight, in so many bytes at most. `None` for what only the module can say:
+/// how it reads an object with one key twice, or half of a surrogate pair, and that it needs too much memory, since it needs more for the same values.
+/// The text has to be JSON, as what `serde_json` writes: control characters in texts, and the digits of a number, are not looked at.
+pub(super) fn written(json: &str, base: u32, most: usize) -> Option<Values> {
+    let bytes = Vec::with_capacity(json.len().saturating_mul(4).min(most));
+    let mut writer = Writer { json: json.as_bytes(), at: 0, bytes, base, most };
     let root = writer.value(DEEPEST)?;
     writer.skip_blanks();
     (writer.at == json.len()).then_some(Values { bytes: writer.bytes, root })
@@ -46,6 +47,7 @@ struct Writer<'j> {
     at: usize,
     bytes: Vec<u8>,
     base: u32,
+    most: usize,
 }
 
 /// A member of an object.
@@ -85,10 +87,15 @@ impl<'j> Writer<'j> {
         rest.starts_with(word.as_bytes()).then_some(())
     }
 
-    /// Adds a part that begins with these words, and returns its address.
-    fn add(&mut self, words: &[u32]) -> Option<u32> {
+    /// Adds a part that begins with these words, and returns its address. So many bytes of it follow on them.
+    fn add(&mut self, words: &[u32], follow: usize) -> Option<u32> {
         let place = self.end()?;
-        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
+        let begin = self.bytes.len().checked_next_multiple_of(ALIGNMENT)?;
+        let end = begin.checked_add(size_of_val(words))?.checked_add(follow)?;
+        if end > self.most {
+            return None;
+        }
+        self.bytes.resize(begin, 0);
         for word in words {
             self.bytes.extend_from_slice(&word.to_le_bytes());
         }
@@ -108,9 +115,9 @@ impl<'j> Writer<'j> {
             b'{' => self.object(inner),
             b'[' => self.array(inner),
             b'"' => self.text().and_then(|text| self.add_text(&text)),
-            b't' => self.take_word("true").and_then(|()| self.add(&[TRUE])),
-            b'f' => self.take_word("false").and_then(|()| self.add(&[FALSE])),
-            b'n' => self.take_word("null").and_then(|()| self.add(&[NULL])),
+            b't' => self.take_word("true").and_then(|()| self.add(&[TRUE], 0)),
+            b'f' => self.take_word("false").and_then(|()| self.add(&[FALSE], 0)),
+            b'n' => self.take_word("null").and_then(|()| self.add(&[NULL], 0)),
             b'-' | b'0'..=b'9' => self.number(),
             _ => None,
         }
@@ -137,7 +144,7 @@ impl<'j> Writer<'j> {
 
     fn add_text(&mut self, text: &[u8]) -> Option<u32> {
         let own = self.end()?.checked_add(12)?;
-        let place = self.add(&[KEPT_TEXT, u32::try_from(text.len()).ok()?, own])?;
+        let place = self.add(&[KEPT_TEXT, u32::try_from(text.len()).ok()?, own], text.len())?;
         self.bytes.extend_from_slice(text);
         Some(place)
     }
@@ -149,7 +156,7 @@ impl<'j> Writer<'j> {
         let text = rest.get(..length)?;
         self.at = self.at.checked_add(length)?;
         let own = self.end()?.checked_add(24)?;
-        let place = self.add(&[REFERENCE, 0, own, u32::try_from(length).ok()?, 0, 0])?;
+        let place = self.add(&[REFERENCE, 0, own, u32::try_from(length).ok()?, 0, 0], length)?;
         self.bytes.extend_from_slice(text);
         Some(place)
     }
@@ -167,7 +174,8 @@ impl<'j> Writer<'j> {
         let length = u32::try_from(items.len()).ok()?;
         let list = self.end()?.checked_add(16)?;
         let places = list.checked_add(length.checked_mul(8)?)?;
-        let place = self.add(&[ARRAY, if items.is_empty() { 0 } else { list }, length, length])?;
+        let follow = items.len().checked_mul(24)?;
+        let place = self.add(&[ARRAY, if items.is_empty() { 0 } else { list }, length, length], follow)?;
         for (index, item) in (0..length).zip(items) {
             let number = places.checked_add(index.checked_mul(16)?)?;
             self.bytes.extend_from_slice([number, item].map(u32::to_le_bytes).as_flattened());
@@ -210,7 +218,8 @@ impl<'j> Writer<'j> {
         let (length, buckets) = (u32::try_from(members.len()).ok()?, u32::try_from(count).ok()?);
         let table = self.end()?.checked_add(16)?;
         let first = table.checked_add(buckets.checked_mul(4)?)?;
-        let place = self.add(&[OBJECT, table, buckets, length])?;
+        let follow = count.checked_mul(4)?.checked_add(members.len().checked_mul(12)?)?;
+        let place = self.add(&[OBJECT, table, buckets, length], follow)?;
         let address = |index: usize| first.checked_add(u32::try_from(index).ok()?.checked_mul(12)?);
         let mut index = 0_usize;
         for bucket in 0..count {
@@ -254,10 +263,11 @@ mod tests {
     use crate::rego::{self, Value};
 
     const BASE: u32 = 16;
+    const MOST: usize = 1 << 20;
 
     /// What a module would read.
     fn read(json: &str) -> Option<Value> {
-        let values = written(json, BASE)?;
+        let values = written(json, BASE, MOST)?;
         let mut memory = vec![0; 16];
         memory.extend(values.bytes);
         Some(Guest::new(&memory).value(values.root).unwrap())
@@ -295,10 +305,28 @@ mod tests {
             "\"a\\\"",
             "{\"a\":1,\"a\":2}",
         ] {
-            assert!(written(json, BASE).is_none(), "{json}");
+            assert!(written(json, BASE, MOST).is_none(), "{json}");
         }
-        assert!(written(&deep, BASE).is_some() && written(&format!("[{deep}]"), BASE).is_none());
-        assert!(written("[[]]", u32::MAX - 15).is_none(), "outside of any memory");
+        assert!(written(&deep, BASE, MOST).is_some() && written(&format!("[{deep}]"), BASE, MOST).is_none());
+        assert!(written("[[]]", u32::MAX - 15, MOST).is_none(), "outside of any memory");
+    }
+
+    #[test]
+    fn no_more_is_written_than_there_is_memory_for() {
+        let many = |text: &str| format!("[{}]", vec![text; 1_000].join(","));
+        let long = format!("\"{}\"", "a".repeat(10_000));
+        for json in [many("1"), many("\"\""), many("{}"), many("[]"), many("{\"a\":null}"), long] {
+            let values = written(&json, BASE, MOST).unwrap();
+            let needed = values.bytes.len();
+            assert_eq!(
+                written(&json, BASE, needed).map(|values| values.bytes),
+                Some(values.bytes),
+                "{needed}"
+            );
+            for most in [0, needed / 2, needed - 1] {
+                assert!(written(&json, BASE, most).is_none(), "{most} of {needed}");
+            }
+        }
     }
 
     #[test]

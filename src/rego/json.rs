@@ -5,7 +5,7 @@ use super::number::Number;
 use super::value::{Object, Value};
 
 /// Nesting depth of arrays and objects; Go stops at 10 000.
-const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 /// Larger and smaller powers of ten are no numbers in OPA (`open-policy-agent/opa:v1/ast/term.go`, `maxNumberExp`, a power of two).
 const OPAS_MAX_POWER: i64 = 30_104;
 /// Letters of a number: what is computed with its digits takes the time of their square.

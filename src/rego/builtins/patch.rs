@@ -1,9 +1,10 @@
 //! `json.patch` (RFC 6902) as OPA applies it: sets are patched too, and a path may be an array of keys.
 
-use super::patched::{Budget, Part, missing, weight};
+use super::patched::{Budget, Part, depth, missing, weight};
 use super::pointer;
 use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::failure::Failure;
+use crate::rego::json::MAX_DEPTH;
 use crate::rego::value::Value;
 
 fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {
@@ -83,13 +84,18 @@ impl Patched {
         found.ok_or(Failure::Undefined)
     }
 
+    /// Puts a value at a path, no deeper than values are read: each walk through the document goes as deep on the stack.
     fn insert(&mut self, budget: &mut Budget<'_>, path: &[Value], value: Value) -> Result<(), Failure> {
         let Some((last, parents)) = path.split_last() else {
             self.document = Some(Part::Whole(value));
             return Ok(());
         };
+        let is_too_deep = path.len().saturating_add(depth(&value)) > MAX_DEPTH;
         let mut value = Some(value);
         self.opened()?.at(budget, parents, &mut |budget, parent| match value.take() {
+            Some(_) if is_too_deep => Err(Failure::Halt(format!(
+                "a patch puts more than {MAX_DEPTH} values within one another; let it add fewer, or copy none into itself"
+            ))),
             Some(value) => parent.insert(budget, last, value),
             None => missing(last),
         })
@@ -185,6 +191,26 @@ mod tests {
         call.allow(10_000);
         assert!(matches!(patched(&mut call, "{}", &many(40)), Err(Failure::Halt(_))));
         assert!(call.is_exhausted());
+    }
+
+    #[test]
+    fn a_patch_nests_no_deeper_than_values_are_read() {
+        // The document is copied to its deepest place, so that each copy doubles its depth, which is one at first.
+        let copy =
+            |depth: usize| format!(r#"{{"op": "copy", "from": "", "path": "{}"}}"#, "/a".repeat(depth));
+        let times = |count: u32| {
+            let all: Vec<_> = (0..count).map(|n| copy(1 << n)).collect();
+            patched(&mut Call::within(1 << 30), r#"{"a":0}"#, &format!("[{}]", all.join(",")))
+        };
+        assert_eq!(depth(&times(8).unwrap()), MAX_DEPTH);
+        for count in [9, 18] {
+            assert!(
+                matches!(times(count), Err(Failure::Halt(reason)) if reason.contains("within one another"))
+            );
+        }
+        // What is not there is no reason to end.
+        let nowhere = format!(r#"[{{"op": "add", "path": "{}", "value": 1}}]"#, "/b".repeat(300));
+        assert!(matches!(patched(&mut Call::within(1 << 20), "{}", &nowhere), Err(Failure::Error(_))));
     }
 
     #[test]

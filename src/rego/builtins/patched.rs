@@ -239,6 +239,18 @@ pub(super) fn weight(value: &Value) -> usize {
     value.weight(VALUE_BYTES)
 }
 
+/// How many values are within one another in a value, beside itself.
+pub(super) fn depth(value: &Value) -> usize {
+    let within = |inner: &Value| depth(inner).saturating_add(1);
+    let deepest = match value {
+        Value::Array(items) => items.iter().map(within).max(),
+        Value::Set(items) => items.iter().map(within).max(),
+        Value::Object(members) => members.iter().flat_map(|(key, value)| [within(key), within(value)]).max(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    };
+    deepest.unwrap_or_default()
+}
+
 /// The place in an array that a key names.
 fn index(key: &Value) -> Result<usize, Failure> {
     let wrong = || Failure::Error(format!("invalid index {}", key.to_rego()));
