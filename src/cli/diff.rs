@@ -7,6 +7,7 @@ mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,15 +17,15 @@ use super::manifest::{self, Manifest};
 use super::report::{self, JudgedFacts};
 use super::{Error, Exit, build, inspect, print, rehearse, shown, suggest};
 use crate::admission::{Ending, Rehearsal, Skip, State};
-use crate::capability::{Capability, Entry, required};
-use crate::image::{Depth, ImageFacts, ModuleFacts, Program, program};
-use crate::inspection::ProgramClass;
+use crate::capability::{self, Capability, Entry, required};
+use crate::image::{Depth, ImageFacts, ImageKind, ModuleFacts, Program, program};
+use crate::inspection::{Container, LookupResult, ProgramClass};
 use crate::lookup::Inspector;
 use crate::policy::EnforcementAction;
 use crate::scan::unknown;
 use crate::text;
 use crate::watch;
-use crate::workload::Role;
+use crate::workload::{self, Kind, Role};
 
 use compare::{ComparedProgram, Difference, Pairing, Sizes, compare};
 
@@ -152,13 +153,36 @@ impl Reader {
     async fn image(&self, image: &str) -> Result<ComparedProgram, Error> {
         if image.starts_with("oci:") {
             let facts = self.inspector.inspect_layout(image, Depth::Layers).await?;
-            return Ok(of_facts(image, &facts));
+            return Ok(self.of_image(image, &Arc::new(facts)));
         }
         let facts =
             self.inspector.inspect(image, Depth::Layers, self.budget).await.map_err(|e| (*e).clone())?;
         let manifest = suggest::pod_of(image, &self.namespace);
         let rehearsal = self.rehearsed(&manifest, &self.namespace).await?;
-        Ok(ComparedProgram { denials: Some(denials(&rehearsal, None)), ..of_facts(image, &facts) })
+        Ok(ComparedProgram { denials: Some(denials(&rehearsal, None)), ..self.of_image(image, &facts) })
+    }
+
+    /// What is compared of an image.
+    fn of_image(&self, image: &str, facts: &Arc<ImageFacts>) -> ComparedProgram {
+        let read = of_facts(image, facts);
+        let capabilities = self.of_spin(facts).unwrap_or_else(|| read.capabilities.clone());
+        ComparedProgram { capabilities, ..read }
+    }
+
+    /// What a Spin application can do in a pod with nothing else in it: the image itself says which hosts, stores and files its
+    /// components are handed. `None` for other programs, of which a pod decides that, and where no profile runs applications.
+    fn of_spin(&self, facts: &Arc<ImageFacts>) -> Option<Vec<Entry>> {
+        let program = program::program(facts, &[], &[]);
+        if !matches!(program, Program::Wasm { kind: ImageKind::SpinApp, .. }) {
+            return None;
+        }
+        let profile = self.state.runtimes().for_kind(ImageKind::SpinApp)?;
+        let name = "app".to_string();
+        let pod = suggest::pod_of(&name, &self.namespace).object.to_string();
+        let workload = workload::read(&pod, Kind::Pod, &self.namespace).ok()?;
+        let lookup = LookupResult::Known { facts: Arc::clone(facts), program };
+        let container = Container { role: Role::Container, index: 0, image: name.clone(), name, lookup };
+        Some(capability::assess(&workload, &container, Some(profile)).effective)
     }
 
     async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<JudgedFacts>, Error> {

@@ -806,23 +806,46 @@ fn every_file_and_every_test_that_the_threat_model_names_is_there() {
     }
 }
 
+/// The lines of a page outside of its blocks.
+fn prose(page: &str) -> Vec<&str> {
+    let mut in_block = false;
+    let outside = |line: &&str| {
+        let fence = line.trim_start().starts_with("```");
+        in_block ^= fence;
+        !fence && !in_block
+    };
+    page.lines().filter(outside).collect()
+}
+
+/// What follows `#` in a link to this heading, as GitHub writes it.
+fn anchor_of(title: &str) -> String {
+    let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    title.trim().to_lowercase().replace(' ', "-").chars().filter(|c| kept(*c)).collect()
+}
+
 #[test]
-fn every_link_of_the_index_has_a_target() {
-    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
-    for link in index.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-        let page = fs::read_to_string(root().join("docs").join(file))
-            .unwrap_or_else(|_| panic!("`{link}` leads nowhere"));
-        let slug = |title: &str| title.to_lowercase().replace(' ', "-").replace(['.', ',', '`'], "");
-        let titles = page
-            .lines()
-            .filter(|line| line.starts_with('#'))
-            .map(|line| slug(line.trim_start_matches('#').trim()));
-        assert!(
-            anchor.is_empty() || titles.into_iter().any(|title| title == anchor),
-            "`{link}` leads to no heading"
-        );
+fn every_link_of_the_pages_has_a_target() {
+    let mut links = 0;
+    for name in pages() {
+        let page = root().join(&name);
+        let text = fs::read_to_string(&page).unwrap();
+        let text = prose(&text).join("\n");
+        let found = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in found.filter(|link| !link.contains([':', ' ', '\n'])) {
+            links += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{name}: `{link}` leads nowhere");
+            if anchor.is_empty() || target.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let there = fs::read_to_string(&target).unwrap();
+            let titles = prose(&there).into_iter().filter(|line| line.starts_with('#'));
+            let mut anchors = titles.map(|line| anchor_of(line.trim_start_matches('#')));
+            assert!(anchors.any(|one| one == anchor), "{name}: `{link}` leads to no heading");
+        }
     }
+    assert!(links > 200, "{links}");
 }
 
 /// The classes of attack and of wrong answers that the gate was built against, by the section of the threat model and by words of

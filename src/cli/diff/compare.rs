@@ -20,7 +20,8 @@ pub struct ComparedProgram {
     pub shape: Option<Shape>,
     /// Why nothing is known about it.
     pub unread: Option<String>,
-    /// Its capabilities: for an image or a file those that its code can call; for a manifest, those that are also handed over.
+    /// Its capabilities: for an image or a file those that its code can call; for a manifest, and for a Spin application, those that are
+    /// also handed over.
     pub capabilities: Vec<Entry>,
     /// Whether grants were applied to them, so that each names those that cover it.
     pub has_grants: bool,

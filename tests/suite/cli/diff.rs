@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::api::{Api, Fault};
-use crate::support::oci::ImageBuilder;
+use crate::support::oci::{ImageBuilder, fixtures};
 
 fn diff(what: &[&str]) -> Said {
     run(&[&["diff", "--image-layouts", &layouts()], what].concat())
@@ -40,6 +40,39 @@ fn the_exit_code_tells_whether_an_image_can_do_more() {
     let same = diff(&[HELLO, HELLO]);
     assert_eq!((same.code, same.out.lines().last()), (0, Some("nothing was added")));
     same.has(&["    no difference\n"]);
+}
+
+/// A Spin application says in its image what its components are handed, so a new host is told without a manifest.
+#[test]
+fn an_application_that_names_another_host_or_store_can_do_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = wat::parse_str(std::fs::read_to_string(samples("programs/orders.wat")).unwrap()).unwrap();
+    let app = |name: &str, hosts: &[&str], stores: &[&str]| {
+        let metadata = json!({"allowed_outbound_hosts": hosts, "key_value_stores": stores});
+        let locked = fixtures::locked_app(&[&module], &metadata);
+        let layout = folder.path().join(name);
+        ImageBuilder::spin(&locked, &[&module]).build().write_layout(&layout, "1").unwrap();
+        [format!("spin.example/{name}:1"), format!("oci:{}:1", layout.display())]
+    };
+    let [old, old_layout] = app("old", &["https://payments.example.com"], &["default"]);
+    let [new, new_layout] =
+        app("new", &["https://payments.example.com", "https://evil.example.net"], &["default", "secrets"]);
+    let at = format!("spin.example={}", folder.path().display());
+    let compared = |old: &str, new: &str| run(&["diff", "--image-layouts", &at, old, new]);
+    for (old, new) in [(&old, &new), (&old_layout, &new_layout)] {
+        let more = compared(old, new);
+        assert_eq!(more.code, 1, "{more:?}");
+        more.has(&["+ capability http.outbound https://evil.example.net", "+ capability keyvalue secrets"]);
+        assert!(!more.out.contains("+ capability http.outbound https://payments"), "{}", more.out);
+        let less = compared(new, old);
+        assert_eq!(less.code, 0, "{less:?}");
+        less.has(&["- capability http.outbound https://evil.example.net", "nothing was added"]);
+    }
+    for (old, new) in [(&new, &new_layout), (&new_layout, &new)] {
+        let same = compared(old, new);
+        assert_eq!(same.code, 0, "{same:?}");
+        assert!(!same.out.contains("capability"), "{}", same.out);
+    }
 }
 
 #[test]
