@@ -10,5 +10,8 @@ pub use enforcement::{
     ENFORCE_LABEL, ENFORCE_VERSION_LABEL, Enforcement, EnforcementLabels, EnforcementSettings,
 };
 pub use hardening::{HardeningCase, REFUSE_FILES, surplus};
-pub use input::{ClassFor, InputParts, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
+pub use input::{
+    ClassFor, InputParts, PolicyInput, PolicyOptions, RequestFacts, prepare, restarts_what_it_resizes,
+    suspicion,
+};
 pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

@@ -261,7 +261,8 @@ pub async fn judge<K>(
     let state = asked.state;
     let request = request_facts(asked.review);
     let unchanged = unchanged_ephemeral(asked.review, workload);
-    let case = parts(asked, &request, &unchanged, (object, workload, inspection));
+    let restarts = restarts(asked.review, workload);
+    let case = InputParts { restarts, ..parts(asked, &request, &unchanged, (object, workload, inspection)) };
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let work = Work::of(workload, inspection);
     let (kept, (evaluation, shadow)) =
@@ -311,6 +312,7 @@ fn parts<'a>(
         workload,
         inspection,
         unchanged,
+        restarts: false,
         runtimes: state.runtimes(),
         cluster: state.cluster(),
         class_for: state.class_for(),
@@ -327,6 +329,13 @@ fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String>
     let old = review.old_object.as_deref().filter(|_| updated);
     let old = old.and_then(|old| workload::read(old.get(), workload.kind, &review.namespace).ok());
     old.map_or_else(BTreeSet::new, |old| workload::unchanged_ephemeral(workload, &old))
+}
+
+/// Whether the request is a resize that restarts each container that it changes.
+fn restarts(review: &Review, workload: &Workload) -> bool {
+    let old = review.old_object.as_deref().filter(|_| review.sub_resource.as_deref() == Some("resize"));
+    let old = old.and_then(|old| workload::read(old.get(), workload.kind, &review.namespace).ok());
+    old.is_some_and(|old| judge::restarts_what_it_resizes(&workload.spec, &old.spec))
 }
 
 /// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod

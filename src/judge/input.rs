@@ -7,7 +7,7 @@ pub use document::{
     API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PolicyInput,
     PolicyOptions, RequestFacts, Resources, RuntimeFacts, UserFacts, WorkloadFacts,
 };
-pub use spec::{HostPath, SpecFacts};
+pub use spec::{HostPath, SpecFacts, restarts_what_it_resizes};
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,8 @@ pub struct InputParts<'a> {
     pub inspection: &'a Inspection,
     /// The names of the ephemeral containers that an update leaves as they are.
     pub unchanged: &'a BTreeSet<String>,
+    /// Whether the request is a resize that restarts each container that it changes ([`restarts_what_it_resizes`]).
+    pub restarts: bool,
     /// The runtimes.
     pub runtimes: &'a Runtimes,
     /// The cluster.
@@ -140,7 +142,7 @@ fn runtime_facts<'a>(
         runtime_class: class,
         wasm: profile.is_some(),
         suspicion: suspicion(case.workload, case.inspection, case.runtimes, case.cluster),
-        ignores_resize: profile.is_some_and(|p| p.ambient.runtime().ignores_resize()),
+        ignores_resize: !case.restarts && profile.is_some_and(|p| p.ambient.runtime().ignores_resize()),
         hides_out_of_memory: profile.is_some_and(|p| p.ambient.runtime().out_of_memory().is_some()),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),

@@ -110,6 +110,7 @@ pub fn input_under(
         workload: &workload,
         inspection: &inspection,
         unchanged: &BTreeSet::new(),
+        restarts: false,
         runtimes,
         cluster: &cluster,
         class_for: &class_for,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::{Suggestion, dns_name, summary};
 use crate::admission::{Examined, Judged};
 use crate::capability::host::Destination;
-use crate::capability::{Entry, WrittenHost};
+use crate::capability::{Capability, Entry, WrittenHost};
 use crate::cli::manifest::Manifest;
 use crate::cli::report::{Container, JudgedFacts};
+use crate::grant::WasiGrant;
 use crate::grant::network::{NetworkDraft, Unexpressed, is_outgoing};
 use crate::inspection::ProgramClass;
 use crate::workload::{Role, Workload};
@@ -33,7 +34,9 @@ pub(super) fn of(
             other.found.name
         ));
     }
-    if !kept.containers.iter().any(reaches_any_host) {
+    if !kept.containers.iter().any(reaches_any_host)
+        && !kept.grants.iter().any(|grant| lets_native_code_in(grant))
+    {
         return summary(
             "its runtime hands over no network, or limits the hosts by itself: no policy is needed",
         );
@@ -108,6 +111,12 @@ fn reaches_any_host(container: &Container) -> bool {
     container.capabilities.as_ref().is_some_and(|found| found.ambient.iter().any(leads_anywhere))
 }
 
+/// Whether a grant trusts the program like a native one, which opens what sockets it likes, whatever its runtime hands over.
+fn lets_native_code_in(grant: &WasiGrant) -> bool {
+    let native = [Capability::NativeExec, Capability::NativePlugin];
+    grant.spec.capabilities.iter().any(|granted| native.contains(&granted.name))
+}
+
 /// Any host and port, be it of one scheme: a packet filter sees none.
 fn leads_anywhere(entry: &Entry) -> bool {
     let host = entry.host.as_ref().map(WrittenHost::pattern);
@@ -125,7 +134,6 @@ fn selecting(manifest: &Manifest, workload: &Workload) -> BTreeMap<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::Capability;
 
     #[test]
     fn a_client_that_no_list_holds_to_its_hosts_leads_anywhere() {

@@ -1,9 +1,9 @@
 //! Facts about one container from the pod spec, as far as rules need them: a few bytes, so that rules need not read the
 //! whole object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{PodSpec, Probe, ResourceRequirements, VolumeMount};
+use k8s_openapi::api::core::v1::{self as k8s, PodSpec, Probe, ResourceRequirements, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 
@@ -136,6 +136,47 @@ pub(super) fn pod_cpu_limit(pod: &PodSpec) -> Option<u64> {
     cpu_limit(pod.resources.as_ref()?)
 }
 
+/// Whether a resize restarts each container that it changes, and changes one: it then has its new sizes, also where the runtime does
+/// not change those of a running container. The kubelet restarts a container for any resource that changes and whose `resizePolicy`
+/// says so (`kubernetes:pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `computePodResizeAction`).
+pub fn restarts_what_it_resizes(new: &PodSpec, old: &PodSpec) -> bool {
+    let old: HashMap<&str, &k8s::Container> = sized(old).map(|one| (one.name.as_str(), one)).collect();
+    let pairs = sized(new).filter_map(|one| Some((one, *old.get(one.name.as_str())?)));
+    let changes = pairs.map(|(new, old)| RESIZABLE.map(|resource| changed(new, old, resource)));
+    let mut resized = changes.filter(|changes| *changes != [Change::Nothing; 2]).peekable();
+    resized.peek().is_some() && resized.all(|changes| changes.contains(&Change::Restarts))
+}
+
+/// The resources that a resize may change.
+const RESIZABLE: [&str; 2] = ["cpu", "memory"];
+
+/// What a resize does to a container for one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    InPlace,
+    Restarts,
+}
+
+fn sized(pod: &PodSpec) -> impl Iterator<Item = &k8s::Container> {
+    pod.containers.iter().chain(pod.init_containers.iter().flatten())
+}
+
+fn changed(new: &k8s::Container, old: &k8s::Container, resource: &str) -> Change {
+    let sizes = |container: &k8s::Container| {
+        let resources = container.resources.as_ref();
+        let limit = amount(resources.and_then(|all| all.limits.as_ref()), resource);
+        (limit, amount(resources.and_then(|all| all.requests.as_ref()), resource))
+    };
+    if sizes(new) == sizes(old) {
+        return Change::Nothing;
+    }
+    let policies = new.resize_policy.iter().flatten();
+    let mut of_resource = policies.filter(|policy| policy.resource_name == resource);
+    let restarts = of_resource.any(|policy| policy.restart_policy == "RestartContainer");
+    if restarts { Change::Restarts } else { Change::InPlace }
+}
+
 fn cpu_limit(resources: &ResourceRequirements) -> Option<u64> {
     Some(amount(resources.limits.as_ref(), "cpu")?.millis()).filter(|millis| *millis != 0)
 }
@@ -184,6 +225,42 @@ mod tests {
         assert_eq!(first([Some(&liveness), None, None]), named("livenessProbe", 20));
         assert_eq!(first([Some(&liveness), None, Some(&startup)]), named("startupProbe", 290));
         assert_eq!(first([None, Some(&liveness), None]), None, "nothing is restarted for readiness");
+    }
+
+    #[test]
+    fn a_resize_that_restarts_each_container_that_it_changes_is_in_force_and_no_other_is() {
+        let pod = |memory: &str, cpu: &str, policies: &[&str]| -> PodSpec {
+            let policy =
+                |resource: &&str| json!({"resourceName": resource, "restartPolicy": "RestartContainer"});
+            let policies: Vec<_> = policies.iter().map(policy).collect();
+            let resources = json!({"limits": {"memory": memory, "cpu": cpu}, "requests": {"memory": "8Mi"}});
+            let container =
+                |name: &str| json!({"name": name, "resources": resources, "resizePolicy": policies});
+            let fixed = json!({"name": "fixed", "resources": {"limits": {"memory": "1Mi"}}});
+            serde_json::from_value(
+                json!({"containers": [container("app"), fixed], "initContainers": [container("sidecar")]}),
+            )
+            .unwrap()
+        };
+        let cases: [(&str, &str, &[&str], bool); 7] = [
+            ("64Mi", "1", &["memory", "cpu"], false),
+            // The same amount in another spelling.
+            ("65536Ki", "1000m", &["memory"], false),
+            ("96Mi", "1", &["memory"], true),
+            ("96Mi", "1", &["cpu"], false),
+            ("96Mi", "1", &[], false),
+            ("64Mi", "2", &["memory"], false),
+            // One restart puts both in force.
+            ("96Mi", "2", &["memory"], true),
+        ];
+        for (memory, cpu, policies, expected) in cases {
+            let (old, new) = (pod("64Mi", "1", policies), pod(memory, cpu, policies));
+            assert_eq!(restarts_what_it_resizes(&new, &old), expected, "{memory} {cpu} {policies:?}");
+        }
+        let (old, mut new) = (pod("64Mi", "1", &["memory"]), pod("96Mi", "1", &["memory"]));
+        let fixed = new.containers[1].resources.as_mut().and_then(|resources| resources.limits.as_mut());
+        fixed.unwrap().insert("memory".to_owned(), ApiQuantity("2Mi".to_owned()));
+        assert!(!restarts_what_it_resizes(&new, &old), "one of the containers goes on as it was");
     }
 
     #[test]

@@ -72,6 +72,39 @@ fn a_resize_is_reported_as_done_and_the_shim_leaves_the_limit_of_the_kernel_as_i
     assert_eq!(limit, 64 * MIB);
 }
 
+/// The kubelet starts the container again, and a new one has the new limit.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_resize_that_restarts_its_container_is_in_force_and_nothing_is_warned_of() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("resize-restart", &json!({}));
+    site.push("restarted", &layers("hello from what is restarted"));
+    let mut pod = pod_of(&site, &namespace, "restarted");
+    let app = &mut pod["spec"]["containers"][0];
+    app["resources"] = json!({"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi"}});
+    app["resizePolicy"] = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    site.apply(&pod).ok();
+    site.pod_that_said(&namespace, "restarted", "hello from what is restarted");
+    let get = || site.plane.get(&["pod", "restarted", "--namespace", &namespace]);
+    let before = get();
+    assert_eq!(limit_in_force(&site, &before), 64 * MIB, "before");
+    let first = before["status"]["containerStatuses"][0]["containerID"].clone();
+    let patch =
+        json!({"spec": {"containers": [{"name": "app", "resources": {"limits": {"memory": "96Mi"}}}]}});
+    let patch = format!("--patch={patch}");
+    let resize = ["patch", "pod", "restarted", "--namespace", &namespace, "--subresource=resize", &patch];
+    let said = site.plane.kubectl(&resize);
+    assert!(!said.stderr.contains("[resize-ignored]"), "{}", said.stderr);
+    said.ok();
+    let after = site.plane.wait_for("another container to run", || {
+        let pod = get();
+        let status = &pod["status"]["containerStatuses"][0];
+        let runs = status["state"]["running"].is_object() && status["containerID"] != first;
+        runs.then_some(pod)
+    });
+    assert_eq!(limit_in_force(&site, &after), 96 * MIB);
+}
+
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn an_index_without_an_entry_for_linux_is_not_pulled_and_its_manifest_is() {

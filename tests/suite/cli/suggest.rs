@@ -232,6 +232,24 @@ fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it
     assert!(said.err.contains("is cut off"), "{}", said.err);
 }
 
+/// By `/proc/self/mem` the program becomes native code, which connects where it likes although its runtime hands over no network.
+#[test]
+fn a_network_policy_holds_a_module_that_a_grant_trusts_like_native_code() {
+    let files = web(LABELLED).replace("/http:", "/files:");
+    for native in ["native.exec", "native.plugin"] {
+        let said = policy_for(&format!("{{name: {native}}}, {{name: fs}}"), &files);
+        assert_eq!(said.code, 0, "{said:?}");
+        said.has(&["kind: NetworkPolicy\n", "  policyTypes: [Egress]\n  egress: []\n"]);
+    }
+    let said =
+        policy_for("{name: native.exec}, {name: net.tcp.connect, hosts: ['tcp://10.1.0.0/16:5432']}", &files);
+    said.has(&[
+        "- to: [{ ipBlock: { cidr: \"10.1.0.0/16\" } }]\n      ports: [{ protocol: TCP, port: 5432 }]",
+    ]);
+    let said = policy_for("{name: fs}", &files);
+    assert!(said.out.contains("hands over no network"), "{}", said.out);
+}
+
 #[test]
 fn no_network_policy_is_written_that_would_bind_other_pods_or_other_programs() {
     let grant = "{name: http.outbound}";

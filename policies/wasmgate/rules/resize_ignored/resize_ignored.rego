@@ -6,9 +6,12 @@ import data.wasmgate.lib.runtime
 # title: A resize reaches the running container
 # description: |
 #   The runwasi and Spin shims do not change the sizes of a running container. The API server accepts the resize and
-#   reports it as completed, and the container's cgroup keeps its old limits.
+#   reports it as completed, and the container's cgroup keeps its old limits. A resize that restarts each container
+#   which it changes, as their `resizePolicy` says, is not judged: they start again with the new sizes.
 # custom:
-#   remedy: Change the sizes in the workload's template, or delete the pod and create it with the new ones.
+#   remedy: |
+#     Change the sizes in the workload's template, or delete the pod and create it with the new ones. Where pods are to
+#     be resized, write `resizePolicy` with `restartPolicy: RestartContainer` for `cpu` and `memory` beforehand.
 #   severity: medium
 violations contains violation if {
 	input.request.subResource == "resize"
