@@ -73,7 +73,8 @@ pub async fn examine<K>(
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
     let conclusion = conclude(asked, &object, &workload, &inspection, keep).await;
     let advice = match &conclusion {
-        Conclusion::NotWasm => left_wasm(asked, &workload, &inspection),
+        Conclusion::NotWasm => template::no_application(state.runtimes(), &workload, &inspection)
+            .or_else(|| left_wasm(asked, &workload, &inspection)),
         _ => None,
     };
     timings.note(stage_of(asked.webhook), clock.elapsed().saturating_sub(inspected));
@@ -374,7 +375,9 @@ async fn judge_as_pods<K>(
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
 ) -> Result<Conclusion<K>, Error> {
     let pods = as_pods(asked, object, workload, inspection).await?;
+    let no_application = template::no_application(asked.state.runtimes(), workload, inspection);
     let AsPods { before, mut plan, object, workload: pod, inspection } = pods;
+    plan.warnings.extend(no_application);
     plan.warnings.extend(template::unjudged(&before, workload.kind));
     // Most templates are new or keep their images: only then nothing is compared, and nothing copied for it.
     let former = before_new_image(asked, workload);

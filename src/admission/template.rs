@@ -6,9 +6,12 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::api_server;
 use super::state::{Error, State};
+use crate::image::names::SPIN_TOML;
+use crate::image::{ImageKind, Program, entry};
 use crate::inspection::Inspection;
 use crate::plan::{self, Plan};
-use crate::workload::{self, Kind, Workload};
+use crate::runtime::Runtimes;
+use crate::workload::{self, Kind, Role, Workload};
 
 /// A template as its pods, as the mutating webhook would change them.
 #[derive(Debug)]
@@ -72,10 +75,115 @@ pub(super) fn unjudged(object: &Value, kind: Kind) -> Option<String> {
     })
 }
 
+/// The warning about a SpinApp with a module or a component as its image, which the class of Spin applications does not run. The
+/// class that the executor names is not known here, and another one may start a layer: so it is no verdict.
+pub(super) fn no_application(
+    runtimes: &Runtimes,
+    workload: &Workload,
+    inspection: &Inspection,
+) -> Option<String> {
+    if workload.kind != Kind::SpinApp {
+        return None;
+    }
+    let container = inspection.containers.iter().find(|one| one.role == Role::Container)?;
+    let (facts, program) = container.known()?;
+    let what = match facts.kind {
+        ImageKind::Module => "module",
+        ImageKind::Component | ImageKind::HttpComponent => "component",
+        ImageKind::SpinApp | ImageKind::Linux | ImageKind::Unknown => return None,
+    };
+    let profile = runtimes.for_kind(ImageKind::SpinApp)?;
+    let runs = matches!(program, Program::Wasm { kind, .. } if profile.runs.contains(kind));
+    if runs || facts.spin.is_some() || entry::is_there(facts, SPIN_TOML) {
+        return None;
+    }
+    Some(format!(
+        "`{}` is a {what} and no Spin application, so pods of this SpinApp would be denied under runtime class `{}`; push the \
+         application with `spin registry push`, or start the {what} with a Deployment",
+        container.image, profile.runtime_class
+    ))
+}
+
 /// The inspection with the image names of the planned object.
 fn renamed(mut inspection: Inspection, workload: &Workload) -> Inspection {
     for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
         container.image = image.image.to_string();
     }
     inspection
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::image::{Digest, FileClass, ImageFacts, Packaging, SpinApp, program};
+    use crate::inspection::{Container, LookupResult};
+
+    fn workload(kind: Kind) -> Workload {
+        let spec = if kind == Kind::SpinApp {
+            json!({"image": "web:1"})
+        } else {
+            json!({"containers": [{"name": "web", "image": "web:1", "command": ["/"]}]})
+        };
+        let sent = to_raw_value(&json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
+        let judged = workload::as_judged(&sent, kind).unwrap();
+        workload::read(judged.get(), kind, "shop").unwrap()
+    }
+
+    fn image(kind: ImageKind) -> ImageFacts {
+        let digest = Digest::of(b"");
+        ImageFacts { kind, ..ImageFacts::blank(&digest, &digest) }
+    }
+
+    fn inspection(facts: ImageFacts, program: Program) -> Inspection {
+        let lookup = LookupResult::Known { facts: Arc::new(facts), program };
+        let (name, image) = ("web".to_owned(), "web:1".to_owned());
+        Inspection { containers: vec![Container { role: Role::Container, index: 0, name, image, lookup }] }
+    }
+
+    fn in_layers(kind: ImageKind) -> Program {
+        Program::Wasm { kind, packaging: Packaging::Layers, modules: Vec::new() }
+    }
+
+    #[test]
+    fn a_spin_app_is_warned_of_an_image_that_is_a_program_and_no_spin_application() {
+        let (runtimes, app) = (Runtimes::default(), workload(Kind::SpinApp));
+        let said =
+            |facts, program| no_application(&runtimes, &app, &inspection(facts, program)).unwrap_or_default();
+        let in_file = || program::unknown("`/` starts a Spin application");
+        for (kind, what) in [
+            (ImageKind::Module, "`web:1` is a module and no Spin application"),
+            (ImageKind::Component, "`web:1` is a component and no Spin application"),
+            (ImageKind::HttpComponent, "`web:1` is a component and no Spin application"),
+        ] {
+            for program in [in_layers(kind), in_file()] {
+                let said = said(image(kind), program);
+                assert!(said.starts_with(what) && said.contains("`wasmtime-spin-v2`"), "{said}");
+            }
+        }
+        assert_eq!(said(image(ImageKind::SpinApp), in_layers(ImageKind::SpinApp)), "");
+        assert_eq!(said(image(ImageKind::Linux), Program::Linux), "");
+        assert_eq!(said(image(ImageKind::Unknown), in_file()), "");
+        // Its own entry point is the module, and the operator's command starts the application beside it.
+        let beside = ImageFacts { spin: Some(SpinApp::default()), ..image(ImageKind::Module) };
+        assert_eq!(said(beside, in_layers(ImageKind::SpinApp)), "");
+        let files = vec![(SPIN_TOML.to_owned(), FileClass::Unreadable { message: "cut off".into() })];
+        assert_eq!(said(ImageFacts { files, ..image(ImageKind::Module) }, in_file()), "");
+        let other = inspection(image(ImageKind::Module), in_layers(ImageKind::Module));
+        assert_eq!(no_application(&runtimes, &workload(Kind::Pod), &other), None);
+    }
+
+    #[test]
+    fn a_component_that_the_class_of_spin_runs_is_no_reason_to_warn() {
+        let (mut runtimes, app) = (Runtimes::default(), workload(Kind::SpinApp));
+        let found = inspection(image(ImageKind::HttpComponent), in_layers(ImageKind::HttpComponent));
+        assert!(no_application(&runtimes, &app, &found).is_some());
+        for profile in runtimes.profiles.iter_mut().filter(|profile| profile.name == "spin") {
+            profile.runs.insert(ImageKind::HttpComponent);
+        }
+        assert_eq!(no_application(&runtimes, &app, &found), None);
+    }
 }

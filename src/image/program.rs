@@ -229,6 +229,12 @@ fn nothing(argument: &str, linux: bool) -> Program {
     if linux {
         return Program::Linux;
     }
+    // What the Spin operator writes as the command (`spin-operator:internal/controller/deployment.go`).
+    if is_root(argument) {
+        return unknown(format!(
+            "`{argument}` starts a Spin application, and the image holds none: neither layers of one nor `{SPIN_TOML}`"
+        ));
+    }
     unknown(format!("`{argument}` is neither Wasm nor a program in the layers of the image"))
 }
 
@@ -402,6 +408,7 @@ mod tests {
             ("/missing", "neither Wasm nor a program"),
             ("/bad.wasm", "cut off"),
             ("/text.wasm", "neither Wasm nor a program"),
+            ("/", "the image holds none"),
             ("$(PROGRAM)", "variable"),
             ("", "neither Wasm nor a program"),
         ] {
