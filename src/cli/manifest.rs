@@ -377,7 +377,7 @@ mod tests {
         let pipe = folder.path().join("pipe.yaml");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let above = [folder.path().to_path_buf()];
-        assert_eq!(files_of(&above).unwrap(), [pipe.clone()]);
+        assert_eq!(files_of(&above).unwrap(), std::slice::from_ref(&pipe));
         let refused = placed(&pipe, &above).unwrap_err().to_string();
         assert!(refused.contains("it is not a regular file"), "{refused}");
         let to = pipe.clone();

@@ -28,7 +28,8 @@ pub const WRONG: &str = "so that a node which pulls images lazily may mount othe
 /// without being unpacked. The types of such layers have a name of their own (`containerd:internal/erofsutils/mount.go`,
 /// `IsErofsMediaType`), and in earlier versions of containerd an ending.
 pub fn unread(media_type: &str) -> String {
-    if media_type.starts_with("application/vnd.erofs.layer") || media_type.ends_with(".erofs") {
+    let ending = media_type.rsplit_once('.').map(|(_, ending)| ending);
+    if media_type.starts_with("application/vnd.erofs.layer") || ending == Some("erofs") {
         return format!(
             "a container image with the layer `{media_type}`, an EROFS file system, which is not read; push it with layers of tar"
         );

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 const AT_THE_START: &str = "::";
 
 /// What begins one anywhere in a line: an older form of GitHub Actions (`TryParse` there), that of Azure Pipelines
-/// (`microsoft/azure-pipelines-agent:src/Agent.Sdk/Util/Command.cs`), and a service message of TeamCity
+/// (`microsoft/azure-pipelines-agent:src/Agent.Sdk/Util/Command.cs`), and a service message of `TeamCity`
 /// (`JetBrains/teamcity-messages:teamcity/messages.py`).
 const ANYWHERE: [&str; 3] = ["##[", "##vso[", "##teamcity["];
 
