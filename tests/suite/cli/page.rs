@@ -117,7 +117,7 @@ impl Browser {
 
     #[track_caller]
     fn until(&mut self, expression: &str) {
-        let end = Instant::now() + Duration::from_mins(1);
+        let end = Instant::now() + Duration::from_mins(3);
         while self.value(expression) != true {
             assert!(Instant::now() < end, "never: {expression}");
             // What is waited for comes from the browser's own threads.
