@@ -326,17 +326,15 @@ fn parts<'a>(
 
 /// The ephemeral containers that an update leaves as they are.
 fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String> {
-    let updated = review.operation == Operation::Update && workload.spec.ephemeral_containers.is_some();
-    let old = review.old_object.as_deref().filter(|_| updated);
-    let old = old.and_then(|old| workload::read(old.get(), workload.kind, &review.namespace).ok());
-    old.map_or_else(BTreeSet::new, |old| workload::unchanged_ephemeral(workload, &old))
+    let old = workload.spec.ephemeral_containers.as_ref().and_then(|_| former(review, workload.kind));
+    old.map_or_else(BTreeSet::new, |(_, old)| workload::unchanged_ephemeral(workload, &old))
 }
 
 /// Whether the request is a resize that restarts each container that it changes.
 fn restarts(review: &Review, workload: &Workload) -> bool {
-    let old = review.old_object.as_deref().filter(|_| review.sub_resource.as_deref() == Some("resize"));
-    let old = old.and_then(|old| workload::read(old.get(), workload.kind, &review.namespace).ok());
-    old.is_some_and(|old| judge::restarts_what_it_resizes(&workload.spec, &old.spec))
+    review.sub_resource.as_deref() == Some("resize")
+        && former(review, workload.kind)
+            .is_some_and(|(_, old)| judge::restarts_what_it_resizes(&workload.spec, &old.spec))
 }
 
 /// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod
