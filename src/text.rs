@@ -14,11 +14,12 @@
 //!
 //! Also here, because every module needs them and they are text alone: shortening ([`shorten`], [`shorten_bytes`]), the
 //! causes of an error ([`chain`]), paths in order ([`clean_path`]), the parts of JSON that are no text ([`outside_strings`]),
-//! and tokens of JSON pointers ([`pointer::append`]).
+//! tokens of JSON pointers ([`pointer::append`]), and numbers for texts ([`short_digest`]).
 
 mod chain;
 mod characters;
 mod commands;
+mod digest;
 mod foreign;
 mod json;
 mod nearest;
@@ -29,6 +30,7 @@ mod short;
 pub use chain::{causes, chain};
 pub use characters::is_dangerous;
 pub use commands::{json_without_commands, without_commands};
+pub use digest::short_digest;
 pub use foreign::{distinct, excerpt, hanging, line, lines, quoted, visible};
 pub use json::{flow_yaml, json, outside_strings};
 pub use nearest::{did_you_mean, is_misspelling_of};

@@ -10,13 +10,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
 use kube::api::{Api, Patch};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::{EventLimits, FIELD_MANAGER, Refused, task};
 use crate::audit::event::{Admit, EventDraft, Limiter, draft};
 use crate::audit::{Metrics, Record};
+use crate::text;
 
 /// `reportingController` of Events: a qualified name.
 const CONTROLLER: &str = "wasmgate.dev/gate";
@@ -107,9 +107,7 @@ impl Sender {
     /// Name of the Event: the same for every occurrence, so that the sender need not remember it.
     fn name(&self, draft: &EventDraft) -> String {
         let text = format!("{:?}", (&self.instance, &draft.regarding, draft.reason, &draft.note));
-        let digest = Sha256::digest(text.as_bytes());
-        let short = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-        format!("wasmgate.{short:016x}")
+        format!("wasmgate.{:016x}", text::short_digest(&text))
     }
 
     fn event(&self, draft: &EventDraft, name: String) -> Event {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::options::ReportOptions;
 use crate::capability::Entry;
@@ -218,25 +217,19 @@ fn identified(about: &str, finding: &Finding, seen: &mut HashMap<u64, usize>) ->
     let of = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
     let container = fields.get("properties").and_then(|said| said.get("container")).and_then(Value::as_str);
     let said = [of("policy"), of("rule"), of("result"), of("category"), of("message")];
-    let kind = short_digest(&format!("{:?}", (about, said, container)));
+    let kind = text::short_digest(&format!("{:?}", (about, said, container)));
     let before = seen.entry(kind).or_default();
-    let id = if *before == 0 { kind } else { short_digest(&format!("{kind:016x} {before}")) };
+    let id = if *before == 0 { kind } else { text::short_digest(&format!("{kind:016x} {before}")) };
     *before += 1;
     let properties = fields.entry("properties").or_insert_with(|| json!({}));
     set(properties, RESULT_ID, format!("{id:016x}"));
     fields.into()
 }
 
-/// The first bytes of the digest of a text.
-fn short_digest(text: &str) -> u64 {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte))
-}
-
 /// A name that says what the report is about, and that no other workload has.
 fn name(workload: &Workload, owner: &Owner) -> String {
     let identity = format!("{:?}", (&workload.group, &workload.kind, &workload.name, &owner.uid));
-    let short = short_digest(&identity);
+    let short = text::short_digest(&identity);
     let readable = format!("{}-{}", workload.kind, workload.name).to_ascii_lowercase();
     let known = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
     let readable: String = readable.chars().map(known).take(NAME_BYTES).collect();
@@ -428,6 +421,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use sha2::{Digest as _, Sha256};
+
     use crate::capability::Capability;
     use crate::inspection::ProgramClass;
     use crate::judge::JudgedViolation;

@@ -26,9 +26,7 @@ pub fn without_commands(lines: &str) -> Cow<'_, str> {
             harmless.push_str(line);
         }
     }
-    Cow::Owned(
-        ANYWHERE.iter().fold(harmless, |text, mark| text.replace(*mark, &mark.replacen('#', "\\u{23}", 1))),
-    )
+    Cow::Owned(without_marks(harmless, "\\u{23}"))
 }
 
 /// The same JSON without commands: it is the same document, and so is one of YAML whose strings are in double quotes.
@@ -37,10 +35,12 @@ pub fn json_without_commands(document: &str) -> Cow<'_, str> {
     if !ANYWHERE.iter().any(|mark| document.contains(*mark)) {
         return Cow::Borrowed(document);
     }
-    let start = document.to_owned();
-    Cow::Owned(
-        ANYWHERE.iter().fold(start, |text, mark| text.replace(*mark, &mark.replacen('#', "\\u0023", 1))),
-    )
+    Cow::Owned(without_marks(document.to_owned(), "\\u0023"))
+}
+
+/// The text with this in the place of the first letter of what begins a command anywhere.
+fn without_marks(text: String, escape: &str) -> String {
+    ANYWHERE.iter().fold(text, |text, mark| text.replace(*mark, &mark.replacen('#', escape, 1)))
 }
 
 fn is_command(line: &str) -> bool {
