@@ -11,6 +11,7 @@ use wasmparser::{BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Pa
 use super::locations::Code;
 use super::references::{DataKeys, Key, Lookup, lookups};
 use super::sections::{function_names, imported_functions};
+use super::values;
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
 /// Numbers of host functions from here on are not the module's own.
@@ -24,19 +25,19 @@ pub(super) const PERHAPS_BY_TEXT: i32 = OWN_IDS - 3;
 /// The function of OPA's library that goes through arrays, objects and sets.
 const ITERATOR: &str = "opa_value_iter";
 /// Type byte and representation byte of a number that is an integer of 64 bits (`open-policy-agent/opa:wasm/src/value.h`).
-const INTEGER: i32 = 0x0103;
+const INTEGER: i32 = values::INTEGER.cast_signed();
 /// The same of a number that is kept as its text.
-const REFERENCE: i32 = 0x0203;
+const REFERENCE: i32 = values::REFERENCE.cast_signed();
 /// Type byte of numbers.
 const NUMBER: i32 = 3;
 /// Type byte of texts.
 const TEXT: i32 = 4;
 /// The same of those that are part of the module.
-const TEXT_IN_MODULE: i32 = 8;
+const TEXT_IN_MODULE: i32 = values::KEPT_TEXT.cast_signed();
 /// Type byte of arrays.
-const ARRAY: i32 = 5;
+const ARRAY: i32 = values::ARRAY.cast_signed();
 /// Type bytes of objects and of sets, which follow on one another.
-const OBJECT: i32 = 6;
+const OBJECT: i32 = values::OBJECT.cast_signed();
 /// Where an object or a set has the number of its items.
 const LENGTH_OFFSET: u8 = 12;
 /// Where a number that is kept as its text has the address of it, and the number of its bytes.

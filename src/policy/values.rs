@@ -7,11 +7,13 @@ use std::borrow::Cow;
 const NULL: u32 = 1;
 const FALSE: u32 = 2;
 const TRUE: u32 = 0x0102;
-const INTEGER: u32 = 0x0103;
+/// An integer of 64 bits.
+pub(super) const INTEGER: u32 = 0x0103;
 /// A number that is kept as its text, which is how a module reads every number.
-const REFERENCE: u32 = 0x0203;
-const ARRAY: u32 = 5;
-const OBJECT: u32 = 6;
+pub(super) const REFERENCE: u32 = 0x0203;
+pub(super) const ARRAY: u32 = 5;
+/// Objects; sets follow on them.
+pub(super) const OBJECT: u32 = 6;
 /// A text that no code of a module frees.
 pub(super) const KEPT_TEXT: u32 = 8;
 
@@ -161,16 +163,22 @@ impl<'j> Writer<'j> {
         Some(place)
     }
 
-    /// The items follow on the array, and the numbers of their places on them.
-    fn array(&mut self, levels: usize) -> Option<u32> {
+    /// Reads what stands between a bracket and the one that ends it, one part after the other.
+    fn parts<T>(&mut self, end: u8, mut part: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         self.at = self.at.checked_add(1)?;
-        let mut items = Vec::new();
-        while !self.takes(b']') {
-            if !items.is_empty() && !self.takes(b',') {
+        let mut parts = Vec::new();
+        while !self.takes(end) {
+            if !parts.is_empty() && !self.takes(b',') {
                 return None;
             }
-            items.push(self.value(levels)?);
+            parts.push(part(self)?);
         }
+        Some(parts)
+    }
+
+    /// The items follow on the array, and the numbers of their places on them.
+    fn array(&mut self, levels: usize) -> Option<u32> {
+        let items = self.parts(b']', |writer| writer.value(levels))?;
         let length = u32::try_from(items.len()).ok()?;
         let list = self.end()?.checked_add(16)?;
         let places = list.checked_add(length.checked_mul(8)?)?;
@@ -188,20 +196,7 @@ impl<'j> Writer<'j> {
 
     /// The buckets follow on the object, and its members on them.
     fn object(&mut self, levels: usize) -> Option<u32> {
-        self.at = self.at.checked_add(1)?;
-        let mut members = Vec::new();
-        while !self.takes(b'}') {
-            if !members.is_empty() && !self.takes(b',') {
-                return None;
-            }
-            self.skip_blanks();
-            let key = self.text()?;
-            let key_at = self.add_text(&key)?;
-            if !self.takes(b':') {
-                return None;
-            }
-            members.push(Member { bucket: 0, key, key_at, value_at: self.value(levels)? });
-        }
+        let mut members = self.parts(b'}', |writer| writer.member(levels))?;
         let count = buckets(members.len());
         for member in &mut members {
             member.bucket = usize::try_from(hash(&member.key)).ok()?.checked_rem(count)?;
@@ -212,6 +207,16 @@ impl<'j> Writer<'j> {
             return None;
         }
         self.add_object(&members, count)
+    }
+
+    fn member(&mut self, levels: usize) -> Option<Member<'j>> {
+        self.skip_blanks();
+        let key = self.text()?;
+        let key_at = self.add_text(&key)?;
+        if !self.takes(b':') {
+            return None;
+        }
+        Some(Member { bucket: 0, key, key_at, value_at: self.value(levels)? })
     }
 
     fn add_object(&mut self, members: &[Member<'_>], count: usize) -> Option<u32> {
