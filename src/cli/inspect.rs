@@ -75,7 +75,8 @@ pub(super) fn file(path: &Path) -> Result<ModuleFacts, Error> {
     module::read(&bytes, &name).map_err(|e| failed(e.to_string()))
 }
 
-fn show<T: serde::Serialize>(
+/// Prints what [`written`] makes of a report without a `kind`.
+pub fn show<T: serde::Serialize>(
     facts: &T,
     output: OutputFormat,
     text: impl Fn(&T) -> String,

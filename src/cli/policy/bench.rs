@@ -9,8 +9,8 @@ use serde_json::json;
 use super::annotate::Stated;
 use super::opa::Opa;
 use super::{case, cases, trial};
-use crate::cli::args::{OutputFormat, PolicyBenchOptions};
-use crate::cli::{Error, Exit, build, inspect, print, shown};
+use crate::cli::args::PolicyBenchOptions;
+use crate::cli::{Error, Exit, build, inspect};
 use crate::policy::{Engine, ExactDocument, PolicySet};
 use crate::text;
 
@@ -50,13 +50,8 @@ pub async fn run(options: &PolicyBenchOptions) -> Result<Exit, Error> {
         let times = times(&set, &input, options.count).await.map_err(wrong)?;
         measured.push(Measured::of(case.name.clone(), &input, &times));
     }
-    let output = match options.output {
-        OutputFormat::Text => shown(&table(&measured)),
-        other => {
-            inspect::formatted(&json!({ "unit": "µs", "count": options.count, "cases": measured }), other)?
-        }
-    };
-    print(&output).map(|()| Exit::Success)
+    let report = json!({ "unit": "µs", "count": options.count, "cases": measured });
+    inspect::show(&report, options.output, |_| table(&measured)).map(|()| Exit::Success)
 }
 
 /// The times of the evaluations, from the shortest to the longest. The error says why the rules could not be evaluated.

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::annotate::Stated;
 use super::opa::Opa;
 use super::{archive, trial};
-use crate::cli::args::{OutputFormat, PolicyBuildOptions};
-use crate::cli::{Error, Exit, inspect, print, shown, warn};
+use crate::cli::args::PolicyBuildOptions;
+use crate::cli::{Error, Exit, inspect, warn};
 use crate::policy::{Engine, Limits};
 use crate::text;
 
@@ -32,12 +32,7 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     archive::write(&options.archive, &built)?;
     let bytes = built.len();
     let archive = options.archive.display().to_string();
-    let output = match options.output {
-        OutputFormat::Text => shown(&format!("{}: {bytes} bytes\n", text::line(&archive))),
-        other => {
-            let report = json!({ "archive": archive, "bytes": bytes, "revision": options.revision });
-            inspect::formatted(&report, other)?
-        }
-    };
-    print(&output).map(|()| Exit::Success)
+    let report = json!({ "archive": archive, "bytes": bytes, "revision": options.revision });
+    let said = |_: &_| format!("{}: {bytes} bytes\n", text::line(&archive));
+    inspect::show(&report, options.output, said).map(|()| Exit::Success)
 }

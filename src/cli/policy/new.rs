@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::rego_version::RegoVersion;
-use crate::cli::args::{OutputFormat, PolicyNewOptions};
-use crate::cli::{Error, Exit, inspect, print, shown};
+use crate::cli::args::PolicyNewOptions;
+use crate::cli::{Error, Exit, inspect};
 use crate::text;
 
 /// The files by the ends of their names; `RULE` stands for the name of the rule, `PACKAGE` for the same as Rego takes it.
@@ -53,9 +53,6 @@ pub fn run(options: &PolicyNewOptions) -> Result<Exit, Error> {
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|source| failed(path, source))?;
     }
     let files = paths.map(|path| path.display().to_string());
-    let output = match output {
-        OutputFormat::Text => shown(&files.map(|path| format!("{}\n", text::line(&path))).concat()),
-        other => inspect::formatted(&json!({ "rule": rule, "files": files }), *other)?,
-    };
-    print(&output).map(|()| Exit::Success)
+    let said = |_: &_| files.each_ref().map(|path| format!("{}\n", text::line(path))).concat();
+    inspect::show(&json!({ "rule": rule, "files": files }), *output, said).map(|()| Exit::Success)
 }

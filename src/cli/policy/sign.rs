@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::archive;
 use super::opa::{Opa, Signing};
-use crate::cli::args::{OutputFormat, PolicySignOptions, PolicyVerifyOptions};
-use crate::cli::{Error, Exit, inspect, print, shown};
+use crate::cli::args::{PolicySignOptions, PolicyVerifyOptions};
+use crate::cli::{Error, Exit, inspect};
 use crate::files::{self, LARGEST_CREDENTIAL};
 use crate::policy::bundle::{name_of, own_name};
 use crate::policy::contents::SIGNATURES;
@@ -46,13 +46,9 @@ pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
     let bytes = packed(&unsigned().chain([(SIGNATURES, signatures.as_slice())]).collect(), to)?;
     archive::write(to, &bytes)?;
     let archive = to.display().to_string();
-    let output = match output {
-        OutputFormat::Text => {
-            shown(&format!("{}: signed by `{}`\n", text::line(&archive), text::line(&key.key_id)))
-        }
-        other => inspect::formatted(&json!({ "archive": archive, "keyId": key.key_id }), *other)?,
-    };
-    print(&output).map(|()| Exit::Success)
+    let said = |_: &_| signed_by(&archive, &key.key_id);
+    let report = json!({ "archive": archive, "keyId": key.key_id });
+    inspect::show(&report, *output, said).map(|()| Exit::Success)
 }
 
 fn packed(contents: &Contents, to: &std::path::Path) -> Result<Vec<u8>, Error> {
@@ -73,15 +69,15 @@ pub fn verify(options: &PolicyVerifyOptions) -> Result<Exit, Error> {
         Err(error) => return Err(error.into()),
     };
     let place = bundle.display().to_string();
-    let output = match (output, &problem) {
-        (OutputFormat::Text, Some(problem)) => shown(&format!("{}\n", text::line(problem))),
-        (OutputFormat::Text, None) => {
-            shown(&format!("{}: signed by `{}`\n", text::line(&place), text::line(&key.key_id)))
-        }
-        (other, problem) => {
-            let report = json!({ "bundle": place, "verified": problem.is_none(), "problem": problem });
-            inspect::formatted(&report, *other)?
-        }
+    let said = |_: &_| match &problem {
+        Some(problem) => format!("{}\n", text::line(problem)),
+        None => signed_by(&place, &key.key_id),
     };
-    print(&output).map(|()| if problem.is_none() { Exit::Success } else { Exit::Invalid })
+    let report = json!({ "bundle": place, "verified": problem.is_none(), "problem": problem });
+    inspect::show(&report, *output, said)?;
+    Ok(if problem.is_none() { Exit::Success } else { Exit::Invalid })
+}
+
+fn signed_by(bundle: &str, key_id: &str) -> String {
+    format!("{}: signed by `{}`\n", text::line(bundle), text::line(key_id))
 }

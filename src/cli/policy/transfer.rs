@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{archive, trial};
-use crate::cli::args::{OutputFormat, PolicyPullOptions, PolicyPushOptions};
-use crate::cli::{Error, Exit, build, inspect, print, shown};
+use crate::cli::args::{PolicyPullOptions, PolicyPushOptions};
+use crate::cli::{Error, Exit, build, inspect};
 use crate::files;
 use crate::image::reference::Reference;
 use crate::lookup::{self, Artifact};
@@ -33,11 +33,9 @@ pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
     let artifact = Artifact { layer, media_type: sources::LAYER, title };
     let digest = lookup::push(&settings.file.images, &reference, artifact).await?;
     let pushed = format!("oci://{reference}");
-    let output = match output {
-        OutputFormat::Text => shown(&format!("{}: pushed, {digest}\n", text::line(&pushed))),
-        other => inspect::formatted(&json!({ "reference": pushed, "digest": digest.to_string() }), *other)?,
-    };
-    print(&output).map(|()| Exit::Success)
+    let report = json!({ "reference": pushed, "digest": digest.to_string() });
+    let said = |_: &_| format!("{}: pushed, {digest}\n", text::line(&pushed));
+    inspect::show(&report, *output, said).map(|()| Exit::Success)
 }
 
 /// Fetches the archive of a bundle as it was pushed, and writes it if it is one.
@@ -50,15 +48,9 @@ pub async fn pull(options: &PolicyPullOptions) -> Result<Exit, Error> {
     Contents::from_tar_gz(&pulled, &bytes)?;
     archive::write(archive, &bytes)?;
     let path = archive.display().to_string();
-    let output = match output {
-        OutputFormat::Text => shown(&format!("{}: {} bytes, {digest}\n", text::line(&path), bytes.len())),
-        other => {
-            let report =
-                json!({ "archive": path, "bytes": bytes.len(), "reference": pulled, "digest": digest });
-            inspect::formatted(&report, *other)?
-        }
-    };
-    print(&output).map(|()| Exit::Success)
+    let report = json!({ "archive": path, "bytes": bytes.len(), "reference": pulled, "digest": digest });
+    let said = |_: &_| format!("{}: {} bytes, {digest}\n", text::line(&path), bytes.len());
+    inspect::show(&report, *output, said).map(|()| Exit::Success)
 }
 
 /// A place in a registry, with or without the `oci://` that the configuration needs.
