@@ -277,8 +277,8 @@ fn repeated(page: &str, times: usize) -> String {
     format!("{head}<tbody>\n{}</tbody>{between}{}{foot}", many(rows), many(parts))
 }
 
-/// How many rows the browser lays out. A letter takes as long as these take, and without a limit it is seconds.
-const LAID_OUT: &str =
+/// How many rows the browser renders. A letter takes as long as these take, and without a limit it is seconds.
+const RENDERED: &str =
     "[...document.querySelectorAll('#matrix tbody tr')].filter(row => row.checkVisibility()).length";
 
 #[test]
@@ -290,7 +290,7 @@ fn five_thousand_workloads_do_not_make_the_page_stand_still() {
     browser.open(&file);
     assert_eq!(browser.value("document.querySelectorAll('#matrix tbody tr').length"), 5000);
     assert_eq!(browser.value("document.querySelector('#shown').textContent"), "500 of 5000 shown");
-    for (letters, shown, laid_out) in [
+    for (letters, shown, rendered) in [
         ("orders", "500 of 2000 shown", 500),
         ("orders-everywhere no-such-word", "0 shown", 0),
         ("", "500 of 5000 shown", 500),
@@ -300,7 +300,7 @@ fn five_thousand_workloads_do_not_make_the_page_stand_still() {
              field.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - start; }})()"
         ));
         println!("5 000 workloads, filter `{letters}`: {took} ms");
-        assert_eq!(browser.value(LAID_OUT), laid_out, "`{letters}`");
+        assert_eq!(browser.value(RENDERED), rendered, "`{letters}`");
         assert_eq!(browser.value("document.querySelector('#shown').textContent"), shown);
     }
     // A link from elsewhere into a part that is left out.
