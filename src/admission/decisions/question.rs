@@ -57,7 +57,7 @@ pub struct Question<'a> {
     pub(super) object: &'a str,
     /// The name of the pod that is not in the key; `None` where it is.
     pub(super) name: Option<&'a str>,
-    /// The name of the token's volume that is not in the key, as it stands in the object.
+    /// The name of the token's volume that is not in the key, as it stands in the object; `None` where it is.
     token: Option<&'a str>,
     managed_fields: Option<Range<usize>>,
 }
@@ -72,7 +72,9 @@ impl<'a> Question<'a> {
         }
         let metadata = metadata(object)?;
         let managed = metadata.managed_fields.and_then(|part| range(object, part.get()));
-        let token = token_volume(object);
+        // Rules that read the object may read what its volumes are called.
+        let is_read = webhook == Webhook::Validate && reads != Reads::Facts;
+        let token = if is_read { None } else { token_volume(object) };
         let mut text = Text { digest: Sha256::new(), token: token.map(memmem::Finder::new) };
         text.add(webhook.as_str());
         text.add(&review.namespace);
@@ -378,6 +380,21 @@ mod tests {
         assert_ne!(request(&one), request(&other));
         let review = crate::review::parse(&body(&one)).unwrap();
         assert!(Question::of(Webhook::Validate, &review, Kind::Pod, Reads::Uid).is_none());
+    }
+
+    /// Two pods that differ in the letters of their token's volume alone, which a rule may compare.
+    #[test]
+    fn the_name_of_the_tokens_volume_counts_where_rules_read_the_object() {
+        let [one, other] =
+            ["bcdfg", "x2k4p"].map(|random| pod("web-5d8f-bcdfg", &format!("kube-api-access-{random}")));
+        let token = |reads, pod: &Value| {
+            let review = crate::review::parse(&body(pod)).unwrap();
+            Question::of(Webhook::Validate, &review, Kind::Pod, reads).unwrap().token().is_some()
+        };
+        for (reads, is_left_out) in [(Reads::Facts, true), (Reads::Request, false)] {
+            let is_same = key(Webhook::Validate, reads, &one) == key(Webhook::Validate, reads, &other);
+            assert_eq!((is_same, token(reads, &one)), (is_left_out, is_left_out), "{reads:?}");
+        }
     }
 
     #[test]
