@@ -43,6 +43,11 @@ static KEYS: LazyLock<Omit> = LazyLock::new(|| {
     keys
 });
 
+/// Everything that the input has of which this does not hold.
+pub(super) fn input_paths_without(is_read: impl Fn(&str) -> bool) -> Omit {
+    KEYS.iter().filter(|path| !is_read(path)).cloned().collect()
+}
+
 /// The top-level keys of the input apart from one.
 pub(super) fn input_keys_but(key: &str) -> Omit {
     KEYS.iter().filter(|other| !other.contains('.') && *other != key).cloned().collect()

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 
+use super::bundle::{Omit, input_paths_without};
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::{Code, RuleLocations};
@@ -32,6 +33,8 @@ pub(super) struct CheckedModule {
     pub locations: Arc<RuleLocations>,
     /// The names of the options that its rules read; `None` where they may read any.
     pub options: Option<BTreeSet<String>>,
+    /// What the input has and its rules do not read, also where its manifest does not omit it.
+    pub unread: Omit,
     /// Which places of the input its rules may read; `None` where that cannot be told. Found when it is asked for, which no review does.
     places: OnceLock<Option<InputPlaces>>,
 }
@@ -73,8 +76,9 @@ impl CheckedModule {
         bundle.warnings.extend(differences(&patterns::called_functions(&code, &functions)));
         let locations = Arc::new(RuleLocations::of(&code));
         let options = options_read(&code, &reads);
+        let unread = input_paths_without(|path| reads.may_read(path));
         let (functions, places) = (functions.into(), OnceLock::new());
-        Ok(Self { bundle, module, functions, entrypoints, locations, options, places })
+        Ok(Self { bundle, module, functions, entrypoints, locations, options, unread, places })
     }
 
     /// Whether its rules may read the value at a place of the input, a part of it, or what it is a part of.

@@ -31,6 +31,14 @@ pub(super) struct InputReads {
 }
 
 impl InputReads {
+    /// Whether rules may read what is at this key, or at this one below another, as `request.uid`.
+    pub fn may_read(&self, path: &str) -> bool {
+        let Self { keys, paths, possible_paths, whole_keys, is_whole } = self;
+        let is_below_a_whole = || path.split_once('.').is_some_and(|(key, _)| whole_keys.contains(key));
+        let is_named = || [keys, paths, possible_paths].into_iter().any(|named| named.contains(path));
+        *is_whole || is_named() || is_below_a_whole()
+    }
+
     /// What a module reads. One that is not as OPA writes it may read all.
     pub fn of(code: &Code<'_>) -> Self {
         let whole = Self { is_whole: true, ..Self::default() };

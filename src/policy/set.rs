@@ -180,11 +180,6 @@ impl PolicySet {
         self.bundles(false).any(|loaded| loaded.reads(key, below))
     }
 
-    /// The same of any bundle that judges, also in the shadow.
-    pub fn any_reads(&self, key: &str, below: Option<&str>) -> bool {
-        self.judging().any(|loaded| loaded.reads(key, below))
-    }
-
     /// Most bytes of decisions that may be kept beside what evaluations found; zero where nothing is kept.
     pub fn decision_bytes(&self) -> u64 {
         self.verdicts.decision_bytes()

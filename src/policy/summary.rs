@@ -52,6 +52,18 @@ impl PolicySet {
         unread.map(|name| (name, text::did_you_mean(name, read.iter().copied()))).collect()
     }
 
+    /// Whether rules of any bundle that judges, also in the shadow, may read this top-level key of the input, and what is at the key below it, if
+    /// one is given. Found in the compiled rules, also where a manifest omits nothing; a module that is not as OPA writes it may read all.
+    pub fn any_reads(&self, key: &str, below: Option<&str>) -> bool {
+        let path = below.map(|below| format!("{key}.{below}"));
+        let may_read = |loaded: &Arc<LoadedBundle>| {
+            let unread = &loaded.program.unread;
+            let is_unread = unread.contains(key) || path.as_ref().is_some_and(|path| unread.contains(path));
+            loaded.reads(key, below) && !is_unread
+        };
+        self.judging().any(may_read)
+    }
+
     /// Whether a bundle that decides may read the value at a place of the input, by its keys, or a part of it, or what it is a part of.
     pub fn may_read(&self, place: &[String]) -> bool {
         let [key, below @ ..] = place else { return true };

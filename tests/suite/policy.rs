@@ -1183,6 +1183,35 @@ async fn what_rules_read_below_a_key_is_not_left_out_either() {
     assert_eq!(reads.map(|(key, below)| set.reads(key, below)), [false, true, true, false]);
 }
 
+/// Decisions about the pods of one workload are shared by this, so it must not hang on what an author writes into a manifest.
+#[tokio::test]
+async fn what_no_rule_reads_is_found_where_the_manifest_omits_nothing() {
+    for (condition, reads) in [
+        ("input.workload.kind == \"Pod\"", [false; 4]),
+        ("input.request.user.username == \"jane\"", [false, true, false, false]),
+        ("startswith(input.request.uid, \"u\")", [true, false, false, false]),
+        ("input.object.spec\n\tinput.workload.name", [false, false, true, true]),
+        ("walk(input.request, [[\"uid\"], \"u\"])", [true, true, false, false]),
+        ("input[input.options.key]", [true; 4]),
+    ] {
+        let rule =
+            format!("violations contains {{\"rule\": \"r\", \"message\": \"m\"}} if {{\n\t{condition}\n}}\n");
+        let set = load(vec![Sources::new(&rule).bundle("own")], GENEROUS).await.unwrap();
+        let places = [
+            ("request", Some("uid")),
+            ("request", Some("user")),
+            ("object", None),
+            ("workload", Some("name")),
+        ];
+        assert_eq!(places.map(|(key, below)| set.any_reads(key, below)), reads, "{condition}");
+        assert_eq!(
+            places.map(|(key, below)| set.reads(key, below)),
+            [true; 4],
+            "it is handed over all the same"
+        );
+    }
+}
+
 /// Rules that ask for the time or for a random value find something else another time.
 #[tokio::test]
 async fn what_follows_from_the_input_alone_is_kept_and_nothing_else() {

@@ -26,7 +26,7 @@ const RANDOM: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key([u8; 32]);
 
-/// What the rules of all bundles read besides facts.
+/// What the rules of all bundles may read besides facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
     /// Nothing that differs between the pods of one workload.
