@@ -226,3 +226,44 @@ fn what_is_built_where_it_is_asked_for_is_built_by_no_target_of_make() {
     assert_eq!(said("tools/build", &["--present"]), (true, String::new()));
     assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
 }
+
+/// With a `go` that takes a file of the folder in which it is called for the program.
+#[test]
+fn policy_reporter_is_built_of_the_pinned_commit_whatever_is_checked_out_where_its_source_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@example", "-c", "commit.gpgsign=false"]);
+        let output = command.args(arguments).current_dir(inside("source")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    script(&inside("bin/go"), "while [ \"$1\" != -o ]; do shift; done; cp main.go \"$2\"");
+    fs::create_dir(inside("source")).unwrap();
+    git(&["init", "--quiet"]);
+    let commit = |text: &str| {
+        fs::write(inside("source/main.go"), text).unwrap();
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "--no-verify", "--message=a"]);
+        git(&["rev-parse", "HEAD"])
+    };
+    let pinned = commit("pinned");
+    commit("another");
+    fs::write(inside("source/main.go"), "changed").unwrap();
+    let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
+    let built = |version: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-euc", ". ./compile"]).current_dir(root().join("tools/policy-reporter"));
+        command.env("PATH", &path).env("POLICY_REPORTER_SOURCE", inside("source")).env("version", version);
+        command.env("build", inside("build")).env("part", inside("part")).output().unwrap()
+    };
+    let output = built(&pinned);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(inside("part")).unwrap(), "pinned");
+    fs::remove_file(inside("part")).unwrap();
+    let output = built(&"0".repeat(40));
+    assert!(!output.status.success() && !inside("part").exists(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("is no Git repository with the commit 0000"), "{said}");
+}
