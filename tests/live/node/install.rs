@@ -298,6 +298,8 @@ fn a_wasm_pod_is_pinned_and_runs(site: &Installed) {
     let mut pod = bare_pod(&name, &json!({}));
     pod["metadata"] = json!({"name": "hello", "namespace": "default"});
     pod["spec"]["containers"][0]["args"] = json!(["hello"]);
+    // A program that handles no signal runs until then, and a drain waits for it.
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(1);
     site.plane.wait_for("the gate to see the class", || {
         let tried = site.plane.apply(&pod, &["--dry-run=server", "--output=json"]);
         (tried.code == 0 && tried.json()["spec"]["runtimeClassName"] == "wasmtime").then_some(())
