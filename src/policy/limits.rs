@@ -22,8 +22,8 @@ pub struct Limits {
 
 impl Default for Limits {
     /// A rule takes well under a millisecond (OPA's guidance is "on the order of 1 ms",
-    /// `open-policy-agent/opa:docs/docs/policy-performance.md`). The baseline uses a hundredth of this fuel on a pod with
-    /// four containers that breaks most rules, and a third on a pod of 700 KiB. Two seconds leave the webhook time to answer.
+    /// `open-policy-agent/opa:docs/docs/policy-performance.md`). The baseline uses less than a hundredth of this fuel on a
+    /// pod with four containers that breaks most rules (`docs/performance.md`). Two seconds leave the webhook time to answer.
     fn default() -> Self {
         Self {
             fuel: 500_000_000,

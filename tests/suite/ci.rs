@@ -27,7 +27,7 @@ fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
     run_where((node, make, older, minutes), "opa policy-reporter")
 }
 
-/// The same with the programs that are built.
+/// The same with the programs that are built, and with `can-` those that can be.
 fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
@@ -37,7 +37,9 @@ fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str
     script(
         &inside("tools/build"),
         &format!(
-            "case $* in --names) printf 'opa\\nyouki\\n' ;; --present) echo /cache/opa ;; --built*) case ' {built} ' in *\" $2 \"*) ;; *) exit 1 ;; esac ;; *) exit 1 ;; esac"
+            "case $* in --names) printf 'opa\\nyouki\\n' ;; --present) echo /cache/opa ;; \
+             --built*) [ -e \"$0.$2\" ] || case ' {built} ' in *\" $2 \"*) ;; *) exit 1 ;; esac ;; \
+             *) case ' {built} ' in *\" can-$1 \"*) touch \"$0.$1\" ;; *) exit 1 ;; esac ;; esac"
         ),
     );
     script(&inside("tools/older/build"), older);
@@ -49,7 +51,7 @@ fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str
     let mut command = Command::new("bash");
     command.arg(inside(".ci/run")).env("PATH", path).env_remove("WASMGATE_TEST_NO_NAMESPACES");
     command.env_remove("WASMGATE_TEST_OLDER_GATE");
-    command.env("WASMGATE_CI_YOUKI_UNTIL", minutes);
+    command.env("WASMGATE_CI_YOUKI_UNTIL", minutes).env("WASMGATE_CI_CRUN_UNTIL", minutes);
     command.output().unwrap()
 }
 
@@ -57,7 +59,7 @@ fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str
 const NODE: &str =
     "case $* in 'check machine') ;; 'parts further') echo youki ;; *) echo not built; exit 1 ;; esac";
 
-/// The same, with a part that is only built where it is asked for.
+/// The same, with a part that cannot be had everywhere.
 const NODE_WITH_OPTIONAL_PART: &str = "case $* in 'check machine') ;; 'parts further') echo youki ;; 'parts optional') echo crun ;; \
      *) echo not built; exit 1 ;; esac";
 
@@ -144,12 +146,20 @@ fn an_earlier_commit_that_was_chosen_lately_has_its_types_checked() {
 }
 
 #[test]
-fn a_part_that_is_only_built_where_it_is_asked_for_is_named_in_the_last_line_where_it_is_not_built() {
-    let output = run(NODE_WITH_OPTIONAL_PART, "echo make \"$@\"");
-    assert!(output.status.success(), "{output:?}");
-    let last = last_line(&output);
-    let reason = "but for what was skipped: tests of crun (it is not built; `tools/build crun` builds it)";
+fn a_part_that_is_not_had_everywhere_is_built_while_there_is_time_and_named_in_the_last_line_elsewhere() {
+    let with = |minutes: &str, built: &str| {
+        let output = run_where((NODE_WITH_OPTIONAL_PART, "echo make \"$@\"", OLDER, minutes), built);
+        assert!(output.status.success(), "{output:?}");
+        last_line(&output)
+    };
+    let last = with("45", "opa policy-reporter can-crun");
+    assert!(!last.contains("skipped"), "{last}");
+    let last = with("45", "opa policy-reporter");
+    let reason = "but for what was skipped: tests of crun (it could not be built; the lines above say why)";
     assert!(last.ends_with(reason), "{last}");
+    let last = with("0", "opa policy-reporter can-crun");
+    assert!(last.contains("; tests of crun (0 minutes had passed, and building it takes two)"), "{last}");
+    assert!(!with("0", "opa policy-reporter crun").contains("tests of crun"), "it is there");
 }
 
 #[test]
@@ -225,4 +235,45 @@ fn what_is_built_where_it_is_asked_for_is_built_by_no_target_of_make() {
     }
     assert_eq!(said("tools/build", &["--present"]), (true, String::new()));
     assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
+}
+
+/// With a `go` that takes a file of the folder in which it is called for the program.
+#[test]
+fn policy_reporter_is_built_of_the_pinned_commit_whatever_is_checked_out_where_its_source_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@example", "-c", "commit.gpgsign=false"]);
+        let output = command.args(arguments).current_dir(inside("source")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    script(&inside("bin/go"), "while [ \"$1\" != -o ]; do shift; done; cp main.go \"$2\"");
+    fs::create_dir(inside("source")).unwrap();
+    git(&["init", "--quiet"]);
+    let commit = |text: &str| {
+        fs::write(inside("source/main.go"), text).unwrap();
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "--no-verify", "--message=a"]);
+        git(&["rev-parse", "HEAD"])
+    };
+    let pinned = commit("pinned");
+    commit("another");
+    fs::write(inside("source/main.go"), "changed").unwrap();
+    let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
+    let built = |version: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-euc", ". ./compile"]).current_dir(root().join("tools/policy-reporter"));
+        command.env("PATH", &path).env("POLICY_REPORTER_SOURCE", inside("source")).env("version", version);
+        command.env("build", inside("build")).env("part", inside("part")).output().unwrap()
+    };
+    let output = built(&pinned);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(inside("part")).unwrap(), "pinned");
+    fs::remove_file(inside("part")).unwrap();
+    let output = built(&"0".repeat(40));
+    assert!(!output.status.success() && !inside("part").exists(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("is no Git repository with the commit 0000"), "{said}");
 }

@@ -237,13 +237,28 @@ impl Reloader {
     async fn reload(&mut self) -> Result<Reloaded, Error> {
         let mut tries = 1;
         loop {
-            match self.reload_once().await {
-                Err(Error::FetchPolicies(sources::Error::OvertakeBundle { bundle })) if tries < TRIES => {
-                    tracing::info!(bundle, "asking again: another bundle has come into force meanwhile");
+            let before = self.bundles.in_force().changes();
+            let done = self.reload_once().await;
+            match done {
+                Err(error) if tries < TRIES && self.is_late(&error, &before) => {
+                    let error = error.message();
+                    tracing::info!(error, "asking again: another bundle has come into force meanwhile");
                     tries += 1;
                 }
                 done => return done,
             }
+        }
+    }
+
+    /// Whether what a source said was late, since a bundle has come into force after the moment of `before`. One with a number is then
+    /// refused as an older one when its number is written down, before the order is checked.
+    fn is_late(&self, error: &Error, before: &sources::Changes) -> bool {
+        match error {
+            Error::FetchPolicies(sources::Error::OvertakeBundle { .. }) => true,
+            Error::FetchPolicies(sources::Error::RollBack { .. }) => {
+                self.bundles.in_force().changes() != *before
+            }
+            _ => false,
         }
     }
 

@@ -628,6 +628,9 @@ async fn what_a_source_says_late_to_a_reload_does_not_replace_what_came_into_for
             said.contains("[+]bundle/ours: ") && said.contains(", revision two, in force since "),
             "{said}"
         );
+        let metrics = get(gate.probes, "/metrics").await.unwrap().text();
+        let failures = "wasmgate_config_reload_failures_total 0\n";
+        assert!(metrics.contains(failures), "{kind}: it waited for a minute: {metrics}");
     }
 }
 
