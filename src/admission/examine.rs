@@ -248,7 +248,7 @@ fn planned(
     inspection: &Inspection,
 ) -> Result<Plan, Error> {
     let raw: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    template::plan(asked.state, &raw, workload, inspection, asked.clock.now())
+    template::planned(asked.state, raw, workload, inspection, asked.clock.now())
 }
 
 /// Runs the policies on a workload as it is.

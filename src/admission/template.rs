@@ -59,8 +59,19 @@ pub fn plan(
     inspection: &Inspection,
     now: Timestamp,
 ) -> Result<Plan, Error> {
-    let surplus = state.surplus(raw, workload, inspection, now);
-    Ok(plan::plan(raw, workload, inspection, &state.plan_context(), &surplus)?)
+    planned(state, raw.clone(), workload, inspection, now)
+}
+
+/// The same for an object that nothing needs as it was.
+pub(super) fn planned(
+    state: &State,
+    object: Value,
+    workload: &Workload,
+    inspection: &Inspection,
+    now: Timestamp,
+) -> Result<Plan, Error> {
+    let surplus = state.surplus(&object, workload, inspection, now);
+    Ok(plan::planned(object, workload, inspection, &state.plan_context(), &surplus)?)
 }
 
 /// The warning about an object with several pod templates, of which only the first is judged.

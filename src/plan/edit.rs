@@ -1,4 +1,4 @@
-//! The plan: makes every edit on a copy of the raw object, and computes the patch from one to the other.
+//! The plan: makes every edit on the raw object, and computes the patch from what it was to what it is then.
 
 use serde_json::{Value, json};
 
@@ -6,6 +6,7 @@ use crate::inspection::Inspection;
 use crate::runtime::Profile;
 use crate::workload::{Kind, Workload};
 
+use super::difference::Before;
 use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object, not, object_mut, text};
 use super::{Context, Surplus, affinity, harden, pin, placement, sizing};
 
@@ -36,20 +37,29 @@ pub fn plan(
     context: &Context<'_>,
     surplus: &Surplus,
 ) -> Result<Plan, Error> {
-    let mut object = raw.clone();
-    let mut notes = Notes::default();
+    planned(raw.clone(), workload, inspection, context, surplus)
+}
+
+/// The same for an object that nothing needs as it was: of it only the parts are copied that a plan may change.
+pub fn planned(
+    mut object: Value,
+    workload: &Workload,
+    inspection: &Inspection,
+    context: &Context<'_>,
+    surplus: &Surplus,
+) -> Result<Plan, Error> {
+    let (mut notes, mut patch) = (Notes::default(), json_patch::Patch::default());
     if concerned(workload, inspection, context) {
         let template = workload.kind.template_pointer();
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
-        let metadata = raw.pointer(template).and_then(|pod| pod.get("metadata")).and_then(Value::as_object);
-        edit(pod, metadata, (workload, inspection), context, surplus, &mut notes)?;
+        let before = Before::of(pod);
+        edit(pod, (workload, inspection), context, surplus, &mut notes)?;
+        if !notes.tokens.is_empty() {
+            // A difference of two trees touches only what changed, and appends to lists instead of replacing them.
+            patch = before.patch(template, pod);
+        }
     }
-    // A diff of the two trees touches only what changed, and appends to lists instead of replacing them.
-    let patch = match notes.tokens.as_slice() {
-        [] => json_patch::Patch::default(),
-        _ => json_patch::diff(raw, &object),
-    };
     let Notes { warnings, notices, taken, changes, .. } = notes;
     Ok(Plan { object, patch, warnings, notices, taken, changes })
 }
@@ -64,14 +74,31 @@ fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>
 
 fn edit(
     pod: &mut Object,
-    metadata: Option<&Object>,
     (workload, inspection): (&Workload, &Inspection),
     context: &Context<'_>,
     surplus: &Surplus,
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
-    let spec = spec.ok_or_else(|| not("spec".to_owned(), "an object"))?;
+    // Out of the pod for a while, so that the metadata beside it can be read.
+    let mut spec = std::mem::take(spec.ok_or_else(|| not("spec".to_owned(), "an object"))?);
+    let metadata = pod.get("metadata").and_then(Value::as_object);
+    edit_spec(&mut spec, metadata, (workload, inspection), context, surplus, notes)?;
+    pod.insert("spec".to_owned(), Value::Object(spec));
+    if !notes.tokens.is_empty() {
+        annotate(pod, inspection, notes)?;
+    }
+    Ok(())
+}
+
+fn edit_spec(
+    spec: &mut Object,
+    metadata: Option<&Object>,
+    (workload, inspection): (&Workload, &Inspection),
+    context: &Context<'_>,
+    surplus: &Surplus,
+    notes: &mut Notes,
+) -> Result<(), Error> {
     let programs = placement::wasm_programs(inspection).next().is_some();
     let profile = if programs { placement::place(spec, inspection, context, notes)? } else { None };
     if let Some(profile) = profile {
@@ -84,11 +111,7 @@ fn edit(
         sizing::size(spec, inspection, &site, notes)?;
         harden::harden(spec, surplus, notes)?;
     }
-    pin::pin(spec, inspection, context.unpinned, notes)?;
-    if !notes.tokens.is_empty() {
-        annotate(pod, inspection, notes)?;
-    }
-    Ok(())
+    pin::pin(spec, inspection, context.unpinned, notes)
 }
 
 /// Warns that a DaemonSet's pods may stay pending: its controller makes a pod for every node that fits the template,
