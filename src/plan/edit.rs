@@ -1,9 +1,12 @@
 //! The plan: makes every edit on the raw object, and computes the patch from what it was to what it is then.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::inspection::Inspection;
 use crate::runtime::Profile;
+use crate::workload::managed::Managed;
 use crate::workload::{Kind, Workload};
 
 use super::difference::Before;
@@ -13,7 +16,7 @@ use super::{Context, Surplus, affinity, harden, pin, placement, sizing};
 /// The wanted object, and the patch that produces it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The object after the patch.
+    /// The object after the patch, without managed fields where it was read without them.
     pub object: Value,
     /// From the raw object to the wanted one; empty when nothing changes.
     pub patch: json_patch::Patch,
@@ -37,12 +40,13 @@ pub fn plan(
     context: &Context<'_>,
     surplus: &Surplus,
 ) -> Result<Plan, Error> {
-    planned(raw.clone(), workload, inspection, context, surplus)
+    planned((raw.clone(), Managed::default()), workload, inspection, context, surplus)
 }
 
-/// The same for an object that nothing needs as it was: of it only the parts are copied that a plan may change.
+/// The same for an object that nothing needs as it was: of it only the parts are copied that a plan may change. It may be without its managed
+/// fields, which are read where the plan depends on them, and are then not in the planned object either.
 pub fn planned(
-    mut object: Value,
+    (mut object, managed): (Value, Managed<'_>),
     workload: &Workload,
     inspection: &Inspection,
     context: &Context<'_>,
@@ -54,7 +58,7 @@ pub fn planned(
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
         let before = Before::of(pod);
-        edit(pod, (workload, inspection), context, surplus, &mut notes)?;
+        edit((&mut *pod, managed), (workload, inspection), context, surplus, &mut notes)?;
         if !notes.tokens.is_empty() {
             // A difference of two trees touches only what changed, and appends to lists instead of replacing them.
             patch = before.patch(template, pod);
@@ -73,7 +77,7 @@ fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>
 }
 
 fn edit(
-    pod: &mut Object,
+    (pod, managed): (&mut Object, Managed<'_>),
     (workload, inspection): (&Workload, &Inspection),
     context: &Context<'_>,
     surplus: &Surplus,
@@ -82,8 +86,12 @@ fn edit(
     let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
     // Out of the pod for a while, so that the metadata beside it can be read.
     let mut spec = std::mem::take(spec.ok_or_else(|| not("spec".to_owned(), "an object"))?);
-    let metadata = pod.get("metadata").and_then(Value::as_object);
-    edit_spec(&mut spec, metadata, (workload, inspection), context, surplus, notes)?;
+    {
+        let metadata = pod.get("metadata").and_then(Value::as_object);
+        let asks = sizing::asks_for_owners(workload, context);
+        let metadata = metadata.map(|own| if asks { managed.with(own) } else { Cow::Borrowed(own) });
+        edit_spec(&mut spec, metadata.as_deref(), (workload, inspection), context, surplus, notes)?;
+    }
     pod.insert("spec".to_owned(), Value::Object(spec));
     if !notes.tokens.is_empty() {
         annotate(pod, inspection, notes)?;
