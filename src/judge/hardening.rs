@@ -116,8 +116,25 @@ impl<'a> HardeningCase<'a> {
         };
         let grants = self.grants.matching(&subject, self.now);
         let expired = self.grants.expired_matching(&subject, self.now);
-        let capabilities = self.assess(self.workload, container, &grants);
+        let capabilities = if self.may_take_files(container) {
+            self.assess(self.workload, container, &grants)
+        } else {
+            Capabilities::default()
+        };
         Looked { container, image, grants, expired, capabilities }
+    }
+
+    /// Whether the token, or writing to a mount, may be taken from a container. Otherwise it does not matter what it can do.
+    fn may_take_files(&self, container: &Container) -> bool {
+        let own = self.workload.container(container.role, container.index).unwrap_or_default();
+        let unsaid = own.mounts.iter().any(|mount| mount.read_only.is_none());
+        self.may_take_token() || (unsaid && self.profile.hardening.read_only != HardeningMode::Off)
+    }
+
+    /// Whether the token is taken where nothing speaks for it.
+    fn may_take_token(&self) -> bool {
+        let mode = self.profile.hardening.automount_service_account_token;
+        mode != HardeningMode::Off && self.workload.spec.automount_service_account_token.is_none()
     }
 
     fn assess(&self, workload: &Workload, container: &Container, grants: &[Arc<WasiGrant>]) -> Capabilities {
@@ -155,8 +172,7 @@ impl<'a> HardeningCase<'a> {
     /// The token, or why it stays although no grant covers it.
     fn token(&self, looked: &[Looked<'_>]) -> (Option<Token>, Option<String>) {
         let kept = (None, None);
-        let mode = self.profile.hardening.automount_service_account_token;
-        if mode == HardeningMode::Off || self.workload.spec.automount_service_account_token.is_some() {
+        if !self.may_take_token() {
             return kept;
         }
         let (mut containers, mut needs_grant, mut taken) = (Vec::new(), None, None);
