@@ -2,6 +2,7 @@
 //! pinned digests, rights without a grant. Pure: takes the raw object and returns the wanted object and its JSONPatch.
 
 pub mod affinity;
+mod difference;
 pub mod draft;
 pub mod edit;
 pub mod floor;
@@ -12,7 +13,7 @@ pub mod sizing;
 mod sum;
 
 pub use draft::{CHANGED_ANNOTATION, Error};
-pub use edit::{Plan, plan};
+pub use edit::{Plan, plan, planned};
 pub use harden::Surplus;
 
 use crate::cluster::Cluster;

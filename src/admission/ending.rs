@@ -48,6 +48,14 @@ impl<K> Ending<K> {
         self.examined().map(|examined| &examined.conclusion)
     }
 
+    /// The same, to complete it.
+    pub(super) fn conclusion_mut(&mut self) -> Option<&mut Conclusion<K>> {
+        match self {
+            Self::Examined(examined) => Some(&mut examined.conclusion),
+            Self::Skipped(_) | Self::Unreadable { .. } => None,
+        }
+    }
+
     /// Why the object could not be read, planned or judged.
     pub fn error(&self) -> Option<&Error> {
         match self {

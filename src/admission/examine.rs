@@ -29,7 +29,7 @@ use crate::policy::{Evaluation, names_calls};
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::shares;
-use crate::workload::{self, Kind, Workload};
+use crate::workload::{self, Kind, Workload, managed};
 
 /// Longest time to find out what the programs of the object before an update could do: its images ran, so they are known as a rule.
 const COMPARISON: Duration = Duration::from_millis(500);
@@ -247,8 +247,9 @@ fn planned(
     workload: &Workload,
     inspection: &Inspection,
 ) -> Result<Plan, Error> {
-    let raw: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    template::plan(asked.state, &raw, workload, inspection, asked.clock.now())
+    // Templates, whose metadata are deeper in them, are not planned here.
+    let read = managed::apart(object.get()).map_err(Error::ParseObject)?;
+    template::planned(asked.state, read, workload, inspection, asked.clock.now())
 }
 
 /// Runs the policies on a workload as it is.

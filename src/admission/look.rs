@@ -90,9 +90,11 @@ async fn look_at_all(
 ) -> Inspection {
     let begin = Instant::now();
     let images = workload.images();
-    let puller = puller(workload);
-    let looks = images.iter().map(|image| look(inspector, image, &puller, deep, budget));
-    let found = futures::future::join_all(looks).await;
+    let found = match remembered(inspector, &images, deep).await {
+        Some(known) => known.into_iter().map(Ok).collect(),
+        // On the heap, so that images that are known do not move the space for it.
+        None => Box::pin(look_up(inspector, workload, &images, deep, budget)).await,
+    };
     let facts = found.iter().map(|found| found.as_ref().ok().cloned()).collect::<Vec<_>>();
     let programs = match before.and_then(|before| programs_of(before, &facts)) {
         Some(programs) => programs,
@@ -109,6 +111,34 @@ async fn look_at_all(
         },
     });
     Inspection { containers: containers.collect() }
+}
+
+/// What memory knows about all images; `None` where there is one of which it does not know enough. As a rule it knows all of them, and there
+/// is nothing to wait for.
+async fn remembered(
+    inspector: &Inspector,
+    images: &[ImageUse<'_>],
+    deep: bool,
+) -> Option<Vec<Arc<ImageFacts>>> {
+    let mut found = Vec::with_capacity(images.len());
+    for image in images {
+        found.push(inspector.remembered(image.image, depth_of(image, deep)).await?);
+    }
+    inspector.count_found(found.len());
+    Some(found)
+}
+
+/// Looks up all images at the same time.
+async fn look_up(
+    inspector: &Inspector,
+    workload: &Workload,
+    images: &[ImageUse<'_>],
+    deep: bool,
+    budget: Duration,
+) -> Vec<Result<Arc<ImageFacts>, Arc<lookup::Error>>> {
+    let puller = puller(workload);
+    let looks = images.iter().map(|image| look(inspector, image, &puller, deep, budget));
+    futures::future::join_all(looks).await
 }
 
 /// What an earlier inspection of the same pod found to start; `None` where it went by other facts.
@@ -141,15 +171,20 @@ async fn look(
     deep: bool,
     budget: Duration,
 ) -> Result<Arc<ImageFacts>, Arc<lookup::Error>> {
-    let depth = if image.role != Role::ImageVolume && (deep || starts_wasm_file(image)) {
-        Depth::Layers
-    } else {
-        Depth::Config
-    };
+    let depth = depth_of(image, deep);
     // Nothing suggests that this pod has to do with Wasm, so it must not wait for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
     let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
     inspector.inspect_for(image.image, depth, budget, puller).await
+}
+
+/// How deep an image is looked at.
+fn depth_of(image: &ImageUse<'_>, deep: bool) -> Depth {
+    if image.role != Role::ImageVolume && (deep || starts_wasm_file(image)) {
+        Depth::Layers
+    } else {
+        Depth::Config
+    }
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not show.

@@ -143,7 +143,7 @@ async fn in_order<K>(
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
 ) -> Result<Rehearsal<K>, Error> {
     let clock = Clock::start(budget);
-    let mutate = match asked {
+    let mut mutate = match asked {
         Asked::Validate => None,
         Asked::Both => {
             let context =
@@ -151,8 +151,9 @@ async fn in_order<K>(
             Some(answered(&context, |_| ()).await)
         }
     };
-    let planned = mutate.as_ref().and_then(|mutate| mutate.ending.conclusion());
+    let planned = mutate.as_mut().and_then(|mutate| mutate.ending.conclusion_mut());
     if let Some(Conclusion::Planned(plan)) = planned {
+        restore(&mut plan.object, &received);
         // What the mutating webhook does not change comes as it was written.
         let numbers = review.object.as_deref().map(|object| ExactNumbers::of(object.get()));
         let numbers = numbers.unwrap_or_default();
@@ -162,6 +163,15 @@ async fn in_order<K>(
         ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock: clock.again() };
     let validate = answered(&context, keep).await;
     Ok(Rehearsal { received, mutate, validate })
+}
+
+/// Puts back the managed fields, without which the webhook plans a pod.
+fn restore(planned: &mut Value, received: &Value) {
+    let managed = received.pointer("/metadata/managedFields");
+    let metadata = planned.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some((managed, metadata)) = managed.zip(metadata) {
+        metadata.insert("managedFields".to_owned(), managed.clone());
+    }
 }
 
 /// How the validating webhook would end for an object that exists already, if it were created now as it is: nothing is
@@ -200,4 +210,24 @@ fn review(new: &NewObject<'_>, received: &Value) -> Result<Review, Error> {
         object: Some(to_raw_value(received).map_err(Error::WriteObject)?),
         old_object: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_planned_of_a_pod_has_its_managed_fields_again() {
+        let received =
+            json!({"metadata": {"name": "a", "managedFields": [{"manager": "kubectl"}]}, "spec": {}});
+        let mut planned = json!({"metadata": {"name": "a"}, "spec": {"runtimeClassName": "b"}});
+        restore(&mut planned, &received);
+        assert_eq!(planned["metadata"], received["metadata"]);
+        let (mut without, mut odd) = (json!({"metadata": {"name": "a"}}), json!({"metadata": null}));
+        restore(&mut without, &json!({"metadata": {"name": "a"}}));
+        restore(&mut odd, &received);
+        assert_eq!((without, odd), (json!({"metadata": {"name": "a"}}), json!({"metadata": null})));
+    }
 }

@@ -18,6 +18,7 @@ use crate::judge::{
 use crate::plan::{self, Surplus, placement};
 use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
+use crate::workload::managed::Managed;
 use crate::workload::{Kinds, Workload};
 
 /// Why a review failed.
@@ -149,10 +150,10 @@ impl State {
         }
     }
 
-    /// What no grant covers and may be taken from the pod.
+    /// What no grant covers and may be taken from the pod. The managed fields are those that are not in the object.
     pub fn surplus(
         &self,
-        object: &Value,
+        (object, managed): (&Value, Managed<'_>),
         workload: &Workload,
         inspection: &Inspection,
         now: Timestamp,
@@ -160,6 +161,7 @@ impl State {
         let Some(profile) = self.profile_for(workload, inspection) else { return Surplus::default() };
         judge::surplus(&HardeningCase {
             object,
+            managed,
             workload,
             inspection,
             profile,

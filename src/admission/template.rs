@@ -11,6 +11,7 @@ use crate::image::{ImageKind, Program, entry};
 use crate::inspection::Inspection;
 use crate::plan::{self, Plan};
 use crate::runtime::Runtimes;
+use crate::workload::managed::Managed;
 use crate::workload::{self, Kind, Role, Workload};
 
 /// A template as its pods, as the mutating webhook would change them.
@@ -59,8 +60,19 @@ pub fn plan(
     inspection: &Inspection,
     now: Timestamp,
 ) -> Result<Plan, Error> {
-    let surplus = state.surplus(raw, workload, inspection, now);
-    Ok(plan::plan(raw, workload, inspection, &state.plan_context(), &surplus)?)
+    planned(state, (raw.clone(), Managed::default()), workload, inspection, now)
+}
+
+/// The same for an object that nothing needs as it was, and that may be without its managed fields. The planned one has them no more than it.
+pub(super) fn planned(
+    state: &State,
+    (object, managed): (Value, Managed<'_>),
+    workload: &Workload,
+    inspection: &Inspection,
+    now: Timestamp,
+) -> Result<Plan, Error> {
+    let surplus = state.surplus((&object, managed), workload, inspection, now);
+    Ok(plan::planned((object, managed), workload, inspection, &state.plan_context(), &surplus)?)
 }
 
 /// The warning about an object with several pod templates, of which only the first is judged.

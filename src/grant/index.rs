@@ -20,6 +20,8 @@ pub struct Grants {
     labels: HashMap<String, HashMap<String, ByAccount<WasiGrant>>>,
     /// `ClusterWasiGrant`s whose selector requires no label value.
     every_namespace: ByAccount<WasiGrant>,
+    /// When the first of all expires, if one does.
+    first_end: Option<jiff::Timestamp>,
 }
 
 impl Grants {
@@ -44,6 +46,7 @@ impl Grants {
     }
 
     fn insert(&mut self, grant: Arc<WasiGrant>) {
+        self.first_end = self.first_end.into_iter().chain(grant.spec.expires_at).min();
         let subjects = grant.spec.subjects.as_ref();
         match (&grant.spec.namespace_selector, grant.namespace()) {
             (Some(selector), _) => {
@@ -91,6 +94,10 @@ impl Grants {
 
     /// The grants that would match a container if they had not expired, so that a refusal can name them.
     pub fn expired_matching(&self, subject: &Subject<'_>, now: jiff::Timestamp) -> Vec<Arc<WasiGrant>> {
+        // As a rule none has expired.
+        if self.first_end.is_none_or(|end| now < end) {
+            return Vec::new();
+        }
         self.select(subject, |grant| grant.is_expired(now))
     }
 
@@ -340,6 +347,14 @@ mod tests {
         assert_eq!(names(grants.matching(&pod.subject(), now)), ["WasiGrant/new"]);
         assert_eq!(names(grants.expired_matching(&pod.subject(), now)), ["WasiGrant/old"]);
         assert_eq!(grants.expired(now).count(), 1);
+        let before = "2026-05-31T23:59:59Z".parse().unwrap();
+        assert!(names(grants.expired_matching(&pod.subject(), before)).is_empty());
+        let later = "2026-06-01T00:00:01Z".parse().unwrap();
+        assert_eq!(
+            names(grants.expired_matching(&pod.subject(), later)),
+            ["WasiGrant/new", "WasiGrant/old"],
+            "the first end is not the only one"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! warns, or with a rule whose action was lowered, the pod keeps them. Nor is anything taken that an expired grant covered:
 //! a person said that the program needs it, and a refusal says why it has it no longer.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ use crate::plan::harden::{Token, WritableMount};
 use crate::plan::{Surplus, pin};
 use crate::policy::EnforcementAction;
 use crate::runtime::{HardeningMode, Profile};
-use crate::workload::{Role, TOKEN_VOLUME, Workload, managed};
+use crate::workload::managed::{self, Managed};
+use crate::workload::{Role, TOKEN_VOLUME, Workload};
 
 /// The rules of the baseline that refuse a file which no grant covers. Nothing is taken from a pod that they would not refuse.
 pub const REFUSE_FILES: [&str; 2] = ["secret-in-reach", "needs-grant"];
@@ -36,6 +38,8 @@ pub const REFUSE_FILES: [&str; 2] = ["secret-in-reach", "needs-grant"];
 pub struct HardeningCase<'a> {
     /// The object as it was sent.
     pub object: &'a Value,
+    /// Its managed fields, where they are not in it.
+    pub managed: Managed<'a>,
     /// Its pod spec.
     pub workload: &'a Workload,
     /// What its containers start.
@@ -112,8 +116,25 @@ impl<'a> HardeningCase<'a> {
         };
         let grants = self.grants.matching(&subject, self.now);
         let expired = self.grants.expired_matching(&subject, self.now);
-        let capabilities = self.assess(self.workload, container, &grants);
+        let capabilities = if self.may_take_files(container) {
+            self.assess(self.workload, container, &grants)
+        } else {
+            Capabilities::default()
+        };
         Looked { container, image, grants, expired, capabilities }
+    }
+
+    /// Whether the token, or writing to a mount, may be taken from a container. Otherwise it does not matter what it can do.
+    fn may_take_files(&self, container: &Container) -> bool {
+        let own = self.workload.container(container.role, container.index).unwrap_or_default();
+        let unsaid = own.mounts.iter().any(|mount| mount.read_only.is_none());
+        self.may_take_token() || (unsaid && self.profile.hardening.read_only != HardeningMode::Off)
+    }
+
+    /// Whether the token is taken where nothing speaks for it.
+    fn may_take_token(&self) -> bool {
+        let mode = self.profile.hardening.automount_service_account_token;
+        mode != HardeningMode::Off && self.workload.spec.automount_service_account_token.is_none()
     }
 
     fn assess(&self, workload: &Workload, container: &Container, grants: &[Arc<WasiGrant>]) -> Capabilities {
@@ -151,8 +172,7 @@ impl<'a> HardeningCase<'a> {
     /// The token, or why it stays although no grant covers it.
     fn token(&self, looked: &[Looked<'_>]) -> (Option<Token>, Option<String>) {
         let kept = (None, None);
-        let mode = self.profile.hardening.automount_service_account_token;
-        if mode == HardeningMode::Off || self.workload.spec.automount_service_account_token.is_some() {
+        if !self.may_take_token() {
             return kept;
         }
         let (mut containers, mut needs_grant, mut taken) = (Vec::new(), None, None);
@@ -191,16 +211,17 @@ impl<'a> HardeningCase<'a> {
     /// The volumes that the ServiceAccount plug-in added: named and made as it does, and owned by no field manager. Of a
     /// pod without a list of owners none counts, since a person may have copied it from one that ran.
     fn volumes_of_plug_in(&self) -> BTreeSet<String> {
-        let Some(owned) = self.metadata().and_then(owned_volumes) else { return BTreeSet::new() };
+        let owned = self.metadata().and_then(|metadata| owned_volumes(&metadata));
+        let Some(owned) = owned else { return BTreeSet::new() };
         let volumes = self.workload.spec.volumes.iter().flatten();
         let made = volumes.filter(|volume| is_of_plug_in(volume) && !owned.contains(&volume.name));
         made.map(|volume| volume.name.clone()).collect()
     }
 
-    /// The metadata of the pod or of its template.
-    fn metadata(&self) -> Option<&'a Map<String, Value>> {
+    /// The metadata of the pod or of its template, with managed fields.
+    fn metadata(&self) -> Option<Cow<'a, Map<String, Value>>> {
         let pod = self.object.pointer(self.workload.kind.template_pointer())?;
-        pod.get("metadata")?.as_object()
+        Some(self.managed.with(pod.get("metadata")?.as_object()?))
     }
 
     // === Mounts ===
@@ -256,7 +277,7 @@ impl<'a> HardeningCase<'a> {
             && !self.containers().any(names_a_link)
             // The API server writes `true` too, so it counts as a person's only where one applied it. Asked last: it reads the
             // annotation in which that is noted.
-            && !self.metadata().is_some_and(|metadata| managed::is_applied(metadata, "enableServiceLinks"))
+            && !self.metadata().is_some_and(|metadata| managed::is_applied(&metadata, "enableServiceLinks"))
     }
 
     /// The containers that start with the pod, as they are written.

@@ -170,7 +170,7 @@ impl Inspector {
         budget: impl Into<LookupBudget>,
         puller: &Puller,
     ) -> Outcome {
-        if let Recall::Fresh(facts) = self.shared.memory.recall(image, depth).await {
+        if let Some(facts) = self.remembered(image, depth).await {
             count(&self.shared.counters.hits);
             return Ok(facts);
         }
@@ -201,7 +201,15 @@ impl Inspector {
         self.shared.memory.holds(image, facts).await
     }
 
-    /// Counts images that [`Self::still_finds`] has stood for the look-ups of.
+    /// Facts about an image that anyone may read, if memory knows them and they are recent: a look-up would return them.
+    pub async fn remembered(&self, image: &str, depth: Depth) -> Option<Arc<ImageFacts>> {
+        match self.shared.memory.recall(image, depth).await {
+            Recall::Fresh(facts) => Some(facts),
+            Recall::Stale(_) | Recall::Nothing => None,
+        }
+    }
+
+    /// Counts images for which [`Self::still_finds`] or [`Self::remembered`] has stood for the look-ups.
     pub fn count_found(&self, images: usize) {
         let images = u64::try_from(images).unwrap_or(u64::MAX);
         self.shared.counters.hits.fetch_add(images, Ordering::Relaxed);

@@ -1,18 +1,22 @@
-//! The plan: makes every edit on a copy of the raw object, and computes the patch from one to the other.
+//! The plan: makes every edit on the raw object, and computes the patch from what it was to what it is then.
+
+use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
 use crate::inspection::Inspection;
 use crate::runtime::Profile;
+use crate::workload::managed::Managed;
 use crate::workload::{Kind, Workload};
 
+use super::difference::Before;
 use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object, not, object_mut, text};
 use super::{Context, Surplus, affinity, harden, pin, placement, sizing};
 
 /// The wanted object, and the patch that produces it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The object after the patch.
+    /// The object after the patch, without managed fields where it was read without them.
     pub object: Value,
     /// From the raw object to the wanted one; empty when nothing changes.
     pub patch: json_patch::Patch,
@@ -36,20 +40,30 @@ pub fn plan(
     context: &Context<'_>,
     surplus: &Surplus,
 ) -> Result<Plan, Error> {
-    let mut object = raw.clone();
-    let mut notes = Notes::default();
+    planned((raw.clone(), Managed::default()), workload, inspection, context, surplus)
+}
+
+/// The same for an object that nothing needs as it was: of it only the parts are copied that a plan may change. It may be without its managed
+/// fields, which are read where the plan depends on them, and are then not in the planned object either.
+pub fn planned(
+    (mut object, managed): (Value, Managed<'_>),
+    workload: &Workload,
+    inspection: &Inspection,
+    context: &Context<'_>,
+    surplus: &Surplus,
+) -> Result<Plan, Error> {
+    let (mut notes, mut patch) = (Notes::default(), json_patch::Patch::default());
     if concerned(workload, inspection, context) {
         let template = workload.kind.template_pointer();
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
-        let metadata = raw.pointer(template).and_then(|pod| pod.get("metadata")).and_then(Value::as_object);
-        edit(pod, metadata, (workload, inspection), context, surplus, &mut notes)?;
+        let before = Before::of(pod);
+        edit((&mut *pod, managed), (workload, inspection), context, surplus, &mut notes)?;
+        if !notes.tokens.is_empty() {
+            // A difference of two trees touches only what changed, and appends to lists instead of replacing them.
+            patch = before.patch(template, pod);
+        }
     }
-    // A diff of the two trees touches only what changed, and appends to lists instead of replacing them.
-    let patch = match notes.tokens.as_slice() {
-        [] => json_patch::Patch::default(),
-        _ => json_patch::diff(raw, &object),
-    };
     let Notes { warnings, notices, taken, changes, .. } = notes;
     Ok(Plan { object, patch, warnings, notices, taken, changes })
 }
@@ -63,15 +77,36 @@ fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>
 }
 
 fn edit(
-    pod: &mut Object,
-    metadata: Option<&Object>,
+    (pod, managed): (&mut Object, Managed<'_>),
     (workload, inspection): (&Workload, &Inspection),
     context: &Context<'_>,
     surplus: &Surplus,
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
-    let spec = spec.ok_or_else(|| not("spec".to_owned(), "an object"))?;
+    // Out of the pod for a while, so that the metadata beside it can be read.
+    let mut spec = std::mem::take(spec.ok_or_else(|| not("spec".to_owned(), "an object"))?);
+    {
+        let metadata = pod.get("metadata").and_then(Value::as_object);
+        let asks = sizing::asks_for_owners(workload, context);
+        let metadata = metadata.map(|own| if asks { managed.with(own) } else { Cow::Borrowed(own) });
+        edit_spec(&mut spec, metadata.as_deref(), (workload, inspection), context, surplus, notes)?;
+    }
+    pod.insert("spec".to_owned(), Value::Object(spec));
+    if !notes.tokens.is_empty() {
+        annotate(pod, inspection, notes)?;
+    }
+    Ok(())
+}
+
+fn edit_spec(
+    spec: &mut Object,
+    metadata: Option<&Object>,
+    (workload, inspection): (&Workload, &Inspection),
+    context: &Context<'_>,
+    surplus: &Surplus,
+    notes: &mut Notes,
+) -> Result<(), Error> {
     let programs = placement::wasm_programs(inspection).next().is_some();
     let profile = if programs { placement::place(spec, inspection, context, notes)? } else { None };
     if let Some(profile) = profile {
@@ -84,11 +119,7 @@ fn edit(
         sizing::size(spec, inspection, &site, notes)?;
         harden::harden(spec, surplus, notes)?;
     }
-    pin::pin(spec, inspection, context.unpinned, notes)?;
-    if !notes.tokens.is_empty() {
-        annotate(pod, inspection, notes)?;
-    }
-    Ok(())
+    pin::pin(spec, inspection, context.unpinned, notes)
 }
 
 /// Warns that a DaemonSet's pods may stay pending: its controller makes a pod for every node that fits the template,

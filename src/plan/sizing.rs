@@ -23,7 +23,7 @@ use context::{Defaults, proposals};
 use resource::{PodResources, Resource};
 use total::{fit_total, warn_of_total};
 
-pub(super) use context::SizingContext;
+pub(super) use context::{SizingContext, asks_for_owners};
 
 /// Sizes every Wasm container. Ephemeral containers have no resources, and Linux sidecars are not sized.
 pub(super) fn size(

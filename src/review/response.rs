@@ -134,13 +134,16 @@ struct WireCause<'a> {
     field: Cow<'a, str>,
 }
 
+/// Enough for most responses beside their patch, so that they are not copied while they grow.
+const USUAL_BYTES: usize = 2 << 10;
+
 /// What every response begins with, up to its uid.
 const START: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"#;
 
 impl Response {
     /// The response bytes after the uid, of which the responses to other reviews with the same outcome have the same.
     pub fn after_uid(&self) -> Option<Vec<u8>> {
-        let blank = Self { uid: String::new(), ..self.clone() }.to_bytes();
+        let blank = self.bytes_with("");
         let rest = blank.strip_prefix(START.as_bytes())?.strip_prefix(br#""""#)?;
         Some(rest.to_vec())
     }
@@ -154,9 +157,14 @@ impl Response {
 
     /// The response bytes: an `admission.k8s.io/v1` AdmissionReview.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.bytes_with(&self.uid)
+    }
+
+    fn bytes_with(&self, uid: &str) -> Vec<u8> {
         let patch = self.encoded_patch();
+        let bytes = USUAL_BYTES.saturating_add(patch.as_ref().map_or(0, String::len));
         let body = Body {
-            uid: &self.uid,
+            uid,
             allowed: self.refusal.is_none(),
             status: self.refusal.as_ref().map_or(Status::OK, Refusal::wire),
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
@@ -167,14 +175,16 @@ impl Response {
         let envelope = Envelope { api_version: API_VERSION, kind: KIND, response: body };
         // Strings, numbers and maps with string keys always encode; on an empty body the API server would
         // apply the webhook's failurePolicy.
-        serde_json::to_vec(&envelope).unwrap_or_default()
+        let mut written = Vec::with_capacity(bytes);
+        serde_json::to_writer(&mut written, &envelope).map_or_else(|_| Vec::new(), |()| written)
     }
 
     /// The patch in base64. `None` for a refusal, because nothing will be stored, and for an empty
     /// patch, because the API server wants `patch` and `patchType` together or not at all.
     fn encoded_patch(&self) -> Option<String> {
         let patch = self.patch.as_ref().filter(|patch| !patch.0.is_empty() && self.refusal.is_none())?;
-        Some(STANDARD.encode(patch.to_string()))
+        // A patch always encodes, as the rest does.
+        Some(STANDARD.encode(serde_json::to_vec(patch).unwrap_or_default()))
     }
 }
 

@@ -137,7 +137,11 @@ impl World {
     fn try_plan(&self, kind: Kind, raw: &Value) -> Result<Plan, Error> {
         let workload = workload::read(&raw.to_string(), kind, "shop").unwrap();
         let context = self.context();
-        plan(raw, &workload, &inspect(&workload), &context, &Surplus::default())
+        let found = plan(raw, &workload, &inspect(&workload), &context, &Surplus::default());
+        if let Ok(plan) = &found {
+            assert_eq!(plan.patch, json_patch::diff(raw, &plan.object), "the difference of the two objects");
+        }
+        found
     }
 
     /// Plans a pod, and checks what must be true of every plan.

@@ -106,6 +106,12 @@ impl<'a> SizingContext<'a> {
     }
 }
 
+/// Whether sizes depend on who owns fields of the pod, which its metadata say.
+pub fn asks_for_owners(workload: &Workload, context: &Context<'_>) -> bool {
+    let ranges = context.cluster.limit_ranges.get(workload.namespace.as_str());
+    ranges.is_some_and(|ranges| Filled::asks_for_owners(&ranges.defaults))
+}
+
 /// Whether an autoscaler sizes the pod, or the workload of a template, or goes by its requests.
 fn is_autoscaled(workload: &Workload, metadata: Option<&Object>, cluster: &Cluster) -> bool {
     let (autoscaled, namespace) = (&cluster.autoscaled, workload.namespace.as_str());

@@ -38,12 +38,18 @@ impl<'a> Filled<'a> {
         (hint, changed): (&'a str, &'a str),
     ) -> Self {
         let hint = Hint::read(hint);
-        if items.len() < 2 {
+        if !Self::asks_for_owners(items) {
             return Self { hint, ..Self::default() };
         }
         let defaults = items.iter().flat_map(defaults_of).collect();
         let sized = changed.split(',').filter_map(|entry| entry.strip_prefix("resources/")).collect();
         Self { hint, defaults, owned: metadata.and_then(owned), sized }
+    }
+
+    /// Whether what these items fill in is told from what came with the request by the owners of fields: one item alone is what
+    /// LimitRanger's annotation names.
+    pub(super) const fn asks_for_owners(items: &[DefaultSizes]) -> bool {
+        items.len() > 1
     }
 
     /// Whether a value of a container was filled in.
