@@ -163,6 +163,7 @@ fn main() {
     for (gate, name, webhook, sample) in [
         (&keeps, "Linux pod, validate", validate, "web"),
         (&keeps, "Wasm pod, mutate", mutate, "orders"),
+        (&forgets, "Wasm pod, mutate, not cached", mutate, "orders"),
         (&keeps, "Wasm pod, validate, allowed", validate, "orders.mutated"),
         (&forgets, "Wasm pod, validate, allowed, not cached", validate, "orders.mutated"),
         (&keeps, "Wasm pod, validate, denied", validate, "orders-everywhere.mutated"),
