@@ -21,6 +21,9 @@ const LARGEST: usize = 128 << 10;
 
 /// Letters that the API server adds to a name (`kubernetes:staging/src/k8s.io/apiserver/pkg/storage/names/generate.go`).
 const RANDOM: usize = 5;
+/// The longest name that it makes (`maxNameLength` there). The kubelet cuts the host name of a pod off behind as many, so that
+/// what is left of a longer name may be a host that a program reaches.
+const LONGEST_GENERATED: usize = 63;
 
 /// A digest of everything that a decision follows from, apart from the state and the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -240,7 +243,7 @@ impl<'a> Metadata<'a> {
         };
         let (name, start) = (plain(self.name)?, plain(self.generate_name)?);
         let owners = self.owner_references.map(RawValue::get).unwrap_or_default();
-        let is_generated = is_random(name.strip_prefix(start)?);
+        let is_generated = name.len() <= LONGEST_GENERATED && is_random(name.strip_prefix(start)?);
         (is_generated && !owners.contains("StatefulSet") && !owners.contains('\\')).then_some(name)
     }
 }
@@ -356,6 +359,20 @@ mod tests {
             ("/spec/volumes/0/name", json!("data")),
         ] {
             assert_ne!(validated(&one), validated(&changed(pointer, value.clone())), "{pointer} {value}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_longer_than_a_host_name_counts() {
+        let of = |start: usize, random: &str| {
+            let start = "w".repeat(start);
+            let mut pod = pod(&format!("{start}{random}"), "data");
+            pod["metadata"]["generateName"] = json!(start);
+            validated(&pod)
+        };
+        assert_eq!(of(58, "bcdfg"), of(58, "x2k4p"));
+        for start in [59, 61, 63, 200] {
+            assert_ne!(of(start, "bcdfg"), of(start, "x2k4p"), "{start}");
         }
     }
 
