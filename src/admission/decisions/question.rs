@@ -184,7 +184,7 @@ fn time(managed: &str, at: usize) -> Option<&str> {
     time.bytes().zip(SHAPE).all(fits).then_some(time)
 }
 
-/// Hashes texts, each so that none can be taken for a part of another one, and without the name of the token's volume.
+/// Hashes texts, each so that none can be taken for a part of another one, and the object without the name of the token's volume.
 struct Text<'a> {
     digest: Sha256,
     token: Option<memmem::Finder<'a>>,
@@ -196,8 +196,13 @@ impl Text<'_> {
     }
 
     fn add(&mut self, text: &str) {
+        self.add_part(text.as_bytes(), 1);
+    }
+
+    /// A part of the object. Beside it, in the namespace or the name of the user, the name of a token's volume is one like any other.
+    fn add_of_object(&mut self, text: &str) {
         let bytes = text.as_bytes();
-        let Some(token) = self.token.take() else { return self.add_part(bytes, 1) };
+        let Some(token) = self.token.take() else { return self.add(text) };
         let mut start = 0;
         for at in token.find_iter(bytes) {
             self.add_part(bytes.get(start..at).unwrap_or_default(), 2);
@@ -218,10 +223,10 @@ impl Text<'_> {
         cuts.sort_unstable_by_key(|cut| cut.start);
         let mut start = 0;
         for cut in cuts {
-            self.add(text.get(start..cut.start)?);
+            self.add_of_object(text.get(start..cut.start)?);
             start = cut.end;
         }
-        self.add(text.get(start..)?);
+        self.add_of_object(text.get(start..)?);
         Some(())
     }
 
@@ -423,6 +428,24 @@ mod tests {
             );
             assert_eq!(of(Reads::Facts, part, one), of(Reads::Facts, part, other), "{part}");
         }
+    }
+
+    /// Who asks, and in which namespace, may be named like the volume.
+    #[test]
+    fn the_name_of_the_token_s_volume_is_left_out_of_the_object_alone() {
+        let of = |reads, token: &str, user: &str, namespace: &str| {
+            let mut body: Value = serde_json::from_slice(&body(&pod("web-5d8f-bcdfg", token))).unwrap();
+            body["request"]["userInfo"]["username"] = json!(user);
+            body["request"]["namespace"] = json!(namespace);
+            let review = crate::review::parse(body.to_string().as_bytes()).unwrap();
+            Question::of(Webhook::Validate, &review, Kind::Pod, reads).unwrap().key
+        };
+        let [one, other] = ["kube-api-access-bcdfg", "kube-api-access-x2k4p"];
+        for reads in [Reads::Facts, Reads::Request] {
+            assert_eq!(of(reads, one, "dev", "shop"), of(reads, other, "dev", "shop"), "{reads:?}");
+            assert_ne!(of(reads, one, "dev", one), of(reads, other, "dev", other), "{reads:?}");
+        }
+        assert_ne!(of(Reads::Request, one, one, "shop"), of(Reads::Request, other, other, "shop"));
     }
 
     #[test]
