@@ -20,7 +20,7 @@ pub use detect::SizeLimits;
 pub use error::Error;
 pub use inspector::Inspector;
 pub use options::LookupOptions;
-pub use registries::{layouts, push, registry};
+pub use registries::{idle_insecure, layouts, push, registry};
 
 /// Counters and gauges for metrics. All but `names`, `digests` and `layer_bytes` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -87,8 +87,9 @@ pub(super) fn unjudged(object: &Value, kind: Kind) -> Option<String> {
     })
 }
 
-/// The warning about a SpinApp with a module or a component as its image, which the class of Spin applications does not run. The
-/// class that the executor names is not known here, and another one may start a layer: so it is no verdict.
+/// The warning about a SpinApp with a module, a component or an ordinary container image as its image, which the class of Spin
+/// applications does not run. The class that the executor names is not known here, and another one may start a layer: so it is no
+/// verdict.
 pub(super) fn no_application(
     runtimes: &Runtimes,
     workload: &Workload,
@@ -100,8 +101,9 @@ pub(super) fn no_application(
     let container = inspection.containers.iter().find(|one| one.role == Role::Container)?;
     let (facts, program) = container.known()?;
     let what = match facts.kind {
-        ImageKind::Module => "module",
-        ImageKind::Component | ImageKind::HttpComponent => "component",
+        ImageKind::Module => "a module",
+        ImageKind::Component | ImageKind::HttpComponent => "a component",
+        ImageKind::Linux if matches!(program, Program::Linux) => "an ordinary container image",
         ImageKind::SpinApp | ImageKind::Linux | ImageKind::Unknown => return None,
     };
     let profile = runtimes.for_kind(ImageKind::SpinApp)?;
@@ -110,8 +112,8 @@ pub(super) fn no_application(
         return None;
     }
     Some(format!(
-        "`{}` is a {what} and no Spin application, so pods of this SpinApp would be denied under runtime class `{}`; push the \
-         application with `spin registry push`, or start the {what} with a Deployment",
+        "`{}` is {what} and no Spin application, so pods of this SpinApp would be denied under runtime class `{}`; push the \
+         application with `spin registry push`, or start the image with a Deployment",
         container.image, profile.runtime_class
     ))
 }
@@ -177,7 +179,14 @@ mod tests {
             }
         }
         assert_eq!(said(image(ImageKind::SpinApp), in_layers(ImageKind::SpinApp)), "");
-        assert_eq!(said(image(ImageKind::Linux), Program::Linux), "");
+        let linux = said(image(ImageKind::Linux), Program::Linux);
+        assert!(
+            linux.starts_with("`web:1` is an ordinary container image and no Spin application"),
+            "{linux}"
+        );
+        assert!(linux.ends_with("or start the image with a Deployment"), "{linux}");
+        // A volume provides the application, for example.
+        assert_eq!(said(image(ImageKind::Linux), in_file()), "");
         assert_eq!(said(image(ImageKind::Unknown), in_file()), "");
         // Its own entry point is the module, and the operator's command starts the application beside it.
         let beside = ImageFacts { spin: Some(SpinApp::default()), ..image(ImageKind::Module) };

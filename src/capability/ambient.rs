@@ -26,8 +26,8 @@ use crate::runtime::{Family, Files, Handover};
 pub(super) use devices::devices;
 pub(super) use host::RuntimeHost;
 pub(super) use plug_ins::{of_resolver, plug_ins};
+pub use resolution::REDIRECTED;
 use resolution::resolved;
-pub use resolution::{REDIRECTED, hostname_of};
 pub use spin::UNRESOLVED;
 
 impl<'a> RuntimeHost<'a> {

@@ -212,15 +212,26 @@ pub fn unknown_rules(
     written.filter(|(_, rule)| !known.contains(*rule)).map(unknown).collect()
 }
 
-/// What of the configuration does not protect although one may think so: its field, and a sentence.
-pub fn warnings(settings: &Settings) -> Vec<(&'static str, &'static str)> {
+/// What of the configuration does not protect, or allow, although one may think so: its field, and a sentence.
+pub fn warnings(settings: &Settings) -> Vec<(&'static str, String)> {
     let policies = &settings.file.policies;
-    if policies.keys.is_empty() || policies.bundles.is_empty() || policies.store.is_some() {
-        return Vec::new();
+    let idle = lookup::idle_insecure(&settings.file.images);
+    let mut warnings: Vec<_> =
+        idle.iter().map(|registry| ("images.registries.insecure", insecure(registry))).collect();
+    if !policies.keys.is_empty() && !policies.bundles.is_empty() && policies.store.is_none() {
+        let warning = "bundles are verified with `policies.keys`, and there is no `policies.store`: after a restart nothing knows \
+                       which number a bundle had, and an older signed one would be taken; name a folder on a volume";
+        warnings.push(("policies.store", warning.to_owned()));
     }
-    let warning = "bundles are verified with `policies.keys`, and there is no `policies.store`: after a restart nothing knows \
-                   which number a bundle had, and an older signed one would be taken; name a folder on a volume";
-    vec![("policies.store", warning)]
+    warnings
+}
+
+fn insecure(registry: &str) -> String {
+    let registry = text::quoted(registry, MOST_NAME);
+    format!(
+        "`{registry}` is listed, and no entry of `images.registries.allow` covers it (`*` covers public addresses alone), so it is not \
+         asked; add `{registry}` there too"
+    )
 }
 
 /// Why the `hardening` of profiles takes no files from pods, if it takes none: that depends on rules which no bundle has.

@@ -101,7 +101,7 @@ fn word(outcome: ExplainOutcome) -> String {
         ExplainOutcome::Skipped => paint(DIM, "left alone"),
         ExplainOutcome::Unreadable => paint(RED, "could not be read: left alone"),
         ExplainOutcome::Unread => paint(YELLOW, "admitted unchanged; an image could not be read"),
-        ExplainOutcome::Unrecognised => paint(YELLOW, "admitted unchanged; a program was not recognised"),
+        ExplainOutcome::Unrecognised => paint(YELLOW, "admitted unchanged; it is not known what starts"),
         ExplainOutcome::Admitted => paint(GREEN, "admitted"),
         ExplainOutcome::Warned => paint(YELLOW, "admitted with warnings"),
         ExplainOutcome::Denied => paint(RED, "denied"),

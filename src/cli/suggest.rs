@@ -257,7 +257,7 @@ fn of_unjudged(inspection: &Inspection) -> Suggestion {
     let summary = match (unknown.is_empty(), unread) {
         (true, _) => "no Wasm in it, so nothing is needed",
         (false, true) => "an image could not be read",
-        (false, false) => "a program was not recognised, so no grant would help",
+        (false, false) => "it is not known what starts, so no grant would help",
     };
     Suggestion { summary: summary.to_string(), unknown, ..Suggestion::default() }
 }

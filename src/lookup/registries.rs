@@ -17,6 +17,18 @@ pub fn layouts(options: &LookupOptions) -> Layouts {
     Layouts::new(&options.layouts)
 }
 
+/// Registries that would be asked by plain HTTP, and are not asked at all: `registries.insecure` alone allows nothing. None for
+/// options with which no registry can be asked.
+pub fn idle_insecure(options: &LookupOptions) -> Vec<String> {
+    let Ok(guard) = Guard::new(&options.registries) else { return Vec::new() };
+    // The platform names these, so they need not be allowed.
+    let mirrors = options.mirrors.values().flatten().filter_map(|mirror| mirror.split('/').next());
+    let named: Vec<&str> =
+        mirrors.chain(options.token_realms.values().flatten().map(String::as_str)).collect();
+    let is_named = |registry: &str| named.iter().any(|host| host.eq_ignore_ascii_case(registry));
+    guard.uncovered_insecure().filter(|registry| !is_named(registry)).map(String::from).collect()
+}
+
 /// Pushes an artifact to a registry that is reached so. Returns the digest of its manifest.
 pub async fn push(
     options: &LookupOptions,

@@ -7,6 +7,8 @@
 //! service all meet the same rules. The allow-list is about registries: hosts that a registry redirects to, and its
 //! token service, need not be on it. They must not be on the deny-list.
 
+mod idle;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,15 +1,20 @@
 //! How much a parser of foreign bytes works, by the size of what it reads. Measured is what it allocates, in bytes and in
 //! number, since that is the same in every run and on every machine. What a loop does without allocating is not seen by
-//! that: where the gate's own code goes through lists again and again (layers, modules, files and mounts, names), its
-//! steps are counted instead (`image::steps` and the tests that are called `the_work_grows_no_faster_than_the_bytes`).
+//! that: where the gate's own code goes through lists again and again (layers, modules, files and mounts, names, operands of
+//! functions), its steps are counted instead (`image::steps` and the tests that are called
+//! `the_work_grows_no_faster_than_the_bytes`). Of all of them the time is taken that the thread worked, and not that of the clock:
+//! it is not the same in every run, but what takes the square of its bytes takes longer in each.
 //! Before a parser there is a bound on the bytes, so that its worst case is known.
 
 use std::fmt::Write as _;
+use std::hint::black_box;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
@@ -52,6 +57,13 @@ const MOST_TIMES: u64 = 2 * TIMES as u64;
 /// Most bytes allocated for each byte of the larger input, and on top whatever its size.
 const MOST_PER_BYTE: u64 = 200;
 const MOST_FIXED: u64 = 64 << 10;
+
+/// How many times longer it may work: memory that is in no cache and pages that are new add to the eight times.
+const MOST_TIMES_AS_LONG: u32 = 32;
+/// Less is not told from none.
+const SHORTEST: Duration = Duration::from_micros(100);
+/// How often the time is taken, of which the shortest counts: the rest of the machine makes it longer and never shorter.
+const TRIES: usize = 6;
 
 /// Whether a parser reads an input.
 type Reads = fn(&[u8]) -> bool;
@@ -915,6 +927,28 @@ fn work(read: Reads, bytes: &[u8]) -> (AllocationInfo, bool) {
     (info, was_read)
 }
 
+/// How long this thread has worked.
+fn worked() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
+}
+
+/// How long a parser works on both inputs, where that grows faster than they do.
+fn too_long(read: Reads, small: &[u8], large: &[u8]) -> Option<(Duration, Duration)> {
+    let time = |bytes| {
+        let before = worked();
+        read(bytes);
+        worked().saturating_sub(before)
+    };
+    let (mut less, mut more) = (Duration::MAX, Duration::MAX);
+    for _ in 0..TRIES {
+        (less, more) = (less.min(time(small)), more.min(time(large)));
+        if more <= less.max(SHORTEST) * MOST_TIMES_AS_LONG {
+            return None;
+        }
+    }
+    Some((less, more))
+}
+
 #[test]
 fn no_parser_s_work_grows_faster_than_its_bytes() {
     let mut wrong = Vec::new();
@@ -947,6 +981,12 @@ fn no_parser_s_work_grows_faster_than_its_bytes() {
         ];
         let over = bounds.iter().filter(|(took, most, _)| took > most);
         wrong.extend(over.map(|(took, most, of)| format!("{what}: {took} {of}, of at most {most}")));
+        let slow = too_long(read, &small, &large);
+        wrong.extend(
+            slow.map(|(less, more)| {
+                format!("{what}: {less:?} of work, and {more:?} for {TIMES} times as much")
+            }),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -1123,4 +1163,29 @@ fn work_that_grows_with_the_square_is_found() {
     };
     let ((less, _), (more, _)) = (work(square, &[0; 400]), work(square, &[0; 400 * TIMES]));
     assert!(more.bytes_total > less.bytes_total * MOST_TIMES);
+}
+
+/// The same of one that allocates nothing.
+#[test]
+fn time_that_grows_with_the_square_is_found() {
+    fn zeros(bytes: &[u8]) -> usize {
+        bytes.iter().filter(|byte| **black_box(byte) == 0).count()
+    }
+    let square: Reads = |bytes| bytes.iter().all(|_| zeros(bytes) > 0);
+    assert!(too_long(square, &[0; 300], &[0; 300 * TIMES]).is_some());
+    let linear: Reads = |bytes| (0..300).all(|_| zeros(bytes) > 0);
+    assert_eq!(too_long(linear, &[0; 300], &[0; 300 * TIMES]), None);
+}
+
+#[test]
+fn a_function_takes_steps_in_proportion_to_its_operands() {
+    for Growth { what, bytes, few, .. } in functions() {
+        let steps =
+            |count| targets::steps(&bytes(count)).unwrap_or_else(|| panic!("{what}: it has no value"));
+        let (less, more) = (steps(few), steps(few * TIMES));
+        assert!(
+            less > 0 && more <= less * MOST_TIMES,
+            "{what}: {less} steps, and {more} for {TIMES} times as much"
+        );
+    }
 }

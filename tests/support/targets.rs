@@ -392,6 +392,15 @@ pub fn said(data: &[u8]) -> Option<Result<Value, Failure>> {
     Some(called(name, &operands)?.0)
 }
 
+/// The steps that a function takes for such operands; `None` where it has no value.
+pub fn steps(data: &[u8]) -> Option<u64> {
+    let (name, operands) = called_by(data)?;
+    let mut call = Call::within(FUNCTION_BYTES);
+    call.allow(FUNCTION_STEPS);
+    rego::builtin(name)?.call(&mut call, &operands).ok()?;
+    Some(call.taken())
+}
+
 /// A function that rules call on what is in an object. It says the same again, and one that asks whether a text is valid agrees with the one
 /// that reads it.
 pub fn functions(data: &[u8]) {

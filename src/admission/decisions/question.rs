@@ -21,6 +21,9 @@ const LARGEST: usize = 128 << 10;
 
 /// Letters that the API server adds to a name (`kubernetes:staging/src/k8s.io/apiserver/pkg/storage/names/generate.go`).
 const RANDOM: usize = 5;
+/// The longest name that it makes (`maxNameLength` there). The kubelet cuts the host name of a pod off behind as many, so that
+/// what is left of a longer name may be a host that a program reaches.
+const LONGEST_GENERATED: usize = 63;
 
 /// A digest of everything that a decision follows from, apart from the state and the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -183,7 +186,7 @@ fn time(managed: &str, at: usize) -> Option<&str> {
     time.bytes().zip(SHAPE).all(fits).then_some(time)
 }
 
-/// Hashes texts, each so that none can be taken for a part of another one, and without the name of the token's volume.
+/// Hashes texts, each so that none can be taken for a part of another one, and the object without the name of the token's volume.
 struct Text<'a> {
     digest: Sha256,
     token: Option<memmem::Finder<'a>>,
@@ -195,8 +198,13 @@ impl Text<'_> {
     }
 
     fn add(&mut self, text: &str) {
+        self.add_part(text.as_bytes(), 1);
+    }
+
+    /// A part of the object. Beside it, in the namespace or the name of the user, the name of a token's volume is one like any other.
+    fn add_of_object(&mut self, text: &str) {
         let bytes = text.as_bytes();
-        let Some(token) = self.token.take() else { return self.add_part(bytes, 1) };
+        let Some(token) = self.token.take() else { return self.add(text) };
         let mut start = 0;
         for at in token.find_iter(bytes) {
             self.add_part(bytes.get(start..at).unwrap_or_default(), 2);
@@ -217,10 +225,10 @@ impl Text<'_> {
         cuts.sort_unstable_by_key(|cut| cut.start);
         let mut start = 0;
         for cut in cuts {
-            self.add(text.get(start..cut.start)?);
+            self.add_of_object(text.get(start..cut.start)?);
             start = cut.end;
         }
-        self.add(text.get(start..)?);
+        self.add_of_object(text.get(start..)?);
         Some(())
     }
 
@@ -242,7 +250,7 @@ impl<'a> Metadata<'a> {
         };
         let (name, start) = (plain(self.name)?, plain(self.generate_name)?);
         let owners = self.owner_references.map(RawValue::get).unwrap_or_default();
-        let is_generated = is_random(name.strip_prefix(start)?);
+        let is_generated = name.len() <= LONGEST_GENERATED && is_random(name.strip_prefix(start)?);
         (is_generated && !owners.contains("StatefulSet") && !owners.contains('\\')).then_some(name)
     }
 }
@@ -362,6 +370,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_longer_than_a_host_name_counts() {
+        let of = |start: usize, random: &str| {
+            let start = "w".repeat(start);
+            let mut pod = pod(&format!("{start}{random}"), "data");
+            pod["metadata"]["generateName"] = json!(start);
+            validated(&pod)
+        };
+        assert_eq!(of(58, "bcdfg"), of(58, "x2k4p"));
+        for start in [59, 61, 63, 200] {
+            assert_ne!(of(start, "bcdfg"), of(start, "x2k4p"), "{start}");
+        }
+    }
+
+    #[test]
     fn the_name_of_a_pod_of_a_stateful_set_counts() {
         let of = |random: &str| {
             let mut pod = pod(&format!("{WORKLOAD}{random}"), "data");
@@ -423,6 +445,23 @@ mod tests {
             );
             assert_eq!(of(Reads::Facts, part, one), of(Reads::Facts, part, other), "{part}");
         }
+    }
+
+    /// Who asks, and in which namespace, may be named like the volume.
+    #[test]
+    fn the_name_of_the_token_s_volume_is_left_out_of_the_object_alone() {
+        let of = |reads, token: &str, user: &str, namespace: &str| {
+            let mut body: Value = serde_json::from_slice(&body(&pod("web-5d8f-bcdfg", token))).unwrap();
+            body["request"]["userInfo"]["username"] = json!(user);
+            body["request"]["namespace"] = json!(namespace);
+            let review = crate::review::parse(body.to_string().as_bytes()).unwrap();
+            Question::of(Webhook::Validate, &review, Kind::Pod, reads).unwrap().key
+        };
+        let [one, other] = ["kube-api-access-bcdfg", "kube-api-access-x2k4p"];
+        assert_eq!(of(Reads::Facts, one, "dev", "shop"), of(Reads::Facts, other, "dev", "shop"));
+        assert_ne!(of(Reads::Facts, one, "dev", one), of(Reads::Facts, other, "dev", other));
+        // Where rules may read the object, it counts anyway.
+        assert_ne!(of(Reads::Request, one, "dev", "shop"), of(Reads::Request, other, "dev", "shop"));
     }
 
     #[test]

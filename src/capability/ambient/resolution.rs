@@ -103,7 +103,7 @@ fn own_names<'a>(host: &RuntimeHost<'a>) -> impl Iterator<Item = (&'a str, &'sta
 fn own_name<'a>(host: &RuntimeHost<'a>) -> Option<(&'a str, &'static str)> {
     match host.pod.spec().hostname.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => Some((name, "hostname")),
-        None => host.pod.name().map(|name| (hostname_of(name), "metadata.name")),
+        None => host.pod.name().map(|name| (truncated(name), "metadata.name")),
     }
 }
 
@@ -118,7 +118,7 @@ fn own_start(host: &RuntimeHost<'_>) -> Option<String> {
 }
 
 /// As much of a pod's name as is its host name.
-pub fn hostname_of(name: &str) -> &str {
+fn truncated(name: &str) -> &str {
     match name.get(..LONGEST_HOSTNAME) {
         Some(start) if name.len() > LONGEST_HOSTNAME => start.trim_end_matches(['-', '.']),
         _ => name,

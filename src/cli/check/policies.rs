@@ -42,7 +42,7 @@ pub(super) async fn check(
     let before = report.problems.len();
     for (field, warning) in build::warnings(settings) {
         let field = Some(field.to_string());
-        report.warnings.push(Problem { field, ..Problem::new(configuration, warning.into()) });
+        report.warnings.push(Problem { field, ..Problem::new(configuration, warning) });
     }
     let (bundles, origins) = read(settings, report).await?;
     let set = compiled(settings, bundles, &origins, report).await?;

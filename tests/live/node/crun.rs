@@ -124,6 +124,33 @@ fn the_values_of_two_annotations_that_the_gate_takes_for_wasm_ask_crun_for_it_an
     }
 }
 
+/// The gate says of none of these what starts: `src/runtime/golden.rs` has them.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn what_the_whole_of_a_text_with_a_nul_names_does_not_start_under_crun() {
+    let site = SITE.get();
+    let programs = ["/good.wasm", "/evil/good.wasm", "/evil.wasm"].map(module);
+    let files: [(&str, &[u8]); 3] =
+        [("good.wasm", &programs[0]), ("evil/good.wasm", &programs[1]), ("evil.wasm", &programs[2])];
+    let cut_off = [
+        json!({"command": ["/evil.wasm\0/../good.wasm"]}),
+        json!({"command": ["./good.wasm"], "workingDir": "/evil\0/../.."}),
+        json!({"command": ["good.wasm"], "env": [{"name": "PATH", "value": "/evil\0/../..:/"}]}),
+    ];
+    let name = |number: usize| format!("crun-cut-off-{number}");
+    for (number, said) in cut_off.iter().enumerate() {
+        let mut pod = pod_of(&site, CRUN.class, &name(number), &files);
+        let container = pod["spec"]["containers"][0].as_object_mut().unwrap();
+        container.extend(said.as_object().unwrap().clone());
+        site.apply(&pod).ok();
+    }
+    for (number, said) in cut_off.iter().enumerate() {
+        let seen = ask_patiently(|| outcome(&site, &name(number)));
+        let seen = seen.unwrap_or_else(|| panic!("{said}\n{}", site.story(UNSEEN)));
+        assert_ne!(seen, "/good.wasm", "{said}");
+    }
+}
+
 /// `crun:src/libcrun/container.c`, `exec_process_entrypoint`.
 #[test]
 #[ignore = "needs a real node: make test-node"]

@@ -487,3 +487,21 @@ fn what_does_not_protect_a_signed_bundle_is_warned_of() {
     let said = check(&["-c", &configuration(folder.path(), &body(", keys: [default]"))]);
     assert!(!said.out.contains("bound to nothing"), "{said:?}");
 }
+
+#[test]
+fn an_insecure_registry_that_is_not_allowed_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |images: &str| check(&["-c", &configuration(folder.path(), &format!("images: {images}\n"))]);
+    let said = of("{registries: {insecure: ['10.0.0.5:5000', 'mirror.corp:5000', 'own.corp:5000']}}");
+    said.has(&[
+        "gate.yaml, images.registries.insecure: warning: `10.0.0.5:5000` is listed, and no entry of \
+         `images.registries.allow` covers it",
+        "1 warning",
+    ]);
+    let more =
+        "registries: {allow: [ghcr.io, 'own.corp:5000'], insecure: ['mirror.corp:5000', 'own.corp:5000']}";
+    let said = of(&format!("{{{more}}}"));
+    said.has(&["`mirror.corp:5000` is listed", "1 warning"]);
+    let said = of(&format!("{{{more}, mirrors: {{ghcr.io: ['mirror.corp:5000/ghcr']}}}}"));
+    assert!(!said.out.contains("is listed, and no entry"), "a mirror need not be allowed: {said:?}");
+}

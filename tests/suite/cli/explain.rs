@@ -388,15 +388,29 @@ fn an_unrecognised_program_is_reported_and_gets_no_grant() {
     let said = pipe(&["explain", "-f", "-", "--image-layouts", &images], pod);
     assert_eq!(said.code, 3, "{said:?}");
     said.has(&[
-        "admitted unchanged; a program was not recognised",
+        "admitted unchanged; it is not known what starts",
         "[warning] container `a` was admitted as it is, because its program was not recognised",
         "wasm-to-oci",
     ]);
     assert!(!said.out.contains("kind: WasiGrant"), "{}", said.out);
     let suggested = pipe(&["suggest", "-f", "-", "--image-layouts", &images], pod);
-    suggested.has(&["a program was not recognised, so no grant would help", "# unknown: container `a`: "]);
+    suggested.has(&["it is not known what starts, so no grant would help", "# unknown: container `a`: "]);
     assert_eq!(suggested.code, 3, "{suggested:?}");
     assert!(!suggested.out.contains("kind: WasiGrant"), "{}", suggested.out);
+}
+
+/// The module is recognised, and the title said that it was not.
+#[test]
+fn a_spin_app_with_a_module_in_a_file_is_told_that_nothing_is_known_to_start() {
+    let app = "{apiVersion: core.spinkube.dev/v1alpha1, kind: SpinApp, metadata: {name: files}, spec: {image: \
+         \"samples.example/files:1\", executor: containerd-shim-spin, replicas: 1}}";
+    let said = explain_text(app, &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has(&[
+        "SpinApp default/files  admitted unchanged; it is not known what starts",
+        "[warning] `samples.example/files:1` is a module and no Spin application",
+    ]);
+    assert!(!said.out.contains("not recognised"), "{}", said.out);
 }
 
 #[test]
