@@ -302,3 +302,20 @@ fn report(status: BundleStatus) -> BundleReport {
         failures,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_that_is_open_is_told_as_one_and_not_as_a_try_to_come() {
+        let now = Timestamp::UNIX_EPOCH;
+        let said = |is_polled| {
+            let status = BundleStatus::new("ours", "a.tar.gz", "", now);
+            check(&BundleStatus { next: Some(now), is_polled, ..status }).text
+        };
+        let time = "1970-01-01T00:00:00Z";
+        assert_eq!(said(true), format!("from a.tar.gz, in force since {time}, polling since {time}"));
+        assert_eq!(said(false), format!("from a.tar.gz, in force since {time}, next try {time}"));
+    }
+}
