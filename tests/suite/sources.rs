@@ -484,6 +484,26 @@ async fn a_source_is_asked_at_once_when_it_is_prompted_and_what_it_could_not_use
     rules.until_it_says("three").await;
 }
 
+/// Such as OPA, which begins with a long poll. A server that says whether it can wait does so with a bundle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_what_was_kept_tries_whether_the_server_can_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let web = server(&offered, "application/vnd.openpolicyagent.bundles").await;
+    let source = BundleSource {
+        long_poll: Duration::from_secs(30),
+        ..quick(format!("http://{}/rules.tar.gz", web.host))
+    };
+    drop(follow(source.clone(), Some(&kept)).await.unwrap());
+    let before = web.asked().len();
+    let _rules = follow(source, Some(&kept)).await.unwrap();
+    until("three more requests", async || web.asked().len() >= before + 3).await;
+    let waits: Vec<_> =
+        web.asked().drain(before..).take(3).map(|asked| asked.head.contains(";wait=30\r")).collect();
+    assert_eq!(waits, [false, true, false], "it answers at once, so it is not let wait again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_that_the_server_holds_open_is_told_as_one_and_not_as_a_try_to_come() {
     let archive = bundle("one", "");
