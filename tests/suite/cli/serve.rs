@@ -755,7 +755,7 @@ async fn a_hangup_and_a_changed_configuration_ask_the_sources_of_bundles_at_once
     let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
     let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
     let in_force =
-        async |name: &str| verbose().await.contains(&format!(", revision {name}, in force since "));
+        async |name: &'static str| verbose().await.contains(&format!(", revision {name}, in force since "));
     assert!(in_force("one").await, "{}", verbose().await);
     *server.offered.lock().unwrap() = ("two".into(), bundle_with("two", &json!({})));
     gate.signal("-HUP");
