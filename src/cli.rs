@@ -103,7 +103,7 @@ pub enum Error {
     NoKind {
         /// File and document.
         path: String,
-        /// Field path of a list of containers in it, or in the list that it is an item of.
+        /// Field path of a list of containers in it.
         containers: Option<String>,
     },
     /// A filter names a rule that no bundle has.

@@ -252,7 +252,7 @@ fn in_form(
                 Exempted::Open(_) | Exempted::No => {}
             }
         }
-        let Violation { rule, message, container, capability, .. } = violation;
+        let Violation { rule, message, container, capability, bundle, .. } = violation;
         // A template is warned of and never refused.
         let action = if is_template { action.min(EnforcementAction::Warn) } else { action };
         RecordedFinding {
@@ -263,7 +263,7 @@ fn in_form(
             message,
             exempted: exemption,
             shadow: None,
-            bundle: None,
+            bundle,
         }
     };
     let mut findings: Vec<_> = verdict.violations.into_iter().map(form).collect();

@@ -13,6 +13,8 @@ use crate::text;
 
 /// Largest manifest file, in bytes: several times what an API server accepts in one request.
 const FILE_LIMIT: u64 = 32 << 20;
+/// Most characters of a name in a message.
+const LONGEST_NAME: usize = 253;
 
 /// One object and its place in the files.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +114,40 @@ pub struct Placed {
     /// Its text.
     pub text: String,
     /// The line of a document from 1, and its objects or what is wrong with it.
-    pub documents: Vec<(usize, Result<Vec<Manifest>, Error>)>,
+    pub documents: Vec<(usize, Result<Objects, Error>)>,
+}
+
+/// The objects of a document.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// The objects; of a list, its items.
+    pub manifests: Vec<Manifest>,
+    /// What is wrong with each item of a list that is no object.
+    pub wrong_items: Vec<Error>,
+}
+
+impl Objects {
+    /// Adds the object, or the items of a list. Those that are wrong do not hide the others.
+    fn add(&mut self, origin: String, value: Value) -> Result<(), Error> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if !value.is_object() || kind.is_empty() {
+            return Err(Error::NoKind { path: origin, containers: containers_in(&value) });
+        }
+        match value.get("items") {
+            Some(Value::Array(items)) if kind.ends_with("List") => {
+                for (index, item) in items.iter().enumerate() {
+                    let item = item_of(&value, item.clone());
+                    let added = self.add(item_place(&origin, index, &item), item);
+                    self.wrong_items.extend(added.err());
+                }
+            }
+            _ => self.manifests.push(Manifest { origin, object: value }),
+        }
+        Ok(())
+    }
 }
 
 /// The files that the paths stand for. Folders are read recursively.
@@ -124,8 +159,8 @@ pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// Reads one file like [`read`], with the line of each object. A document that is wrong does not hide the others; a file that
-/// cannot be parsed has one, with what is wrong. `named` are the paths that [`files_of`] found it by.
+/// Reads one file like [`read`], with the line of each object. A document that is wrong does not hide the others, nor does an item of a
+/// list; a file that cannot be parsed has one document, with what is wrong. `named` are the paths that [`files_of`] found it by.
 pub fn placed(file: &Path, named: &[PathBuf]) -> Result<Placed, Error> {
     let (origin, text) = (display(file), text_of(file, named)?);
     let values: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_multiple_with_options(&text, plain());
@@ -134,7 +169,9 @@ pub fn placed(file: &Path, named: &[PathBuf]) -> Result<Placed, Error> {
             let several = values.len() > 1;
             let document = |(index, value): (usize, Spanned<Value>)| {
                 let line = usize::try_from(value.referenced.line()).unwrap_or_default();
-                (line, document(&origin, several.then_some(index), value.value))
+                let mut objects = Objects::default();
+                let added = objects.add(place(&origin, several.then_some(index)), value.value);
+                (line, added.map(|()| objects))
             };
             values.into_iter().enumerate().map(document).collect()
         }
@@ -244,26 +281,26 @@ pub fn place(origin: &str, index: Option<usize>) -> String {
     index.map_or_else(|| origin.to_string(), |index| format!("{origin}, document {}", index + 1))
 }
 
-/// Adds the object, or the items of a list.
+/// Adds the object, or the items of a list, of which none may be wrong.
 pub fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> Result<(), Error> {
-    if value.is_null() {
-        return Ok(());
+    let mut objects = Objects::default();
+    objects.add(origin, value)?;
+    if let Some(wrong) = objects.wrong_items.into_iter().next() {
+        return Err(wrong);
     }
-    let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
-    if !value.is_object() || kind.is_empty() {
-        return Err(Error::NoKind { path: origin, containers: containers_in(&value) });
-    }
-    match value.get("items") {
-        Some(Value::Array(items)) if kind.ends_with("List") => {
-            for (index, item) in items.iter().enumerate() {
-                let origin = format!("{origin}, item {}", index + 1);
-                flatten(origin, item_of(&value, item.clone()), manifests)
-                    .map_err(|error| of_whole(error, &value))?;
-            }
-        }
-        _ => manifests.push(Manifest { origin, object: value }),
-    }
+    manifests.append(&mut objects.manifests);
     Ok(())
+}
+
+/// An item of a list, for messages. One without a kind is found by its name.
+fn item_place(origin: &str, index: usize, item: &Value) -> String {
+    let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let has_kind = item.get("kind").and_then(Value::as_str).is_some_and(|kind| !kind.is_empty());
+    let place = format!("{origin}, item {}", index + 1);
+    if has_kind || name.is_empty() {
+        return place;
+    }
+    format!("{place} ({})", text::quoted(name, LONGEST_NAME))
 }
 
 /// An item of a list. One that does not say what it is has the kind that the list names, as for kubectl
@@ -279,14 +316,6 @@ pub fn item_of(list: &Value, mut item: Value) -> Value {
         fields.insert("apiVersion".into(), version.into());
     }
     item
-}
-
-/// An item that is no object costs the whole list, and so everything that the list would start.
-fn of_whole(error: Error, list: &Value) -> Error {
-    match error {
-        Error::NoKind { path, .. } => Error::NoKind { path, containers: containers_in(list) },
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -322,10 +351,15 @@ mod tests {
             assert!(matches!(error, Error::NoKind { containers: None, .. }), "{kind} {item}: {error}");
         }
         let pod = "{kind: Pod, spec: {containers: [{image: a}]}}";
-        let error = list("List", &format!("{pod}, 7")).unwrap_err();
-        let Error::NoKind { path, containers } = &error else { panic!("{error}") };
-        assert!(path.ends_with("item 2"), "{path}");
-        assert_eq!(containers.as_deref(), Some("items.spec.containers"), "the pod is lost too");
+        for (item, place, at) in [
+            ("7", "x.yaml, item 2", None),
+            ("{metadata: {name: a}}", "x.yaml, item 2 (a)", None),
+            ("{spec: {containers: [{image: b}]}}", "x.yaml, item 2", Some("spec.containers")),
+        ] {
+            let error = list("List", &format!("{pod}, {item}")).unwrap_err();
+            let Error::NoKind { path, containers } = &error else { panic!("{error}") };
+            assert_eq!((path.as_str(), containers.as_deref()), (place, at));
+        }
     }
 
     /// As kubectl reads them (`kubernetes-sigs/yaml:goyaml.v2/resolve.go`): modes of volumes are written so.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::fetch::Fetcher;
@@ -204,8 +205,13 @@ impl Follower {
         }
     }
 
-    /// Follows the source for ever, and keeps what is in force.
-    pub async fn follow(mut self, statuses: Arc<Statuses>, swap: impl Swap) {
+    /// Follows the source for ever, and keeps what is in force. The source is asked at once whenever `prompts` changes.
+    pub async fn follow(
+        mut self,
+        statuses: Arc<Statuses>,
+        mut prompts: watch::Receiver<()>,
+        swap: impl Swap,
+    ) {
         let mut failures = 0_u32;
         self.keep(&statuses).await;
         loop {
@@ -213,8 +219,13 @@ impl Follower {
             let next = SignedDuration::try_from(pause)
                 .ok()
                 .and_then(|pause| Timestamp::now().checked_add(pause).ok());
-            statuses.change(&self.name, |status| status.next = next);
-            tokio::time::sleep(pause).await;
+            statuses.change(&self.name, |status| (status.next, status.is_polled) = (next, false));
+            if tokio::time::timeout(pause, prompted(&mut prompts)).await.is_ok() && self.failed.is_some() {
+                // What it lacked may be there now, such as a rule that the configuration no longer names.
+                (self.version, self.failed) = (String::new(), None);
+            }
+            let now = Some(Timestamp::now());
+            statuses.change(&self.name, |status| (status.next, status.is_polled) = (now, true));
             match self.renew(&statuses, &swap).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
@@ -442,6 +453,14 @@ impl Follower {
     fn nothing(&self) -> Error {
         let message = "the answer is empty".into();
         Error::FetchBundle { bundle: self.name.clone(), from: self.source.shown(), message }
+    }
+}
+
+/// Waits for the next prompt.
+async fn prompted(prompts: &mut watch::Receiver<()>) {
+    if prompts.changed().await.is_err() {
+        // The gate is about to end.
+        std::future::pending::<()>().await;
     }
 }
 

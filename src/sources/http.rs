@@ -3,7 +3,7 @@
 //!
 //! Unlike the names of images, these URLs are the platform's own, so their servers may have any address.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -39,25 +39,37 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) struct Http {
     source: BundleSource,
     url: Url,
-    /// Whether the server has said that it can hold back its answer.
-    can_wait: bool,
+    holds: Holds,
+}
+
+/// Whether the server can hold back its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// It was not asked yet. A start does not wait.
+    Unasked,
+    /// It has sent no bundle, with which it would have said so: what was kept is still the one. It is tried.
+    Unsaid,
+    No,
+    Yes,
 }
 
 impl Http {
     pub const fn new(source: BundleSource, url: Url) -> Self {
-        Self { source, url, can_wait: false }
+        Self { source, url, holds: Holds::Unasked }
     }
 
     /// Whether the server is asked to hold back its next answer.
-    pub const fn waits(&self) -> bool {
-        self.can_wait && !self.source.long_poll.is_zero()
+    pub fn waits(&self) -> bool {
+        self.holds == Holds::Yes && !self.source.long_poll.is_zero()
     }
 
     /// Asks for a bundle other than that with this `ETag`.
     pub async fn fetch(&mut self, version: &str) -> Result<Fetched, Error> {
         let etag = if version.starts_with(OF_BODY) { "" } else { version };
         // Without an `ETag` it would answer at once.
-        let wait = if self.waits() && !etag.is_empty() { self.source.long_poll } else { Duration::ZERO };
+        let may_wait = matches!(self.holds, Holds::Yes | Holds::Unsaid) && !etag.is_empty();
+        let wait = if may_wait { self.source.long_poll } else { Duration::ZERO };
+        let began = Instant::now();
         let client = self.client(wait).await?;
         let request = client.get(self.url.clone()).headers(self.headers(etag, wait).await?);
         let response =
@@ -67,9 +79,23 @@ impl Http {
             StatusCode::NOT_MODIFIED if etag.is_empty() => {
                 Err(self.failed("the server answers 304 to a request without `If-None-Match`".into()))
             }
-            StatusCode::NOT_MODIFIED => Ok(Fetched::Unchanged),
+            StatusCode::NOT_MODIFIED => {
+                self.unchanged(wait, began.elapsed());
+                Ok(Fetched::Unchanged)
+            }
             status => Err(self.failed(explained(status))),
         }
+    }
+
+    /// What an answer without a bundle shows, which came so long after a question that let the server wait.
+    fn unchanged(&mut self, wait: Duration, after: Duration) {
+        self.holds = match self.holds {
+            Holds::Unasked => Holds::Unsaid,
+            Holds::Unsaid if wait.is_zero() => Holds::Unsaid,
+            Holds::Unsaid if after >= wait / 2 => Holds::Yes,
+            Holds::Unsaid => Holds::No,
+            said => said,
+        };
     }
 
     async fn taken(&mut self, response: Response, known: &str) -> Result<Fetched, Error> {
@@ -78,7 +104,8 @@ impl Http {
         let etag =
             header(ETAG).filter(|etag| !etag.is_empty() && etag.len() <= LONGEST_ETAG).map(str::to_owned);
         // One that sends a bundle again which was named to it would send it every second.
-        self.can_wait = says_so && etag.as_deref().is_some_and(|etag| etag != known);
+        let can_wait = says_so && etag.as_deref().is_some_and(|etag| etag != known);
+        self.holds = if can_wait { Holds::Yes } else { Holds::No };
         if etag.as_deref() == Some(known) {
             return Ok(Fetched::Unchanged);
         }
@@ -167,4 +194,26 @@ async fn body(mut response: Response) -> Result<Bytes, String> {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_let_wait_once_and_again_where_it_does() {
+        let source = BundleSource { long_poll: Duration::from_secs(30), ..BundleSource::of("http://a/b") };
+        let after = |answers: &[(u64, u64)]| {
+            let mut server = Http::new(source.clone(), Url::parse("http://a/b").unwrap());
+            for (wait, after) in answers {
+                server.unchanged(Duration::from_secs(*wait), Duration::from_secs(*after));
+            }
+            (server.holds, server.waits())
+        };
+        assert_eq!(after(&[]), (Holds::Unasked, false));
+        assert_eq!(after(&[(0, 40)]), (Holds::Unsaid, false), "the start was slow");
+        assert_eq!(after(&[(0, 0), (30, 30)]), (Holds::Yes, true));
+        assert_eq!(after(&[(0, 0), (30, 1)]), (Holds::No, false));
+        assert_eq!(after(&[(0, 0), (30, 1), (0, 40)]), (Holds::No, false));
+    }
 }

@@ -20,8 +20,10 @@ pub struct BundleStatus {
     pub is_kept: bool,
     /// When the source was last asked with success.
     pub checked: Option<Timestamp>,
-    /// When it is asked again; `None` for a bundle that never changes.
+    /// When it is asked again, or since when it is being asked; `None` for a bundle that never changes.
     pub next: Option<Timestamp>,
+    /// Whether the source is being asked: a server may hold back its answer (`longPoll`).
+    pub is_polled: bool,
     /// Why the last try failed; `None` when it did not.
     pub error: Option<String>,
     /// Whether it runs in the shadow.
@@ -49,6 +51,7 @@ impl BundleStatus {
             is_kept: false,
             checked: None,
             next: None,
+            is_polled: false,
             error: None,
             is_shadow: false,
             is_missing: false,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use flate2::read::GzDecoder;
+use jiff::Timestamp;
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use wasmgate::lookup::LookupOptions;
@@ -32,7 +34,7 @@ use crate::support::policies::engine;
 use crate::support::process::{root, until};
 use crate::support::registry::{OCI_MANIFEST, Registry, digest};
 use crate::support::tls::Ca;
-use crate::support::web::{Said, Web};
+use crate::support::web::{Said, Web, never};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -63,6 +65,7 @@ fn bundle_of(name: &str, metadata: &Value, condition: &str) -> Vec<u8> {
 struct Followed {
     set: Arc<ArcSwap<PolicySet>>,
     statuses: Arc<Statuses>,
+    prompts: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -119,8 +122,10 @@ async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Err
     follower.begin(&statuses);
     let set = PolicySet::of(&terms.engine, terms.limits, vec![loaded]).unwrap();
     let set = Arc::new(ArcSwap::from_pointee(set));
-    let task = tokio::spawn(follower.follow(Arc::clone(&statuses), Swapped(Arc::clone(&set))));
-    Ok(Followed { set, statuses, task })
+    let prompts = watch::Sender::default();
+    let swap = Swapped(Arc::clone(&set));
+    let task = tokio::spawn(follower.follow(Arc::clone(&statuses), prompts.subscribe(), swap));
+    Ok(Followed { set, statuses, prompts, task })
 }
 
 /// Takes every bundle.
@@ -448,6 +453,85 @@ async fn a_bundle_server_is_asked_by_opas_protocol() {
     let delta = crate::support::oci::gzip(&crate::support::oci::tar_of(&[("patch.json", b"{\"data\": []}")]));
     *offered.lock().unwrap() = ("\"3\"".to_string(), delta);
     rules.until_it_fails("delta bundles are not supported", "two").await;
+}
+
+/// With nothing but prompts: it would be asked again an hour later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_asked_at_once_when_it_is_prompted_and_what_it_could_not_use_is_tried_again() {
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let offer = |etag: &str, bytes: &[u8]| *offered.lock().unwrap() = (etag.to_string(), bytes.to_vec());
+    let web = server(&offered, "application/gzip").await;
+    let hourly = BundleSource {
+        poll_interval: Duration::from_hours(1),
+        ..quick(format!("http://{}/rules.tar.gz", web.host))
+    };
+    let rules = follow(hourly, None).await.unwrap();
+    assert_eq!((rules.says().await, web.asked().len()), ("one".into(), 1));
+    // It is away, and back with another one.
+    offer("", b"");
+    rules.prompts.send_replace(());
+    rules.until_it_fails("the server answers 503", "one").await;
+    offer("\"2\"", &bundle("two", ""));
+    rules.prompts.send_replace(());
+    rules.until_it_says("two").await;
+    until("the status", async || rules.status().error.is_none()).await;
+    // A bundle that cannot be used is known by its version, and asked for without it all the same.
+    offer("\"3\"", b"garbage");
+    rules.prompts.send_replace(());
+    rules.until_it_fails("cannot unpack policy bundle", "two").await;
+    offer("\"3\"", &bundle("three", ""));
+    rules.prompts.send_replace(());
+    rules.until_it_says("three").await;
+}
+
+/// Such as OPA, which begins with a long poll. A server that says whether it can wait does so with a bundle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_what_was_kept_tries_whether_the_server_can_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let web = server(&offered, "application/vnd.openpolicyagent.bundles").await;
+    let source = BundleSource {
+        long_poll: Duration::from_secs(30),
+        ..quick(format!("http://{}/rules.tar.gz", web.host))
+    };
+    drop(follow(source.clone(), Some(&kept)).await.unwrap());
+    let before = web.asked().len();
+    let _rules = follow(source, Some(&kept)).await.unwrap();
+    until("three more requests", async || web.asked().len() >= before + 3).await;
+    let waits: Vec<_> =
+        web.asked().drain(before..).take(3).map(|asked| asked.head.contains(";wait=30\r")).collect();
+    assert_eq!(waits, [false, true, false], "it answers at once, so it is not let wait again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_the_server_holds_open_is_told_as_one_and_not_as_a_try_to_come() {
+    let archive = bundle("one", "");
+    let web = Web::start(move |_, asked| -> Said {
+        if !asked.head.contains("if-none-match") {
+            let headers = "etag: \"1\"\r\ncontent-type: application/vnd.openpolicyagent.bundles\r\n";
+            return (200, headers.into(), archive.clone());
+        }
+        never()
+    })
+    .await;
+    let source = BundleSource {
+        long_poll: Duration::from_secs(30),
+        ..quick(format!("http://{}/rules.tar.gz", web.host))
+    };
+    let rules = follow(source, None).await.unwrap();
+    until("the poll", async || web.asked().len() == 2).await;
+    let BundleStatus { is_polled, next, .. } = rules.status();
+    assert!(is_polled && next.unwrap() <= Timestamp::now(), "{next:?}");
+    drop(rules);
+    let hourly = BundleSource {
+        poll_interval: Duration::from_hours(1),
+        ..quick(format!("http://{}/rules.tar.gz", web.host))
+    };
+    let rules = follow(hourly, None).await.unwrap();
+    until("the pause", async || rules.status().next.is_some()).await;
+    let BundleStatus { is_polled, next, .. } = rules.status();
+    assert!(!is_polled && next.unwrap() > Timestamp::now(), "{next:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

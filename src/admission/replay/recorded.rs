@@ -119,17 +119,24 @@ pub struct RecordedFinding {
     /// What it would have done, if its bundle ran in the shadow.
     #[serde(default)]
     pub shadow: Option<EnforcementAction>,
-    /// The bundle that found it; `None` in what is compared, since another bundle may take over a rule.
+    /// The bundle that found it; `None` in old records.
     #[serde(default)]
     pub bundle: Option<String>,
+}
+
+impl RecordedFinding {
+    /// Whether it says and does the same. Another bundle may have taken over the rule.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let of_none = |found: &Self| Self { bundle: None, ..found.clone() };
+        of_none(self) == of_none(other)
+    }
 }
 
 impl RecordedDecision {
     /// What the bundles that decided had found, in order.
     pub fn found(&self) -> Vec<RecordedFinding> {
         let decided = self.result.violations.iter().filter(|found| found.shadow.is_none());
-        let mut found: Vec<_> =
-            decided.map(|found| RecordedFinding { bundle: None, ..found.clone() }).collect();
+        let mut found: Vec<_> = decided.cloned().collect();
         found.sort();
         found
     }

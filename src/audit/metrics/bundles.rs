@@ -25,7 +25,7 @@ pub struct BundleReport {
     pub name: String,
     /// When the source was last asked with success.
     pub checked: Timestamp,
-    /// When it is asked again; `None` for a bundle that never changes.
+    /// When it is asked again, or since when it is being asked; `None` for a bundle that never changes.
     pub next: Option<Timestamp>,
     /// Since when the bundle is in force; `None` while there is none.
     pub since: Option<Timestamp>,
@@ -63,7 +63,7 @@ impl Bundles {
         let help = "When the source of a policy bundle was last asked with success, in seconds since 1970";
         let name = "wasmgate_policy_bundle_checked_timestamp";
         to.register_with_unit(name, help, Unit::Seconds, self.checked.clone());
-        let help = "When the source of a policy bundle is asked again, in seconds since 1970";
+        let help = "When the source of a policy bundle is asked again, or since when it is being asked, in seconds since 1970";
         to.register_with_unit(
             "wasmgate_policy_bundle_next_try_timestamp",
             help,

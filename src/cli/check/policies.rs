@@ -6,7 +6,7 @@ use super::report::{BUILT_IN_RULES, Problem, Report};
 use crate::cli::{Error, build};
 use crate::config::Settings;
 use crate::grant::WasiException;
-use crate::policy::{Bundle, Engine, PolicySet};
+use crate::policy::{Bundle, Engine, PolicySet, Trust};
 use crate::sources::Memory;
 
 /// The rules of the bundles that could be loaded.
@@ -74,6 +74,10 @@ pub(super) async fn check(
 async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, BTreeMap<String, String>)> {
     let policies = &settings.file.policies;
     let engine = report.take("the policy engine", Engine::for_command())?;
+    if policies.bundles.is_empty() {
+        // Only bundles ask for the keys, and the first one may come while the gate serves.
+        report.take("policies.keys", Trust::new(&policies.keys, policies.require_signed));
+    }
     let mut read = Vec::new();
     if policies.baseline {
         read.push((format!("the {BUILT_IN_RULES}"), Bundle::embedded().map_err(Error::from)));

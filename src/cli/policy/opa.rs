@@ -413,7 +413,10 @@ pub fn failed(arguments: &[OsString], output: &Output) -> Error {
     // Its usage follows what it says of a wrong flag.
     let said = String::from_utf8_lossy(said);
     let said = said.split("\nUsage:").next().unwrap_or_default().trim().to_string();
-    let message = said.lines().map(with_reason).collect::<Vec<_>>().join("\n");
+    let mut message = said.lines().map(with_reason).collect::<Vec<_>>().join("\n");
+    if said.contains("rego_type_error: undefined ref: input.") {
+        message.push_str("\nrules that were written for another document are run with --no-schema");
+    }
     Error::RunOpa { command: shown(arguments), message }
 }
 

@@ -45,6 +45,9 @@ pub struct Compared {
 pub struct ComparedViolation {
     /// Name of the rule.
     pub rule: String,
+    /// The bundle that has it; a record of an older gate may not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// Container that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -58,11 +61,12 @@ pub struct ComparedViolation {
 }
 
 impl ComparedViolation {
-    /// The rule, what is done about it, and the first line of what it says.
+    /// The bundle, the rule, what is done about it, and the first line of what it says.
     pub fn told(&self) -> String {
+        let bundle = self.bundle.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
         let container = self.container.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         let message = self.message.lines().next().unwrap_or_default();
-        format!("[{}: {}]{container} {message}", self.rule, self.action.as_str())
+        format!("{bundle}[{}: {}]{container} {message}", self.rule, self.action.as_str())
     }
 }
 
@@ -72,9 +76,10 @@ impl Compared {
         let Replayed { found, hidden, open, not_recorded, is_undecidable } = replayed;
         let before = recorded.found();
         let (was, would_be) = (word(&before), word(&found));
-        let (mut gone, mut added) = apart(before, found, |one, other| one == other);
-        let (rest, fresh, reworded) = paired(gone, added);
-        (gone, added) = (rest, fresh);
+        // What is left has its own bundle's name, where two bundles say the same.
+        let (gone, added) = apart(before, found, |one, other| one == other);
+        let (gone, added) = apart(gone, added, RecordedFinding::is_alike);
+        let (gone, added, reworded) = paired(gone, added);
         let request = recorded.input.as_ref().map(|input| &input.request);
         let of = |text: Option<&String>| text.cloned().unwrap_or_default();
         Self {
@@ -125,7 +130,9 @@ fn paired(
     let (mut rest, mut reworded) = (Vec::new(), Vec::new());
     for one in gone {
         let wordless = |found: &RecordedFinding| RecordedFinding { message: String::new(), ..found.clone() };
-        match added.iter().position(|other| wordless(other) == wordless(&one)) {
+        let same = |of: &RecordedFinding| wordless(of) == wordless(&one);
+        let alike = |of: &RecordedFinding| wordless(of).is_alike(&wordless(&one));
+        match added.iter().position(same).or_else(|| added.iter().position(alike)) {
             Some(index) => reworded.push(added.swap_remove(index)),
             None => rest.push(one),
         }
@@ -144,8 +151,8 @@ fn word(found: &[RecordedFinding]) -> &'static str {
 
 /// A violation as reports have it.
 pub fn finding(found: RecordedFinding) -> ComparedViolation {
-    let RecordedFinding { rule, container, capability, action, message, .. } = found;
-    ComparedViolation { rule, container, capability, action, message }
+    let RecordedFinding { rule, container, capability, action, message, bundle, .. } = found;
+    ComparedViolation { rule, bundle, container, capability, action, message }
 }
 
 #[cfg(test)]
@@ -187,6 +194,29 @@ mod tests {
         assert_eq!(rules(&found.gone), [("c".to_string(), EnforcementAction::Deny)]);
         assert_eq!(rules(&found.added), [("c".to_string(), EnforcementAction::Warn)]);
         assert_eq!(rules(&found.reworded), [("b".to_string(), EnforcementAction::Warn)]);
+    }
+
+    #[test]
+    fn what_differs_is_of_its_own_bundle_and_the_same_of_another_bundle_is_no_change() {
+        let of = |bundle: &str, message: &str| RecordedFinding {
+            bundle: Some(bundle.into()),
+            ..finding("a", "deny", message)
+        };
+        let both = || vec![of("one", "same"), of("two", "same")];
+        let bundles = |list: &[ComparedViolation]| {
+            list.iter().map(|one| one.bundle.clone().unwrap()).collect::<Vec<_>>()
+        };
+        for (left, missing) in [("one", "two"), ("two", "one")] {
+            let found = compared(both(), vec![of(left, "same")]);
+            assert_eq!((bundles(&found.gone), found.added.len()), (vec![missing.to_string()], 0));
+            let found = compared(vec![of(left, "same")], both());
+            assert_eq!((bundles(&found.added), found.gone.len()), (vec![missing.to_string()], 0));
+        }
+        assert!(!compared(vec![of("one", "same")], vec![of("two", "same")]).is_changed());
+        assert!(!compared(vec![finding("a", "deny", "same")], vec![of("two", "same")]).is_changed());
+        let found = compared(both(), vec![of("two", "other"), of("one", "same")]);
+        assert_eq!((bundles(&found.reworded), found.is_changed()), (vec!["two".to_string()], false));
+        assert_eq!(found.reworded[0].told(), "two [a: deny] other");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::place;
 use crate::cli::Error;
-use crate::cli::manifest::{self, Manifest, Placed};
+use crate::cli::manifest::{self, Manifest, Objects, Placed};
 use crate::scan::collect::{Collector, FoundObject};
 use crate::scan::model::ManifestPlace;
 
@@ -45,7 +45,10 @@ fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<FoundObj
     let mut found = Vec::new();
     for ((begin, document), end) in placed.documents.into_iter().zip(begins) {
         match document {
-            Ok(manifests) => {
+            Ok(Objects { manifests, wrong_items }) => {
+                for error in wrong_items {
+                    note(collector, &error, ManifestPlace { line: begin, ..nowhere(file) });
+                }
                 let name = nowhere(file).file;
                 let template = place::template(&lines, begin, Path::new("."));
                 found.extend(manifests.into_iter().map(|manifest| {
@@ -86,6 +89,9 @@ fn note(collector: &mut Collector, error: &Error, place: ManifestPlace) {
         Error::ReadManifest { path, message } => (path.clone(), message.clone()),
         Error::NoKind { path, containers: Some(at) } => {
             (path.clone(), format!("it has no `kind`, and there are containers at `{at}`"))
+        }
+        Error::NoKind { path, containers: None } => {
+            (path.clone(), "it is no Kubernetes object: it has no `kind`".into())
         }
         other => (String::from("a file"), other.to_string()),
     };

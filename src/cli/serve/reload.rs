@@ -116,7 +116,7 @@ impl Configuration {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reloaded(&self, Reloaded { restart, dropped }: Reloaded) {
+    fn reloaded(&self, Reloaded { restart, dropped, .. }: Reloaded) {
         let mut status = self.locked();
         tracing::info!(from = self.from, "the configuration was loaded again");
         if !dropped.is_empty() {
@@ -165,6 +165,8 @@ struct Reloaded {
     restart: Vec<String>,
     /// The bundles and keys that are no longer in force.
     dropped: Vec<String>,
+    /// Whether it has other sources of bundles than before, which were asked for it.
+    has_sources: bool,
 }
 
 /// What is needed for another configuration, before any of it is in force.
@@ -217,7 +219,12 @@ impl Reloader {
                 continue;
             }
             self.read = now;
-            failed = match self.reload().await {
+            let done = self.reload().await;
+            // The reason for the change, or for the signal, may be a source that was mended.
+            if (is_asked || is_new) && !done.as_ref().is_ok_and(|reloaded| reloaded.has_sources) {
+                self.bundles.ask_now();
+            }
+            failed = match done {
                 Ok(reloaded) => {
                     // With the keys that it names now.
                     self.read = version + &self.keys;
@@ -277,6 +284,7 @@ impl Reloader {
             next.policies = Arc::clone(&set);
             next
         });
+        let has_sources = supply.is_some();
         if let Some(supply) = supply {
             self.bundles.begin(supply, &self.gate, turn);
         } else if settings.file.policies.options != self.settings.file.policies.options {
@@ -284,7 +292,7 @@ impl Reloader {
         }
         let dropped = dropped(&self.settings.file, &settings.file);
         (self.settings, self.keys) = (settings, keys);
-        Ok(Reloaded { restart, dropped })
+        Ok(Reloaded { restart, dropped, has_sources })
     }
 
     async fn prepare(&self) -> Result<Prepared, Error> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::admission::{Gate, State};
@@ -112,6 +113,8 @@ pub struct Bundles {
     turn: Mutex<u64>,
     /// Written under `turn`.
     in_force: InForce,
+    /// Makes every source be asked at once.
+    prompts: watch::Sender<()>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -174,8 +177,14 @@ impl Bundles {
                 mine: *turn,
                 allows_rollback: follower.allows_rollback(),
             };
-            tasks.push(tokio::spawn(follower.follow(Arc::clone(&statuses), swap)).abort_handle());
+            let follows = follower.follow(Arc::clone(&statuses), self.prompts.subscribe(), swap);
+            tasks.push(tokio::spawn(follows).abort_handle());
         }
+    }
+
+    /// Asks every source at once, and not only when it is its time. What could not be used is tried again too.
+    pub fn ask_now(&self) {
+        self.prompts.send_replace(());
     }
 
     /// The options of the configuration that no rule reads, each with a sentence; none while a bundle in the shadow is not there yet, which
@@ -260,7 +269,8 @@ fn check(status: &BundleStatus) -> Check {
     let place = if status.is_shadow { "in the shadow" } else { "in force" };
     let of_revision =
         if revision.is_empty() { String::new() } else { format!(", revision {}", shortened(revision)) };
-    let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
+    let waits_for = if status.is_polled { "polling since" } else { "next try" };
+    let next = next.map(|next| format!(", {waits_for} {next:.0}")).unwrap_or_default();
     let failed = error.as_ref().map(|error| {
         let kept = if *is_kept { "what was kept is in force" } else { "the former bundle stays in force" };
         format!("; {kept}: {error}")
@@ -290,5 +300,22 @@ fn report(status: BundleStatus) -> BundleReport {
         is_unkept: unkept.is_some(),
         swaps,
         failures,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_that_is_open_is_told_as_one_and_not_as_a_try_to_come() {
+        let now = Timestamp::UNIX_EPOCH;
+        let said = |is_polled| {
+            let status = BundleStatus::new("ours", "a.tar.gz", "", now);
+            check(&BundleStatus { next: Some(now), is_polled, ..status }).text
+        };
+        let time = "1970-01-01T00:00:00Z";
+        assert_eq!(said(true), format!("from a.tar.gz, in force since {time}, polling since {time}"));
+        assert_eq!(said(false), format!("from a.tar.gz, in force since {time}, next try {time}"));
     }
 }

@@ -458,6 +458,15 @@ fn a_missing_file_gives_exit_code_2() {
 }
 
 #[test]
+fn a_key_that_cannot_be_read_is_a_problem_before_there_is_a_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = "policies: {keys: {release: {algorithm: RS256, file: /no/such/release.pub}}}\n";
+    let said = check(&["-c", &configuration(folder.path(), body)]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["cannot read the key `release` of `policies.keys` from `/no/such/release.pub`", "1 problem"]);
+}
+
+#[test]
 fn what_does_not_protect_a_signed_bundle_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

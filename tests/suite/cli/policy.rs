@@ -138,6 +138,15 @@ fn what_would_fail_later_is_said_before_anything_ships() {
     assert_eq!(policy("test", folder.path(), &[]).code, 0);
 }
 
+#[test]
+fn a_test_of_rules_for_another_document_names_the_flag_with_which_they_run() {
+    let case = cases("- {name: a, input: {containers: []}, violations: []}\n");
+    let rule = RULE.replace("\tsome", "\tinput.review.kind == 1\n\tsome");
+    let folder = rules(&rule, &[("rule_cases.yaml", &case)]);
+    policy("test", folder.path(), &[])
+        .fails(&["undefined ref: input.review", "for another document are run with --no-schema"]);
+}
+
 /// The formatter of opa 1.22 repeats the first text of such a line, and then refuses what it wrote.
 #[test]
 fn rules_that_opa_cannot_format_are_checked_all_the_same() {

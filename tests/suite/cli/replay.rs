@@ -96,13 +96,14 @@ fn a_new_bundle_is_tried_on_recorded_decisions_before_it_is_rolled_out() {
         "VERDICT",
         "shop/Pod/app",
         "allow → deny",
-        "+ [no-hello: deny] (app) not this one",
+        "+ ours [no-hello: deny] (app) not this one",
         "1 would change",
     ]);
     let report = log.replay(&["--bundle", &ours, "-o", "json"]).json();
     assert_eq!((&report["replayed"], &report["changed"]), (&json!(2), &json!(1)), "{report}");
     let added = &report["listed"][0]["added"][0];
     assert_eq!((&added["rule"], &added["container"]), (&json!("no-hello"), &json!("app")));
+    assert_eq!(added["bundle"], "ours");
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn a_bundle_takes_the_place_of_the_one_of_its_name_and_of_the_baseline_too() {
     said.has(&["2 decisions: 0 would change"]);
     // Without the baseline nothing refuses the second pod.
     let said = log.replay(&["--bundle", &format!("baseline={new}")]);
-    said.has(&["deny → allow", "- [needs-grant: deny]", "1 would change"]);
+    said.has(&["deny → allow", "- baseline [needs-grant: deny]", "1 would change"]);
 }
 
 /// A bundle that is tried decides, also in the place of one in the shadow.

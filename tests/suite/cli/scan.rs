@@ -157,16 +157,39 @@ fn what_a_list_starts_is_judged_and_what_has_no_kind_is_not_passed_over() {
     said.has(&["Pod/a", "denied", "1 workload, 1 pod"]);
     let explained = pipe(&["explain", "-f", "-", "--image-layouts", &layouts()], &list);
     assert_eq!(explained.code, 1, "{explained:?}");
-    for (text, at) in [
-        (json!([whole]), "`spec.containers`"),
-        (bare, "`spec.containers`"),
-        (json!({"apiVersion": "v1", "kind": "List", "items": [whole, 7]}), "`items.spec.containers`"),
-    ] {
+    for (text, at) in [(json!([whole]), "`spec.containers`"), (bare, "`spec.containers`")] {
         let said = scan_text(&text.to_string(), &["-o", "json"]);
         assert_eq!(said.code, 3, "{said:?}");
         let reason = said.json()["notJudged"][0]["reason"].clone();
         assert_eq!(reason, json!(format!("it has no `kind`, and there are containers at {at}")), "{text}");
     }
+}
+
+#[test]
+fn an_item_of_a_list_that_is_no_object_hides_none_of_the_others_and_is_named() {
+    let (good, denied) = (pod("a", "samples.example/hello:1"), pod("b", "samples.example/files:1"));
+    let mut bare = good.clone();
+    bare.as_object_mut().unwrap().remove("kind");
+    let list = |items: &[&Value]| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    let said = scan_text(&list(&[&bare, &good, &json!(7)]), &["-o", "json"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    let document = said.json();
+    assert_eq!(workload(&document, "Pod", "a")["outcome"], "admitted");
+    let not_judged = document["notJudged"].as_array().unwrap();
+    let told: Vec<_> = not_judged
+        .iter()
+        .map(|one| (one["what"].as_str().unwrap(), one["reason"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("standard input, item 1 (a)", "it has no `kind`, and there are containers at `spec.containers`"),
+            ("standard input, item 3", "it is no Kubernetes object: it has no `kind`"),
+        ]
+    );
+    let said = scan_text(&list(&[&bare, &denied]), &[]);
+    assert_eq!(said.code, 1, "what is denied counts more: {said:?}");
+    said.has(&["Pod/b", "denied", "not judged: standard input, item 1 (a): it has no `kind`"]);
 }
 
 /// Its pods are judged when they are created, and a manifest does not have them.

@@ -216,7 +216,8 @@ async fn bundles_are_swapped_while_it_serves_and_probes_metrics_and_log_tell_how
         assert!(found.is_some_and(|time| time.parse::<u64>().unwrap() > 1_700_000_000), "{series} {metrics}");
     }
     assert!(
-        bad.lines().any(|line| line.starts_with("[-]bundle/ours: ") && line.contains(", next try ")),
+        bad.lines().any(|line| line.starts_with("[-]bundle/ours: ")
+            && [", next try ", ", polling since "].iter().any(|said| line.contains(said))),
         "{bad}"
     );
     let log = gate.log.lock().unwrap().clone();
@@ -745,6 +746,26 @@ async fn a_hangup_reads_the_configuration_and_the_folders_that_it_names_again() 
     gate.signal("-HUP");
     until("the grants", async || allowed().await == true).await;
     assert!(get(gate.probes, "/metrics").await.unwrap().text().contains("wasmgate_config_reloads_total 1\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_and_a_changed_configuration_ask_the_sources_of_bundles_at_once() {
+    let server = LateServer::start("one", bundle_with("one", &json!({}))).await;
+    let from = format!("http://{}/ours.tar.gz", server.web.host);
+    let policies =
+        format!("policies: {{bundles: [{{from: '{from}', plainHttp: true, pollInterval: 1h}}]}}\n");
+    let mounted = Mounted::new(&policies);
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let in_force =
+        async |name: &'static str| verbose().await.contains(&format!(", revision {name}, in force since "));
+    assert!(in_force("one").await, "{}", verbose().await);
+    *server.offered.lock().unwrap() = ("two".into(), bundle_with("two", &json!({})));
+    gate.signal("-HUP");
+    until("what the signal asks for", async || in_force("two").await).await;
+    *server.offered.lock().unwrap() = ("three".into(), bundle_with("three", &json!({})));
+    mounted.change(&format!("{policies}enforcement: {{floor: warn}}"));
+    until("what the change asks for", async || in_force("three").await).await;
 }
 
 #[test]

@@ -250,13 +250,13 @@ async fn a_decision_counts_no_longer_than_what_a_tag_led_to() {
 #[tokio::test]
 async fn a_decision_of_rules_that_read_the_user_is_that_users_alone() {
     let omitted = ["object", "request.uid", "request.name", "request.dryRun", "workload.name"];
-    assert_is_of_one_user(&omitted).await;
+    Box::pin(assert_is_of_one_user(&omitted)).await;
 }
 
 /// What differs between two pods is found in the rules.
 #[tokio::test]
 async fn a_decision_of_rules_that_read_the_user_is_kept_where_their_manifest_omits_nothing() {
-    assert_is_of_one_user(&[]).await;
+    Box::pin(assert_is_of_one_user(&[])).await;
 }
 
 async fn assert_is_of_one_user(omitted: &[&str]) {
