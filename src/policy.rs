@@ -34,6 +34,7 @@ mod rewrite;
 mod roots;
 mod sections;
 pub mod set;
+mod shortcuts;
 pub mod signature;
 mod store;
 mod summary;

@@ -123,6 +123,62 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// The value at an address as JSON, as the module itself writes it (`open-policy-agent/opa:wasm/src/json.c`), but with members and items of sets as
+    /// they lie. Keys have to be texts.
+    pub fn json(&mut self, address: u32) -> Result<Vec<u8>, Broken> {
+        let mut json = Vec::new();
+        self.write_json(address, 0, &mut json)?;
+        Ok(json)
+    }
+
+    fn write_json(&mut self, address: u32, depth: usize, json: &mut Vec<u8>) -> Result<(), Broken> {
+        self.take(1)?;
+        if depth > MAX_DEPTH {
+            return Err(Broken);
+        }
+        let inner = depth.saturating_add(1);
+        match self.byte(address, 0)? {
+            1 => json.extend(b"null"),
+            2 | 9 => json.extend(if self.byte(address, 1)? == 0 { "false" } else { "true" }.bytes()),
+            3 => json.extend(self.number_at(address)?.text().bytes()),
+            4 | 8 => self.write_text(address, json)?,
+            5 => {
+                let (items, length) = (self.word(address, 4)?, self.word(address, 8)?);
+                json.push(b'[');
+                for place in 0..length {
+                    json.extend((place > 0).then_some(b','));
+                    self.write_json(self.word(slot(items, place, 8)?, 4)?, inner, json)?;
+                }
+                json.push(b']');
+            }
+            6 => {
+                json.push(b'{');
+                for (place, node) in self.nodes(address)?.into_iter().enumerate() {
+                    json.extend((place > 0).then_some(b','));
+                    self.write_text(self.word(node, 0)?, json)?;
+                    json.push(b':');
+                    self.write_json(self.word(node, 4)?, inner, json)?;
+                }
+                json.push(b'}');
+            }
+            7 => {
+                json.push(b'[');
+                for (place, item) in self.keys(address)?.into_iter().enumerate() {
+                    json.extend((place > 0).then_some(b','));
+                    self.write_json(item, inner, json)?;
+                }
+                json.push(b']');
+            }
+            _ => return Err(Broken),
+        }
+        Ok(())
+    }
+
+    fn write_text(&mut self, address: u32, json: &mut Vec<u8>) -> Result<(), Broken> {
+        let text = self.string(address)?.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Broken)?;
+        serde_json::to_writer(json, text).map_err(|_| Broken)
+    }
+
     /// The bytes of a text; `None` for any other value.
     fn string(&mut self, address: u32) -> Result<Option<&'a [u8]>, Broken> {
         if !matches!(self.byte(address, 0)?, 4 | 8) {
@@ -289,12 +345,25 @@ mod tests {
             &[],
         ] {
             assert_eq!(Guest::new(memory).value(0), Err(Broken));
+            assert_eq!(Guest::new(memory).json(0), Err(Broken));
         }
     }
 
     /// Words in the memory of a module.
     fn memory_of(words: &[u32]) -> Vec<u8> {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_set_is_written_as_a_list_and_a_key_has_to_be_a_text() {
+        // A set of `true` alone, and an object whose only key is the number 7.
+        let set = [7, 16, 1, 1, 20, 28, 0, 0x0102];
+        assert_eq!(Guest::new(&memory_of(&set)).json(0), Ok(b"[true]".to_vec()));
+        let object = [6, 16, 1, 1, 20, 32, 32, 0, 0x0103, 0, 7, 0];
+        let memory = memory_of(&object);
+        let mut guest = Guest::new(&memory);
+        assert!(guest.value(0).is_ok());
+        assert_eq!((guest.json(0), guest.json(32)), (Err(Broken), Ok(b"7".to_vec())));
     }
 
     #[test]
@@ -350,6 +419,9 @@ mod tests {
         let mut guest = Guest::within(&memory, 10_000);
         assert_eq!(guest.value(0), Err(Broken));
         assert!(guest.is_spent() && guest.read_so_far() <= 10_000);
+        let mut guest = Guest::within(&memory, 10_000);
+        assert_eq!(guest.json(0), Err(Broken));
+        assert!(guest.is_spent());
         let mut guest = Guest::within(&memory, 10_000);
         assert!(guest.value(25 * 32).is_ok() && !guest.is_spent(), "{}", guest.read_so_far());
     }

@@ -52,7 +52,8 @@ struct Started {
     on_values: Option<OnValues>,
 }
 
-/// The steps of `opa_eval` (`open-policy-agent/opa:wasm/src/context.c`), apart from the parse of the input.
+/// The steps of `opa_eval` (`open-policy-agent/opa:wasm/src/context.c`), apart from the first and the last one: to parse the input, and to write
+/// the result.
 struct OnValues {
     begin_heap: TypedFunc<u32, ()>,
     context: TypedFunc<(), u32>,
@@ -61,7 +62,6 @@ struct OnValues {
     set_entrypoint: TypedFunc<(u32, i32), ()>,
     eval: TypedFunc<u32, i32>,
     result: TypedFunc<u32, u32>,
-    dump: TypedFunc<u32, u32>,
 }
 
 impl OnValues {
@@ -74,7 +74,6 @@ impl OnValues {
             set_entrypoint: instance.get_typed_func(&mut *store, "opa_eval_ctx_set_entrypoint")?,
             eval: instance.get_typed_func(&mut *store, "eval")?,
             result: instance.get_typed_func(&mut *store, "opa_eval_ctx_get_result")?,
-            dump: instance.get_typed_func(&mut *store, "opa_json_dump")?,
         })
     }
 }
@@ -194,14 +193,14 @@ impl Started {
             Some(steps) => self.written(store, input)?.map(|values| (steps, values)),
             None => None,
         };
-        let result = if let Some((steps, (base, values))) = values {
-            self.evaluate_values(store, steps, entrypoint, (base, &values)).await?
-        } else {
-            let heap = self.place(store, self.heap, input.as_bytes()).await?;
-            let length = u32::try_from(input.len())?;
-            let call = (0, entrypoint, self.data, self.heap, length, heap, 0);
-            self.eval.call_async(&mut *store, call).await?
-        };
+        if let Some((steps, (base, values))) = values {
+            let result = self.evaluate_values(store, steps, entrypoint, (base, &values)).await?;
+            return Ok(serde_json::from_slice(&host::json(store, result)?)?);
+        }
+        let heap = self.place(store, self.heap, input.as_bytes()).await?;
+        let length = u32::try_from(input.len())?;
+        let call = (0, entrypoint, self.data, self.heap, length, heap, 0);
+        let result = self.eval.call_async(&mut *store, call).await?;
         let text = Guest::new(self.memory.data(&*store)).text(result);
         let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
         Ok(serde_json::from_slice(text)?)
@@ -221,7 +220,7 @@ impl Started {
         Ok(values::written(input, base, most).map(|values| (base, values)))
     }
 
-    /// What `opa_eval` does with an input that is there as values.
+    /// What `opa_eval` does with an input that is there as values: the address of the result.
     async fn evaluate_values(
         &self,
         store: &mut Store<EvaluationBudget>,
@@ -238,8 +237,7 @@ impl Started {
         if steps.eval.call_async(&mut *store, context).await? != 0 {
             return Err(wasmtime::Error::msg("eval failed"));
         }
-        let result = steps.result.call_async(&mut *store, context).await?;
-        steps.dump.call_async(&mut *store, result).await
+        steps.result.call_async(&mut *store, context).await
     }
 
     /// Writes the input where the heap begins, and says where it begins after it.

@@ -50,7 +50,7 @@ impl CheckedModule {
     /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let Rewritten { module, mut functions, named } =
-            rewrite(&bundle.module, limits.strict_builtins, bundle.data_keys);
+            rewrite(&bundle.module, limits.strict_builtins, bundle.data_keys, bundle.is_built_in);
         bundle.module = module.into();
         let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {

@@ -11,6 +11,7 @@ use wasmparser::{BinaryReader, CompositeInnerType, FunctionBody, KnownCustom, Pa
 use super::locations::Code;
 use super::references::{DataKeys, Key, Lookup, lookups};
 use super::sections::{function_names, imported_functions};
+use super::shortcuts::SHORTCUTS;
 use super::values;
 use crate::rego::{Builtin, Correction, OwnCode, corrections};
 
@@ -56,8 +57,9 @@ pub(super) struct Rewritten {
 }
 
 /// Rewrites a module, so that the host sees every error in `strict` mode, and references find items of data by the text of a key where
-/// the data has such items. One that is not readable stays as it is: the compiler will say why.
-pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys) -> Rewritten {
+/// the data has such items. The one that is built in gets quicker code as well: of those of others it is not known where they hash a text.
+/// One that is not readable stays as it is: the compiler will say why.
+pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys, is_built_in: bool) -> Rewritten {
     let corrections = corrections(strict);
     let functions = (OWN_IDS..).zip(&corrections).map(|(id, correction)| (id, correction.builtin)).collect();
     let facts = Facts::read(module);
@@ -66,6 +68,9 @@ pub(super) fn rewrite(module: &[u8], strict: bool, keys: DataKeys) -> Rewritten 
         let mut bodies = facts.bodies(&corrections)?;
         if keys == DataKeys::Text {
             bodies.extend(facts.rules_by_text(&lookups(&Code::read(module)?)?)?);
+        }
+        if is_built_in {
+            bodies.extend(facts.quicker()?);
         }
         write(module, &bodies, &facts)
     });
@@ -168,6 +173,17 @@ impl<'a> Facts<'a> {
             let (before, after) = body.split_at_checked(lookup.at)?;
             let with = [before, asking(lookup, host).as_slice(), after].concat();
             *body = with;
+        }
+        Some(bodies)
+    }
+
+    /// The functions that have quicker code. All of them have to be there.
+    fn quicker(&self) -> Option<Bodies> {
+        let mut bodies = Bodies::new();
+        for shortcut in &SHORTCUTS {
+            let (place, operands) = self.function(shortcut.function)?;
+            let old = self.code.get(place).filter(|_| operands == shortcut.operands)?;
+            bodies.insert(place, shortcut.before(old)?);
         }
         Some(bodies)
     }
@@ -459,13 +475,19 @@ fn code_section(facts: &Facts<'_>, bodies: &Bodies) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shortcuts::text_hash;
     use super::*;
 
     #[test]
     fn the_baseline_is_rewritten_and_still_valid() {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
-        for (strict, keys) in [(false, DataKeys::Exact), (true, DataKeys::Exact), (false, DataKeys::Text)] {
-            let rewritten = rewrite(module, strict, keys);
+        for (strict, keys, is_built_in) in [
+            (false, DataKeys::Exact, true),
+            (true, DataKeys::Exact, true),
+            (false, DataKeys::Text, true),
+            (false, DataKeys::Exact, false),
+        ] {
+            let rewritten = rewrite(module, strict, keys, is_built_in);
             assert!(rewritten.named && rewritten.module.len() != module.len());
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             assert_eq!(rewritten.functions.len(), corrections(strict).len());
@@ -477,7 +499,7 @@ mod tests {
         let module = include_bytes!("../../policies/baseline/policy.wasm");
         let other = wat::parse_str("(module (func))").unwrap();
         for case in [&b""[..], b"\0asm", &other, module.get(..module.len() / 2).unwrap()] {
-            let rewritten = rewrite(case, false, DataKeys::Text);
+            let rewritten = rewrite(case, false, DataKeys::Text, true);
             assert_eq!((rewritten.module.as_slice(), rewritten.named), (case, false));
         }
     }
@@ -501,7 +523,7 @@ mod tests {
     fn steps_of_references_ask_the_host_where_the_data_may_have_an_item() {
         let module = wat::parse_str(RULE).unwrap();
         let rule = |keys| {
-            let rewritten = rewrite(&module, false, keys);
+            let rewritten = rewrite(&module, false, keys, false);
             assert!(rewritten.named);
             wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
             let facts = Facts::read(&rewritten.module).unwrap();
@@ -515,5 +537,64 @@ mod tests {
             body.windows(question.len()).filter(|part| *part == question.as_slice()).count()
         };
         assert_eq!((asked(&as_it_was), asked(&by_text)), (0, 2));
+    }
+
+    /// Functions with code of their own: of a value that is no text the one says 0, and the other says how many bytes it is given.
+    const LIBRARY: &str = r#"(module
+        (import "env" "opa_builtin1" (func (param i32 i32 i32) (result i32)))
+        (import "env" "opa_builtin2" (func (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func $opa_value_iter (param i32 i32) (result i32) i32.const 0)
+        (func $opa_value_hash (export "hash") (param i32) (result i32) (local f64 i32) local.get 2)
+        (func $opa_strncmp (export "compare") (param i32 i32 i32) (result i32) (local i64) local.get 2))"#;
+
+    #[test]
+    fn quicker_code_hashes_texts_as_the_host_does_and_compares_many_bytes_at_once() {
+        let library = wat::parse_str(LIBRARY).unwrap();
+        let rewritten = rewrite(&library, false, DataKeys::Exact, true);
+        assert!(rewritten.named);
+        let engine = wasmtime::Engine::default();
+        let module = wasmtime::Module::new(&engine, &rewritten.module).unwrap();
+        let mut store = wasmtime::Store::new(&engine, ());
+        let mut linker = wasmtime::Linker::new(&engine);
+        linker.define_unknown_imports_as_traps(&module).unwrap();
+        let instance = linker.instantiate(&mut store, &module).unwrap();
+        let memory = instance.get_memory(&mut store, "memory").unwrap();
+        let hash = instance.get_typed_func::<u32, u32>(&mut store, "hash").unwrap();
+        let compare = instance.get_typed_func::<(u32, u32, u32), u32>(&mut store, "compare").unwrap();
+        let text: Vec<u8> = (1..=40).map(|byte: u8| byte.wrapping_mul(97)).collect();
+        let end = memory.data_size(&store);
+        for length in 0..=text.len() {
+            // The last bytes of the memory: to read more is a trap.
+            let place = end - length;
+            memory.write(&mut store, place, &text[..length]).unwrap();
+            for kind in [4, 8] {
+                let words = [kind, u32::try_from(length).unwrap(), u32::try_from(place).unwrap()];
+                memory.write(&mut store, 0, words.map(u32::to_le_bytes).as_flattened()).unwrap();
+                assert_eq!(hash.call(&mut store, 0).unwrap(), text_hash(&text[..length]), "{length}");
+            }
+        }
+        for other in [1, 2, 3, 5, 6, 7, 9] {
+            memory.write(&mut store, 0, &[other]).unwrap();
+            assert_eq!(hash.call(&mut store, 0).unwrap(), 0, "{other}");
+        }
+        // How many bytes there are, the first that differs, and how many are left.
+        for (length, differs, left) in [
+            (0, 0, 0),
+            (3, 3, 3),
+            (4, 4, 0),
+            (7, 7, 3),
+            (8, 8, 0),
+            (9, 9, 1),
+            (20, 20, 0),
+            (20, 10, 12),
+            (20, 13, 8),
+        ] {
+            memory.write(&mut store, 101, &text).unwrap();
+            memory.write(&mut store, end - length, &text[..length]).unwrap();
+            memory.write(&mut store, 101 + differs, b"?").unwrap();
+            let operands = [101, end - length, length].map(|word| u32::try_from(word).unwrap());
+            assert_eq!(compare.call(&mut store, operands.into()).unwrap(), left, "{length} {differs}");
+        }
     }
 }

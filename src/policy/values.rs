@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::shortcuts::text_hash;
+
 /// First words of values: the type, and in the second byte what is said of it there.
 const NULL: u32 = 1;
 const FALSE: u32 = 2;
@@ -199,7 +201,7 @@ impl<'j> Writer<'j> {
         let mut members = self.parts(b'}', |writer| writer.member(levels))?;
         let count = buckets(members.len());
         for member in &mut members {
-            member.bucket = usize::try_from(hash(&member.key)).ok()?.checked_rem(count)?;
+            member.bucket = usize::try_from(text_hash(&member.key)).ok()?.checked_rem(count)?;
         }
         // Within a bucket by their keys, as the module has them.
         members.sort_unstable_by(|one, other| (one.bucket, &one.key).cmp(&(other.bucket, &other.key)));
@@ -256,11 +258,6 @@ fn buckets(members: usize) -> usize {
     count
 }
 
-/// The hash of a text (`fnv1a32`, which multiplies before it adds a byte).
-fn hash(text: &[u8]) -> u32 {
-    text.iter().fold(0x811c_9dc5, |hash: u32, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(*byte))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::guest::Guest;
@@ -270,12 +267,15 @@ mod tests {
     const BASE: u32 = 16;
     const MOST: usize = 1 << 20;
 
-    /// What a module would read.
+    /// What a module would read, which is also what the host reads as JSON.
     fn read(json: &str) -> Option<Value> {
         let values = written(json, BASE, MOST)?;
         let mut memory = vec![0; 16];
         memory.extend(values.bytes);
-        Some(Guest::new(&memory).value(values.root).unwrap())
+        let value = Guest::new(&memory).value(values.root).unwrap();
+        let again = String::from_utf8(Guest::new(&memory).json(values.root).unwrap()).unwrap();
+        assert_eq!(rego::read_json(&again).as_ref(), Ok(&value));
+        Some(value)
     }
 
     #[test]
@@ -336,10 +336,6 @@ mod tests {
 
     #[test]
     fn members_are_where_a_module_looks_for_them() {
-        assert_eq!(
-            (hash(b""), hash(b"a"), hash("é".as_bytes())),
-            (0x811c_9dc5, 0x050c_5d7e, hash(&[0xc3, 0xa9]))
-        );
         assert_eq!([0, 5, 6, 11, 12, 22, 23].map(buckets), [8, 8, 16, 16, 32, 32, 64]);
     }
 }

@@ -40,7 +40,10 @@ evidence(c) := $" (seen: {concat(", ", array.slice(seen, 0, shown))})" if {
 # description: |
 #   The capability with its parameters, such as "`fs` on `/data` (read-write)". Absent parameters mean any, and
 #   are left out.
-capability(entry) := concat("", array.concat([$"`{entry.capability}`"], parameters(entry)))
+capability(entry) := concat("", [
+	$"`{entry.capability}`{called(entry)}{to_host(entry)}",
+	$"{on_port(entry)}{on_path(entry)}{remarks(entry)}",
+])
 
 # METADATA
 # description: Where a capability was seen, at most the first few places.
@@ -106,23 +109,29 @@ more(entry) := [$"and {count(entry.evidence) - shown} more"] if {
 	count(entry.evidence) > shown
 } else := []
 
-parameters(entry) := array.concat(
-	[$"{pair[1]}{value(pair[0], entry[pair[0]])}" |
-		some pair in [["name", " "], ["host", " to "], ["port", " on port "], ["path", " on "]]
-		entry[pair[0]]
-	],
-	remarks(entry),
-)
+called(entry) := $" `{entry.name}`" if {
+	entry.name
+} else := ""
 
-value(parameter, text) := "any host" if {
-	parameter == "host"
-	text == "*://*:*"
-} else := $"`{text}`"
+to_host(entry) := " to any host" if {
+	entry.host == "*://*:*"
+} else := $" to `{entry.host}`" if {
+	entry.host
+} else := ""
 
-remarks(entry) := [$" ({concat(", ", words)})" |
-	words := array.concat(
-		[access | access := entry.access],
-		["a secret" | entry.secret],
-	)
-	count(words) > 0
-]
+on_port(entry) := $" on port `{entry.port}`" if {
+	entry.port
+} else := ""
+
+on_path(entry) := $" on `{entry.path}`" if {
+	entry.path
+} else := ""
+
+remarks(entry) := $" ({entry.access}, a secret)" if {
+	entry.access
+	entry.secret
+} else := $" ({entry.access})" if {
+	entry.access
+} else := " (a secret)" if {
+	entry.secret
+} else := ""

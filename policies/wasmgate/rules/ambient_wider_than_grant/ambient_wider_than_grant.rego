@@ -66,24 +66,25 @@ idle(container, entry) if {
 	# Every root file system has the kernel's files, and a program that opens no file does not reach them.
 	not entry.opens
 	not capabilities.covered(entry)
-	every other in container.effective {
-		not same(entry, other)
-	}
+	not usable(container, entry)
+}
+
+# Whether the program can use just this entry. Most others are of another capability, which is looked at first.
+usable(container, entry) if {
+	capability := entry.capability
+	some other in container.effective
+	other.capability == capability
+	object.get(other, "path", null) == object.get(entry, "path", null)
+	object.get(other, "name", null) == object.get(entry, "name", null)
+	object.get(other, "host", null) == object.get(entry, "host", null)
+	object.get(other, "port", null) == object.get(entry, "port", null)
 }
 
 # Whether an entry exists only because the runtime is assumed to hand over everything.
 anything(entry) if {
 	input.runtime.ambient == "everything"
-	every parameter in parameters {
-		not entry[parameter]
-	}
-}
-
-parameters := ["path", "host", "name", "port"]
-
-same(a, b) if {
-	a.capability == b.capability
-	every parameter in parameters {
-		object.get(a, parameter, null) == object.get(b, parameter, null)
-	}
+	not entry.path
+	not entry.host
+	not entry.name
+	not entry.port
 }

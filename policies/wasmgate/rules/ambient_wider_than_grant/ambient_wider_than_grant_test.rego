@@ -59,6 +59,18 @@ test_what_the_program_can_use_is_for_the_other_rules if {
 	fixture.rules_of(strict_ambient(true, {"ambient": [data_mount], "effective": [other]})) == {"ambient-wider-than-grant"}
 }
 
+test_an_entry_with_another_parameter_is_another_one if {
+	every parameter in ["path", "name", "host", "port"] {
+		entry := {"capability": "net.tcp.connect", parameter: "a", "evidence": [], "coveredBy": []}
+		granted := object.union(entry, {"coveredBy": ["WasiGrant/a"]})
+		every other in [object.union(granted, {parameter: "b"}), object.remove(granted, [parameter])] {
+			document := strict_ambient(true, {"ambient": [entry], "effective": [other]})
+			fixture.rules_of(document) == {"ambient-wider-than-grant"}
+		}
+		fixture.rules_of(strict_ambient(true, {"ambient": [entry], "effective": [granted]})) == set()
+	}
+}
+
 test_a_runtime_that_may_hand_over_everything_is_told_of_in_one_message if {
 	handed := [
 		data_mount,
