@@ -26,7 +26,7 @@ pub use in_force::{Changes, InForce};
 pub use kept::BundleStore;
 pub use oci::{LAYER, Registries, pull};
 pub use options::{BundleAction, BundleSource, Origin, place};
-pub use status::{BundleStatus, Statuses};
+pub use status::{BundleStatus, Poll, Statuses};
 pub use terms::{Memory, Swap, Terms};
 
 use tokio::task::{JoinError, spawn_blocking};

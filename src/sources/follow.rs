@@ -15,7 +15,7 @@ use super::oci::Registries;
 use super::options::BundleSource;
 use super::ready::{First, Opened, Ready, Unkept, Verified};
 use super::terms::{Swap, Terms};
-use super::{BundleStatus, Error, Statuses, blocking, warnings};
+use super::{BundleStatus, Error, Poll, Statuses, blocking, warnings};
 use crate::policy::{self, Bundle, Contents, Loaded};
 use crate::text;
 
@@ -219,13 +219,13 @@ impl Follower {
             let next = SignedDuration::try_from(pause)
                 .ok()
                 .and_then(|pause| Timestamp::now().checked_add(pause).ok());
-            statuses.change(&self.name, |status| (status.next, status.is_polled) = (next, false));
+            statuses.change(&self.name, |status| status.poll = next.map(Poll::Due));
             if tokio::time::timeout(pause, prompted(&mut prompts)).await.is_ok() && self.failed.is_some() {
                 // What it lacked may be there now, such as a rule that the configuration no longer names.
                 (self.version, self.failed) = (String::new(), None);
             }
-            let now = Some(Timestamp::now());
-            statuses.change(&self.name, |status| (status.next, status.is_polled) = (now, true));
+            let now = Timestamp::now();
+            statuses.change(&self.name, |status| status.poll = Some(Poll::Open(now)));
             match self.renew(&statuses, &swap).await {
                 Ok(()) => failures = 0,
                 Err(error) => {

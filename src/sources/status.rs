@@ -5,6 +5,24 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+/// When the source of a bundle is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poll {
+    /// Again at this time.
+    Due(Timestamp),
+    /// Since this time: a server may hold back its answer (`longPoll`).
+    Open(Timestamp),
+}
+
+impl Poll {
+    /// When it is or was asked.
+    pub const fn time(self) -> Timestamp {
+        match self {
+            Self::Due(time) | Self::Open(time) => time,
+        }
+    }
+}
+
 /// How one bundle is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleStatus {
@@ -20,10 +38,8 @@ pub struct BundleStatus {
     pub is_kept: bool,
     /// When the source was last asked with success.
     pub checked: Option<Timestamp>,
-    /// When it is asked again, or since when it is being asked; `None` for a bundle that never changes.
-    pub next: Option<Timestamp>,
-    /// Whether the source is being asked: a server may hold back its answer (`longPoll`).
-    pub is_polled: bool,
+    /// When its source is asked; `None` for a bundle that never changes.
+    pub poll: Option<Poll>,
     /// Why the last try failed; `None` when it did not.
     pub error: Option<String>,
     /// Whether it runs in the shadow.
@@ -50,8 +66,7 @@ impl BundleStatus {
             since: now,
             is_kept: false,
             checked: None,
-            next: None,
-            is_polled: false,
+            poll: None,
             error: None,
             is_shadow: false,
             is_missing: false,

@@ -25,7 +25,7 @@ use wasmgate::lookup::LookupOptions;
 use wasmgate::policy::{Contents, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
-    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, InForce, KeyOptions, Memory,
+    Algorithm, BundleSource, BundleStatus, BundleStore, Error, Follower, InForce, KeyOptions, Memory, Poll,
     Registries, Signers, Statuses, Swap, Terms,
 };
 
@@ -521,17 +521,17 @@ async fn a_poll_that_the_server_holds_open_is_told_as_one_and_not_as_a_try_to_co
     };
     let rules = follow(source, None).await.unwrap();
     until("the poll", async || web.asked().len() == 2).await;
-    let BundleStatus { is_polled, next, .. } = rules.status();
-    assert!(is_polled && next.unwrap() <= Timestamp::now(), "{next:?}");
+    let poll = rules.status().poll;
+    assert!(matches!(poll, Some(Poll::Open(since)) if since <= Timestamp::now()), "{poll:?}");
     drop(rules);
     let hourly = BundleSource {
         poll_interval: Duration::from_hours(1),
         ..quick(format!("http://{}/rules.tar.gz", web.host))
     };
     let rules = follow(hourly, None).await.unwrap();
-    until("the pause", async || rules.status().next.is_some()).await;
-    let BundleStatus { is_polled, next, .. } = rules.status();
-    assert!(!is_polled && next.unwrap() > Timestamp::now(), "{next:?}");
+    until("the pause", async || rules.status().poll.is_some()).await;
+    let poll = rules.status().poll;
+    assert!(matches!(poll, Some(Poll::Due(next)) if next > Timestamp::now()), "{poll:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::judge::EnforcementSettings;
 use crate::policy::{Bundle, Loaded, PolicySet};
 use crate::server::Check;
-use crate::sources::{BundleStatus, BundleStore, Changes, Follower, InForce, Memory, Statuses, Swap};
+use crate::sources::{BundleStatus, BundleStore, Changes, Follower, InForce, Memory, Poll, Statuses, Swap};
 
 /// What keeps the bundles up to date.
 #[derive(Debug)]
@@ -259,7 +259,7 @@ fn fitting_beside(state: &State, loaded: &Loaded) -> Result<PolicySet, String> {
 }
 
 fn check(status: &BundleStatus) -> Check {
-    let BundleStatus { name, from, revision, since, is_kept, next, error, unkept, warnings, .. } = status;
+    let BundleStatus { name, from, revision, since, is_kept, poll, error, unkept, warnings, .. } = status;
     let name = format!("bundle/{name}");
     if status.is_missing {
         let error = error.as_deref().unwrap_or_default();
@@ -269,8 +269,11 @@ fn check(status: &BundleStatus) -> Check {
     let place = if status.is_shadow { "in the shadow" } else { "in force" };
     let of_revision =
         if revision.is_empty() { String::new() } else { format!(", revision {}", shortened(revision)) };
-    let waits_for = if status.is_polled { "polling since" } else { "next try" };
-    let next = next.map(|next| format!(", {waits_for} {next:.0}")).unwrap_or_default();
+    let next = match poll {
+        Some(Poll::Due(time)) => format!(", next try {time:.0}"),
+        Some(Poll::Open(time)) => format!(", polling since {time:.0}"),
+        None => String::new(),
+    };
     let failed = error.as_ref().map(|error| {
         let kept = if *is_kept { "what was kept is in force" } else { "the former bundle stays in force" };
         format!("; {kept}: {error}")
@@ -290,11 +293,11 @@ fn shortened(revision: &str) -> &str {
 }
 
 fn report(status: BundleStatus) -> BundleReport {
-    let BundleStatus { name, checked, since, next, error, is_missing, unkept, swaps, failures, .. } = status;
+    let BundleStatus { name, checked, since, poll, error, is_missing, unkept, swaps, failures, .. } = status;
     BundleReport {
         name,
         checked: checked.unwrap_or(since),
-        next,
+        next: poll.map(Poll::time),
         since: (!is_missing).then_some(since),
         is_failing: error.is_some(),
         is_unkept: unkept.is_some(),
@@ -310,12 +313,15 @@ mod tests {
     #[test]
     fn a_poll_that_is_open_is_told_as_one_and_not_as_a_try_to_come() {
         let now = Timestamp::UNIX_EPOCH;
-        let said = |is_polled| {
+        let said = |poll| {
             let status = BundleStatus::new("ours", "a.tar.gz", "", now);
-            check(&BundleStatus { next: Some(now), is_polled, ..status }).text
+            check(&BundleStatus { poll: Some(poll), ..status }).text
         };
         let time = "1970-01-01T00:00:00Z";
-        assert_eq!(said(true), format!("from a.tar.gz, in force since {time}, polling since {time}"));
-        assert_eq!(said(false), format!("from a.tar.gz, in force since {time}, next try {time}"));
+        assert_eq!(
+            said(Poll::Open(now)),
+            format!("from a.tar.gz, in force since {time}, polling since {time}")
+        );
+        assert_eq!(said(Poll::Due(now)), format!("from a.tar.gz, in force since {time}, next try {time}"));
     }
 }
