@@ -181,7 +181,10 @@ pub(super) fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
         steps.push(step(&operator));
         // `local.tee` leaves the value on the stack too. OPA only asks then whether there is one; an optimiser (`wasm-opt`, which
         // `EXPERIMENTAL_WASM_OPT` has OPA call) may use it.
-        let is_asked = matches!(operators.peek(), Some(Ok(Operator::I32Eqz)));
+        let is_asked = matches!(
+            operators.peek(),
+            Some(Ok(Operator::I32Eqz | Operator::BrIf { .. } | Operator::If { .. }))
+        );
         if let Operator::LocalTee { local_index } = operator
             && !is_asked
         {
@@ -267,8 +270,10 @@ mod tests {
     #[test]
     fn a_value_that_is_used_where_it_was_kept_counts_as_one_that_is_read_again() {
         const FIND: &str = "local.get 0 i32.const 16 call $opa_value_get local.tee 2";
-        let found = of_steps(&format!("{FIND} i32.eqz drop"));
-        assert_eq!((found.is_whole, found.paths.len(), found.whole_keys.len()), (false, 0, 0));
+        for asked in ["i32.eqz drop", "if end", "br_if 0"] {
+            let found = of_steps(&format!("block {FIND} {asked} end"));
+            assert_eq!((found.is_whole, found.paths.len(), found.whole_keys.len()), (false, 0, 0), "{asked}");
+        }
         let found = of_steps(&format!("{FIND} i32.const 48 call $opa_value_get local.set 3"));
         assert_eq!((found.is_whole, found.paths), (false, BTreeSet::from(["request.uid".to_string()])));
         let found = of_steps(&format!("{FIND} i32.const 48 call $other local.set 3"));
