@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::Value;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::ending::{Conclusion, Ending};
 use super::examine::{ReviewContext, examine};
@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::policy::ExactNumbers;
 use crate::review::Webhook;
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::workload::managed;
 
 /// A new object, before it is created.
 #[derive(Debug, Clone, Copy)]
@@ -128,10 +129,15 @@ pub async fn rehearse_review<K>(
     (asked, budget): (Asked, Duration),
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
 ) -> Result<Rehearsal<K>, Error> {
-    // One that is not read here is not read by the webhooks either, which say so.
-    let object = review.object.as_deref().map(|object| serde_json::from_str(object.get()));
-    let received = object.and_then(Result::ok).unwrap_or_default();
+    let received = review.object.as_deref().map(received_in).unwrap_or_default();
     in_order(state, inspector, review, received, (asked, budget), keep).await
+}
+
+/// The object of a review. The mutating webhook plans a pod also where its managed fields alone cannot be read, as lists that are nested too
+/// deep: then it is what is there without them. One that is not read here is not read by the webhooks either, which say so.
+fn received_in(object: &RawValue) -> Value {
+    let whole = serde_json::from_str::<Value>(object.get());
+    whole.or_else(|_| managed::apart(object.get()).map(|(rest, _)| rest)).unwrap_or_default()
 }
 
 async fn in_order<K>(
@@ -217,6 +223,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// What the mutating webhook plans is compared with it.
+    #[test]
+    fn a_pod_is_received_without_managed_fields_that_cannot_be_read() {
+        let of = |fields: &str| {
+            let text = format!(r#"{{"metadata":{{"name":"a","managedFields":{fields}}},"spec":{{}}}}"#);
+            received_in(&RawValue::from_string(text).unwrap())
+        };
+        let without = json!({"metadata": {"name": "a"}, "spec": {}});
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for unreadable in [deep.as_str(), r#"["\ud83d"]"#, "[1e999]"] {
+            assert_eq!(of(unreadable), without, "{unreadable}");
+        }
+        let with = json!({"metadata": {"name": "a", "managedFields": [1]}, "spec": {}});
+        assert_eq!(of("[1]"), with);
+        let deep = RawValue::from_string(format!(r#"{{"spec":{deep}}}"#)).unwrap();
+        assert_eq!(received_in(&deep), Value::Null);
+    }
 
     #[test]
     fn what_is_planned_of_a_pod_has_its_managed_fields_again() {

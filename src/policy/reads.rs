@@ -174,17 +174,36 @@ pub(super) enum Step {
 
 /// The instructions of a function; `None` where they are not valid.
 pub(super) fn steps(body: &FunctionBody<'_>) -> Option<Vec<Step>> {
-    let reader = body.get_operators_reader().ok()?;
-    let step = |operator| match operator {
-        Operator::LocalGet { local_index } => Step::Get(local_index),
-        Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => Step::Set(local_index),
-        Operator::I32Const { value } => Step::Constant(value),
-        Operator::Call { function_index } => Step::Call(function_index),
+    let mut steps = Vec::new();
+    let mut operators = body.get_operators_reader().ok()?.into_iter().peekable();
+    while let Some(operator) = operators.next() {
+        let operator = operator.ok()?;
+        steps.push(step(&operator));
+        // `local.tee` leaves the value on the stack too. OPA only asks then whether there is one; an optimiser (`wasm-opt`, which
+        // `EXPERIMENTAL_WASM_OPT` has OPA call) may use it.
+        let is_asked = matches!(
+            operators.peek(),
+            Some(Ok(Operator::I32Eqz | Operator::BrIf { .. } | Operator::If { .. }))
+        );
+        if let Operator::LocalTee { local_index } = operator
+            && !is_asked
+        {
+            steps.push(Step::Get(local_index));
+        }
+    }
+    Some(steps)
+}
+
+const fn step(operator: &Operator<'_>) -> Step {
+    match operator {
+        Operator::LocalGet { local_index } => Step::Get(*local_index),
+        Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => Step::Set(*local_index),
+        Operator::I32Const { value } => Step::Constant(*value),
+        Operator::Call { function_index } => Step::Call(*function_index),
         Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => Step::Open,
         Operator::End => Step::Close,
         _ => Step::Other,
-    };
-    reader.into_iter().map(|operator| operator.ok().map(step)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -245,6 +264,24 @@ mod tests {
         assert_eq!((below.paths.len(), below.whole_keys.len()), (1, 0));
         let below = of_steps(&format!("{FIND} local.get 2 i32.const 48 call $other local.set 3"));
         assert_eq!((below.paths.len(), below.whole_keys.len()), (0, 1));
+    }
+
+    /// `local.tee` leaves it on the stack, where it may be used.
+    #[test]
+    fn a_value_that_is_used_where_it_was_kept_counts_as_one_that_is_read_again() {
+        const FIND: &str = "local.get 0 i32.const 16 call $opa_value_get local.tee 2";
+        for asked in ["i32.eqz drop", "if end", "br_if 0"] {
+            let found = of_steps(&format!("block {FIND} {asked} end"));
+            assert_eq!((found.is_whole, found.paths.len(), found.whole_keys.len()), (false, 0, 0), "{asked}");
+        }
+        let found = of_steps(&format!("{FIND} i32.const 48 call $opa_value_get local.set 3"));
+        assert_eq!((found.is_whole, found.paths), (false, BTreeSet::from(["request.uid".to_string()])));
+        let found = of_steps(&format!("{FIND} i32.const 48 call $other local.set 3"));
+        assert_eq!((found.is_whole, found.whole_keys), (false, BTreeSet::from(["request".to_string()])));
+        let copied = "local.get 2 local.tee 3 i32.const 48 call $opa_value_get drop";
+        let found = of_steps(&format!("{FIND} i32.eqz drop {copied}"));
+        assert_eq!(found.paths, BTreeSet::from(["request.uid".to_string()]));
+        assert!(of_steps("local.get 0 local.tee 3 i32.const 16 call $other local.set 2").is_whole);
     }
 
     /// Another program may have renamed the rules.
