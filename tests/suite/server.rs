@@ -944,8 +944,9 @@ async fn a_later_connection_resumes_the_session_until_the_certificate_is_replace
         for _ in 0..4 {
             seen.push(client.resumes(server.address).await.unwrap());
         }
-        // With TLS 1.2 this client resumes from its third connection on; OpenSSL's does from the second.
-        assert!(!seen[0] && seen[2] && seen[3], "{version:?}: {seen:?}");
+        // With TLS 1.2 this client leaves one of the later ones out, as a rule the second; OpenSSL's resumes all of them.
+        let later = seen[1..].iter().filter(|is_resumed| **is_resumed).count();
+        assert!(!seen[0] && later >= 2, "{version:?}: {seen:?}");
         secret.take(&made[1]);
         wait_for_leaf(&trusting_all(&made), server.address, &made[1]).await;
         assert!(!client.resumes(server.address).await.unwrap(), "{version:?}");

@@ -113,8 +113,11 @@ impl Client {
         let is_resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        Ok(is_resumed && answer.starts_with(b"HTTP/1.1 "))
+        let read = stream.read_to_end(&mut answer).await;
+        if !answer.starts_with(b"HTTP/1.1 ") {
+            return Err(format!("no answer: {read:?}").into());
+        }
+        Ok(is_resumed)
     }
 
     /// Connects from this address. On Linux all of 127.0.0.0/8 are local addresses.
