@@ -12,6 +12,7 @@ use crate::image::Program;
 use crate::inspection::{Inspection, LookupResult};
 use crate::review::Webhook;
 use crate::review::{self, Review};
+use crate::workload::Kind;
 
 /// A decision: the answer and the facts for the record.
 #[derive(Debug)]
@@ -192,7 +193,9 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
     let Examined { workload, inspection, conclusion, advice } = examined;
     match conclusion {
         Conclusion::NotWasm => {
-            let doubt = doubt(inspection).filter(|_| webhook == Webhook::Mutate);
+            // A SpinApp is no pod, so the mutating webhook does not say it, and its pods would be refused.
+            let is_told = webhook == Webhook::Mutate || workload.kind == Kind::SpinApp;
+            let doubt = doubt(inspection).filter(|_| is_told);
             let warning = doubt.or_else(|| advice.clone());
             warning.map_or_else(|| answer::skip(uid), |warning| answer::skip_with_warning(uid, warning))
         }
@@ -214,8 +217,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
     }
 }
 
-/// The warning of the mutating webhook about the first container whose program is not known: if it is Wasm, it will start
-/// on the wrong runtime.
+/// The warning about the first container whose program is not known: if it is Wasm, it will start on the wrong runtime, or not at all.
 fn doubt(inspection: &Inspection) -> Option<String> {
     inspection.containers.iter().find_map(|container| {
         let name = &container.name;

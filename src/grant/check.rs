@@ -11,6 +11,7 @@ use super::types::{
     WasiException, WasiGrant,
 };
 use crate::capability::Parameter;
+use crate::image::reference::Reference;
 use crate::text;
 
 /// The content of one document.
@@ -249,9 +250,16 @@ fn wrong_image(pattern: &str) -> Option<String> {
             "`{pattern}` ends in `/`, and no image name does; write `{folder}/*` for all images below it"
         ));
     }
-    is_host(pattern).then(|| {
-        format!("`{pattern}` is a registry and not an image; write `{pattern}/*` for all of its images")
-    })
+    if is_host(pattern) {
+        return Some(format!(
+            "`{pattern}` is a registry and not an image; write `{pattern}/*` for all of its images"
+        ));
+    }
+    match Reference::parse(pattern) {
+        // What a `*` stands for is not known.
+        Err(error) if !pattern.contains('*') => Some(error.to_string()),
+        _ => None,
+    }
 }
 
 /// Whether a pattern without `/` is what an image name has before its first `/` when that is a registry

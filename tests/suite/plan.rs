@@ -895,6 +895,16 @@ fn clamped_values_are_quoted_as_written() {
 }
 
 #[test]
+fn a_limit_of_zero_is_none_and_a_profile_that_clamps_leaves_none() {
+    let none = json!({ "requests": { "cpu": "0", "memory": "0" }, "limits": { "cpu": "0", "memory": "0" } });
+    let plan = World::clamping().plan(&sized("tiny:1", none.clone()));
+    assert_eq!(resources(&plan)["limits"], json!({ "cpu": "200m", "memory": "32Mi" }));
+    warned(&plan, &["limits.cpu is now 200m (was 0)"]);
+    warned(&plan, &["limits.memory is now 32Mi (was 0)"]);
+    assert_eq!(resources(&World::default().plan(&sized("tiny:1", none)))["limits"]["cpu"], "0");
+}
+
+#[test]
 fn a_ratio_that_leaves_too_little_for_the_program_is_named() {
     let world = World::default()
         .with_limits(json!([{ "type": "Container", "maxLimitRequestRatio": { "memory": "2" } }]));

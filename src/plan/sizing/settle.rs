@@ -39,8 +39,10 @@ pub(super) fn settle(proposal: Proposal, bounds: Bounds, chosen: Chosen, mode: S
     let low = bounds.fit(proposal.floor).min(top);
     let keep = |value: Quantity| if clamps { value.clamp(low, top) } else { value };
     let request = chosen.request.map(keep);
+    // The kubelet takes a limit of zero for none, which a profile that clamps does not leave.
     let mut limit = chosen
         .limit
+        .filter(|limit| !clamps || *limit != Quantity::ZERO)
         .map_or_else(|| request.map_or(top, |request| top.max(request.up_to(proposal.step))), keep);
     let headroom = limit.down_to(proposal.step);
     let mut request = match request {

@@ -458,6 +458,27 @@ async fn a_changed_configuration_comes_into_force_and_a_bad_one_leaves_the_forme
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_annotation_that_a_changed_configuration_masks_is_in_no_later_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("decisions.log");
+    let masking = |masked: &str| {
+        format!("decisionLog: {{output: {{file: {}}}, maskAnnotations: [{masked}]}}", log.display())
+    };
+    let mounted = Mounted::new(&masking(""));
+    let gate = Gate::start(&["--config", &mounted.path()]);
+    let mut pod = review("orders-everywhere.mutated");
+    pod["request"]["object"]["metadata"]["annotations"]["vault.example/token"] = json!("s3cr3t-text");
+    let last_has_it = async || {
+        gate.ask("/validate", &pod).await;
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().last().map(|line| line.contains("s3cr3t-text"))
+    };
+    until("a record with it", async || last_has_it().await == Some(true)).await;
+    mounted.change(&masking("\"vault.example/*\""));
+    until("a record without it", async || last_has_it().await == Some(false)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_option_that_no_rule_reads_is_told_of_at_the_start_and_when_the_configuration_changes() {
     let mounted = Mounted::new("policies: {options: {strictAmbent: true}}");
     let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
