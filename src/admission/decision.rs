@@ -196,7 +196,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
             // A SpinApp is no pod, so the mutating webhook does not say it, and its pods would be refused.
             let is_told = webhook == Webhook::Mutate || workload.kind == Kind::SpinApp;
             let doubt = doubt(inspection).filter(|_| is_told);
-            let warning = doubt.or_else(|| advice.clone());
+            let warning = advice.clone().or(doubt);
             warning.map_or_else(|| answer::skip(uid), |warning| answer::skip_with_warning(uid, warning))
         }
         Conclusion::Planned(plan) => answer::of_plan(uid, workload, inspection, plan),

@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn an_image_pattern_matches_by_repository_tag_or_digest() {
-        const PINNED: &str = "localhost:5000/org/app:v1@sha256:aa";
+        const PINNED: &str = "localhost:5000/org/app:v1@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
         for (image, pattern, expected) in [
             ("ghcr.io/org/app:v1", "ghcr.io/org/app", true),
             ("ghcr.io/org/app:v1", "ghcr.io/org/app:v1", true),
@@ -277,19 +277,35 @@ mod tests {
             ("ghcr.io/org/app:v1", "ghcr.io/org/ap", false),
             ("ghcr.io/org/app:v1", "org/app", false),
             ("ghcr.io/org/app", "ghcr.io/org/app:latest", true),
-            ("ghcr.io/org/app@sha256:aa", "ghcr.io/org/app:latest", false),
+            (
+                "ghcr.io/org/app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "ghcr.io/org/app:latest",
+                false,
+            ),
             (PINNED, "localhost:5000/org/app", true),
             (PINNED, "localhost:5000/org/app:v1", true),
-            (PINNED, "localhost:5000/org/app@sha256:aa", true),
-            (PINNED, "localhost:5000/org/app@sha256:bb", false),
-            (PINNED, "*@sha256:aa", true),
+            (
+                PINNED,
+                "localhost:5000/org/app@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                true,
+            ),
+            (
+                PINNED,
+                "localhost:5000/org/app@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+                false,
+            ),
+            (PINNED, "*@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", true),
             (PINNED, PINNED, true),
             ("localhost:5000/app", "localhost:5000/app", true),
             ("nginx", "docker.io/library/nginx", true),
             ("nginx", "index.docker.io/nginx:latest", true),
             ("nginx:1", "docker.io/nginx:1", true),
             ("nginx:1", "docker.io/nginx:2", false),
-            ("docker.io/library/nginx:1@sha256:aa", "nginx@sha256:aa", true),
+            (
+                "docker.io/library/nginx:1@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "nginx@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                true,
+            ),
             ("index.docker.io/library/nginx", "nginx:latest", true),
             ("index.docker.io/org/app:1", "org/*", true),
             ("docker.io/org/app:1", "library/*", false),
