@@ -944,7 +944,8 @@ async fn a_later_connection_resumes_the_session_until_the_certificate_is_replace
         for _ in 0..4 {
             seen.push(client.resumes(server.address).await.unwrap());
         }
-        // With TLS 1.2 this client leaves one of the later ones out, as a rule the second; OpenSSL's resumes all of them.
+        // With TLS 1.2 this client leaves one of the later ones out: as a rule the second, and under load the third was seen too, for a
+        // reason that is not known. OpenSSL's resumes all of them.
         let later = seen[1..].iter().filter(|is_resumed| **is_resumed).count();
         assert!(!seen[0] && later >= 2, "{version:?}: {seen:?}");
         secret.take(&made[1]);
