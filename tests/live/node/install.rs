@@ -2,6 +2,7 @@
 //! run as they are written there, and its replicas run on the real node and judge what runs beside them.
 
 mod bundle;
+mod switches;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -205,6 +206,8 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     site.write_kustomization("0.1.1");
     let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
     under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
+    switches::give_the_right_to_pull_secrets(&site);
+    switches::stop_it_from_refusing_pods_and_have_it_refuse_them_again(&site);
     bundle::is_brought_in_by_kustomize_and_replaced(&site);
     removed(&site);
 }
@@ -336,7 +339,8 @@ fn removed(site: &Installed) {
     site.run("wasmgate", &format!("kubectl apply{}", rights.concat()));
     site.run("wasmgate", &commands("Remove", "kubectl delete validatingwebhookconfiguration,"));
     assert_eq!(named(site, AROUND), Vec::<String>::new());
-    assert_eq!(named(site, INSIDE), Vec::<String>::new());
+    let left = switches::rights_to_pull_secrets_that_are_left(site);
+    assert_eq!(named(site, INSIDE), left, "what the page says, and nothing else");
     let still = site.plane.get(&["pod", "hello", "--namespace=default"]);
     assert_eq!(still["status"]["phase"], "Running", "pods stay as they are");
 }
