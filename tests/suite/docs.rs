@@ -233,7 +233,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "kubectl create rolebinding ",
         "needs a node: run by tests/live/node/install/switches.rs",
     ),
-    ("docs/operations.md", "kubectl create role ", "needs a node: run by tests/live/node/install/switches.rs"),
+    (
+        "docs/operations.md",
+        "kubectl create role ",
+        "needs a node: run by tests/live/node/install/switches.rs",
+    ),
     (
         "docs/operations.md",
         "kubectl delete validatingwebhookconfiguration wasmgate",

@@ -149,6 +149,7 @@ fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
         })
         .collect();
     assert_eq!(config["rootfs"]["diff_ids"], json!(unpacked));
+    assert_eq!(unpacked.len(), 2, "what it is linked with, and the program");
     for (path, (mode, user, group)) in entries(&manifest, &layout) {
         assert_eq!((user, group), (0, 0), "{path:?} belongs to another than root");
         assert_eq!(mode & 0o7022, 0, "{path:?} can be written by others: {mode:o}");
@@ -173,6 +174,28 @@ fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
     assert_eq!(String::from_utf8_lossy(&said.stdout).split_whitespace().next(), Some("wasmgate"), "{said:?}");
     let certificates = fs::read_to_string(inside.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     assert!(certificates.matches("BEGIN CERTIFICATE").count() > 50, "registries are asked over TLS");
+}
+
+/// The numbers of KiB behind these words.
+fn kib_behind(text: &str, words: &str) -> u64 {
+    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no `{words}` in the manual"));
+    // The prose groups digits.
+    let digits = rest.trim_start().chars().take_while(|c| c.is_ascii_digit() || *c == ' ');
+    digits.filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+/// The output that is pasted under "Install", and the prose under "Size".
+#[test]
+fn the_manual_says_of_one_release_image_how_large_it_and_its_layers_are_and_that_it_may_be_pushed() {
+    let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (_, size) = manual.split_once("\n- *Image.*").unwrap();
+    let pasted = [": linux/amd64, ", "(program ", "libraries and certificates "];
+    let prose = ["", "the program", "certificates"];
+    let [all, program, linked] = pasted.map(|words| kib_behind(&manual, words));
+    assert_eq!(prose.map(|words| kib_behind(size, words)), [all, program, linked]);
+    // Each is rounded down.
+    assert!((program + linked..=program + linked + 1).contains(&all), "{all} {program} {linked}");
+    assert!(all << 10 <= 30_000_000, "`tools/image/build` refuses more");
 }
 
 /// Starts a program of an unpacked image by the loader and the libraries of that image.

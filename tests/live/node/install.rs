@@ -256,6 +256,11 @@ fn they_run_without_rights(site: &Installed) {
         let of_root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
         let options = of_root.split(' ').nth(5).unwrap();
         assert!(options.split(',').any(|option| option == "ro"), "it can write to its root: {of_root}");
+        // The scheduler counts on the request, so a replica that has judged little stays below it.
+        let requested = &replica["spec"]["containers"][0]["resources"]["requests"]["memory"];
+        let requested: u64 = requested.as_str().unwrap().trim_end_matches("Mi").parse().unwrap();
+        let own: u64 = field("RssAnon")[0].parse().unwrap();
+        assert!(own < requested << 10, "{own} KiB of its own, and {requested}Mi are requested");
         println!(
             "a replica: {} KiB resident, of it {} KiB its own; listens {:.2} s after its process began, ready {} s after its container",
             field("VmRSS")[0],
