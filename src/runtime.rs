@@ -59,7 +59,7 @@ pub struct Sizing {
     /// What to do with values that a person wrote.
     pub mode: SizingMode,
     /// Memory that the runtime itself needs in the container's cgroup before it loads a module.
-    /// Default: 24Mi for Spin and 4Mi for every other runtime.
+    /// Default: 24Mi for Spin, which is a guess, and 4Mi for every other runtime.
     pub base_memory: Option<WrittenQuantity>,
 }
 
