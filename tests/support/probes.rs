@@ -161,6 +161,12 @@ pub const PROBES: &[Probe] = &[
         |_| opens("dev/null", true),
     ),
     preview1(
+        "link",
+        "reads a link of the kernel, `/proc/self`, and opens no file",
+        ("fs", Some("/proc")),
+        link,
+    ),
+    preview1(
         "accept",
         "takes a connection of a socket that it was given (preview 1)",
         ("net.listen", None),
@@ -609,6 +615,20 @@ fn opens(path: &str, writes: bool) -> String {
             (if (local.get $code) (then (return (local.get $code))))
             {used})"#
     )
+}
+
+/// Reads the target of a link below the first folder. That of `/proc/self` is relative; engines hide absolute ones.
+fn link(_: Peer) -> String {
+    r#"(import "wasi_snapshot_preview1" "path_readlink"
+        (func $link (param i32 i32 i32 i32 i32 i32) (result i32)))
+
+    (data (i32.const 4096) "proc/self")
+    (func $probe (result i32) (local $code i32)
+        (local.set $code (call $link (i32.const 3) (i32.const 4096) (i32.const 9) (i32.const 8192) (i32.const 64)
+            (i32.const 8320)))
+        (if (local.get $code) (then (return (local.get $code))))
+        (select (i32.const 0) (i32.const 99) (i32.load (i32.const 8320))))"#
+        .into()
 }
 
 /// On each of the first eight descriptors.

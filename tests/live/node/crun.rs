@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::capabilities::outcomes_agree;
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
-use super::needs::pod_of;
+use super::needs::{needs_that_differ, pod_of};
 use super::{SITE, speaker};
 use crate::support::probes::CRUN;
 use crate::support::process::ask_patiently;
@@ -93,6 +93,15 @@ fn of_every_golden_row_crun_starts_no_other_native_program_where_nothing_asks_fo
 #[ignore = "needs a real node: make test-node"]
 fn programs_can_do_under_crun_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
     outcomes_agree(&CRUN);
+}
+
+/// Shared memory depends on the engine's version: later ones do not start it.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn of_programs_that_need_more_than_wasi_the_gate_refuses_one_that_this_crun_starts_and_says_of_the_others_what_they_do()
+ {
+    let differ = needs_that_differ(&SITE.get(), CRUN.class);
+    assert_eq!(differ, [("shared-crun".to_string(), true)]);
 }
 
 /// `run.oci.handler` comes first.

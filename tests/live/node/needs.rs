@@ -77,6 +77,15 @@ fn mismatched(site: &Site, pods: &[Value]) -> Vec<bool> {
 
 /// Runs each under a runtime: what does not start is refused as `runtime-mismatch`, and nothing else is.
 pub(super) fn needs_agree(site: &Site, class: &str) {
+    assert_eq!(
+        needs_that_differ(site, class),
+        Vec::<(String, bool)>::new(),
+        "names, and whether it is refused"
+    );
+}
+
+/// The programs of which the gate says another thing than they do under a runtime, each with whether it is refused.
+pub(super) fn needs_that_differ(site: &Site, class: &str) -> Vec<(String, bool)> {
     let pods: Vec<Value> = unusual()
         .into_iter()
         .map(|(name, file, program)| pod_of(site, class, &format!("{name}-{class}"), &[(file, &program)]))
@@ -89,13 +98,12 @@ pub(super) fn needs_agree(site: &Site, class: &str) {
     for (pod, mismatch) in pods.iter().zip(said) {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let seen = ask_patiently(|| outcome(site, name)).unwrap_or_else(|| panic!("{}", site.story(UNSEEN)));
-        let line = format!("{name:<22} {:<10} {seen}", if mismatch { "mismatch" } else { "runs" });
-        println!("{line}");
+        println!("{name:<22} {:<10} {seen}", if mismatch { "mismatch" } else { "runs" });
         if mismatch == (seen == "it") {
-            wrong.push(line);
+            wrong.push((name.to_string(), mismatch));
         }
     }
-    assert_eq!(wrong, Vec::<String>::new());
+    wrong
 }
 
 #[test]
