@@ -95,6 +95,7 @@ calibrate: ## Measure on a real node what modules of real compilers need, and wr
 	paths=$$(tools/build --path $(TOOLS) $$(tools/cluster/node parts)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1 || echo 'not measured: youki, it is not built; `make node-tools` builds it; its rows stay if their versions are the same'; \
+	tools/build --built $$(tools/cluster/node parts optional) >/dev/null 2>&1 || echo 'not measured: crun, it is not built; `tools/build crun` builds it; its rows stay if its version is the same'; \
 	$(CARGO) test --locked --test live -- --ignored node::calibrate:: --nocapture $(ARGS); \
 	WASMGATE_WRITE_DOCS=1 $(CARGO) test --locked --test suite -- sizing::
 

@@ -25,7 +25,7 @@ const COMPILER: i128 = 14 * MIB;
 /// CPU seconds for each million bytes of code, in tenths. On a busy machine a Go program took 1.7 (wasmtime 48) and 2.1 (youki) in
 /// the calibration of 2026-11-28; measured elsewhere were 1.0 (wasmtime 48) to 1.8 (wasmtime 36). Larger ones took 2.9 to 3.9 on
 /// 2026-11-29, when the machine took 1.8 times the CPU time for what it had run the day before. `tests/suite/sizing.rs` holds this
-/// to the rows of the calibration with more than a million bytes. All runtimes were built at `opt-level` 1; one that is built for
+/// to the rows of the calibration with more than a million bytes. Both runtimes were built at `opt-level` 1; one that is built for
 /// release is faster, by how much was not measured.
 const TENTHS_OF_A_SECOND: i128 = 17;
 

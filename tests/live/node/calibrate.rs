@@ -32,7 +32,8 @@ const LAST_LOOKS: usize = 3;
 const COLUMNS: &str = "module,made_by,runtime,packing,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
 
 /// A runtime with a way of packing, as the columns of the file name them.
-const WAYS: [(&str, &str); 3] = [("wasmtime", "layer"), ("wasmtime", "file"), ("youki", "file")];
+const WAYS: [(&str, &str); 4] =
+    [("wasmtime", "layer"), ("wasmtime", "file"), ("youki", "file"), ("crun", "file")];
 
 /// A program that ends by itself.
 struct Program {
@@ -44,10 +45,10 @@ struct Program {
 }
 
 impl Program {
-    /// youki runs no components.
+    /// youki and crun run no components.
     fn runs_under(&self, runtime: &str) -> bool {
         let module = self.bytes.get(4) == Some(&1);
-        runtime != "youki" || module
+        runtime == "wasmtime" || module
     }
 
     /// The arguments of its container. A file is named by the image, and a layer by the first of them: containerd starts no
@@ -154,8 +155,8 @@ fn pod(site: &Site, name: &str, measured: &Measured<'_>, limit: Option<u64>) -> 
     if let Some(limit) = limit {
         resources["limits"] = json!({"memory": format!("{limit}Mi")});
     }
-    // Without the annotation youki takes every program for a native one.
-    let annotations = if *runtime == "youki" { json!({"run.oci.handler": "wasm"}) } else { json!({}) };
+    // Without the annotation youki and crun take every program for a native one.
+    let annotations = if *runtime == "wasmtime" { json!({}) } else { json!({"run.oci.handler": "wasm"}) };
     let container = json!({"name": "app", "image": image, "args": arguments, "resources": resources});
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": UNSEEN, "annotations": annotations},
@@ -317,11 +318,43 @@ fn today() -> String {
     String::from_utf8(date.stdout).unwrap().trim().to_string()
 }
 
+/// A file below `tools`.
+fn tool(file: &str) -> String {
+    fs::read_to_string(root().join("tools").join(file)).unwrap()
+}
+
+/// Whether a runtime is on the node: some are only where they were built.
+fn is_built(runtime: &str) -> bool {
+    let built = || own("tools/build", &["--built".as_ref(), runtime.as_ref()]).output().unwrap();
+    runtime == "wasmtime" || built().status.success()
+}
+
+/// The line that says of which versions the rows of crun are. It is apart from the first one, so that a machine without crun
+/// need not measure anything again.
+fn versions_of_crun() -> String {
+    let (source, requirements) = (tool("crun/source"), tool("crun/requirements.txt"));
+    let crun = source.lines().find_map(|line| line.strip_prefix("crun ")).unwrap();
+    let engine = requirements.lines().find_map(|line| line.strip_prefix("wasmtime==")).unwrap();
+    let first = |text: &str| text.split(' ').next().unwrap().to_string();
+    format!("# crun {} with wasmtime {}, as it is published for Python", first(crun), first(engine))
+}
+
+/// The lines without the rows of another crun than this one.
+fn with_this_crun(mut lines: Vec<String>) -> Vec<String> {
+    let this = versions_of_crun();
+    if !lines.contains(&this) {
+        lines.retain(|line| !line.starts_with("# crun ") && !line.contains(",crun,"));
+        if is_built("crun") {
+            lines.insert(0, this);
+        }
+    }
+    lines
+}
+
 /// The versions that the figures depend on.
 fn versions(site: &Site) -> String {
     let info = site.plane.get(&["node", &site.node.name])["status"]["nodeInfo"].clone();
     let told = |field: &str| info[field].as_str().unwrap().to_string();
-    let tool = |file: &str| fs::read_to_string(root().join("tools").join(file)).unwrap();
     let (manifest, youki) = (tool("runwasi/Cargo.toml"), tool("youki/crate"));
     let pinned = |name: &str| {
         let line = manifest.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
@@ -371,11 +404,10 @@ fn what_modules_of_real_compilers_need_is_measured_and_written_down() {
     let head = format!("# {}\n{COLUMNS}\n", versions(&site));
     let read = |path: &Path| fs::read_to_string(path).ok().filter(|text| text.starts_with(&head));
     let known = read(&part).or_else(|| read(&path)).unwrap_or_default();
-    let mut lines = kept(&known, &head);
-    let youki =
-        own("tools/build", &["--built".as_ref(), "youki".as_ref()]).output().unwrap().status.success();
+    let mut lines = with_this_crun(kept(&known, &head));
+    let ways = WAYS.map(|way| (way, is_built(way.0)));
     for program in programs() {
-        for way in WAYS.into_iter().filter(|way| program.runs_under(way.0) && (youki || way.0 != "youki")) {
+        for (way, _) in ways.into_iter().filter(|(way, built)| *built && program.runs_under(way.0)) {
             let begin = begin(&program, way);
             match lines.iter_mut().find(|line| line.starts_with(&begin)) {
                 Some(line) if only_cpu(&program) => {
