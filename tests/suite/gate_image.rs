@@ -176,6 +176,20 @@ fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
     assert!(certificates.matches("BEGIN CERTIFICATE").count() > 50, "registries are asked over TLS");
 }
 
+/// The command of the manual, as far as `make` says what it would do.
+#[test]
+fn make_image_builds_a_release_and_pushes_its_image_where_the_manual_says() {
+    let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let line = manual.lines().find_map(|line| line.strip_prefix("make image ")).unwrap();
+    let place = line.split_whitespace().next().unwrap();
+    let mut make = Command::new("make");
+    make.args(["--no-print-directory", "--dry-run", "CARGO=cargo", "image", place]);
+    let output = make.current_dir(root()).env_remove("MAKEFLAGS").output().unwrap();
+    let place = place.strip_prefix("PUSH=").unwrap();
+    let steps = format!("cargo build --locked --release\ntools/image/build --push {place}\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), steps, "{output:?}");
+}
+
 /// The numbers of KiB behind these words.
 fn kib_behind(text: &str, words: &str) -> u64 {
     let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("no `{words}` in the manual"));
