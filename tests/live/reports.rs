@@ -258,6 +258,18 @@ async fn a_workload_has_a_report_that_changes_with_its_grants_and_goes_with_it()
     let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let begun = lines.find(|line| line["fields"]["message"] == "this replica writes the reports now");
     assert_eq!(begun.unwrap()["fields"]["from"], json!(other), "{log}");
+
+    // What the gate leaves, the manual's command removes.
+    reported.deploy(&shop, "files", "files");
+    reported.report_that("the report", &shop, |_| true);
+    drop(third);
+    let manual = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (_, rest) = manual.split_once("`kubectl delete reports,").expect("how reports are removed");
+    let command = format!("delete reports,{}", rest.split('`').next().unwrap());
+    plane.kubectl(&command.split_whitespace().collect::<Vec<_>>()).ok();
+    for kind in ["reports.openreports.io", "clusterreports.openreports.io"] {
+        assert_eq!(plane.list(&[kind, "--all-namespaces"]), Vec::<Value>::new(), "{kind}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
