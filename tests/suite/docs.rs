@@ -244,7 +244,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "needs a cluster: run by tests/live/manifests.rs and tests/live/node/install/switches.rs",
     ),
     ("docs/operations.md", "argocd app set ", "needs the reader's delivery tool"),
-    ("docs/operations.md", "kubectl get endpoints ", "needs a cluster"),
+    (
+        "docs/operations.md",
+        "kubectl get endpointslices ",
+        "needs a cluster that several API servers can share",
+    ),
     (
         "docs/operations.md",
         "kubectl delete validatingwebhookconfiguration,",
