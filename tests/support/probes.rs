@@ -135,6 +135,7 @@ pub const PROBES: &[Probe] = &[
     preview1("random", "takes random bytes", ("random", None), random),
     preview1("env", "reads a variable of the pod", ("env", Some("PROBE")), env),
     preview1("file", "opens a file of the image", ("fs", Some("/")), |_| opens("own.txt", false)),
+    preview1("list", "lists the folder that it was given", ("fs", Some("/")), list),
     preview1("mount", "writes to a mount", ("fs", Some("/data")), |_| opens("data/file", true)),
     preview1("token", "reads the service-account token", ("fs", Some(TOKEN)), |_| {
         opens("var/run/secrets/kubernetes.io/serviceaccount/token", false)
@@ -615,6 +616,17 @@ fn opens(path: &str, writes: bool) -> String {
             (if (local.get $code) (then (return (local.get $code))))
             {used})"#
     )
+}
+
+/// Names of the first folder that the program was given, as many as go into four kilobytes.
+fn list(_: Peer) -> String {
+    r#"(import "wasi_snapshot_preview1" "fd_readdir" (func $list (param i32 i32 i32 i64 i32) (result i32)))
+
+    (func $probe (result i32) (local $code i32)
+        (local.set $code (call $list (i32.const 3) (i32.const 8192) (i32.const 4096) (i64.const 0) (i32.const 12288)))
+        (if (local.get $code) (then (return (local.get $code))))
+        (select (i32.const 0) (i32.const 99) (i32.load (i32.const 12288))))"#
+        .into()
 }
 
 /// Reads the target of a link below the first folder. That of `/proc/self` is relative; engines hide absolute ones.
