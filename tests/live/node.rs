@@ -170,15 +170,15 @@ fn deployment(namespace: &str, name: &str, image: &str) -> Value {
 fn an_ordinary_deployment_runs_on_the_shim_by_the_digest_that_was_judged() {
     let site = SITE.get();
     let namespace = site.plane.namespace("ordinary", &json!({}));
-    let images = [
-        ("layers", layers("hello from a layer")),
-        ("files", file_system("hello from a file")),
-        ("component", component("hello from a component")),
+    let images: [(&str, &str, fn(&str) -> Image); 3] = [
+        ("layers", "hello from a layer", layers),
+        ("files", "hello from a file", file_system),
+        ("component", "hello from a component", component),
     ];
-    for (name, image) in &images {
-        let digest = site.push(name, image);
+    for (name, line, image) in images {
+        let digest = site.push(name, &image(line));
         site.apply(&deployment(&namespace, name, &site.registry.image(&format!("{name}:1")))).ok();
-        let pod = site.pod_that_said(&namespace, name, "hello from a");
+        let pod = site.pod_that_said(&namespace, name, line);
         assert_eq!(pod["spec"]["nodeName"], NODE, "{name}");
         assert_eq!(pod["spec"]["runtimeClassName"], "wasmtime", "{name}");
         let status = &pod["status"]["containerStatuses"][0];

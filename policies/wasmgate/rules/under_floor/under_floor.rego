@@ -7,7 +7,7 @@ import data.wasmgate.lib.text
 # description: |
 #   With a memory limit below what the program needs to start, the kernel kills it (OOM). The floor is an estimate from
 #   the size of its code, its initial memory, and whether the shim or the container compiles it. No measured program
-#   needed more; small ones started with less (`docs/sizing.md`). Spin's shim was not measured: its 24Mi are a guess. A
+#   needed more; small ones started with less (`docs/sizing.md`). Spin's shim was not measured: its 24Mi is a guess. A
 #   kill under runwasi's shims or Spin's does not show as `OOMKilled`, so it looks like a crash of the program.
 # custom:
 #   remedy: Raise `resources.limits.memory`, or leave it out so that the gate sets it.
