@@ -1219,7 +1219,10 @@ async fn what_no_rule_reads_is_found_where_the_manifest_omits_nothing() {
     let large = "a".repeat(GENEROUS.memory_bytes);
     let input = json!({"object": {"large": large}, "workload": {"kind": "Pod"}});
     let found = set.evaluate(&input).await;
-    assert!(found.failures.len() == 1 && found.violations.is_empty(), "it has no room for the object");
+    assert!(
+        found.failures.len() == 1 && found.violations.is_empty(),
+        "the object does not fit into its memory"
+    );
 }
 
 /// Rules that ask for the time or for a random value find something else another time.
