@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::demand;
 use super::engine::Stop;
 use super::evaluation::{Evaluation, Found};
+use super::identity::Identity;
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
@@ -106,6 +107,8 @@ pub(super) struct Ran {
 pub(super) struct LoadedBundle {
     /// Its identity in what is kept of evaluations; `None` if its input never repeats.
     repeats: Option<BundleId>,
+    /// What its rules get of the identity of an input and do not read.
+    identity: Identity,
     pub(super) program: CheckedModule,
     /// Number of [`ENTRYPOINT`]; `None` for a bundle that judges nothing.
     pub(super) entrypoint: Option<i32>,
@@ -173,11 +176,6 @@ impl PolicySet {
         let bundles = self.loaded.iter().map(|loaded| &loaded.program.bundle);
         let revisions = bundles.map(|bundle| (bundle.name.clone(), bundle.revision.clone())).collect();
         Self { rules, rules_in_force, revisions: Arc::new(revisions), has_log_rules, ..self }
-    }
-
-    /// Whether a bundle that decides gets this top-level key of the input, and what is at the key below it, if one is given.
-    pub fn reads(&self, key: &str, below: Option<&str>) -> bool {
-        self.bundles(false).any(|loaded| loaded.reads(key, below))
     }
 
     /// Most bytes of decisions that may be kept beside what evaluations found; zero where nothing is kept.
@@ -313,7 +311,8 @@ impl PolicySet {
 
     /// What one bundle found on the same input earlier; else the key by which it is kept, if it is.
     pub(super) async fn find(&self, loaded: &LoadedBundle, input: &str) -> Result<Found, Option<Key>> {
-        let key = loaded.repeats.and_then(|id| self.verdicts.key(id, self.limits, input));
+        let text = (input, &loaded.identity);
+        let key = loaded.repeats.and_then(|id| self.verdicts.key(id, self.limits, text));
         // On the heap, like what is kept below, since every review would hold both.
         if let Some(key) = &key
             && let Some(found) = Box::pin(self.verdicts.find(key)).await
@@ -381,7 +380,7 @@ fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<A
 
 impl LoadedBundle {
     /// Whether its rules get this top-level key of the input, and what is at the key below it, if one is given.
-    pub(super) fn reads(&self, key: &str, below: Option<&str>) -> bool {
+    pub(super) fn gets(&self, key: &str, below: Option<&str>) -> bool {
         let omit = &self.program.bundle.omit;
         let omits_below = || below.is_some_and(|below| omit.contains(&format!("{key}.{below}")));
         !omit.contains(key) && !omits_below()
@@ -392,10 +391,12 @@ impl LoadedBundle {
         let program = CheckedModule::check(engine, bundle, demand::with_usual_memory(patient))?;
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied();
+        let identity = Identity::of(&program.unread, &program.bundle.omit);
         // A review has an identifier of its own.
-        let repeats = input::may_repeat(&program.bundle.omit).then(|| engine.verdicts.next_bundle());
-        let mut loaded =
-            Self { repeats, program, entrypoint, unfit: BTreeSet::new(), idle: Mutex::default() };
+        let may_repeat = identity.has_request_uid() || input::may_repeat(&program.bundle.omit);
+        let repeats = may_repeat.then(|| engine.verdicts.next_bundle());
+        let (unfit, idle) = (BTreeSet::new(), Mutex::default());
+        let mut loaded = Self { repeats, identity, program, entrypoint, unfit, idle };
         loaded.check_demand(limits, &stop)?;
         let warm = loaded.warm_up(limits, patient, &stop);
         warm.map_err(|reason| loaded.program.not_started(reason))?;

@@ -59,7 +59,7 @@ impl PolicySet {
         let may_read = |loaded: &Arc<LoadedBundle>| {
             let unread = &loaded.program.unread;
             let is_unread = unread.contains(key) || path.as_ref().is_some_and(|path| unread.contains(path));
-            loaded.reads(key, below) && !is_unread
+            loaded.gets(key, below) && !is_unread
         };
         self.judging().any(may_read)
     }
@@ -68,7 +68,7 @@ impl PolicySet {
     pub fn may_read(&self, place: &[String]) -> bool {
         let [key, below @ ..] = place else { return true };
         let below = below.first().map(String::as_str);
-        self.bundles(false).any(|loaded| loaded.reads(key, below) && loaded.program.may_read(place))
+        self.bundles(false).any(|loaded| loaded.gets(key, below) && loaded.program.may_read(place))
     }
 
     /// The names of all rules of all bundles; `None` if those of one bundle are not known.

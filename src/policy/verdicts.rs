@@ -1,6 +1,7 @@
 //! What earlier evaluations found. An evaluation follows from its bundle, the limits on its work and the input as it was written; one
 //! that asked neither for the time nor for a random value comes out the same whenever it is repeated, and is kept by a
-//! digest of exactly these. An error is never kept: the clock has a part in it.
+//! digest of exactly these, without the [`Identity`] of the input that no rule of the bundle reads. An error is never kept: the clock has a
+//! part in it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
 
+use super::identity::Identity;
 use super::{Limits, Violation};
 
 /// Bytes that an entry takes beside the texts of its violations: its key twice, its place in the order, and the list.
@@ -70,8 +72,13 @@ impl Verdicts {
         BundleId(self.bundles.fetch_add(1, Relaxed))
     }
 
-    /// The key of an evaluation; `None` where nothing is kept.
-    pub fn key(&self, BundleId(bundle): BundleId, limits: Limits, input: &str) -> Option<Key> {
+    /// The key of an evaluation by rules that do not read this identity; `None` where nothing is kept.
+    pub fn key(
+        &self,
+        BundleId(bundle): BundleId,
+        limits: Limits,
+        (input, unread): (&str, &Identity),
+    ) -> Option<Key> {
         self.kept.as_ref()?;
         // Time limits an evaluation too, but one that ended within it does not depend on it.
         let Limits { fuel, time: _, memory_bytes, strict_builtins } = limits;
@@ -80,7 +87,13 @@ impl Verdicts {
         digest.update(fuel.to_le_bytes());
         digest.update(u64::try_from(memory_bytes).unwrap_or(u64::MAX).to_le_bytes());
         digest.update([u8::from(strict_builtins)]);
-        digest.update(input);
+        let mut start = 0;
+        for place in unread.places(input) {
+            add(&mut digest, input.get(start..place.start)?);
+            digest.update(bytes(place.len()));
+            start = place.end;
+        }
+        add(&mut digest, input.get(start..)?);
         Some(Key(digest.finalize().into()))
     }
 
@@ -105,6 +118,17 @@ impl Verdicts {
     }
 }
 
+/// Adds a text so that it cannot be taken for a part of what comes next.
+fn add(digest: &mut Sha256, text: &str) {
+    digest.update(bytes(text.len()));
+    digest.update(text);
+}
+
+/// A length as it is hashed.
+fn bytes(length: usize) -> [u8; 8] {
+    u64::try_from(length).unwrap_or(u64::MAX).to_le_bytes()
+}
+
 /// Bytes of an entry. A violation has a few short texts and one message.
 fn weight(found: &[Violation]) -> u32 {
     let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -121,6 +145,8 @@ fn weight(found: &[Violation]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn violation(message: &str) -> Violation {
@@ -132,7 +158,8 @@ mod tests {
         let verdicts = Verdicts::within(1 << 20);
         let (one, other) = (verdicts.next_bundle(), verdicts.next_bundle());
         let limits = Limits::default();
-        let key = |bundle, limits, input| verdicts.key(bundle, limits, input).unwrap();
+        let all = Identity::default();
+        let key = |bundle, limits, input| verdicts.key(bundle, limits, (input, &all)).unwrap();
         verdicts.keep(key(one, limits, "{}"), &[violation("no")]).await;
         assert_eq!(
             verdicts.find(&key(one, limits, "{}")).await.as_deref(),
@@ -156,12 +183,42 @@ mod tests {
         assert_eq!((hits, misses), (1, 5));
     }
 
+    #[test]
+    fn what_no_rule_reads_counts_by_its_length_alone_and_everything_else_as_it_is() {
+        let verdicts = Verdicts::within(1 << 20);
+        let bundle = verdicts.next_bundle();
+        let unread = ["request.uid", "request.name"].map(String::from).into_iter().collect();
+        let identity = Identity::of(&unread, &BTreeSet::new());
+        let key = |input: &str, unread: &Identity| {
+            verdicts.key(bundle, Limits::default(), (input, unread)).unwrap()
+        };
+        let one = r#"{"request":{"uid":"u-1","name":"web-1"},"workload":{"name":"web-1"}}"#;
+        let same = one.replace("u-1", "u-2").replace(r#""name":"web-1"},"w"#, r#""name":"web-2"},"w"#);
+        assert_ne!(one, same);
+        assert_eq!(key(one, &identity), key(&same, &identity));
+        assert_ne!(key(one, &Identity::default()), key(&same, &Identity::default()));
+        for other in [
+            one.replace("u-1", "u-10"),
+            one.replace("u-1", "u-"),
+            one.replace(r#""workload":{"name":"web-1"}"#, r#""workload":{"name":"web-2"}"#),
+            one.replace("u-1", r"u1"),
+            one.replace(r#""u-1""#, "null"),
+            // What is moved from one text into the next one.
+            one.replace("u-1", "u-1w").replacen("web-1", "eb-1", 1),
+            one.replace(r#""uid":"u-1","name":"web-1""#, r#""name":"web-1","uid":"u-1""#),
+            format!("{one} "),
+        ] {
+            assert_ne!(key(one, &identity), key(&other, &identity), "{other}");
+        }
+    }
+
     #[tokio::test]
     async fn no_more_bytes_are_kept_than_allowed() {
         let verdicts = Verdicts::within(64 << 10);
         let (bundle, message) = (verdicts.next_bundle(), "x".repeat(4 << 10));
         for number in 0..200 {
-            let key = verdicts.key(bundle, Limits::default(), &number.to_string()).unwrap();
+            let input = number.to_string();
+            let key = verdicts.key(bundle, Limits::default(), (&input, &Identity::default())).unwrap();
             verdicts.keep(key, &[violation(&message)]).await;
         }
         let kept = verdicts.kept.as_ref().unwrap();
@@ -173,6 +230,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_without_bytes() {
         let verdicts = Verdicts::within(0);
-        assert_eq!(verdicts.key(verdicts.next_bundle(), Limits::default(), "{}"), None);
+        let input = ("{}", &Identity::default());
+        assert_eq!(verdicts.key(verdicts.next_bundle(), Limits::default(), input), None);
     }
 }

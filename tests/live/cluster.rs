@@ -2,6 +2,7 @@
 //! manager, scheduler, registry and `kubectl`.
 
 mod hardening;
+mod replicas;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -37,7 +38,13 @@ const WASM_NODE: &str = "example.com/wasm";
 
 impl Cluster {
     fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// One with these flags of the controller manager.
+    fn start_with(controller_manager: Vec<String>) -> Self {
         let plane = ControlPlane::start_with(&Options {
+            controller_manager,
             audit_policy: Some(
                 json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
                 "rules": [{"level": "Metadata", "resources": [{"group": "", "resources": ["pods"]}]}]}),

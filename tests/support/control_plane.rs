@@ -24,6 +24,8 @@ const GARBAGE_COLLECTION: (&str, &str) = ("GOGC", "400");
 pub struct Options {
     /// More flags of the API server, such as `--enable-admission-plugins=…`.
     pub apiserver: Vec<String>,
+    /// More flags of the controller manager, such as `--kube-api-qps=…`.
+    pub controller_manager: Vec<String>,
     /// An audit policy; with one, [`ControlPlane::audit_log`] returns the log.
     pub audit_policy: Option<Value>,
     /// More users, as `NAME` or `NAME:GROUP:GROUP`; [`ControlPlane::user`] returns their kubeconfig.
@@ -83,7 +85,9 @@ impl Said {
 /// A running control plane.
 pub struct ControlPlane {
     parts: [Option<Process>; 4],
+    /// Of the API server.
     flags: Vec<String>,
+    controller_manager: Vec<String>,
     kubectl: PathBuf,
     /// The API server's.
     port: u16,
@@ -112,8 +116,9 @@ impl ControlPlane {
             let prepared = own("tools/cluster/node", &["prepare".as_ref(), home.path().as_ref()]).output();
             flags.extend(String::from_utf8(prepared.unwrap().stdout).unwrap().lines().map(String::from));
         }
+        let (controller_manager, kubectl) = (options.controller_manager.clone(), program("kubectl"));
         let mut plane =
-            Self { parts: [const { None }; 4], flags, kubectl: program("kubectl"), port: 0, home };
+            Self { parts: [const { None }; 4], flags, controller_manager, kubectl, port: 0, home };
         plane.bring_up(&users);
         plane.wait_until_pods_can_be_made("default");
         plane
@@ -142,9 +147,12 @@ impl ControlPlane {
 
     fn launch(&mut self, part: Part) {
         let mut command = own("tools/cluster/component", &[part.name().as_ref(), self.home.path().as_ref()]);
-        if part == Part::ApiServer {
-            command.args(&self.flags);
-        }
+        let flags: &[String] = match part {
+            Part::ApiServer => &self.flags,
+            Part::ControllerManager => &self.controller_manager,
+            Part::Etcd | Part::Scheduler => &[],
+        };
+        command.args(flags);
         // Everything that a part stores for its user stays in here.
         command.env("HOME", self.home.path()).env(GARBAGE_COLLECTION.0, GARBAGE_COLLECTION.1);
         let variable = format!("WASMGATE_{}", part.name().to_uppercase().replace('-', "_"));

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -136,6 +137,21 @@ impl LiveGate {
             rest.trim_start().starts_with("wasmgate").then(|| id.to_string())
         });
         own.collect()
+    }
+
+    /// Time of processors that it has used so far, in user space and in the kernel.
+    pub fn cpu_time(&self) -> Duration {
+        // What Linux counts in `stat` is a hundredth of a second each on every architecture (`USER_HZ`).
+        const TICK: Duration = Duration::from_millis(10);
+        let used = |id: &String| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            // Behind the name, which may have blanks and brackets: `utime` and `stime` are the 14th and 15th field (`proc_pid_stat(5)`).
+            let (_, fields) = stat.rsplit_once(')')?;
+            let times = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u32>().ok());
+            times.sum::<Option<u32>>()
+        };
+        let ticks: u32 = self.ids().iter().filter_map(used).sum();
+        ticks * TICK
     }
 
     /// Its own log so far.

@@ -22,7 +22,7 @@ use crate::support::opa;
 const NEIGHBOURS: usize = 4;
 
 /// Another pod of the same workload, as the API server sends it: with a name, an identity and a volume for the token of its own.
-fn sibling(request: &Request, random: &str) -> Request {
+pub fn sibling(request: &Request, random: &str) -> Request {
     let mut object = request.object.clone();
     let metadata = &mut object["metadata"];
     let start = metadata["generateName"].as_str().unwrap_or("web-5d8f-").to_owned();
@@ -49,7 +49,7 @@ fn sibling(request: &Request, random: &str) -> Request {
 }
 
 /// So many pods that differ from this one at one place each.
-fn neighbours(request: &Request) -> Vec<Request> {
+pub fn neighbours(request: &Request) -> Vec<Request> {
     let mut all = Vec::new();
     places(&request.object["spec"], "/spec", &mut all);
     places(&request.object["metadata"], "/metadata", &mut all);
@@ -64,7 +64,7 @@ fn neighbours(request: &Request) -> Vec<Request> {
 }
 
 /// Whether the record is one of a decision that was known, which has no time for planning or judging.
-fn is_known(record: &Value) -> bool {
+pub fn is_known(record: &Value) -> bool {
     let stages = ["inspect", "plan", "judge"].map(|stage| format!("timer_wasmgate_{stage}_ns"));
     ["planned", "judged by the policies", "no Wasm"]
         .iter()

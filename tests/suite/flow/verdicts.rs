@@ -49,7 +49,7 @@ pub fn other(value: &Value) -> Value {
 }
 
 /// So many documents that differ from this one at one place each, spread over all of it.
-fn neighbours(input: &Value) -> Vec<Value> {
+pub fn neighbours(input: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     places(input, "", &mut all);
     let step = (all.len() / NEIGHBOURS).max(1);
@@ -62,7 +62,7 @@ fn neighbours(input: &Value) -> Vec<Value> {
     changed.collect()
 }
 
-fn found(evaluation: &Evaluation) -> (&[wasmgate::policy::Violation], usize) {
+pub fn found(evaluation: &Evaluation) -> (&[wasmgate::policy::Violation], usize) {
     (&evaluation.violations, evaluation.failures.len())
 }
 
