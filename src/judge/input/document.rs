@@ -275,4 +275,13 @@ pub struct Resources {
     pub compile_millis: Option<u64>,
     /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
+    /// Memory limit of the pod, if it is the only one of the container and the profile clamps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_limit_bytes: Option<u64>,
+    /// CPU limit of the pod, if it is the only one of the container and the profile clamps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_limit_millis: Option<u64>,
+    /// The resources of which the sizes of the pod say that the container has no limit, if the profile clamps: a limit of zero means none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unlimited: &'static [&'static str],
 }
