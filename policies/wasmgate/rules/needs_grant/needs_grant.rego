@@ -22,7 +22,7 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} may use {text.capability(found.entry)} and no grant allows it",
-			$"{text.grounds(found.entry)}; {text.grant(found.entry)}",
+			$"{text.grounds(found.entry)}; {capabilities.grant(found.container, found.entry)}",
 		]),
 	}
 }
