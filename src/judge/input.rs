@@ -175,6 +175,7 @@ fn container_facts<'a>(
         shape: known.map(|(facts, _)| facts.shape),
         packaging,
         reason,
+        fault: container.fault(),
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
         warnings: known

@@ -10,7 +10,7 @@ import data.wasmgate.lib.text
 #   standard streams, clocks, random numbers and arguments are allowed. Where another rule can say more about a
 #   capability, that rule reports it instead of this one.
 # custom:
-#   remedy: Ask the platform team for the WasiGrant that the message shows, or ship a program that does without.
+#   remedy: Ask the platform team for the WasiGrant that the message shows, if any, or ship a program that does without.
 #   severity: high
 violations contains violation if {
 	some i, found in capabilities.uncovered
