@@ -41,14 +41,18 @@ what_failed(container) := $"image `{text.image(container)}` could not be read: {
 	is_string(container.reason)
 } else := $"image `{text.image(container)}` was read, but its program was not recognised"
 
-how_to_mend(container) := $"; {cures[container.fault]}" if {
-	cures[container.fault]
-} else := "" if {
-	# The reason says what to do.
+# Where the reason says what to do, nothing is added.
+how_to_mend(container) := "" if {
 	container.fault == "told"
-} else := $"; {cures.registry}" if {
-	container.class == "unread"
+} else := $"; {cure}" if {
+	cure := cures[fault_of(container)]
 } else := "; ship it as one of the image kinds that the gate knows, or run it without a Wasm runtime class"
+
+fault_of(container) := container.fault if {
+	is_string(container.fault)
+} else := "registry" if {
+	container.class == "unread"
+}
 
 cures := {
 	"name": "write the name of an image",
