@@ -242,3 +242,46 @@ fn doubt_of(container: &Container) -> Option<String> {
         LookupResult::Known { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::image::{Digest, ImageFacts, Shape, program};
+    use crate::lookup;
+    use crate::workload::Role;
+
+    fn inspection(lookup: LookupResult) -> Inspection {
+        let (name, image) = ("web".to_owned(), "web:1".to_owned());
+        Inspection { containers: vec![Container { role: Role::Container, index: 0, name, image, lookup }] }
+    }
+
+    fn unknown(shape: Shape) -> Inspection {
+        let digest = Digest::of(b"");
+        let facts = ImageFacts { shape, ..ImageFacts::blank(&digest, &digest) };
+        inspection(LookupResult::Known {
+            facts: Arc::new(facts),
+            program: program::unknown("it is a library"),
+        })
+    }
+
+    #[test]
+    fn a_template_says_that_its_program_is_not_known_where_its_image_suggests_wasm() {
+        let error = lookup::Error::TimedOut { image: "web:1".to_owned(), budget_ms: 1 };
+        let inspections = [
+            unknown(Shape::WasmArtifact),
+            unknown(Shape::LinuxRootfs),
+            inspection(LookupResult::Unread { error: Arc::new(error) }),
+        ];
+        for (webhook, kind, expected) in [
+            (Webhook::Validate, Kind::Deployment, [true, false, false]),
+            (Webhook::Validate, Kind::SpinApp, [true; 3]),
+            (Webhook::Validate, Kind::Pod, [false; 3]),
+            (Webhook::Mutate, Kind::Pod, [true; 3]),
+        ] {
+            let told = inspections.each_ref().map(|inspection| doubt(webhook, kind, inspection).is_some());
+            assert_eq!(told, expected, "{webhook:?} {kind:?}");
+        }
+    }
+}
