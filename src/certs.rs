@@ -8,7 +8,7 @@ mod pem;
 pub mod rotate;
 
 pub use develop::{CA_NAME, load_or_make};
-pub use pem::{Pair, Texts, load};
+pub use pem::{Pair, Texts, check_readable, load};
 pub use rotate::{Holding, Rotation, Step};
 
 use std::path::PathBuf;

@@ -13,8 +13,9 @@ use serde::Serialize;
 use crate::image::entry::{KUBELET_MOUNTS, TOKEN_FOLDER};
 use crate::image::mounts::{Links, Mount};
 use crate::image::names::is_worker;
-use crate::image::{ImageFacts, Program};
+use crate::image::{ImageFacts, Program, program};
 use crate::lookup;
+pub use crate::lookup::Fault;
 use crate::workload::{ContainerSpec, Role, may_have_token, may_hold_links, volumes_by_one_container};
 
 /// All images of one workload, in the order of [`crate::workload::Workload::images`].
@@ -106,6 +107,17 @@ impl Container {
         match &self.lookup {
             LookupResult::Unread { error } => Some(error.to_string()),
             LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(reason.clone()),
+            LookupResult::Known { .. } => None,
+        }
+    }
+
+    /// What is wrong with an image of which it is unknown what it starts; `None` if that is known, or no more than the reason is.
+    pub fn fault(&self) -> Option<Fault> {
+        match &self.lookup {
+            LookupResult::Unread { error } => Some(error.fault()),
+            LookupResult::Known { program: Program::Unknown { reason }, .. } => {
+                reason.contains(program::WHAT_TO_DO).then_some(Fault::Told)
+            }
             LookupResult::Known { .. } => None,
         }
     }

@@ -17,7 +17,7 @@ mod warm;
 
 pub use crate::registry::Artifact;
 pub use detect::SizeLimits;
-pub use error::Error;
+pub use error::{Error, Fault};
 pub use inspector::Inspector;
 pub use options::LookupOptions;
 pub use registries::{idle_insecure, layouts, push, registry};

@@ -9,7 +9,7 @@ use super::{Clock, Error};
 use crate::answer::{self, Answer};
 use crate::audit::Timings;
 use crate::image::Program;
-use crate::inspection::{Inspection, LookupResult};
+use crate::inspection::{Container, Inspection, LookupResult};
 use crate::review::Webhook;
 use crate::review::{self, Review};
 use crate::workload::Kind;
@@ -193,10 +193,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
     let Examined { workload, inspection, conclusion, advice } = examined;
     match conclusion {
         Conclusion::NotWasm => {
-            // A SpinApp is no pod, so the mutating webhook does not say it, and its pods would be refused.
-            let is_told = webhook == Webhook::Mutate || workload.kind == Kind::SpinApp;
-            let doubt = doubt(inspection).filter(|_| is_told);
-            let warning = advice.clone().or(doubt);
+            let warning = advice.clone().or_else(|| doubt(webhook, workload.kind, inspection));
             warning.map_or_else(|| answer::skip(uid), |warning| answer::skip_with_warning(uid, warning))
         }
         Conclusion::Planned(plan) => answer::of_plan(uid, workload, inspection, plan),
@@ -218,17 +215,73 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
 }
 
 /// The warning about the first container whose program is not known: if it is Wasm, it will start on the wrong runtime, or not at all.
-fn doubt(inspection: &Inspection) -> Option<String> {
-    inspection.containers.iter().find_map(|container| {
-        let name = &container.name;
-        match &container.lookup {
-            LookupResult::Unread { error } => Some(format!(
-                "container `{name}` was admitted as it is, without a look at its image: {error}"
-            )),
-            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(format!(
-                "container `{name}` was admitted as it is, because its program was not recognised: {reason}"
-            )),
-            LookupResult::Known { .. } => None,
+fn doubt(webhook: Webhook, kind: Kind, inspection: &Inspection) -> Option<String> {
+    let mut told = inspection.containers.iter().filter(|container| is_told(webhook, kind, container));
+    told.find_map(doubt_of)
+}
+
+/// Whether it is told of a container that its program is not known. The mutating webhook sees pods alone. The pods of a SpinApp would
+/// be refused. Those of another template get the warning when they are created, but their controller does not show it: so the
+/// template gets it where the image suggests Wasm, and an ordinary one does not when its registry is down.
+fn is_told(webhook: Webhook, kind: Kind, container: &Container) -> bool {
+    let suggests_wasm = || container.known().is_some_and(|(facts, _)| facts.suggests_wasm());
+    webhook == Webhook::Mutate
+        || kind == Kind::SpinApp
+        || (kind.is_template() && container.is_open() && suggests_wasm())
+}
+
+fn doubt_of(container: &Container) -> Option<String> {
+    let name = &container.name;
+    match &container.lookup {
+        LookupResult::Unread { error } => {
+            Some(format!("container `{name}` was admitted as it is, without a look at its image: {error}"))
         }
-    })
+        LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(format!(
+            "container `{name}` was admitted as it is, because its program was not recognised: {reason}"
+        )),
+        LookupResult::Known { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::image::{Digest, ImageFacts, Shape, program};
+    use crate::lookup;
+    use crate::workload::Role;
+
+    fn inspection(lookup: LookupResult) -> Inspection {
+        let (name, image) = ("web".to_owned(), "web:1".to_owned());
+        Inspection { containers: vec![Container { role: Role::Container, index: 0, name, image, lookup }] }
+    }
+
+    fn unknown(shape: Shape) -> Inspection {
+        let digest = Digest::of(b"");
+        let facts = ImageFacts { shape, ..ImageFacts::blank(&digest, &digest) };
+        inspection(LookupResult::Known {
+            facts: Arc::new(facts),
+            program: program::unknown("it is a library"),
+        })
+    }
+
+    #[test]
+    fn a_template_says_that_its_program_is_not_known_where_its_image_suggests_wasm() {
+        let error = lookup::Error::TimedOut { image: "web:1".to_owned(), budget_ms: 1 };
+        let inspections = [
+            unknown(Shape::WasmArtifact),
+            unknown(Shape::LinuxRootfs),
+            inspection(LookupResult::Unread { error: Arc::new(error) }),
+        ];
+        for (webhook, kind, expected) in [
+            (Webhook::Validate, Kind::Deployment, [true, false, false]),
+            (Webhook::Validate, Kind::SpinApp, [true; 3]),
+            (Webhook::Validate, Kind::Pod, [false; 3]),
+            (Webhook::Mutate, Kind::Pod, [true; 3]),
+        ] {
+            let told = inspections.each_ref().map(|inspection| doubt(webhook, kind, inspection).is_some());
+            assert_eq!(told, expected, "{webhook:?} {kind:?}");
+        }
+    }
 }

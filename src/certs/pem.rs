@@ -1,10 +1,11 @@
 //! Reads a certificate chain and its key from PEM files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rustls::InconsistentKeys;
 use rustls::crypto::ring::default_provider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -33,6 +34,16 @@ impl Pair {
 /// Reads a chain and its key, and checks that they match.
 pub fn load(cert_file: &Path, key_file: &Path) -> Result<Pair, Error> {
     Texts::read(cert_file, key_file)?.pair()
+}
+
+/// What [`load`] refuses of the files that can be read here. Those that cannot may be on the machine that serves.
+pub fn check_readable(cert_file: &Path, key_file: &Path) -> Result<(), Error> {
+    match (read(cert_file), read(key_file)) {
+        (Ok(cert), Ok(key)) => Texts { cert_file, key_file, cert, key }.pair().map(|_| ()),
+        (Ok(cert), Err(_)) => parse_chain(&cert, cert_file).map(|_| ()),
+        (Err(_), Ok(key)) => signing_key(&parse_key(&key, key_file)?, key_file).map(|_| ()),
+        (Err(_), Err(_)) => Ok(()),
+    }
 }
 
 /// The content of the two files, read once. Comparing and parsing use the same bytes, so that the compared content is the
@@ -106,10 +117,7 @@ fn check_match(
     cert_file: &Path,
     key_file: &Path,
 ) -> Result<(), Error> {
-    let signing = default_provider()
-        .key_provider
-        .load_private_key(key.clone_key())
-        .map_err(|error| unusable(key, key_file, &error))?;
+    let signing = signing_key(key, key_file)?;
     match CertifiedKey::new(chain.to_vec(), signing).keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
         Err(rustls::Error::InconsistentKeys(_)) => Err(Error::MatchKey {
@@ -119,6 +127,12 @@ fn check_match(
         }),
         Err(error) => Err(Error::ParseChain { file: cert_file.to_owned(), problem: error.to_string() }),
     }
+}
+
+/// The key as the TLS library signs with it.
+fn signing_key(key: &PrivateKeyDer<'static>, file: &Path) -> Result<Arc<dyn SigningKey>, Error> {
+    let provider = default_provider().key_provider;
+    provider.load_private_key(key.clone_key()).map_err(|error| unusable(key, file, &error))
 }
 
 /// Why a key is not taken: for what it is, or because it is damaged.
@@ -212,6 +226,23 @@ mod tests {
             assert!(message.contains(&format!("tls.key`: it is {kind}, which")), "{message}");
             assert!(message.contains("P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_beforehand_of_the_files_that_are_there() {
+        let pair = made();
+        let told = || check_readable(&pair.cert, &pair.key).map_err(|error| error.to_string());
+        assert_eq!(told(), Ok(()));
+        fs::write(&pair.key, include_str!("testdata/p521.key")).unwrap();
+        let refused = Err(message(&pair));
+        assert_eq!(told(), refused);
+        fs::remove_file(&pair.cert).unwrap();
+        assert_eq!(told(), refused, "the key is there without its certificate");
+        fs::remove_file(&pair.key).unwrap();
+        assert_eq!(told(), Ok(()), "the files may be elsewhere");
+        fs::write(&pair.cert, "").unwrap();
+        assert!(told().is_err_and(|message| message.contains("tls.crt`: it has none")));
+        drop(pair.dir);
     }
 
     #[test]

@@ -16,12 +16,12 @@ use report::{count_granted, of_grants};
 use super::args::{CheckOptions, GateOptions};
 use super::manifest::{self, Manifest};
 use super::{Error, Exit, build, inspect, print};
-use crate::cluster;
 use crate::config::{self, Settings};
 use crate::grant::load::{self, Checked, Located, Places};
 use crate::sources::BundleSource;
 use crate::text;
 use crate::workload::Kinds;
+use crate::{certs, cluster};
 
 /// Most documents that a message names.
 const NAMED: usize = 5;
@@ -47,6 +47,9 @@ pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
         report.count("cluster directories", usize::from(cluster.is_some()));
     }
     let configuration = configuration(&options.gate);
+    if let (Some(cert), Some(key)) = (&settings.file.server.cert_file, &settings.file.server.key_file) {
+        report.take(&configuration, certs::check_readable(cert, key));
+    }
     let rules = policies::check(&settings, &configuration, bundles_known, &mut report).await;
     report.take(&configuration, build::inspector(&settings));
     let mut places = Places::default();

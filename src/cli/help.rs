@@ -42,7 +42,7 @@ a pod spec.
 All wrong fields are reported. In a list, and in `runtimes` and `enforcement` of a configuration, only the first syntax error is \
 reported, and of a file that is not YAML the first one. Of a workload the kind, the pod template and the quantities are checked, \
 not its other fields: the API server does that (`kubectl apply --dry-run=server`). Of a configuration among FILES the fields are \
-checked, and not the folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
+checked, and not the folders, bundles and certificate that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
 with `explain --bundle`.
 Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
 that can be checked.";

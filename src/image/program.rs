@@ -45,6 +45,9 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
     places(&view, name).iter().find_map(|place| entry::find(facts, place)).map(|(_, class)| class)
 }
 
+/// What stands in a reason between what is wrong and what to do about it, where the reason says that.
+pub const WHAT_TO_DO: &str = "; ";
+
 /// An unknown program, with the reason.
 pub fn unknown(reason: impl Into<String>) -> Program {
     Program::Unknown { reason: text::visible(&reason.into()).into_owned() }
@@ -122,7 +125,8 @@ pub fn cut_off(view: &View<'_>) -> Option<String> {
 /// A program whose name the kubelet completes.
 pub fn variable(argument: &str) -> Program {
     unknown(format!(
-        "`{argument}` holds a variable or `$$`, which the kubelet replaces, so the program is not known before the pod starts"
+        "`{argument}` holds a variable or `$$`, which the kubelet replaces, so the program is not known before the pod starts; \
+         write its path"
     ))
 }
 
@@ -152,17 +156,11 @@ pub fn application(view: &View<'_>) -> Option<Program> {
     }
     if entry::is_there(facts, SPIN_TOML) {
         return Some(match (entry::class(facts, SPIN_TOML), &facts.spin) {
-            (Some((_, FileClass::Unreadable { message })), _) => {
-                unknown(format!("`{SPIN_TOML}` cannot be used: {message}"))
-            }
+            (Some((_, FileClass::Unreadable { message })), _) => unusable(message),
             (_, Some(_)) => spin_files(view),
             _ => match entry::find(facts, SPIN_TOML) {
-                Some((_, FileClass::Unreadable { message })) => {
-                    unknown(format!("`{SPIN_TOML}` cannot be used: {message}"))
-                }
-                _ => {
-                    unknown(format!("`{SPIN_TOML}` could not be read as the manifest of a Spin application"))
-                }
+                Some((_, FileClass::Unreadable { message })) => unusable(message),
+                _ => unusable("it could not be read as the manifest of a Spin application"),
             },
         });
     }
@@ -176,6 +174,11 @@ pub fn application(view: &View<'_>) -> Option<Program> {
     Some(unknown(format!(
         "it is {what} (`{file}`), whose shim is retired; build it for `wasi:http` and {instead}"
     )))
+}
+
+/// A manifest of an application that is there and cannot be read.
+fn unusable(message: &str) -> Program {
+    unknown(format!("`{SPIN_TOML}` cannot be used: {message}; correct it, and build the image again"))
 }
 
 /// A Spin application whose modules are files, which the Spin shim compiles inside the pod.
@@ -195,7 +198,9 @@ fn spin_files(view: &View<'_>) -> Program {
 
 /// A program that a volume may hide.
 pub fn hidden_by(name: &str, mount: &str) -> Program {
-    unknown(format!("`{name}` is under the volume at `{mount}`, which hides the image's own file"))
+    unknown(format!(
+        "`{name}` is under the volume at `{mount}`, which hides the image's own file; mount it elsewhere"
+    ))
 }
 
 fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {

@@ -175,6 +175,7 @@ fn container_facts<'a>(
         shape: known.map(|(facts, _)| facts.shape),
         packaging,
         reason,
+        fault: container.fault(),
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
         warnings: known
@@ -316,6 +317,9 @@ fn resources(
     let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
     let cap_millis = caps.map(|caps| caps.cpu.millis());
     let processors_of_pod = spec::pod_cpu_limit(&case.workload.spec);
+    // An ephemeral container can have no sizes of its own.
+    let is_sized = matches!(container.role, Role::Container | Role::InitContainer);
+    let is_capped = is_sized && caps.is_some();
     Resources {
         request_bytes,
         limit_bytes: narrowest(limit_bytes, of_pod, floor_bytes),
@@ -324,6 +328,20 @@ fn resources(
         limit_millis: narrowest_processors(spec.cpu_limit(), processors_of_pod, cap_millis),
         compile_millis: known.and_then(|(facts, program)| compile_millis(facts, program, profile)),
         cap_millis,
+        pod_limit_bytes: of_pod.filter(|_| is_capped && limit_bytes.is_none()),
+        pod_limit_millis: processors_of_pod.filter(|_| is_capped && spec.cpu_limit().is_none()),
+        unlimited: if is_capped { unlimited(spec, case.workload) } else { &[] },
+    }
+}
+
+/// The resources of which the sizes of the pod say that the container has no limit.
+fn unlimited(spec: Spec<'_>, workload: &Workload) -> &'static [&'static str] {
+    let is_unlimited = |resource| spec.is_without_limit(&workload.spec, resource);
+    match (is_unlimited("memory"), is_unlimited("cpu")) {
+        (true, true) => &["memory", "cpu"],
+        (true, false) => &["memory"],
+        (false, true) => &["cpu"],
+        (false, false) => &[],
     }
 }
 
@@ -337,8 +355,8 @@ fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Optio
     }
 }
 
-/// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit the pod's is no
-/// reason to say that it goes beyond a cap, since it limits the containers together.
+/// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit one of the pod beyond
+/// a cap is told apart ([`Resources::pod_limit_millis`]), since it limits the containers together.
 fn narrowest_processors(own: Option<u64>, of_pod: Option<u64>, cap: Option<u64>) -> Option<u64> {
     match (own, of_pod) {
         (Some(own), Some(of_pod)) => Some(own.min(of_pod)),

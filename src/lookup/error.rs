@@ -1,8 +1,27 @@
 //! Why a look-up failed.
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{image, registry};
+
+/// What is wrong with an image of which it is not known what it starts, as far as it decides what mends that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Its name is not that of an image.
+    Name,
+    /// Its registry, or the layout, did not deliver it.
+    Registry,
+    /// Its bytes are malformed, or outside of what the gate reads.
+    Content,
+    /// A part of it is too large.
+    Size,
+    /// The time did not suffice now.
+    Time,
+    /// The reason itself says what to do.
+    Told,
+}
 
 /// Why a look-up failed. Cloneable, because concurrent reviews share one look-up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -88,8 +107,62 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What is wrong with the image.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Fetch(error) => fault_of(error),
+            Self::ReadPullSecrets { source, .. } => source.fault(),
+            Self::TimedOut { .. } | Self::LeftWaiting { .. } => Fault::Time,
+            Self::WaitForMemory { .. }
+            | Self::ExceedMemory { .. }
+            | Self::Finish { .. }
+            | Self::OpenStore { .. }
+            | Self::ReadWarmFile { .. } => Fault::Told,
+        }
+    }
+}
+
+const fn fault_of(error: &registry::Error) -> Fault {
+    match error {
+        registry::Error::ReadImage(image::Error::ParseReference { .. }) => Fault::Name,
+        registry::Error::ReadImage(image::Error::TooLarge { .. }) => Fault::Size,
+        registry::Error::ReadImage(image::Error::Read { .. }) => Fault::Content,
+        registry::Error::RefuseRegistry { .. }
+        | registry::Error::FindImage { .. }
+        | registry::Error::FetchManifest { .. }
+        | registry::Error::AuthorizeFetch { .. }
+        | registry::Error::FetchBlob { .. }
+        | registry::Error::ReadLayout { .. } => Fault::Registry,
+        registry::Error::PushArtifact { .. } | registry::Error::SetUpClient { .. } => Fault::Told,
+    }
+}
+
 impl From<image::Error> for Error {
     fn from(error: image::Error) -> Self {
         Self::Fetch(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mends_it_depends_on_what_is_wrong_and_not_on_the_secrets_that_were_tried() {
+        let text = || "a:1".to_owned();
+        let cases: [(Error, Fault); 6] = [
+            (image::Error::ParseReference { image: text(), message: text() }.into(), Fault::Name),
+            (image::Error::TooLarge { image: text(), what: text(), limit: 1 }.into(), Fault::Size),
+            (image::Error::Read { image: text(), what: text(), message: text() }.into(), Fault::Content),
+            (registry::Error::FindImage { image: text(), message: text() }.into(), Fault::Registry),
+            (Error::TimedOut { image: text(), budget_ms: 1 }, Fault::Time),
+            (Error::WaitForMemory { image: text(), budget_ms: 1 }, Fault::Told),
+        ];
+        for (error, fault) in cases {
+            assert_eq!(error.fault(), fault, "{error}");
+            let tried = Error::ReadPullSecrets { source: Box::new(error), notes: text() };
+            assert_eq!(tried.fault(), fault, "{tried}");
+        }
     }
 }

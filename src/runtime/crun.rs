@@ -142,7 +142,7 @@ impl Crun {
         match others.next() {
             Some(other) if WASM_HANDLERS.contains(&other) => Choice::Nothing(format!(
                 "the annotation `{HANDLER}: {other}` asks crun for another handler than `{}`, which the profile of the class \
-                 describes",
+                 describes; leave it out",
                 self.handler
             )),
             Some(other) => Choice::unknown(format!(

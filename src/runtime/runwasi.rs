@@ -87,7 +87,7 @@ fn among_mounts(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Stri
     let other = view.of_other(&facts);
     match choose(&other) {
         Choice::Starts(Program::Unknown { reason }) => Some(reason),
-        Choice::Starts(_) => Some("a program is found among the mounts".into()),
+        Choice::Starts(_) => Some("a program is found among the mounts; leave these out".into()),
         Choice::Nothing(_) => None,
     }
 }
@@ -270,7 +270,8 @@ fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str
         At::Hidden(mount) => Choice::Starts(program::hidden_by(name, &mount)),
         At::File(at, FileClass::Wasm) => Choice::Starts(program::run(facts, at, function)),
         At::File(source, FileClass::Native { .. }) => Choice::Nothing(format!(
-            "`{source}` is a native program that not every user may execute, so the shim takes it for Wasm and fails"
+            "`{source}` is a native program that not every user may execute, so the shim takes it for Wasm and fails; add the \
+             permission (`chmod +x`)"
         )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
         At::File(at, FileClass::Varies { .. }) => Choice::Starts(program::unreadable(at, entry::DIFFERS)),

@@ -224,7 +224,8 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
 fn supported<'a>(mut triggers: impl Iterator<Item = &'a String>, choice: Choice) -> Choice {
     match triggers.find(|trigger| !handed::TRIGGERS.contains(&trigger.as_str())) {
         Some(trigger) => Choice::Nothing(format!(
-            "the application has a trigger of the type `{trigger}`, and the Spin shim starts it only with triggers of the types {}",
+            "the application has a trigger of the type `{trigger}`, and the Spin shim starts it only with triggers of the types {}; leave \
+             the other out",
             handed::TRIGGERS.join(", ")
         )),
         None => choice,
@@ -237,7 +238,8 @@ fn narrowed(app: &SpinApp, list: &str, choice: Choice) -> Choice {
     let ids: HashSet<&str> = app.components.iter().map(|component| component.id.as_str()).collect();
     if let Some(name) = list.split(',').find(|name| !name.is_empty() && !ids.contains(name)) {
         return Choice::Nothing(format!(
-            "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
+            "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it; \
+             name those that it has"
         ));
     }
     let kept = || app.components.iter().filter(|component| names.contains(&component.id.as_str()));
@@ -246,7 +248,8 @@ fn narrowed(app: &SpinApp, list: &str, choice: Choice) -> Choice {
     });
     match chains.find(|(_, target)| !names.contains(target)) {
         Some((component, target)) => Choice::Nothing(format!(
-            "component `{}` may call `{target}`, which `{SPIN_RETAINED}` leaves out, so the shim does not start the application",
+            "component `{}` may call `{target}`, which `{SPIN_RETAINED}` leaves out, so the shim does not start the application; \
+             name it there too",
             component.id
         )),
         None => supported(kept().flat_map(|component| &component.triggers), choice),

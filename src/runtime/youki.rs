@@ -117,7 +117,7 @@ fn may_be_a_script(view: &View<'_>, native: &Choice, argument: &str) -> bool {
 fn not_wasm(native: Choice, argument: &str) -> Choice {
     match native {
         Choice::Starts(Program::Wasm { .. }) => Choice::Nothing(format!(
-            "youki starts only what is called `.wasm` or `.wat` as Wasm, and `{argument}` is not"
+            "youki starts only what is called `.wasm` or `.wat` as Wasm, and `{argument}` is not; give the file such a name"
         )),
         other => other,
     }

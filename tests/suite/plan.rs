@@ -1020,6 +1020,17 @@ fn under_a_pod_level_size_nothing_is_filled_in_for_that_resource() {
     raw["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "2Gi" } });
     raw["spec"]["resources"]["limits"]["memory"] = json!("4Gi");
     assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/93Mi", "clamping lowers, here too");
+    raw["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "0" } });
+    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/93Mi", "zero means none");
+    raw["spec"]["resources"]["limits"]["memory"] = json!("64Mi");
+    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/64Mi", "not more than the pod");
+    raw["spec"]["resources"]["limits"]["memory"] = json!("0");
+    assert_eq!(
+        brief(&World::clamping().plan(&raw)),
+        "50m/- 273m/0",
+        "the pod may have no limit of a container"
+    );
+    assert_eq!(brief(&World::default().plan(&raw)), "50m/- 273m/0");
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) fn check(
     None
 }
 
-/// Checks the fields of a configuration, and not the folders and bundles that it names.
+/// Checks the fields of a configuration, and not the folders, bundles and certificate that it names.
 fn configuration(manifest: &Manifest, options: &GateOptions, report: &mut Report) {
     let origin = &manifest.origin;
     // The document is one line of JSON by now, so a place in it says nothing.

@@ -14,7 +14,7 @@ use super::spec::SpecFacts;
 use crate::capability::Entry;
 use crate::grant::WasiGrant;
 use crate::image::{Claim, Evidence, ImageKind, NativeCode, Packaging, Shape};
-use crate::inspection::ProgramClass;
+use crate::inspection::{Fault, ProgramClass};
 use crate::review::GroupVersionKind;
 use crate::runtime::Family;
 use crate::workload::Role;
@@ -182,6 +182,9 @@ pub struct ContainerFacts<'a> {
     pub packaging: Option<Packaging>,
     /// Why the program is unknown or the image was not read.
     pub reason: Option<String>,
+    /// What is wrong with the image then, as far as it decides what mends that; left out where no more is known than the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// Native code where Wasm was declared.
     pub native: Vec<NativeCode>,
     /// Evidence for the kind of the image.
@@ -275,4 +278,13 @@ pub struct Resources {
     pub compile_millis: Option<u64>,
     /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
+    /// Memory limit of the pod, if it is the only one of the container and the profile clamps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_limit_bytes: Option<u64>,
+    /// CPU limit of the pod, if it is the only one of the container and the profile clamps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_limit_millis: Option<u64>,
+    /// The resources of which the sizes of the pod say that the container has no limit, if the profile clamps: a limit of zero means none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unlimited: &'static [&'static str],
 }

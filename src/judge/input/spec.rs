@@ -112,6 +112,16 @@ impl<'a> Spec<'a> {
         let request = amount(resources.requests.as_ref(), "memory").map(Quantity::bytes);
         (request, memory_limit(resources))
     }
+
+    /// Whether sizes of a pod say that the container has no limit of a resource, of its own or of the pod: one of them is zero, or
+    /// the pod has other sizes for it, beside which the mutating webhook fills no limit in.
+    pub fn is_without_limit(&self, pod: &PodSpec, resource: &str) -> bool {
+        let limit = |all: Option<&ResourceRequirements>| amount(all?.limits.as_ref(), resource);
+        let (own, of_pod) = (limit(self.0.resources), limit(pod.resources.as_ref()));
+        let is_bounded = own.into_iter().chain(of_pod).any(|limit| limit > Quantity::ZERO);
+        let pod_requests = pod.resources.as_ref().and_then(|all| amount(all.requests.as_ref(), resource));
+        !is_bounded && (own.is_some() || of_pod.is_some() || pod_requests.is_some())
+    }
 }
 
 /// When the last failure that a probe allows comes at the earliest. The API server fills in ten seconds and three
@@ -276,5 +286,32 @@ mod tests {
         let (zero, some) = (pod(zero), pod(some));
         assert_eq!((pod_memory_limit(&zero), pod_memory_limit(&some)), (None, Some(1 << 20)));
         assert_eq!((pod_cpu_limit(&zero), pod_cpu_limit(&some)), (None, Some(2000)));
+    }
+
+    #[test]
+    fn a_container_is_without_a_limit_where_a_zero_or_the_sizes_of_its_pod_say_so() {
+        let (zero, some) = (json!({"limits": {"memory": "0"}}), json!({"limits": {"memory": "1Mi"}}));
+        let (request, other) = (json!({"requests": {"memory": "1Mi"}}), json!({"limits": {"cpu": "1"}}));
+        let none = json!({});
+        for (own, of_pod, expected) in [
+            (&none, &none, false),
+            (&zero, &none, true),
+            (&some, &none, false),
+            (&request, &none, false),
+            (&none, &zero, true),
+            (&none, &request, true),
+            (&none, &other, false),
+            (&some, &zero, false),
+            (&zero, &some, false),
+            (&zero, &request, true),
+        ] {
+            let read = |resources: &serde_json::Value| -> ResourceRequirements {
+                serde_json::from_value(resources.clone()).unwrap()
+            };
+            let (own_sizes, pod_sizes) = (read(own), read(of_pod));
+            let spec = Spec(ContainerSpec { resources: Some(&own_sizes), ..ContainerSpec::default() });
+            let pod = PodSpec { resources: Some(pod_sizes), ..PodSpec::default() };
+            assert_eq!(spec.is_without_limit(&pod, "memory"), expected, "{own} {of_pod}");
+        }
     }
 }

@@ -53,11 +53,7 @@ impl<'a> ContainerSizing<'a> {
         let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, (facts, indices), learned);
         let compile = floor::cpu(compiler, facts.modules_at(indices));
         let sized = |resource, proposal| {
-            ResourceField { container, resource, context, path: &path }.plan(
-                item,
-                proposal,
-                pod.named.contains(&resource),
-            )
+            ResourceField { container, resource, context, path: &path }.plan(item, proposal, pod)
         };
         let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
         let compiles = (floor::compile_millis(compiler, facts.modules_at(indices)), compile);
@@ -155,7 +151,7 @@ struct ResourceField<'a> {
 }
 
 impl ResourceField<'_> {
-    fn plan(&self, item: &Object, proposal: Proposal, governed: bool) -> Result<ResourceSizing, Error> {
+    fn plan(&self, item: &Object, proposal: Proposal, pod: &PodResources) -> Result<ResourceSizing, Error> {
         let empty = Object::new();
         let resources =
             object(item, "resources", self.path.trim_end_matches(".resources"))?.unwrap_or(&empty);
@@ -163,8 +159,8 @@ impl ResourceField<'_> {
         let limit = written(resources, Side::Limits, self.resource, self.path)?;
         let chosen = |side, value: Option<Quantity>| value.filter(|value| !self.is_filled(side, *value));
         let chosen = Chosen { request: chosen(Side::Requests, request), limit: chosen(Side::Limits, limit) };
-        let wanted = if governed {
-            self.under_pod(proposal, request, limit)
+        let wanted = if pod.named.contains(&self.resource) {
+            self.under_pod(proposal, pod, (request, limit))
         } else {
             let pair = settle(proposal, self.context.bounds(self.resource), chosen, self.mode());
             Chosen { request: Some(pair.request), limit: Some(pair.limit) }
@@ -184,13 +180,21 @@ impl ResourceField<'_> {
         self.context.filled.holds(container, (side, self.resource), value)
     }
 
-    /// Under a pod-level size: missing values stay missing, and clamping only lowers.
-    fn under_pod(&self, proposal: Proposal, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
+    /// Under a pod-level size: missing values stay missing, and clamping only lowers. A limit of zero means none, which is the highest.
+    fn under_pod(
+        &self,
+        proposal: Proposal,
+        pod: &PodResources,
+        (request, limit): (Option<Quantity>, Option<Quantity>),
+    ) -> Chosen {
         if self.mode() == SizingMode::Fill {
             return Chosen { request, limit };
         }
         let top = self.context.bounds(self.resource).fit(proposal.size.limit);
-        let limit = limit.map(|limit| limit.min(top));
+        let lowered = |limit: Quantity| {
+            if limit == Quantity::ZERO { pod.at_most(self.resource, top) } else { limit.min(top) }
+        };
+        let limit = limit.map(lowered);
         Chosen { request: request.map(|request| request.min(limit.unwrap_or(top)).min(top)), limit }
     }
 

@@ -60,23 +60,39 @@ impl Side {
 pub(super) struct PodResources {
     pub(super) named: BTreeSet<Resource>,
     pub(super) memory_limit: Option<Quantity>,
+    pub(super) cpu_limit: Option<Quantity>,
 }
 
 impl PodResources {
     pub(super) fn read(spec: &Object) -> Result<Self, Error> {
-        let mut pod = Self { named: BTreeSet::new(), memory_limit: None };
+        let mut pod = Self { named: BTreeSet::new(), memory_limit: None, cpu_limit: None };
         let Some(resources) = object(spec, "resources", "spec")? else { return Ok(pod) };
         for side in Side::BOTH {
             for resource in Resource::BOTH {
                 if let Some(value) = written(resources, side, resource, "spec.resources")? {
                     pod.named.insert(resource);
-                    if (side, resource) == (Side::Limits, Resource::Memory) {
-                        pod.memory_limit = Some(value);
+                    match (side, resource) {
+                        (Side::Limits, Resource::Memory) => pod.memory_limit = Some(value),
+                        (Side::Limits, Resource::Cpu) => pod.cpu_limit = Some(value),
+                        (Side::Requests, _) => {}
                     }
                 }
             }
         }
         Ok(pod)
+    }
+
+    /// The limit of the pod as it is written; of zero too, beside which the API server takes no other for a container.
+    const fn limit(&self, resource: Resource) -> Option<Quantity> {
+        match resource {
+            Resource::Memory => self.memory_limit,
+            Resource::Cpu => self.cpu_limit,
+        }
+    }
+
+    /// What a container may have of a resource at most: not more than the pod.
+    pub(super) fn at_most(&self, resource: Resource, most: Quantity) -> Quantity {
+        self.limit(resource).map_or(most, |limit| most.min(limit))
     }
 }
 

@@ -467,6 +467,22 @@ fn a_key_that_cannot_be_read_is_a_problem_before_there_is_a_bundle() {
 }
 
 #[test]
+fn a_tls_key_that_cannot_be_served_is_told_as_serve_tells_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = root().join("src/certs/testdata/p521.key");
+    let body = format!("server: {{certFile: /no/such/tls.crt, keyFile: {}}}\n", key.display());
+    let said = check(&["-c", &configuration(folder.path(), &body)]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "p521.key`: it is an EC key on curve P-521, which the TLS library cannot sign with",
+        "1 problem",
+    ]);
+    let body = "server: {certFile: /no/such/tls.crt, keyFile: /no/such/tls.key}\n";
+    let said = check(&["-c", &configuration(folder.path(), body)]);
+    assert_eq!(said.code, 0, "the files may be mounted where it serves: {said:?}");
+}
+
+#[test]
 fn what_does_not_protect_a_signed_bundle_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -54,9 +54,13 @@ violations contains violation if {
 }
 
 handed(container, what) := concat("", [
-	$"{text.container(container)} is handed {what}; its program cannot use it as it is: take it away, or ask ",
-	"the platform team for a grant",
+	$"{text.container(container)} is handed {what}; its program cannot use it as it is: take it away",
+	or_ask(container),
 ])
+
+or_ask(container) := ", or ask the platform team for a grant" if {
+	capabilities.may_be_granted(container)
+} else := $"; {capabilities.no_grant(container)}"
 
 # Every value except `false` is strict: a misspelt value must not silently switch the rule off.
 strict(options) if not object.get(options, "strictAmbient", false) == false

@@ -98,3 +98,12 @@ test_a_program_that_the_runtime_does_not_run_is_handed_nothing if {
 	document := strict_ambient(true, {"kind": "spin-app", "ambient": [data_mount]})
 	fixture.rules_of(document) == {"runtime-mismatch"}
 }
+
+test_no_grant_is_offered_for_a_program_that_the_runtime_cannot_start if {
+	changes := {"kind": "module", "runnableBy": ["crun-wasmedge"], "ambient": [data_mount]}
+	violations := wasmgate.violations with input as strict_ambient(true, changes)
+	{endswith(v.message, "take it away; no grant helps as long as `runtime-mismatch` refuses the container") |
+		some v in violations
+		v.rule == "ambient-wider-than-grant"
+	} == {true}
+}

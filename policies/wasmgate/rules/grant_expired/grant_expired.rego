@@ -22,10 +22,14 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} may use {text.capability(found.entry)}, and what allowed it has ",
-			$"expired: {concat(", ", grants)}{text.grounds(found.entry)}; ask the platform team to renew it",
+			$"expired: {concat(", ", grants)}{text.grounds(found.entry)}; {mend(found.container)}",
 		]),
 	}
 }
+
+mend(container) := "ask the platform team to renew it" if {
+	capabilities.may_be_granted(container)
+} else := capabilities.no_grant(container)
 
 # METADATA
 # description: The uncovered capabilities that this rule reports instead of `needs-grant`.

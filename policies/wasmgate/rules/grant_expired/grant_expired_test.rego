@@ -36,3 +36,11 @@ test_what_another_grant_covers_has_not_expired if {
 		"value": ["WasiGrant/new"],
 	}])
 }
+
+test_no_renewal_is_asked_for_where_another_rule_refuses_the_container if {
+	mismatch := wasmgate.violations with input as object.union(refused, {"runtime": {"runs": ["module"]}})
+	{endswith(v.message, "; no grant helps as long as `runtime-mismatch` refuses the container") |
+		some v in mismatch
+		v.rule == "grant-expired"
+	} == {true}
+}

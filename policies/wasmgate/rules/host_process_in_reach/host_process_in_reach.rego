@@ -32,7 +32,8 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} {way(found.entry)}, which is native code, and no grant allows it",
-			$"{text.grounds(found.entry)}; {cure(found.entry)} (docs/capabilities.md); {text.grant(found.entry)}",
+			$"{text.grounds(found.entry)}; {cure(found.entry)} (docs/capabilities.md); ",
+			capabilities.grant(found.container, found.entry),
 		]),
 	}
 }
@@ -59,7 +60,7 @@ violations contains violation if {
 			$"{text.container(found.container)} opens files, and {runtime.name} shows it {text.capability(found.entry)} ",
 			"of the kernel or of the process that runs it, and no grant allows it",
 			$"{text.grounds(found.entry)}; hand over folders of the image alone (docs/capabilities.md); ",
-			text.grant(found.entry),
+			capabilities.grant(found.container, found.entry),
 		]),
 	}
 }

@@ -10,7 +10,7 @@ import data.wasmgate.lib.text
 #   standard streams, clocks, random numbers and arguments are allowed. Where another rule can say more about a
 #   capability, that rule reports it instead of this one.
 # custom:
-#   remedy: Ask the platform team for the WasiGrant that the message shows, or ship a program that does without.
+#   remedy: Ask the platform team for the WasiGrant that the message shows, if any, or ship a program that does without.
 #   severity: high
 violations contains violation if {
 	some i, found in capabilities.uncovered
@@ -22,7 +22,7 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} may use {text.capability(found.entry)} and no grant allows it",
-			$"{text.grounds(found.entry)}; {text.grant(found.entry)}",
+			$"{text.grounds(found.entry)}; {capabilities.grant(found.container, found.entry)}",
 		]),
 	}
 }

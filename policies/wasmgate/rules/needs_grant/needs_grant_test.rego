@@ -73,3 +73,32 @@ test_long_evidence_is_cut_short if {
 	violations := wasmgate.violations with input as fixture.pod({"effective": [long]})
 	{contains(v.message, "(seen: a, b, c, and 2 more)") | some v in violations} == {true}
 }
+
+# What the rule says of a container that another rule refuses whatever is granted.
+said_of(document) := {v.message |
+	some v in violations
+	v.rule == "needs-grant"
+} if {
+	violations := wasmgate.violations with input as document
+}
+
+test_no_grant_is_offered_where_none_helps if {
+	open := {"effective": [fixture.connect]}
+	every refused_by, document in {
+		"not-inspected": fixture.pod(object.union(open, {"class": "unknown", "kind": "unknown"})),
+		"native-code": fixture.pod(object.union(open, {"native": [{"magic": "ELF", "source": "/app"}]})),
+		"runtime-mismatch": fixture.on(fixture.none, open),
+	} {
+		refused_by in fixture.rules_of(document)
+		messages := said_of(document)
+		count(messages) == 1
+		every message in messages {
+			endswith(message, $"; no grant helps as long as `{refused_by}` refuses the container")
+			not contains(message, "WasiGrant")
+		}
+	}
+	cannot_start := object.union(open, {"kind": "module", "runnableBy": ["crun-wasmedge"]})
+	{endswith(message, "; no grant helps as long as `runtime-mismatch` refuses the container") |
+		some message in said_of(fixture.pod(cannot_start))
+	} == {true}
+}

@@ -91,3 +91,23 @@ test_an_unread_image_that_a_wasm_runtime_may_start_is_refused if {
 		"effective": [],
 	})
 }
+
+# What the message says after the runtime class.
+cure(changes) := {split(v.message, "under runtime class `wasmtime`")[1] | some v in violations} if {
+	violations := wasmgate.violations with input as fixture.pod(changes)
+}
+
+test_what_mends_it_fits_the_reason_and_is_said_once if {
+	every fault, words in {
+		"name": "; write the name of an image",
+		"registry": "; name an image that the gate can read, or give it access to the registry",
+		"content": "; build the image again without this fault, and push it",
+		"size": "; push a smaller image",
+		"time": "; try again, and give the registry and the gate more time if it stays so",
+		"told": "",
+	} {
+		cure({"class": "unread", "kind": "unknown", "reason": "it failed", "fault": fault}) == {words}
+	}
+	hidden := "`/app.wasm` is under the volume at `/app.wasm`, which hides the image's own file; mount it elsewhere"
+	cure({"class": "unknown", "kind": "unknown", "reason": hidden, "fault": "told"}) == {""}
+}

@@ -24,7 +24,7 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} can read the {secret(found.entry)} and no grant allows it",
-			$"{text.grounds(found.entry)}; {how_to_hide(found.entry)}; if it must be read, {text.grant(found.entry)}",
+			$"{text.grounds(found.entry)}; {how_to_hide(found.entry)}; {how_to_keep(found.container, found.entry)}",
 		]),
 	}
 }
@@ -38,6 +38,10 @@ secret(entry) := $"service-account token at `{entry.path}`" if {
 how_to_hide(entry) := "write `automountServiceAccountToken: false` in the pod spec" if {
 	is_token(entry)
 } else := "leave out the mount"
+
+how_to_keep(container, entry) := $"if it must be read, {text.grant(entry)}" if {
+	capabilities.may_be_granted(container)
+} else := capabilities.no_grant(container)
 
 # METADATA
 # description: The uncovered capabilities that this rule reports instead of `needs-grant`.

@@ -23,11 +23,20 @@ violations contains violation if {
 		"capability": found.entry.capability,
 		"mendedBy": "grant",
 		"message": concat("", [
-			$"{text.container(found.container)} imports {imported(found.entry)}, what that lets it do is not known, ",
-			$"and no grant allows it{text.grounds(found.entry)}; build it without, or else {text.grant(found.entry)}",
+			$"{importing(found)}, and no grant allows it{text.grounds(found.entry)}; ",
+			mend(found.container, found.entry),
 		]),
 	}
 }
+
+importing(found) := $"{text.container(found.container)} imports `{found.entry.name}`, of which nothing is known" if {
+	is_string(found.entry.name)
+} else := $"it is not known what {text.container(found.container)} imports, so it may do anything"
+
+mend(container, entry) := $"build it without, or else {text.grant(entry)}" if {
+	capabilities.may_be_granted(container)
+	is_string(entry.name)
+} else := capabilities.grant(container, entry)
 
 # METADATA
 # title: The runtime links every import
@@ -55,7 +64,7 @@ violations contains violation if {
 
 imported(entry) := $"`{entry.name}`" if {
 	is_string(entry.name)
-} else := text.places(entry)
+} else := $"something without a known name{text.grounds(entry)}"
 
 # METADATA
 # description: The uncovered capabilities that this rule reports instead of `needs-grant`.

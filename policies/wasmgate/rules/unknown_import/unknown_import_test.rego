@@ -22,7 +22,7 @@ test_an_import_that_the_runtime_may_provide_is_refused if {
 		"container": "web",
 		"capability": "unknown-import",
 		"message": concat("", [
-			"container `web` imports `acme:gpu/device`, what that lets it do is not known, and no grant allows it ",
+			"container `web` imports `acme:gpu/device`, of which nothing is known, and no grant allows it ",
 			"(seen: import acme:gpu/device in layer sha256:2c26); build it without, or else a WasiGrant in namespace ",
 			"`shop` would, with this under `spec.capabilities`:\n- { name: unknown-import, names: [\"acme:gpu/device\"] }",
 		]),
@@ -50,8 +50,40 @@ test_an_import_that_the_runtime_cannot_link_is_warned_of_once if {
 }
 
 test_an_import_without_a_name_is_told_by_where_it_was_seen if {
-	wasmgate.violations == unknown_import("import acme:gpu/device open") with input as fixture.pod({"missing": [{
+	words := "something without a known name (seen: import acme:gpu/device open)"
+	wasmgate.violations == unknown_import(words) with input as fixture.pod({"missing": [{
 		"capability": "unknown-import",
 		"evidence": ["import acme:gpu/device open"],
 	}]})
+}
+
+unnamed := {
+	"capability": "unknown-import",
+	"evidence": ["component \"a\": its module was not read"],
+	"coveredBy": [],
+	"needsGrant": "{ name: unknown-import }",
+}
+
+test_that_nothing_is_known_of_the_imports_is_said_in_words if {
+	wasmgate.violations == {{
+		"rule": "unknown-import",
+		"mendedBy": "grant",
+		"container": "web",
+		"capability": "unknown-import",
+		"message": concat("", [
+			"it is not known what container `web` imports, so it may do anything, and no grant allows it (seen: component ",
+			"\"a\": its module was not read); a WasiGrant in namespace `shop` would, with this under ",
+			"`spec.capabilities`:\n- { name: unknown-import }",
+		]),
+	}} with input as fixture.pod({"effective": [unnamed]})
+}
+
+test_no_grant_is_offered_for_a_program_that_was_not_recognised if {
+	unknown := {"class": "unknown", "kind": "unknown", "reason": "it has two Wasm layers", "effective": [unnamed]}
+	violations := wasmgate.violations with input as fixture.pod(unknown)
+	{v.rule | some v in violations} == {"not-inspected", "unknown-import"}
+	{endswith(v.message, "; no grant helps as long as `not-inspected` refuses the container") |
+		some v in violations
+		v.rule == "unknown-import"
+	} == {true}
 }
