@@ -49,8 +49,8 @@ impl Shares {
         self.take_by(namespace, units, None).await
     }
 
-    /// The same for one that needs them by this time, and waits no longer. Where more is asked for than can be done, the newest comes first ([`Line`]), in
-    /// the line of the namespace as in that of all. The caller ends the wait.
+    /// The same for one that needs them by this time; its caller ends the wait. Where more is asked for than can be done, the newest comes first ([`Line`]), in
+    /// the line of the namespace as in that of all.
     pub(crate) async fn take_by(
         &self,
         namespace: &Arc<str>,
