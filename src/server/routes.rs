@@ -246,7 +246,11 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
                 }
             }
         } else {
-            let work = async move { gate.answer(call).await };
+            let work = async move {
+                // What it waited for its turn is gone.
+                let budget = deadline.saturating_duration_since(Instant::now());
+                gate.answer(Call { budget, ..call }).await
+            };
             UnderWay::begin_in_turns(deadline, held, self.turns.clone(), work)
         };
         under_way.answer().await.map_err(|why| match why {

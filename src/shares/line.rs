@@ -224,6 +224,60 @@ mod tests {
         assert_eq!(case.waiters.free, 1);
     }
 
+    /// How many are done in time and too late where ten times as many come as can be done: four a millisecond at eight places. Each has a hundred milliseconds,
+    /// of which its work takes twenty, and gives up when they are over.
+    fn done(is_timed: bool) -> (u32, u32) {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut waiters = Waiters { free: 8, ..Waiters::default() };
+        let mut waiting: BTreeMap<u64, (u64, Receiver<()>)> = BTreeMap::new();
+        let mut begun: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        let (mut in_time, mut late) = (0, 0);
+        for now in 0..2_000_u64 {
+            let ended: Vec<u64> =
+                begun.iter().filter(|(_, one)| one.0 <= now).map(|(number, _)| *number).collect();
+            for number in &ended {
+                let (end, deadline) = begun.remove(number).unwrap();
+                *(if end <= deadline { &mut in_time } else { &mut late }) += 1;
+            }
+            let gone: Vec<u64> =
+                waiting.iter().filter(|(_, one)| one.0 <= now).map(|(number, _)| *number).collect();
+            waiting.retain(|number, _| !gone.contains(number));
+            for number in ended.iter().chain(&gone) {
+                for tell in waiters.leave(*number, 1, || at(now)) {
+                    let _ = tell.send(());
+                }
+            }
+            for _ in 0..4 {
+                let deadline = now + 100;
+                let (number, told) = waiters.join(1, is_timed.then(|| at(deadline)), || at(now));
+                if let Some(told) = told {
+                    waiting.insert(number, (deadline, told));
+                } else {
+                    begun.insert(number, (now + 20, deadline));
+                }
+            }
+            let told: Vec<u64> = waiting
+                .iter_mut()
+                .filter_map(|(number, (_, told))| told.try_recv().ok().map(|()| *number))
+                .collect();
+            for number in told {
+                let (deadline, _) = waiting.remove(&number).unwrap();
+                begun.insert(number, (now + 20, deadline));
+            }
+        }
+        (in_time, late)
+    }
+
+    #[test]
+    fn at_ten_times_what_can_be_done_nearly_all_that_is_begun_is_done_in_time_and_by_arrival_next_to_nothing()
+    {
+        let (in_time, late) = done(true);
+        assert!(in_time > 10 * late, "{in_time} in time, {late} too late");
+        let (in_time, late) = done(false);
+        assert!(late > 10 * in_time, "{in_time} in time, {late} too late");
+    }
+
     #[tokio::test]
     async fn one_that_is_told_and_gone_gives_its_units_to_the_next() {
         let line = Line::of(1);
