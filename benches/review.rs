@@ -152,7 +152,7 @@ fn rules(criterion: &mut Criterion) {
         // As reviews do: in its turn, on one thread.
         let evaluate = || {
             runtime.block_on(async {
-                let turn = set.turn("shop", 1_000).await.unwrap();
+                let turn = set.turn("shop", 1_000, BUDGET).await.unwrap();
                 block_in_place(|| turn.evaluate(black_box(&input), Duration::from_secs(10)).unwrap())
             })
         };

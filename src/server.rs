@@ -5,12 +5,14 @@
 //! passed down as a budget.
 
 mod connection;
+mod pace;
 mod page;
 mod probes;
 mod routes;
 mod serving;
 mod shutdown;
 mod tls;
+mod under_way;
 
 pub use page::{PageAnswer, PageHandler};
 pub use serving::Server;
@@ -144,7 +146,8 @@ pub struct ServerOptions {
     /// Most connections of one peer address at a time; further ones are closed at once. An API server multiplexes its
     /// reviews over few connections, so a quarter of all is enough for it, and other peers cannot use up the rest.
     pub connections_per_peer: usize,
-    /// Most reviews at a time; further ones wait within their budgets.
+    /// Most reviews at a time; further ones wait within their budgets, and where they are more than can be answered in time, the newest
+    /// comes first.
     pub reviews: usize,
     /// Most bodies over 256 KiB at a time, and half of them of one peer, which limits their memory to this many times
     /// [`ServerOptions::body_limit`].

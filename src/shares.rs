@@ -1,14 +1,16 @@
 //! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any, nor one peer more than
-//! its part of the memory for requests. Long work is kept off the threads that answer (`beside`).
+//! its part of the memory for requests. Whose turn is next says `line`. Long work is kept off the threads that answer (`beside`).
 
 mod beside;
+mod line;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 pub(crate) use beside::{beside, has_other_threads};
+pub(crate) use line::{Held, Line};
 
 /// Number of namespaces at which the table is cleaned of those that hold nothing.
 const CLEAN_UP_AT: usize = 1024;
@@ -16,17 +18,17 @@ const CLEAN_UP_AT: usize = 1024;
 /// A number of equal units, and which namespace holds how many.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    all: Arc<Semaphore>,
+    all: Arc<Line>,
     /// The most that one namespace may hold, unless a single request exceeds it.
     most: u32,
-    namespaces: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
+    namespaces: Mutex<HashMap<Arc<str>, Weak<Line>>>,
 }
 
 /// Units that are held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    _own: Held,
+    _of_all: Held,
 }
 
 impl Shares {
@@ -37,25 +39,31 @@ impl Shares {
 
     /// One of so many parts of them for each holder.
     pub(crate) fn in_parts(total: u32, parts: u32) -> Self {
-        let all = usize::try_from(total).unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            all: Arc::new(Semaphore::new(all)),
-            most: total.max(1).div_ceil(parts.max(1)),
-            namespaces: Mutex::default(),
-        }
+        let all = total.max(1);
+        Self { all: Line::of(all), most: all.div_ceil(parts.max(1)), namespaces: Mutex::default() }
     }
 
     /// Waits for units: first for the namespace's own, then for the common ones, each first come, first served. A
-    /// caller that waits for the common ones holds nothing that another namespace waits for, so there is no circle. The
-    /// semaphores are never closed; if they were, there would be nothing to wait for.
+    /// caller that waits for the common ones holds nothing that another namespace waits for, so there is no circle.
     pub(crate) async fn take(&self, namespace: &Arc<str>, units: u32) -> Option<Share> {
-        let own = self.of(namespace).acquire_many_owned(units.min(self.most)).await.ok()?;
-        let of_all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
+        self.take_by(namespace, units, None).await
+    }
+
+    /// The same for one that needs them by this time; its caller ends the wait. Where more is asked for than can be done, the newest comes first ([`Line`]), in
+    /// the line of the namespace as in that of all.
+    pub(crate) async fn take_by(
+        &self,
+        namespace: &Arc<str>,
+        units: u32,
+        deadline: Option<Instant>,
+    ) -> Option<Share> {
+        let own = self.of(namespace).take(units.min(self.most), deadline).await?;
+        let of_all = self.all.take(units, deadline).await?;
         Some(Share { _own: own, _of_all: of_all })
     }
 
-    /// The semaphore of a namespace. It lives as long as units are held or waited for.
-    fn of(&self, namespace: &Arc<str>) -> Arc<Semaphore> {
+    /// The line of a namespace. It lives as long as units are held or waited for.
+    fn of(&self, namespace: &Arc<str>) -> Arc<Line> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = namespaces.get(namespace).and_then(Weak::upgrade) {
             return known;
@@ -63,14 +71,14 @@ impl Shares {
         if namespaces.len() >= CLEAN_UP_AT {
             namespaces.retain(|_, known| known.strong_count() > 0);
         }
-        let new = Arc::new(Semaphore::new(usize::try_from(self.most).unwrap_or(Semaphore::MAX_PERMITS)));
+        let new = Line::of(self.most);
         namespaces.insert(Arc::clone(namespace), Arc::downgrade(&new));
         new
     }
 
     #[cfg(test)]
-    pub(crate) fn left(&self) -> usize {
-        self.all.available_permits()
+    pub(crate) fn left(&self) -> u32 {
+        self.all.left()
     }
 }
 
@@ -113,6 +121,27 @@ mod tests {
         let done = tokio::time::timeout(Duration::from_secs(20), all).await.expect("no circular wait");
         assert!(done.into_iter().all(|one| one.is_ok()));
         assert_eq!(shares.left(), 10);
+    }
+
+    #[tokio::test]
+    async fn where_time_runs_out_the_newest_of_a_namespace_comes_first_and_its_part_stays_what_it_is() {
+        let shares = Shares::new(2);
+        let (greedy, modest): (Arc<str>, Arc<str>) = ("evil".into(), "shop".into());
+        // Half of the time is over as soon as it is asked for.
+        let over = Some(Instant::now());
+        let held = shares.take(&greedy, 1).await.unwrap();
+        let mut old = Box::pin(shares.take_by(&greedy, 1, over));
+        let mut new = Box::pin(shares.take_by(&greedy, 1, over));
+        assert!((&mut old).now_or_never().is_none() && (&mut new).now_or_never().is_none());
+        assert!(
+            shares.take_by(&modest, 1, over).now_or_never().flatten().is_some(),
+            "the other half is free"
+        );
+        drop(held);
+        assert!((&mut old).now_or_never().is_none());
+        let new = new.now_or_never().flatten().unwrap();
+        drop(new);
+        assert!(old.now_or_never().flatten().is_some(), "and then the older one");
     }
 
     #[tokio::test]

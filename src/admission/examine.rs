@@ -105,7 +105,7 @@ async fn conclude<K>(
     match asked.webhook {
         Webhook::Mutate => {
             let work = Work::of(workload, inspection);
-            let plan = work.beside(|| planned(asked, object, workload, inspection)).await;
+            let plan = work.beside(asked.clock.left(), || planned(asked, object, workload, inspection)).await;
             plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
@@ -267,8 +267,10 @@ pub async fn judge<K>(
     let case = InputParts { restarts, ..parts(asked, &request, &unchanged, (object, workload, inspection)) };
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let work = Work::of(workload, inspection);
+    // A turn that does not come in time is left to the limit of the review.
+    let for_turn = asked.clock.left().saturating_add(AFTER_THE_END);
     let (kept, (evaluation, shadow)) =
-        if let Some(turn) = work.turn(&state.policies, object.get().len()).await {
+        if let Some(turn) = work.turn(&state.policies, object.get().len(), for_turn).await {
             let (kept, found) = shares::beside(|| {
                 let input = judge::prepare(&case);
                 (keep(&input), turn.evaluate(&input, left()))
@@ -280,7 +282,7 @@ pub async fn judge<K>(
             };
             (kept, (evaluation, Evaluation::default()))
         } else {
-            let input = work.beside(|| judge::prepare(&case)).await;
+            let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await;
             let kept = keep(&input);
             let found = state.policies.evaluate_with_shadow(&workload.namespace, &input, left);
             (kept, Box::pin(found).await)
@@ -413,7 +415,7 @@ pub(super) async fn as_pods(
     inspection: &Inspection,
 ) -> Result<AsPods, Error> {
     let work = || template::as_pods(asked.state, object, workload, inspection, asked.clock.now());
-    Work::of(workload, inspection).beside(work).await
+    Work::of(workload, inspection).beside(asked.clock.left(), work).await
 }
 
 /// The object before an update that changes one of its images.
@@ -456,7 +458,7 @@ async fn abilities_before(
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));
     let work = Work::of(&pods.workload, &pods.inspection);
-    let input = work.beside(|| judge::prepare(&case)).await;
+    let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await;
     Some(Abilities::of(&input))
 }
 

@@ -1,7 +1,8 @@
-//! Work that takes time in proportion to a pod and its images. Where it is much it is done beside the threads that answer
-//! reviews, at few places, of which the pods of one namespace never hold all.
+//! Work that takes time in proportion to a pod and its images. It is done beside the threads that answer
+//! reviews, at few places, and where it is much at fewer. The pods of one namespace never hold all of them.
 
 use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use super::started::{Spec, mounts_of, started};
@@ -40,6 +41,16 @@ const MOST_STEPS: usize = 1 << 19;
 /// Where heavy work is done. A namespace holds at most half of the places, and waits in line with the other namespaces, not with
 /// all of their pods, however many it has itself.
 static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(2));
+
+/// Where work is done that is little, so many at a time for each processor, as for evaluations (`policy::lanes`). Each is on a thread of its own meanwhile:
+/// without a bound, those of all reviews at once would leave the threads that read and answer next to nothing of the processors.
+const LIGHT_PLACES_PER_PROCESSOR: usize = 2;
+
+/// See [`LIGHT_PLACES_PER_PROCESSOR`].
+static LIGHT_PLACES: LazyLock<Shares> = LazyLock::new(|| {
+    let processors = available_parallelism().map_or(2, usize::from);
+    Shares::new(u32::try_from(LIGHT_PLACES_PER_PROCESSOR.saturating_mul(processors)).unwrap_or(u32::MAX))
+});
 
 /// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. The pod spec decides
 /// how a container starts, and its paths are followed through the files of an image. Where that is much, it is done on a
@@ -94,19 +105,24 @@ impl<'w> Work<'w> {
         Self { workload, is_light }
     }
 
-    /// Does such work. Other tasks of this thread go on elsewhere meanwhile, however little the work seems to be: what is counted wrong costs
-    /// its own review time, and no other. Much work waits for a place. The review that waits is given up when its time ends (`flow`), and
-    /// its place in the line with it.
-    pub async fn beside<T>(self, work: impl FnOnce() -> T) -> T {
-        let _place = if self.is_light { None } else { place_of(&PLACES, self.workload).await };
+    /// Does such work, with this much time `left` to its review. Other tasks of this thread go on elsewhere meanwhile, however little the work seems to be:
+    /// what is counted wrong costs its own review time, and no other. It waits for a place. The review that waits is given up when its time ends (`flow`),
+    /// and its place in the line with it.
+    pub async fn beside<T>(self, left: Duration, work: impl FnOnce() -> T) -> T {
+        let _place = if self.is_light {
+            light_place_of(&LIGHT_PLACES, self.workload, left).await
+        } else {
+            place_of(&PLACES, self.workload).await
+        };
         shares::beside(work)
     }
 
     /// The turn of a review to make the input of its rules and to run them in one go, as [`Self::beside`] does work. `None` where the one is much
-    /// work, where bundles run on threads of their own, or where no other thread goes on with the tasks of this one.
-    pub async fn turn(self, policies: &PolicySet, object_bytes: usize) -> Option<Turn<'_>> {
+    /// work, where bundles run on threads of their own, or where no other thread goes on with the tasks of this one. It is waited for no longer than what is
+    /// `left` to the review.
+    pub async fn turn(self, policies: &PolicySet, object_bytes: usize, left: Duration) -> Option<Turn<'_>> {
         if shares::has_other_threads() && self.is_light {
-            return policies.turn(&self.workload.namespace, object_bytes).await;
+            return policies.turn(&self.workload.namespace, object_bytes, left).await;
         }
         None
     }
@@ -124,6 +140,16 @@ pub(super) fn is_light_with(workload: &Workload, inspection: &Inspection) -> boo
 /// The same of what is written in the pod alone: its images may make it more.
 pub(super) fn is_light_before_look_up(workload: &Workload) -> bool {
     is_light(workload, &vec![None; workload.images().len()])
+}
+
+/// Waits for a place among those for little work, if other threads do such work at the same time. Where there is more of it than can be done in time, the newest
+/// comes first.
+async fn light_place_of(places: &Shares, workload: &Workload, left: Duration) -> Option<Share> {
+    if !shares::has_other_threads() {
+        return None;
+    }
+    let deadline = tokio::time::Instant::now().checked_add(left);
+    places.take_by(&workload.namespace.as_str().into(), 1, deadline).await
 }
 
 /// Waits for a place.
@@ -312,6 +338,7 @@ mod tests {
     }
 
     const FAMILY: Option<Family> = Some(Family::RunwasiWasmtime);
+    const AMPLE: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn heavy_pods_start_what_light_ones_do_and_end_in_time() {
@@ -338,7 +365,7 @@ mod tests {
             let light = with_mounts("shop", 1, 1);
             let nothing_known = Inspection { containers: Vec::new() };
             let work = Work::of(&light, &nothing_known);
-            let went_on = work.beside(move || told.recv_timeout(Duration::from_secs(20)).is_ok());
+            let went_on = work.beside(AMPLE, move || told.recv_timeout(Duration::from_secs(20)).is_ok());
             (went_on.await, other.await.is_ok())
         };
         assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
@@ -354,7 +381,7 @@ mod tests {
         let heavy = with_mounts("shop", 20, 200);
         let takes_one = async |policies: &PolicySet, workload: &Workload| {
             let inspection = inspected(workload, image(workload, &[]));
-            Work::of(workload, &inspection).turn(policies, 1_000).await.is_some()
+            Work::of(workload, &inspection).turn(policies, 1_000, AMPLE).await.is_some()
         };
         assert!(takes_one(&one, &light).await);
         assert!(!takes_one(&one, &heavy).await);
@@ -387,6 +414,29 @@ mod tests {
         assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
         let other = programs_at(&places, &modest, FAMILY, facts, Duration::from_mins(1)).await;
         assert!(other.iter().all(|starts| matches!(starts, Some(Program::Wasm { .. }))), "{other:?}");
+    }
+
+    /// Each is on a thread of its own, which it would share with those that answer.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn little_work_of_many_reviews_is_done_at_few_places_and_the_newest_of_those_that_run_late_comes_first()
+     {
+        let places = Shares::new(2);
+        let (greedy, modest) = (with_mounts("evil", 1, 1), with_mounts("shop", 1, 1));
+        let held = light_place_of(&places, &greedy, AMPLE).await;
+        assert!(held.is_some());
+        // None of their time is left.
+        let [mut old, mut new] =
+            [(), ()].map(|()| Box::pin(light_place_of(&places, &greedy, Duration::ZERO)));
+        assert!((&mut old).now_or_never().is_none() && (&mut new).now_or_never().is_none());
+        assert!(light_place_of(&places, &modest, AMPLE).now_or_never().flatten().is_some());
+        drop(held);
+        assert!((&mut old).now_or_never().is_none() && new.now_or_never().flatten().is_some());
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_other_thread_little_work_waits_for_no_place() {
+        let light = with_mounts("shop", 1, 1);
+        assert!(light_place_of(&LIGHT_PLACES, &light, AMPLE).await.is_none());
     }
 
     #[test]

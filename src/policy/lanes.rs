@@ -43,14 +43,16 @@ impl Lanes {
     }
 
     /// Waits for a permit, first come first served among the inputs of a namespace and then among the namespaces; `None` if
-    /// the deadline passes first.
+    /// the deadline passes first. Where small inputs are more than can be judged in time, the newest comes first. Large ones keep
+    /// their order, since those that take the most slots would be passed by again and again.
     pub async fn enter(&self, namespace: &Arc<str>, input_bytes: usize, deadline: Instant) -> Option<Leave> {
-        let (lane, slots) = if is_small(input_bytes) {
-            (&self.small, 1)
-        } else {
-            (&self.large, input_bytes.div_ceil(SLOT_BYTES).min(SLOTS))
+        let turn = async {
+            if is_small(input_bytes) {
+                return self.small.take_by(namespace, 1, Some(deadline)).await;
+            }
+            let slots = input_bytes.div_ceil(SLOT_BYTES).min(SLOTS);
+            self.large.take(namespace, u32::try_from(slots).unwrap_or(u32::MAX)).await
         };
-        let turn = lane.take(namespace, u32::try_from(slots).unwrap_or(u32::MAX));
         tokio::time::timeout_at(deadline, turn).await.ok()?
     }
 }

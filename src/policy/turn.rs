@@ -31,12 +31,12 @@ pub struct Turn<'s> {
 }
 
 impl PolicySet {
-    /// Waits for the turn of a review of this namespace, about an object of so many bytes. `None` where it takes none: several bundles run at
-    /// the same time on threads of their own, and a large input runs where it keeps no small one waiting.
-    pub async fn turn(&self, namespace: &str, object_bytes: usize) -> Option<Turn<'_>> {
+    /// Waits for the turn of a review of this namespace, about an object of so many bytes, no longer than what is `left` to it. `None` where it takes
+    /// none: several bundles run at the same time on threads of their own, and a large input runs where it keeps no small one waiting.
+    pub async fn turn(&self, namespace: &str, object_bytes: usize, left: Duration) -> Option<Turn<'_>> {
         let loaded = self.sole().filter(|_| object_bytes <= MOST_BYTES)?;
         let begin = Instant::now();
-        let deadline = begin + self.limits.time;
+        let deadline = begin + self.limits.time.min(left);
         let leave = self.lanes.enter(&Arc::from(namespace), object_bytes, deadline.into()).await;
         Some(Turn { set: self, loaded, leave, waited: begin.elapsed() })
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     async fn evaluated(set: &PolicySet, input: &Value, left: Duration) -> Evaluation {
-        let turn = set.turn("shop", 1_000).await.unwrap();
+        let turn = set.turn("shop", 1_000, AMPLE).await.unwrap();
         block_in_place(|| turn.evaluate(input, left)).unwrap()
     }
 
@@ -180,22 +180,23 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn one_namespace_leaves_turns_to_the_others_and_gives_them_back() {
         let set = baseline(0).await;
-        let held = set.turn("evil", 1_000).await.unwrap();
-        assert!(set.turn("evil", 1_000).now_or_never().is_none(), "more than half");
-        assert!(set.turn("shop", 1_000).now_or_never().flatten().is_some());
+        let held = set.turn("evil", 1_000, AMPLE).await.unwrap();
+        assert!(set.turn("evil", 1_000, AMPLE).now_or_never().is_none(), "more than half");
+        assert!(set.turn("shop", 1_000, AMPLE).now_or_never().flatten().is_some());
         drop(held);
-        assert!(set.turn("evil", 1_000).now_or_never().flatten().is_some());
-        assert!(set.turn("evil", MOST_BYTES + 1).await.is_none(), "as large ones do");
+        assert!(set.turn("evil", 1_000, AMPLE).now_or_never().flatten().is_some());
+        assert!(set.turn("evil", MOST_BYTES + 1, AMPLE).await.is_none(), "as large ones do");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_turn_that_does_not_come_in_time_is_a_failure_that_blames_the_load() {
         let set = baseline(0).await;
-        let _held = set.turn("shop", 1_000).await.unwrap();
+        let _held = set.turn("shop", 1_000, AMPLE).await.unwrap();
         let mut hurried = set.clone();
         hurried.limits.time = Duration::from_millis(1);
         let found = evaluated(&hurried, &refused(), AMPLE).await;
         assert!(blames_load(&found.failures[0].message), "{found:?}");
+        assert!(set.turn("shop", 1_000, Duration::ZERO).await.is_some_and(|turn| turn.leave.is_none()));
     }
 
     /// The container of a pod of a few bytes may have an image that can do a lot.
@@ -204,10 +205,10 @@ mod tests {
         let (set, input) = (baseline(1 << 20).await, refused());
         let many = with_containers(&input, 400);
         assert!(many.to_string().len() > 192 << 10);
-        let turn = set.turn("shop", 1_000).await.unwrap();
+        let turn = set.turn("shop", 1_000, AMPLE).await.unwrap();
         let many = Counted(many, AtomicUsize::new(0));
         let large = block_in_place(|| turn.evaluate(&many, AMPLE)).unwrap_err();
-        let places = ["shop", "other"].map(|name| set.turn(name, 1_000).now_or_never().flatten());
+        let places = ["shop", "other"].map(|name| set.turn(name, 1_000, AMPLE).now_or_never().flatten());
         assert!(places.iter().all(Option::is_some), "it holds none");
         let found = large.evaluate("shop", AMPLE).await;
         assert!(!found.violations.is_empty() && found.failures.is_empty(), "{found:?}");
@@ -219,7 +220,7 @@ mod tests {
     async fn what_was_found_earlier_is_found_again_without_a_place() {
         let (set, input) = (baseline(1 << 20).await, refused());
         let found = evaluated(&set, &input, AMPLE).await;
-        let mut late = set.turn("shop", 1_000).await.unwrap();
+        let mut late = set.turn("shop", 1_000, AMPLE).await.unwrap();
         late.leave = None;
         let again = block_in_place(|| late.evaluate(&input, AMPLE)).unwrap();
         assert_eq!(again, Evaluation { is_cached: true, ..found });

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
 use super::shutdown::Phase;
-use super::{AdmissionHandler, Event, ServerOptions, routes};
+use super::{AdmissionHandler, Event, ServerOptions, under_way};
 
 /// An acceptor that limits connections in total and per peer.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl<A, G> Bounded<A, G> {
 impl ServerOptions {
     /// The idle timeout, but long enough that it does not close a connection while a review is being answered.
     pub(super) fn idle(&self) -> Duration {
-        self.idle_timeout.max(self.body_timeout.max(self.budget) + routes::GRACE * 2)
+        self.idle_timeout.max(self.body_timeout.max(self.budget) + under_way::GRACE * 2)
     }
 }
 

@@ -1,10 +1,9 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,19 +15,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::pace::Pace;
+use super::under_way::{Unanswered, UnderWay};
 use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
 use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
-use crate::shares::{self, Share, Shares};
+use crate::shares::{self, Line, Share, Shares};
 use crate::text;
-
-/// How long after its budget the server stops waiting for the gate; part of [`ServerOptions::margin`].
-pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// Longest timeout of a webhook (`timeoutSeconds` is at most 30 in
 /// `kubernetes:pkg/apis/admissionregistration/validation/validation.go`).
@@ -56,23 +53,29 @@ const DISCARD: usize = 16 << 20;
 struct WebhookRoutes<G> {
     gate: Arc<G>,
     options: Arc<ServerOptions>,
-    reviews: Arc<Semaphore>,
+    /// Places for reviews, and how soon they are answered when these are taken.
+    reviews: Arc<Line>,
+    pace: Pace,
     large: Shares,
     small: Shares,
+    /// Turns of work on large bodies.
+    turns: Arc<Line>,
 }
 
 /// What a review holds until the gate is done with it, even where its client hangs up: the gate still has its body then.
 struct Held {
-    _place: OwnedSemaphorePermit,
+    _place: shares::Held,
     /// The memory for its body.
     _memory: Share,
 }
 
 pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptions>) -> Router {
-    let reviews = ServerOptions::semaphore(options.reviews);
-    let places = u32::try_from(options.large_bodies).unwrap_or(u32::MAX);
-    let large = Shares::in_parts(places, PEERS_WITH_LARGE_BODIES);
+    let count = |number: usize| u32::try_from(number.max(1)).unwrap_or(u32::MAX);
+    let large = Shares::in_parts(count(options.large_bodies), PEERS_WITH_LARGE_BODIES);
     let small = Shares::in_parts(units(options.small_bodies), PEERS);
+    // One processor stays free of work on large bodies.
+    let processors = available_parallelism().map_or(2, usize::from);
+    let (reviews, turns) = (Line::of(count(options.reviews)), Line::of(count(processors.saturating_sub(1))));
     let mutate = async |State(routes): State<Arc<WebhookRoutes<G>>>, request| {
         routes.handle(Webhook::Mutate, request).await
     };
@@ -83,7 +86,15 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptio
         .route(Webhook::Mutate.path(), post(mutate).fallback(wrong_method::<G>))
         .route(Webhook::Validate.path(), post(validate).fallback(wrong_method::<G>))
         .fallback(wrong_path::<G>)
-        .with_state(Arc::new(WebhookRoutes { gate, options, reviews, large, small }))
+        .with_state(Arc::new(WebhookRoutes {
+            gate,
+            options,
+            reviews,
+            pace: Pace::default(),
+            large,
+            small,
+            turns,
+        }))
 }
 
 /// Why the server itself answers instead of the gate. The API server copies these texts into its own message, so the
@@ -189,10 +200,27 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         // A body that had to wait is only read from now on.
         let body_deadline = deadline.min(Instant::now() + options.body_timeout.min(LONGEST));
         let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
-        let place = claim(&self.reviews, deadline).await?;
-        let budget = deadline.saturating_duration_since(Instant::now());
-        let call = Call { webhook, body, budget, parent };
-        self.ask(call, deadline, Held { _place: place, _memory: memory }).await
+        let place = self.claim_place(deadline).await?;
+        let (has_waited, begin) = (place.has_waited(), Instant::now());
+        let call = Call { webhook, body, budget: deadline.saturating_duration_since(begin), parent };
+        let bytes = self.ask(call, deadline, Held { _place: place, _memory: memory }).await?;
+        if has_waited {
+            self.pace.note(begin.elapsed());
+        }
+        Ok(bytes)
+    }
+
+    /// Waits for a place, until there is less time left than the quickest of the last reviews took. Where there are more reviews than can be answered, the newest
+    /// gets the next place: the oldest would be begun when their time is nearly over.
+    async fn claim_place(&self, deadline: Instant) -> Result<shares::Held, Refused> {
+        let now = Instant::now();
+        let last = now + self.pace.wait(deadline.saturating_duration_since(now));
+        let place = timeout_at(last, self.reviews.take(1, Some(deadline))).await;
+        let place = place.ok().flatten().ok_or(Refused::Busy)?;
+        if !place.has_waited() {
+            self.pace.forget();
+        }
+        Ok(place)
     }
 
     /// Waits for memory for the body: its own bytes if it declares that it is small, else a place among those that may become large.
@@ -201,43 +229,39 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             Some(declared) => (&self.small, units(declared).max(1)),
             None => (&self.large, 1),
         };
-        timeout_at(deadline, memory.take(peer, units)).await.ok().flatten().ok_or(Refused::Busy)
+        let share = memory.take_by(peer, units, Some(deadline));
+        timeout_at(deadline, share).await.ok().flatten().ok_or(Refused::Busy)
     }
 
-    /// Runs the gate, and what it does not answer at once on a task of its own: a panic ends the task and not the connection, and when the
-    /// client hangs up, the decision is still recorded. The outer time limit holds even when the gate blocks.
+    /// Runs the gate, and what it does not answer at once on a task of its own.
     async fn ask(&self, call: Call, deadline: Instant, held: Held) -> Result<Vec<u8>, Refused> {
-        let (gate, budget) = (self.gate.clone(), call.budget);
-        let work = if call.body.len() <= SMALL_BODY {
+        let gate = self.gate.clone();
+        let under_way = if call.body.len() <= SMALL_BODY {
             match catch_unwind(AssertUnwindSafe(|| gate.begin(call))) {
                 Ok(Begun::Answered(bytes)) => return Ok(bytes),
-                Ok(Begun::Goes(work)) => work,
+                Ok(Begun::Goes(work)) => UnderWay::begin(deadline, held, work),
                 Err(_) => {
                     tracing::error!("the gate failed on a review");
                     return Err(Refused::Failed);
                 }
             }
         } else {
-            Box::pin(in_place(Box::pin(async move { gate.answer(call).await })))
+            let work = async move {
+                // What it waited for its turn is gone.
+                let budget = deadline.saturating_duration_since(Instant::now());
+                gate.answer(Call { budget, ..call }).await
+            };
+            UnderWay::begin_in_turns(deadline, held, self.turns.clone(), work)
         };
-        let task = tokio::spawn(async move {
-            let _held = held;
-            timeout(budget + GRACE / 2, work).await
-        });
-        match timeout_at(deadline + GRACE, task).await {
-            Ok(Ok(Ok(bytes))) => Ok(bytes),
-            Ok(Ok(Err(_))) | Err(_) => Err(Refused::Late),
-            Ok(Err(error)) => {
+        under_way.answer().await.map_err(|why| match why {
+            Unanswered::NotBegun => Refused::Busy,
+            Unanswered::Late => Refused::Late,
+            Unanswered::Failed(error) => {
                 tracing::error!(%error, "the gate failed on a review");
-                Err(Refused::Failed)
+                Refused::Failed
             }
-        }
+        })
     }
-}
-
-/// Work that takes milliseconds at a time, such as to parse a large body. The tasks of its thread go on elsewhere meanwhile.
-fn in_place<T>(mut work: Pin<Box<dyn Future<Output = T> + Send>>) -> impl Future<Output = T> + Send {
-    poll_fn(move |context| shares::beside(|| work.as_mut().poll(context)))
 }
 
 /// So many bytes in units, rounded up.
@@ -249,13 +273,6 @@ fn units(bytes: usize) -> u32 {
 fn peer(request: &Request) -> Arc<str> {
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
     address.map_or_else(|| Arc::from(""), |ConnectInfo(peer)| peer.ip().to_canonical().to_string().into())
-}
-
-async fn claim(places: &Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {
-    match timeout_at(deadline, places.clone().acquire_owned()).await {
-        Ok(Ok(place)) => Ok(place),
-        Ok(Err(_)) | Err(_) => Err(Refused::Busy),
-    }
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
@@ -346,25 +363,8 @@ async fn next_chunk(
 
 #[cfg(test)]
 mod tests {
+    use super::super::under_way::GRACE;
     use super::*;
-
-    /// On the only thread.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn work_on_a_large_body_holds_up_no_other_task_of_its_thread() {
-        let review = async {
-            let (tell, told) = std::sync::mpsc::channel();
-            let other = tokio::spawn(async move { tell.send(()) });
-            let went_on =
-                in_place(Box::pin(async move { told.recv_timeout(Duration::from_secs(20)).is_ok() }));
-            (went_on.await, other.await.is_ok())
-        };
-        assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
-    }
-
-    #[tokio::test]
-    async fn where_there_is_no_other_thread_a_large_body_is_worked_on_here() {
-        assert_eq!(in_place(Box::pin(async { 7 })).await, 7);
-    }
 
     #[test]
     fn the_budget_is_the_smaller_of_configured_and_asked_less_the_margin() {
