@@ -48,6 +48,8 @@ struct Started {
     data: u32,
     /// Where the heap of an evaluation begins.
     heap: u32,
+    /// Whether it may have as much memory as the limits allow.
+    has_room: bool,
     /// How it is run on an input that it does not parse: the built-in rules alone, which change nothing of their input.
     on_values: Option<OnValues>,
 }
@@ -168,6 +170,7 @@ impl Started {
             program.module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
         let ty = ty.ok_or_else(|| wasmtime::Error::msg("it does not import `env.memory`"))?;
+        let has_room = ty.maximum().is_none();
         let memory = Memory::new_async(&mut *store, ty).await?;
         let mut linker = Linker::new(store.engine());
         linker.define(&*store, "env", "memory", memory)?;
@@ -180,7 +183,7 @@ impl Started {
         let heap = heap.call_async(&mut *store, ()).await?;
         let eval = instance.get_typed_func(&mut *store, "opa_eval")?;
         let on_values = if program.bundle.is_built_in { Some(OnValues::of(&instance, store)?) } else { None };
-        Ok(Self { memory, eval, data, heap, on_values })
+        Ok(Self { memory, eval, data, heap, has_room, on_values })
     }
 
     async fn evaluate<T: DeserializeOwned>(
@@ -240,7 +243,7 @@ impl Started {
         steps.result.call_async(&mut *store, context).await
     }
 
-    /// Writes the input where the heap begins, and says where it begins after it.
+    /// Writes the input where the heap begins, and says where it begins after it and after the first memory for texts of the host.
     async fn place(
         &self,
         store: &mut Store<EvaluationBudget>,
@@ -248,14 +251,17 @@ impl Started {
         input: &[u8],
     ) -> wasmtime::Result<u32> {
         let start = usize::try_from(start)?;
-        let end = start.saturating_add(input.len());
-        let missing = end.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
+        let end = start.saturating_add(input.len()).checked_next_multiple_of(8);
+        let texts = end.ok_or_else(|| wasmtime::Error::msg("the input does not fit into its memory"))?;
+        let room = if self.has_room { store.data().room_for_texts(texts) } else { 0 };
+        let heap = texts.saturating_add(usize::try_from(room)?);
+        let missing = heap.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
         if missing > 0 {
             self.memory.grow_async(&mut *store, u64::try_from(missing)?).await?;
         }
         self.memory.write(&mut *store, start, input)?;
-        let heap = u32::try_from(end)?.checked_next_multiple_of(8);
-        heap.ok_or_else(|| wasmtime::Error::msg("the input does not fit into its memory"))
+        store.data_mut().host.keep_for_texts(u32::try_from(texts)?, room);
+        Ok(u32::try_from(heap)?)
     }
 }
 

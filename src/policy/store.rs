@@ -25,6 +25,9 @@ const TEXT_HEADER: u32 = 12;
 const TEXT_BLOCK: u32 = 16 << 10;
 /// Most bytes of a text that shares a block with others.
 const SHARING: u32 = 2 << 10;
+/// Bytes for texts that an evaluation has from its beginning. To ask a module for memory while it runs takes a stack of its own, which the
+/// kernel gives and takes back: longer than all texts of most refusals, which are shorter than this.
+const TEXTS_AT_FIRST: u32 = 32 << 10;
 
 /// A store whose code stops at the limits.
 pub(super) fn store(engine: &wasmtime::Engine, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
@@ -51,6 +54,14 @@ pub(super) struct EvaluationBudget {
 impl EvaluationBudget {
     fn new(limits: Limits) -> Self {
         Self { limits, memory: 0, out_of_memory: false, host: WasmHost::default() }
+    }
+
+    /// How many bytes behind this address an evaluation has for texts from its beginning: none where they would be a large part of what
+    /// there may be.
+    pub fn room_for_texts(&self, address: usize) -> u32 {
+        let most = self.limits.memory_bytes / 4;
+        let end = usize::try_from(TEXTS_AT_FIRST).ok().and_then(|bytes| address.checked_add(bytes));
+        if end.is_some_and(|end| end <= most) { TEXTS_AT_FIRST } else { 0 }
     }
 }
 
@@ -210,6 +221,11 @@ impl WasmHost {
         self.stop = Some(stop.clone());
     }
 
+    /// Lets the evaluation have these bytes for texts, which nothing else uses until it ends.
+    pub fn keep_for_texts(&mut self, place: u32, bytes: u32) {
+        self.texts = TextBlock { next: place, left: bytes };
+    }
+
     /// Notes how long a call of a built-in function took.
     pub fn spend(&mut self, function: &'static str, time: Duration) {
         match self.spent.iter_mut().find(|(known, _)| *known == function) {
@@ -271,4 +287,32 @@ pub(super) fn taken_by(function: &str, time: Duration, rules: &str) -> String {
 
 fn mebibytes(bytes: usize) -> String {
     format!("{}Mi", bytes >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluation_has_memory_for_texts_from_its_beginning_where_that_is_a_small_part_of_its_limit() {
+        let room = |memory_bytes, address| {
+            EvaluationBudget::new(Limits { memory_bytes, ..Limits::default() }).room_for_texts(address)
+        };
+        assert_eq!(room(64 << 20, 1 << 20), TEXTS_AT_FIRST);
+        assert_eq!(room(64 << 20, (16 << 20) - (32 << 10)), TEXTS_AT_FIRST);
+        for (memory_bytes, address) in
+            [(64 << 20, (16 << 20) - (32 << 10) + 1), (64 << 20, usize::MAX), (100 << 10, 0), (1, 0)]
+        {
+            assert_eq!(room(memory_bytes, address), 0, "{memory_bytes} {address}");
+        }
+    }
+
+    #[test]
+    fn texts_are_next_to_each_other_in_the_memory_that_is_kept_for_them() {
+        let mut host = WasmHost::default();
+        assert_eq!(host.texts.take(4), None);
+        host.keep_for_texts(1_000, 20);
+        let taken = [8, 16, 12, 1].map(|bytes| host.texts.take(bytes));
+        assert_eq!(taken, [Some(1_000), None, Some(1_008), None]);
+    }
 }
