@@ -9,6 +9,9 @@ use crate::rego::{Number, Value};
 /// Nesting depth of values.
 const MAX_DEPTH: usize = 256;
 
+/// Most bytes of texts that are joined where they stand.
+const MOST_JOINED: usize = 64 << 10;
+
 /// What is not a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
@@ -175,8 +178,36 @@ impl<'a> Guest<'a> {
     }
 
     fn write_text(&mut self, address: u32, json: &mut Vec<u8>) -> Result<(), Broken> {
-        let text = self.string(address)?.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Broken)?;
+        let text = self.utf8(address)?.ok_or(Broken)?;
         serde_json::to_writer(json, text).map_err(|_| Broken)
+    }
+
+    /// The texts of an array, with another one between each two; `None` where there is anything else than texts, or more than is joined here.
+    pub fn joined(&mut self, separator: u32, array: u32) -> Result<Option<String>, Broken> {
+        if self.byte(array, 0)? != 5 {
+            return Ok(None);
+        }
+        let Some(separator) = self.utf8(separator)? else { return Ok(None) };
+        self.take(1)?;
+        let (items, length) = (self.word(array, 4)?, self.word(array, 8)?);
+        let mut joined = String::new();
+        for place in 0..length {
+            let Some(part) = self.utf8(self.word(slot(items, place, 8)?, 4)?)? else { return Ok(None) };
+            let more = part.len().saturating_add(separator.len());
+            if joined.len().saturating_add(more) > MOST_JOINED {
+                return Ok(None);
+            }
+            if place > 0 {
+                joined.push_str(separator);
+            }
+            joined.push_str(part);
+        }
+        Ok(Some(joined))
+    }
+
+    /// A text that is UTF-8; `None` for any other value.
+    fn utf8(&mut self, address: u32) -> Result<Option<&'a str>, Broken> {
+        Ok(self.string(address)?.and_then(|bytes| std::str::from_utf8(bytes).ok()))
     }
 
     /// The bytes of a text; `None` for any other value.
@@ -408,6 +439,40 @@ mod tests {
         let mut guest = Guest::new(&memory);
         assert_eq!((guest.item_by_text(0, 24), guest.item_by_text(0, 40)), (Ok(99), Ok(0)));
         assert_eq!(guest.item_by_text(0, 1_000), Err(Broken));
+    }
+
+    /// Texts are read as values are, and paid for alike.
+    #[test]
+    fn texts_of_an_array_are_joined_where_they_stand_and_anything_else_is_not() {
+        let word = |text: &[u8; 4]| u32::from_le_bytes(*text);
+        // An array of three items, with their places, the texts `ab` and `é`, a number, and half a letter.
+        let words = |[one, two, three]: [u32; 3]| {
+            let array = [5, 16, 3, 3, 0, one, 0, two, 0, three];
+            let texts = [4, 2, 52, word(b"ab\0\0"), 8, 2, 68, word(b"\xc3\xa9\0\0")];
+            let others = [0x0103, 0, 7, 0, 4, 1, 100, word(b"\xc3\0\0\0")];
+            memory_of(&[array.as_slice(), &texts, &others].concat())
+        };
+        let memory = words([40, 56, 40]);
+        let mut guest = Guest::new(&memory);
+        assert_eq!(guest.joined(56, 0), Ok(Some("ab\u{e9}\u{e9}\u{e9}ab".into())));
+        let paid = guest.read_so_far();
+        let mut guest = Guest::new(&memory);
+        assert!(guest.value(56).is_ok() && guest.value(0).is_ok());
+        assert_eq!(guest.read_so_far(), paid);
+        for items in [[40, 72, 40], [40, 88, 40]] {
+            assert_eq!(Guest::new(&words(items)).joined(40, 0), Ok(None), "{items:?}");
+        }
+        assert_eq!(Guest::new(&memory).joined(72, 0), Ok(None), "a number between them");
+        assert_eq!(Guest::new(&memory).joined(40, 40), Ok(None), "no array");
+        assert_eq!(Guest::new(&words([40, 1_000, 40])).joined(40, 0), Err(Broken));
+        assert_eq!(
+            Guest::within(&memory, 3).joined(56, 0),
+            Err(Broken),
+            "there are four texts and the array"
+        );
+        let mut long = memory_of(&[5, 16, 1, 1, 0, 24, 4, u32::try_from(MOST_JOINED).unwrap(), 36]);
+        long.resize(36 + MOST_JOINED, b'a');
+        assert_eq!(Guest::new(&long).joined(24, 0), Ok(None), "too long with what would be between two");
     }
 
     #[test]
