@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use serde::de::DeserializeOwned;
 use wasmtime::{AsContextMut, Linker, Memory, Store, Trap, TypedFunc};
 
 use super::Limits;
@@ -12,6 +11,7 @@ use super::engine::{Stop, drive};
 use super::guest::Guest;
 use super::host;
 use super::locations::{self, RuleLocations};
+use super::outcome::ResultSet;
 use super::program::CheckedModule;
 use super::store::{EvaluationBudget, Exports, describe, store, taken_by, timed_out};
 use super::values::{self, Values};
@@ -96,7 +96,7 @@ impl Instance {
     }
 
     /// The result set of an entry point. The error is for people to read; after one, the instance is spent.
-    pub fn evaluate<T: DeserializeOwned>(
+    pub fn evaluate<T: ResultSet>(
         &mut self,
         entrypoint: i32,
         input: &str,
@@ -186,7 +186,7 @@ impl Started {
         Ok(Self { memory, eval, data, heap, has_room, on_values })
     }
 
-    async fn evaluate<T: DeserializeOwned>(
+    async fn evaluate<T: ResultSet>(
         &self,
         store: &mut Store<EvaluationBudget>,
         entrypoint: i32,
@@ -198,7 +198,7 @@ impl Started {
         };
         if let Some((steps, (base, values))) = values {
             let result = self.evaluate_values(store, steps, entrypoint, (base, &values)).await?;
-            return Ok(serde_json::from_slice(&host::json(store, result)?)?);
+            return Ok(T::read(&host::json(store, result)?)?);
         }
         let heap = self.place(store, self.heap, input.as_bytes()).await?;
         let length = u32::try_from(input.len())?;
@@ -206,7 +206,7 @@ impl Started {
         let result = self.eval.call_async(&mut *store, call).await?;
         let text = Guest::new(self.memory.data(&*store)).text(result);
         let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
-        Ok(serde_json::from_slice(text)?)
+        Ok(T::read(text)?)
     }
 
     /// The input as values, with the address that they are for; `None` where the module has to parse it. Paid for before it is done.
