@@ -221,6 +221,21 @@ impl<'a> Guest<'a> {
         Ok(Some(bytes))
     }
 
+    /// The members of an object, by their keys, where all of it is text; `None` for any other value.
+    fn texts(&mut self, address: u32) -> Result<Option<Vec<(&'a str, &'a str)>>, Broken> {
+        if self.byte(address, 0)? != 6 {
+            return Ok(None);
+        }
+        let mut members = Vec::new();
+        for node in self.nodes(address)? {
+            let Some(key) = self.utf8(self.word(node, 0)?)? else { return Ok(None) };
+            let Some(value) = self.utf8(self.word(node, 4)?)? else { return Ok(None) };
+            members.push((key, value));
+        }
+        members.sort_unstable();
+        Ok(Some(members))
+    }
+
     /// The address of the item of an object that stands at the text of a number, or of an array at the place that a text names; zero for
     /// none, and for other values.
     pub fn item_by_text(&mut self, address: u32, key: u32) -> Result<u32, Broken> {
@@ -347,11 +362,24 @@ fn sort(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
     for key in keys {
         match guest.string(*key)? {
             Some(text) => texts.push((text, *key)),
-            None => return sort_values(guest, keys),
+            None => return sort_objects(guest, keys),
         }
     }
     texts.sort_unstable();
     Ok(texts.into_iter().map(|(_, key)| key).collect())
+}
+
+/// So are objects of texts alone, such as violations.
+fn sort_objects(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
+    let mut objects = Vec::with_capacity(keys.len());
+    for key in keys {
+        match guest.texts(*key)? {
+            Some(members) => objects.push((members, *key)),
+            None => return sort_values(guest, keys),
+        }
+    }
+    objects.sort_unstable();
+    Ok(objects.into_iter().map(|(_, key)| key).collect())
 }
 
 fn sort_values(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
@@ -365,6 +393,7 @@ fn sort_values(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::values;
     use super::*;
 
     #[test]
@@ -486,6 +515,25 @@ mod tests {
         assert_eq!((next(0, 0), next(0, 28)), (Ok(28), Ok(0)));
         assert_eq!((next(32, 0), next(32, 76), next(32, 72)), (Ok(76), Ok(72), Ok(0)));
         assert_eq!(next(32, 28), Err(Broken), "no item of it");
+    }
+
+    /// Objects of texts, and neighbours of them that are read as values.
+    #[test]
+    fn objects_are_gone_through_in_the_order_of_their_values() {
+        let written = |json: &str| values::written(json, 0, 1 << 16).unwrap();
+        for (items, in_order) in [
+            (r#"[{"b": "x"}, {"a": "z", "c": "y"}, {"a": "z", "b": "é"}, {"a": "z"}, {}]"#, [4, 3, 2, 1, 0]),
+            (r#"[{"b": "x"}, {"a": "z", "c": "y"}, {"a": "z", "b": 1}, {"a": "z"}, {}]"#, [4, 3, 2, 1, 0]),
+            (r#"[{"a": "b"}, {"a": true}, ["a"], "a", {"a": "a"}]"#, [3, 2, 1, 4, 0]),
+        ] {
+            let list = written(items);
+            let mut guest = Guest::new(&list.bytes);
+            let (places, count) = (guest.word(list.root, 4).unwrap(), guest.word(list.root, 8).unwrap());
+            let keys: Vec<u32> = (0..count).map(|item| guest.word(places + item * 8, 4).unwrap()).collect();
+            let found = sort(&mut guest, &keys).unwrap();
+            assert_eq!(found, in_order.map(|place: usize| keys[place]), "{items}");
+            assert_eq!(found, sort_values(&mut guest, &keys).unwrap(), "{items}");
+        }
     }
 
     #[test]
