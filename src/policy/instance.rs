@@ -48,7 +48,7 @@ struct Started {
     data: u32,
     /// Where the heap of an evaluation begins.
     heap: u32,
-    /// Whether it may have as much memory as the limits allow.
+    /// Whether an evaluation has memory for texts from its beginning: not where the module itself says how much it may have.
     has_room: bool,
     /// How it is run on an input that it does not parse: the built-in rules alone, which change nothing of their input.
     on_values: Option<OnValues>,
@@ -93,6 +93,12 @@ impl Instance {
             }
             Err(error) => Err(describe(&error, store.data())),
         }
+    }
+
+    /// The same, whose evaluations have no more memory than they ask for, so that it is seen how much that is.
+    pub fn without_room(mut self) -> Self {
+        self.started.has_room = false;
+        self
     }
 
     /// The result set of an entry point. The error is for people to read; after one, the instance is spent.

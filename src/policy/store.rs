@@ -56,12 +56,12 @@ impl EvaluationBudget {
         Self { limits, memory: 0, out_of_memory: false, host: WasmHost::default() }
     }
 
-    /// How many bytes behind this address an evaluation has for texts from its beginning: none where they would be a large part of what
-    /// there may be.
+    /// How many bytes behind this address an evaluation has for texts from its beginning: none where its memory is less than usual, so that the least
+    /// with which it does is what it uses, or where its input takes much of that.
     pub fn room_for_texts(&self, address: usize) -> u32 {
-        let most = self.limits.memory_bytes / 4;
-        let end = usize::try_from(TEXTS_AT_FIRST).ok().and_then(|bytes| address.checked_add(bytes));
-        if end.is_some_and(|end| end <= most) { TEXTS_AT_FIRST } else { 0 }
+        let usual = Limits::default().memory_bytes;
+        let is_ample = self.limits.memory_bytes >= usual && address <= usual / 4;
+        if is_ample { TEXTS_AT_FIRST } else { 0 }
     }
 }
 
@@ -294,15 +294,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_evaluation_has_memory_for_texts_from_its_beginning_where_that_is_a_small_part_of_its_limit() {
+    fn an_evaluation_has_memory_for_texts_from_its_beginning_unless_there_is_less_than_usual() {
         let room = |memory_bytes, address| {
             EvaluationBudget::new(Limits { memory_bytes, ..Limits::default() }).room_for_texts(address)
         };
-        assert_eq!(room(64 << 20, 1 << 20), TEXTS_AT_FIRST);
-        assert_eq!(room(64 << 20, (16 << 20) - (32 << 10)), TEXTS_AT_FIRST);
-        for (memory_bytes, address) in
-            [(64 << 20, (16 << 20) - (32 << 10) + 1), (64 << 20, usize::MAX), (100 << 10, 0), (1, 0)]
-        {
+        let usual = Limits::default().memory_bytes;
+        assert_eq!([room(usual, 1 << 20), room(2 * usual, usual / 4)], [TEXTS_AT_FIRST; 2]);
+        for (memory_bytes, address) in [(usual, usual / 4 + 1), (usual, usize::MAX), (usual - 1, 0), (1, 0)] {
             assert_eq!(room(memory_bytes, address), 0, "{memory_bytes} {address}");
         }
     }
