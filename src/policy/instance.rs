@@ -49,7 +49,7 @@ struct Started {
     /// Where the heap of an evaluation begins.
     heap: u32,
     /// Whether an evaluation has memory for texts from its beginning: not where the module itself says how much it may have.
-    has_room: bool,
+    has_space: bool,
     /// How it is run on an input that it does not parse: the built-in rules alone, which change nothing of their input.
     on_values: Option<OnValues>,
 }
@@ -96,8 +96,8 @@ impl Instance {
     }
 
     /// The same, whose evaluations have no more memory than they ask for, so that it is seen how much that is.
-    pub fn without_room(mut self) -> Self {
-        self.started.has_room = false;
+    pub fn without_space(mut self) -> Self {
+        self.started.has_space = false;
         self
     }
 
@@ -176,7 +176,7 @@ impl Started {
             program.module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
         let ty = ty.ok_or_else(|| wasmtime::Error::msg("it does not import `env.memory`"))?;
-        let has_room = ty.maximum().is_none();
+        let has_space = ty.maximum().is_none();
         let memory = Memory::new_async(&mut *store, ty).await?;
         let mut linker = Linker::new(store.engine());
         linker.define(&*store, "env", "memory", memory)?;
@@ -189,7 +189,7 @@ impl Started {
         let heap = heap.call_async(&mut *store, ()).await?;
         let eval = instance.get_typed_func(&mut *store, "opa_eval")?;
         let on_values = if program.bundle.is_built_in { Some(OnValues::of(&instance, store)?) } else { None };
-        Ok(Self { memory, eval, data, heap, has_room, on_values })
+        Ok(Self { memory, eval, data, heap, has_space, on_values })
     }
 
     async fn evaluate<T: ResultSet>(
@@ -259,14 +259,14 @@ impl Started {
         let start = usize::try_from(start)?;
         let end = start.saturating_add(input.len()).checked_next_multiple_of(8);
         let texts = end.ok_or_else(|| wasmtime::Error::msg("the input does not fit into its memory"))?;
-        let room = if self.has_room { store.data().room_for_texts(texts) } else { 0 };
-        let heap = texts.saturating_add(usize::try_from(room)?);
+        let space = if self.has_space { store.data().space_for_texts(texts) } else { 0 };
+        let heap = texts.saturating_add(usize::try_from(space)?);
         let missing = heap.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
         if missing > 0 {
             self.memory.grow_async(&mut *store, u64::try_from(missing)?).await?;
         }
         self.memory.write(&mut *store, start, input)?;
-        store.data_mut().host.keep_for_texts(u32::try_from(texts)?, room);
+        store.data_mut().host.keep_for_texts(u32::try_from(texts)?, space);
         Ok(u32::try_from(heap)?)
     }
 }

@@ -58,7 +58,7 @@ impl EvaluationBudget {
 
     /// How many bytes behind this address an evaluation has for texts from its beginning: none where its memory is less than usual, so that the least
     /// with which it does is what it uses, or where its input takes much of that.
-    pub fn room_for_texts(&self, address: usize) -> u32 {
+    pub fn space_for_texts(&self, address: usize) -> u32 {
         let usual = Limits::default().memory_bytes;
         let is_ample = self.limits.memory_bytes >= usual && address <= usual / 4;
         if is_ample { TEXTS_AT_FIRST } else { 0 }
@@ -295,13 +295,13 @@ mod tests {
 
     #[test]
     fn an_evaluation_has_memory_for_texts_from_its_beginning_unless_there_is_less_than_usual() {
-        let room = |memory_bytes, address| {
-            EvaluationBudget::new(Limits { memory_bytes, ..Limits::default() }).room_for_texts(address)
+        let space = |memory_bytes, address| {
+            EvaluationBudget::new(Limits { memory_bytes, ..Limits::default() }).space_for_texts(address)
         };
         let usual = Limits::default().memory_bytes;
-        assert_eq!([room(usual, 1 << 20), room(2 * usual, usual / 4)], [TEXTS_AT_FIRST; 2]);
+        assert_eq!([space(usual, 1 << 20), space(2 * usual, usual / 4)], [TEXTS_AT_FIRST; 2]);
         for (memory_bytes, address) in [(usual, usual / 4 + 1), (usual, usize::MAX), (usual - 1, 0), (1, 0)] {
-            assert_eq!(room(memory_bytes, address), 0, "{memory_bytes} {address}");
+            assert_eq!(space(memory_bytes, address), 0, "{memory_bytes} {address}");
         }
     }
 
