@@ -25,8 +25,8 @@ const TEXT_HEADER: u32 = 12;
 const TEXT_BLOCK: u32 = 16 << 10;
 /// Most bytes of a text that shares a block with others.
 const SHARING: u32 = 2 << 10;
-/// Bytes for texts that an evaluation has from its beginning. To ask a module for memory while it runs takes a stack of its own, which the
-/// kernel gives and takes back: longer than all texts of most refusals, which are shorter than this.
+/// Bytes for texts that an evaluation has from its beginning: those of most refusals are shorter. To ask a module for memory while it runs takes a
+/// stack of its own, which the kernel gives and takes back, and so longer than the function that has the text.
 const TEXTS_AT_FIRST: u32 = 32 << 10;
 
 /// A store whose code stops at the limits.
