@@ -11,6 +11,7 @@ pub mod path;
 pub mod required;
 
 pub use crate::image::host::{self, HostPattern, WrittenHost};
+pub use ambient::may_reach_files;
 pub use effective::{Siblings, assess};
 pub use name::{Capability, Parameter};
 

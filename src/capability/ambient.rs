@@ -16,12 +16,16 @@ mod volumes;
 
 use std::borrow::Cow;
 
+use k8s_openapi::api::core::v1::VolumeMount;
+
 use super::required::{Unit, is_started, spin_app};
 use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
 use crate::image::{ImageKind, Program, SpinComponent};
+use crate::inspection::Container;
 use crate::runtime::spin::handed;
-use crate::runtime::{Family, Files, Handover};
+use crate::runtime::{Family, Files, Handover, Profile};
+use crate::workload::Workload;
 
 pub(super) use devices::devices;
 pub(super) use host::RuntimeHost;
@@ -29,6 +33,37 @@ pub(super) use plug_ins::{of_resolver, plug_ins};
 pub use resolution::REDIRECTED;
 use resolution::resolved;
 pub use spin::UNRESOLVED;
+use volumes::is_of_kubelet;
+
+/// Most mounts of a container, and volumes of its pod, that are gone through here. A tenant chooses how many there are.
+const MOST_MOUNTS: usize = 64;
+
+/// Whether a file may be in what a container is handed or can do, as [`super::assess`] lists it. `false` is certain, and costs little: the lists need
+/// not be made for one who looks for files alone. A Spin application whose manifest names no files is handed none. What its shim opens for
+/// it, by SQL, as a socket or as a runtime configuration says, is in mounts to which others write than the kubelet, or where a configuration of
+/// the image leads it.
+pub fn may_reach_files(workload: &Workload, container: &Container, profile: &Profile) -> bool {
+    let Some((facts, program)) = container.known() else { return true };
+    let Program::Wasm { kind, .. } = program else { return true };
+    let is_by_manifest = profile.ambient.runtime().hands_over(*kind) == Handover::SpinManifest;
+    let Some(app) = spin_app(facts, program).filter(|_| is_by_manifest) else { return true };
+    app.runtime_config.is_some()
+        || app.components.iter().any(|component| !component.files.is_empty())
+        || has_foreign_mounts(workload, container)
+}
+
+/// Whether a container has mounts that hold more than what the kubelet writes, or may have: those of `Pod::foreign_mounts`.
+fn has_foreign_mounts(workload: &Workload, container: &Container) -> bool {
+    let own = workload.container(container.role, container.index).unwrap_or_default();
+    let volumes = workload.spec.volumes.as_deref().unwrap_or_default();
+    if own.mounts.len() > MOST_MOUNTS || volumes.len() > MOST_MOUNTS {
+        return true;
+    }
+    // Of two volumes with the same name, the first.
+    let volume = |mount: &VolumeMount| volumes.iter().find(|volume| volume.name == mount.name);
+    let is_filled = |mount: &VolumeMount| volume(mount).is_some_and(is_of_kubelet);
+    !own.devices.is_empty() || !own.mounts.iter().all(is_filled)
+}
 
 impl<'a> RuntimeHost<'a> {
     /// The container's working directory, as it is written.

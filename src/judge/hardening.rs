@@ -116,7 +116,9 @@ impl<'a> HardeningCase<'a> {
         };
         let grants = self.grants.matching(&subject, self.now);
         let expired = self.grants.expired_matching(&subject, self.now);
-        let capabilities = if self.may_take_files(container) {
+        // Of what it can do its files alone matter here.
+        let has_files = || capability::may_reach_files(self.workload, container, self.profile);
+        let capabilities = if self.may_take_files(container) && has_files() {
             self.assess(self.workload, container, &grants)
         } else {
             Capabilities::default()

@@ -50,26 +50,41 @@ fn metadata_of(pod: &Object) -> Object {
 /// Adds what leads from one object to the other. To compare two equal values takes no memory; to write down the difference of two takes a
 /// path for each value in them.
 fn compare(before: &Object, after: &Object, at: &PointerBuf, patch: &mut Patch) {
-    let below = |key: &str| {
-        let mut path = at.clone();
-        path.push_back(key);
-        path
-    };
     for (key, value) in after {
         match before.get(key) {
             Some(former) if former == value => {}
-            Some(former) => {
-                let (found, above) = (json_patch::diff(former, value), below(key));
-                patch.0.extend(found.0.into_iter().map(|operation| moved(operation, &above)));
-            }
+            Some(former) => compare_values(former, value, &below(at, key), patch),
             None => {
-                let added = AddOperation { path: below(key), value: value.clone() };
+                let added = AddOperation { path: below(at, key), value: value.clone() };
                 patch.0.push(PatchOperation::Add(added));
             }
         }
     }
     let removed = before.keys().filter(|key| !after.contains_key(key.as_str()));
-    patch.0.extend(removed.map(|key| PatchOperation::Remove(RemoveOperation { path: below(key) })));
+    patch.0.extend(removed.map(|key| PatchOperation::Remove(RemoveOperation { path: below(at, key) })));
+}
+
+/// The same of two values that differ, in what is different of them alone as far as that is found place by place.
+fn compare_values(before: &Value, after: &Value, at: &PointerBuf, patch: &mut Patch) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => compare(before, after, at, patch),
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
+            let pairs = before.iter().zip(after).enumerate().filter(|(_, (before, after))| before != after);
+            for (place, (before, after)) in pairs {
+                compare_values(before, after, &below(at, &place.to_string()), patch);
+            }
+        }
+        _ => {
+            let found = json_patch::diff(before, after);
+            patch.0.extend(found.0.into_iter().map(|operation| moved(operation, at)));
+        }
+    }
+}
+
+fn below(at: &PointerBuf, key: &str) -> PointerBuf {
+    let mut path = at.clone();
+    path.push_back(key);
+    path
 }
 
 /// The same operation on an object in which the value stands at a path.
@@ -98,8 +113,10 @@ mod tests {
     /// Objects with what a plan may do to one: keys that are added, replaced, emptied and removed, and names that a pointer has to escape.
     #[test]
     fn a_patch_is_what_a_comparison_of_the_whole_objects_finds() {
-        let spec = json!({"a": [1, {"b": 2}], "c/d": {"e~f": "g"}, "h": null, "same": {"i": [1, 2]}});
-        let changed = json!({"a": [1, {"b": 3}, 4], "c/d": {"e~f": 1, "/": []}, "new": {"j": 1}, "same": {"i": [1, 2]}});
+        let spec = json!({"a": [1, {"b": 2}], "c/d": {"e~f": "g"}, "h": null, "same": {"i": [1, 2]},
+            "list": [{"k": 1, "l": [1, {"m": {}}]}, {"n": 2}, [], 3]});
+        let changed = json!({"a": [1, {"b": 3}, 4], "c/d": {"e~f": 1, "/": []}, "new": {"j": 1}, "same": {"i": [1, 2]},
+            "list": [{"k": 1, "l": [2, {"m": {"o": [1]}}]}, {"p": 2}, {}, 3]});
         let own = json!({"wasmgate.dev/changed": "affinity"});
         let all = json!({"k": "l", "wasmgate.dev/changed": "affinity"});
         for (pointer, wrapped) in [("", false), ("/spec/template", true)] {

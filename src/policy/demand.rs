@@ -70,7 +70,8 @@ fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -
     let inputs = example.iter().chain(program.bundle.cases.iter().map(|case| &case.input));
     for input in inputs.filter_map(|document| input::serialise(document, unread).ok()) {
         // Why it does not start is said where it is started next.
-        let Ok(mut instance) = Instance::start(program, limits, stop) else { break };
+        let Ok(instance) = Instance::start(program, limits, stop) else { break };
+        let mut instance = instance.without_space();
         used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());
         if instance.evaluate::<Value>(entrypoint, input.get(), limits, stop).is_ok() {
             used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());

@@ -9,6 +9,9 @@ use crate::rego::{Number, Value};
 /// Nesting depth of values.
 const MAX_DEPTH: usize = 256;
 
+/// Most bytes of texts that are joined where they stand.
+const MOST_JOINED: usize = 64 << 10;
+
 /// What is not a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
@@ -175,8 +178,36 @@ impl<'a> Guest<'a> {
     }
 
     fn write_text(&mut self, address: u32, json: &mut Vec<u8>) -> Result<(), Broken> {
-        let text = self.string(address)?.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Broken)?;
+        let text = self.utf8(address)?.ok_or(Broken)?;
         serde_json::to_writer(json, text).map_err(|_| Broken)
+    }
+
+    /// The texts of an array, with another one between each two; `None` where there is anything else than texts, or more than is joined here.
+    pub fn joined(&mut self, separator: u32, array: u32) -> Result<Option<String>, Broken> {
+        if self.byte(array, 0)? != 5 {
+            return Ok(None);
+        }
+        let Some(separator) = self.utf8(separator)? else { return Ok(None) };
+        self.take(1)?;
+        let (items, length) = (self.word(array, 4)?, self.word(array, 8)?);
+        let mut joined = String::new();
+        for place in 0..length {
+            let Some(part) = self.utf8(self.word(slot(items, place, 8)?, 4)?)? else { return Ok(None) };
+            let more = part.len().saturating_add(separator.len());
+            if joined.len().saturating_add(more) > MOST_JOINED {
+                return Ok(None);
+            }
+            if place > 0 {
+                joined.push_str(separator);
+            }
+            joined.push_str(part);
+        }
+        Ok(Some(joined))
+    }
+
+    /// A text that is UTF-8; `None` for any other value.
+    fn utf8(&mut self, address: u32) -> Result<Option<&'a str>, Broken> {
+        Ok(self.string(address)?.and_then(|bytes| std::str::from_utf8(bytes).ok()))
     }
 
     /// The bytes of a text; `None` for any other value.
@@ -188,6 +219,21 @@ impl<'a> Guest<'a> {
         let read = 1_usize.saturating_add(bytes.len() / 64);
         self.take(read)?;
         Ok(Some(bytes))
+    }
+
+    /// The members of an object, by their keys, where all of it is text; `None` for any other value.
+    fn texts(&mut self, address: u32) -> Result<Option<Vec<(&'a str, &'a str)>>, Broken> {
+        if self.byte(address, 0)? != 6 {
+            return Ok(None);
+        }
+        let mut members = Vec::new();
+        for node in self.nodes(address)? {
+            let Some(key) = self.utf8(self.word(node, 0)?)? else { return Ok(None) };
+            let Some(value) = self.utf8(self.word(node, 4)?)? else { return Ok(None) };
+            members.push((key, value));
+        }
+        members.sort_unstable();
+        Ok(Some(members))
     }
 
     /// The address of the item of an object that stands at the text of a number, or of an array at the place that a text names; zero for
@@ -306,17 +352,34 @@ impl Orders {
     }
 }
 
-/// Most keys are texts, which are compared where they stand.
+/// Most keys are texts, which are compared where they stand. One alone has no order: it may be a large object, such as what the only violation of a
+/// rule says.
 fn sort(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
+    if keys.len() < 2 {
+        return Ok(keys.to_vec());
+    }
     let mut texts = Vec::with_capacity(keys.len());
     for key in keys {
         match guest.string(*key)? {
             Some(text) => texts.push((text, *key)),
-            None => return sort_values(guest, keys),
+            None => return sort_objects(guest, keys),
         }
     }
     texts.sort_unstable();
     Ok(texts.into_iter().map(|(_, key)| key).collect())
+}
+
+/// So are objects of texts alone, such as violations.
+fn sort_objects(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
+    let mut objects = Vec::with_capacity(keys.len());
+    for key in keys {
+        match guest.texts(*key)? {
+            Some(members) => objects.push((members, *key)),
+            None => return sort_values(guest, keys),
+        }
+    }
+    objects.sort_unstable();
+    Ok(objects.into_iter().map(|(_, key)| key).collect())
 }
 
 fn sort_values(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
@@ -330,6 +393,7 @@ fn sort_values(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::values;
     use super::*;
 
     #[test]
@@ -404,6 +468,72 @@ mod tests {
         let mut guest = Guest::new(&memory);
         assert_eq!((guest.item_by_text(0, 24), guest.item_by_text(0, 40)), (Ok(99), Ok(0)));
         assert_eq!(guest.item_by_text(0, 1_000), Err(Broken));
+    }
+
+    /// Texts are read as values are, and paid for alike.
+    #[test]
+    fn texts_of_an_array_are_joined_where_they_stand_and_anything_else_is_not() {
+        let word = |text: &[u8; 4]| u32::from_le_bytes(*text);
+        // An array of three items, with their places, the texts `ab` and `é`, a number, and half a letter.
+        let words = |[one, two, three]: [u32; 3]| {
+            let array = [5, 16, 3, 3, 0, one, 0, two, 0, three];
+            let texts = [4, 2, 52, word(b"ab\0\0"), 8, 2, 68, word(b"\xc3\xa9\0\0")];
+            let others = [0x0103, 0, 7, 0, 4, 1, 100, word(b"\xc3\0\0\0")];
+            memory_of(&[array.as_slice(), &texts, &others].concat())
+        };
+        let memory = words([40, 56, 40]);
+        let mut guest = Guest::new(&memory);
+        assert_eq!(guest.joined(56, 0), Ok(Some("ab\u{e9}\u{e9}\u{e9}ab".into())));
+        let paid = guest.read_so_far();
+        let mut guest = Guest::new(&memory);
+        assert!(guest.value(56).is_ok() && guest.value(0).is_ok());
+        assert_eq!(guest.read_so_far(), paid);
+        for items in [[40, 72, 40], [40, 88, 40]] {
+            assert_eq!(Guest::new(&words(items)).joined(40, 0), Ok(None), "{items:?}");
+        }
+        assert_eq!(Guest::new(&memory).joined(72, 0), Ok(None), "a number between them");
+        assert_eq!(Guest::new(&memory).joined(40, 40), Ok(None), "no array");
+        assert_eq!(Guest::new(&words([40, 1_000, 40])).joined(40, 0), Err(Broken));
+        assert_eq!(
+            Guest::within(&memory, 3).joined(56, 0),
+            Err(Broken),
+            "there are four texts and the array"
+        );
+        let mut long = memory_of(&[5, 16, 1, 1, 0, 24, 4, u32::try_from(MOST_JOINED).unwrap(), 36]);
+        long.resize(36 + MOST_JOINED, b'a');
+        assert_eq!(Guest::new(&long).joined(24, 0), Ok(None), "too long with what would be between two");
+    }
+
+    #[test]
+    fn the_only_item_of_a_set_is_found_without_reading_it_and_several_are_gone_through_in_order() {
+        // A set of one value that is none, and a set of `true` and `false`.
+        let words = [7, 16, 1, 1, 20, 28, 0, 42, 7, 48, 1, 2, 52, 72, 60, 76, 0, 0, 0x0102, 0x0002];
+        let memory = memory_of(&words);
+        let mut guest = Guest::new(&memory);
+        let mut orders = Orders::default();
+        let mut next = |collection, previous| orders.next(&mut guest, collection, previous);
+        assert_eq!((next(0, 0), next(0, 28)), (Ok(28), Ok(0)));
+        assert_eq!((next(32, 0), next(32, 76), next(32, 72)), (Ok(76), Ok(72), Ok(0)));
+        assert_eq!(next(32, 28), Err(Broken), "no item of it");
+    }
+
+    /// Objects of texts, and neighbours of them that are read as values.
+    #[test]
+    fn objects_are_gone_through_in_the_order_of_their_values() {
+        let written = |json: &str| values::written(json, 0, 1 << 16).unwrap();
+        for (items, in_order) in [
+            (r#"[{"b": "x"}, {"a": "z", "c": "y"}, {"a": "z", "b": "é"}, {"a": "z"}, {}]"#, [4, 3, 2, 1, 0]),
+            (r#"[{"b": "x"}, {"a": "z", "c": "y"}, {"a": "z", "b": 1}, {"a": "z"}, {}]"#, [4, 3, 2, 1, 0]),
+            (r#"[{"a": "b"}, {"a": true}, ["a"], "a", {"a": "a"}]"#, [3, 2, 1, 4, 0]),
+        ] {
+            let list = written(items);
+            let mut guest = Guest::new(&list.bytes);
+            let (places, count) = (guest.word(list.root, 4).unwrap(), guest.word(list.root, 8).unwrap());
+            let keys: Vec<u32> = (0..count).map(|item| guest.word(places + item * 8, 4).unwrap()).collect();
+            let found = sort(&mut guest, &keys).unwrap();
+            assert_eq!(found, in_order.map(|place: usize| keys[place]), "{items}");
+            assert_eq!(found, sort_values(&mut guest, &keys).unwrap(), "{items}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::engine::Stop;
 use super::guest::{Broken, Guest};
 use super::rewrite::{BY_TEXT, ITERATE, PERHAPS_BY_TEXT};
 use super::store::{EvaluationBudget, Exports, WasmHost};
-use crate::rego::{Failure, VALUE_BYTES, Value};
+use crate::rego::{Builtin, Failure, VALUE_BYTES, Value};
 
 /// Fuel for a call that reads and writes nothing.
 const CALL_FUEL: u64 = 20;
@@ -195,6 +195,26 @@ pub(super) fn json(store: &mut Store<EvaluationBudget>, value: u32) -> wasmtime:
     paid(&mut store, &exports, |guest, _| guest.json(value))
 }
 
+/// The function that is called for each message of most rules.
+const JOIN: &str = "concat";
+
+/// What it says of an array of texts, which are joined where they stand; `None` for any other call.
+fn joined(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    builtin: Builtin,
+    operands: &[u32],
+) -> wasmtime::Result<Option<String>> {
+    let (JOIN, [separator, parts]) = (builtin.name, operands) else { return Ok(None) };
+    let begun = Instant::now();
+    let text = paid(store, exports, |guest, _| guest.joined(*separator, *parts))?;
+    if let Some(text) = &text {
+        store.data_mut().host.spend(builtin.name, begun.elapsed());
+        pay(store, u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_mul(BYTE_FUEL))?;
+    }
+    Ok(text)
+}
+
 /// What a built-in function says; `None` for undefined.
 fn compute<const N: usize>(
     store: &mut StoreContextMut<'_, EvaluationBudget>,
@@ -205,6 +225,9 @@ fn compute<const N: usize>(
     let builtin = store.data().host.functions.get(&id).copied();
     let builtin =
         builtin.ok_or_else(|| wasmtime::Error::msg("the module calls a function that it did not name"))?;
+    if let Some(text) = joined(store, exports, builtin, &operands)? {
+        return Ok(Some(Said::Text(text)));
+    }
     let operands = read(store, exports, operands)?;
     let steps = fuel_left(store)? / STEP_FUEL;
     let host = &mut store.data_mut().host;

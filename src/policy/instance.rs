@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use serde::de::DeserializeOwned;
 use wasmtime::{AsContextMut, Linker, Memory, Store, Trap, TypedFunc};
 
 use super::Limits;
@@ -12,6 +11,7 @@ use super::engine::{Stop, drive};
 use super::guest::Guest;
 use super::host;
 use super::locations::{self, RuleLocations};
+use super::outcome::ResultSet;
 use super::program::CheckedModule;
 use super::store::{EvaluationBudget, Exports, describe, store, taken_by, timed_out};
 use super::values::{self, Values};
@@ -48,6 +48,8 @@ struct Started {
     data: u32,
     /// Where the heap of an evaluation begins.
     heap: u32,
+    /// Whether an evaluation has memory for texts from its beginning: not where the module itself says how much it may have.
+    has_space: bool,
     /// How it is run on an input that it does not parse: the built-in rules alone, which change nothing of their input.
     on_values: Option<OnValues>,
 }
@@ -93,8 +95,14 @@ impl Instance {
         }
     }
 
+    /// The same, whose evaluations have no more memory than they ask for, so that it is seen how much that is.
+    pub fn without_space(mut self) -> Self {
+        self.started.has_space = false;
+        self
+    }
+
     /// The result set of an entry point. The error is for people to read; after one, the instance is spent.
-    pub fn evaluate<T: DeserializeOwned>(
+    pub fn evaluate<T: ResultSet>(
         &mut self,
         entrypoint: i32,
         input: &str,
@@ -168,6 +176,7 @@ impl Started {
             program.module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
         let ty = ty.ok_or_else(|| wasmtime::Error::msg("it does not import `env.memory`"))?;
+        let has_space = ty.maximum().is_none();
         let memory = Memory::new_async(&mut *store, ty).await?;
         let mut linker = Linker::new(store.engine());
         linker.define(&*store, "env", "memory", memory)?;
@@ -180,10 +189,10 @@ impl Started {
         let heap = heap.call_async(&mut *store, ()).await?;
         let eval = instance.get_typed_func(&mut *store, "opa_eval")?;
         let on_values = if program.bundle.is_built_in { Some(OnValues::of(&instance, store)?) } else { None };
-        Ok(Self { memory, eval, data, heap, on_values })
+        Ok(Self { memory, eval, data, heap, has_space, on_values })
     }
 
-    async fn evaluate<T: DeserializeOwned>(
+    async fn evaluate<T: ResultSet>(
         &self,
         store: &mut Store<EvaluationBudget>,
         entrypoint: i32,
@@ -195,7 +204,7 @@ impl Started {
         };
         if let Some((steps, (base, values))) = values {
             let result = self.evaluate_values(store, steps, entrypoint, (base, &values)).await?;
-            return Ok(serde_json::from_slice(&host::json(store, result)?)?);
+            return Ok(T::read(&host::json(store, result)?)?);
         }
         let heap = self.place(store, self.heap, input.as_bytes()).await?;
         let length = u32::try_from(input.len())?;
@@ -203,7 +212,7 @@ impl Started {
         let result = self.eval.call_async(&mut *store, call).await?;
         let text = Guest::new(self.memory.data(&*store)).text(result);
         let text = text.map_err(|_| wasmtime::Error::msg("the result lies outside of the memory"))?;
-        Ok(serde_json::from_slice(text)?)
+        Ok(T::read(text)?)
     }
 
     /// The input as values, with the address that they are for; `None` where the module has to parse it. Paid for before it is done.
@@ -240,7 +249,7 @@ impl Started {
         steps.result.call_async(&mut *store, context).await
     }
 
-    /// Writes the input where the heap begins, and says where it begins after it.
+    /// Writes the input where the heap begins, and says where it begins after it and after the first memory for texts of the host.
     async fn place(
         &self,
         store: &mut Store<EvaluationBudget>,
@@ -248,14 +257,17 @@ impl Started {
         input: &[u8],
     ) -> wasmtime::Result<u32> {
         let start = usize::try_from(start)?;
-        let end = start.saturating_add(input.len());
-        let missing = end.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
+        let end = start.saturating_add(input.len()).checked_next_multiple_of(8);
+        let texts = end.ok_or_else(|| wasmtime::Error::msg("the input does not fit into its memory"))?;
+        let space = if self.has_space { store.data().space_for_texts(texts) } else { 0 };
+        let heap = texts.saturating_add(usize::try_from(space)?);
+        let missing = heap.saturating_sub(self.memory.data_size(&*store)).div_ceil(PAGE);
         if missing > 0 {
             self.memory.grow_async(&mut *store, u64::try_from(missing)?).await?;
         }
         self.memory.write(&mut *store, start, input)?;
-        let heap = u32::try_from(end)?.checked_next_multiple_of(8);
-        heap.ok_or_else(|| wasmtime::Error::msg("the input does not fit into its memory"))
+        store.data_mut().host.keep_for_texts(u32::try_from(texts)?, space);
+        Ok(u32::try_from(heap)?)
     }
 }
 

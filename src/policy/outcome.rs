@@ -1,8 +1,14 @@
 //! Parses the result of the entry point: a set of violations of exactly the expected shape, or the reason why it is not.
 //! Nothing else may count as "no violations".
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{ENTRYPOINT, Violation};
 use crate::text;
@@ -10,8 +16,79 @@ use crate::text;
 /// Most characters of an unexpected value that a message shows.
 const SHOWN: usize = 120;
 
+/// What the result set of an entry point is read as.
+pub(super) trait ResultSet: Sized {
+    /// Reads its JSON.
+    fn read(json: &[u8]) -> serde_json::Result<Self>;
+}
+
+impl ResultSet for Value {
+    fn read(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
+    }
+}
+
+impl ResultSet for Box<RawValue> {
+    fn read(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
+    }
+}
+
+/// The violations in a result set, or the reason why it holds none.
+pub(super) struct FoundViolations(pub Result<Vec<Violation>, String>);
+
+impl ResultSet for FoundViolations {
+    /// Without a tree of values, where all is as it has to be.
+    fn read(json: &[u8]) -> serde_json::Result<Self> {
+        match serde_json::from_slice::<[Members<Row>; 1]>(json) {
+            Ok([Members(row)]) if row.is_worded() => {
+                Ok(Self(Ok(row.result.into_iter().map(|Members(found)| found).collect())))
+            }
+            _ => Ok(Self(violations(&serde_json::from_slice(json)?))),
+        }
+    }
+}
+
+/// What is found for one binding of variables, of which an entry point has none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    result: Vec<Members<Violation>>,
+}
+
+impl Row {
+    /// Whether every violation says which rule is broken, and why.
+    fn is_worded(&self) -> bool {
+        let is_blank = |text: &str| text.trim().is_empty();
+        !self.result.iter().any(|Members(found)| is_blank(&found.rule) || is_blank(&found.message))
+    }
+}
+
+/// A struct that is written as an object: serde would accept an array as the fields in order.
+struct Members<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OfObject(PhantomData))
+    }
+}
+
+struct OfObject<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OfObject<T> {
+    type Value = Members<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Members<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Members)
+    }
+}
+
 /// Parses OPA's result set, `[{"result": [violation, …]}]`.
-pub(super) fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
+fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
     let results = result_set.as_array().ok_or_else(|| unexpected("the result set", result_set))?;
     let [result] = results.as_slice() else {
         return Err(match results.len() {
@@ -80,9 +157,16 @@ mod tests {
     use super::*;
     use crate::policy::{EnforcementAction, MendedBy};
 
+    /// What is read of a result set, which is the same by way of a tree of values.
+    fn read(result_set: &Value) -> Result<Vec<Violation>, String> {
+        let FoundViolations(found) = FoundViolations::read(result_set.to_string().as_bytes()).unwrap();
+        assert_eq!(found, violations(result_set));
+        found
+    }
+
     #[test]
     fn a_set_of_violations_is_read_whole() {
-        let found = violations(&json!([{"result": [
+        let found = read(&json!([{"result": [
             {"rule": "a", "message": "b"},
             {"rule": "c", "message": "d", "container": "e", "capability": "fs", "action": "warn",
              "mendedBy": "ambient-grant", "remedy": "f"},
@@ -100,7 +184,7 @@ mod tests {
             ..Violation::default()
         };
         assert_eq!(found, [bare, full]);
-        assert_eq!(violations(&json!([{"result": []}])), Ok(Vec::new()));
+        assert_eq!(read(&json!([{"result": []}])), Ok(Vec::new()));
     }
 
     #[test]
@@ -112,6 +196,7 @@ mod tests {
             (json!([{"result": [], "more": 1}]), "the result set is a list"),
             (json!([{"result": []}, {"result": []}]), "the result set is a list"),
             (json!([[[]]]), "the result set is a list"),
+            (json!([[[{"rule": "a", "message": "b"}]]]), "the result set is a list"),
             (
                 json!([{"result": true}]),
                 "`wasmgate/violations` is a boolean, `true`, expected a set of violations",
@@ -150,16 +235,16 @@ mod tests {
             ),
         ];
         for (result, expected) in cases {
-            let message = violations(&result).unwrap_err();
+            let message = read(&result).unwrap_err();
             assert!(message.contains(expected), "{result}: {message}");
         }
     }
 
     #[test]
     fn a_long_value_is_cut_short_in_the_message() {
-        let message = violations(&json!([{"result": "é".repeat(1000)}])).unwrap_err();
+        let message = read(&json!([{"result": "é".repeat(1000)}])).unwrap_err();
         assert!(message.contains('…') && message.chars().count() < 250, "{message}");
-        let message = violations(&json!([{"result": [{"rule": "é".repeat(1000)}]}])).unwrap_err();
+        let message = read(&json!([{"result": [{"rule": "é".repeat(1000)}]}])).unwrap_err();
         assert!(message.contains('…') && message.chars().count() < 500, "{message}");
     }
 }

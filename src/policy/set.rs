@@ -11,7 +11,6 @@ use futures::future::{Either, join_all, select};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
@@ -24,11 +23,10 @@ use super::identity::Identity;
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
+use super::outcome::{FoundViolations, ResultSet};
 use super::program::CheckedModule;
 use super::verdicts::{BundleId, Key, VerdictCounts, Verdicts};
-use super::{
-    Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input, outcome, store,
-};
+use super::{Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input, store};
 use crate::rego::Asked;
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
@@ -440,12 +438,12 @@ impl LoadedBundle {
     /// The violations of the rules on `input`, or why they could not be evaluated.
     pub(super) fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Ran, String> {
         let entrypoint = self.entrypoint.ok_or("it has no rules that judge")?;
-        let (result_set, asked): (Value, _) = self.result_set(entrypoint, input, limits, stop)?;
-        Ok(Ran { violations: outcome::violations(&result_set)?, asked })
+        let (FoundViolations(found), asked) = self.result_set(entrypoint, input, limits, stop)?;
+        Ok(Ran { violations: found?, asked })
     }
 
     /// The result set of an entry point, and what it asked for that does not follow from the input.
-    pub(super) fn result_set<T: DeserializeOwned>(
+    pub(super) fn result_set<T: ResultSet>(
         &self,
         entrypoint: i32,
         input: &str,

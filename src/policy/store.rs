@@ -25,6 +25,9 @@ const TEXT_HEADER: u32 = 12;
 const TEXT_BLOCK: u32 = 16 << 10;
 /// Most bytes of a text that shares a block with others.
 const SHARING: u32 = 2 << 10;
+/// Bytes for texts that an evaluation has from its beginning: those of most refusals are shorter. To ask a module for memory while it runs takes a
+/// stack of its own, which the kernel gives and takes back, and so longer than the function that has the text.
+const TEXTS_AT_FIRST: u32 = 32 << 10;
 
 /// A store whose code stops at the limits.
 pub(super) fn store(engine: &wasmtime::Engine, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
@@ -51,6 +54,14 @@ pub(super) struct EvaluationBudget {
 impl EvaluationBudget {
     fn new(limits: Limits) -> Self {
         Self { limits, memory: 0, out_of_memory: false, host: WasmHost::default() }
+    }
+
+    /// How many bytes behind this address an evaluation has for texts from its beginning: none where its memory is less than usual, so that the least
+    /// with which it does is what it uses, or where its input takes much of that.
+    pub fn space_for_texts(&self, address: usize) -> u32 {
+        let usual = Limits::default().memory_bytes;
+        let is_ample = self.limits.memory_bytes >= usual && address <= usual / 4;
+        if is_ample { TEXTS_AT_FIRST } else { 0 }
     }
 }
 
@@ -210,6 +221,11 @@ impl WasmHost {
         self.stop = Some(stop.clone());
     }
 
+    /// Lets the evaluation have these bytes for texts, which nothing else uses until it ends.
+    pub fn keep_for_texts(&mut self, place: u32, bytes: u32) {
+        self.texts = TextBlock { next: place, left: bytes };
+    }
+
     /// Notes how long a call of a built-in function took.
     pub fn spend(&mut self, function: &'static str, time: Duration) {
         match self.spent.iter_mut().find(|(known, _)| *known == function) {
@@ -271,4 +287,30 @@ pub(super) fn taken_by(function: &str, time: Duration, rules: &str) -> String {
 
 fn mebibytes(bytes: usize) -> String {
     format!("{}Mi", bytes >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluation_has_memory_for_texts_from_its_beginning_unless_there_is_less_than_usual() {
+        let space = |memory_bytes, address| {
+            EvaluationBudget::new(Limits { memory_bytes, ..Limits::default() }).space_for_texts(address)
+        };
+        let usual = Limits::default().memory_bytes;
+        assert_eq!([space(usual, 1 << 20), space(2 * usual, usual / 4)], [TEXTS_AT_FIRST; 2]);
+        for (memory_bytes, address) in [(usual, usual / 4 + 1), (usual, usize::MAX), (usual - 1, 0), (1, 0)] {
+            assert_eq!(space(memory_bytes, address), 0, "{memory_bytes} {address}");
+        }
+    }
+
+    #[test]
+    fn texts_are_next_to_each_other_in_the_memory_that_is_kept_for_them() {
+        let mut host = WasmHost::default();
+        assert_eq!(host.texts.take(4), None);
+        host.keep_for_texts(1_000, 20);
+        let taken = [8, 16, 12, 1].map(|bytes| host.texts.take(bytes));
+        assert_eq!(taken, [Some(1_000), None, Some(1_008), None]);
+    }
 }

@@ -40,7 +40,8 @@ pub(super) struct Values {
 /// The text has to be JSON, as what `serde_json` writes: control characters in texts, and the digits of a number, are not looked at.
 pub(super) fn written(json: &str, base: u32, most: usize) -> Option<Values> {
     let bytes = Vec::with_capacity(json.len().saturating_mul(4).min(most));
-    let mut writer = Writer { json: json.as_bytes(), at: 0, bytes, base, most };
+    let (items, members) = (Vec::new(), Vec::new());
+    let mut writer = Writer { json: json.as_bytes(), at: 0, bytes, base, most, items, members };
     let root = writer.value(DEEPEST)?;
     writer.skip_blanks();
     (writer.at == json.len()).then_some(Values { bytes: writer.bytes, root })
@@ -52,10 +53,15 @@ struct Writer<'j> {
     bytes: Vec<u8>,
     base: u32,
     most: usize,
+    /// The addresses of the items so far of each list that is being read, those of the innermost one last.
+    items: Vec<u32>,
+    /// The members so far of each object that is being read, in the same way.
+    members: Vec<Member<'j>>,
 }
 
 /// A member of an object.
 struct Member<'j> {
+    /// The hash of its key, and then its bucket.
     bucket: usize,
     key: Cow<'j, [u8]>,
     key_at: u32,
@@ -92,17 +98,15 @@ impl<'j> Writer<'j> {
     }
 
     /// Adds a part that begins with these words, and returns its address. So many bytes of it follow on them.
-    fn add(&mut self, words: &[u32], follow: usize) -> Option<u32> {
+    fn add<const N: usize>(&mut self, words: [u32; N], follow: usize) -> Option<u32> {
         let place = self.end()?;
         let begin = self.bytes.len().checked_next_multiple_of(ALIGNMENT)?;
-        let end = begin.checked_add(size_of_val(words))?.checked_add(follow)?;
+        let end = begin.checked_add(size_of_val(&words))?.checked_add(follow)?;
         if end > self.most {
             return None;
         }
         self.bytes.resize(begin, 0);
-        for word in words {
-            self.bytes.extend_from_slice(&word.to_le_bytes());
-        }
+        self.bytes.extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
         Some(place)
     }
 
@@ -119,9 +123,9 @@ impl<'j> Writer<'j> {
             b'{' => self.object(inner),
             b'[' => self.array(inner),
             b'"' => self.text().and_then(|text| self.add_text(&text)),
-            b't' => self.take_word("true").and_then(|()| self.add(&[TRUE], 0)),
-            b'f' => self.take_word("false").and_then(|()| self.add(&[FALSE], 0)),
-            b'n' => self.take_word("null").and_then(|()| self.add(&[NULL], 0)),
+            b't' => self.take_word("true").and_then(|()| self.add([TRUE], 0)),
+            b'f' => self.take_word("false").and_then(|()| self.add([FALSE], 0)),
+            b'n' => self.take_word("null").and_then(|()| self.add([NULL], 0)),
             b'-' | b'0'..=b'9' => self.number(),
             _ => None,
         }
@@ -148,7 +152,7 @@ impl<'j> Writer<'j> {
 
     fn add_text(&mut self, text: &[u8]) -> Option<u32> {
         let own = self.end()?.checked_add(12)?;
-        let place = self.add(&[KEPT_TEXT, u32::try_from(text.len()).ok()?, own], text.len())?;
+        let place = self.add([KEPT_TEXT, u32::try_from(text.len()).ok()?, own], text.len())?;
         self.bytes.extend_from_slice(text);
         Some(place)
     }
@@ -160,33 +164,40 @@ impl<'j> Writer<'j> {
         let text = rest.get(..length)?;
         self.at = self.at.checked_add(length)?;
         let own = self.end()?.checked_add(24)?;
-        let place = self.add(&[REFERENCE, 0, own, u32::try_from(length).ok()?, 0, 0], length)?;
+        let place = self.add([REFERENCE, 0, own, u32::try_from(length).ok()?, 0, 0], length)?;
         self.bytes.extend_from_slice(text);
         Some(place)
     }
 
     /// Reads what stands between a bracket and the one that ends it, one part after the other.
-    fn parts<T>(&mut self, end: u8, mut part: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    fn parts(&mut self, end: u8, mut part: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.at = self.at.checked_add(1)?;
-        let mut parts = Vec::new();
+        let mut is_first = true;
         while !self.takes(end) {
-            if !parts.is_empty() && !self.takes(b',') {
+            if !is_first && !self.takes(b',') {
                 return None;
             }
-            parts.push(part(self)?);
+            is_first = false;
+            part(self)?;
         }
-        Some(parts)
+        Some(())
     }
 
     /// The items follow on the array, and the numbers of their places on them.
     fn array(&mut self, levels: usize) -> Option<u32> {
-        let items = self.parts(b']', |writer| writer.value(levels))?;
-        let length = u32::try_from(items.len()).ok()?;
+        let begin = self.items.len();
+        self.parts(b']', |writer| {
+            let item = writer.value(levels)?;
+            writer.items.push(item);
+            Some(())
+        })?;
+        let count = self.items.len().checked_sub(begin)?;
+        let length = u32::try_from(count).ok()?;
         let list = self.end()?.checked_add(16)?;
         let places = list.checked_add(length.checked_mul(8)?)?;
-        let follow = items.len().checked_mul(24)?;
-        let place = self.add(&[ARRAY, if items.is_empty() { 0 } else { list }, length, length], follow)?;
-        for (index, item) in (0..length).zip(items) {
+        let follow = count.checked_mul(24)?;
+        let place = self.add([ARRAY, if count == 0 { 0 } else { list }, length, length], follow)?;
+        for (index, item) in (0..length).zip(self.items.drain(begin..)) {
             let number = places.checked_add(index.checked_mul(16)?)?;
             self.bytes.extend_from_slice([number, item].map(u32::to_le_bytes).as_flattened());
         }
@@ -198,27 +209,38 @@ impl<'j> Writer<'j> {
 
     /// The buckets follow on the object, and its members on them.
     fn object(&mut self, levels: usize) -> Option<u32> {
-        let mut members = self.parts(b'}', |writer| writer.member(levels))?;
+        let begin = self.members.len();
+        self.parts(b'}', |writer| {
+            let member = writer.member(levels)?;
+            writer.members.push(member);
+            Some(())
+        })?;
+        // Out of the writer for a while, so that it can write them.
+        let mut all = std::mem::take(&mut self.members);
+        let members = all.get_mut(begin..)?;
         let count = buckets(members.len());
-        for member in &mut members {
-            member.bucket = usize::try_from(text_hash(&member.key)).ok()?.checked_rem(count)?;
+        for member in &mut *members {
+            member.bucket = member.bucket.checked_rem(count)?;
         }
         // Within a bucket by their keys, as the module has them.
         members.sort_unstable_by(|one, other| (one.bucket, &one.key).cmp(&(other.bucket, &other.key)));
         if members.windows(2).any(|pair| matches!(pair, [one, other] if one.key == other.key)) {
             return None;
         }
-        self.add_object(&members, count)
+        let place = self.add_object(members, count)?;
+        all.truncate(begin);
+        self.members = all;
+        Some(place)
     }
 
     fn member(&mut self, levels: usize) -> Option<Member<'j>> {
         self.skip_blanks();
         let key = self.text()?;
-        let key_at = self.add_text(&key)?;
+        let (key_at, bucket) = (self.add_text(&key)?, usize::try_from(text_hash(&key)).ok()?);
         if !self.takes(b':') {
             return None;
         }
-        Some(Member { bucket: 0, key, key_at, value_at: self.value(levels)? })
+        Some(Member { bucket, key, key_at, value_at: self.value(levels)? })
     }
 
     fn add_object(&mut self, members: &[Member<'_>], count: usize) -> Option<u32> {
@@ -226,7 +248,7 @@ impl<'j> Writer<'j> {
         let table = self.end()?.checked_add(16)?;
         let first = table.checked_add(buckets.checked_mul(4)?)?;
         let follow = count.checked_mul(4)?.checked_add(members.len().checked_mul(12)?)?;
-        let place = self.add(&[OBJECT, table, buckets, length], follow)?;
+        let place = self.add([OBJECT, table, buckets, length], follow)?;
         let address = |index: usize| first.checked_add(u32::try_from(index).ok()?.checked_mul(12)?);
         let mut index = 0_usize;
         for bucket in 0..count {
@@ -288,6 +310,7 @@ mod tests {
             r#"{"a":1e3,"b":-0,"c":123456789012345678901234567890,"d":{"e":[{"f":""}]}}"#,
             r#"{"é":"\"\\\/\b\u0001\ud83d\ude00","":"<&>\u2028"}"#,
             many.as_str(),
+            r#"[[1,[2,{"a":[3,{"b":4,"c":[5]}],"d":6}],7],{"e":{},"f":[{"g":8},{"g":9}],"h":[]},10]"#,
             include_str!("../../tests/fixtures/policies/refused.v1alpha1.json"),
         ] {
             assert_eq!(read(json), Some(rego::read_json(json).unwrap()), "{json}");

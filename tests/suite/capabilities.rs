@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wasmgate::capability::required::required;
-use wasmgate::capability::{Access, Capabilities, Capability, Entry, Siblings, assess};
+use wasmgate::capability::{Access, Capabilities, Capability, Entry, Siblings, assess, may_reach_files};
 use wasmgate::image::entry::Start;
 use wasmgate::image::outbound::OutboundHost;
 use wasmgate::image::spin::{dotenv_of, runtime_config_of};
@@ -1496,6 +1496,44 @@ fn sql_under_spin_reaches_every_file_and_native_code() {
         assert_eq!(with(vec![import(interface, &["open"])]), ["fs /data ro", "native.exec"], "{interface}");
     }
     assert_eq!(with(outgoing()), [""; 0], "what is never called reaches nothing");
+}
+
+/// Where it says that there are none, the lists have none.
+#[test]
+fn of_a_spin_app_without_files_only_mounts_of_others_than_the_kubelet_and_a_configuration_may_be_files() {
+    let of = |name: &str, component: &SpinComponent, configured: bool, mounts: &Value, volumes: &Value| {
+        let mut image = spin(component.clone(), vec![import("spin:sqlite/sqlite@3.1.0", &["open"])]);
+        if let Some(app) = image.spin.as_mut().filter(|_| configured) {
+            app.runtime_config = Some(runtime_config_of("/runtime-config.toml", b""));
+        }
+        let program = wasm(&image);
+        let (pod, own) = (
+            pod(mounts, &json!({"automountServiceAccountToken": true, "volumes": volumes})),
+            container(Role::Container, image, program),
+        );
+        let found = assess(&pod, &own, Some(&profile(name)));
+        let has_files = found.ambient.iter().chain(&found.effective).any(|e| e.capability == Capability::Fs);
+        let may = may_reach_files(&pod, &own, &profile(name));
+        assert!(may || !has_files, "{name} {component:?}: {found:?}");
+        may
+    };
+    let plain = SpinComponent { sqlite_databases: strings(&["default"]), ..with_hosts(&["redis://cache"]) };
+    let with_files = SpinComponent { files: strings(&["/a"]), ..SpinComponent::default() };
+    let mount = |name: &str| json!({"volumeMounts": [{"name": name, "mountPath": "/data"}]});
+    let (none, secret) = (json!([]), json!([{"name": "v", "secret": {"secretName": "s"}}]));
+    let claim = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    assert!(!of("spin", &plain, false, &json!({}), &none), "the token is not for it");
+    assert!(!of("spin", &plain, false, &mount("v"), &secret));
+    assert!(of("spin", &plain, false, &mount("v"), &claim));
+    assert!(of("spin", &plain, false, &mount("other"), &secret), "a volume that the pod does not define");
+    assert!(of("spin", &plain, true, &json!({}), &none), "a configuration names files");
+    assert!(of("spin", &with_files, false, &json!({}), &none));
+    assert!(of("wasmtime", &plain, false, &json!({}), &none), "it hands over everything");
+    let device = json!({"volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]});
+    assert!(of("spin", &plain, false, &device, &claim));
+    let many: Vec<_> =
+        (0..65).map(|n| json!({"name": format!("v{n}"), "configMap": {"name": "c"}})).collect();
+    assert!(of("spin", &plain, false, &json!({}), &json!(many)), "more than are gone through");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use wasmgate::capability::{Capabilities, Capability, Entry, assess, path};
+use wasmgate::capability::{Capabilities, Capability, Entry, assess, may_reach_files, path};
 use wasmgate::grant::cover::{covers, is_default};
 use wasmgate::grant::suggest::smallest;
 use wasmgate::grant::{GrantedCapability, WasiGrant};
@@ -20,7 +20,7 @@ use wasmgate::image::{
 use wasmgate::inspection::{Container, LookupResult};
 use wasmgate::policy::{EnforcementAction, Violation};
 use wasmgate::runtime::{Family, Profile, Runtimes};
-use wasmgate::workload::{self, Kind, Role};
+use wasmgate::workload::{self, Kind, Role, Workload};
 
 use crate::support::case::input_under;
 use crate::support::{facts, policies};
@@ -304,12 +304,22 @@ impl Scene {
         LookupResult::Known { facts: Arc::new(self.image.clone()), program }
     }
 
-    fn capabilities(&self) -> Capabilities {
+    /// The pod as it is read, and its container.
+    fn judged(&self) -> (Workload, Container) {
         let pod = workload::read(&self.pod().to_string(), Kind::Pod, "shop").unwrap();
         let image = "ghcr.io/org/app:v1".to_string();
-        let container =
-            Container { role: Role::Container, index: 0, name: "app".into(), image, lookup: self.found() };
+        (pod, Container { role: Role::Container, index: 0, name: "app".into(), image, lookup: self.found() })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let (pod, container) = self.judged();
         assess(&pod, &container, self.runtimes().profiles.first())
+    }
+
+    /// Whether a file is in one of the lists.
+    fn has_files(&self) -> bool {
+        let found = self.capabilities();
+        found.ambient.iter().chain(&found.effective).any(|entry| entry.capability == Capability::Fs)
     }
 }
 
@@ -423,6 +433,28 @@ proptest! {
         let all: Vec<Given> =
             all.iter().map(|entry| Given { item: json!(smallest(entry)), matches: true, expired: false }).collect();
         prop_assert_eq!(check(&scene, &all)?, 0);
+    }
+
+    /// Half of the applications are on Spin, and without files of their own: it says so of no others.
+    #[test]
+    fn a_program_that_reaches_no_files_for_certain_has_none_in_its_lists(
+        mut scene in scenes(), without in any::<bool>(), more in any::<[bool; 2]>()
+    ) {
+        for app in scene.image.spin.iter_mut().filter(|_| without) {
+            scene.family = Family::Spin;
+            for component in &mut app.components {
+                (component.files, component.sources) = (Vec::new(), Vec::new());
+                if more[0] {
+                    component.sqlite_databases.push("default".into());
+                }
+                if more[1] {
+                    component.allowed_outbound_hosts.push("mysql://db".into());
+                }
+            }
+        }
+        let (pod, container) = scene.judged();
+        let may = may_reach_files(&pod, &container, &scene.runtimes().profiles[0]);
+        prop_assert!(may || !scene.has_files(), "{:?}", scene.capabilities());
     }
 
     #[test]

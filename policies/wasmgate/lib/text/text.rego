@@ -39,10 +39,14 @@ evidence(c) := $" (seen: {concat(", ", array.slice(seen, 0, shown))})" if {
 # METADATA
 # description: |
 #   The capability with its parameters, such as "`fs` on `/data` (read-write)". Absent parameters mean any, and
-#   are left out.
+#   are left out. Each part is a text for any entry, so they are joined as they are: a `{}` takes much longer.
 capability(entry) := concat("", [
-	$"`{entry.capability}`{called(entry)}{to_host(entry)}",
-	$"{on_port(entry)}{on_path(entry)}{remarks(entry)}",
+	$"`{entry.capability}`",
+	called(entry),
+	to_host(entry),
+	on_port(entry),
+	on_path(entry),
+	remarks(entry),
 ])
 
 # METADATA
@@ -57,12 +61,12 @@ grounds(entry) := $" (seen: {places(entry)})" if {
 
 # METADATA
 # description: The grant that would cover an entry, ready to be pasted; follows "no grant allows it".
-grant(entry) := concat("", [
-	$"a WasiGrant in namespace `{input.workload.namespace}` would, with this under `spec.capabilities`:\n",
-	$"- {entry.needsGrant}",
-]) if {
+grant(entry) := concat("", [covering, "- ", entry.needsGrant]) if {
 	is_string(entry.needsGrant)
 } else := "ask the platform team for a WasiGrant"
+
+# The same for every entry, and made once.
+covering := $"a WasiGrant in namespace `{input.workload.namespace}` would, with this under `spec.capabilities`:\n"
 
 # METADATA
 # description: |
