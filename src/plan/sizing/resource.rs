@@ -71,13 +71,18 @@ impl PodResources {
                 if let Some(value) = written(resources, side, resource, "spec.resources")? {
                     pod.named.insert(resource);
                     if (side, resource) == (Side::Limits, Resource::Memory) {
-                        pod.memory_limit = Some(value);
+                        pod.memory_limit = above_zero(Some(value));
                     }
                 }
             }
         }
         Ok(pod)
     }
+}
+
+/// A limit, if it is one: the kubelet takes a limit of zero for none.
+pub(super) fn above_zero(limit: Option<Quantity>) -> Option<Quantity> {
+    limit.filter(|limit| *limit != Quantity::ZERO)
 }
 
 /// The value in `resources` on one side; `None` when it is absent or null.
