@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, asked};
 use super::fetched::Fetched;
 use super::in_force::Last;
 use super::kept::{Order, Record, no_roll_back};
@@ -226,7 +226,7 @@ impl Follower {
             }
             let now = Timestamp::now();
             statuses.change(&self.name, |status| status.poll = Some(Poll::Open(now)));
-            match self.renew(&statuses, &swap).await {
+            match self.renew(&statuses, &swap, &mut prompts).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -236,16 +236,22 @@ impl Follower {
         }
     }
 
-    /// Asks the source once, and puts what it has in force.
-    async fn renew(&mut self, statuses: &Statuses, swap: &impl Swap) -> Result<(), Error> {
+    /// Asks the source once, and puts what it has in force. Where the source holds back its answer, a prompt ends that; it is not
+    /// taken for seen.
+    async fn renew(
+        &mut self,
+        statuses: &Statuses,
+        swap: &impl Swap,
+        prompts: &mut watch::Receiver<()>,
+    ) -> Result<(), Error> {
         if self.unkept.as_ref().is_some_and(|(_, failed)| failed.elapsed() >= KEEP_AGAIN) {
             self.keep(statuses).await;
         }
         if self.failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN) {
             (self.version, self.failed) = (String::new(), None);
         }
-        let bound = FETCH.saturating_add(self.source.long_poll);
-        match asked(&mut self.fetcher, &self.source, &self.version, bound).await? {
+        let Some(said) = self.asked_until(prompts).await? else { return Ok(()) };
+        match said {
             Fetched::Unchanged => self.unchanged(statuses),
             Fetched::Waiting => {}
             Fetched::New { contents, version } => {
@@ -265,6 +271,23 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// What the source says; `None` where it holds back its answer until there is a prompt.
+    async fn asked_until(&mut self, prompts: &mut watch::Receiver<()>) -> Result<Option<Fetched>, Error> {
+        let may_hold = self.fetcher.may_hold();
+        let bound = FETCH.saturating_add(self.source.long_poll);
+        let answer = asked(&mut self.fetcher, &self.source, &self.version, bound);
+        if !may_hold {
+            return answer.await.map(Some);
+        }
+        tokio::select! {
+            said = answer => said.map(Some),
+            () = prompted(prompts) => {
+                prompts.mark_changed();
+                Ok(None)
+            }
+        }
     }
 
     fn unchanged(&self, statuses: &Statuses) {
@@ -462,20 +485,6 @@ async fn prompted(prompts: &mut watch::Receiver<()>) {
         // The gate is about to end.
         std::future::pending::<()>().await;
     }
-}
-
-/// What the source says, unless it takes too long.
-async fn asked(
-    fetcher: &mut Fetcher,
-    source: &BundleSource,
-    version: &str,
-    bound: Duration,
-) -> Result<Fetched, Error> {
-    let late = |_| {
-        let message = format!("the bundle was not there after {} seconds", bound.as_secs());
-        Error::FetchBundle { bundle: source.name(), from: source.shown(), message }
-    };
-    tokio::time::timeout(bound, fetcher.fetch(version)).await.map_err(late)?
 }
 
 /// An error for people, of a bounded length.
