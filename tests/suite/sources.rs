@@ -136,8 +136,9 @@ impl Swap for Swapped {
         Ok(())
     }
 
-    fn swap(&self, loaded: &Loaded) -> Result<(), String> {
+    fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
         self.0.rcu(|set| set.with(loaded));
+        done();
         Ok(())
     }
 }

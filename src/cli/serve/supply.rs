@@ -231,7 +231,7 @@ impl Swap for InTurn {
         fitting_beside(&self.gate.state(), loaded).map(|_| ())
     }
 
-    fn swap(&self, loaded: &Loaded) -> Result<(), String> {
+    fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
         let gone = || "its source was replaced".to_string();
         let bundles = self.bundles.upgrade().ok_or_else(gone)?;
         let turn = bundles.turn();
@@ -246,6 +246,8 @@ impl Swap for InTurn {
             next.policies = Arc::clone(&policies);
             next
         });
+        // First: where it counts as in force, a reload finds it if its source cannot be used.
+        done();
         bundles.in_force.set(loaded.name(), loaded.sequence(), self.allows_rollback);
         Ok(())
     }
