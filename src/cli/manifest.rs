@@ -15,6 +15,8 @@ use crate::text;
 const FILE_LIMIT: u64 = 32 << 20;
 /// Most characters of a name in a message.
 const LONGEST_NAME: usize = 253;
+/// Most items of the lists of a document of which it is said one by one what is wrong: a file of a few megabytes may have millions.
+const MOST_WRONG_ITEMS: usize = 10_000;
 
 /// One object and its place in the files.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,11 +126,13 @@ pub struct Objects {
     pub manifests: Vec<Manifest>,
     /// What is wrong with each item of a list that is no object.
     pub wrong_items: Vec<Error>,
+    /// How many further ones there are.
+    pub more_wrong_items: usize,
 }
 
 impl Objects {
     /// Adds the object, or the items of a list. Those that are wrong do not hide the others.
-    fn add(&mut self, origin: String, value: Value) -> Result<(), Error> {
+    fn add(&mut self, origin: String, mut value: Value) -> Result<(), Error> {
         if value.is_null() {
             return Ok(());
         }
@@ -136,17 +140,27 @@ impl Objects {
         if !value.is_object() || kind.is_empty() {
             return Err(Error::NoKind { path: origin, containers: containers_in(&value) });
         }
-        match value.get("items") {
-            Some(Value::Array(items)) if kind.ends_with("List") => {
-                for (index, item) in items.iter().enumerate() {
-                    let item = item_of(&value, item.clone());
-                    let added = self.add(item_place(&origin, index, &item), item);
-                    self.wrong_items.extend(added.err());
-                }
+        let is_list = kind.ends_with("List");
+        let items = value.get_mut("items").and_then(Value::as_array_mut).filter(|_| is_list);
+        let Some(items) = items.map(std::mem::take) else {
+            self.manifests.push(Manifest { origin, object: value });
+            return Ok(());
+        };
+        for (index, item) in items.into_iter().enumerate() {
+            let item = item_of(&value, item);
+            if let Err(wrong) = self.add(item_place(&origin, index, &item), item) {
+                self.add_wrong(wrong);
             }
-            _ => self.manifests.push(Manifest { origin, object: value }),
         }
         Ok(())
+    }
+
+    fn add_wrong(&mut self, wrong: Error) {
+        if self.wrong_items.len() < MOST_WRONG_ITEMS {
+            self.wrong_items.push(wrong);
+        } else {
+            self.more_wrong_items = self.more_wrong_items.saturating_add(1);
+        }
     }
 }
 
@@ -360,6 +374,18 @@ mod tests {
             let Error::NoKind { path, containers } = &error else { panic!("{error}") };
             assert_eq!((path.as_str(), containers.as_deref()), (place, at));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_items_is_said_of_the_first_ones_and_the_others_are_counted() {
+        let items: Vec<_> = (0..MOST_WRONG_ITEMS + 3).map(|_| serde_json::json!(7)).collect();
+        let pod = serde_json::json!({"kind": "Pod", "metadata": {"name": "a"}});
+        let inner = serde_json::json!({"kind": "List", "items": items});
+        let mut objects = Objects::default();
+        let list = serde_json::json!({"kind": "List", "items": [inner, pod]});
+        objects.add("x.yaml".into(), list).unwrap();
+        assert_eq!((objects.wrong_items.len(), objects.more_wrong_items), (MOST_WRONG_ITEMS, 3));
+        assert_eq!(objects.manifests, [Manifest { origin: "x.yaml, item 2".into(), object: pod }]);
     }
 
     /// As kubectl reads them (`kubernetes-sigs/yaml:goyaml.v2/resolve.go`): modes of volumes are written so.

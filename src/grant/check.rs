@@ -255,11 +255,12 @@ fn wrong_image(pattern: &str) -> Option<String> {
             "`{pattern}` is a registry and not an image; write `{pattern}/*` for all of its images"
         ));
     }
-    match Reference::parse(pattern) {
-        // What a `*` stands for is not known.
-        Err(error) if !pattern.contains('*') => Some(error.to_string()),
-        _ => None,
+    // What a `*` stands for is not known. Nodes take an IPv6 address for a registry, which only the gate does not: an exception may let such a
+    // pod in.
+    if pattern.contains('*') || pattern.starts_with('[') {
+        return None;
     }
+    Reference::parse(pattern).err().map(|error| error.to_string())
 }
 
 /// Whether a pattern without `/` is what an image name has before its first `/` when that is a registry
@@ -364,4 +365,16 @@ fn wrong_path(path: &str) -> Option<String> {
         ));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrong_image;
+
+    /// The gate cannot read such an image, so an exception is the only way in.
+    #[test]
+    fn an_image_that_only_nodes_understand_may_be_named() {
+        assert_eq!(wrong_image("[fd00::1]:5000/org/app:v1"), None);
+        assert!(wrong_image("fd00::1/org/App:v1").is_some());
+    }
 }

@@ -287,6 +287,8 @@ impl<'a> Guest<'a> {
             (self.word(address, 4)?, self.word(address, 8)?, self.word(address, 12)?);
         let next_offset = if self.byte(address, 0)? == 6 { 8 } else { 4 };
         let mut nodes = Vec::new();
+        // Those without a node are looked at too.
+        self.take(usize::try_from(count).unwrap_or(usize::MAX) / 64)?;
         for bucket in 0..count {
             let mut node = self.word(slot(buckets, bucket, 4)?, 0)?;
             while node != 0 {
@@ -343,8 +345,13 @@ impl Orders {
             0
         } else {
             let at_last = order.sorted.get(order.last) == Some(&previous);
-            let place =
-                if at_last { Some(order.last) } else { order.sorted.iter().position(|key| *key == previous) };
+            let place = if at_last {
+                Some(order.last)
+            } else {
+                let place = order.sorted.iter().position(|key| *key == previous);
+                guest.take(place.unwrap_or(order.sorted.len()) / 64)?;
+                place
+            };
             place.and_then(|place| place.checked_add(1)).ok_or(Broken)?
         };
         order.last = place;
@@ -428,6 +435,48 @@ mod tests {
         let mut guest = Guest::new(&memory);
         assert!(guest.value(0).is_ok());
         assert_eq!((guest.json(0), guest.json(32)), (Err(Broken), Ok(b"7".to_vec())));
+    }
+
+    /// A module may have an object with millions of buckets and no member, in many places of a value.
+    #[test]
+    fn empty_buckets_cost_what_it_takes_to_look_at_them() {
+        let (places, buckets) = (100_u32, 64_000_u32);
+        let object = 16 + places * 8;
+        let mut words = vec![5, 16, places, 0];
+        words.extend((0..places).flat_map(|_| [0, object]));
+        words.extend([6, object + 16, buckets, 0]);
+        let mut memory = memory_of(&words);
+        memory.resize(memory.len() + 4 * buckets as usize, 0);
+        let mut guest = Guest::within(&memory, 50_000);
+        assert_eq!((guest.value(0), guest.is_spent()), (Err(Broken), true));
+        let mut guest = Guest::within(&memory, 50_000);
+        assert_eq!((guest.json(0), guest.is_spent()), (Err(Broken), true));
+        let mut guest = Guest::within(&memory, 50_000);
+        assert_eq!((guest.json(object), guest.read_so_far()), (Ok(b"{}".to_vec()), 1_001));
+    }
+
+    /// A module may ask for the next item from any place on, again and again.
+    #[test]
+    fn to_go_on_from_another_item_than_the_last_one_costs_what_it_takes_to_find_it() {
+        let count = 6_400_u32;
+        let mut words = vec![7, 16, 1, count, 20];
+        let place = |item: u32| 20 + 12 * item;
+        for item in 0..count {
+            let next = if item + 1 < count { place(item + 1) } else { 0 };
+            words.extend([place(item) + 8, next, 0x0102]);
+        }
+        let memory = memory_of(&words);
+        let (mut guest, mut orders) = (Guest::within(&memory, 1 << 20), Orders::default());
+        let mut cost = |previous: u32| {
+            let before = guest.read_so_far();
+            let found = orders.next(&mut guest, 0, previous).unwrap();
+            (found, guest.read_so_far() - before)
+        };
+        let key = |item: u32| place(item) + 8;
+        assert_eq!(cost(0).0, key(0));
+        assert_eq!(cost(key(0)), (key(1), 0));
+        assert_eq!(cost(key(count - 2)), (key(count - 1), 99));
+        assert_eq!(cost(key(count - 1)), (0, 0));
     }
 
     #[test]

@@ -15,6 +15,11 @@ pub(super) const INPUT: u32 = 0;
 /// The one after it, the data.
 pub(super) const DATA: u32 = 1;
 
+/// Most keys that a local is taken to hold a value of, and most operands of a call. What OPA writes has a few. A module is foreign, and what is
+/// beyond may read all: so each instruction takes a bounded time to look at.
+const MOST_KEYS: usize = 64;
+const MOST_OPERANDS: usize = 1_000;
+
 /// What rules read of the input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct InputReads {
@@ -73,7 +78,12 @@ impl InputReads {
             if locals.inputs.contains(local) {
                 self.add_use_of_input(code, after, &mut locals);
             }
-            let keys = locals.values.get(local).cloned().unwrap_or_default();
+            let held = locals.values.get(local);
+            if held.is_some_and(|keys| keys.len() > MOST_KEYS) {
+                self.is_whole = true;
+                continue;
+            }
+            let keys = held.cloned().unwrap_or_default();
             let is_certain = keys.len() == 1 && locals.holds_nothing_else(*local);
             for key in &keys {
                 self.add_use_of_value(code, (key, is_certain), after, &mut locals);
@@ -154,7 +164,8 @@ impl Locals {
 
 /// Whether what comes next is a call of a rule or a function of Rego, which is looked at by itself.
 fn calls_a_rule(code: &Code<'_>, steps: &[Step]) -> bool {
-    let call = steps.iter().find(|step| !matches!(step, Step::Get(_) | Step::Constant(_)));
+    let mut next = steps.iter().take(MOST_OPERANDS);
+    let call = next.find(|step| !matches!(step, Step::Get(_) | Step::Constant(_)));
     matches!(call, Some(Step::Call(function)) if code.is_rule(*function))
 }
 
@@ -282,6 +293,37 @@ mod tests {
         let found = of_steps(&format!("{FIND} i32.eqz drop {copied}"));
         assert_eq!(found.paths, BTreeSet::from(["request.uid".to_string()]));
         assert!(of_steps("local.get 0 local.tee 3 i32.const 16 call $other local.set 2").is_whole);
+    }
+
+    /// Otherwise each use of a local took as long as there are keys, and each operand as long as there are further ones.
+    #[test]
+    fn what_has_more_keys_or_operands_than_opa_writes_may_read_all() {
+        let with_keys = |count: usize| {
+            let places = || (0..count).map(|number| 1_024 + 16 * u32::try_from(number).unwrap());
+            let text = |at: u32| {
+                let own = (at + 12).to_le_bytes().map(|byte| format!(r"\{byte:02x}")).concat();
+                format!(r#"(data (i32.const {at}) "\08\00\00\00\04\00\00\00{own}{at:04}")"#)
+            };
+            let step = |at: u32| format!("local.get 0 i32.const {at} call $opa_value_get local.set 2 ");
+            let data = places().map(text).collect::<Vec<_>>().concat();
+            let steps = places().map(step).collect::<Vec<_>>().concat();
+            let module = format!(
+                r#"(module (memory 1) {data}
+                    (func $opa_value_get (param i32 i32) (result i32) unreachable)
+                    (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32)
+                        {steps} local.get 2 i32.const 1024 call $opa_value_get))"#
+            );
+            let found = reads_of(&wat::parse_str(module).unwrap());
+            (found.is_whole, found.keys.len(), found.possible_paths.len() + found.paths.len())
+        };
+        assert_eq!(with_keys(MOST_KEYS), (false, MOST_KEYS, MOST_KEYS));
+        assert_eq!(with_keys(MOST_KEYS + 1), (true, MOST_KEYS + 1, 0));
+        let with_operands = |count: usize| {
+            let operands = "i32.const 0 ".repeat(count);
+            of_steps(&format!("local.get 0 local.get 1 {operands} call $g0.data.wasmgate.violations drop"))
+                .is_whole
+        };
+        assert_eq!([3, MOST_OPERANDS].map(with_operands), [false, true]);
     }
 
     /// Another program may have renamed the rules.

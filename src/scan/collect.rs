@@ -228,6 +228,11 @@ impl Collector {
         }
     }
 
+    /// Counts so many objects of which it is not noted one by one that they could not be judged.
+    pub const fn pass_over(&mut self, objects: usize) {
+        self.passed_over = self.passed_over.saturating_add(objects);
+    }
+
     /// Counts an object that starts nothing.
     pub fn count_other(&mut self, kind: &str) {
         *self.other_kinds.entry(kind.to_owned()).or_default() += 1;

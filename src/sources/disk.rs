@@ -31,7 +31,7 @@ impl Disk {
         Self { bundle, path, seen: String::new(), bad: String::new() }
     }
 
-    /// The first bundle is loaded as it is; a change only when it has come to rest.
+    /// The first bundle is loaded as it is; a change only when it has come to rest, also where it is tried again without a version.
     pub async fn fetch(&mut self, version: &str) -> Result<Fetched, Error> {
         let (bundle, path) = (self.bundle.clone(), self.path.clone());
         let now =
@@ -40,8 +40,9 @@ impl Disk {
         if now == version {
             return Ok(Fetched::Unchanged);
         }
-        let is_first = version.is_empty();
-        if !is_first && (now != was || now == self.bad) {
+        let (is_asked_anew, is_first) = (version.is_empty(), was.is_empty());
+        let is_at_rest = now == was || (is_asked_anew && is_first);
+        if !is_at_rest || (!is_asked_anew && now == self.bad) {
             return Ok(Fetched::Waiting);
         }
         let (bundle, path) = (self.bundle.clone(), self.path.clone());
@@ -70,4 +71,23 @@ fn fingerprint(bundle: &str, path: &Path) -> Result<String, Error> {
         digest.update(format!("{}\0{}\0", file.display(), files::fingerprint(&file).map_err(failed)?));
     }
     Ok(format!("{:x}", digest.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such as after SIGHUP, while the files are written.
+    #[tokio::test]
+    async fn what_is_tried_again_has_to_be_at_rest_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rules.tar.gz");
+        std::fs::write(&file, "one").unwrap();
+        let mut disk = Disk::new("rules".into(), file.clone());
+        assert!(disk.fetch("").await.is_err(), "the first one is read as it is");
+        assert!(disk.fetch("").await.is_err(), "it is read again");
+        std::fs::write(&file, "another").unwrap();
+        assert!(matches!(disk.fetch("").await, Ok(Fetched::Waiting)));
+        assert!(disk.fetch("").await.is_err(), "it has come to rest");
+    }
 }

@@ -47,6 +47,11 @@ impl Fetcher {
         if matches!(self, Self::Disk(_)) { "" } else { version }
     }
 
+    /// Whether the source may hold back its answer until it has another bundle.
+    pub fn may_hold(&self) -> bool {
+        matches!(self, Self::Http(http) if http.may_wait())
+    }
+
     /// The time until the source is asked again.
     pub fn pause(&self, source: &BundleSource) -> Duration {
         match self {
@@ -55,4 +60,18 @@ impl Fetcher {
             Self::Http(_) | Self::Oci(_) => source.poll_interval,
         }
     }
+}
+
+/// What the source says, unless it takes too long.
+pub(super) async fn asked(
+    fetcher: &mut Fetcher,
+    source: &BundleSource,
+    version: &str,
+    bound: Duration,
+) -> Result<Fetched, Error> {
+    let late = |_| {
+        let message = format!("the bundle was not there after {} seconds", bound.as_secs());
+        Error::FetchBundle { bundle: source.name(), from: source.shown(), message }
+    };
+    tokio::time::timeout(bound, fetcher.fetch(version)).await.map_err(late)?
 }

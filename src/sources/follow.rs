@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, asked};
 use super::fetched::Fetched;
 use super::in_force::Last;
 use super::kept::{Order, Record, no_roll_back};
@@ -172,6 +172,7 @@ impl Follower {
             status.checked = Some(Timestamp::now());
         }
         statuses.set(status);
+        self.terms.memory.in_force.keep(Arc::clone(&ready.last));
         self.in_force(ready);
     }
 
@@ -226,7 +227,7 @@ impl Follower {
             }
             let now = Timestamp::now();
             statuses.change(&self.name, |status| status.poll = Some(Poll::Open(now)));
-            match self.renew(&statuses, &swap).await {
+            match self.renew(&statuses, &swap, &mut prompts).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -236,16 +237,22 @@ impl Follower {
         }
     }
 
-    /// Asks the source once, and puts what it has in force.
-    async fn renew(&mut self, statuses: &Statuses, swap: &impl Swap) -> Result<(), Error> {
+    /// Asks the source once, and puts what it has in force. Where the source holds back its answer, a prompt ends that; it is not
+    /// taken for seen.
+    async fn renew(
+        &mut self,
+        statuses: &Statuses,
+        swap: &impl Swap,
+        prompts: &mut watch::Receiver<()>,
+    ) -> Result<(), Error> {
         if self.unkept.as_ref().is_some_and(|(_, failed)| failed.elapsed() >= KEEP_AGAIN) {
             self.keep(statuses).await;
         }
         if self.failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN) {
             (self.version, self.failed) = (String::new(), None);
         }
-        let bound = FETCH.saturating_add(self.source.long_poll);
-        match asked(&mut self.fetcher, &self.source, &self.version, bound).await? {
+        let Some(said) = self.asked_until(prompts).await? else { return Ok(()) };
+        match said {
             Fetched::Unchanged => self.unchanged(statuses),
             Fetched::Waiting => {}
             Fetched::New { contents, version } => {
@@ -257,7 +264,8 @@ impl Follower {
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
                 swap.fits(&ready.loaded).map_err(refused)?;
                 self.reserve_for(&ready.loaded).await?;
-                swap.swap(&ready.loaded).map_err(refused)?;
+                let remember = || self.terms.memory.in_force.keep(Arc::clone(&ready.last));
+                swap.swap(&ready.loaded, remember).map_err(refused)?;
                 self.failed = None;
                 self.swapped(&ready, statuses);
                 self.in_force(ready);
@@ -265,6 +273,23 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// What the source says; `None` where it holds back its answer until there is a prompt.
+    async fn asked_until(&mut self, prompts: &mut watch::Receiver<()>) -> Result<Option<Fetched>, Error> {
+        let may_hold = self.fetcher.may_hold();
+        let bound = FETCH.saturating_add(self.source.long_poll);
+        let answer = asked(&mut self.fetcher, &self.source, &self.version, bound);
+        if !may_hold {
+            return answer.await.map(Some);
+        }
+        tokio::select! {
+            said = answer => said.map(Some),
+            () = prompted(prompts) => {
+                prompts.mark_changed();
+                Ok(None)
+            }
+        }
     }
 
     fn unchanged(&self, statuses: &Statuses) {
@@ -319,9 +344,11 @@ impl Follower {
             no_roll_back(&self.name, behind, bundle.sequence)?;
         }
         let loaded = Loaded::open(&self.terms.engine, bundle, self.terms.limits).await?;
-        let record =
-            Record { name: self.name.clone(), from: self.source.shown(), version, ..Record::default() };
-        Ok(Ready { loaded, record, contents, behind })
+        let sequence = loaded.sequence();
+        let newest = if self.source.allow_rollback { sequence } else { self.newest.max(sequence) };
+        let (name, from) = (self.name.clone(), self.source.shown());
+        let record = Record { name, from, version, newest, ..Record::default() };
+        Ok(Ready { loaded, last: Arc::new(Last { record, contents }), behind })
     }
 
     /// The bundle of these files, if its signature is right.
@@ -367,15 +394,12 @@ impl Follower {
         }
     }
 
-    /// Remembers a bundle that has come into force, in memory until it is on disk.
+    /// Goes on from a bundle that has come into force and is remembered in memory, until it is on disk.
     fn in_force(&mut self, ready: Ready) {
-        let Ready { loaded, mut record, contents, behind } = ready;
+        let Ready { loaded, last, behind } = ready;
         let sequence = loaded.sequence();
-        self.newest = if self.source.allow_rollback { sequence } else { self.newest.max(sequence) };
-        self.version.clone_from(&record.version);
-        record.newest = self.newest;
-        let last = Arc::new(Last { record, contents });
-        self.terms.memory.in_force.keep(Arc::clone(&last));
+        self.newest = last.record.newest;
+        self.version.clone_from(&last.record.version);
         // What is behind was kept already, and another process may have kept a newer one since.
         if self.terms.memory.kept.is_some() && behind.is_none() {
             let order = if self.source.allow_rollback { Order::Any } else { Order::Forward(sequence) };
@@ -464,20 +488,6 @@ async fn prompted(prompts: &mut watch::Receiver<()>) {
     }
 }
 
-/// What the source says, unless it takes too long.
-async fn asked(
-    fetcher: &mut Fetcher,
-    source: &BundleSource,
-    version: &str,
-    bound: Duration,
-) -> Result<Fetched, Error> {
-    let late = |_| {
-        let message = format!("the bundle was not there after {} seconds", bound.as_secs());
-        Error::FetchBundle { bundle: source.name(), from: source.shown(), message }
-    };
-    tokio::time::timeout(bound, fetcher.fetch(version)).await.map_err(late)?
-}
-
 /// An error for people, of a bounded length.
 fn said(error: &Error) -> String {
     text::excerpt(&text::chain(error), MOST_ERROR)
@@ -487,7 +497,7 @@ fn said(error: &Error) -> String {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::super::{BundleStore, Memory};
+    use super::super::{BundleStore, InForce, Memory};
     use super::*;
     use crate::policy::{Engine, Limits};
 
@@ -509,6 +519,33 @@ mod tests {
         let mut fetcher = Fetcher::new(&source, None).unwrap();
         let found = asked(&mut fetcher, &source, "", Duration::from_millis(50)).await;
         assert!(found.unwrap_err().to_string().contains("the bundle was not there after"));
+    }
+
+    const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/baseline");
+
+    /// Looks at what is remembered in the moment of a swap.
+    struct Watched(InForce);
+
+    impl Swap for Watched {
+        fn fits(&self, _: &Loaded) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
+            assert!(self.0.recall(loaded.name(), BASELINE).is_none());
+            done();
+            assert!(self.0.recall(loaded.name(), BASELINE).is_some());
+            Ok(())
+        }
+    }
+
+    /// Otherwise a reload could find an older one in that moment, and what a follower remembers late could replace what came after it.
+    #[tokio::test]
+    async fn a_bundle_is_remembered_while_it_is_put_in_force() {
+        let mut follower = follower(BundleSource::of(BASELINE), None);
+        let watched = Watched(follower.terms.memory.in_force.clone());
+        let (_sender, mut prompts) = watch::channel(());
+        follower.renew(&Statuses::default(), &watched, &mut prompts).await.unwrap();
     }
 
     #[tokio::test]

@@ -63,12 +63,16 @@ impl Http {
         self.holds == Holds::Yes && !self.source.long_poll.is_zero()
     }
 
+    /// Whether it may be asked for that, which shows whether it can.
+    pub fn may_wait(&self) -> bool {
+        matches!(self.holds, Holds::Yes | Holds::Unsaid) && !self.source.long_poll.is_zero()
+    }
+
     /// Asks for a bundle other than that with this `ETag`.
     pub async fn fetch(&mut self, version: &str) -> Result<Fetched, Error> {
         let etag = if version.starts_with(OF_BODY) { "" } else { version };
         // Without an `ETag` it would answer at once.
-        let may_wait = matches!(self.holds, Holds::Yes | Holds::Unsaid) && !etag.is_empty();
-        let wait = if may_wait { self.source.long_poll } else { Duration::ZERO };
+        let wait = if self.may_wait() && !etag.is_empty() { self.source.long_poll } else { Duration::ZERO };
         let began = Instant::now();
         let client = self.client(wait).await?;
         let request = client.get(self.url.clone()).headers(self.headers(etag, wait).await?);

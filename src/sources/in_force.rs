@@ -34,7 +34,7 @@ pub struct Changes(BTreeMap<String, u64>);
 
 impl InForce {
     /// The highest sequence that a bundle of this name had.
-    pub(super) fn newest(&self, name: &str) -> Option<u64> {
+    pub fn newest(&self, name: &str) -> Option<u64> {
         self.locked().get(name).and_then(|known| known.newest)
     }
 
@@ -44,8 +44,8 @@ impl InForce {
     }
 
     /// Whether a bundle with this sequence may come into force, whose source was asked after the moment of `since`. What has come
-    /// into force meanwhile is newer, unless the sequence says otherwise. `is_any` where no sequence counts. Says so for the moment
-    /// only: the caller has to hold the right to change what the gate judges by.
+    /// into force meanwhile is newer, unless the sequence says otherwise: a higher one does, and the same one does not. `is_any` where
+    /// no sequence counts. Says so for the moment only: the caller has to hold the right to change what the gate judges by.
     pub fn check(
         &self,
         name: &str,
@@ -55,7 +55,7 @@ impl InForce {
     ) -> Result<(), Error> {
         let all = self.locked();
         let Some(known) = all.get(name) else { return Ok(()) };
-        let is_newer = !is_any && sequence.is_some() && sequence >= known.newest;
+        let is_newer = !is_any && sequence > known.newest;
         if known.changes != since.0.get(name).copied().unwrap_or_default() && !is_newer {
             return Err(Error::OvertakeBundle { bundle: name.into() });
         }
@@ -129,7 +129,8 @@ mod tests {
         };
         assert!(check("plain", None, false) && check("numbered", Some(1), false));
         assert!(check("numbered", Some(2), true), "where no sequence counts");
-        assert!(!check("numbered", Some(2), false) && !check("numbered", Some(3), false));
+        assert!(check("numbered", Some(2), false), "another one of the same number is in force since");
+        assert!(!check("numbered", Some(3), false));
         assert!(!check("other", None, false));
     }
 

@@ -18,8 +18,7 @@ pub(super) struct Unkept {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub loaded: Loaded,
-    pub record: Record,
-    pub contents: Contents,
+    pub last: Arc<Last>,
     /// The higher sequence of a bundle that was in force after this one, which was kept, and could not be kept itself.
     pub behind: Option<u64>,
 }

@@ -32,6 +32,6 @@ pub trait Swap {
     /// Whether the bundle can be put in the place of the one before it. Nothing changes.
     fn fits(&self, loaded: &Loaded) -> Result<(), String>;
 
-    /// Puts it there.
-    fn swap(&self, loaded: &Loaded) -> Result<(), String>;
+    /// Puts it there, and calls `done` before another one can take its place.
+    fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String>;
 }

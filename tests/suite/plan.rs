@@ -1034,6 +1034,16 @@ fn under_a_pod_level_size_nothing_is_filled_in_for_that_resource() {
 }
 
 #[test]
+fn of_a_pod_level_limit_and_that_of_a_container_one_of_zero_is_none() {
+    let mut raw = sized("go-file:1", json!({ "limits": { "memory": "0" } }));
+    raw["spec"]["resources"] = json!({ "limits": { "memory": "64Mi" } });
+    warned(&World::default().plan(&raw), &["memory limit of 64Mi", "93Mi or more"]);
+    raw["spec"]["resources"]["limits"]["memory"] = json!("0");
+    raw["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!("64Mi");
+    warned(&World::default().plan(&raw), &["memory limit of 64Mi", "93Mi or more"]);
+}
+
+#[test]
 fn sidecars_and_ephemeral_containers_are_not_sized() {
     let mesh = json!({ "name": "mesh", "image": "linux:1", "restartPolicy": "Always" });
     let raw = pod(json!({

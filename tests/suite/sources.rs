@@ -136,8 +136,9 @@ impl Swap for Swapped {
         Ok(())
     }
 
-    fn swap(&self, loaded: &Loaded) -> Result<(), String> {
+    fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
         self.0.rcu(|set| set.with(loaded));
+        done();
         Ok(())
     }
 }
@@ -532,6 +533,29 @@ async fn a_poll_that_the_server_holds_open_is_told_as_one_and_not_as_a_try_to_co
     until("the pause", async || rules.status().poll.is_some()).await;
     let poll = rules.status().poll;
     assert!(matches!(poll, Some(Poll::Due(next)) if next > Timestamp::now()), "{poll:?}");
+}
+
+/// What could not be used is asked for anew then, and not only when the server answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_ends_a_poll_that_the_server_holds_open() {
+    let archive = bundle("one", "");
+    let web = Web::start(move |_, asked| -> Said {
+        if !asked.head.contains("if-none-match") {
+            let headers = "etag: \"1\"\r\ncontent-type: application/vnd.openpolicyagent.bundles\r\n";
+            return (200, headers.into(), archive.clone());
+        }
+        never()
+    })
+    .await;
+    let source = BundleSource {
+        long_poll: Duration::from_mins(9),
+        ..quick(format!("http://{}/rules.tar.gz", web.host))
+    };
+    let rules = follow(source, None).await.unwrap();
+    until("the poll", async || web.asked().len() == 2).await;
+    rules.prompts.send_replace(());
+    until("another one", async || web.asked().len() == 3).await;
+    assert_eq!((rules.says().await, rules.status().error), ("one".into(), None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,23 +122,31 @@ fn apart(
     (rest, right)
 }
 
-/// Takes out those that only say something else, in the words of now.
+/// Takes out those that only say something else, in the words of now: first those of the same bundle, so that none of them stands for one
+/// of another bundle.
 fn paired(
-    gone: Vec<RecordedFinding>,
+    mut gone: Vec<RecordedFinding>,
     mut added: Vec<RecordedFinding>,
 ) -> (Vec<RecordedFinding>, Vec<RecordedFinding>, Vec<RecordedFinding>) {
-    let (mut rest, mut reworded) = (Vec::new(), Vec::new());
-    for one in gone {
-        let wordless = |found: &RecordedFinding| RecordedFinding { message: String::new(), ..found.clone() };
-        let same = |of: &RecordedFinding| wordless(of) == wordless(&one);
-        let alike = |of: &RecordedFinding| wordless(of).is_alike(&wordless(&one));
-        match added.iter().position(same).or_else(|| added.iter().position(alike)) {
-            Some(index) => reworded.push(added.swap_remove(index)),
-            None => rest.push(one),
-        }
+    let mut reworded = Vec::new();
+    for is_of_same_bundle in [true, false] {
+        gone.retain(|one| {
+            let one = wordless(one);
+            let fits = |other: &RecordedFinding| {
+                let other = wordless(other);
+                if is_of_same_bundle { other == one } else { other.is_alike(&one) }
+            };
+            let found = added.iter().position(fits);
+            reworded.extend(found.map(|index| added.swap_remove(index)));
+            found.is_none()
+        });
     }
     added.sort();
-    (rest, added, reworded)
+    (gone, added, reworded)
+}
+
+fn wordless(found: &RecordedFinding) -> RecordedFinding {
+    RecordedFinding { message: String::new(), ..found.clone() }
 }
 
 fn word(found: &[RecordedFinding]) -> &'static str {
@@ -217,6 +225,12 @@ mod tests {
         let found = compared(both(), vec![of("two", "other"), of("one", "same")]);
         assert_eq!((bundles(&found.reworded), found.is_changed()), (vec!["two".to_string()], false));
         assert_eq!(found.reworded[0].told(), "two [a: deny] other");
+        // The one of the other bundle is what is missing, and not the one that has other words now.
+        let found = compared(both(), vec![of("two", "other")]);
+        assert_eq!(
+            (bundles(&found.gone), bundles(&found.reworded)),
+            (vec!["one".to_string()], vec!["two".to_string()])
+        );
     }
 
     #[test]

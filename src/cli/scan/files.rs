@@ -45,10 +45,11 @@ fn found(file: &Path, placed: Placed, collector: &mut Collector) -> Vec<FoundObj
     let mut found = Vec::new();
     for ((begin, document), end) in placed.documents.into_iter().zip(begins) {
         match document {
-            Ok(Objects { manifests, wrong_items }) => {
+            Ok(Objects { manifests, wrong_items, more_wrong_items }) => {
                 for error in wrong_items {
                     note(collector, &error, ManifestPlace { line: begin, ..nowhere(file) });
                 }
+                collector.pass_over(more_wrong_items);
                 let name = nowhere(file).file;
                 let template = place::template(&lines, begin, Path::new("."));
                 found.extend(manifests.into_iter().map(|manifest| {

@@ -22,7 +22,7 @@ use crate::files;
 use crate::lookup::Inspector;
 use crate::policy::PolicySet;
 use crate::server::Check;
-use crate::sources::{self, BundleSource};
+use crate::sources::{self, BundleSource, InForce};
 use crate::text;
 
 /// Time between two looks at the file. A mounted `ConfigMap` changes by a link above it, of which the kernel tells nothing.
@@ -31,6 +31,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TRY_AGAIN: Duration = Duration::from_mins(1);
 /// Times that sources are asked for one change of the configuration, where bundles come into force meanwhile.
 const TRIES: u32 = 3;
+/// Before they are asked again: a bundle comes into force a moment after its number was written down.
+const BEFORE_AGAIN: Duration = Duration::from_millis(200);
 /// Most characters of an error in the status and the log.
 const MOST_ERROR: usize = 2000;
 
@@ -239,33 +241,24 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration and puts it in force, in one step. Where a bundle has come into force while its source was asked, asks
-    /// again.
+    /// Reads the configuration and puts it in force, in one step. Where a bundle has come into force while its source was asked, or is
+    /// about to, asks again.
     async fn reload(&mut self) -> Result<Reloaded, Error> {
         let mut tries = 1;
         loop {
+            if tries > 1 {
+                tokio::time::sleep(BEFORE_AGAIN).await;
+            }
             let before = self.bundles.in_force().changes();
             let done = self.reload_once().await;
             match done {
-                Err(error) if tries < TRIES && self.is_late(&error, &before) => {
+                Err(error) if tries < TRIES && is_late(&error, self.bundles.in_force(), &before) => {
                     let error = error.message();
                     tracing::info!(error, "asking again: another bundle has come into force meanwhile");
                     tries += 1;
                 }
                 done => return done,
             }
-        }
-    }
-
-    /// Whether what a source said was late, since a bundle has come into force after the moment of `before`. One with a number is then
-    /// refused as an older one when its number is written down, before the order is checked.
-    fn is_late(&self, error: &Error, before: &sources::Changes) -> bool {
-        match error {
-            Error::FetchPolicies(sources::Error::OvertakeBundle { .. }) => true,
-            Error::FetchPolicies(sources::Error::RollBack { .. }) => {
-                self.bundles.in_force().changes() != *before
-            }
-            _ => false,
         }
     }
 
@@ -309,6 +302,9 @@ impl Reloader {
         // Before they are read: a later change is then seen as one.
         let keys = of_keys(&settings);
         let policies = if same_bundles(former, file) && keys == self.keys {
+            if file.images != former.images {
+                supply::warn(&settings);
+            }
             None
         } else {
             Some(supply::start(&settings, self.bundles.in_force()).await?)
@@ -324,6 +320,19 @@ impl Reloader {
             state
         });
         Ok(Prepared { settings, keys, restart, inspector, policies, change })
+    }
+}
+
+/// Whether what a source said was late, since a bundle has come into force after the moment of `before`. One with a number is then
+/// refused as an older one when its number is written down, before the order is checked; so it is where the number of the other one is
+/// written down, and that is not in force yet.
+fn is_late(error: &Error, in_force: &InForce, before: &sources::Changes) -> bool {
+    match error {
+        Error::FetchPolicies(sources::Error::OvertakeBundle { .. }) => true,
+        Error::FetchPolicies(sources::Error::RollBack { bundle, newest, .. }) => {
+            in_force.changes() != *before || in_force.newest(bundle) < Some(*newest)
+        }
+        _ => false,
     }
 }
 
@@ -519,6 +528,25 @@ mod tests {
         }
         let oci = |more: &str| of(&format!("policies: {{bundles: [oci://a.example/b:1]}}\n{more}"));
         assert!(!same_bundles(&oci(""), &oci("images: {registries: {allow: [b.example]}}\n")));
+    }
+
+    /// A follower writes the number of a bundle down, and puts the bundle in force then.
+    #[test]
+    fn an_older_bundle_is_late_where_the_newer_one_came_into_force_meanwhile_or_is_about_to() {
+        let in_force = InForce::default();
+        in_force.set("ours", Some(2), false);
+        let before = in_force.changes();
+        let late = |newest| {
+            let (bundle, found) = ("ours".to_string(), "1".to_string());
+            let error = Error::FetchPolicies(sources::Error::RollBack { bundle, found, newest });
+            is_late(&error, &in_force, &before)
+        };
+        assert!(!late(2), "it is older than what was in force when its source was asked");
+        assert!(late(3), "the newer one is about to come into force");
+        in_force.set("ours", Some(3), false);
+        assert!(late(3), "it has come into force");
+        let overtaken = Error::FetchPolicies(sources::Error::OvertakeBundle { bundle: "ours".into() });
+        assert!(is_late(&overtaken, &in_force, &in_force.changes()));
     }
 
     #[test]

@@ -40,9 +40,7 @@ pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet
     let since = in_force.changes();
     let engine = engine::serving(settings)?;
     let limits = build::limits(settings);
-    for (field, warning) in build::warnings(settings) {
-        tracing::warn!(field, "{warning}");
-    }
+    warn(settings);
     let statuses = Arc::new(Statuses::default());
     let mut loaded = Vec::new();
     if settings.file.policies.baseline {
@@ -70,6 +68,13 @@ pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet
     // Not before: a number counts only for what a start can use.
     try_join_all(followers.iter().map(Follower::reserve)).await?;
     Ok((set, Supply { followers, statuses, firsts, since }))
+}
+
+/// Says in the log what of the configuration does not protect, or allow, although one may think so.
+pub fn warn(settings: &Settings) {
+    for (field, warning) in build::warnings(settings) {
+        tracing::warn!(field, "{warning}");
+    }
 }
 
 /// The set with every rule that the configuration names. A bundle that lacks one gives way to what was kept of it, if that has
@@ -226,7 +231,7 @@ impl Swap for InTurn {
         fitting_beside(&self.gate.state(), loaded).map(|_| ())
     }
 
-    fn swap(&self, loaded: &Loaded) -> Result<(), String> {
+    fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
         let gone = || "its source was replaced".to_string();
         let bundles = self.bundles.upgrade().ok_or_else(gone)?;
         let turn = bundles.turn();
@@ -241,6 +246,8 @@ impl Swap for InTurn {
             next.policies = Arc::clone(&policies);
             next
         });
+        // First: where it counts as in force, a reload finds it if its source cannot be used.
+        done();
         bundles.in_force.set(loaded.name(), loaded.sequence(), self.allows_rollback);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::super::draft::{Error, Notes, Object, container_mut, object, object_mu
 use super::super::floor;
 use super::super::sum::{Free, PodShare};
 use super::context::{SizingContext, proposals};
-use super::resource::{PodResources, Resource, Side, written};
+use super::resource::{PodResources, Resource, Side, above_zero, written};
 use super::settle::{Chosen, Proposal, settle};
 use crate::image::{ImageFacts, Packaging};
 use crate::inspection::Container;
@@ -97,8 +97,8 @@ impl<'a> ContainerSizing<'a> {
             field.write(item, Side::Limits, (sized.before.limit, sized.wanted.limit), notes)?;
             if sized.resource == Resource::Memory {
                 let governed = pod.named.contains(&sized.resource);
-                let limit = sized.wanted.limit;
-                let limit = if governed { Quantity::lesser(limit, pod.memory_limit) } else { limit };
+                let limit = above_zero(sized.wanted.limit);
+                let limit = if governed { Quantity::lesser(limit, above_zero(pod.memory_limit)) } else { limit };
                 field.warn_of_floor(limit, sized.proposal.floor, notes);
             }
         }
@@ -252,9 +252,9 @@ impl ResourceField<'_> {
         }
     }
 
-    /// The kubelet takes a limit of zero for none.
+    /// Warns if the program may not start within this limit.
     fn warn_of_floor(&self, limit: Option<Quantity>, floor: Quantity, notes: &mut Notes) {
-        let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
+        let Some(limit) = limit.filter(|limit| *limit < floor) else { return };
         let container = &self.container.name;
         let fix = self.remedy(floor);
         let shown = self.context.profile.ambient.runtime().out_of_memory();

@@ -96,6 +96,11 @@ impl PodResources {
     }
 }
 
+/// A limit, if it is one: the kubelet takes a limit of zero for none.
+pub(super) fn above_zero(limit: Option<Quantity>) -> Option<Quantity> {
+    limit.filter(|limit| *limit != Quantity::ZERO)
+}
+
 /// The value in `resources` on one side; `None` when it is absent or null.
 pub(super) fn written(
     resources: &Object,

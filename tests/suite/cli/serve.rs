@@ -506,6 +506,15 @@ async fn an_option_that_no_rule_reads_is_told_of_at_the_start_and_when_the_confi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_not_asked_although_it_is_insecure_is_told_of_when_the_configuration_changes() {
+    let mounted = Mounted::new("");
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let log = || gate.log.lock().unwrap().clone();
+    mounted.change("images: {registries: {allow: [ghcr.io], insecure: ['mirror.corp:5000']}}");
+    until("the warning", async || log().contains("`mirror.corp:5000` is listed, and no entry of")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_is_put_in_force_and_taken_away_by_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let rule = "violations contains {\"rule\": \"own\", \"message\": \"own\"} if input.apiVersion";
