@@ -308,10 +308,10 @@ mod tests {
             let data = places().map(text).collect::<Vec<_>>().concat();
             let steps = places().map(step).collect::<Vec<_>>().concat();
             let module = format!(
-                r#"(module (memory 1) {data}
+                r"(module (memory 1) {data}
                     (func $opa_value_get (param i32 i32) (result i32) unreachable)
                     (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32)
-                        {steps} local.get 2 i32.const 1024 call $opa_value_get))"#
+                        {steps} local.get 2 i32.const 1024 call $opa_value_get))"
             );
             let found = reads_of(&wat::parse_str(module).unwrap());
             (found.is_whole, found.keys.len(), found.possible_paths.len() + found.paths.len())

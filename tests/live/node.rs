@@ -170,13 +170,11 @@ fn deployment(namespace: &str, name: &str, image: &str) -> Value {
 fn an_ordinary_deployment_runs_on_the_shim_by_the_digest_that_was_judged() {
     let site = SITE.get();
     let namespace = site.plane.namespace("ordinary", &json!({}));
-    let images: [(&str, &str, fn(&str) -> Image); 3] = [
-        ("layers", "hello from a layer", layers),
-        ("files", "hello from a file", file_system),
-        ("component", "hello from a component", component),
-    ];
-    for (name, line, image) in images {
-        let digest = site.push(name, &image(line));
+    let said = ["hello from a layer", "hello from a file", "hello from a component"];
+    let [layer, file, other] = said;
+    let images = [("layers", layers(layer)), ("files", file_system(file)), ("component", component(other))];
+    for ((name, image), line) in images.iter().zip(said) {
+        let digest = site.push(name, image);
         site.apply(&deployment(&namespace, name, &site.registry.image(&format!("{name}:1")))).ok();
         let pod = site.pod_that_said(&namespace, name, line);
         assert_eq!(pod["spec"]["nodeName"], NODE, "{name}");

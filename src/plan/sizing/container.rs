@@ -98,7 +98,8 @@ impl<'a> ContainerSizing<'a> {
             if sized.resource == Resource::Memory {
                 let governed = pod.named.contains(&sized.resource);
                 let limit = above_zero(sized.wanted.limit);
-                let limit = if governed { Quantity::lesser(limit, above_zero(pod.memory_limit)) } else { limit };
+                let limit =
+                    if governed { Quantity::lesser(limit, above_zero(pod.memory_limit)) } else { limit };
                 field.warn_of_floor(limit, sized.proposal.floor, notes);
             }
         }
