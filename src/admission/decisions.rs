@@ -20,7 +20,7 @@ use super::decision::Decision;
 use super::ending::{Conclusion, Ending, Examination};
 use super::state::State;
 use crate::answer::Answer;
-use crate::audit::{Stage, Timings};
+use crate::audit::{Alike, Masks, Stage, Template, Timings};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::JudgedViolation;
@@ -50,6 +50,8 @@ pub struct Decisions {
     ends: Vec<Timestamp>,
     /// What the rules read besides facts.
     reads: question::Reads,
+    /// What records mask, if they are written.
+    masks: Option<Arc<Masks>>,
 }
 
 /// A decision, and for how long and what it holds.
@@ -60,6 +62,9 @@ struct Kept {
     /// The bytes of its answer after the identifier of the review.
     after_uid: Vec<u8>,
     containers: Vec<KeptContainer>,
+    /// What the masks make of the objects that it is about, if that is the same but for what the key leaves out, and if no text has to be
+    /// looked through for what they take out.
+    masked: Option<Arc<Template>>,
     named: Named,
     /// The name of the pod that it was about, where another one may take its place.
     name: Option<String>,
@@ -94,7 +99,8 @@ impl Decisions {
         let mut ends: Vec<_> =
             grants.chain(state.exceptions.iter().map(|exception| exception.spec.expires_at)).collect();
         ends.sort_unstable();
-        Self { kept, ends, reads }
+        let masks = state.writes_records.then(|| Arc::clone(&state.masks));
+        Self { kept, ends, reads, masks }
     }
 
     /// Bytes that are in use, approximately.
@@ -141,6 +147,7 @@ impl Decisions {
         timings.note(Stage::Read, clock.elapsed());
         let mut decision = kept.decision.again(&review.uid, timings);
         decision.inspection = Inspection { containers };
+        decision.alike = kept.masked.clone().map(|masked| Alike::new(masked, question.gaps.clone()));
         let (former, name) = (kept.name.as_deref().unwrap_or_default(), question.name.unwrap_or_default());
         decision.answer.rename(former, name);
         if decision.judgement.is_some() {
@@ -175,8 +182,15 @@ impl Decisions {
         let until = self.ends.get(next).copied();
         let containers = decision.inspection.containers.iter().map(KeptContainer::of);
         let Some(containers) = containers.collect::<Option<Vec<_>>>() else { return };
-        let entry = Kept { decision: copy, after_uid, containers, named, name, since, until };
+        let masked = self.masked(question, &copy);
+        let entry = Kept { decision: copy, after_uid, containers, masked, named, name, since, until };
         kept.insert(question.key, Arc::new(entry)).await;
+    }
+
+    /// What the masks make of the objects that this decision is about. A record of one that says nothing quotes no value of the object.
+    fn masked(&self, question: &Question<'_>, decision: &Decision) -> Option<Arc<Template>> {
+        let masks = self.masks.as_ref().filter(|_| decision.is_quiet())?;
+        Template::of(masks, question.object, &question.gaps).map(Arc::new)
     }
 }
 
@@ -246,7 +260,8 @@ impl Kept {
         let containers = self.containers.iter().map(KeptContainer::weight);
         let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
         let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
-        let all = texts.chain(containers).chain(found).chain([self.after_uid.len()]);
+        let masked = self.masked.as_ref().map_or(0, |masked| masked.bytes());
+        let all = texts.chain(containers).chain(found).chain([self.after_uid.len(), masked]);
         all.fold(ENTRY_BYTES, usize::saturating_add)
     }
 }
@@ -277,8 +292,16 @@ impl Decision {
             changes: changes.clone(),
             policy_input: None,
             managed_fields: None,
+            alike: None,
             timings,
         }
+    }
+
+    /// Whether there is neither a finding nor a warning.
+    fn is_quiet(&self) -> bool {
+        let mut judgements = self.judgement.iter();
+        judgements.all(|judgement| judgement.verdict.violations.is_empty())
+            && self.answer.response.warnings.is_empty()
     }
 
     /// All texts for people in the decision.
@@ -303,6 +326,7 @@ mod tests {
 
     use super::super::decision::GivenUp;
     use super::*;
+    use crate::audit::mask::Masking;
     use crate::grant::{Grants, load};
     use crate::lookup::LookupOptions;
     use crate::policy::{Engine, Limits, PolicySet};
@@ -347,6 +371,31 @@ mod tests {
             assert_eq!(found.is_some(), holds, "{time}");
             let uid = found.map(|(decision, _)| decision.answer.response.uid);
             assert!(uid.is_none_or(|uid| uid == "u-1"));
+        }
+    }
+
+    /// The record of a known decision need not read the object to mask it.
+    #[tokio::test]
+    async fn a_known_decision_has_the_masks_of_its_object_where_records_are_written() {
+        for writes_records in [true, false] {
+            let mut state = state(1 << 20).await;
+            state.writes_records = writes_records;
+            let (decisions, inspector) =
+                (Decisions::of(&state), Inspector::new(LookupOptions::default()).unwrap());
+            let review = review::parse(REVIEW.as_bytes()).unwrap();
+            let question = || decisions.question(&state, Webhook::Validate, &review).unwrap();
+            let clock = Clock::at("2026-03-30T00:00:00Z".parse().unwrap(), Duration::from_secs(1));
+            let decision = Decision::of_given_up(Webhook::Validate, "u-0", &clock, GivenUp::Late);
+            decisions.keep(&question(), Named::default(), &decision, &clock).await;
+            let (found, _) =
+                decisions.find(&question(), &review, (&state, &inspector), &clock).await.unwrap();
+            let (object, masks, mut line) =
+                (review.object.as_deref().unwrap(), Masks::default(), String::new());
+            let mut masking = Masking::without_texts(&masks);
+            let is_written =
+                found.alike.is_some_and(|alike| alike.append_to(&mut line, object, &mut masking));
+            let wanted = if writes_records { object.get() } else { "" };
+            assert_eq!((is_written, line.as_str()), (writes_records, wanted));
         }
     }
 

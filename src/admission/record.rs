@@ -49,6 +49,7 @@ pub fn emit(
     let mut input = review.map(Input::from);
     if let Some(input) = &mut input {
         input.managed_fields = decision.managed_fields.take();
+        input.alike = decision.alike.take();
     }
     let revisions = || Arc::clone(state.policies.revisions());
     let record = Record {

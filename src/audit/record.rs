@@ -16,7 +16,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::mask::{Masking, Masks, POLICY_INPUT};
+use super::labels::Labels;
+use super::mask::{Alike, Masking, Masks, OBJECT, OLD_OBJECT, POLICY_INPUT};
 use super::rules::LogRules;
 use super::secrets::{Hider, Secrets, Shown};
 use super::{Outcome, Timings};
@@ -24,31 +25,6 @@ use crate::judge::Exemption;
 use crate::policy::{EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
-
-/// The labels that the configuration cannot set.
-pub const OWN_LABELS: [&str; 3] = ["app", "id", "version"];
-
-/// Labels of the process that writes records; equal for all of its records, so they are shared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Labels(BTreeMap<String, String>);
-
-impl Labels {
-    /// `id` is the name of the pod or host. `more` comes from the configuration (such as the name of the cluster) and
-    /// cannot replace `app`, `version` or `id`.
-    pub fn new(id: &str, more: &BTreeMap<String, String>) -> Self {
-        let mut labels = more.clone();
-        labels.insert("app".into(), "wasmgate".into());
-        labels.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        labels.insert("id".into(), id.into());
-        Self(labels)
-    }
-
-    /// Name and value of each.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
 
 /// The recorded review.
 #[derive(Debug, Clone)]
@@ -66,6 +42,8 @@ pub struct Input {
     pub(super) old_object: Option<Box<RawValue>>,
     /// Where `managedFields` stand in the object, if that is known: a large part, which records leave out.
     pub managed_fields: Option<Range<usize>>,
+    /// In what the object differs from one whose masks are known, if there is such a one: it need not be read then.
+    pub alike: Option<Alike>,
 }
 
 impl From<Review> for Input {
@@ -83,6 +61,7 @@ impl From<Review> for Input {
             object: review.object,
             old_object: review.old_object,
             managed_fields: None,
+            alike: None,
         }
     }
 }
@@ -120,12 +99,17 @@ impl Input {
         line.push_str(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":"#);
         line.push_str(&serde_json::to_string(&self.request())?);
         let mut objects = Vec::new();
-        for (name, raw) in [("object", &self.object), ("oldObject", &self.old_object)] {
-            let Some(raw) = raw else { continue };
-            begin_member(line, name);
-            let start = line.len();
-            let known = self.managed_fields.clone().filter(|_| name == "object");
-            masking.write_object(raw, &format!("/input/request/{name}"), known, line);
+        if let Some(raw) = &self.object {
+            let start = begin_member(line, "object");
+            if !self.alike.as_ref().is_some_and(|alike| alike.append_to(line, raw, masking)) {
+                masking.write_object(raw, OBJECT, self.managed_fields.clone(), line);
+            }
+            objects.push(start..line.len());
+            line.push('}');
+        }
+        if let Some(raw) = &self.old_object {
+            let start = begin_member(line, "oldObject");
+            masking.write_object(raw, OLD_OBJECT, None, line);
             objects.push(start..line.len());
             line.push('}');
         }
@@ -148,8 +132,8 @@ impl Input {
     }
 }
 
-/// Opens the object that the text ends with, and begins another member of it. The value and a closing brace follow.
-fn begin_member(line: &mut String, name: &str) {
+/// Opens the object that the text ends with, and begins another member of it. The value, from the place that is returned, and a closing brace follow.
+fn begin_member(line: &mut String, name: &str) -> usize {
     line.pop();
     if !line.ends_with('{') {
         line.push(',');
@@ -157,6 +141,7 @@ fn begin_member(line: &mut String, name: &str) {
     line.push('"');
     line.push_str(name);
     line.push_str("\":");
+    line.len()
 }
 
 /// One image of the workload, for the record.
@@ -505,7 +490,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::audit::Stage;
+    use crate::audit::{Stage, Template};
     use crate::policy::{EnforcementAction, MendedBy};
 
     fn raw(value: &Value) -> Box<RawValue> {
@@ -608,6 +593,37 @@ pub(super) mod tests {
         }
         record.input.as_mut().unwrap().managed_fields = Some(start..text.len() + 1);
         assert!(line_of(&record).contains("\"object\":null"), "no text ends there");
+    }
+
+    #[test]
+    fn an_object_like_another_one_is_written_as_if_it_were_read_and_is_read_where_a_text_may_quote_it() {
+        let pod = |name: &str| {
+            let env = json!([{"name": "A", "value": "hunter2"}]);
+            json!({"metadata": {"annotations": {"note": "b"}, "name": name}, "spec": {"containers": [{"env": env}]}})
+        };
+        let gap = |text: &str, name: &str| {
+            let written = format!("\"{name}\"");
+            let start = text.find(&written).unwrap();
+            start..start + written.len()
+        };
+        let (first, other) = (pod("first").to_string(), pod("another"));
+        let template_by = |masks: Masks| {
+            let template = Template::of(&masks, &first, &[gap(&first, "first")]).unwrap();
+            Some(Alike::new(Arc::new(template), vec![gap(&other.to_string(), "another")]))
+        };
+        let others = Masks { annotations: vec!["note".into()] };
+        let denied = record(&other);
+        let mut quiet = denied.clone();
+        quiet.result.violations.clear();
+        for (mut record, is_read) in [(quiet, false), (denied, true)] {
+            let wanted = line_of(&record);
+            assert!(wanted.contains("another") && !wanted.contains("hunter2"), "{wanted}");
+            record.input.as_mut().unwrap().alike = template_by(Masks::default());
+            assert_eq!(line_of(&record), wanted);
+            // With the masks of another state the template shows whether it is used.
+            record.input.as_mut().unwrap().alike = template_by(others.clone());
+            assert_eq!(line_of(&record) == wanted, is_read);
+        }
     }
 
     #[test]

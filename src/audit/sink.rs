@@ -66,6 +66,13 @@ impl Default for DecisionLogOptions {
     }
 }
 
+impl DecisionLogOptions {
+    /// Whether records go anywhere.
+    pub fn is_on(&self) -> bool {
+        self.output != DecisionLogOutput::Off || self.upload.is_some()
+    }
+}
+
 /// The decision log. After it is dropped, the writer writes the waiting records and stops; [`Sink::close`] waits for that.
 #[derive(Debug)]
 pub struct Sink {

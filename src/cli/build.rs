@@ -180,6 +180,7 @@ pub fn configured(state: State, settings: &Settings) -> State {
     state.raises_learned = settings.file.sizing.learn.raise;
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     state.records_input = settings.file.decision_log.policy_input;
+    state.writes_records = settings.file.decision_log.is_on();
     state.masks = Arc::new(settings.file.decision_log.mask_annotations.clone());
     state
 }
