@@ -9,6 +9,7 @@ pub mod mask;
 pub mod metrics;
 pub mod record;
 pub mod refused;
+mod result;
 pub mod rules;
 pub mod secrets;
 pub mod sink;
@@ -22,8 +23,9 @@ pub use mask::{Alike, Masks, Template};
 pub use metrics::{
     Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, ReportRound, UsageRound, WatchReport,
 };
-pub use record::{ImageSummary, Input, Record, RecordedError, RecordedResult, RecordedViolation};
+pub use record::{Input, Record};
 pub use refused::{Refusal, Refusals};
+pub use result::{ImageSummary, RecordedError, RecordedResult, RecordedViolation};
 pub use rules::LogRules;
 pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
 pub use upload::{UploadFormat, UploadOptions};

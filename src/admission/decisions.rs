@@ -41,6 +41,9 @@ const LONGEST_TEXTS: usize = 256 << 10;
 /// Bytes of a container beside its texts and what its program says of itself.
 const CONTAINER_BYTES: usize = 512;
 
+/// Bytes of an image in a record beside its names: its digest, what it is, and the names of these.
+const IMAGE_BYTES: usize = 192;
+
 /// The decisions of one state and one inspector.
 #[derive(Debug)]
 pub struct Decisions {
@@ -260,9 +263,16 @@ impl Kept {
         let containers = self.containers.iter().map(KeptContainer::weight);
         let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
         let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
-        let masked = self.masked.as_ref().map_or(0, |masked| masked.bytes());
+        let masked = self.masked.as_ref().map_or(0, |masked| masked.bytes().saturating_add(self.written()));
         let all = texts.chain(containers).chain(found).chain([self.after_uid.len(), masked]);
         all.fold(ENTRY_BYTES, usize::saturating_add)
+    }
+
+    /// The same of the decision as its records have it.
+    fn written(&self) -> usize {
+        let images = self.containers.iter().map(|container| container.name.len() + container.image.len());
+        let images = images.map(|names| names.saturating_add(IMAGE_BYTES));
+        images.chain(self.decision.changes.iter().map(String::len)).fold(0, usize::saturating_add)
     }
 }
 

@@ -13,16 +13,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
+use super::Timings;
 use super::labels::Labels;
 use super::mask::{Alike, Masking, Masks, OBJECT, OLD_OBJECT, POLICY_INPUT};
+use super::result::{RecordedError, RecordedResult, ResultText};
 use super::rules::LogRules;
-use super::secrets::{Hider, Secrets, Shown};
-use super::{Outcome, Timings};
-use crate::judge::Exemption;
-use crate::policy::{EnforcementAction, Violation};
+use super::secrets::{Secrets, Shown};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
@@ -144,69 +143,6 @@ fn begin_member(line: &mut String, name: &str) -> usize {
     line.len()
 }
 
-/// One image of the workload, for the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ImageSummary {
-    /// Name of the container or volume.
-    pub container: String,
-    /// The image as written.
-    pub image: String,
-    /// Digest that was judged; absent when the image was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// What the container starts: `wasm`, `linux`, `native`, `unknown`, `unread`.
-    pub class: &'static str,
-    /// Kind of the program, such as `spin-app`; absent when the image was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<&'static str>,
-}
-
-/// A violation, and the exception that covers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RecordedViolation {
-    /// The violation.
-    #[serde(flatten)]
-    pub violation: Violation,
-    /// The exception that exempted it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exempted: Option<Exemption>,
-    /// The action that it would have if its bundle did not run in the shadow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<EnforcementAction>,
-}
-
-/// `result` of the event: what was decided, and on what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecordedResult {
-    /// Whether the API server was told to allow the request.
-    pub allowed: bool,
-    /// How the review ended.
-    pub action: Outcome,
-    /// The violations; `action` of each is the action that was taken.
-    pub violations: Vec<RecordedViolation>,
-    /// The changes of the patch, in words.
-    pub changes: Vec<String>,
-    /// Warnings of the answer.
-    pub warnings: Vec<String>,
-    /// Operations in the JSONPatch.
-    pub patch_operations: usize,
-    /// The images that were looked up.
-    pub images: Vec<ImageSummary>,
-    /// Why this outcome, in one phrase.
-    pub reason: String,
-}
-
-/// `error` of the event: the gate failed. OPA writes an object with these two members there
-/// (`opa:v1/topdown/errors.go`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RecordedError {
-    /// What was attempted, kebab-case.
-    pub code: String,
-    /// What went wrong, in words.
-    pub message: String,
-}
-
 /// One decision.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -288,7 +224,7 @@ struct EventHead<'a> {
 /// The event after its input.
 #[derive(Serialize)]
 struct EventTail<'a> {
-    result: &'a RecordedResult,
+    result: ResultText<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     erased: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -384,7 +320,7 @@ impl Record {
             verdict_cached: self.is_verdict_cached,
         };
         let tail = EventTail {
-            result: &result,
+            result: self.result_as_written().map_or(ResultText::New(&result), ResultText::Written),
             erased: masking.report.erased,
             masked: masking.report.masked,
             error: error.as_deref(),
@@ -424,6 +360,12 @@ impl Record {
         self.result.violations.is_empty() && self.result.warnings.is_empty() && self.error.is_none()
     }
 
+    /// The result as an earlier record of the same decision has it, if none of its texts could quote a value.
+    fn result_as_written(&self) -> Option<&RawValue> {
+        let alike = self.input.as_ref()?.alike.as_ref().filter(|_| self.is_quiet())?;
+        alike.result(|| to_raw_value(&self.result).ok())
+    }
+
     /// What was decided and what failed, without the values that were masked: a rule may have quoted one. `shown` are the masked objects.
     fn without(
         &self,
@@ -455,34 +397,6 @@ impl Record {
     }
 }
 
-impl RecordedResult {
-    /// What the rules found.
-    pub(super) fn found(&self) -> impl Iterator<Item = &Violation> {
-        self.violations.iter().map(|recorded| &recorded.violation)
-    }
-
-    /// Takes values out of what rules and the gate say.
-    fn hide(&mut self, hider: &Hider) {
-        self.violations.iter_mut().for_each(|recorded| hider.hide_in_violation(&mut recorded.violation));
-        let words = self.changes.iter_mut().chain(&mut self.warnings);
-        words.chain([&mut self.reason]).for_each(|text| hider.hide_in(text));
-    }
-
-    /// A result with only a `reason`.
-    pub fn plain(action: Outcome, allowed: bool, reason: impl Into<String>) -> Self {
-        Self {
-            allowed,
-            action,
-            violations: Vec::new(),
-            changes: Vec::new(),
-            warnings: Vec::new(),
-            patch_operations: 0,
-            images: Vec::new(),
-            reason: reason.into(),
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
@@ -490,8 +404,9 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::audit::{Stage, Template};
-    use crate::policy::{EnforcementAction, MendedBy};
+    use crate::audit::{ImageSummary, Outcome, RecordedViolation, Stage, Template};
+    use crate::judge::Exemption;
+    use crate::policy::{EnforcementAction, MendedBy, Violation};
 
     fn raw(value: &Value) -> Box<RawValue> {
         serde_json::value::to_raw_value(value).unwrap()
@@ -620,6 +535,7 @@ pub(super) mod tests {
             assert!(wanted.contains("another") && !wanted.contains("hunter2"), "{wanted}");
             record.input.as_mut().unwrap().alike = template_by(Masks::default());
             assert_eq!(line_of(&record), wanted);
+            assert_eq!(line_of(&record), wanted, "the result is not written again");
             // With the masks of another state the template shows whether it is used.
             record.input.as_mut().unwrap().alike = template_by(others.clone());
             assert_eq!(line_of(&record) == wanted, is_read);

@@ -5,7 +5,7 @@
 //! names on the way to a value, by its kind, and by the `@` of an address. An object with any other gap is read as if nothing were known.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::value::RawValue;
 
@@ -134,6 +134,8 @@ pub struct Template {
     report: MaskReport,
     /// Bytes of the pointers that are listed.
     listed: usize,
+    /// What the records of these objects say of the decision, once one is written.
+    result: OnceLock<Box<RawValue>>,
 }
 
 impl Template {
@@ -151,6 +153,7 @@ impl Template {
             outside: outside(object, gaps)?,
             parts: kept.iter().map(|kept| Part::of(kept, gaps)).collect::<Option<_>>()?,
             listed: masking.listed,
+            result: OnceLock::new(),
             report: masking.report,
         };
         (template.bytes() <= MOST_BYTES).then_some(template)
@@ -185,7 +188,7 @@ impl Template {
     }
 }
 
-/// That an object differs from another one, whose template is known, in these gaps alone.
+/// That an object differs from another one, whose template is known, in these gaps alone, and that the decision about it is the same.
 #[derive(Debug, Clone)]
 pub struct Alike {
     template: Arc<Template>,
@@ -210,6 +213,16 @@ impl Alike {
         masking.report.masked.extend_from_slice(masked);
         masking.listed = self.template.listed;
         true
+    }
+
+    /// What the records of these objects say of the decision, which is written for the first of them.
+    pub fn result(&self, write: impl FnOnce() -> Option<Box<RawValue>>) -> Option<&RawValue> {
+        let known = &self.template.result;
+        if known.get().is_none() {
+            // Another thread may have been quicker; it wrote the same.
+            let _ = known.set(write()?);
+        }
+        known.get().map(|result| &**result)
     }
 }
 
