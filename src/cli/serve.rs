@@ -61,10 +61,11 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (sink, uploader) = decision_log(&settings.file.decision_log, &metrics)?;
     let client = client(&settings).await?;
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
-    let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
     let in_force = InForce::default();
-    let (policies, supply) = supply::start(&settings, &in_force).await?;
+    let loading = Box::pin(supply::start(&settings, &in_force));
+    let awaited = certificate(&settings, registration.as_mut());
+    let ((cert, key), (policies, supply)) = tokio::try_join!(awaited, loading)?;
     let state = cluster::before_the_first_snapshot(
         build::state_with(&settings, policies.into())?,
         watching.is_some(),
@@ -273,7 +274,7 @@ fn events(settings: &Settings, client: Option<&Client>, metrics: &Arc<Metrics>) 
 }
 
 /// The serving certificate: configured files, files with the content of the cluster's Secret, or a new development
-/// certificate.
+/// certificate. The Secret may have to be written first, by another replica too, so policies are compiled meanwhile.
 async fn certificate(
     settings: &Settings,
     registration: Option<&mut Registration>,
