@@ -94,7 +94,7 @@ fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
     }
 }
 
-/// An inspector as configured, with the image store.
+/// An inspector as configured, with the image store. That is read as a whole, for which a start has time while policies are compiled.
 pub fn serving_inspector(settings: &Settings) -> Result<Inspector, Error> {
     Ok(Inspector::new(settings.file.images.clone())?)
 }

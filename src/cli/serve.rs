@@ -65,13 +65,14 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let in_force = InForce::default();
     let loading = Box::pin(supply::start(&settings, &in_force));
     let awaited = certificate(&settings, registration.as_mut());
-    let ((cert, key), (policies, supply)) = tokio::try_join!(awaited, loading)?;
+    let opening = async { build::serving_inspector(&settings) };
+    let ((cert, key), (policies, supply), inspector) = tokio::try_join!(awaited, loading, opening)?;
     let state = cluster::before_the_first_snapshot(
         build::state_with(&settings, policies.into())?,
         watching.is_some(),
     );
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
-    let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
+    let inspector = cluster::with_pull_secrets(inspector, watching.as_ref());
     inspector.warm().await;
     let events = events(&settings, client.as_ref(), &metrics);
     let refusals = refusals(&settings);
@@ -90,8 +91,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (is_watched, of) = (watching.is_some(), settings.clone());
     let reloader =
         Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, (read, keys));
-    let configuration = reloader.configuration();
-    let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
+    let watched = cluster::start(&gate, certificate, watching, (bundles, reloader.configuration()));
     let told = (&metrics, watched.is_synced());
     let writing = writers::start(&settings, client.as_ref(), registration.as_ref(), &gate, told)?;
     let reloading = tokio::spawn(reloader.run());
