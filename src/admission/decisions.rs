@@ -32,8 +32,11 @@ use crate::workload::Role;
 pub use names::Named;
 pub use question::Question;
 
-/// Bytes of an entry beside its texts: the key twice, its place in the order, and the structs.
-const ENTRY_BYTES: usize = 1024;
+/// Bytes of an entry beside what it points to: the struct, and in the cache the key twice and the places in its orders.
+const ENTRY_BYTES: usize = size_of::<Kept>() + 512;
+
+/// Bytes of annotations for the audit log beside their values: a map has space for eleven, and their names are short.
+const ANNOTATIONS_BYTES: usize = 640;
 
 /// Most bytes of the texts of a decision that is kept: the next pod of a workload with that much to say is judged again.
 const LONGEST_TEXTS: usize = 256 << 10;
@@ -264,7 +267,9 @@ impl Kept {
         let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
         let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
         let masked = self.masked.as_ref().map_or(0, |masked| masked.bytes().saturating_add(self.written()));
-        let all = texts.chain(containers).chain(found).chain([self.after_uid.len(), masked]);
+        let is_annotated = !self.decision.answer.response.audit_annotations.is_empty();
+        let annotations = if is_annotated { ANNOTATIONS_BYTES } else { 0 };
+        let all = texts.chain(containers).chain(found).chain([self.after_uid.len(), masked, annotations]);
         all.fold(ENTRY_BYTES, usize::saturating_add)
     }
 

@@ -87,6 +87,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// Bytes of lines after which they are written.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// Records for which a list keeps its space when it is empty.
+const MOST_KEPT: usize = 128;
+
 #[derive(Debug, Default)]
 struct Shared {
     /// Most of [`Queue::bytes`].
@@ -367,6 +370,10 @@ impl Writer {
         self.lines.clear();
         // What the largest record took is not kept.
         self.lines.shrink_to(4 * WRITE_BYTES);
+        // Nor what the fullest buffer took: the queue gets this list the next time.
+        if self.taken.is_empty() {
+            self.taken.shrink_to(MOST_KEPT);
+        }
         (records, bytes)
     }
 
