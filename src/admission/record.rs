@@ -64,7 +64,7 @@ pub fn emit(
         policy_input: None,
         bundle_digests: BTreeMap::new(),
         is_verdict_cached: decision.judgement.as_ref().is_some_and(|judgement| judgement.is_cached),
-        stray_uid: decision.answer.response.uid.clone(),
+        stray_uid: if input.is_none() { decision.answer.response.uid.clone() } else { String::new() },
         input,
         error: failure(&decision),
         result: result(decision),
