@@ -430,8 +430,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn whatever_stands_in_the_gaps_an_object_is_masked_as_if_it_were_read(gaps in gaps(), others in gaps()) {
-            if let Some(found) = by_template(&AROUND, &gaps, &others) {
+        fn whatever_stands_in_the_gaps_an_object_is_masked_as_if_it_were_read(first in gaps(), others in gaps()) {
+            if let Some(found) = by_template(&AROUND, &first, &others) {
                 prop_assert_eq!(found, by_reading(&AROUND, &others));
             }
         }
