@@ -15,6 +15,7 @@ pub mod evaluation;
 pub mod exact;
 mod guest;
 mod host;
+mod idle;
 mod input;
 mod instance;
 mod lanes;
