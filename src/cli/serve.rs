@@ -66,7 +66,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let loading = Box::pin(supply::start(&settings, &in_force));
     let awaited = certificate(&settings, registration.as_mut());
     let opening = async { build::serving_inspector(&settings) };
-    let ((cert, key), (policies, supply), inspector) = tokio::try_join!(awaited, loading, opening)?;
+    let ((policies, supply), (cert, key), inspector) = tokio::try_join!(loading, awaited, opening)?;
     let state = cluster::before_the_first_snapshot(
         build::state_with(&settings, policies.into())?,
         watching.is_some(),
@@ -274,7 +274,8 @@ fn events(settings: &Settings, client: Option<&Client>, metrics: &Arc<Metrics>) 
 }
 
 /// The serving certificate: configured files, files with the content of the cluster's Secret, or a new development
-/// certificate. The Secret may have to be written first, by another replica too, so policies are compiled meanwhile.
+/// certificate. The Secret may have to be written first, by another replica too, and a key takes time to make, so policies are
+/// compiled meanwhile.
 async fn certificate(
     settings: &Settings,
     registration: Option<&mut Registration>,
