@@ -4,10 +4,12 @@
 mod decision_id;
 pub mod event;
 mod json;
+mod labels;
 pub mod mask;
 pub mod metrics;
 pub mod record;
 pub mod refused;
+mod result;
 pub mod rules;
 pub mod secrets;
 pub mod sink;
@@ -16,14 +18,14 @@ pub mod upload;
 pub use crate::answer::Outcome;
 pub use decision_id::decision_id;
 pub use event::Outbox;
-pub use mask::Masks;
+pub use labels::{Labels, OWN_LABELS};
+pub use mask::{Alike, Masks, Template};
 pub use metrics::{
     Admission, BundleReport, ConfigReport, Drops, ImageLookups, Metrics, ReportRound, UsageRound, WatchReport,
 };
-pub use record::{
-    ImageSummary, Input, Labels, OWN_LABELS, Record, RecordedError, RecordedResult, RecordedViolation,
-};
+pub use record::{Input, Record};
 pub use refused::{Refusal, Refusals};
+pub use result::{ImageSummary, RecordedError, RecordedResult, RecordedViolation};
 pub use rules::LogRules;
 pub use sink::{DecisionLogOptions, DecisionLogOutput, LineSink, Sink};
 pub use upload::{UploadFormat, UploadOptions};

@@ -16,6 +16,7 @@ pub mod exact;
 mod guest;
 mod host;
 mod identity;
+mod idle;
 mod input;
 mod instance;
 mod lanes;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::{Clock, Error};
 use crate::answer::{self, Answer};
-use crate::audit::Timings;
+use crate::audit::{Alike, Timings};
 use crate::image::Program;
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::review::Webhook;
@@ -35,6 +35,8 @@ pub struct Decision {
     pub policy_input: PolicyInputText,
     /// Where `managedFields` stand in the object of the review, if that was looked for.
     pub managed_fields: Option<Range<usize>>,
+    /// In what the object of the review differs from one whose masks are known, if there is such a one.
+    pub alike: Option<Alike>,
     /// Time that each stage took.
     pub timings: Timings,
 }
@@ -111,6 +113,7 @@ impl Decision {
             changes: Vec::new(),
             policy_input: None,
             managed_fields: None,
+            alike: None,
             timings: Timings::default(),
         }
     }

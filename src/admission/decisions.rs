@@ -20,7 +20,7 @@ use super::decision::Decision;
 use super::ending::{Conclusion, Ending, Examination};
 use super::state::State;
 use crate::answer::Answer;
-use crate::audit::{Stage, Timings};
+use crate::audit::{Alike, Masks, Stage, Template, Timings};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::JudgedViolation;
@@ -32,14 +32,20 @@ use crate::workload::Role;
 pub use names::Named;
 pub use question::Question;
 
-/// Bytes of an entry beside its texts: the key twice, its place in the order, and the structs.
-const ENTRY_BYTES: usize = 1024;
+/// Bytes of an entry beside what it points to: the struct, and in the cache the key twice and the places in its orders.
+const ENTRY_BYTES: usize = size_of::<Kept>() + 512;
+
+/// Bytes of annotations for the audit log beside their values: a map has space for eleven, and their names are short.
+const ANNOTATIONS_BYTES: usize = 640;
 
 /// Most bytes of the texts of a decision that is kept: the next pod of a workload with that much to say is judged again.
 const LONGEST_TEXTS: usize = 256 << 10;
 
 /// Bytes of a container beside its texts and what its program says of itself.
 const CONTAINER_BYTES: usize = 512;
+
+/// Bytes of an image in a record beside its names: its digest, what it is, and the names of these.
+const IMAGE_BYTES: usize = 192;
 
 /// The decisions of one state and one inspector.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub struct Decisions {
     ends: Vec<Timestamp>,
     /// What the rules read besides facts.
     reads: question::Reads,
+    /// What records mask, if they are written.
+    masks: Option<Arc<Masks>>,
 }
 
 /// A decision, and for how long and what it holds.
@@ -60,6 +68,9 @@ struct Kept {
     /// The bytes of its answer after the identifier of the review.
     after_uid: Vec<u8>,
     containers: Vec<KeptContainer>,
+    /// What the masks make of the objects that it is about, if that is the same but for what the key leaves out, and if no text has to be
+    /// looked through for what they take out.
+    masked: Option<Arc<Template>>,
     named: Named,
     /// The name of the pod that it was about, where another one may take its place.
     name: Option<String>,
@@ -94,7 +105,8 @@ impl Decisions {
         let mut ends: Vec<_> =
             grants.chain(state.exceptions.iter().map(|exception| exception.spec.expires_at)).collect();
         ends.sort_unstable();
-        Self { kept, ends, reads }
+        let masks = state.writes_records.then(|| Arc::clone(&state.masks));
+        Self { kept, ends, reads, masks }
     }
 
     /// Bytes that are in use, approximately.
@@ -141,6 +153,7 @@ impl Decisions {
         timings.note(Stage::Read, clock.elapsed());
         let mut decision = kept.decision.again(&review.uid, timings);
         decision.inspection = Inspection { containers };
+        decision.alike = kept.masked.clone().map(|masked| Alike::new(masked, question.gaps.clone()));
         let (former, name) = (kept.name.as_deref().unwrap_or_default(), question.name.unwrap_or_default());
         decision.answer.rename(former, name);
         if decision.judgement.is_some() {
@@ -175,8 +188,15 @@ impl Decisions {
         let until = self.ends.get(next).copied();
         let containers = decision.inspection.containers.iter().map(KeptContainer::of);
         let Some(containers) = containers.collect::<Option<Vec<_>>>() else { return };
-        let entry = Kept { decision: copy, after_uid, containers, named, name, since, until };
+        let masked = self.masked(question, &copy);
+        let entry = Kept { decision: copy, after_uid, containers, masked, named, name, since, until };
         kept.insert(question.key, Arc::new(entry)).await;
+    }
+
+    /// What the masks make of the objects that this decision is about. A record of one that says nothing quotes no value of the object.
+    fn masked(&self, question: &Question<'_>, decision: &Decision) -> Option<Arc<Template>> {
+        let masks = self.masks.as_ref().filter(|_| decision.is_quiet())?;
+        Template::of(masks, question.object, &question.gaps).map(Arc::new)
     }
 }
 
@@ -246,8 +266,18 @@ impl Kept {
         let containers = self.containers.iter().map(KeptContainer::weight);
         let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
         let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
-        let all = texts.chain(containers).chain(found).chain([self.after_uid.len()]);
+        let masked = self.masked.as_ref().map_or(0, |masked| masked.bytes().saturating_add(self.written()));
+        let is_annotated = !self.decision.answer.response.audit_annotations.is_empty();
+        let annotations = if is_annotated { ANNOTATIONS_BYTES } else { 0 };
+        let all = texts.chain(containers).chain(found).chain([self.after_uid.len(), masked, annotations]);
         all.fold(ENTRY_BYTES, usize::saturating_add)
+    }
+
+    /// The same of the decision as its records have it.
+    fn written(&self) -> usize {
+        let images = self.containers.iter().map(|container| container.name.len() + container.image.len());
+        let images = images.map(|names| names.saturating_add(IMAGE_BYTES));
+        images.chain(self.decision.changes.iter().map(String::len)).fold(0, usize::saturating_add)
     }
 }
 
@@ -277,8 +307,16 @@ impl Decision {
             changes: changes.clone(),
             policy_input: None,
             managed_fields: None,
+            alike: None,
             timings,
         }
+    }
+
+    /// Whether there is neither a finding nor a warning.
+    fn is_quiet(&self) -> bool {
+        let mut judgements = self.judgement.iter();
+        judgements.all(|judgement| judgement.verdict.violations.is_empty())
+            && self.answer.response.warnings.is_empty()
     }
 
     /// All texts for people in the decision.
@@ -303,6 +341,7 @@ mod tests {
 
     use super::super::decision::GivenUp;
     use super::*;
+    use crate::audit::mask::Masking;
     use crate::grant::{Grants, load};
     use crate::lookup::LookupOptions;
     use crate::policy::{Engine, Limits, PolicySet};
@@ -347,6 +386,31 @@ mod tests {
             assert_eq!(found.is_some(), holds, "{time}");
             let uid = found.map(|(decision, _)| decision.answer.response.uid);
             assert!(uid.is_none_or(|uid| uid == "u-1"));
+        }
+    }
+
+    /// The record of a known decision need not read the object to mask it.
+    #[tokio::test]
+    async fn a_known_decision_has_the_masks_of_its_object_where_records_are_written() {
+        for writes_records in [true, false] {
+            let mut state = state(1 << 20).await;
+            state.writes_records = writes_records;
+            let (decisions, inspector) =
+                (Decisions::of(&state), Inspector::new(LookupOptions::default()).unwrap());
+            let review = review::parse(REVIEW.as_bytes()).unwrap();
+            let question = || decisions.question(&state, Webhook::Validate, &review).unwrap();
+            let clock = Clock::at("2026-03-30T00:00:00Z".parse().unwrap(), Duration::from_secs(1));
+            let decision = Decision::of_given_up(Webhook::Validate, "u-0", &clock, GivenUp::Late);
+            decisions.keep(&question(), Named::default(), &decision, &clock).await;
+            let (found, _) =
+                decisions.find(&question(), &review, (&state, &inspector), &clock).await.unwrap();
+            let (object, masks, mut line) =
+                (review.object.as_deref().unwrap(), Masks::default(), String::new());
+            let mut masking = Masking::without_texts(&masks);
+            let is_written =
+                found.alike.is_some_and(|alike| alike.append_to(&mut line, object, &mut masking));
+            let wanted = if writes_records { object.get() } else { "" };
+            assert_eq!((is_written, line.as_str()), (writes_records, wanted));
         }
     }
 

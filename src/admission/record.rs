@@ -49,6 +49,7 @@ pub fn emit(
     let mut input = review.map(Input::from);
     if let Some(input) = &mut input {
         input.managed_fields = decision.managed_fields.take();
+        input.alike = decision.alike.take();
     }
     let revisions = || Arc::clone(state.policies.revisions());
     let record = Record {
@@ -63,7 +64,7 @@ pub fn emit(
         policy_input: None,
         bundle_digests: BTreeMap::new(),
         is_verdict_cached: decision.judgement.as_ref().is_some_and(|judgement| judgement.is_cached),
-        stray_uid: decision.answer.response.uid.clone(),
+        stray_uid: if input.is_none() { decision.answer.response.uid.clone() } else { String::new() },
         input,
         error: failure(&decision),
         result: result(decision),

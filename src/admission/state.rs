@@ -70,6 +70,8 @@ pub struct State {
     pub exempt_namespaces: BTreeSet<String>,
     /// Whether records hold what the rules read.
     pub records_input: bool,
+    /// Whether records are written at all.
+    pub writes_records: bool,
     /// What records and Events leave out besides what they always do.
     pub masks: Arc<Masks>,
     /// Computed only when `runtimes` or `cluster` is set.
@@ -102,6 +104,7 @@ impl State {
             raises_learned: false,
             exempt_namespaces: BTreeSet::new(),
             records_input: false,
+            writes_records: true,
             masks: Arc::default(),
         }
     }

@@ -155,6 +155,11 @@ impl<'j> Reader<'j> {
         self.at
     }
 
+    /// Where the text begins that [`Reader::until`] hands out next.
+    pub(super) const fn start(&self) -> usize {
+        self.from
+    }
+
     /// Whether there was white space between the parts that were read.
     pub(super) const fn has_blanks(&self) -> bool {
         self.has_blanks

@@ -21,6 +21,9 @@
 //! Changes are reported like those of OPA's own masking: as JSON pointers that begin with `/input`.
 
 mod pass;
+mod place;
+mod template;
+mod trail;
 #[cfg(test)]
 mod tree;
 
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::secrets::REDACTED;
 pub use pass::{Masking, hider_of};
+pub use template::{Alike, Template};
 
 /// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
 /// Rancher's wrangler and Banzai's objectmatcher.
@@ -37,6 +41,12 @@ pub const APPLIED_MANIFESTS: [&str; 4] = [
     "objectset.rio.cattle.io/applied",
     "banzaicloud.com/last-applied",
 ];
+
+/// Where a record holds the object of its review.
+pub const OBJECT: &str = "/input/request/object";
+
+/// Where a record holds the object as it was before the change.
+pub const OLD_OBJECT: &str = "/input/request/oldObject";
 
 /// Where a record holds what the rules read.
 pub const POLICY_INPUT: &str = "/custom/policy_input";

@@ -13,42 +13,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use super::mask::{Masking, Masks, POLICY_INPUT};
+use super::Timings;
+use super::labels::Labels;
+use super::mask::{Alike, Masking, Masks, OBJECT, OLD_OBJECT, POLICY_INPUT};
+use super::result::{RecordedError, RecordedResult, ResultText};
 use super::rules::LogRules;
-use super::secrets::{Hider, Secrets, Shown};
-use super::{Outcome, Timings};
-use crate::judge::Exemption;
-use crate::policy::{EnforcementAction, Violation};
+use super::secrets::{Secrets, Shown};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
-
-/// The labels that the configuration cannot set.
-pub const OWN_LABELS: [&str; 3] = ["app", "id", "version"];
-
-/// Labels of the process that writes records; equal for all of its records, so they are shared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Labels(BTreeMap<String, String>);
-
-impl Labels {
-    /// `id` is the name of the pod or host. `more` comes from the configuration (such as the name of the cluster) and
-    /// cannot replace `app`, `version` or `id`.
-    pub fn new(id: &str, more: &BTreeMap<String, String>) -> Self {
-        let mut labels = more.clone();
-        labels.insert("app".into(), "wasmgate".into());
-        labels.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        labels.insert("id".into(), id.into());
-        Self(labels)
-    }
-
-    /// Name and value of each.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
 
 /// The recorded review.
 #[derive(Debug, Clone)]
@@ -66,6 +41,8 @@ pub struct Input {
     pub(super) old_object: Option<Box<RawValue>>,
     /// Where `managedFields` stand in the object, if that is known: a large part, which records leave out.
     pub managed_fields: Option<Range<usize>>,
+    /// In what the object differs from one whose masks are known, if there is such a one: it need not be read then.
+    pub alike: Option<Alike>,
 }
 
 impl From<Review> for Input {
@@ -83,6 +60,7 @@ impl From<Review> for Input {
             object: review.object,
             old_object: review.old_object,
             managed_fields: None,
+            alike: None,
         }
     }
 }
@@ -120,12 +98,17 @@ impl Input {
         line.push_str(r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":"#);
         line.push_str(&serde_json::to_string(&self.request())?);
         let mut objects = Vec::new();
-        for (name, raw) in [("object", &self.object), ("oldObject", &self.old_object)] {
-            let Some(raw) = raw else { continue };
-            begin_member(line, name);
-            let start = line.len();
-            let known = self.managed_fields.clone().filter(|_| name == "object");
-            masking.write_object(raw, &format!("/input/request/{name}"), known, line);
+        if let Some(raw) = &self.object {
+            let start = begin_member(line, "object");
+            if !self.alike.as_ref().is_some_and(|alike| alike.append_to(line, raw, masking)) {
+                masking.write_object(raw, OBJECT, self.managed_fields.clone(), line);
+            }
+            objects.push(start..line.len());
+            line.push('}');
+        }
+        if let Some(raw) = &self.old_object {
+            let start = begin_member(line, "oldObject");
+            masking.write_object(raw, OLD_OBJECT, None, line);
             objects.push(start..line.len());
             line.push('}');
         }
@@ -148,8 +131,8 @@ impl Input {
     }
 }
 
-/// Opens the object that the text ends with, and begins another member of it. The value and a closing brace follow.
-fn begin_member(line: &mut String, name: &str) {
+/// Opens the object that the text ends with, and begins another member of it. The value, from the place that is returned, and a closing brace follow.
+fn begin_member(line: &mut String, name: &str) -> usize {
     line.pop();
     if !line.ends_with('{') {
         line.push(',');
@@ -157,69 +140,7 @@ fn begin_member(line: &mut String, name: &str) {
     line.push('"');
     line.push_str(name);
     line.push_str("\":");
-}
-
-/// One image of the workload, for the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ImageSummary {
-    /// Name of the container or volume.
-    pub container: String,
-    /// The image as written.
-    pub image: String,
-    /// Digest that was judged; absent when the image was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// What the container starts: `wasm`, `linux`, `native`, `unknown`, `unread`.
-    pub class: &'static str,
-    /// Kind of the program, such as `spin-app`; absent when the image was not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<&'static str>,
-}
-
-/// A violation, and the exception that covers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RecordedViolation {
-    /// The violation.
-    #[serde(flatten)]
-    pub violation: Violation,
-    /// The exception that exempted it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exempted: Option<Exemption>,
-    /// The action that it would have if its bundle did not run in the shadow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<EnforcementAction>,
-}
-
-/// `result` of the event: what was decided, and on what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecordedResult {
-    /// Whether the API server was told to allow the request.
-    pub allowed: bool,
-    /// How the review ended.
-    pub action: Outcome,
-    /// The violations; `action` of each is the action that was taken.
-    pub violations: Vec<RecordedViolation>,
-    /// The changes of the patch, in words.
-    pub changes: Vec<String>,
-    /// Warnings of the answer.
-    pub warnings: Vec<String>,
-    /// Operations in the JSONPatch.
-    pub patch_operations: usize,
-    /// The images that were looked up.
-    pub images: Vec<ImageSummary>,
-    /// Why this outcome, in one phrase.
-    pub reason: String,
-}
-
-/// `error` of the event: the gate failed. OPA writes an object with these two members there
-/// (`opa:v1/topdown/errors.go`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RecordedError {
-    /// What was attempted, kebab-case.
-    pub code: String,
-    /// What went wrong, in words.
-    pub message: String,
+    line.len()
 }
 
 /// One decision.
@@ -303,7 +224,7 @@ struct EventHead<'a> {
 /// The event after its input.
 #[derive(Serialize)]
 struct EventTail<'a> {
-    result: &'a RecordedResult,
+    result: ResultText<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     erased: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -399,7 +320,7 @@ impl Record {
             verdict_cached: self.is_verdict_cached,
         };
         let tail = EventTail {
-            result: &result,
+            result: self.result_as_written().map_or(ResultText::New(&result), ResultText::Written),
             erased: masking.report.erased,
             masked: masking.report.masked,
             error: error.as_deref(),
@@ -439,6 +360,12 @@ impl Record {
         self.result.violations.is_empty() && self.result.warnings.is_empty() && self.error.is_none()
     }
 
+    /// The result as an earlier record of the same decision has it, if none of its texts could quote a value.
+    fn result_as_written(&self) -> Option<&RawValue> {
+        let alike = self.input.as_ref()?.alike.as_ref().filter(|_| self.is_quiet())?;
+        alike.result(|| to_raw_value(&self.result).ok())
+    }
+
     /// What was decided and what failed, without the values that were masked: a rule may have quoted one. `shown` are the masked objects.
     fn without(
         &self,
@@ -470,34 +397,6 @@ impl Record {
     }
 }
 
-impl RecordedResult {
-    /// What the rules found.
-    pub(super) fn found(&self) -> impl Iterator<Item = &Violation> {
-        self.violations.iter().map(|recorded| &recorded.violation)
-    }
-
-    /// Takes values out of what rules and the gate say.
-    fn hide(&mut self, hider: &Hider) {
-        self.violations.iter_mut().for_each(|recorded| hider.hide_in_violation(&mut recorded.violation));
-        let words = self.changes.iter_mut().chain(&mut self.warnings);
-        words.chain([&mut self.reason]).for_each(|text| hider.hide_in(text));
-    }
-
-    /// A result with only a `reason`.
-    pub fn plain(action: Outcome, allowed: bool, reason: impl Into<String>) -> Self {
-        Self {
-            allowed,
-            action,
-            violations: Vec::new(),
-            changes: Vec::new(),
-            warnings: Vec::new(),
-            patch_operations: 0,
-            images: Vec::new(),
-            reason: reason.into(),
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
@@ -505,8 +404,9 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::audit::Stage;
-    use crate::policy::{EnforcementAction, MendedBy};
+    use crate::audit::{ImageSummary, Outcome, RecordedViolation, Stage, Template};
+    use crate::judge::Exemption;
+    use crate::policy::{EnforcementAction, MendedBy, Violation};
 
     fn raw(value: &Value) -> Box<RawValue> {
         serde_json::value::to_raw_value(value).unwrap()
@@ -608,6 +508,38 @@ pub(super) mod tests {
         }
         record.input.as_mut().unwrap().managed_fields = Some(start..text.len() + 1);
         assert!(line_of(&record).contains("\"object\":null"), "no text ends there");
+    }
+
+    #[test]
+    fn an_object_like_another_one_is_written_as_if_it_were_read_and_is_read_where_a_text_may_quote_it() {
+        let pod = |name: &str| {
+            let env = json!([{"name": "A", "value": "hunter2"}]);
+            json!({"metadata": {"annotations": {"note": "b"}, "name": name}, "spec": {"containers": [{"env": env}]}})
+        };
+        let gap = |text: &str, name: &str| {
+            let written = format!("\"{name}\"");
+            let start = text.find(&written).unwrap();
+            start..start + written.len()
+        };
+        let (first, other) = (pod("first").to_string(), pod("another"));
+        let template_by = |masks: Masks| {
+            let template = Template::of(&masks, &first, &[gap(&first, "first")]).unwrap();
+            Some(Alike::new(Arc::new(template), vec![gap(&other.to_string(), "another")]))
+        };
+        let others = Masks { annotations: vec!["note".into()] };
+        let denied = record(&other);
+        let mut quiet = denied.clone();
+        quiet.result.violations.clear();
+        for (mut record, is_read) in [(quiet, false), (denied, true)] {
+            let wanted = line_of(&record);
+            assert!(wanted.contains("another") && !wanted.contains("hunter2"), "{wanted}");
+            record.input.as_mut().unwrap().alike = template_by(Masks::default());
+            assert_eq!(line_of(&record), wanted);
+            assert_eq!(line_of(&record), wanted, "the result is not written again");
+            // With the masks of another state the template shows whether it is used.
+            record.input.as_mut().unwrap().alike = template_by(others.clone());
+            assert_eq!(line_of(&record) == wanted, is_read);
+        }
     }
 
     #[test]

@@ -66,6 +66,13 @@ impl Default for DecisionLogOptions {
     }
 }
 
+impl DecisionLogOptions {
+    /// Whether records go anywhere.
+    pub fn is_on(&self) -> bool {
+        self.output != DecisionLogOutput::Off || self.upload.is_some()
+    }
+}
+
 /// The decision log. After it is dropped, the writer writes the waiting records and stops; [`Sink::close`] waits for that.
 #[derive(Debug)]
 pub struct Sink {
@@ -79,6 +86,9 @@ const GATHER: Duration = Duration::from_millis(2);
 
 /// Bytes of lines after which they are written.
 const WRITE_BYTES: usize = 64 << 10;
+
+/// Records for which a list keeps its space when it is empty.
+const MOST_KEPT: usize = 128;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -360,6 +370,10 @@ impl Writer {
         self.lines.clear();
         // What the largest record took is not kept.
         self.lines.shrink_to(4 * WRITE_BYTES);
+        // Nor what the fullest buffer took: the queue gets this list the next time.
+        if self.taken.is_empty() {
+            self.taken.shrink_to(MOST_KEPT);
+        }
         (records, bytes)
     }
 

@@ -94,7 +94,7 @@ fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
     }
 }
 
-/// An inspector as configured, with the image store.
+/// An inspector as configured, with the image store. That is read as a whole, for which a start has time while policies are compiled.
 pub fn serving_inspector(settings: &Settings) -> Result<Inspector, Error> {
     Ok(Inspector::new(settings.file.images.clone())?)
 }
@@ -180,6 +180,7 @@ pub fn configured(state: State, settings: &Settings) -> State {
     state.raises_learned = settings.file.sizing.learn.raise;
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     state.records_input = settings.file.decision_log.policy_input;
+    state.writes_records = settings.file.decision_log.is_on();
     state.masks = Arc::new(settings.file.decision_log.mask_annotations.clone());
     state
 }

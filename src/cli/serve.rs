@@ -61,16 +61,18 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (sink, uploader) = decision_log(&settings.file.decision_log, &metrics)?;
     let client = client(&settings).await?;
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
-    let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
     let in_force = InForce::default();
-    let (policies, supply) = supply::start(&settings, &in_force).await?;
+    let loading = Box::pin(supply::start(&settings, &in_force));
+    let awaited = certificate(&settings, registration.as_mut());
+    let opening = async { build::serving_inspector(&settings) };
+    let ((policies, supply), (cert, key), inspector) = tokio::try_join!(loading, awaited, opening)?;
     let state = cluster::before_the_first_snapshot(
         build::state_with(&settings, policies.into())?,
         watching.is_some(),
     );
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
-    let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
+    let inspector = cluster::with_pull_secrets(inspector, watching.as_ref());
     inspector.warm().await;
     let events = events(&settings, client.as_ref(), &metrics);
     let refusals = refusals(&settings);
@@ -89,8 +91,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (is_watched, of) = (watching.is_some(), settings.clone());
     let reloader =
         Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, (read, keys));
-    let configuration = reloader.configuration();
-    let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
+    let watched = cluster::start(&gate, certificate, watching, (bundles, reloader.configuration()));
     let told = (&metrics, watched.is_synced());
     let writing = writers::start(&settings, client.as_ref(), registration.as_ref(), &gate, told)?;
     let reloading = tokio::spawn(reloader.run());
@@ -273,7 +274,8 @@ fn events(settings: &Settings, client: Option<&Client>, metrics: &Arc<Metrics>) 
 }
 
 /// The serving certificate: configured files, files with the content of the cluster's Secret, or a new development
-/// certificate.
+/// certificate. The Secret may have to be written first, by another replica too, and a key takes time to make, so policies are
+/// compiled meanwhile.
 async fn certificate(
     settings: &Settings,
     registration: Option<&mut Registration>,

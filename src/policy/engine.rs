@@ -56,6 +56,8 @@ impl Engine {
         let mut config = Config::new();
         config.cranelift_opt_level(optimisation);
         config.consume_fuel(true);
+        // For debuggers alone, and some work for each function. Neither what follows here nor a panic in a host function needs it.
+        config.native_unwind_info(false);
         // No message shows Wasm frames; they tell which rule ran when an evaluation was stopped.
         config.wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
         let failed = |error: wasmtime::Error| Error::StartEngine { reason: error.to_string() };

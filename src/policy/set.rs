@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::demand;
 use super::engine::Stop;
 use super::evaluation::{Evaluation, Found};
 use super::identity::Identity;
+use super::idle::Idle;
 use super::instance::Instance;
 use super::lanes::Lanes;
 use super::locations;
@@ -113,7 +114,7 @@ pub(super) struct LoadedBundle {
     /// Why it cannot judge ordinary pods; empty if it can.
     pub(super) unfit: BTreeSet<String>,
     /// Idle instances.
-    idle: Mutex<Vec<Instance>>,
+    idle: Idle<Instance>,
 }
 
 impl std::fmt::Debug for LoadedBundle {
@@ -393,8 +394,8 @@ impl LoadedBundle {
         // A review has an identifier of its own.
         let may_repeat = identity.has_request_uid() || input::may_repeat(&program.bundle.omit);
         let repeats = may_repeat.then(|| engine.verdicts.next_bundle());
-        let (unfit, idle) = (BTreeSet::new(), Mutex::default());
-        let mut loaded = Self { repeats, identity, program, entrypoint, unfit, idle };
+        let mut loaded =
+            Self { repeats, identity, program, entrypoint, unfit: BTreeSet::new(), idle: Idle::default() };
         loaded.check_demand(limits, &stop)?;
         let warm = loaded.warm_up(limits, patient, &stop);
         warm.map_err(|reason| loaded.program.not_started(reason))?;
@@ -477,17 +478,16 @@ impl LoadedBundle {
     }
 
     fn memory_bytes(&self) -> usize {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.iter().map(Instance::memory_bytes).sum()
+        self.idle.sum(Instance::memory_bytes)
     }
 
     fn take(&self) -> Option<Instance> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle.take()
     }
 
     fn put_back(&self, instance: Instance) {
         if instance.is_lean() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+            self.idle.put_back(instance, Instant::now());
         }
     }
 }
@@ -619,7 +619,7 @@ mod tests {
         let mut loaded = Baseline::open().loaded;
         let functions = loaded.program.functions.keys().map(|id| (*id, Builtin::broken()));
         loaded.program.functions = Arc::new(functions.collect());
-        loaded.idle = Mutex::default();
+        loaded.idle = Idle::default();
         // One that breaks rules, whose messages are made by functions of the host.
         let input = serde_json::from_str(REFUSED).unwrap();
         let case = TrialCase { name: "refused".into(), input, rules: BTreeSet::new() };

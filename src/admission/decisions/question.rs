@@ -63,6 +63,8 @@ pub struct Question<'a> {
     /// The name of the token's volume that is not in the key, as it stands in the object; `None` where it is.
     token: Option<&'a str>,
     managed_fields: Option<Range<usize>>,
+    /// The parts of the object that are not in the key, in their order: objects with the same key are alike but for these.
+    pub(super) gaps: Vec<Range<usize>>,
 }
 
 impl<'a> Question<'a> {
@@ -78,7 +80,8 @@ impl<'a> Question<'a> {
         // Rules that read the object may read what its volumes are called.
         let is_read = webhook == Webhook::Validate && reads != Reads::Facts;
         let token = if is_read { None } else { token_volume(object) };
-        let mut text = Text { digest: Sha256::new(), token: token.map(memmem::Finder::new) };
+        let mut text =
+            Text { digest: Sha256::new(), token: token.map(memmem::Finder::new), gaps: Vec::new() };
         text.add(webhook.as_str());
         text.add(&review.namespace);
         let kind = &review.kind;
@@ -100,12 +103,14 @@ impl<'a> Question<'a> {
                 let times = memmem::find_iter(fields.as_bytes(), TIME).filter_map(|at| time(fields, at));
                 let times = times.map(|time| range(object, time)).collect::<Option<Vec<_>>>()?;
                 text.add_without(object, times)?;
-                return Some(Self { key: text.key(), object, name, token, managed_fields: managed });
+                let (key, gaps) = text.done();
+                return Some(Self { key, object, name, token, managed_fields: managed, gaps });
             }
         }
         let cuts = cuts.into_iter().map(|cut| range(object, cut.get())).collect::<Option<Vec<_>>>()?;
         text.add_without(object, cuts)?;
-        Some(Self { key: text.key(), object, name, token, managed_fields: managed })
+        let (key, gaps) = text.done();
+        Some(Self { key, object, name, token, managed_fields: managed, gaps })
     }
 
     /// The name of the token's volume, of which nothing that is kept may speak.
@@ -190,25 +195,29 @@ fn time(managed: &str, at: usize) -> Option<&str> {
 struct Text<'a> {
     digest: Sha256,
     token: Option<memmem::Finder<'a>>,
+    /// What was left out of the object so far.
+    gaps: Vec<Range<usize>>,
 }
 
 impl Text<'_> {
-    fn key(self) -> Key {
-        Key(self.digest.finalize().into())
+    /// The digest, and what was left out of the object.
+    fn done(self) -> (Key, Vec<Range<usize>>) {
+        (Key(self.digest.finalize().into()), self.gaps)
     }
 
     fn add(&mut self, text: &str) {
         self.add_part(text.as_bytes(), 1);
     }
 
-    /// A part of the object. Beside it, in the namespace or the name of the user, the name of a token's volume is one like any other.
-    fn add_of_object(&mut self, text: &str) {
+    /// A part of the object, from this place of it on. Beside it, in the namespace or the name of the user, the name of a token's volume is one like any other.
+    fn add_of_object(&mut self, text: &str, place: usize) {
         let bytes = text.as_bytes();
         let Some(token) = self.token.take() else { return self.add(text) };
         let mut start = 0;
         for at in token.find_iter(bytes) {
             self.add_part(bytes.get(start..at).unwrap_or_default(), 2);
             start = at.saturating_add(token.needle().len());
+            self.gaps.push(place.saturating_add(at)..place.saturating_add(start));
         }
         self.add_part(bytes.get(start..).unwrap_or_default(), 3);
         self.token = Some(token);
@@ -225,10 +234,11 @@ impl Text<'_> {
         cuts.sort_unstable_by_key(|cut| cut.start);
         let mut start = 0;
         for cut in cuts {
-            self.add_of_object(text.get(start..cut.start)?);
+            self.add_of_object(text.get(start..cut.start)?, start);
             start = cut.end;
+            self.gaps.push(cut);
         }
-        self.add_of_object(text.get(start..)?);
+        self.add_of_object(text.get(start..)?, start);
         Some(())
     }
 
@@ -275,7 +285,7 @@ fn token_volume(object: &str) -> Option<&str> {
 impl<'a> Question<'a> {
     /// A question with nothing in it but a name that is left out.
     pub(super) const fn of_name(name: Option<&'a str>) -> Self {
-        Self { key: Key([0; 32]), object: "", name, token: None, managed_fields: None }
+        Self { key: Key([0; 32]), object: "", name, token: None, managed_fields: None, gaps: Vec::new() }
     }
 }
 
@@ -342,6 +352,35 @@ mod tests {
         }
         pod["metadata"].as_object_mut().unwrap().remove("managedFields");
         assert_eq!(found(&pod, Webhook::Validate, Reads::Facts), None);
+    }
+
+    #[test]
+    fn the_objects_of_one_question_are_the_same_text_beside_their_gaps() {
+        let parts = |webhook, pod: &Value| {
+            let review = crate::review::parse(&body(pod)).unwrap();
+            let question = Question::of(webhook, &review, Kind::Pod, Reads::Facts).unwrap();
+            let (mut start, mut parts) = (0, Vec::new());
+            for gap in &question.gaps {
+                parts.push(question.object.get(start..gap.start).unwrap().to_owned());
+                start = gap.end;
+            }
+            parts.push(question.object.get(start..).unwrap().to_owned());
+            parts
+        };
+        let [mut one, mut other] = ["bcdfg", "x2k4p"]
+            .map(|random| pod(&format!("{WORKLOAD}{random}"), &format!("kube-api-access-{random}")));
+        let validated = parts(Webhook::Validate, &one);
+        assert_eq!(validated, parts(Webhook::Validate, &other));
+        // The name, the uid, `managedFields`, and the token's volume and its mount.
+        assert_eq!(validated.len(), 6);
+        for (pod, time) in [(&mut one, "2026-11-02T09:30:10Z"), (&mut other, "2026-11-02T09:30:11Z")] {
+            pod["metadata"]["managedFields"][0]["time"] = json!(time);
+            pod["metadata"]["name"] = json!("web");
+            pod["metadata"]["uid"] = json!("1");
+        }
+        let mutated = parts(Webhook::Mutate, &one);
+        assert_eq!(mutated, parts(Webhook::Mutate, &other));
+        assert_eq!(mutated.len(), 4);
     }
 
     #[test]

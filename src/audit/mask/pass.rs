@@ -3,17 +3,17 @@
 //!
 //! A member that stands twice in an object is written twice, and masked each time.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::place::{Place, Token};
+use super::trail::Trail;
 use super::{APPLIED_MANIFESTS, DATA, MaskReport, Masks};
 use crate::audit::json::{Kind, Reader, Unreadable, without_blanks};
 use crate::audit::secrets::{Hider, REDACTED, Secrets, Shown};
 use crate::policy::Violation;
-use crate::text::pointer::append;
 
 /// Most levels of a document. Readers of JSON commonly take 128, and a record has the document some levels down.
 const MOST_DEPTH: usize = 120;
@@ -28,9 +28,9 @@ const MOST_LISTED: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Masking<'a> {
     masks: &'a Masks,
-    keeps_secrets: bool,
+    pub(super) keeps_secrets: bool,
     /// Bytes of the pointers that were listed.
-    listed: usize,
+    pub(super) listed: usize,
     /// What was masked.
     pub report: MaskReport,
     /// The values that were masked, for texts that quote them.
@@ -64,14 +64,21 @@ impl<'a> Masking<'a> {
 
     /// The same at the end of a text. Where one value of the object begins and ends may be known, so that it is not looked for if it is left out.
     pub fn write_object(&mut self, json: &RawValue, at: &str, known: Option<Range<usize>>, to: &mut String) {
-        self.write(Reader::knowing(json.get(), known), at, (Within::Plain, 1), to);
+        self.write(Reader::knowing(json.get(), known), at, (Within::Plain, 1), (to, None));
+    }
+
+    /// What is kept of an object; `None` where that and placeholders are not all that becomes of it.
+    pub(super) fn trail(&mut self, json: &str, at: &str) -> Option<Trail> {
+        let (mut trail, mut masked) = (Trail::default(), String::with_capacity(json.len()));
+        let to = (&mut masked, Some(&mut trail));
+        self.write(Reader::new(json), at, (Within::Plain, 1), to).then_some(trail)
     }
 
     /// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
     pub fn policy_input(&mut self, json: &RawValue, at: &str) -> String {
         let mut masked = String::with_capacity(json.get().len());
         if Reader::new(json.get()).kind() == Ok(Kind::Object) {
-            self.write(Reader::new(json.get()), at, (Within::PolicyInput, 2), &mut masked);
+            self.write(Reader::new(json.get()), at, (Within::PolicyInput, 2), (&mut masked, None));
         } else {
             self.report.erased.push(at.to_owned());
             masked.push_str("null");
@@ -79,8 +86,14 @@ impl<'a> Masking<'a> {
         masked
     }
 
-    fn write(&mut self, mut reader: Reader<'_>, at: &str, of: (Within, usize), to: &mut String) {
-        let (within, data_at) = of;
+    /// Whether the document is as it was, but for what was masked.
+    fn write(
+        &mut self,
+        mut reader: Reader<'_>,
+        at: &str,
+        (within, data_at): (Within, usize),
+        (to, trail): (&mut String, Option<&mut Trail>),
+    ) -> bool {
         let (start, erased, masked) = (to.len(), self.report.erased.len(), self.report.masked.len());
         let mut pass = Pass {
             masks: self.masks,
@@ -89,12 +102,14 @@ impl<'a> Masking<'a> {
             secrets: &mut self.secrets,
             listed: &mut self.listed,
             to: &mut *to,
+            trail,
             data_at,
             copies: 0,
         };
         let is_read = pass.value(&mut reader, within, &Place::of(at)).and_then(|()| pass.rest(&mut reader));
-        if is_read.is_ok() {
-            if reader.has_blanks() {
+        let (is_read, has_blanks) = (is_read.is_ok(), reader.has_blanks());
+        if is_read {
+            if has_blanks {
                 let dense = without_blanks(to.get(start..).unwrap_or_default());
                 to.truncate(start);
                 to.push_str(&dense);
@@ -110,6 +125,7 @@ impl<'a> Masking<'a> {
                 self.secrets.give_up();
             }
         }
+        is_read && !has_blanks
     }
 }
 
@@ -120,72 +136,6 @@ pub fn hider_of<'v>(masks: &Masks, object: &Value, found: impl Iterator<Item = &
     let text = to_raw_value(object).unwrap_or_default();
     let shown = masking.object(&text, "");
     masking.secrets.hider_of(found, &[Shown::Json(&shown)])
-}
-
-/// Where the pass is, from the inside out: a pointer is written only of what is masked.
-#[derive(Debug, Clone, Copy)]
-struct Place<'p> {
-    outer: Option<&'p Place<'p>>,
-    token: Token<'p>,
-    depth: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Token<'p> {
-    /// The document, by its own pointer.
-    Document(&'p str),
-    Key(&'p str),
-    Index(usize),
-}
-
-impl<'p> Place<'p> {
-    const fn of(pointer: &'p str) -> Self {
-        Self { outer: None, token: Token::Document(pointer), depth: 0 }
-    }
-
-    const fn inner<'i>(&'i self, token: Token<'i>) -> Place<'i> {
-        Place { outer: Some(self), token, depth: self.depth + 1 }
-    }
-
-    /// At least the bytes of the pointer.
-    fn length(&self) -> usize {
-        let own = match self.token {
-            Token::Document(own) => own.len(),
-            Token::Key(key) => key.len().saturating_mul(2).saturating_add(1),
-            Token::Index(_) => 21,
-        };
-        own.saturating_add(self.outer.map_or(0, Place::length))
-    }
-
-    /// The pointer of the document.
-    fn document(&self) -> &'p str {
-        match (self.token, self.outer) {
-            (Token::Document(own), _) => own,
-            (_, Some(outer)) => outer.document(),
-            (_, None) => "",
-        }
-    }
-
-    /// The pointer (RFC 6901).
-    fn pointer(&self) -> String {
-        let mut pointer = String::with_capacity(self.length());
-        self.append_to(&mut pointer);
-        pointer
-    }
-
-    fn append_to(&self, pointer: &mut String) {
-        if let Some(outer) = self.outer {
-            outer.append_to(pointer);
-        }
-        match self.token {
-            Token::Document(own) => pointer.push_str(own),
-            Token::Key(key) => append(pointer, key),
-            // Writing to a string cannot fail.
-            Token::Index(index) => {
-                let _ = write!(pointer, "/{index}");
-            }
-        }
-    }
 }
 
 /// What an object or a list is, as far as it matters for what is in it.
@@ -304,6 +254,8 @@ struct Pass<'m> {
     secrets: &'m mut Secrets,
     listed: &'m mut usize,
     to: &'m mut String,
+    /// Where it is noted what is kept, if that is asked for.
+    trail: Option<&'m mut Trail>,
     /// How deep the members of the object are among which [`DATA`] is erased.
     data_at: usize,
     /// In how many copies of the manifest this is.
@@ -327,7 +279,16 @@ impl Pass<'_> {
 
     /// Copies what was kept since the last part that was not.
     fn rest(&mut self, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
-        self.to.push_str(reader.until(reader.at())?);
+        let end = reader.at();
+        self.keep(reader, end)
+    }
+
+    /// The same up to this place.
+    fn keep(&mut self, reader: &mut Reader<'_>, end: usize) -> Result<(), Unreadable> {
+        if let Some(trail) = &mut self.trail {
+            trail.keep(reader.start()..end);
+        }
+        self.to.push_str(reader.until(end)?);
         Ok(())
     }
 
@@ -354,7 +315,7 @@ impl Pass<'_> {
                 _ => within.member(&name, kind, self.masks),
             };
             if matches!(step, Step::Erase | Step::EraseCopy | Step::Drop) {
-                self.to.push_str(reader.until(before)?);
+                self.keep(reader, before)?;
                 self.erase(step, reader.skip()?, &inner);
                 reader.go_on_from(reader.at());
                 lacks_members = true;
@@ -428,7 +389,10 @@ impl Pass<'_> {
         if self.keeps_secrets {
             self.secrets.take_json(secret);
         }
-        self.to.push_str(reader.until(start)?);
+        self.keep(reader, start)?;
+        if let Some(trail) = &mut self.trail {
+            trail.redact();
+        }
         reader.go_on_from(reader.at());
         self.to.push('"');
         self.to.push_str(REDACTED);
@@ -474,6 +438,7 @@ impl Pass<'_> {
             secrets: &mut *self.secrets,
             listed: &mut listed,
             to: &mut to,
+            trail: None,
             data_at: 0,
             copies: self.copies + 1,
         };

@@ -13,7 +13,7 @@ use crate::audit::BundleReport;
 use crate::cli::{Error, build, engine};
 use crate::config::Settings;
 use crate::judge::EnforcementSettings;
-use crate::policy::{Bundle, Loaded, PolicySet};
+use crate::policy::{Bundle, Engine, Limits, Loaded, PolicySet};
 use crate::server::Check;
 use crate::sources::{BundleStatus, BundleStore, Changes, Follower, InForce, Memory, Poll, Statuses, Swap};
 
@@ -42,18 +42,17 @@ pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet
     let limits = build::limits(settings);
     warn(settings);
     let statuses = Arc::new(Statuses::default());
-    let mut loaded = Vec::new();
-    if settings.file.policies.baseline {
-        let baseline = Loaded::open(&engine, Bundle::embedded()?, limits).await?;
-        let (name, revision) = (baseline.name().to_owned(), baseline.revision().to_owned());
-        statuses.set(BundleStatus::new(&name, "the gate itself", &revision, Timestamp::now()));
-        loaded.push(baseline);
-    }
     let kept = settings.file.policies.store.as_ref().map(BundleStore::open).transpose()?;
     let memory = Memory { kept, in_force: in_force.clone() };
     let mut followers = build::followers(settings, &engine, &memory)?;
-    let started = try_join_all(followers.iter_mut().map(Follower::start_if_needed)).await?;
-    loaded.extend(started.into_iter().flatten());
+    // Sources are waited for while the baseline is compiled.
+    let (baseline, started) = tokio::try_join!(baseline(settings, &engine, limits), started(&mut followers))?;
+    if let Some(baseline) = &baseline {
+        let status =
+            BundleStatus::new(baseline.name(), "the gate itself", baseline.revision(), Timestamp::now());
+        statuses.set(status);
+    }
+    let loaded = baseline.into_iter().chain(started).collect();
     let enforcement = &settings.file.enforcement;
     let set = fitting(PolicySet::of(&engine, limits, loaded)?, enforcement, &mut followers).await?;
     if let Some(warning) = build::idle_hardening(settings, set.rules_in_force()) {
@@ -75,6 +74,20 @@ pub fn warn(settings: &Settings) {
     for (field, warning) in build::warnings(settings) {
         tracing::warn!(field, "{warning}");
     }
+}
+
+/// The baseline, if it judges.
+async fn baseline(settings: &Settings, engine: &Engine, limits: Limits) -> Result<Option<Loaded>, Error> {
+    if !settings.file.policies.baseline {
+        return Ok(None);
+    }
+    Ok(Some(Loaded::open(engine, Bundle::embedded()?, limits).await?))
+}
+
+/// What the sources begin with.
+async fn started(followers: &mut [Follower]) -> Result<Vec<Loaded>, Error> {
+    let started = try_join_all(followers.iter_mut().map(Follower::start_if_needed)).await?;
+    Ok(started.into_iter().flatten().collect())
 }
 
 /// The set with every rule that the configuration names. A bundle that lacks one gives way to what was kept of it, if that has
