@@ -8,10 +8,10 @@ import data.wasmgate.lib.text
 # description: |
 #   Where the platform's runtime profile says `mode: clamp`, the mutating webhook lowers limits to those of the profile.
 #   A resize bypasses that webhook, and so does a new pod while the webhook is not called. An update that cannot change
-#   sizes is not affected. A limit of zero means none and so is over every other. Where a pod has sizes of its own
-#   (`spec.resources`), that webhook fills none in for its containers. So for a container without a limit of its own that
-#   of the pod counts, which it may use up alone; if the pod has none, the container is over the limit of the profile. A
-#   container for which no size says anything is not reported.
+#   sizes is not affected. A limit of zero means none, and so it is over every other. Where a pod has sizes of its own
+#   (`spec.resources`), that webhook fills none in for its containers. So for a container without a limit of its own,
+#   that of the pod counts, which it may use up alone; if the pod has none, the container is over the limit of the
+#   profile. A container for which no size says anything is not reported.
 # custom:
 #   remedy: Use the limit that the message names, or ask the platform team for another profile.
 #   severity: medium

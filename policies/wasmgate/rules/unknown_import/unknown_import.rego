@@ -29,15 +29,6 @@ violations contains violation if {
 	}
 }
 
-importing(found) := $"{text.container(found.container)} imports `{found.entry.name}`, of which nothing is known" if {
-	is_string(found.entry.name)
-} else := $"it is not known what {text.container(found.container)} imports, so it may do anything"
-
-mend(container, entry) := $"build it without, or else {text.grant(entry)}" if {
-	capabilities.may_be_granted(container)
-	is_string(entry.name)
-} else := capabilities.grant(container, entry)
-
 # METADATA
 # title: The runtime links every import
 # description: |
@@ -61,6 +52,15 @@ violations contains violation if {
 		]),
 	}
 }
+
+importing(found) := $"{text.container(found.container)} imports `{found.entry.name}`, of which nothing is known" if {
+	is_string(found.entry.name)
+} else := $"it is not known what {text.container(found.container)} imports, so it may do anything"
+
+mend(container, entry) := $"build it without, or else {text.grant(entry)}" if {
+	capabilities.may_be_granted(container)
+	is_string(entry.name)
+} else := capabilities.grant(container, entry)
 
 imported(entry) := $"`{entry.name}`" if {
 	is_string(entry.name)
