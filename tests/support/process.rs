@@ -17,9 +17,13 @@ const POLL: Duration = Duration::from_millis(10);
 /// Most of it.
 const SELDOM: Duration = Duration::from_millis(500);
 
-/// Time to the next look, by how long one takes: a look that starts a program must not take the processors from what it waits for.
-fn pause(look: Duration) -> Duration {
-    look.clamp(POLL, SELDOM)
+/// The part of a wait that may pass before its end is seen.
+const LATE: u32 = 20;
+
+/// Time to the next look, by how long one takes and how long the wait has lasted: what looks must not take the processors from what it
+/// waits for.
+fn pause(look: Duration, waited: Duration) -> Duration {
+    look.max(waited / LATE).clamp(POLL, SELDOM)
 }
 
 /// Runs `"$@"` until it ends or standard input closes. The folder `$0` shows that it runs. The shell itself ignores
@@ -155,7 +159,7 @@ pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
             return answer;
         }
         // The time between two looks of every test that waits for a condition without an executor.
-        std::thread::sleep(pause(look.elapsed()));
+        std::thread::sleep(pause(look.elapsed(), start.elapsed()));
     }
 }
 
@@ -169,7 +173,7 @@ pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
         }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         // The same for those with one.
-        tokio::time::sleep(pause(look.elapsed())).await;
+        tokio::time::sleep(pause(look.elapsed(), start.elapsed())).await;
     }
 }
 
