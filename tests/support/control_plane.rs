@@ -159,7 +159,7 @@ impl ControlPlane {
     /// Waits for the API server; `false` if its port, or etcd's, was taken.
     fn until_ready(&mut self) -> bool {
         let ready = ask_patiently(|| {
-            // It takes seconds until it listens, in which nobody need be asked.
+            // It takes seconds until it listens, in which there is no answer.
             let listens = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
             let ready = listens && self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
             let ended = self.parts.iter_mut().flatten().any(Process::has_ended);

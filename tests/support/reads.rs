@@ -185,7 +185,7 @@ impl Question {
         }
     }
 
-    /// Of a raw question nobody reads why it failed.
+    /// Of a raw question no test reads why it failed.
     fn is_known(&self, reason: &str, message: &str) -> bool {
         match self.form {
             Form::Object | Form::List => reason == "NotFound",
