@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -200,9 +201,20 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Folder of the compiled policies of all tests, which is not that of the person who runs them.
+/// How many folders of compiled policies the tests share: together they compile some hundreds, and a folder keeps some dozens, those that were
+/// used last. In one folder a run would find none of those of the run before.
+const FOLDERS: u64 = 16;
+
+/// Folder of the compiled policies of this test and some others, which is not that of the person who runs them.
 pub fn compiled() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
+    let mut hasher = DefaultHasher::new();
+    std::thread::current().name().hash(&mut hasher);
+    compiled_in(&(hasher.finish() % FOLDERS).to_string())
+}
+
+/// Folder of compiled policies with a name of its own.
+pub fn compiled_in(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled").join(name)
 }
 
 /// The gate's program.
