@@ -199,7 +199,7 @@ impl Question {
         match self.form {
             Form::Log | Form::Raw => Some(text),
             Form::Object => {
-                let mut object = serde_json::from_str(&text).ok()?;
+                let mut object: Value = serde_json::from_str(&text).ok()?;
                 hide_managed_fields(&mut object);
                 Some(object.to_string())
             }
