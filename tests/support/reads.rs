@@ -20,6 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
+/// Runs a future to its end, from a thread that runs no others.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
 /// A kind of objects that is asked for here.
 struct Kind {
     names: [&'static str; 2],
@@ -244,7 +249,7 @@ impl Reads {
         let request = Request::get(question.path.as_str()).body(Vec::new()).ok()?;
         // On a thread of its own: a test may be on one that runs futures, where no other may be waited for.
         let answer = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| RUNTIME.block_on(self.ask(request)));
+            let asking = scope.spawn(|| wait(self.ask(request)));
             asking.join().unwrap()
         });
         question.said(answer?)
