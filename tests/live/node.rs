@@ -56,9 +56,12 @@ impl Site {
     fn start() -> Self {
         let plane = ControlPlane::start_with(&Options { node: Some(NODE.into()), ..Options::default() });
         let registry = Registry::start_below(plane.home().path());
-        let node = Node::join(&plane, &registry, NODE);
-        plane.add_node("without", &json!({"kubernetes.io/os": "linux"}));
-        let gate = LiveGate::start(&plane, &registry, "gate", &setup());
+        let (node, gate) = std::thread::scope(|scope| {
+            let joining = scope.spawn(|| Node::join(&plane, &registry, NODE));
+            plane.add_node("without", &json!({"kubernetes.io/os": "linux"}));
+            let gate = LiveGate::start(&plane, &registry, "gate", &setup());
+            (joining.join().unwrap(), gate)
+        });
         let site = Self { plane, node, registry, gate };
         let hello = site.push("hello", &layers("hello"));
         site.gate.register(&site.plane, &site.registry.image("hello:1"));
