@@ -201,9 +201,9 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// How many folders of compiled policies the tests share: together they compile some hundreds, and a folder keeps some dozens, those that were
-/// used last. In one folder a run would find none of those of the run before.
-const FOLDERS: u64 = 16;
+/// How many folders of compiled policies the tests share: together they compile some hundreds, and a folder keeps the 128 that were used
+/// last. In one folder a run would find none of those of the run before.
+const FOLDERS: u64 = 8;
 
 /// Folder of the compiled policies of this test and some others, which is not that of the person who runs them.
 pub fn compiled() -> PathBuf {
