@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::control_plane::{ControlPlane, Options, Part, free_port_range};
+use crate::support::control_plane::{ControlPlane, Options, Part, Said, free_port_range};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
 use crate::support::process::{self, ask_patiently, root, wait_for};
 use crate::support::registry::Registry;
@@ -418,6 +418,43 @@ fn an_image_that_is_swapped_or_added_later_is_judged_too() {
         let request = &record["input"]["request"];
         request["subResource"] == "ephemeralcontainers" && request["namespace"] == namespace.as_str()
     });
+}
+
+/// Nothing in this cluster writes the objects that are read here while it is asked for them, or at most once.
+#[test]
+fn what_tests_read_without_kubectl_is_what_kubectl_says() {
+    let cluster = CLUSTER.get();
+    let namespace = cluster.plane.namespace("read", &json!({}));
+    let mut pod = bare_pod(&cluster.image("hello"), &json!({}));
+    pod["metadata"] = json!({"name": "nowhere", "namespace": namespace, "labels": {"app": "nowhere"}});
+    pod["spec"]["nodeSelector"] = json!({"example.com/zone": "nowhere"});
+    cluster.plane.apply(&pod, &[]).ok();
+    let inside = format!("--namespace={namespace}");
+    let questions: [&[&str]; 10] = [
+        &["get", "--raw", "/readyz"],
+        &["get", "--raw=/apis/wasmgate.dev"],
+        &["get", "--output=json", "nodes"],
+        &["get", "--output=json", "node", "wasm"],
+        &["get", "--output=json", "pod", "nowhere", &inside],
+        &["get", "--output=json", "pods", &inside, "--selector=app=nowhere"],
+        &["get", "--output=json", "pods", &inside, "--selector=app=absent"],
+        &["get", "--output=json", "pod", "absent", &inside],
+        &["get", "--output=json", "mutatingwebhookconfiguration", "wasmgate"],
+        &["logs", &inside, "nowhere"],
+    ];
+    for question in questions {
+        let (mut ours, mut theirs) = (None, None);
+        let agree = ask_patiently(|| {
+            let said = |said: Said| {
+                let shown = serde_json::from_str(&said.stdout).unwrap_or(Value::String(said.stdout));
+                (said.code, shown, said.stderr)
+            };
+            ours = cluster.plane.read(question).map(said);
+            theirs = Some(said(cluster.plane.kubectl_with(&cluster.plane.kubeconfig(), question, "")));
+            (ours.is_some() && ours == theirs).then_some(())
+        });
+        assert!(agree.is_some(), "{question:?}: {ours:?} and {theirs:?}");
+    }
 }
 
 #[test]

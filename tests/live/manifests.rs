@@ -54,7 +54,8 @@ static PLANE: Shared<ControlPlane> = Shared::new(|| {
     let plane = start();
     plane.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": JUDGED}}), &[]).ok();
     wait_for("the default ServiceAccount", || {
-        let asked = plane.kubectl(&["get", "serviceaccount", "default", "--namespace", JUDGED]);
+        let account = ["serviceaccount", "default", "--namespace", JUDGED];
+        let asked = plane.kubectl(&[&["get", "--output=json"], &account[..]].concat());
         (asked.code == 0).then_some(())
     });
     create_in(&plane, JUDGED, &pod("old"), &[]).ok();

@@ -15,7 +15,7 @@ use wasmgate::policy::{Bundle, Limits, PolicySet, Violation};
 use wasmgate::rego::{self, BUILTINS, CORRECTED, OwnCode, REFUSED, Value as Rego};
 
 use crate::support::opa;
-use crate::support::policies::engine;
+use crate::support::policies::{engine, engine_in};
 use crate::support::process::{program, root};
 
 /// One case (`tools/opacases/main.go`).
@@ -140,7 +140,8 @@ fn normalised(value: Rego, sort: bool) -> Rego {
 }
 
 async fn load(folder: &Path, language: &str, strict: bool) -> PolicySet {
-    let prefix = format!("cases-{language}-{strict}-");
+    let kind = format!("cases-{language}-{strict}");
+    let prefix = format!("{kind}-");
     let mut bundles = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -149,7 +150,8 @@ async fn load(folder: &Path, language: &str, strict: bool) -> PolicySet {
         }
     }
     let limits = Limits { time: Duration::from_mins(1), strict_builtins: strict, ..Limits::default() };
-    PolicySet::load(&engine(), bundles, limits).await.unwrap()
+    // One kind fills a folder.
+    PolicySet::load(&engine_in(&kind), bundles, limits).await.unwrap()
 }
 
 /// How many cases of a version of Rego passed, and how many were run.

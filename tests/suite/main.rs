@@ -38,6 +38,7 @@ mod plan;
 mod policy;
 mod probes;
 mod producers;
+mod reads;
 mod register;
 mod registry;
 mod samples;

@@ -12,7 +12,6 @@ use flate2::write::GzEncoder;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use wasmgate::policy::{Bundle, Contents, Error, Evaluation, Limits, PolicySet, Violation, blames_load};
 use wasmgate::rego::REFUSED;
 
@@ -38,31 +37,15 @@ impl Sources {
         }
     }
 
-    /// The archive that `opa build` makes of them; reused if an earlier run had the same sources.
+    /// The archive that `opa build` makes of them.
     fn build(&self) -> PathBuf {
-        let manifest = self.manifest.to_string();
-        let data = self.data.to_string();
-        let mut hash = Sha256::new();
-        for part in [&self.rego, self.entrypoint, &manifest, &data, &program("opa").to_string_lossy()] {
-            hash.update(part);
-            hash.update([0]);
-        }
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("policies");
-        let archive = cache.join(format!("{:x}.tar.gz", hash.finalize()));
-        if archive.exists() {
-            return archive;
-        }
-        std::fs::create_dir_all(&cache).unwrap();
-        let work = tempfile::tempdir_in(&cache).unwrap();
-        let sources = work.path().join("bundle");
-        std::fs::create_dir(&sources).unwrap();
-        std::fs::write(sources.join("rules.rego"), &self.rego).unwrap();
-        std::fs::write(sources.join(".manifest"), manifest).unwrap();
-        std::fs::write(sources.join("data.json"), data).unwrap();
-        let build = ["build", "-t", "wasm", "-e", self.entrypoint, "-b", "bundle", "-o", "out.tar.gz"];
-        opa::run_in(work.path(), &build);
-        std::fs::rename(work.path().join("out.tar.gz"), &archive).unwrap();
-        archive
+        let (manifest, data) = (self.manifest.to_string(), self.data.to_string());
+        let files = [
+            ("rules.rego", self.rego.as_str()),
+            (".manifest", manifest.as_str()),
+            ("data.json", data.as_str()),
+        ];
+        opa::built(&files, &["--entrypoint", self.entrypoint])
     }
 
     fn bundle(&self, name: &str) -> Bundle {

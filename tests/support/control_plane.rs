@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::process::{Home, PATIENCE, Process, ask_patiently, own, program};
+use super::reads::Reads;
 
 /// Kubernetes' programs collect garbage when their memory has grown fivefold and not twofold: they run for seconds, and
 /// a tenth of their processor time would go into it.
@@ -91,6 +92,7 @@ pub struct ControlPlane {
     kubectl: PathBuf,
     /// The API server's.
     port: u16,
+    reads: Reads,
     // Last, so that everything that runs in it has ended when it is removed.
     home: Home,
 }
@@ -116,9 +118,10 @@ impl ControlPlane {
             let prepared = own("tools/cluster/node", &["prepare".as_ref(), home.path().as_ref()]).output();
             flags.extend(String::from_utf8(prepared.unwrap().stdout).unwrap().lines().map(String::from));
         }
+        let reads = Reads::new(home.path().join("kubeconfig"));
         let (controller_manager, kubectl) = (options.controller_manager.clone(), program("kubectl"));
         let mut plane =
-            Self { parts: [const { None }; 4], flags, controller_manager, kubectl, port: 0, home };
+            Self { parts: [const { None }; 4], flags, controller_manager, kubectl, port: 0, reads, home };
         plane.bring_up(&users);
         plane.wait_until_pods_can_be_made("default");
         plane
@@ -132,6 +135,7 @@ impl ControlPlane {
                 own("tools/cluster/component", &["prepare".as_ref(), self.home.path().as_ref()]);
             let prepared = prepare.args(ports.iter().map(u16::to_string)).args(users).output().unwrap();
             assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+            self.reads.forget();
             self.launch(Part::Etcd);
             self.launch(Part::ApiServer);
             self.port = ports[0];
@@ -163,7 +167,7 @@ impl ControlPlane {
     /// Waits for the API server; `false` if its port, or etcd's, was taken.
     fn until_ready(&mut self) -> bool {
         let ready = ask_patiently(|| {
-            // It takes seconds until it listens, in which kubectl would be started for nothing.
+            // It takes seconds until it listens, in which there is no answer.
             let listens = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
             let ready = listens && self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
             let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
@@ -238,9 +242,14 @@ impl ControlPlane {
 
     // === kubectl ===
 
-    /// Runs `kubectl` as the administrator.
+    /// Runs `kubectl` as the administrator. Of what only reads, most is read without it ([`Reads`]).
     pub fn kubectl(&self, arguments: &[&str]) -> Said {
-        self.kubectl_with(&self.kubeconfig(), arguments, "")
+        self.read(arguments).unwrap_or_else(|| self.kubectl_with(&self.kubeconfig(), arguments, ""))
+    }
+
+    /// What `kubectl` would say, where that is read without it.
+    pub fn read(&self, arguments: &[&str]) -> Option<Said> {
+        self.reads.answer(arguments)
     }
 
     /// Runs `kubectl` as a user, with text on standard input.
@@ -307,7 +316,8 @@ impl ControlPlane {
     /// The controller manager creates the ServiceAccount, without which no pod is accepted.
     pub fn wait_until_pods_can_be_made(&self, namespace: &str) {
         self.wait_for("the default ServiceAccount", || {
-            let asked = self.kubectl(&["get", "serviceaccount", "default", "--namespace", namespace]);
+            let account = ["serviceaccount", "default", "--namespace", namespace];
+            let asked = self.kubectl(&[&["get", "--output=json"], &account[..]].concat());
             (asked.code == 0).then_some(())
         });
     }

@@ -12,7 +12,7 @@ use super::gate::{Request, defaulted, grant_documents, plug_ins, with_limit_rang
 use super::images;
 use super::process::root;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Case {
     /// From the file's name.
@@ -50,7 +50,7 @@ pub struct Case {
     pub expect: Expect,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expect {
     /// `rule container capability` of every finding of the rules.
@@ -71,7 +71,13 @@ pub struct Expect {
 }
 
 impl Case {
+    /// All of them, which are read once.
     pub fn load_all() -> Vec<Self> {
+        static ALL: LazyLock<Vec<Case>> = LazyLock::new(Case::read_all);
+        ALL.clone()
+    }
+
+    fn read_all() -> Vec<Self> {
         let folder = root().join("tests/cases");
         let mut files: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -19,6 +19,7 @@ pub mod opa;
 pub mod policies;
 pub mod probes;
 pub mod process;
+pub mod reads;
 pub mod registry;
 pub mod secrets;
 pub mod shared;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::process::{program, root};
 
@@ -62,17 +63,41 @@ pub fn build(folder: &Path, name: &str, entrypoint: &str, rules: &str) -> PathBu
     build_package(folder, name, "wasmgate", &[entrypoint], rules)
 }
 
-/// The same for another package and several entry points.
+/// The same for another package and several entry points. The rules are left in `folder/name`.
 pub fn build_package(folder: &Path, name: &str, package: &str, entrypoints: &[&str], rules: &str) -> PathBuf {
-    let sources = folder.join(name);
+    let (sources, rules) = (folder.join(name), format!("package {package}\n\n{rules}\n"));
     std::fs::create_dir_all(&sources).unwrap();
-    std::fs::write(sources.join("rules.rego"), format!("package {package}\n\n{rules}\n")).unwrap();
+    std::fs::write(sources.join("rules.rego"), &rules).unwrap();
     let archive = folder.join(format!("{name}.tar.gz"));
-    let (from, to) = (sources.to_str().unwrap(), archive.to_str().unwrap());
     let entrypoints = entrypoints.iter().flat_map(|entrypoint| ["--entrypoint", entrypoint]);
-    let rest = ["--revision", name, "--output", to, "-b", from];
-    let arguments: Vec<&str> =
-        ["build", "--target", "wasm"].into_iter().chain(entrypoints).chain(rest).collect();
-    run(&arguments);
+    let options: Vec<&str> = ["--revision", name].into_iter().chain(entrypoints).collect();
+    std::fs::copy(built(&[("rules.rego", rules.as_str())], &options), &archive).unwrap();
+    archive
+}
+
+/// The archive that `opa build` makes of files, or made of the same in an earlier run. Compiled rules name the file that they come from, so
+/// it always has the same path, and what is compiled of them is the same each time.
+pub fn built(files: &[(&str, &str)], options: &[&str]) -> PathBuf {
+    let opa = program("opa").display().to_string();
+    let mut hash = Sha256::new();
+    let parts = files.iter().flat_map(|(name, text)| [*name, *text]).chain(options.iter().copied());
+    for part in parts.chain([opa.as_str()]) {
+        hash.update(part);
+        hash.update([0]);
+    }
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("policies");
+    let archive = cache.join(format!("{:x}.tar.gz", hash.finalize()));
+    if archive.exists() {
+        return archive;
+    }
+    std::fs::create_dir_all(&cache).unwrap();
+    let work = tempfile::tempdir_in(&cache).unwrap();
+    std::fs::create_dir(work.path().join("bundle")).unwrap();
+    for (name, text) in files {
+        std::fs::write(work.path().join("bundle").join(name), text).unwrap();
+    }
+    let build = ["build", "--target", "wasm", "--bundle", "bundle", "--output", "out.tar.gz"];
+    run_in(work.path(), &[&build[..], options].concat());
+    std::fs::rename(work.path().join("out.tar.gz"), &archive).unwrap();
     archive
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -17,9 +18,13 @@ const POLL: Duration = Duration::from_millis(10);
 /// Most of it.
 const SELDOM: Duration = Duration::from_millis(500);
 
-/// Time to the next look, by how long one takes: a look that starts a program must not take the processors from what it waits for.
-fn pause(look: Duration) -> Duration {
-    look.clamp(POLL, SELDOM)
+/// The part of a wait that may pass before its end is seen.
+const LATE: u32 = 20;
+
+/// Time to the next look, by how long one takes and how long the wait has lasted: what looks must not take the processors from what it
+/// waits for.
+fn pause(look: Duration, waited: Duration) -> Duration {
+    look.max(waited / LATE).clamp(POLL, SELDOM)
 }
 
 /// Runs `"$@"` until it ends or standard input closes. The folder `$0` shows that it runs. The shell itself ignores
@@ -155,7 +160,7 @@ pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
             return answer;
         }
         // The time between two looks of every test that waits for a condition without an executor.
-        std::thread::sleep(pause(look.elapsed()));
+        std::thread::sleep(pause(look.elapsed(), start.elapsed()));
     }
 }
 
@@ -169,7 +174,7 @@ pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
         }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         // The same for those with one.
-        tokio::time::sleep(pause(look.elapsed())).await;
+        tokio::time::sleep(pause(look.elapsed(), start.elapsed())).await;
     }
 }
 
@@ -196,9 +201,20 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Folder of the compiled policies of all tests, which is not that of the person who runs them.
+/// How many folders of compiled policies the tests share: together they compile some hundreds, and a folder keeps the 128 that were used
+/// last. In one folder a run would find none of those of the run before.
+const FOLDERS: u64 = 8;
+
+/// Folder of the compiled policies of this test and some others, which is not that of the person who runs them.
 pub fn compiled() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
+    let mut hasher = DefaultHasher::new();
+    std::thread::current().name().hash(&mut hasher);
+    compiled_in(&(hasher.finish() % FOLDERS).to_string())
+}
+
+/// Folder of compiled policies with a name of its own.
+pub fn compiled_in(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled").join(name)
 }
 
 /// The gate's program.

@@ -99,7 +99,8 @@ impl Cluster {
 
     pub fn wait_for_account(&self, namespace: &str, name: &str) {
         self.plane.wait_for("a ServiceAccount", || {
-            let asked = self.plane.kubectl(&["get", "serviceaccount", name, "--namespace", namespace]);
+            let account = ["serviceaccount", name, "--namespace", namespace];
+            let asked = self.plane.kubectl(&[&["get", "--output=json"], &account[..]].concat());
             (asked.code == 0).then_some(())
         });
     }

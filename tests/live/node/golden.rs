@@ -173,6 +173,9 @@ pub(super) fn outcome(site: &Site, name: &str) -> Option<String> {
 /// engine compiles (`src/containerd/client.rs`, `save_content`), so the later one of two that start at once gets none.
 const LAYERS_NOT_READ: &str = "nothing: StartError";
 
+/// How many pods are applied by one `kubectl`.
+const TOGETHER: usize = 8;
+
 /// How often such a pod is started again, as the kubelet would start one of a Deployment.
 const STARTS_AGAIN: usize = 4;
 
@@ -199,9 +202,17 @@ pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
     let native = native();
     let rows = rows();
     let name = |number: usize| format!("{}-{number}", setting.name);
-    for (number, row) in rows.iter().enumerate() {
-        site.push(&name(number), &image(row, &native, setting.mode));
-        site.apply(&pod(site, &name(number), row, setting)).ok();
+    let numbered: Vec<(usize, &Row)> = rows.iter().enumerate().collect();
+    // Some pods at a time, so that the first run while the images of others are pushed.
+    for some in numbered.chunks(TOGETHER) {
+        let pods: Vec<Value> = some
+            .iter()
+            .map(|(number, row)| {
+                site.push(&name(*number), &image(row, &native, setting.mode));
+                pod(site, &name(*number), row, setting)
+            })
+            .collect();
+        site.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods})).ok();
     }
     let (mut lines, mut wrong) = (Vec::new(), Vec::new());
     for (number, row) in rows.iter().enumerate() {

@@ -58,12 +58,17 @@ struct Installed {
 }
 
 impl Installed {
+    /// With both versions of the gate in the registry.
     fn start() -> Self {
         let users = vec![format!("system:node:{SECOND}")];
         let plane =
             ControlPlane::start_with(&Options { node: Some(NODE.into()), users, ..Options::default() });
         let registry = Registry::start_below(plane.home().path());
-        let node = Node::join(&plane, &registry, NODE);
+        let node = std::thread::scope(|scope| {
+            let joining = scope.spawn(|| Node::join(&plane, &registry, NODE));
+            push_gates(&plane, &registry);
+            joining.join().unwrap()
+        });
         fs::create_dir(plane.home().path().join("platform")).unwrap();
         let site = Self { plane, node, registry };
         site.check_out(&older_root());
@@ -86,26 +91,6 @@ impl Installed {
 
     fn folder(&self, name: &str) -> PathBuf {
         self.plane.home().path().join(name)
-    }
-
-    /// `make image PUSH=…`, but for the release build. The same program in an image of another time has another digest.
-    fn push_gate(&self, program: &str, version: &str, time: &str) {
-        let mut build = own("tools/image/build", &[]);
-        build.args(["--binary", program, "--no-sbom", "--any-size", "--insecure"]);
-        build.arg("--out").arg(self.folder(&format!("image-{version}"))).env("SOURCE_DATE_EPOCH", time);
-        let name = self.registry.image(&format!("platform/wasmgate:{version}"));
-        let built = build.args(["--push", &name]).output().unwrap();
-        let said = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "{said}");
-        println!("{said}");
-    }
-
-    /// The older and the newer version, each packed on a processor of its own, since that is what takes long.
-    fn push_gates(&self) {
-        std::thread::scope(|scope| {
-            scope.spawn(|| self.push_gate(&older_gate(), "0.1.0", "1"));
-            self.push_gate(&gate(), "0.1.1", "2");
-        });
     }
 
     fn push(&self, name: &str, image: &Image) -> String {
@@ -166,6 +151,27 @@ impl Installed {
     }
 }
 
+/// `make image PUSH=…`, but for the release build. The same program in an image of another time has another digest.
+fn push_gate(plane: &ControlPlane, registry: &Registry, program: &str, version: &str, time: &str) {
+    let mut build = own("tools/image/build", &[]);
+    build.args(["--binary", program, "--no-sbom", "--any-size", "--insecure"]);
+    build.arg("--out").arg(plane.home().path().join(format!("image-{version}")));
+    build.env("SOURCE_DATE_EPOCH", time);
+    let name = registry.image(&format!("platform/wasmgate:{version}"));
+    let built = build.args(["--push", &name]).output().unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    println!("{said}");
+}
+
+/// The older and the newer version, each packed on a processor of its own, since that is what takes long.
+fn push_gates(plane: &ControlPlane, registry: &Registry) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| push_gate(plane, registry, &older_gate(), "0.1.0", "1"));
+        push_gate(plane, registry, &gate(), "0.1.1", "2");
+    });
+}
+
 /// A section of the manual.
 fn section(heading: &str) -> String {
     section_of("docs/operations.md", heading)
@@ -195,7 +201,6 @@ fn commands(heading: &str, start: &str) -> String {
 #[ignore = "needs a real node: make test-node"]
 fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_then_in_none() {
     let site = Installed::start();
-    site.push_gates();
     site.write_kustomization("0.1.0");
     site.run("platform", &commands("Install", "kubectl apply -k ."));
     let older = two_replicas_run(&site, &[NODE]);
@@ -374,7 +379,6 @@ fn named(site: &Installed, kinds: &str) -> Vec<String> {
 fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_refused_pod_and_then_removed()
 {
     let site = Installed::start();
-    site.push_gates();
     let install = commands("Install", "helm install ");
     // The registry of this test has no certificate.
     let insecure = format!(" --set 'config.images.registries.insecure={{{REGISTRY}}}'");
