@@ -3,6 +3,7 @@
 
 mod beside;
 mod line;
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 pub(crate) use beside::{beside, has_other_threads};
 pub(crate) use line::{Held, Line};
+pub(crate) use turn::{give_back_turn, has_turn, in_turn};
 
 /// Number of namespaces at which the table is cleaned of those that hold nothing.
 const CLEAN_UP_AT: usize = 1024;
