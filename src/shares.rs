@@ -1,5 +1,6 @@
 //! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any, nor one peer more than
-//! its part of the memory for requests. Whose turn is next says `line`. Long work is kept off the threads that answer (`beside`).
+//! its part of the memory for requests. Whose turn is next says `line`. Long work is kept off the threads that answer (`beside`), and out of the turns of
+//! others (`turn`).
 
 mod beside;
 mod line;
