@@ -135,10 +135,13 @@ impl<'w> Work<'w> {
     /// work, where bundles run on threads of their own, or where no other thread goes on with the tasks of this one. It is waited for no longer than what is
     /// `left` to the review.
     pub async fn turn(self, policies: &PolicySet, object_bytes: usize, left: Duration) -> Option<Turn<'_>> {
-        if shares::has_other_threads() && self.is_light {
-            return policies.turn(&self.workload.namespace, object_bytes, left).await;
+        if !shares::has_other_threads() || !self.is_light {
+            return None;
         }
-        None
+        let turn = policies.turn(&self.workload.namespace, object_bytes, left).await?;
+        // That of a large body, of which the former object may be the larger part: rules may run as long as their limits let them.
+        shares::give_back_turn();
+        Some(turn)
     }
 }
 
@@ -476,6 +479,20 @@ mod tests {
         assert!(all_places.is_some());
         let little = Work::of(&light, &nothing_known).beside(AMPLE, is_free);
         assert_eq!(in_turns(&turns, little).now_or_never(), Some(false));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn rules_that_run_where_their_input_is_made_hold_no_turn_of_large_bodies() {
+        let (engine, bundles) = (Engine::new().unwrap(), vec![Bundle::embedded().unwrap()]);
+        let policies = PolicySet::load(&engine, bundles, Limits::default()).await.unwrap();
+        let (turns, light) = (Line::of(1), with_mounts("shop", 1, 1));
+        let known = inspected(&light, image(&light, &[]));
+        let judged = async {
+            let turn = Work::of(&light, &known).turn(&policies, 1_000, AMPLE).await;
+            let is_free = turns.take(1, None).now_or_never().flatten().is_some();
+            (turn.is_some(), is_free)
+        };
+        assert_eq!(in_turns(&turns, judged).await, (true, true));
     }
 
     #[tokio::test]
