@@ -18,7 +18,9 @@ pub(super) const DATA: u32 = 1;
 /// Most keys that a local is taken to hold a value of, and most operands of a call. What OPA writes has a few. A module is foreign, and what is
 /// beyond may read all: so each instruction takes a bounded time to look at.
 const MOST_KEYS: usize = 64;
-const MOST_OPERANDS: usize = 1_000;
+pub(super) const MOST_OPERANDS: usize = 128;
+/// Most keys and paths that rules name. They may be longer than the code that names them, and with more of them rules may read all.
+pub(super) const MOST_NAMES: usize = 10_000;
 
 /// What rules read of the input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,6 +72,10 @@ impl InputReads {
         let mut locals = Locals::default();
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
+            if self.names() > MOST_NAMES {
+                self.is_whole = true;
+                return;
+            }
             rest = after;
             if let Step::Set(local) = step {
                 locals.sets.entry(*local).or_default().0 += 1;
@@ -89,6 +95,13 @@ impl InputReads {
                 self.add_use_of_value(code, (key, is_certain), after, &mut locals);
             }
         }
+    }
+
+    fn names(&self) -> usize {
+        let Self { keys, paths, possible_paths, whole_keys, .. } = self;
+        [keys, paths, possible_paths, whole_keys]
+            .into_iter()
+            .fold(0, |all, some| all.saturating_add(some.len()))
     }
 
     fn add_use_of_input(&mut self, code: &Code<'_>, after: &[Step], locals: &mut Locals) {

@@ -165,14 +165,18 @@ impl<'a> Facts<'a> {
     fn rules_by_text(&self, lookups: &[Lookup]) -> Option<Bodies> {
         let host = *self.hosts.get(&2)?;
         let mut bodies = Bodies::new();
-        // From the last one on, so that the places of the others stay the same.
-        for lookup in lookups.iter().rev() {
-            let place = usize::try_from(lookup.function.checked_sub(self.imported)?).ok()?;
+        for of_one in lookups.chunk_by(|one, next| one.function == next.function) {
+            let Some(first) = of_one.first() else { continue };
+            let place = usize::try_from(first.function.checked_sub(self.imported)?).ok()?;
             let old = *self.code.get(place)?;
-            let body = bodies.entry(place).or_insert_with(|| old.to_vec());
-            let (before, after) = body.split_at_checked(lookup.at)?;
-            let with = [before, asking(lookup, host).as_slice(), after].concat();
-            *body = with;
+            let (mut body, mut done): (Vec<u8>, usize) = (Vec::new(), 0);
+            for lookup in of_one {
+                body.extend(old.get(done..lookup.at)?);
+                body.extend(asking(lookup, host));
+                done = lookup.at;
+            }
+            body.extend(old.get(done..)?);
+            bodies.insert(place, body);
         }
         Some(bodies)
     }
