@@ -101,7 +101,7 @@ impl InputReads {
         let Self { keys, paths, possible_paths, whole_keys, .. } = self;
         [keys, paths, possible_paths, whole_keys]
             .into_iter()
-            .fold(0, |all, some| all.saturating_add(some.len()))
+            .fold(0_usize, |all, some| all.saturating_add(some.len()))
     }
 
     fn add_use_of_input(&mut self, code: &Code<'_>, after: &[Step], locals: &mut Locals) {

@@ -543,6 +543,27 @@ mod tests {
         assert_eq!((asked(&as_it_was), asked(&by_text)), (0, 2));
     }
 
+    #[test]
+    fn each_of_many_references_in_two_rules_asks_the_host_once() {
+        const COUNT: usize = 5_000;
+        let step = "local.get 1 local.get 4 call $opa_value_get local.tee 2 drop ".repeat(COUNT);
+        let text = RULE.replace("            block\n", &format!("            {step} block\n"));
+        let second = format!(
+            "(func $g0.data.wasmgate.other (param i32 i32) (result i32) (local i32 i32 i32) {step} local.get 3))"
+        );
+        let module = wat::parse_str(text.strip_suffix(')').unwrap().to_string() + &second).unwrap();
+        let rewritten = rewrite(&module, false, DataKeys::Text, false);
+        wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
+        let mut question = Vec::new();
+        constant(&mut question, BY_TEXT);
+        let asked = |body: &&[u8]| {
+            body.windows(question.len()).filter(|part| *part == question.as_slice()).count()
+        };
+        let facts = Facts::read(&rewritten.module).unwrap();
+        let counts: Vec<_> = facts.code.iter().map(asked).collect();
+        assert!(counts.ends_with(&[COUNT + 2, COUNT]), "{counts:?}");
+    }
+
     /// Functions with code of their own: of a value that is no text the one says 0, and the other says how many bytes it is given.
     const LIBRARY: &str = r#"(module
         (import "env" "opa_builtin1" (func (param i32 i32 i32) (result i32)))
