@@ -556,9 +556,8 @@ mod tests {
         wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
         let mut question = Vec::new();
         constant(&mut question, BY_TEXT);
-        let asked = |body: &&[u8]| {
-            body.windows(question.len()).filter(|part| *part == question.as_slice()).count()
-        };
+        let asked =
+            |body: &&[u8]| body.windows(question.len()).filter(|part| *part == question.as_slice()).count();
         let facts = Facts::read(&rewritten.module).unwrap();
         let counts: Vec<_> = facts.code.iter().map(asked).collect();
         assert!(counts.ends_with(&[COUNT + 2, COUNT]), "{counts:?}");

@@ -262,6 +262,7 @@ impl Follower {
                 self.newest = self.newest.max(self.newest_known().await?);
                 let ready = self.open(contents?, version, Opened::FromSource).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
+                // What fits now is not refused any more when its number is on disk.
                 let claim = self.terms.memory.in_force.claim().await;
                 swap.fits(&ready.loaded).map_err(refused)?;
                 self.reserve_for(&ready.loaded).await?;
