@@ -411,7 +411,8 @@ impl Follower {
         let Some(kept) = self.terms.memory.kept.clone() else { return };
         let (of, in_force) = (Arc::clone(&unkept), self.terms.memory.in_force.clone());
         let write = move || {
-            in_force.write_last(&of.last, || kept.keep(of.last.record.clone(), &of.last.contents, of.order))
+            let keep = || kept.keep(of.last.record.clone(), &of.last.contents, of.order);
+            in_force.write_last(&of.last, kept.folder(), keep)
         };
         let written = spawn_blocking(write).await;
         let failed = match written {

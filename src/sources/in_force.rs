@@ -1,12 +1,15 @@
 //! What was in force in this process, by the names of bundles, so that a configuration that is loaded again knows it too.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
-use super::kept::{Record, no_roll_back};
+use super::kept::{LONGEST_WAIT, Record, WAIT, no_roll_back};
 use crate::policy::Contents;
 
 /// What was in force of each bundle. Clones share it.
@@ -94,17 +97,19 @@ impl InForce {
         self.locked().entry(name).or_default().last = Some(last);
     }
 
-    /// Has a bundle written to the disk, and forgets it then. One after which another one of its name came into force is not written: the
+    /// Has a bundle written to this folder, and forgets it then. One after which another one of its name came into force is not written: the
     /// thread that writes for a follower goes on when that was replaced, and would put the older one in the place of the newer one. Blocks while
     /// another one of the name is written.
     pub(super) fn write_last(
         &self,
         bundle: &Arc<Last>,
+        folder: &Path,
         write: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let name = &bundle.record.name;
+        let failed = |source| Error::KeepBundle { bundle: name.clone(), path: folder.to_path_buf(), source };
         let writes = Arc::clone(&self.locked().entry(name.clone()).or_default().writes);
-        let _turn = writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn(&writes).map_err(failed)?;
         let is_last = |known: &Known| known.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, bundle));
         if !self.locked().get(name).is_some_and(is_last) {
             return Ok(());
@@ -125,6 +130,24 @@ impl InForce {
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a lock, for as long as for that of another process.
+fn turn(lock: &Mutex<()>) -> io::Result<MutexGuard<'_, ()>> {
+    let until = Instant::now().checked_add(LONGEST_WAIT);
+    loop {
+        match lock.try_lock() {
+            Ok(turn) => return Ok(turn),
+            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if until.is_none_or(|until| Instant::now() >= until) => {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "the bundle before it is still being written",
+                ));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(WAIT),
+        }
     }
 }
 
@@ -175,12 +198,13 @@ mod tests {
         assert_eq!(all.recall("rules", "b.tar.gz"), None);
         assert_eq!(all.recall("other", "a.tar.gz"), None);
         all.keep(Arc::clone(&second));
-        all.write_last(&first, || panic!("another one has come after it")).unwrap();
+        let folder = Path::new("kept");
+        all.write_last(&first, folder, || panic!("another one has come after it")).unwrap();
         assert!(all.recall("rules", "a.tar.gz").is_some());
         let failed = || Err(Error::OvertakeBundle { bundle: "rules".into() });
-        assert!(all.write_last(&second, failed).is_err());
+        assert!(all.write_last(&second, folder, failed).is_err());
         assert!(all.recall("rules", "a.tar.gz").is_some(), "it is not on disk");
-        all.write_last(&second, || Ok(())).unwrap();
+        all.write_last(&second, folder, || Ok(())).unwrap();
         assert_eq!(all.recall("rules", "a.tar.gz"), None);
     }
 
@@ -204,7 +228,7 @@ mod tests {
                     order.lock().unwrap().push("first");
                     Ok(())
                 };
-                shared.write_last(former, write).unwrap();
+                shared.write_last(former, Path::new("kept"), write).unwrap();
             });
             is_begun.recv().unwrap();
             all.keep(Arc::clone(&second));
@@ -213,7 +237,7 @@ mod tests {
                     written.lock().unwrap().push("second");
                     Ok(())
                 };
-                all.write_last(&second, write).unwrap();
+                all.write_last(&second, Path::new("kept"), write).unwrap();
             });
             go_on.send(()).unwrap();
         });

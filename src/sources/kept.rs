@@ -26,11 +26,11 @@ const EVERYONE_WRITES: u32 = 0o002;
 const MOST_RECORD: u64 = 64 << 10;
 
 /// Longest wait for another process that writes in the folder.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Longest time for a number to be written down: no other bundle comes into force meanwhile.
 const LONGEST_RESERVE: Duration = Duration::from_secs(20);
 /// Between two tries.
-const WAIT: Duration = Duration::from_millis(20);
+pub(super) const WAIT: Duration = Duration::from_millis(20);
 /// Name of the file that the processes lock which share the folder.
 const LOCK: &str = "lock";
 /// No process writes for so long.
@@ -77,6 +77,11 @@ impl BundleStore {
             Ok(()) => Ok(store),
             Err(reason) => Err(Error::OpenStore { folder: store.folder, reason }),
         }
+    }
+
+    /// Where the bundles are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Refuses a folder that another user rules. Asked again each time: one that was not there may be another user's now.
