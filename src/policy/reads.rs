@@ -339,6 +339,30 @@ mod tests {
         assert_eq!([3, MOST_OPERANDS].map(with_operands), [false, true]);
     }
 
+    /// The names may be longer than the code that names them.
+    #[test]
+    fn what_names_more_keys_than_are_kept_may_read_all() {
+        let named = |count: usize| {
+            let places = || (0..count).map(|number| 1_024 + 32 * u32::try_from(number).unwrap());
+            let text = |at: u32| {
+                let own = (at + 12).to_le_bytes().map(|byte| format!(r"\{byte:02x}")).concat();
+                format!(r#"(data (i32.const {at}) "\08\00\00\00\08\00\00\00{own}{at:08}")"#)
+            };
+            let step = |at: u32| format!("local.get 0 i32.const {at} call $opa_value_get local.set 2 ");
+            let data = places().map(text).collect::<Vec<_>>().concat();
+            let steps = places().map(step).collect::<Vec<_>>().concat();
+            let module = format!(
+                r"(module (memory 8) {data}
+                    (func $opa_value_get (param i32 i32) (result i32) unreachable)
+                    (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32) {steps} i32.const 0))"
+            );
+            let found = reads_of(&wat::parse_str(module).unwrap());
+            (found.is_whole, found.keys.len())
+        };
+        assert_eq!(named(100), (false, 100));
+        assert_eq!(named(MOST_NAMES + 2), (true, MOST_NAMES + 1));
+    }
+
     /// Another program may have renamed the rules.
     #[test]
     fn what_was_renamed_may_read_all() {
