@@ -133,7 +133,7 @@ pub struct RuntimeFacts<'a> {
     /// Why a Wasm runtime may start the pod although no profile says so ([`super::suspicion`]); `null` if there is no reason.
     pub suspicion: Option<String>,
     /// Whether changing the sizes of a running container changes nothing there; left out when it does, or when a resize restarts
-    /// each container that it changes.
+    /// each container that it changes, or changes the sizes of the pod alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ignores_resize: bool,
     /// Whether a container that was killed for memory is not shown as `OOMKilled`; left out when it is.
