@@ -114,6 +114,20 @@ pub struct WorkloadFacts<'a> {
     pub host_ipc: bool,
     /// Whether this is a template from which a controller will create pods.
     pub template: bool,
+    /// Memory that Wasm containers share; left out where the pod has no limit of memory, or one of them needs as much as all that run
+    /// together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_memory: Option<SharedMemory>,
+}
+
+/// Memory that several Wasm containers share, which run together, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedMemory {
+    /// Memory limit of the pod.
+    pub limit_bytes: u64,
+    /// Memory that their programs need to start.
+    pub floor_bytes: u64,
 }
 
 /// The runtime of the pod.

@@ -153,7 +153,8 @@ pub(super) fn pod_cpu_limit(pod: &PodSpec) -> Option<u64> {
 pub fn restarts_what_it_resizes(new: &PodSpec, old: &PodSpec) -> bool {
     let of_pod = |pod: &PodSpec| RESOURCES.map(|resource| sizes(pod.resources.as_ref(), resource));
     let changes_pod = of_pod(new) != of_pod(old);
-    let old: HashMap<&str, Resizable<'_>> = sized(old).map(|one| (one.container.name.as_str(), one)).collect();
+    let old: HashMap<&str, Resizable<'_>> =
+        sized(old).map(|one| (one.container.name.as_str(), one)).collect();
     let pairs = sized(new).filter_map(|one| Some((one, *old.get(one.container.name.as_str())?)));
     let changes = pairs.map(|(new, old)| RESOURCES.map(|resource| changed(new, old, resource)));
     let mut resized = changes.filter(|changes| *changes != [Change::Nothing; 2]).peekable();
@@ -191,10 +192,11 @@ fn sized(pod: &PodSpec) -> impl Iterator<Item = Resizable<'_>> {
     let of_pod = pod.resources.as_ref();
     let containers = pod.containers.iter().map(move |container| Resizable { container, of_pod });
     // An init container that is no sidecar has ended, or will start with the new limit of the pod.
-    let init = pod.init_containers.iter().flatten().map(move |container| Resizable {
-        container,
-        of_pod: of_pod.filter(|_| is_sidecar(container)),
-    });
+    let init = pod
+        .init_containers
+        .iter()
+        .flatten()
+        .map(move |container| Resizable { container, of_pod: of_pod.filter(|_| is_sidecar(container)) });
     containers.chain(init)
 }
 

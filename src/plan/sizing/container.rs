@@ -108,6 +108,11 @@ impl<'a> ContainerSizing<'a> {
 }
 
 impl ResourceSizing {
+    /// What the program needs of it to start.
+    pub(super) const fn floor(&self) -> Quantity {
+        self.proposal.floor
+    }
+
     /// Whether the request is what was learned, as far as the namespace allows that.
     const fn is_learned(&self) -> bool {
         self.proposal.is_learned && self.chosen.request.is_none()
