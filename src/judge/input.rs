@@ -320,6 +320,7 @@ fn resources(
         sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
     });
     let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
+    let compile = known.and_then(|(facts, program)| compile_millis(facts, program, profile));
     let cap_millis = caps.map(|caps| caps.cpu.millis());
     let processors_of_pod = spec::pod_cpu_limit(&case.workload.spec);
     // An ephemeral container can have no sizes of its own.
@@ -331,7 +332,8 @@ fn resources(
         floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
         limit_millis: narrowest_processors(spec.cpu_limit(), processors_of_pod, cap_millis),
-        compile_millis: known.and_then(|(facts, program)| compile_millis(facts, program, profile)),
+        compile_millis: compile.map(|(estimate, _)| estimate),
+        slowest_compile_millis: compile.map(|(_, slowest)| slowest),
         cap_millis,
         pod_limit_bytes: of_pod.filter(|_| is_capped && limit_bytes.is_none()),
         pod_limit_millis: processors_of_pod.filter(|_| is_capped && spec.cpu_limit().is_none()),
@@ -400,15 +402,18 @@ fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>
     Some(floor::memory(compiler, profile.base_memory(), facts.modules_at(modules)).bytes())
 }
 
-/// CPU time for compiling in the container; `None` where the shim compiles, and for an engine of which nothing was measured.
-fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
+/// CPU time for compiling in the container, as estimated and at the slowest; `None` where the shim compiles, and for an engine of which
+/// nothing was measured.
+fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<(u64, u64)> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let runtime = profile?.ambient.runtime();
     if !runtime.compiles_with_wasmtime() || runtime.compiler(*packaging) == Compiler::Shim {
         return None;
     }
-    let millis = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
-    Some(u64::try_from(millis).unwrap_or(u64::MAX))
+    let estimate = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
+    let slowest = floor::slowest_compile_millis(Compiler::Container, facts.modules_at(modules));
+    let whole = |millis: i128| u64::try_from(millis).unwrap_or(u64::MAX);
+    Some((whole(estimate), whole(slowest)))
 }
 
 #[cfg(test)]

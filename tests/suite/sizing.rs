@@ -214,6 +214,27 @@ fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_modu
     assert!(looked_at >= 6 && wrong.is_empty(), "{looked_at} rows: {wrong:#?}");
 }
 
+/// Seconds after which a liveness probe with the defaults of the API server may restart a container.
+const DEFAULT_PROBE: i128 = 20;
+
+/// The rule `start-outlasts-probe` goes by the slowest. One that it lets pass at one processor would be restarted for ever.
+#[test]
+fn no_module_took_longer_to_compile_than_a_probe_waits_of_which_nothing_is_said() {
+    let rows = rows();
+    let (mut too_slow, mut unwarned) = (0, Vec::new());
+    for row in rows.iter().filter(|row| row.compiler() == Compiler::Container) {
+        let slowest = floor::slowest_compile_millis(row.compiler(), std::iter::once(&row.facts()));
+        let (measured, limit) = (i128::from(row.cpu_millis), DEFAULT_PROBE * 1000);
+        too_slow += usize::from(measured > limit);
+        // Of a program of some kilobytes most of the time is not for compiling.
+        let is_more = row.code_bytes > 1_000_000 && measured > slowest;
+        if is_more || (measured > limit && slowest <= limit) {
+            unwarned.push(format!("{} under {}: {measured} ms, at most {slowest}", row.module, row.runtime));
+        }
+    }
+    assert!(too_slow >= 4 && unwarned.is_empty(), "{too_slow} rows: {unwarned:#?}");
+}
+
 #[test]
 fn no_module_is_given_a_limit_under_which_it_failed_and_no_layer_twice_what_it_needs() {
     let rows = rows();

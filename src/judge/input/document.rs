@@ -290,6 +290,9 @@ pub struct Resources {
     /// runtime's engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_millis: Option<u64>,
+    /// The same at the slowest that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_compile_millis: Option<u64>,
     /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
     /// Memory limit of the pod, if it is the only one of the container and the profile clamps.

@@ -34,9 +34,9 @@ violations contains violation if {
 # METADATA
 # title: The memory limit of the pod is enough for its programs together
 # description: |
-#   Under a memory limit of the pod (`spec.resources`) its containers share that memory, and the kernel kills one of them
-#   where it is less than the programs need that run together. An init container that is no sidecar runs beside the
-#   sidecars before it alone. What Linux containers need is not known, and not counted.
+#   Under a memory limit of the pod (`spec.resources`) its containers share that memory, and the kernel kills one of
+#   them where it is less than the programs need that run together. An init container that is no sidecar runs beside
+#   the sidecars before it alone. What Linux containers need is not known, and not counted.
 # custom:
 #   remedy: Raise `spec.resources.limits.memory`, or leave it out and limit each container.
 #   severity: medium
@@ -48,8 +48,8 @@ violations contains violation if {
 		"action": "warn",
 		"mendedBy": "pod",
 		"message": concat("", [
-			$"the pod has a memory limit of {text.memory(shared.limitBytes)}, and its Wasm containers that run together need about ",
-			$"{text.mebibytes(shared.floorBytes)} to start: one of them may be killed, {killed}; write ",
+			$"the pod has a memory limit of {text.memory(shared.limitBytes)}, and its Wasm containers that run together need ",
+			$"about {text.mebibytes(shared.floorBytes)} to start: one of them may be killed, {killed}; write ",
 			$"`spec.resources.limits.memory: {text.mebibytes(shared.floorBytes)}`, or leave it out and limit each container",
 		]),
 	}
