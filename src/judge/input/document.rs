@@ -205,7 +205,8 @@ pub struct ContainerFacts<'a> {
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
     pub warnings: Vec<String>,
-    /// The Wasm platform of an image behind an index that holds nothing for Linux; left out for any other image.
+    /// The platform of an image behind an index that holds nothing for the nodes: nothing for Linux, or nothing for the architectures
+    /// that they have by the configuration; left out for any other image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unmatched_platform: Option<&'a str>,
     /// Whether neither the image nor the pod names a command; left out when one does.
