@@ -194,7 +194,8 @@ fn what_was_measured_and_tried_is_of_the_versions_that_the_node_has() {
     }
 }
 
-/// A machine that is slow for a day, as rented ones are, takes up to twice the time for the same work, and no rule depends on less.
+/// A machine that is slow for a day, as rented ones are, takes up to twice the time for the same work. Sizes go by the estimate, and the
+/// rule about probes by the slowest.
 #[test]
 fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_module_took_and_not_far_below() {
     let rows = rows();
