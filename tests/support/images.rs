@@ -441,6 +441,10 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
         (
+            "arm-alone",
+            Image::index(&[("linux/arm64", &rootfs("linux/arm64", "/app.wasm", &[("app.wasm", &files)]))]),
+        ),
+        (
             "plugin-in-env",
             ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"])
                 .files(&[("app.wasm", &printing)])
