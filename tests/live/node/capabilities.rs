@@ -22,7 +22,7 @@ struct Trial {
 }
 
 /// The registry, as pods reach it.
-fn peer(site: &Site) -> Peer {
+pub(super) fn peer(site: &Site) -> Peer {
     let parts: Vec<u8> = ADDRESS.split('.').map(|part| part.parse().unwrap()).collect();
     let port = site.registry.host.rsplit(':').next().unwrap().parse().unwrap();
     Peer { address: parts.try_into().unwrap(), port }
