@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::capabilities::{outcomes_agree, peer};
+use super::capabilities::{
+    mounts_are_written_where_that_is_granted, outcomes_agree, peer, tokens_are_read_where_they_are_granted,
+};
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_that_differ, pod_of};
 use super::{SITE, Site, platform, speaker};
@@ -94,6 +96,18 @@ fn of_every_golden_row_crun_starts_no_other_native_program_where_nothing_asks_fo
 #[ignore = "needs a real node: make test-node"]
 fn programs_can_do_under_crun_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
     outcomes_agree(&CRUN);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_token_that_hardening_takes_cannot_be_read_under_crun_and_one_that_is_granted_can() {
+    tokens_are_read_where_they_are_granted(&CRUN, Form::Module);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_mount_that_hardening_makes_read_only_takes_no_writes_under_crun() {
+    mounts_are_written_where_that_is_granted(&CRUN, Form::Module);
 }
 
 /// The pod of a program whose folder is `/app`, in an image with a file of its own at `/`, this one below `/app`, and links there that
