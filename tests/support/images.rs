@@ -472,6 +472,18 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
             ),
         ),
         (
+            "resolver-component",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[
+                    ("app.wasm", &importing(DNS, "resolve-addresses")),
+                    ("etc/nsswitch.conf", b"hosts: native dns"),
+                    ("usr/lib64/libnss_native.so.2", ELF),
+                ],
+            ),
+        ),
+        (
             "beside-slight",
             rootfs("linux/amd64", "/good.wasm", &[("app.wasm", &printing), ("good.wasm", &printing)]),
         ),
