@@ -434,6 +434,12 @@ fn leading_nodes() -> Vec<(&'static str, Image)> {
     ]
 }
 
+/// WasmEdge runs what is in the section.
+fn machine_code() -> Image {
+    let module = r#"(module (@custom "wasmedge" "x") (memory (export "memory") 1) (func (export "_start")))"#;
+    rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::wat(module))])
+}
+
 fn root_file_systems() -> Vec<(&'static str, Image)> {
     let files = fixtures::file_command();
     let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
@@ -521,20 +527,7 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .files(&[("prog/app.wasm", &fixtures::command()), ("d/y/app.wasm", &files)])
                 .build(),
         ),
-        // WasmEdge runs what is in the section.
-        (
-            "machine-code",
-            rootfs(
-                "linux/amd64",
-                "/app.wasm",
-                &[(
-                    "app.wasm",
-                    &fixtures::wat(
-                        r#"(module (@custom "wasmedge" "x") (memory (export "memory") 1) (func (export "_start")))"#,
-                    ),
-                )],
-            ),
-        ),
+        ("machine-code", machine_code()),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
         // Compiled in its container.
         ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),
