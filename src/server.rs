@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::certs;
 use crate::otlp::SpanContext;
-use crate::review::Webhook;
+use crate::review::{Reply, Webhook};
 
 /// An event of the server that the gate may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,17 +75,17 @@ pub struct Call {
 
 /// A review that was begun.
 pub enum Begun {
-    /// The bytes of its answer.
-    Answered(Vec<u8>),
-    /// What is left to do, and ends with the bytes.
-    Goes(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
+    /// Its answer.
+    Answered(Reply),
+    /// What is left to do, and ends with the answer.
+    Goes(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
 /// The gate behind the server.
 pub trait AdmissionHandler: Send + Sync + 'static {
-    /// Answers one review within its budget with the bytes of an AdmissionReview, even if the body is none. A panic
-    /// becomes an HTTP 500, to which the API server applies the webhook's failurePolicy.
-    fn answer(&self, call: Call) -> impl Future<Output = Vec<u8>> + Send;
+    /// Answers one review within its budget with the bytes of an AdmissionReview, even if the body is none. A review that others leave no time becomes an
+    /// HTTP 503, and a panic an HTTP 500, to which the API server applies the webhook's failurePolicy.
+    fn answer(&self, call: Call) -> impl Future<Output = Reply> + Send;
 
     /// Begins to answer a review with a small body, on the thread that read it. What takes longer than to read the body is left: then the
     /// rest is the same as [`Self::answer`], on a task of its own.

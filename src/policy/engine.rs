@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use wasmtime::{Config, Module, OptLevel};
@@ -112,6 +112,12 @@ impl Stop {
         (Self { deadline, now: None, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
     }
 
+    /// The same for work that begins now and may take so long at most.
+    pub fn within(&self, time: Duration) -> Self {
+        let deadline = Instant::now().checked_add(time).map_or(self.deadline, |end| end.min(self.deadline));
+        Self { deadline, ..self.clone() }
+    }
+
     /// Whether it has to end now.
     pub fn is_due(&self) -> bool {
         self.abandoned.load(Relaxed) || Instant::now() >= self.deadline
@@ -145,8 +151,6 @@ pub(super) fn drive<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Work that yields this many times before it is done.
@@ -165,6 +169,17 @@ mod tests {
     fn work_goes_on_until_it_is_done() {
         let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
         assert_eq!(drive(giving_way(10_000), &stop), Some(10_000));
+    }
+
+    #[test]
+    fn a_part_of_the_work_ends_no_later_than_the_whole_and_with_it() {
+        let (stop, guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+        assert_eq!(stop.within(Duration::MAX).deadline, stop.deadline);
+        assert!(stop.within(Duration::ZERO).is_due() && !stop.is_due());
+        let part = stop.within(Duration::from_mins(5));
+        assert!(part.deadline < stop.deadline && !part.is_due());
+        drop(guard);
+        assert!(part.is_due());
     }
 
     #[test]
