@@ -25,7 +25,7 @@ use crate::judge::input::UserFacts;
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::Inspector;
 use crate::plan::Plan;
-use crate::policy::{EnforcementAction, Evaluation, names_calls};
+use crate::policy::{Evaluation, names_calls};
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::shares;
@@ -297,8 +297,7 @@ pub async fn judge<K>(
     let is_cached = evaluation.is_cached;
     let judged = |evaluation| verdict(asked, workload, inspection, evaluation);
     let verdict = judged(evaluation);
-    // What another bundle denies is denied, whatever these would have found.
-    let is_overloaded = overloaded > 0 && verdict.at(EnforcementAction::Deny).count() == overloaded;
+    let is_overloaded = verdict.is_denied_by_load_alone(overloaded);
     let verdict = verdict.with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
     let judgement =
