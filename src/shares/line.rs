@@ -355,7 +355,7 @@ mod tests {
         for (burst, steadily) in [(600, 90), (700, 80), (600, 100), (850, 95)] {
             let load = Load { units: 1, work: 1, time: 1_000, is_timed: true };
             let until = |tick: u64| tick * steadily / 100;
-            let arrivals = |tick| until(tick + 1) - until(tick) + if tick == 0 { burst } else { 0 };
+            let arrivals = |tick: u64| until(tick + 1) - until(tick) + if tick == 0 { burst } else { 0 };
             let Done { in_time, late, dropped } = Simulation::run(load, 6_000, arrivals);
             assert_eq!((late, dropped), (0, 0), "{burst} {steadily}");
             assert_eq!(u64::from(in_time), burst + until(6_000), "{burst} {steadily}");
