@@ -506,6 +506,7 @@ impl LoadedBundle {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::hint::spin_loop;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::thread;
@@ -662,6 +663,26 @@ mod tests {
         let order: Vec<_> = asked.map(evaluate).collect::<FuturesUnordered<_>>().collect().await;
         let before = order.iter().position(|namespace| *namespace == "shop").unwrap();
         assert!(order.len() == 121 && before < 20, "behind {before} of another namespace");
+    }
+
+    /// One processor, both of whose places are taken.
+    #[tokio::test]
+    async fn a_bundle_in_the_shadow_that_gets_no_place_leaves_the_others_what_they_are() {
+        let mut engine = Engine::new().unwrap();
+        engine.lanes = Arc::new(Lanes::new(1));
+        let shadow = Bundle { is_shadow: true, ..Bundle::embedded().unwrap() };
+        let set = PolicySet::load(&engine, vec![shadow], Limits::default()).await.unwrap();
+        let [one, other]: [Arc<str>; 2] = ["one", "other"].map(Arc::from);
+        let later = tokio::time::Instant::now() + Duration::from_mins(10);
+        let held = [set.lanes.enter(&one, 1, later).await, set.lanes.enter(&other, 1, later).await];
+        assert!(held.iter().all(Option::is_some));
+        // It waits for its place for a moment, and its answer for it longer.
+        let is_asked_again = Cell::new(false);
+        let left = || Duration::from_millis(if is_asked_again.replace(true) { 600_000 } else { 1 });
+        let input: Value = serde_json::from_str(REFUSED).unwrap();
+        let (decides, beside) = set.evaluate_with_shadow("shop", &input, left).await;
+        assert_eq!(decides, Evaluation::default());
+        assert_eq!((beside.failures.len(), beside.overloaded), (1, 1), "{beside:?}");
     }
 
     #[test]
