@@ -95,6 +95,15 @@ impl Engine {
     }
 }
 
+/// Longer than any review takes, where a time is too long for the clock.
+const FOR_EVER: Duration = Duration::from_hours(24);
+
+/// The end of so much time that begins now.
+pub(super) fn end_of(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + FOR_EVER)
+}
+
 /// When work on a separate thread must stop, even if it is not finished, and what time it is for the rules.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
@@ -114,8 +123,7 @@ impl Stop {
 
     /// The same for work that begins now and may take so long at most.
     pub fn within(&self, time: Duration) -> Self {
-        let deadline = Instant::now().checked_add(time).map_or(self.deadline, |end| end.min(self.deadline));
-        Self { deadline, ..self.clone() }
+        Self { deadline: end_of(time).min(self.deadline), ..self.clone() }
     }
 
     /// Whether it has to end now.

@@ -17,7 +17,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 use super::demand;
-use super::engine::Stop;
+use super::engine::{Stop, end_of};
 use super::evaluation::{Evaluation, Failed, Found};
 use super::identity::Identity;
 use super::idle::Idle;
@@ -37,9 +37,6 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// How long an answer waits for bundles in the shadow after the others are done: longer than they take unless something is
 /// wrong with them, and less than a person notices.
 const SHADOW: Duration = Duration::from_millis(250);
-
-/// Longer than any review takes, where a time is too long for the clock.
-const FOR_EVER: Duration = Duration::from_hours(24);
 
 /// All loaded bundles. Cheap to clone, since the bundles are shared.
 #[derive(Debug, Clone)]
@@ -374,12 +371,6 @@ impl PolicySet {
         let work = spawn_blocking(move || Ok(loaded.result_set(number, &input, limits, &stop)?.0));
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
-}
-
-/// The end of so much time that begins now.
-pub(super) fn end_of(time: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(time).unwrap_or_else(|| now + FOR_EVER)
 }
 
 /// Gathered when a set is made, since every plan asks for them.

@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
-use super::engine::Stop;
+use super::engine::{Stop, end_of};
 use super::evaluation::{Evaluation, Failed, Found};
 use super::input;
 use super::lanes::{self, Leave};
-use super::set::{LoadedBundle, PolicySet, end_of};
+use super::set::{LoadedBundle, PolicySet};
 
 /// Largest object, in bytes, of a review that takes a turn. Its pod has a few containers, so what rules read is small too as a rule (`lanes`). What its
 /// images can do may make it more.
