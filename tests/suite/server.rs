@@ -385,7 +385,7 @@ async fn a_panic_in_the_gate_is_an_answer_and_the_connection_lives_on() {
 async fn a_review_that_the_gate_has_no_time_for_is_no_denial_and_left_to_the_failure_policy() {
     let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
     let client = server.client(Http::One);
-    for size in [100, 300 << 10] {
+    for size in [100_usize, 300 << 10] {
         let body = format!("{:<size$}", "overloaded:");
         let answer = client.send(server.address, post("/validate", body)).await.unwrap();
         assert_eq!(answer.status, 503, "{size}");
