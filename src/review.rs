@@ -6,7 +6,7 @@ pub mod response;
 mod webhook;
 
 pub use request::{Error, parse, uid_of};
-pub use response::Response;
+pub use response::{Overloaded, Reply, Response};
 pub use webhook::Webhook;
 
 use k8s_openapi::api::authentication::v1::UserInfo;

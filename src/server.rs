@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::certs;
 use crate::otlp::SpanContext;
-use crate::review::Webhook;
+use crate::review::{Reply, Webhook};
 
 /// An event of the server that the gate may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,17 +75,17 @@ pub struct Call {
 
 /// A review that was begun.
 pub enum Begun {
-    /// The bytes of its answer.
-    Answered(Vec<u8>),
-    /// What is left to do, and ends with the bytes.
-    Goes(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
+    /// Its answer.
+    Answered(Reply),
+    /// What is left to do, and ends with the answer.
+    Goes(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
 /// The gate behind the server.
 pub trait AdmissionHandler: Send + Sync + 'static {
-    /// Answers one review within its budget with the bytes of an AdmissionReview, even if the body is none. A panic
-    /// becomes an HTTP 500, to which the API server applies the webhook's failurePolicy.
-    fn answer(&self, call: Call) -> impl Future<Output = Vec<u8>> + Send;
+    /// Answers one review within its budget with the bytes of an AdmissionReview, even if the body is none. A review that others leave no time becomes an
+    /// HTTP 503, and a panic an HTTP 500, to which the API server applies the webhook's failurePolicy.
+    fn answer(&self, call: Call) -> impl Future<Output = Reply> + Send;
 
     /// Begins to answer a review with a small body, on the thread that read it. What takes longer than to read the body is left: then the
     /// rest is the same as [`Self::answer`], on a task of its own.
@@ -146,14 +146,15 @@ pub struct ServerOptions {
     /// Most connections of one peer address at a time; further ones are closed at once. An API server multiplexes its
     /// reviews over few connections, so a quarter of all is enough for it, and other peers cannot use up the rest.
     pub connections_per_peer: usize,
-    /// Most reviews at a time; further ones wait within their budgets, and where they are more than can be answered in time, the newest
-    /// comes first.
+    /// Most reviews at a time; further ones wait within their budgets, in the order of arrival until the time of the oldest is nearly over: then
+    /// they are more than can be answered in time, and the newest comes first.
     pub reviews: usize,
     /// Most bodies over 256 KiB at a time, and half of them of one peer, which limits their memory to this many times
     /// [`ServerOptions::body_limit`].
     pub large_bodies: usize,
     /// Most bytes of all other bodies at a time, by the lengths that they declare, and a quarter of it for one peer. What comes
-    /// beside them is not read until there is space, within its budget: nothing is lost that can be answered in time.
+    /// beside them is not read until there is space, within its budget. It waits in the order of arrival until the time of the oldest is nearly over; then the
+    /// newest comes first, and what waits behind it may be refused though it could still have been answered.
     pub small_bodies: usize,
     /// How long the server keeps serving after it reports that it is not ready, until no client is sent here any more.
     pub pause: Duration,

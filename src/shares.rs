@@ -30,8 +30,15 @@ pub(crate) struct Shares {
 /// Units that are held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
-    _own: Held,
-    _of_all: Held,
+    own: Held,
+    of_all: Held,
+}
+
+impl Share {
+    /// Whether the units were not free when they were asked for.
+    pub(crate) const fn has_waited(&self) -> bool {
+        self.own.has_waited() || self.of_all.has_waited()
+    }
 }
 
 impl Shares {
@@ -52,7 +59,7 @@ impl Shares {
         self.take_by(namespace, units, None).await
     }
 
-    /// The same for one that needs them by this time; its caller ends the wait. Where more is asked for than can be done, the newest comes first ([`Line`]), in
+    /// The same for one that needs them by this time; its caller ends the wait. Once the time of the oldest is nearly over, the newest comes first ([`Line`]), in
     /// the line of the namespace as in that of all.
     pub(crate) async fn take_by(
         &self,
@@ -62,7 +69,7 @@ impl Shares {
     ) -> Option<Share> {
         let own = self.of(namespace).take(units.min(self.most), deadline).await?;
         let of_all = self.all.take(units, deadline).await?;
-        Some(Share { _own: own, _of_all: of_all })
+        Some(Share { own, of_all })
     }
 
     /// The line of a namespace. It lives as long as units are held or waited for.
@@ -130,7 +137,7 @@ mod tests {
     async fn where_time_runs_out_the_newest_of_a_namespace_comes_first_and_its_part_stays_what_it_is() {
         let shares = Shares::new(2);
         let (greedy, modest): (Arc<str>, Arc<str>) = ("evil".into(), "shop".into());
-        // Half of the time is over as soon as it is asked for.
+        // All of the time is over as soon as it is asked for.
         let over = Some(Instant::now());
         let held = shares.take(&greedy, 1).await.unwrap();
         let mut old = Box::pin(shares.take_by(&greedy, 1, over));
@@ -140,11 +147,12 @@ mod tests {
             shares.take_by(&modest, 1, over).now_or_never().flatten().is_some(),
             "the other half is free"
         );
+        assert!(!held.has_waited());
         drop(held);
         assert!((&mut old).now_or_never().is_none());
         let new = new.now_or_never().flatten().unwrap();
         drop(new);
-        assert!(old.now_or_never().flatten().is_some(), "and then the older one");
+        assert!(old.now_or_never().flatten().is_some_and(|old| old.has_waited()), "and then the older one");
     }
 
     #[tokio::test]

@@ -10,9 +10,13 @@ use crate::answer::{self, Answer};
 use crate::audit::{Alike, Timings};
 use crate::image::Program;
 use crate::inspection::{Container, Inspection, LookupResult};
+use crate::judge::Verdict;
 use crate::review::Webhook;
 use crate::review::{self, Review};
 use crate::workload::Kind;
+
+/// What is said of a review whose rules had no place in time.
+const OVERLOADED: &str = "wasmgate has more reviews than it can judge in time; add replicas";
 
 /// A decision: the answer and the facts for the record.
 #[derive(Debug)]
@@ -64,6 +68,7 @@ impl Decision {
             Conclusion::Planned(plan) => {
                 Self { changes: plan.changes, ..Self::without_facts(said, "planned") }
             }
+            Conclusion::Judged(judged) if judged.judgement.is_overloaded => Self::overloaded(said, judged),
             Conclusion::Judged(judged) => Self::judged(said, judged, "judged by the policies"),
             Conclusion::JudgedAsPods { judged, .. } => {
                 let note = "judged by the policies, as its pods";
@@ -81,6 +86,18 @@ impl Decision {
     fn judged(said: Answer, judged: Judged<PolicyInputText>, note: &'static str) -> Self {
         let Judged { judgement, kept } = judged;
         Self { judgement: Some(judgement), policy_input: kept, ..Self::without_facts(said, note) }
+    }
+
+    /// The decision about a review whose rules had no place in time. The record names no violation, since there is no verdict, and what failed is counted.
+    fn overloaded(said: Answer, Judged { judgement, .. }: Judged<PolicyInputText>) -> Self {
+        let judgement = Judgement { verdict: Verdict::default(), ..judgement };
+        let failure = Some(("overload", Error::FinishReview(OVERLOADED.to_owned())));
+        Self { judgement: Some(judgement), failure, ..Self::without_facts(said, "no place in time") }
+    }
+
+    /// Whether a server answers with an error in the place of this, so that the API server applies the webhook's `failurePolicy`.
+    pub fn is_overloaded(&self) -> bool {
+        self.judgement.as_ref().is_some_and(|judgement| judgement.is_overloaded)
     }
 
     /// The decision about a body that is not an AdmissionReview.
@@ -200,6 +217,9 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
             warning.map_or_else(|| answer::skip(uid), |warning| answer::skip_with_warning(uid, warning))
         }
         Conclusion::Planned(plan) => answer::of_plan(uid, workload, inspection, plan),
+        Conclusion::Judged(judged) if judged.judgement.is_overloaded => {
+            answer::failed(uid, OVERLOADED.to_owned())
+        }
         Conclusion::Judged(judged) => {
             let Judgement { verdict, missing_class, .. } = &judged.judgement;
             answer::of_verdict(uid, workload, inspection, verdict, missing_class.as_deref())

@@ -152,6 +152,8 @@ pub struct Judgement {
     pub is_cached: bool,
     /// Whether the same input comes out the same at any time: every bundle was evaluated, and none asked for more than its input.
     pub is_repeatable: bool,
+    /// Whether nothing else denies than that bundles had no place in time: others take the time of all reviews, which says nothing of this one.
+    pub is_overloaded: bool,
     /// The pod's RuntimeClass, if the cluster is known not to have it.
     pub missing_class: Option<String>,
 }

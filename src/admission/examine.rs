@@ -267,10 +267,8 @@ pub async fn judge<K>(
     let case = InputParts { restarts, ..parts(asked, &request, &unchanged, (object, workload, inspection)) };
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let work = Work::of(workload, inspection);
-    // A turn that does not come in time is left to the limit of the review.
-    let for_turn = asked.clock.left().saturating_add(AFTER_THE_END);
     let (kept, (evaluation, shadow)) =
-        if let Some(turn) = work.turn(&state.policies, object.get().len(), for_turn).await {
+        if let Some(turn) = work.turn(&state.policies, object.get().len(), left()).await {
             let (kept, found) = shares::beside(|| {
                 let input = judge::prepare(&case);
                 (keep(&input), turn.evaluate(&input, left()))
@@ -288,7 +286,8 @@ pub async fn judge<K>(
             (kept, Box::pin(found).await)
         };
     let is_explained = evaluation.failures.iter().any(|failure| names_calls(&failure.message));
-    if !evaluation.failures.is_empty() && !is_explained && left().is_zero() {
+    let overloaded = evaluation.overloaded;
+    if evaluation.failures.len() > overloaded && !is_explained && left().is_zero() {
         // The time of the review ended, and not for what a rule does: its own limit (`flow`) comes to speak now.
         tokio::time::sleep(AFTER_THE_END).await;
     }
@@ -297,9 +296,13 @@ pub async fn judge<K>(
     let is_repeatable = failed_bundles.is_empty() && evaluation.asked.or(shadow.asked).is_nothing();
     let is_cached = evaluation.is_cached;
     let judged = |evaluation| verdict(asked, workload, inspection, evaluation);
-    let verdict = judged(evaluation).with_shadow(judged(shadow));
+    let verdict = judged(evaluation);
+    let is_overloaded = verdict.is_denied_by_load_alone(overloaded);
+    let verdict = verdict.with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
-    Judged { judgement: Judgement { verdict, failed_bundles, is_cached, is_repeatable, missing_class }, kept }
+    let judgement =
+        Judgement { verdict, failed_bundles, is_cached, is_repeatable, is_overloaded, missing_class };
+    Judged { judgement, kept }
 }
 
 /// What the input of the rules is made from.
@@ -389,7 +392,9 @@ async fn judge_as_pods<K>(
         }
         keep(input)
     };
-    let judged = judge(asked, &object, &pod, &inspection, kept).await;
+    let mut judged = judge(asked, &object, &pod, &inspection, kept).await;
+    // A template is warned about where it cannot be judged, and never refused.
+    judged.judgement.is_overloaded = false;
     let able = match former {
         Some((old, former)) => advice(asked, abilities_before(asked, &old, &former)).await,
         None => None,

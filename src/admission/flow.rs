@@ -16,23 +16,32 @@ use crate::audit::Stage;
 use crate::judge::PolicyInput;
 use crate::otlp::SpanContext;
 use crate::review::Webhook;
-use crate::review::{self, Review};
+use crate::review::{self, Overloaded, Reply, Review};
+
+/// The bytes of an answer.
+struct Answered {
+    bytes: Vec<u8>,
+    /// Whether the rules had no place in time, so that a server is not to send them.
+    is_overloaded: bool,
+}
 
 impl Gate {
-    /// Answers the review in `body` within `budget`; returns the body of the response.
+    /// Answers the review in `body` within `budget`; returns the body of the response. Where its rules have no place in time, it refuses.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
-        self.review_of(None, webhook, body, budget).await
+        answer(self, None, webhook, body, Clock::start(budget)).await.bytes
     }
 
-    /// The same for a review of a trace.
+    /// The same for a review of a trace, and a server that can say that there is no answer.
     pub async fn review_of(
         &self,
         parent: Option<SpanContext>,
         webhook: Webhook,
         body: &[u8],
         budget: Duration,
-    ) -> Vec<u8> {
-        answer(self, parent, webhook, body, Clock::start(budget)).await
+    ) -> Reply {
+        let Answered { bytes, is_overloaded } =
+            answer(self, parent, webhook, body, Clock::start(budget)).await;
+        if is_overloaded { Err(Overloaded) } else { Ok(bytes) }
     }
 }
 
@@ -44,7 +53,7 @@ async fn answer(
     webhook: Webhook,
     body: &[u8],
     clock: Clock,
-) -> Vec<u8> {
+) -> Answered {
     let basis = gate.basis();
     let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
         Ok(review) => {
@@ -53,8 +62,9 @@ async fn answer(
         }
         Err(decision) => (None, with_bytes(*decision, &clock)),
     };
+    let is_overloaded = decision.is_overloaded();
     record::emit(gate, &basis.state, parent, webhook, review, decision, &clock);
-    bytes
+    Answered { bytes, is_overloaded }
 }
 
 /// The review, or the decision about a body that is not an AdmissionReview.

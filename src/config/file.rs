@@ -206,8 +206,8 @@ pub struct Policies {
     /// Most work for one evaluation of one bundle, in wasmtime's fuel; an instruction costs about one unit. It does
     /// not depend on how busy the machine is.
     pub fuel_limit: u64,
-    /// Longest time for the evaluation of all bundles, including the wait in the queue: the last limit, which only an
-    /// overloaded machine reaches.
+    /// Longest time for the evaluation of one bundle, from when it has its place among the others: the last limit, which only an
+    /// overloaded machine reaches. For its place it waits as long as the review may.
     #[serde(serialize_with = "compact")]
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation of one bundle, in bytes.

@@ -60,6 +60,11 @@ impl Verdict {
         self.at(EnforcementAction::Deny).next().is_some()
     }
 
+    /// Whether nothing denies but so many bundles that had no place in time. What another one denies is denied, whatever these would have found.
+    pub fn is_denied_by_load_alone(&self, overloaded: usize) -> bool {
+        overloaded > 0 && self.at(EnforcementAction::Deny).count() == overloaded
+    }
+
     /// The violations of the bundles that decide.
     pub fn in_force(&self) -> impl Iterator<Item = &JudgedViolation> {
         self.violations.iter().filter(|v| v.shadow.is_none())
@@ -285,6 +290,19 @@ mod tests {
             message: "policy bundle `extra` could not be evaluated: it ran out of time".into(),
         };
         Evaluation { failures: vec![failure], ..Evaluation::default() }
+    }
+
+    #[test]
+    fn the_load_alone_denies_only_where_nothing_else_does() {
+        let beside = |action, overloaded| {
+            let evaluation = Evaluation { violations: vec![violation("a", action)], ..failed() };
+            decide(evaluation, EnforcementAction::Deny).is_denied_by_load_alone(overloaded)
+        };
+        assert!(beside(Some(EnforcementAction::Warn), 1));
+        assert!(!beside(Some(EnforcementAction::Warn), 0), "its failure has another reason");
+        assert!(!beside(Some(EnforcementAction::Deny), 1));
+        let admitted = decide(Evaluation::default(), EnforcementAction::Deny);
+        assert!(!admitted.is_denied_by_load_alone(0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use wasmtime::{Config, Module, OptLevel};
@@ -95,6 +95,15 @@ impl Engine {
     }
 }
 
+/// Longer than any review takes, where a time is too long for the clock.
+const FOR_EVER: Duration = Duration::from_hours(24);
+
+/// The end of so much time that begins now.
+pub(super) fn end_of(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + FOR_EVER)
+}
+
 /// When work on a separate thread must stop, even if it is not finished, and what time it is for the rules.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
@@ -110,6 +119,11 @@ impl Stop {
     pub fn at(deadline: Instant) -> (Self, AbandonOnDrop) {
         let abandoned = Arc::new(AtomicBool::new(false));
         (Self { deadline, now: None, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
+    }
+
+    /// The same for work that begins now and may take so long at most.
+    pub fn within(&self, time: Duration) -> Self {
+        Self { deadline: end_of(time).min(self.deadline), ..self.clone() }
     }
 
     /// Whether it has to end now.
@@ -145,8 +159,6 @@ pub(super) fn drive<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Work that yields this many times before it is done.
@@ -165,6 +177,17 @@ mod tests {
     fn work_goes_on_until_it_is_done() {
         let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
         assert_eq!(drive(giving_way(10_000), &stop), Some(10_000));
+    }
+
+    #[test]
+    fn a_part_of_the_work_ends_no_later_than_the_whole_and_with_it() {
+        let (stop, guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+        assert_eq!(stop.within(Duration::MAX).deadline, stop.deadline);
+        assert!(stop.within(Duration::ZERO).is_due() && !stop.is_due());
+        let part = stop.within(Duration::from_mins(5));
+        assert!(part.deadline < stop.deadline && !part.is_due());
+        drop(guard);
+        assert!(part.is_due());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What all bundles found on one input.
 
-use super::Violation;
+use std::time::Duration;
+
+use super::lanes::Leave;
+use super::{Violation, store};
 use crate::rego::Asked;
 
 /// A bundle that could not be evaluated, which counts as a denial.
@@ -23,6 +26,38 @@ impl BundleFailure {
     }
 }
 
+/// Why a bundle found nothing.
+#[derive(Debug)]
+pub(super) struct Failed {
+    reason: String,
+    /// Whether other evaluations are it, and neither the rules nor the input.
+    is_by_load: bool,
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self { reason, is_by_load: false }
+    }
+}
+
+impl Failed {
+    /// It had no place in time.
+    pub fn without_place() -> Self {
+        Self { reason: store::TOO_MANY.into(), is_by_load: true }
+    }
+
+    /// It failed at this place, with so much `time` of the `most` that it may take.
+    pub fn at(leave: &Leave, reason: String, time: Duration, most: Duration) -> Self {
+        if leave.is_late(time, most) { Self::with_late_place(reason) } else { reason.into() }
+    }
+
+    /// It had its place so late that its time ended, if that is the reason.
+    fn with_late_place(reason: String) -> Self {
+        let is_by_load = store::blames_load(&reason) || store::names_calls(&reason);
+        Self { reason, is_by_load }
+    }
+}
+
 /// The combined outcome of all bundles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evaluation {
@@ -30,6 +65,8 @@ pub struct Evaluation {
     pub violations: Vec<Violation>,
     /// Bundles that could not be evaluated.
     pub failures: Vec<BundleFailure>,
+    /// How many of these had no place in time, or too late: other evaluations are the reason, and neither their rules nor the input.
+    pub overloaded: usize,
     /// Whether every bundle had found this on the same input before, and none was run.
     pub is_cached: bool,
     /// What the rules asked for that is not in the input: at another time they may find something else.
@@ -53,8 +90,8 @@ impl Evaluation {
     }
 
     /// What the bundles of these names found, or why they could not be evaluated.
-    pub(super) fn of(outcomes: Vec<(&String, Result<Found, String>)>) -> Self {
-        let was_found = |outcome: &Result<Found, String>| outcome.as_ref().is_ok_and(|found| found.is_cached);
+    pub(super) fn of(outcomes: Vec<(&String, Result<Found, Failed>)>) -> Self {
+        let was_found = |outcome: &Result<Found, Failed>| outcome.as_ref().is_ok_and(|found| found.is_cached);
         let is_cached = !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| was_found(outcome));
         let mut evaluation = Self { is_cached, ..Self::default() };
         for (name, outcome) in outcomes {
@@ -64,11 +101,35 @@ impl Evaluation {
                     let named = |one| Violation { bundle: Some(name.clone()), ..one };
                     evaluation.violations.extend(found.violations.into_iter().map(named));
                 }
-                Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
+                Err(Failed { reason, is_by_load }) => {
+                    evaluation.overloaded += usize::from(is_by_load);
+                    evaluation.failures.push(BundleFailure::new(name, &reason));
+                }
             }
         }
         evaluation.violations.sort();
         evaluation.violations.dedup();
         evaluation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::*;
+
+    #[test]
+    fn the_load_is_the_reason_where_there_is_no_place_and_where_a_late_one_leaves_too_little_time() {
+        let names = ["a", "b", "c", "d", "e"].map(String::from);
+        let limits = Limits::default();
+        let failed = [
+            Failed::without_place(),
+            Failed::with_late_place(store::timed_out(limits)),
+            Failed::with_late_place(store::taken_by("f", Duration::from_secs(1), "")),
+            Failed::with_late_place("it needs more than 1 of fuel".to_owned()),
+            Failed::from(store::timed_out(limits)),
+        ];
+        let evaluation = Evaluation::of(names.iter().zip(failed.map(Err)).collect());
+        assert_eq!((evaluation.failures.len(), evaluation.overloaded), (5, 3));
     }
 }

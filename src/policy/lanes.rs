@@ -2,6 +2,7 @@
 //! them. In either lane the inputs of one namespace never hold more than half, so that no other waits for all of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -23,7 +24,19 @@ pub(super) const fn is_small(input_bytes: usize) -> bool {
 }
 
 /// Permit to evaluate, returned when it is dropped.
-pub(super) type Leave = Share;
+#[derive(Debug)]
+pub(super) struct Leave {
+    _share: Share,
+    /// How long it was waited for, if it was not free.
+    waited: Option<Duration>,
+}
+
+impl Leave {
+    /// Whether it came too late for an evaluation that has so much `time` now, of the `most` that one may take: less is left to its review than it has waited.
+    pub fn is_late(&self, time: Duration, most: Duration) -> bool {
+        time < most && self.waited.is_some_and(|waited| waited > time)
+    }
+}
 
 /// Permits for concurrent evaluations.
 #[derive(Debug)]
@@ -43,9 +56,10 @@ impl Lanes {
     }
 
     /// Waits for a permit, first come first served among the inputs of a namespace and then among the namespaces; `None` if
-    /// the deadline passes first. Where small inputs are more than can be judged in time, the newest comes first. Large ones keep
+    /// the deadline passes first. Once the time of the oldest small input is nearly over, the newest comes first. Large ones keep
     /// their order, since those that take the most slots would be passed by again and again.
     pub async fn enter(&self, namespace: &Arc<str>, input_bytes: usize, deadline: Instant) -> Option<Leave> {
+        let begin = Instant::now();
         let turn = async {
             if is_small(input_bytes) {
                 return self.small.take_by(namespace, 1, Some(deadline)).await;
@@ -53,7 +67,9 @@ impl Lanes {
             let slots = input_bytes.div_ceil(SLOT_BYTES).min(SLOTS);
             self.large.take(namespace, u32::try_from(slots).unwrap_or(u32::MAX)).await
         };
-        tokio::time::timeout_at(deadline, turn).await.ok()?
+        let share = tokio::time::timeout_at(deadline, turn).await.ok()??;
+        let waited = share.has_waited().then(|| begin.elapsed());
+        Some(Leave { _share: share, waited })
     }
 }
 
@@ -63,8 +79,6 @@ fn shares(total: usize) -> Shares {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::FutureExt;
 
     use super::*;
@@ -148,6 +162,23 @@ mod tests {
         let held = [&evil, &evil, &shop, &shop].map(|name| at_once(&lanes, name, 200 << 10).unwrap());
         assert!(at_once(&lanes, &shop, 200 << 10).is_none());
         assert_eq!(held.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_permit_is_late_where_it_leaves_less_time_than_it_was_waited_for() {
+        let (lanes, [evil, _]) = (Lanes::new(1), names());
+        let held = at_once(&lanes, &evil, 20 << 10).unwrap();
+        let mut waiting = Box::pin(lanes.enter(&evil, 20 << 10, later()));
+        assert!((&mut waiting).now_or_never().is_none());
+        let (short, long) = (Duration::from_millis(1), Duration::from_mins(10));
+        // Longer than the short time.
+        tokio::time::sleep(short * 2).await;
+        assert!(!held.is_late(Duration::ZERO, long), "it was free");
+        drop(held);
+        let late = waiting.await.unwrap();
+        assert!(late.is_late(short, long));
+        assert!(!late.is_late(short, short), "all of the time is left");
+        assert!(!late.is_late(long, long * 2), "more is left than it was waited for");
     }
 
     #[tokio::test]

@@ -10,8 +10,8 @@ pub struct Limits {
     /// Most work for one evaluation of one bundle, in wasmtime's fuel; an instruction costs about one unit. The same
     /// rules use the same fuel on the same input, to one part in a hundred, however busy the machine is.
     pub fuel: u64,
-    /// Wall-clock time for all bundles together, including the wait in the queue: the last limit, which only an overloaded
-    /// machine reaches.
+    /// Wall-clock time for one evaluation of one bundle, from when it has its place: the last limit, which only an overloaded
+    /// machine reaches. The wait for the place is bounded by the time of the review.
     pub time: Duration,
     /// Most linear memory of each instance of a bundle, in bytes.
     pub memory_bytes: usize,

@@ -17,8 +17,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 use super::demand;
-use super::engine::Stop;
-use super::evaluation::{Evaluation, Found};
+use super::engine::{Stop, end_of};
+use super::evaluation::{Evaluation, Failed, Found};
 use super::identity::Identity;
 use super::idle::Idle;
 use super::instance::Instance;
@@ -27,7 +27,7 @@ use super::locations;
 use super::outcome::{FoundViolations, ResultSet};
 use super::program::CheckedModule;
 use super::verdicts::{BundleId, Key, VerdictCounts, Verdicts};
-use super::{Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input, store};
+use super::{Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input};
 use crate::rego::Asked;
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
@@ -228,7 +228,8 @@ impl PolicySet {
     }
 
     /// The same for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
-    /// and what the bundles in the shadow find. These run at the same time; once the others are done, they get at most
+    /// and what the bundles in the shadow find. Each waits for its place as long as there is time `left` to the review, and may take all that the limits
+    /// allow from then on. Those in the shadow run at the same time; once the others are done, they get at most
     /// half of what is `left` to the review then. Whatever they do, the first result is what it would be without them.
     pub async fn evaluate_with_shadow<I: Serialize + Sync>(
         &self,
@@ -236,7 +237,7 @@ impl PolicySet {
         input: &I,
         left: impl Fn() -> Duration,
     ) -> (Evaluation, Evaluation) {
-        let (namespace, time) = (Arc::from(namespace), self.limits.time.min(left()));
+        let (namespace, time) = (Arc::from(namespace), left());
         let shadow: Vec<_> = self.bundles(true).collect();
         if shadow.is_empty() {
             return (self.evaluate_for((&namespace, time), input).await, Evaluation::default());
@@ -270,7 +271,7 @@ impl PolicySet {
         (namespace, time): (&Arc<str>, Duration),
         input: &I,
     ) -> Evaluation {
-        let (stop, _guard) = Stop::at(Instant::now() + time);
+        let (stop, _guard) = Stop::at(end_of(time));
         self.evaluate_until(bundles, namespace, input, &stop).await
     }
 
@@ -300,7 +301,7 @@ impl PolicySet {
         namespace: &Arc<str>,
         input: Result<Arc<RawValue>, String>,
         stop: &Stop,
-    ) -> Result<Found, String> {
+    ) -> Result<Found, Failed> {
         let input = input?;
         match self.find(loaded, input.get()).await {
             Ok(found) => Ok(found),
@@ -330,23 +331,25 @@ impl PolicySet {
         Found { violations, is_cached: false, asked }
     }
 
-    /// Waits for a permit, and runs one bundle.
+    /// Waits for a permit, and runs one bundle. Its own time begins when the permit comes.
     async fn run(
         &self,
         loaded: &Arc<LoadedBundle>,
         namespace: &Arc<str>,
         input: Arc<RawValue>,
         stop: &Stop,
-    ) -> Result<Ran, String> {
+    ) -> Result<Ran, Failed> {
         let leave = self.lanes.enter(namespace, input.get().len(), stop.deadline.into()).await;
-        let leave = leave.ok_or(store::TOO_MANY)?;
-        let (limits, loaded, stop) = (self.limits, Arc::clone(loaded), stop.clone());
+        let leave = leave.ok_or_else(Failed::without_place)?;
+        let (limits, loaded) = (self.limits, Arc::clone(loaded));
+        let time = limits.time.min(stop.deadline.saturating_duration_since(Instant::now()));
+        let stop = stop.within(time);
         let work = spawn_blocking(move || {
-            // Held until the work has really ended, even if its result is not needed any more.
-            let _leave = leave;
-            loaded.run(input.get(), limits, &stop)
+            // The permit is held until the work has really ended, even if its result is not needed any more.
+            let ran = loaded.run(input.get(), limits, &stop);
+            ran.map_err(|reason| Failed::at(&leave, reason, time, limits.time))
         });
-        work.await.unwrap_or_else(|error| Err(error.to_string()))
+        work.await.unwrap_or_else(|error| Err(error.to_string().into()))
     }
 
     /// The result set of one entry point of the bundle of this name, for tests of rules. It is JSON with the text of its numbers, and so is
@@ -494,6 +497,7 @@ impl LoadedBundle {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::hint::spin_loop;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::thread;
@@ -650,6 +654,26 @@ mod tests {
         let order: Vec<_> = asked.map(evaluate).collect::<FuturesUnordered<_>>().collect().await;
         let before = order.iter().position(|namespace| *namespace == "shop").unwrap();
         assert!(order.len() == 121 && before < 20, "behind {before} of another namespace");
+    }
+
+    /// One processor, both of whose places are taken.
+    #[tokio::test]
+    async fn a_bundle_in_the_shadow_that_gets_no_place_leaves_the_others_what_they_are() {
+        let mut engine = Engine::new().unwrap();
+        engine.lanes = Arc::new(Lanes::new(1));
+        let shadow = Bundle { is_shadow: true, ..Bundle::embedded().unwrap() };
+        let set = PolicySet::load(&engine, vec![shadow], Limits::default()).await.unwrap();
+        let [one, other]: [Arc<str>; 2] = ["one", "other"].map(Arc::from);
+        let later = tokio::time::Instant::now() + Duration::from_mins(10);
+        let held = [set.lanes.enter(&one, 1, later).await, set.lanes.enter(&other, 1, later).await];
+        assert!(held.iter().all(Option::is_some));
+        // It waits for its place for a moment, and its answer for it longer.
+        let is_asked_again = Cell::new(false);
+        let left = || Duration::from_millis(if is_asked_again.replace(true) { 600_000 } else { 1 });
+        let input: Value = serde_json::from_str(REFUSED).unwrap();
+        let (decides, beside) = set.evaluate_with_shadow("shop", &input, left).await;
+        assert_eq!(decides, Evaluation::default());
+        assert_eq!((beside.failures.len(), beside.overloaded), (1, 1), "{beside:?}");
     }
 
     #[test]

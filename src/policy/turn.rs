@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 
-use super::engine::Stop;
-use super::evaluation::{Evaluation, Found};
+use super::engine::{Stop, end_of};
+use super::evaluation::{Evaluation, Failed, Found};
+use super::input;
 use super::lanes::{self, Leave};
 use super::set::{LoadedBundle, PolicySet};
-use super::{input, store};
 
 /// Largest object, in bytes, of a review that takes a turn. Its pod has a few containers, so what rules read is small too as a rule (`lanes`). What its
 /// images can do may make it more.
@@ -26,8 +26,6 @@ pub struct Turn<'s> {
     loaded: &'s Arc<LoadedBundle>,
     /// `None` if the place did not come in time.
     leave: Option<Leave>,
-    /// How long it was waited for.
-    waited: Duration,
 }
 
 impl PolicySet {
@@ -35,10 +33,8 @@ impl PolicySet {
     /// none: several bundles run at the same time on threads of their own, and a large input runs where it keeps no small one waiting.
     pub async fn turn(&self, namespace: &str, object_bytes: usize, left: Duration) -> Option<Turn<'_>> {
         let loaded = self.sole().filter(|_| object_bytes <= MOST_BYTES)?;
-        let begin = Instant::now();
-        let deadline = begin + self.limits.time.min(left);
-        let leave = self.lanes.enter(&Arc::from(namespace), object_bytes, deadline.into()).await;
-        Some(Turn { set: self, loaded, leave, waited: begin.elapsed() })
+        let leave = self.lanes.enter(&Arc::from(namespace), object_bytes, end_of(left).into()).await;
+        Some(Turn { set: self, loaded, leave })
     }
 
     /// The bundle that judges, if there is one and it decides.
@@ -51,31 +47,31 @@ impl PolicySet {
 
 impl<'s> Turn<'s> {
     /// What the bundle finds, as [`PolicySet::evaluate`] says it. Runs on this thread, which must be free to block, until the evaluation ends, or its
-    /// time, or what is `left` to the review. The error is an input that is large, whatever the size of its object. The place is free again.
+    /// time, which begins now, or what is `left` to the review. The error is an input that is large, whatever the size of its object. The place is free again.
     pub fn evaluate<I: Serialize>(self, input: &I, left: Duration) -> Result<Evaluation, LargeInput<'s>> {
-        let time = self.set.limits.time.saturating_sub(self.waited).min(left);
+        let time = self.set.limits.time.min(left);
         let (stop, _guard) = Stop::at(Instant::now() + time);
         let outcome = match input::text(input, self.loaded.program.bundle.unread()) {
             Ok(input) if !lanes::is_small(input.len()) => {
                 return Err(LargeInput { set: self.set, loaded: self.loaded, input });
             }
-            Ok(input) => Handle::current().block_on(self.found(&input, &stop)),
-            Err(reason) => Err(reason),
+            Ok(input) => Handle::current().block_on(self.found(&input, time, &stop)),
+            Err(reason) => Err(reason.into()),
         };
         Ok(evaluation(self.loaded, outcome))
     }
 
-    async fn found(&self, input: &str, stop: &Stop) -> Result<Found, String> {
+    async fn found(&self, input: &str, time: Duration, stop: &Stop) -> Result<Found, Failed> {
         let (set, loaded) = (self.set, self.loaded);
         let key = match set.find(loaded, input).await {
             Ok(found) => return Ok(found),
             Err(key) => key,
         };
         // What was found earlier needs no place.
-        if self.leave.is_none() {
-            return Err(store::TOO_MANY.into());
-        }
-        Ok(set.kept(key, loaded.run(input, set.limits, stop)?).await)
+        let leave = self.leave.as_ref().ok_or_else(Failed::without_place)?;
+        let ran = loaded.run(input, set.limits, stop);
+        let ran = ran.map_err(|reason| Failed::at(leave, reason, time, set.limits.time))?;
+        Ok(set.kept(key, ran).await)
     }
 }
 
@@ -91,7 +87,7 @@ impl LargeInput<'_> {
     /// What the bundle finds in the time that is `left` to the review, as [`PolicySet::evaluate_with_shadow`] says it of an object of this namespace: on a
     /// blocking thread, among the large inputs.
     pub async fn evaluate(self, namespace: &str, left: Duration) -> Evaluation {
-        let (stop, _guard) = Stop::at(Instant::now() + self.set.limits.time.min(left));
+        let (stop, _guard) = Stop::at(end_of(left));
         let input =
             RawValue::from_string(self.input).map(Arc::from).map_err(|error| input::not_written(&error));
         let found = self.set.find_or_run(self.loaded, &Arc::from(namespace), input, &stop).await;
@@ -100,7 +96,7 @@ impl LargeInput<'_> {
 }
 
 /// What the only bundle that judges came to.
-fn evaluation(loaded: &LoadedBundle, outcome: Result<Found, String>) -> Evaluation {
+fn evaluation(loaded: &LoadedBundle, outcome: Result<Found, Failed>) -> Evaluation {
     let found = outcome.map(|found| loaded.annotated(found));
     Evaluation::of(vec![(&loaded.program.bundle.name, found)])
 }
@@ -174,6 +170,7 @@ mod tests {
         let many = with_containers(&input, 20);
         let found = evaluated(&set, &many, Duration::ZERO).await;
         assert!(found.failures.len() == 1 && blames_load(&found.failures[0].message), "{found:?}");
+        assert_eq!(found.overloaded, 0, "it waited for no other");
         assert!(evaluated(&set, &input, AMPLE).await.failures.is_empty(), "the next one is not hurt");
     }
 
@@ -192,11 +189,41 @@ mod tests {
     async fn a_turn_that_does_not_come_in_time_is_a_failure_that_blames_the_load() {
         let set = baseline(0).await;
         let _held = set.turn("shop", 1_000, AMPLE).await.unwrap();
-        let mut hurried = set.clone();
-        hurried.limits.time = Duration::from_millis(1);
-        let found = evaluated(&hurried, &refused(), AMPLE).await;
-        assert!(blames_load(&found.failures[0].message), "{found:?}");
+        let late = set.turn("shop", 1_000, Duration::from_millis(1)).await.unwrap();
+        assert!(late.leave.is_none());
+        let found = block_in_place(|| late.evaluate(&refused(), AMPLE)).unwrap();
+        assert!(found.overloaded == 1 && blames_load(&found.failures[0].message), "{found:?}");
         assert!(set.turn("shop", 1_000, Duration::ZERO).await.is_some_and(|turn| turn.leave.is_none()));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_turn_is_waited_for_longer_than_an_evaluation_may_take_and_its_time_begins_with_it() {
+        let set = baseline(0).await;
+        let mut brief = set.clone();
+        brief.limits.time = Duration::from_millis(500);
+        let held = set.turn("shop", 1_000, AMPLE).await.unwrap();
+        let mut waiting = Box::pin(brief.turn("shop", 1_000, AMPLE));
+        assert!((&mut waiting).now_or_never().is_none());
+        // For longer than an evaluation may take.
+        tokio::time::sleep(brief.limits.time + Duration::from_millis(50)).await;
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(held);
+        let turn = waiting.await.unwrap();
+        let found = block_in_place(|| turn.evaluate(&refused(), AMPLE)).unwrap();
+        assert!(found.failures.is_empty() && !found.violations.is_empty(), "{found:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_turn_that_leaves_less_time_than_it_was_waited_for_is_to_blame_where_that_is_not_enough() {
+        let set = baseline(0).await;
+        let held = set.turn("shop", 1_000, AMPLE).await.unwrap();
+        let mut waiting = Box::pin(set.turn("shop", 1_000, AMPLE));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(held);
+        let turn = waiting.await.unwrap();
+        let many = with_containers(&refused(), 20);
+        let found = block_in_place(|| turn.evaluate(&many, Duration::ZERO)).unwrap();
+        assert!(found.failures.len() == 1 && found.overloaded == 1, "{found:?}");
     }
 
     /// The container of a pod of a few bytes may have an image that can do a lot.

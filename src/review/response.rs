@@ -50,6 +50,15 @@ pub struct Refusal {
     pub causes: Vec<Cause>,
 }
 
+/// Why a review has no answer: more are under way than can be judged in time. That says nothing of the object, so the API server is to apply the webhook's
+/// `failurePolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more reviews are under way than can be judged in time")]
+pub struct Overloaded;
+
+/// The bytes of an AdmissionReview, if there is an answer.
+pub type Reply = Result<Vec<u8>, Overloaded>;
+
 /// The response to the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {

@@ -23,7 +23,7 @@ use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
 use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
-use crate::review::{self, uid_of};
+use crate::review::{self, Overloaded, uid_of};
 use crate::shares::{self, Line, Share, Shares};
 use crate::text;
 
@@ -121,6 +121,12 @@ enum Refused {
     Late,
     #[error("the gate failed while it answered; see its log")]
     Failed,
+}
+
+impl From<Overloaded> for Refused {
+    fn from(Overloaded: Overloaded) -> Self {
+        Self::Busy
+    }
 }
 
 impl Refused {
@@ -238,7 +244,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         let gate = self.gate.clone();
         let under_way = if call.body.len() <= SMALL_BODY {
             match catch_unwind(AssertUnwindSafe(|| gate.begin(call))) {
-                Ok(Begun::Answered(bytes)) => return Ok(bytes),
+                Ok(Begun::Answered(reply)) => return reply.map_err(Refused::from),
                 Ok(Begun::Goes(work)) => UnderWay::begin(deadline, held, work),
                 Err(_) => {
                     tracing::error!("the gate failed on a review");
@@ -253,14 +259,15 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             };
             UnderWay::begin_in_turns(deadline, held, self.turns.clone(), work)
         };
-        under_way.answer().await.map_err(|why| match why {
+        let reply = under_way.answer().await.map_err(|why| match why {
             Unanswered::NotBegun => Refused::Busy,
             Unanswered::Late => Refused::Late,
             Unanswered::Failed(error) => {
                 tracing::error!(%error, "the gate failed on a review");
                 Refused::Failed
             }
-        })
+        })?;
+        reply.map_err(Refused::from)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
+use crate::review::Reply;
 use crate::shares::{self, Line};
 
 /// How long after its budget the server stops waiting for the gate; part of [`super::ServerOptions::margin`].
@@ -18,7 +19,7 @@ pub(super) const GRACE: Duration = Duration::from_millis(100);
 /// A review on its task: a panic ends the task and not the connection, and when the client hangs up, the decision is still recorded.
 #[derive(Debug)]
 pub(super) struct UnderWay {
-    task: JoinHandle<Option<Vec<u8>>>,
+    task: JoinHandle<Option<Reply>>,
     is_begun: Arc<AtomicBool>,
     deadline: Instant,
 }
@@ -39,7 +40,7 @@ impl UnderWay {
     pub fn begin(
         deadline: Instant,
         held: impl Send + 'static,
-        work: impl Future<Output = Vec<u8>> + Send + 'static,
+        work: impl Future<Output = Reply> + Send + 'static,
     ) -> Self {
         let is_begun = Arc::default();
         let task = tokio::spawn(within(deadline, held, noted(Arc::clone(&is_begun), work)));
@@ -51,7 +52,7 @@ impl UnderWay {
         deadline: Instant,
         held: impl Send + 'static,
         turns: Arc<Line>,
-        work: impl Future<Output = Vec<u8>> + Send + 'static,
+        work: impl Future<Output = Reply> + Send + 'static,
     ) -> Self {
         let is_begun = Arc::default();
         let work = Box::pin(noted(Arc::clone(&is_begun), work));
@@ -60,9 +61,9 @@ impl UnderWay {
     }
 
     /// Waits for the answer. The limit holds even when the gate blocks.
-    pub async fn answer(self) -> Result<Vec<u8>, Unanswered> {
+    pub async fn answer(self) -> Result<Reply, Unanswered> {
         match timeout_at(self.deadline + GRACE, self.task).await {
-            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(Some(reply))) => Ok(reply),
             Ok(Err(error)) => Err(Unanswered::Failed(error)),
             Ok(Ok(None)) | Err(_) if self.is_begun.load(Ordering::Relaxed) => Err(Unanswered::Late),
             Ok(Ok(None)) | Err(_) => Err(Unanswered::NotBegun),
@@ -74,8 +75,8 @@ impl UnderWay {
 async fn within(
     deadline: Instant,
     held: impl Send,
-    work: impl Future<Output = Vec<u8>> + Send,
-) -> Option<Vec<u8>> {
+    work: impl Future<Output = Reply> + Send,
+) -> Option<Reply> {
     let _held = held;
     if Instant::now() >= deadline {
         return None;
@@ -170,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn a_review_whose_time_has_ended_is_not_begun_and_gives_back_what_it_holds() {
         let begun = Arc::new(AtomicBool::new(false));
-        let (work, held) = (noted(Arc::clone(&begun), async { Vec::new() }), Line::of(1));
+        let (work, held) = (noted(Arc::clone(&begun), async { Reply::Ok(Vec::new()) }), Line::of(1));
         let place = held.take(1, None).await;
         let refused = UnderWay::begin(Instant::now(), place, work).answer().await;
         assert!(matches!(refused, Err(Unanswered::NotBegun)), "{refused:?}");
@@ -184,7 +185,7 @@ mod tests {
         let (tell, told) = oneshot::channel::<()>();
         let work = async move {
             drop(tell);
-            std::future::pending::<Vec<u8>>().await
+            std::future::pending::<Reply>().await
         };
         let mut begun = UnderWay::begin(later, (), work);
         assert!(told.await.is_err(), "it works");
@@ -197,7 +198,7 @@ mod tests {
     async fn a_panic_is_no_answer() {
         let later = Instant::now() + Duration::from_mins(10);
         let failed =
-            UnderWay::begin(later, (), poll_fn(|_| -> Poll<Vec<u8>> { panic!("on purpose") })).answer().await;
+            UnderWay::begin(later, (), poll_fn(|_| -> Poll<Reply> { panic!("on purpose") })).answer().await;
         assert!(matches!(failed, Err(Unanswered::Failed(error)) if error.is_panic()));
     }
 }

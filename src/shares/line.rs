@@ -6,8 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use tokio::time::Instant;
 
-/// Equal units, and who waits for them. The oldest comes first as long as more than half of its time is left. Where it is not, more is asked for than can be
-/// done, and the newest comes first: in the order of arrival each would get its turn when its time is nearly over, and most of the work would be done in vain.
+/// What is left to the oldest when the order turns: one part of so many of its time. That is more than a unit is held as a rule. What is turned earlier drops
+/// what could be done: a burst that is worked off in the order of arrival may take nearly all of the time, and each of it is in time.
+const LAST_PART: u32 = 8;
+
+/// Equal units, and who waits for them. The oldest comes first as long as more than its last part of time is left ([`LAST_PART`]). Where it is not, more is asked
+/// for than can be done, and the newest comes first: in the order of arrival each would get its turn when its time is nearly over, and most of the work would be
+/// done in vain. What then waits behind newer ones may be dropped, also if it is a burst of which all could still have been done.
 #[derive(Debug)]
 pub(crate) struct Line(Mutex<Waiters>);
 
@@ -81,10 +86,12 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether more than half of its time is left.
+    /// Whether more than the last part of its time is left.
     fn has_time(&self, now: Instant) -> bool {
-        let waited = now.saturating_duration_since(self.since);
-        self.deadline.is_none_or(|deadline| deadline.saturating_duration_since(now) > waited)
+        self.deadline.is_none_or(|deadline| {
+            let time = deadline.saturating_duration_since(self.since);
+            deadline.saturating_duration_since(now) > time / LAST_PART
+        })
     }
 }
 
@@ -182,26 +189,27 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_arrival_while_the_oldest_has_more_than_half_of_its_time() {
+    fn the_order_is_that_of_arrival_while_the_oldest_has_more_than_the_last_part_of_its_time() {
         let mut case = Case::of(1);
         let held = case.join(0, 1, None);
         let waiting: Vec<_> = (0..3).map(|after| case.join(after, 1, Some(SECOND * 10))).collect();
-        assert_eq!(case.leave(4, held, 1), [waiting[0]]);
-        assert_eq!(case.leave(5, waiting[0], 1), [waiting[1]]);
-        assert_eq!(case.leave(6, waiting[1], 1), [waiting[2]]);
-        assert_eq!(case.leave(7, waiting[2], 1), NONE);
+        assert_eq!(case.leave(8, held, 1), [waiting[0]]);
+        assert_eq!(case.leave(9, waiting[0], 1), [waiting[1]]);
+        assert_eq!(case.leave(10, waiting[1], 1), [waiting[2]]);
+        assert_eq!(case.leave(11, waiting[2], 1), NONE);
         assert_eq!(case.waiters.free, 1);
     }
 
     #[test]
-    fn where_the_oldest_has_used_half_of_its_time_the_newest_comes_first_and_the_oldest_once_none_is_newer() {
+    fn where_the_oldest_has_only_the_last_part_of_its_time_the_newest_comes_first_and_it_once_none_is_newer()
+    {
         let mut case = Case::of(1);
         let held = case.join(0, 1, None);
         let waiting: Vec<_> = (0..4).map(|after| case.join(after, 1, Some(SECOND * 10))).collect();
-        assert_eq!(case.leave(6, held, 1), [waiting[3]]);
-        assert_eq!(case.leave(6, waiting[3], 1), [waiting[2]]);
-        assert_eq!(case.leave(6, waiting[0], 1), NONE, "it gave up, and none is free");
-        assert_eq!(case.leave(7, waiting[2], 1), [waiting[1]], "the only one that is left");
+        assert_eq!(case.leave(9, held, 1), [waiting[3]]);
+        assert_eq!(case.leave(9, waiting[3], 1), [waiting[2]]);
+        assert_eq!(case.leave(9, waiting[0], 1), NONE, "it gave up, and none is free");
+        assert_eq!(case.leave(10, waiting[2], 1), [waiting[1]], "the only one that is left");
     }
 
     #[test]
@@ -224,58 +232,134 @@ mod tests {
         assert_eq!(case.waiters.free, 1);
     }
 
-    /// How many are done in time and too late where ten times as many come as can be done: four a millisecond at eight places. Each has a hundred milliseconds,
-    /// of which its work takes twenty, and gives up when they are over.
-    fn done(is_timed: bool) -> (u32, u32) {
-        let begin = Instant::now();
-        let at = |millis| begin + Duration::from_millis(millis);
-        let mut waiters = Waiters { free: 8, ..Waiters::default() };
-        let mut waiting: BTreeMap<u64, (u64, Receiver<()>)> = BTreeMap::new();
-        let mut begun: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-        let (mut in_time, mut late) = (0, 0);
-        for now in 0..2_000_u64 {
+    /// Those who come, by a clock of ticks: each holds one of the units for as long as its work takes, and gives up when its time is over.
+    struct Load {
+        units: u32,
+        work: u64,
+        time: u64,
+        /// Whether it says how much time it has.
+        is_timed: bool,
+    }
+
+    /// What became of those who came.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Done {
+        in_time: u32,
+        late: u32,
+        dropped: u32,
+    }
+
+    /// A simulation of a line, in which a tick is a millisecond.
+    struct Simulation {
+        load: Load,
+        begin: Instant,
+        now: u64,
+        waiters: Waiters,
+        /// Those that wait, with when their time is over: the same time for each, so the oldest are the first to go.
+        waiting: BTreeMap<u64, (u64, Receiver<()>)>,
+        /// Those that work, with when that ends and when their time is over.
+        begun: BTreeMap<u64, (u64, u64)>,
+        done: Done,
+    }
+
+    impl Simulation {
+        /// So many come at each tick, and then none until all are gone.
+        fn run(load: Load, ticks: u64, arrivals: impl Fn(u64) -> u64) -> Done {
+            let waiters = Waiters { free: load.units, ..Waiters::default() };
+            let (begin, done) = (Instant::now(), Done::default());
+            let (waiting, begun) = (BTreeMap::new(), BTreeMap::new());
+            let mut simulation = Self { load, begin, now: 0, waiters, waiting, begun, done };
+            while simulation.now < ticks || !simulation.waiting.is_empty() || !simulation.begun.is_empty() {
+                let arrived = if simulation.now < ticks { arrivals(simulation.now) } else { 0 };
+                simulation.tick(arrived);
+            }
+            simulation.done
+        }
+
+        fn at(&self, tick: u64) -> Instant {
+            self.begin + Duration::from_millis(tick)
+        }
+
+        fn tick(&mut self, arrived: u64) {
+            let now = self.now;
             let ended: Vec<u64> =
-                begun.iter().filter(|(_, one)| one.0 <= now).map(|(number, _)| *number).collect();
-            for number in &ended {
-                let (end, deadline) = begun.remove(number).unwrap();
-                *(if end <= deadline { &mut in_time } else { &mut late }) += 1;
+                self.begun.iter().filter(|(_, one)| one.0 <= now).map(|(number, _)| *number).collect();
+            for number in ended {
+                let (end, deadline) = self.begun.remove(&number).unwrap();
+                let count = if end <= deadline { &mut self.done.in_time } else { &mut self.done.late };
+                *count += 1;
+                self.leave(number);
             }
             let gone: Vec<u64> =
-                waiting.iter().filter(|(_, one)| one.0 <= now).map(|(number, _)| *number).collect();
-            waiting.retain(|number, _| !gone.contains(number));
-            for number in ended.iter().chain(&gone) {
-                for tell in waiters.leave(*number, 1, || at(now)) {
-                    let _ = tell.send(());
-                }
+                self.waiting.iter().take_while(|(_, one)| one.0 <= now).map(|(number, _)| *number).collect();
+            for number in gone {
+                self.waiting.remove(&number);
+                self.done.dropped += 1;
+                self.leave(number);
             }
-            for _ in 0..4 {
-                let deadline = now + 100;
-                let (number, told) = waiters.join(1, is_timed.then(|| at(deadline)), || at(now));
-                if let Some(told) = told {
-                    waiting.insert(number, (deadline, told));
-                } else {
-                    begun.insert(number, (now + 20, deadline));
-                }
+            for _ in 0..arrived {
+                self.join();
             }
-            let told: Vec<u64> = waiting
-                .iter_mut()
-                .filter_map(|(number, (_, told))| told.try_recv().ok().map(|()| *number))
-                .collect();
-            for number in told {
-                let (deadline, _) = waiting.remove(&number).unwrap();
-                begun.insert(number, (now + 20, deadline));
+            self.now += 1;
+        }
+
+        fn join(&mut self) {
+            let (now, deadline) = (self.at(self.now), self.now + self.load.time);
+            let told_deadline = self.load.is_timed.then(|| self.at(deadline));
+            let (number, told) = self.waiters.join(1, told_deadline, || now);
+            if let Some(told) = told {
+                self.waiting.insert(number, (deadline, told));
+            } else {
+                self.begun.insert(number, (self.now + self.load.work, deadline));
             }
         }
-        (in_time, late)
+
+        fn leave(&mut self, number: u64) {
+            let now = self.at(self.now);
+            let next = self.waiters.leave(number, 1, || now);
+            let count = next.len();
+            for tell in next {
+                let _ = tell.send(());
+            }
+            let told: Vec<u64> = self
+                .waiting
+                .iter_mut()
+                .filter_map(|(number, (_, told))| told.try_recv().ok().map(|()| *number))
+                .take(count)
+                .collect();
+            for number in told {
+                let (deadline, _) = self.waiting.remove(&number).unwrap();
+                self.begun.insert(number, (self.now + self.load.work, deadline));
+            }
+        }
+    }
+
+    /// Ten times as many as can be done: four a tick at eight places. Each has a hundred ticks, of which its work takes twenty.
+    fn at_ten_times(is_timed: bool) -> Done {
+        Simulation::run(Load { units: 8, work: 20, time: 100, is_timed }, 2_000, |_| 4)
     }
 
     #[test]
     fn at_ten_times_what_can_be_done_nearly_all_that_is_begun_is_done_in_time_and_by_arrival_next_to_nothing()
     {
-        let (in_time, late) = done(true);
-        assert!(in_time > 10 * late, "{in_time} in time, {late} too late");
-        let (in_time, late) = done(false);
-        assert!(late > 10 * in_time, "{in_time} in time, {late} too late");
+        let done = at_ten_times(true);
+        assert!(done.in_time > 10 * done.late, "{done:?}");
+        let done = at_ten_times(false);
+        assert!(done.late > 10 * done.in_time, "{done:?}");
+    }
+
+    /// A hundred a second are done, one at a tick. A burst comes, and then as many in a hundred ticks as are said, for a minute. Each has ten seconds.
+    #[test]
+    fn a_burst_of_which_all_can_be_done_in_the_order_of_arrival_is_done_and_nothing_that_comes_after_it_is_dropped()
+     {
+        for (burst, steadily) in [(600, 90), (700, 80), (600, 100), (850, 95)] {
+            let load = Load { units: 1, work: 1, time: 1_000, is_timed: true };
+            let until = |tick: u64| tick * steadily / 100;
+            let arrivals = |tick: u64| until(tick + 1) - until(tick) + if tick == 0 { burst } else { 0 };
+            let Done { in_time, late, dropped } = Simulation::run(load, 6_000, arrivals);
+            assert_eq!((late, dropped), (0, 0), "{burst} {steadily}");
+            assert_eq!(u64::from(in_time), burst + until(6_000), "{burst} {steadily}");
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use wasmgate::review::Webhook;
+use wasmgate::review::{Reply, Webhook};
 use wasmgate::server::{self, Server, Signals};
 
 use crate::support::control_plane::{ControlPlane, Options, Part, Said};
@@ -245,12 +245,12 @@ struct Garbage {
 }
 
 impl server::AdmissionHandler for Garbage {
-    async fn answer(&self, call: server::Call) -> Vec<u8> {
+    async fn answer(&self, call: server::Call) -> Reply {
         let server::Call { webhook, body, .. } = call;
         let review: Value = serde_json::from_slice(&body).unwrap();
         let uid = if self.uid.is_empty() { review["request"]["uid"].as_str().unwrap() } else { self.uid };
         let text = if webhook == Webhook::Mutate { self.mutate } else { self.validate };
-        text.replace("UID", uid).into_bytes()
+        Ok(text.replace("UID", uid).into_bytes())
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -13,6 +13,7 @@ mod gained;
 mod gone_class;
 mod guarantees;
 mod hardening;
+mod overload;
 mod own_bundles;
 mod properties;
 mod record;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use wasmgate::access::{Access, AccessOptions, Error, PATH};
 use wasmgate::certs::load_or_make;
 
+use wasmgate::review::Reply;
 use wasmgate::server::{
     AdmissionHandler, Call, PageAnswer, PageHandler, Server, ServerOptions, Signals, Trigger,
 };
@@ -290,8 +291,8 @@ impl PageHandler for Puppet {
 struct Silent;
 
 impl AdmissionHandler for Silent {
-    async fn answer(&self, _: Call) -> Vec<u8> {
-        Vec::new()
+    async fn answer(&self, _: Call) -> Reply {
+        Ok(Vec::new())
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
+use wasmgate::review::{Overloaded, Reply};
 use wasmgate::server::{AdmissionHandler, Call, Error, Event, Server, ServerOptions, Signals, Trigger};
 
 use crate::support::process::{alone, until};
@@ -39,7 +40,7 @@ struct Puppet {
 }
 
 impl AdmissionHandler for Puppet {
-    async fn answer(&self, call: Call) -> Vec<u8> {
+    async fn answer(&self, call: Call) -> Reply {
         let Call { webhook, body, budget, .. } = call;
         self.started.fetch_add(1, Ordering::SeqCst);
         let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
@@ -48,15 +49,11 @@ impl AdmissionHandler for Puppet {
             Some(("sleep", millis)) => sleep(Duration::from_millis(millis.parse().unwrap())).await,
             Some(("block", millis)) => std::thread::sleep(Duration::from_millis(millis.parse().unwrap())),
             Some(("panic", why)) => panic!("{why}"),
+            Some(("overloaded", _)) => return Err(Overloaded),
             _ => {}
         }
-        format!(
-            r#"{{"webhook":"{}","bytes":{},"budget":{}}}"#,
-            webhook.path(),
-            body.len(),
-            budget.as_millis()
-        )
-        .into_bytes()
+        let (path, bytes, budget) = (webhook.path(), body.len(), budget.as_millis());
+        Ok(format!(r#"{{"webhook":"{path}","bytes":{bytes},"budget":{budget}}}"#).into_bytes())
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -381,6 +378,20 @@ async fn a_panic_in_the_gate_is_an_answer_and_the_connection_lives_on() {
         assert_eq!(session.send(post("/validate", "panic:on purpose")).await.unwrap().status, 500);
         assert_eq!(session.send(post("/validate", "{}")).await.unwrap().status, 200);
     }
+}
+
+/// As a small body and as a large one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_the_gate_has_no_time_for_is_no_denial_and_left_to_the_failure_policy() {
+    let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
+    let client = server.client(Http::One);
+    for size in [100_usize, 300 << 10] {
+        let body = format!("{:<size$}", "overloaded:");
+        let answer = client.send(server.address, post("/validate", body)).await.unwrap();
+        assert_eq!(answer.status, 503, "{size}");
+        assert!(answer.text().contains("add replicas"), "{}", answer.text());
+    }
+    assert!(server.gate.saw(Event::RequestRefused(503)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,7 +122,7 @@ impl Reviews {
         to.register("wasmgate_violations", help, self.violations.clone());
         let help = "Violations of bundles in the shadow, by the enforcement action that they would have";
         to.register("wasmgate_shadow_violations", help, self.shadow.clone());
-        let help = "Failed evaluations of a policy bundle; each counts as a deny, unless the bundle runs in the shadow";
+        let help = "Failed evaluations of a policy bundle; each counts as a deny, unless the bundle runs in the shadow or had no place in time";
         to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
     }
 

@@ -15,6 +15,7 @@ use crate::audit::WatchReport;
 use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
+use crate::review::Reply;
 use crate::server::{self, Begun, Call, Check, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
@@ -101,7 +102,7 @@ impl server::AdmissionHandler for WatchedGate {
         begun(&self.served.gate, call)
     }
 
-    async fn answer(&self, call: Call) -> Vec<u8> {
+    async fn answer(&self, call: Call) -> Reply {
         self.served.answer(call).await
     }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use jiff::Timestamp;
 
 use crate::admission::Gate;
+use crate::review::Reply;
 use crate::server::{self, Begun, Call, Event};
 
 /// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
@@ -64,11 +65,11 @@ impl Served {
 pub(super) fn begun(gate: &Arc<Gate>, call: Call) -> Begun {
     let gate = Arc::clone(gate);
     let Call { webhook, body, budget, parent } = call;
-    let mut work: Pin<Box<dyn Future<Output = Vec<u8>> + Send>> =
+    let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> =
         Box::pin(async move { gate.review_of(parent, webhook, &body, budget).await });
     // What goes on with it is woken by its own poll.
     match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(bytes) => Begun::Answered(bytes),
+        Poll::Ready(reply) => Begun::Answered(reply),
         Poll::Pending => Begun::Goes(work),
     }
 }
@@ -78,7 +79,7 @@ impl server::AdmissionHandler for Served {
         begun(&self.gate, call)
     }
 
-    async fn answer(&self, call: Call) -> Vec<u8> {
+    async fn answer(&self, call: Call) -> Reply {
         let Call { webhook, body, budget, parent } = call;
         self.gate.review_of(parent, webhook, &body, budget).await
     }
