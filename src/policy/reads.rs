@@ -18,7 +18,7 @@ pub(super) const DATA: u32 = 1;
 /// Most keys that a local is taken to hold a value of, and most operands of a call. What OPA writes has a few. A module is foreign, and what is
 /// beyond may read all: so each instruction takes a bounded time to look at.
 const MOST_KEYS: usize = 64;
-const MOST_OPERANDS: usize = 1_000;
+pub(super) const MOST_OPERANDS: usize = 1_000;
 
 /// What rules read of the input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -178,6 +178,8 @@ pub(super) enum Step {
     Call(u32),
     /// The beginning of a block.
     Open,
+    /// The beginning of the other branch of one.
+    Else,
     /// The end of one, or of the function.
     Close,
     Other,
@@ -212,6 +214,7 @@ const fn step(operator: &Operator<'_>) -> Step {
         Operator::I32Const { value } => Step::Constant(*value),
         Operator::Call { function_index } => Step::Call(*function_index),
         Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => Step::Open,
+        Operator::Else => Step::Else,
         Operator::End => Step::Close,
         _ => Step::Other,
     }

@@ -343,6 +343,34 @@ async fn a_decision_of_rules_that_read_the_user_is_kept_where_their_manifest_omi
     Box::pin(assert_is_of_one_user(&[])).await;
 }
 
+/// Most rules that read the object do not read what tells the pods of a workload apart.
+#[tokio::test]
+async fn the_next_pod_is_known_to_rules_that_read_its_labels_and_not_to_those_that_read_its_name() {
+    for (condition, is_known) in [
+        (r#"input.object.metadata.labels.tier == "front""#, true),
+        ("input.object.spec.hostNetwork", true),
+        (r#"input.object.metadata.name == "web""#, false),
+        (r#"input.object.spec.volumes[_].name == "web""#, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = folder.path().join("own");
+        std::fs::create_dir(&sources).unwrap();
+        std::fs::write(sources.join(".manifest"), json!({"roots": ["wasmgate"]}).to_string()).unwrap();
+        let rules = format!(r#"violations contains {{"rule": "own", "message": "said"}} if {condition}"#);
+        let bundle = opa::build(folder.path(), "own", "wasmgate/violations", &rules);
+        let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+        let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+        let mut pod = plain_pod("hello");
+        pod["metadata"]["generateName"] = json!("web-5d8f-");
+        pod["spec"]["runtimeClassName"] = json!("wasmtime");
+        let request = Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]));
+        for random in ["bcdfg", "x2k4p"] {
+            flow.send(Webhook::Validate, &sibling(&request, random)).await;
+        }
+        assert_eq!(known(&flow, 2), [false, is_known], "{condition}");
+    }
+}
+
 async fn assert_is_of_one_user(omitted: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let sources = folder.path().join("own");
