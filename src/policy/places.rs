@@ -15,9 +15,11 @@ use super::reads::{INPUT, InputReads, MOST_OPERANDS, Step, steps};
 const ITERATOR: &str = "opa_value_iter";
 /// Most ways that locals hold. A policy in which there are more may read all.
 const MOST_WAYS: usize = 20_000;
-/// Most steps that are looked at, each as often as there are ways to what it uses. Where it takes more, the policy may read all. The built-in
-/// one takes less than a tenth of it.
-const MOST_WORK: usize = 10_000_000;
+/// Most work: instructions that are looked at, again for as long as further ways are found, and ways that they lead on. Where it takes more, the
+/// policy may read all.
+const MOST_WORK: usize = 1 << 28;
+/// The work of a way, in instructions.
+const WORK_OF_WAY: usize = 16;
 /// Longest way that is followed. A longer one counts as read with all that is there.
 const LONGEST: usize = 32;
 
@@ -38,6 +40,10 @@ pub(super) struct InputPlaces {
 impl InputPlaces {
     /// Parses a module; `None` where it cannot be told: OPA did not write it, or too much is done with the input.
     pub fn of(module: &[u8]) -> Option<Self> {
+        Self::within(module, MOST_WORK)
+    }
+
+    fn within(module: &[u8], left: usize) -> Option<Self> {
         let code = Code::read(module)?;
         if InputReads::of(&code).is_whole {
             return None;
@@ -50,10 +56,8 @@ impl InputPlaces {
         };
         let held = rules.keys().map(input).collect();
         let (ways, places) = (rules.len(), Self::default());
-        let mut following = Following { code: &code, held, ways, left: MOST_WORK, places };
-        let all = rules.values().map(|body| body.steps.len()).fold(0, usize::saturating_add);
+        let mut following = Following { code: &code, held, ways, left, places };
         loop {
-            following.left = following.left.checked_sub(all)?;
             let before = following.ways;
             for (rule, body) in &rules {
                 following.follow(*rule, body)?;
@@ -187,7 +191,7 @@ struct Following<'a> {
     held: BTreeMap<Local, BTreeSet<Way>>,
     /// How many there are of them.
     ways: usize,
-    /// How much of [`MOST_WORK`] is left.
+    /// How much more work may be done.
     left: usize,
     places: InputPlaces,
 }
@@ -195,10 +199,11 @@ struct Following<'a> {
 impl Following<'_> {
     /// Adds what a function does with what its locals hold; `None` where that is too much.
     fn follow(&mut self, function: u32, body: &Body) -> Option<()> {
+        self.left = self.left.checked_sub(body.steps.len())?;
         for (at, step) in body.steps.iter().enumerate() {
             let Step::Get(local) = step else { continue };
             let Some(ways) = self.held.get(&body.local(function, at, *local)).cloned() else { continue };
-            self.left = self.left.checked_sub(ways.len())?;
+            self.left = self.left.checked_sub(ways.len().saturating_mul(WORK_OF_WAY))?;
             let what = self.use_at(&body.steps, at);
             let local = |number| body.local(function, at, number);
             for way in ways {
@@ -410,6 +415,26 @@ mod tests {
         assert!(may_read(&places, "spec.env.env"));
         let long = vec!["env"; LONGEST + 5].join(".");
         assert!(may_read(&places, &format!("spec.{long}")), "{places:?}");
+    }
+
+    /// Each way that is found takes one more look at all instructions.
+    #[test]
+    fn what_takes_too_long_to_follow_cannot_be_told() {
+        let copy = |number: usize| format!("local.get {} local.set {} ", 2 + number, 3 + number);
+        let copies = (0..100).rev().map(copy).collect::<Vec<_>>().concat();
+        let module = format!(
+            r#"(module
+                (memory 1)
+                (data (i32.const 16) "\08\00\00\00\04\00\00\00\1c\00\00\00spec")
+                (func $opa_value_get (param i32 i32) (result i32) unreachable)
+                (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local {})
+                    {copies} local.get 0 i32.const 16 call $opa_value_get local.set 2 i32.const 0))"#,
+            "i32 ".repeat(102)
+        );
+        let module = wat::parse_str(module).unwrap();
+        assert!(may_read(&InputPlaces::of(&module).unwrap(), "spec"));
+        // A hundred looks at two hundred instructions.
+        assert_eq!(InputPlaces::within(&module, 20_000), None);
     }
 
     #[test]

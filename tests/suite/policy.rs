@@ -204,7 +204,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
         grant.message,
         "container `orders` may use `env` `ORDERS_DB_PASSWORD` (a secret), and what allowed it has expired: \
          `WasiGrant/orders-api` on 2026-03-31T00:00:00Z (seen: env ORDERS_DB_PASSWORD from secret db key password, \
-         import wasi:cli/environment@0.2.6 get-environment in layer sha256:2c26b46b68ff); ask the platform team to renew it"
+         import wasi:cli/environment@0.2.6 get-environment in layer sha256:2c26b46b68ff); no grant helps as long as `native-code` refuses the container"
     );
 }
 
