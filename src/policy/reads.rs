@@ -191,6 +191,8 @@ pub(super) enum Step {
     Call(u32),
     /// The beginning of a block.
     Open,
+    /// The beginning of the other branch of one.
+    Else,
     /// The end of one, or of the function.
     Close,
     Other,
@@ -225,6 +227,7 @@ const fn step(operator: &Operator<'_>) -> Step {
         Operator::I32Const { value } => Step::Constant(*value),
         Operator::Call { function_index } => Step::Call(*function_index),
         Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => Step::Open,
+        Operator::Else => Step::Else,
         Operator::End => Step::Close,
         _ => Step::Other,
     }
