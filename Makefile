@@ -75,6 +75,9 @@ test-node: ## Run the tests whose pods really run: root on Linux; builds what a 
 	    echo 'tests of youki on it: skipped, it is not built; `make node-tools` builds it'; without='--skip node::youki::'; fi; \
 	if ! tools/build --built $$(tools/cluster/node parts optional) >/dev/null 2>&1; then \
 	    echo 'tests of crun on it: skipped, it is not built; `tools/build crun` builds it'; without="$$without --skip node::crun::"; fi; \
+	if [ -n "$${WASMGATE_TEST_OLDER_GATE-}" ]; then :; \
+	elif older=$$(tools/older/build --built 2>/dev/null); then export WASMGATE_TEST_OLDER_GATE=$$older; \
+	else echo 'the upgrade on it: from the same program in another image, the gate of an earlier commit is not built; `tools/older/build` builds it'; fi; \
 	case '$(ARGS)' in [!-]*) $(CARGO) test --locked --test live -- --ignored --skip node::calibrate:: $$without $(ARGS); exit ;; esac; \
 	$(CARGO) test --locked --test live -- --ignored node:: --skip node::calibrate:: --skip node::install:: $$without $(ARGS); \
 	$(CARGO) test --locked --test live -- --ignored --test-threads=1 --show-output node::install:: $(ARGS)

@@ -113,6 +113,10 @@ pub struct Profile {
     /// `VACUUM INTO` and no `fts3_tokenizer`. No published shim does. Other families run no SQL.
     #[serde(default)]
     pub confines_sqlite: bool,
+    /// Whether this build of runwasi's wasmtime shim is linked with musl, which loads no library of the container when it resolves
+    /// the name of a host, as glibc does. The releases of runwasi are.
+    #[serde(default)]
+    pub built_with_musl: bool,
     /// Variables that the Spin shim's own process has on the nodes of the cluster beside those that every node may have; a `*`
     /// at the end stands for any rest. An application may ask for them by their names, so that each counts as a secret.
     #[serde(default)]
@@ -242,6 +246,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         hides_host_process: false,
         checks_hosts: false,
         confines_sqlite: false,
+        built_with_musl: false,
         shim_variables: BTreeSet::new(),
         mounts_other_files: false,
         // Every Wasm shim runs on Linux. Labels of a provisioner belong in the configuration, where a person knows

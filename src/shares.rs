@@ -1,8 +1,10 @@
 //! Slots, memory and processors that reviews share. The pods of one namespace never hold more than half of any, nor one peer more than
-//! its part of the memory for requests. Whose turn is next says `line`. Long work is kept off the threads that answer (`beside`).
+//! its part of the memory for requests. Whose turn is next says `line`. Long work is kept off the threads that answer (`beside`), and out of the turns of
+//! others (`turn`).
 
 mod beside;
 mod line;
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 
 pub(crate) use beside::{beside, has_other_threads};
 pub(crate) use line::{Held, Line};
+pub(crate) use turn::{give_back_turn, has_turn, in_turn};
 
 /// Number of namespaces at which the table is cleaned of those that hold nothing.
 const CLEAN_UP_AT: usize = 1024;

@@ -22,7 +22,7 @@ mod warnings;
 pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
 pub use follow::Follower;
-pub use in_force::{Changes, InForce};
+pub use in_force::{Changes, Claim, InForce};
 pub use kept::BundleStore;
 pub use oci::{LAYER, Registries, pull};
 pub use options::{BundleAction, BundleSource, Origin, place};

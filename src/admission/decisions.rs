@@ -3,7 +3,8 @@
 //! not planned or judged again.
 //!
 //! A cache belongs to one state and one inspector ([`super::gate::Basis`]), and goes with them. A decision is kept by a digest
-//! of what was read ([`question`]), until the next grant or exception expires, and is used only while each image is still what it was.
+//! of what was read ([`question`]), until the next grant or exception expires, and is used only while each image is still what it was,
+//! and open to the pull secrets that the pod has then.
 //! Nothing is kept that time had a part in: a look-up that failed, a program that was not recognised, a bundle that could not be
 //! evaluated, a rule that asked for the time.
 
@@ -17,7 +18,8 @@ use moka::future::Cache;
 
 use super::Clock;
 use super::decision::Decision;
-use super::ending::{Conclusion, Ending, Examination};
+use super::ending::{Conclusion, Ending, Examination, Judgement};
+use super::look;
 use super::state::State;
 use crate::answer::Answer;
 use crate::audit::{Alike, Masks, Stage, Template, Timings};
@@ -25,6 +27,7 @@ use crate::image::{ImageFacts, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
+use crate::registry::Puller;
 use crate::review::Webhook;
 use crate::review::{Response, Review};
 use crate::workload::Role;
@@ -72,6 +75,8 @@ struct Kept {
     /// looked through for what they take out.
     masked: Option<Arc<Template>>,
     named: Named,
+    /// Whose pull secrets may be used for the images. It follows from the key.
+    puller: Puller,
     /// The name of the pod that it was about, where another one may take its place.
     name: Option<String>,
     since: Timestamp,
@@ -143,7 +148,7 @@ impl Decisions {
         for container in &kept.containers {
             let found = container.found_again()?;
             let LookupResult::Known { facts, .. } = &found.lookup else { return None };
-            if !inspector.still_finds(&found.image, facts).await {
+            if !inspector.still_finds(&found.image, facts, &kept.puller).await {
                 return None;
             }
             containers.push(found);
@@ -165,7 +170,13 @@ impl Decisions {
     }
 
     /// Keeps a decision, if it may come out again.
-    pub async fn keep(&self, question: &Question<'_>, named: Named, decision: &Decision, clock: &Clock) {
+    pub async fn keep(
+        &self,
+        question: &Question<'_>,
+        (named, puller): (Named, Puller),
+        decision: &Decision,
+        clock: &Clock,
+    ) {
         let Some(kept) = &self.kept else { return };
         if decision.texts().map(str::len).fold(0, usize::saturating_add) > LONGEST_TEXTS {
             return;
@@ -189,7 +200,7 @@ impl Decisions {
         let containers = decision.inspection.containers.iter().map(KeptContainer::of);
         let Some(containers) = containers.collect::<Option<Vec<_>>>() else { return };
         let masked = self.masked(question, &copy);
-        let entry = Kept { decision: copy, after_uid, containers, masked, named, name, since, until };
+        let entry = Kept { decision: copy, after_uid, containers, masked, named, puller, name, since, until };
         kept.insert(question.key, Arc::new(entry)).await;
     }
 
@@ -210,6 +221,12 @@ pub fn may_keep<K>(question: &Question<'_>, named: &Named, examination: &Examina
         Conclusion::JudgedAsPods { .. } | Conclusion::Failed { .. } => false,
     };
     repeats && is_known(&examined.inspection) && named.is_of_all(question, &examined.workload)
+}
+
+/// Whose pull secrets may be used for the images of what was examined.
+pub fn puller<K>(examination: &Examination<K>) -> Option<Puller> {
+    let Ending::Examined(examined) = &examination.ending else { return None };
+    Some(look::puller(&examined.workload))
 }
 
 /// Whether it is known of each container what it starts. Also what is not recognised may only have taken too long.
@@ -263,6 +280,9 @@ impl Kept {
     /// Approximate bytes.
     fn weight(&self) -> usize {
         let texts = self.decision.texts().map(str::len).chain([self.named.bytes()]);
+        let Puller { namespace, pull_secrets, service_account } = &self.puller;
+        let secrets = pull_secrets.iter().map(|name| name.len().saturating_add(size_of::<String>()));
+        let texts = texts.chain([namespace.len(), service_account.len()]).chain(secrets);
         let containers = self.containers.iter().map(KeptContainer::weight);
         let found = self.decision.judgement.iter().map(|judgement| judgement.verdict.violations.len());
         let found = found.map(|found| found.saturating_mul(size_of::<JudgedViolation>()));
@@ -324,15 +344,21 @@ impl Decision {
         let Response { refusal, warnings, audit_annotations, .. } = &self.answer.response;
         let causes = refusal.iter().flat_map(|refusal| &refusal.causes);
         let causes = causes.flat_map(|cause| [&cause.message, &cause.field]);
-        let violations = self.judgement.iter().flat_map(|judgement| &judgement.verdict.violations);
-        let violations = violations.map(|judged| &judged.violation);
-        let found = violations.flat_map(|one| {
-            let optional = [&one.container, &one.capability, &one.remedy].into_iter().flatten();
-            optional.chain([&one.rule, &one.message])
-        });
+        let found = self.judgement.iter().flat_map(texts_of);
         let said = refusal.iter().map(|refusal| &refusal.message).chain(causes).chain(warnings);
         said.chain(audit_annotations.values()).chain(found).chain(&self.changes).map(String::as_str)
     }
+}
+
+/// All texts of a judgement that are its own, those of the exceptions included.
+fn texts_of(judgement: &Judgement) -> impl Iterator<Item = &String> {
+    let of_violations = judgement.verdict.violations.iter().flat_map(|judged| {
+        let violation = &judged.violation;
+        let optional = [&violation.container, &violation.capability, &violation.remedy, &violation.bundle];
+        let exempted = judged.exempted.iter().flat_map(|exempted| [&exempted.exception, &exempted.reason]);
+        optional.into_iter().flatten().chain([&violation.rule, &violation.message]).chain(exempted)
+    });
+    of_violations.chain(&judgement.verdict.notes).chain(&judgement.missing_class)
 }
 
 #[cfg(test)]
@@ -342,14 +368,24 @@ mod tests {
     use super::super::decision::GivenUp;
     use super::*;
     use crate::audit::mask::Masking;
-    use crate::grant::{Grants, load};
+    use crate::grant::{Exceptions, Grants, load};
+    use crate::judge::{Exemption, Verdict};
     use crate::lookup::LookupOptions;
-    use crate::policy::{Engine, Limits, PolicySet};
+    use crate::policy::{EnforcementAction, Engine, Limits, PolicySet, Violation};
     use crate::review;
     use crate::runtime::Runtimes;
 
     const GRANT: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: { name: a, namespace: shop }\n\
          spec: { capabilities: [{ name: env }], expiresAt: 2027-03-31T00:00:00Z }\n";
+
+    const EXCEPTION: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiException\nmetadata: { name: e, namespace: shop }\n\
+         spec: { rules: [needs-grant], reason: why, expiresAt: 2027-03-30T12:00:00Z }\n";
+
+    /// A pod that names no pull secrets.
+    fn own() -> (Named, Puller) {
+        let (namespace, service_account) = ("shop".to_owned(), "default".to_owned());
+        (Named::default(), Puller { namespace, pull_secrets: Vec::new(), service_account })
+    }
 
     const REVIEW: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","operation":"CREATE",
         "namespace":"shop","kind":{"group":"","version":"v1","kind":"Pod"},"resource":{"group":"","version":"v1","resource":"pods"},
@@ -365,27 +401,34 @@ mod tests {
 
     /// Grants and exceptions decide by the time, so no decision outlives the first of them that ends, nor counts before it was made.
     #[tokio::test]
-    async fn a_decision_holds_until_the_next_grant_ends() {
-        let state = state(1 << 20).await;
-        let (decisions, inspector) =
-            (Decisions::of(&state), Inspector::new(LookupOptions::default()).unwrap());
-        let review = review::parse(REVIEW.as_bytes()).unwrap();
-        let question = || decisions.question(&state, Webhook::Validate, &review).unwrap();
-        let at = |time: &str| Clock::at(time.parse().unwrap(), Duration::from_secs(1));
-        let made = at("2027-03-30T00:00:00Z");
-        let decision = Decision::of_given_up(Webhook::Validate, "u-0", &made, GivenUp::Late);
-        decisions.keep(&question(), Named::default(), &decision, &made).await;
-        for (time, holds) in [
-            ("2027-03-29T23:59:59Z", false),
-            ("2027-03-30T00:00:00Z", true),
-            ("2027-03-30T23:59:59Z", true),
-            ("2027-03-31T00:00:00Z", false),
-            ("2027-04-30T00:00:00Z", false),
-        ] {
-            let found = decisions.find(&question(), &review, (&state, &inspector), &at(time)).await;
-            assert_eq!(found.is_some(), holds, "{time}");
-            let uid = found.map(|(decision, _)| decision.answer.response.uid);
-            assert!(uid.is_none_or(|uid| uid == "u-1"));
+    async fn a_decision_holds_until_the_next_grant_or_exception_ends() {
+        let (before, made, noon) = ("2027-03-29T23:59:59Z", "2027-03-30T00:00:00Z", "2027-03-30T12:00:00Z");
+        let (evening, end, later) = ("2027-03-30T23:59:59Z", "2027-03-31T00:00:00Z", "2027-04-30T00:00:00Z");
+        let rows: [(&str, &str, &[&str], &[&str]); 3] = [
+            ("", made, &[made, noon, evening], &[before, end, later]),
+            (EXCEPTION, made, &[made, "2027-03-30T11:59:59Z"], &[before, noon, evening, end, later]),
+            // The exception has ended when it is made.
+            (EXCEPTION, noon, &[noon, evening], &[before, made, end, later]),
+        ];
+        for (exceptions, made, holding, over) in rows {
+            let mut state = state(1 << 20).await;
+            state.exceptions =
+                Exceptions::new(load::parse(exceptions, "e.yaml").unwrap().exceptions).unwrap().into();
+            let (decisions, inspector) =
+                (Decisions::of(&state), Inspector::new(LookupOptions::default()).unwrap());
+            let review = review::parse(REVIEW.as_bytes()).unwrap();
+            let question = || decisions.question(&state, Webhook::Validate, &review).unwrap();
+            let at = |time: &str| Clock::at(time.parse().unwrap(), Duration::from_secs(1));
+            let decision = Decision::of_given_up(Webhook::Validate, "u-0", &at(made), GivenUp::Late);
+            decisions.keep(&question(), own(), &decision, &at(made)).await;
+            let times =
+                holding.iter().map(|time| (*time, true)).chain(over.iter().map(|time| (*time, false)));
+            for (time, holds) in times {
+                let found = decisions.find(&question(), &review, (&state, &inspector), &at(time)).await;
+                assert_eq!(found.is_some(), holds, "{exceptions} {made} {time}");
+                let uid = found.map(|(decision, _)| decision.answer.response.uid);
+                assert!(uid.is_none_or(|uid| uid == "u-1"));
+            }
         }
     }
 
@@ -401,7 +444,7 @@ mod tests {
             let question = || decisions.question(&state, Webhook::Validate, &review).unwrap();
             let clock = Clock::at("2026-03-30T00:00:00Z".parse().unwrap(), Duration::from_secs(1));
             let decision = Decision::of_given_up(Webhook::Validate, "u-0", &clock, GivenUp::Late);
-            decisions.keep(&question(), Named::default(), &decision, &clock).await;
+            decisions.keep(&question(), own(), &decision, &clock).await;
             let (found, _) =
                 decisions.find(&question(), &review, (&state, &inspector), &clock).await.unwrap();
             let (object, masks, mut line) =
@@ -431,6 +474,46 @@ mod tests {
         assert_eq!((program(native), program(spin)), (least + 1_003, least + 100 * size_of::<usize>()));
     }
 
+    /// The reason of an exception is as long as its author likes, and each violation that it covers has it.
+    #[test]
+    fn the_words_of_exceptions_and_notes_count() {
+        let weight = |reason: &str, note: &str, secret: &str| {
+            let clock = Clock::at("2026-03-30T00:00:00Z".parse().unwrap(), Duration::from_secs(1));
+            let exempted = Exemption {
+                exception: "shop/legacy".to_owned(),
+                reason: reason.to_owned(),
+                expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
+            };
+            let judged = JudgedViolation {
+                action: EnforcementAction::Audit,
+                exempted: Some(exempted),
+                shadow: None,
+                violation: Violation::default(),
+            };
+            let verdict = Verdict { violations: vec![judged], notes: vec![note.to_owned()] };
+            let mut decision = Decision::of_given_up(Webhook::Validate, "u-0", &clock, GivenUp::Late);
+            decision.judgement = Some(Judgement {
+                verdict,
+                failed_bundles: Vec::new(),
+                is_cached: false,
+                is_repeatable: true,
+                missing_class: None,
+            });
+            let (named, mut puller) = own();
+            puller.pull_secrets.push(secret.to_owned());
+            let (after_uid, containers, since) = (Vec::new(), Vec::new(), clock.now());
+            let (masked, name, until) = (None, None, None);
+            let kept = Kept { decision, after_uid, containers, masked, named, puller, name, since, until };
+            kept.weight()
+        };
+        let (least, long) = (weight("", "", ""), "x".repeat(1_000));
+        for (reason, note, secret) in
+            [(long.as_str(), "", ""), ("", long.as_str(), ""), ("", "", long.as_str())]
+        {
+            assert_eq!(weight(reason, note, secret), least + 1_000);
+        }
+    }
+
     /// A refusal is kept with the name with which it begins, for which another one is put.
     #[tokio::test]
     async fn a_refusal_keeps_its_words_and_gets_the_name_of_the_next_pod() {
@@ -446,7 +529,7 @@ mod tests {
         let clock = Clock::at("2026-03-30T00:00:00Z".parse().unwrap(), Duration::from_secs(1));
         let mut decision = Decision::of_given_up(Webhook::Validate, "u-0", &clock, GivenUp::Late);
         decision.answer.response.refusal.as_mut().unwrap().message = "Pod `shop/web-1` is late".to_owned();
-        decisions.keep(&of("web-1"), Named::default(), &decision, &clock).await;
+        decisions.keep(&of("web-1"), own(), &decision, &clock).await;
         let found = decisions.find(&of("web-2"), &review, (&state, &inspector), &clock).await;
         let (found, bytes) = found.unwrap();
         assert_eq!(found.answer.response.refusal.unwrap().message, "Pod `shop/web-2` is late");
@@ -454,7 +537,7 @@ mod tests {
         decision.answer.response.refusal.as_mut().unwrap().message =
             "Pod `shop/web-3` is not web-3".to_owned();
         let other = Decisions::of(&state);
-        other.keep(&of("web-3"), Named::default(), &decision, &clock).await;
+        other.keep(&of("web-3"), own(), &decision, &clock).await;
         assert!(other.find(&of("web-3"), &review, (&state, &inspector), &clock).await.is_none());
     }
 

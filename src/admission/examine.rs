@@ -333,7 +333,7 @@ fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String>
     old.map_or_else(BTreeSet::new, |(_, old)| workload::unchanged_ephemeral(workload, &old))
 }
 
-/// Whether the request is a resize that restarts each container that it changes.
+/// Whether the request is a resize that restarts each container that it changes, or changes the sizes of the pod alone.
 fn restarts(review: &Review, workload: &Workload) -> bool {
     review.sub_resource.as_deref() == Some("resize")
         && former(review, workload.kind)

@@ -118,9 +118,10 @@ async fn decided(
     };
     let examination = examine(&asked, read).await;
     let question = question.filter(|question| decisions::may_keep(question, &named, &examination));
+    let puller = question.as_ref().and_then(|_| decisions::puller(&examination));
     let decision = Decision::of(webhook, review, examination);
-    if let Some(question) = question {
-        decisions.keep(&question, named, &decision, &clock).await;
+    if let Some((question, puller)) = question.zip(puller) {
+        decisions.keep(&question, (named, puller), &decision, &clock).await;
     }
     decision
 }

@@ -47,10 +47,12 @@ static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(2));
 const LIGHT_PLACES_PER_PROCESSOR: usize = 2;
 
 /// See [`LIGHT_PLACES_PER_PROCESSOR`].
-static LIGHT_PLACES: LazyLock<Shares> = LazyLock::new(|| {
+static LIGHT_PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(light_places()));
+
+fn light_places() -> u32 {
     let processors = available_parallelism().map_or(2, usize::from);
-    Shares::new(u32::try_from(LIGHT_PLACES_PER_PROCESSOR.saturating_mul(processors)).unwrap_or(u32::MAX))
-});
+    u32::try_from(LIGHT_PLACES_PER_PROCESSOR.saturating_mul(processors)).unwrap_or(u32::MAX)
+}
 
 /// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. The pod spec decides
 /// how a container starts, and its paths are followed through the files of an image. Where that is much, it is done on a
@@ -108,23 +110,38 @@ impl<'w> Work<'w> {
     /// Does such work, with this much time `left` to its review. Other tasks of this thread go on elsewhere meanwhile, however little the work seems to be:
     /// what is counted wrong costs its own review time, and no other. It waits for a place. The review that waits is given up when its time ends (`flow`),
     /// and its place in the line with it.
+    ///
+    /// A large body takes turns (`server::under_way`). Much work gives its turn back: its place is bound enough, and every other large body would wait for it,
+    /// whatever its namespace. Little work is bounded by the turn, and takes no place beside it: it would hold that while it waits for its next turn.
     pub async fn beside<T>(self, left: Duration, work: impl FnOnce() -> T) -> T {
-        let _place = if self.is_light {
-            light_place_of(&LIGHT_PLACES, self.workload, left).await
-        } else {
-            place_of(&PLACES, self.workload).await
-        };
+        let _place = self.place(left).await;
+        if !self.is_light {
+            shares::give_back_turn();
+        }
         shares::beside(work)
+    }
+
+    async fn place(self, left: Duration) -> Option<Share> {
+        if !self.is_light {
+            place_of(&PLACES, self.workload).await
+        } else if shares::has_turn() {
+            None
+        } else {
+            light_place_of(&LIGHT_PLACES, self.workload, left).await
+        }
     }
 
     /// The turn of a review to make the input of its rules and to run them in one go, as [`Self::beside`] does work. `None` where the one is much
     /// work, where bundles run on threads of their own, or where no other thread goes on with the tasks of this one. It is waited for no longer than what is
     /// `left` to the review.
     pub async fn turn(self, policies: &PolicySet, object_bytes: usize, left: Duration) -> Option<Turn<'_>> {
-        if shares::has_other_threads() && self.is_light {
-            return policies.turn(&self.workload.namespace, object_bytes, left).await;
+        if !shares::has_other_threads() || !self.is_light {
+            return None;
         }
-        None
+        let turn = policies.turn(&self.workload.namespace, object_bytes, left).await?;
+        // That of a large body, of which the former object may be the larger part: rules may run as long as their limits let them.
+        shares::give_back_turn();
+        Some(turn)
     }
 }
 
@@ -291,6 +308,10 @@ fn written_bytes(container: ContainerSpec<'_>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Context;
+
     use futures::FutureExt;
     use serde_json::json;
 
@@ -298,6 +319,7 @@ mod tests {
     use crate::image::{Digest, FileClass, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
     use crate::inspection::Container;
     use crate::policy::{Bundle, Engine, Limits};
+    use crate::shares::Line;
     use crate::workload::{self, Kind};
 
     fn pod(namespace: &str, spec: &serde_json::Value) -> Workload {
@@ -431,6 +453,46 @@ mod tests {
         assert!(light_place_of(&places, &modest, AMPLE).now_or_never().flatten().is_some());
         drop(held);
         assert!((&mut old).now_or_never().is_none() && new.now_or_never().flatten().is_some());
+    }
+
+    /// A review with a large body, each step of which has a turn.
+    async fn in_turns<T>(turns: &Arc<Line>, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let step = |context: &mut Context<'_>| {
+            let turn = turns.take(1, None).now_or_never().flatten();
+            shares::in_turn(turn, || work.as_mut().poll(context))
+        };
+        poll_fn(step).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn much_work_on_a_large_body_holds_no_turn_and_little_work_in_one_waits_for_no_place() {
+        let turns = Line::of(1);
+        let is_free = || turns.take(1, None).now_or_never().flatten().is_some();
+        let heavy = with_mounts("shop", 20, 200);
+        let known = inspected(&heavy, image(&heavy, &[]));
+        let much = Work::of(&heavy, &known).beside(AMPLE, is_free);
+        assert!(in_turns(&turns, much).await, "others can take it");
+        let light = with_mounts("shop", 1, 1);
+        let nothing_known = Inspection { containers: Vec::new() };
+        let all_places = LIGHT_PLACES.take(&"evil".into(), light_places()).await;
+        assert!(all_places.is_some());
+        let little = Work::of(&light, &nothing_known).beside(AMPLE, is_free);
+        assert_eq!(in_turns(&turns, little).now_or_never(), Some(false));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn rules_that_run_where_their_input_is_made_hold_no_turn_of_large_bodies() {
+        let (engine, bundles) = (Engine::new().unwrap(), vec![Bundle::embedded().unwrap()]);
+        let policies = PolicySet::load(&engine, bundles, Limits::default()).await.unwrap();
+        let (turns, light) = (Line::of(1), with_mounts("shop", 1, 1));
+        let known = inspected(&light, image(&light, &[]));
+        let judged = async {
+            let turn = Work::of(&light, &known).turn(&policies, 1_000, AMPLE).await;
+            let is_free = turns.take(1, None).now_or_never().flatten().is_some();
+            (turn.is_some(), is_free)
+        };
+        assert_eq!(in_turns(&turns, judged).await, (true, true));
     }
 
     #[tokio::test]

@@ -155,7 +155,7 @@ fn programs_of(before: &Inspection, facts: &[Option<Arc<ImageFacts>>]) -> Option
 }
 
 /// The pod and account whose pull secrets may be used for the images.
-fn puller(workload: &Workload) -> Puller {
+pub fn puller(workload: &Workload) -> Puller {
     let secrets = workload.spec.image_pull_secrets.iter().flatten();
     Puller {
         namespace: workload.namespace.clone(),

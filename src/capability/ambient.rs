@@ -207,7 +207,8 @@ impl<'a> RuntimeHost<'a> {
 
     /// Whether the runtime resolves names by libraries of the container.
     fn resolves_by_glibc(&self) -> bool {
-        self.family().resolves_by_glibc()
+        let without = self.profile.is_some_and(|profile| profile.built_with_musl);
+        self.family().resolves_by_glibc() && !without
     }
 
     /// The variables that load native plug-ins, those of any runtime for a program that is handed everything.

@@ -87,7 +87,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let expiry =
         tokio::spawn(watch_expiry(Arc::clone(&gate), certificate.clone(), cert.clone(), key.clone()));
     let reload_every = registration.as_ref().map(Registration::reload_every);
-    let bundles = supply.follow(&gate, in_force);
+    let bundles = supply.follow(&gate, in_force).await?;
     let (is_watched, of) = (watching.is_some(), settings.clone());
     let reloader =
         Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, (read, keys));

@@ -213,6 +213,15 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
     }
     sizing(&format!("{field}.sizing"), &profile.sizing, problems);
     of_spin(field, profile, problems);
+    of_wasmtime(field, profile, problems);
+}
+
+/// Where other shims resolve names by glibc, that is known of them.
+fn of_wasmtime(field: &str, profile: &Profile, problems: &mut Problems) {
+    if profile.built_with_musl && profile.ambient != Family::RunwasiWasmtime {
+        let message = "it says something of runwasi's wasmtime shim: leave it out, or write `ambient: runwasi-wasmtime`";
+        problems.add(wrong(&format!("{field}.builtWithMusl"), &"true", message));
+    }
 }
 
 /// What a profile says of the Spin shim alone would be believed of no other.
@@ -456,6 +465,13 @@ mod tests {
                 "{other}"
             );
         }
+        assert!(
+            profile("runtimeClass: a, builtWithMusl: true")
+                .contains("builtWithMusl` cannot be `true`: it says something of runwasi's wasmtime shim")
+        );
+        let own =
+            "{name: a, runtimeClass: a, runs: [module], ambient: runwasi-wasmtime, builtWithMusl: true}";
+        assert_eq!(problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")), "");
         assert_eq!(profile(&affinity("operator: NotIn, values: [a]")), "");
         assert_eq!(profile("runtimeClass: wasm.example.com, sizing: {memoryRequest: 32Mi}"), "");
     }

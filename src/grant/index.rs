@@ -1,4 +1,4 @@
-//! Finds the grants for a container without looking at those of other namespaces and accounts.
+//! Finds the grants for a container without looking at those of other namespaces, accounts, images and labels.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use super::subject::{
 };
 use super::types::WasiGrant;
 
-/// All grants, indexed so that the cost of a review does not grow with their number: `WasiGrant`s by namespace,
-/// `ClusterWasiGrant`s by a label that their selector requires, and both then by service account and image.
+/// All grants, indexed so that the cost of a review does not grow with the number of those that are not for it: `WasiGrant`s by
+/// namespace, `ClusterWasiGrant`s by a label that their selector requires, and both then by service account, by image, and by a label
+/// that their selector of pods requires. An image pattern counts by what stands before its first `*`, or behind its last one where that is
+/// longer. Only what says none of this is looked at in every review: a pattern such as `*/orders*`, a selector of `NotIn`.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
@@ -117,12 +119,12 @@ impl Grants {
         subject: &Subject<'a>,
         forms: &'a [String],
     ) -> impl Iterator<Item = &'a Arc<WasiGrant>> {
-        let account = subject.service_account;
+        let (account, labels) = (subject.service_account, subject.labels);
         let of_namespace = self.namespaces.get(subject.namespace).into_iter();
         let of_labels =
             namespace_labels(subject).filter_map(|(label, value)| self.labels.get(label)?.get(value));
         let buckets = of_namespace.chain(of_labels).chain(std::iter::once(&self.every_namespace));
-        buckets.flat_map(move |bucket| bucket.for_image(account, forms))
+        buckets.flat_map(move |bucket| bucket.for_image(account, forms, labels))
     }
 }
 
@@ -141,6 +143,10 @@ fn matches(grant: &WasiGrant, subject: &Subject<'_>, forms: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::{option, sample};
 
     use super::*;
     use crate::grant::load::parse_documents;
@@ -168,6 +174,7 @@ mod tests {
         Grants::new(parse_documents(&documents.concat(), "test").unwrap()).unwrap()
     }
 
+    #[derive(Debug)]
     struct Pod {
         namespace: &'static str,
         namespace_labels: BTreeMap<String, String>,
@@ -400,6 +407,194 @@ mod tests {
         assert_eq!(grants.len(), 10_004);
         assert_eq!(grants.candidates(&pod.subject(), &image_forms(pod.image)).count(), 4);
         assert_eq!(grants.matching(&pod.subject(), NOW.parse().unwrap()).len(), 4);
+    }
+
+    /// Which images and pods a grant of the same namespace and account is for tells it apart too, however that is written.
+    #[test]
+    fn a_thousand_grants_for_other_images_and_pods_of_a_namespace_are_not_looked_at() {
+        let pod = Pod::default();
+        for (what, mine, others) in [
+            ("exact", "images: [ghcr.io/myorg/orders]", "images: [ghcr.io/myorg/a-N]"),
+            ("by its beginning", "images: ['ghcr.io/myorg/o*']", "images: ['ghcr.io/myorg/a-N*']"),
+            ("by its end", "images: ['*/orders:v1']", "images: ['*/orders-N:v1']"),
+            ("by its longer end", "images: ['g*/myorg/orders']", "images: ['g*/myorg/a-N']"),
+            (
+                "label",
+                "podSelector: { matchLabels: { app: api } }",
+                "podSelector: { matchLabels: { app: a-N } }",
+            ),
+            (
+                "one of several labels",
+                "podSelector: { matchLabels: { app: api } }",
+                "podSelector: { matchLabels: { app: api, other: a-N } }",
+            ),
+            (
+                "one of several values",
+                "podSelector: { matchExpressions: [{ key: app, operator: In, values: [api, web] }] }",
+                "podSelector: { matchExpressions: [{ key: app, operator: In, values: [a-N, b-N] }] }",
+            ),
+            (
+                "image and label",
+                "images: ['ghcr.io/*'], podSelector: { matchLabels: { app: api } }",
+                "images: ['ghcr.io/*'], podSelector: { matchLabels: { app: a-N } }",
+            ),
+        ] {
+            let subjects = |subjects: &str| format!("subjects: {{ {subjects} }}");
+            let others = (0..1_000).map(|number| {
+                let of_number = others.replace("-N", &format!("-{number}"));
+                grant(&format!("o{number}"), "shop", &subjects(&of_number))
+            });
+            let documents = others.chain([grant("mine", "shop", &subjects(mine))]);
+            let read = documents.flat_map(|document| parse_documents(&document, "test").unwrap());
+            let grants = Grants::new(read.collect()).unwrap();
+            let looked_at = grants.candidates(&pod.subject(), &image_forms(pod.image)).count();
+            assert_eq!(looked_at, 1, "{what}");
+            let found = grants.matching(&pod.subject(), NOW.parse().unwrap());
+            assert_eq!(found.iter().map(|grant| grant.name()).collect::<Vec<_>>(), ["mine"], "{what}");
+        }
+    }
+
+    /// What a grant may say of its namespaces and subjects, and what a pod may be: with patterns and labels of which one is a part, a
+    /// beginning or an end of the other.
+    const NAMESPACES: [(&str, &str); 7] = [
+        ("shop", ""),
+        ("other", ""),
+        ("", "namespaceSelector: {}"),
+        ("", "namespaceSelector: { matchLabels: { team: orders } }"),
+        ("", "namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: shop } }"),
+        (
+            "",
+            "namespaceSelector: { matchExpressions: [{ key: team, operator: In, values: [orders, other] }] }",
+        ),
+        ("", "namespaceSelector: { matchExpressions: [{ key: team, operator: NotIn, values: [other] }] }"),
+    ];
+    const ACCOUNTS: [&str; 2] = ["orders", "default"];
+    const PATTERNS: [&str; 24] = [
+        "*",
+        "**",
+        "*a*",
+        "ghcr.io/org/app",
+        "ghcr.io/org/app*",
+        "ghcr.io/org/app:v1",
+        "ghcr.io/org/app:v*",
+        "ghcr.io/org/*",
+        "ghcr.io/*",
+        "ghcr.io/*/app",
+        "ghcr.io/*:v1",
+        "g*",
+        "*/app",
+        "*/app:v1",
+        "*p",
+        "*:v1",
+        "*@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "nginx",
+        "nginx*",
+        "docker.io/library/*",
+        "docker.io/nginx",
+        "index.docker.io/*",
+        "library/*",
+        "*x:latest",
+    ];
+    const IMAGES: [&str; 10] = [
+        "ghcr.io/org/app:v1",
+        "ghcr.io/org/app",
+        "ghcr.io/org/apple:v1",
+        "ghcr.io/org/ap",
+        "ghcr.io/org/app:v1@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "nginx",
+        "nginx:v1",
+        "docker.io/library/nginx:latest",
+        "é*:v1",
+        "",
+    ];
+    const SELECTORS: [&str; 10] = [
+        "{}",
+        "{ matchLabels: { app: api } }",
+        "{ matchLabels: { app: web } }",
+        "{ matchLabels: { app: api, tier: front } }",
+        "{ matchLabels: { app: api, tier: back } }",
+        "{ matchExpressions: [{ key: app, operator: In, values: [api, web] }] }",
+        "{ matchLabels: { tier: front }, matchExpressions: [{ key: app, operator: In, values: [web] }] }",
+        "{ matchExpressions: [{ key: app, operator: NotIn, values: [api] }] }",
+        "{ matchExpressions: [{ key: tier, operator: Exists }] }",
+        "{ matchExpressions: [{ key: tier, operator: DoesNotExist }] }",
+    ];
+
+    /// The spec of a grant, without its capabilities.
+    fn any_spec() -> impl Strategy<Value = (&'static str, String)> {
+        let some = |all: &[&'static str]| sample::subsequence(all.to_vec(), 0..=2);
+        let selector = option::of(sample::select(SELECTORS.to_vec()));
+        (sample::select(NAMESPACES.to_vec()), some(&ACCOUNTS), some(&PATTERNS), selector).prop_map(
+            |((namespace, selected), accounts, images, selector)| {
+                let quoted =
+                    |all: &[&str]| all.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ");
+                let mut subjects = Vec::new();
+                if !accounts.is_empty() {
+                    subjects.push(format!("serviceAccounts: [{}]", quoted(&accounts)));
+                }
+                if !images.is_empty() {
+                    subjects.push(format!("images: [{}]", quoted(&images)));
+                }
+                subjects.extend(selector.map(|selector| format!("podSelector: {selector}")));
+                let subjects =
+                    (!subjects.is_empty()).then(|| format!("subjects: {{ {} }}", subjects.join(", ")));
+                let selected = Some(selected.to_owned()).filter(|selected| !selected.is_empty());
+                let spec = selected.into_iter().chain(subjects).collect::<Vec<_>>().join(", ");
+                (namespace, spec)
+            },
+        )
+    }
+
+    fn any_pod() -> impl Strategy<Value = Pod> {
+        let label = |values: &[&'static str]| option::of(sample::select(values.to_vec()));
+        let teams = label(&["orders", "other"]);
+        let (app, tier) = (label(&["api", "web"]), label(&["front", "back"]));
+        (
+            sample::select(vec!["shop", "other"]),
+            teams,
+            sample::select(ACCOUNTS.to_vec()),
+            app,
+            tier,
+            sample::select(IMAGES.to_vec()),
+        )
+            .prop_map(|(namespace, team, service_account, app, tier, image)| {
+                let pairs = |pairs: &[(&'static str, Option<&'static str>)]| {
+                    let given = pairs.iter().filter_map(|(key, value)| Some((*key, (*value)?)));
+                    labels(&given.collect::<Vec<_>>())
+                };
+                Pod {
+                    namespace,
+                    namespace_labels: pairs(&[("team", team)]),
+                    service_account,
+                    labels: pairs(&[("app", app), ("tier", tier)]),
+                    image,
+                }
+            })
+    }
+
+    proptest! {
+        /// A grant that is not looked at refuses a pod that has it.
+        #[test]
+        fn the_index_finds_what_a_look_at_every_grant_finds(
+            specs in vec(any_spec(), 1..12),
+            pods in vec(any_pod(), 1..12),
+        ) {
+            let documents: Vec<_> = specs
+                .iter()
+                .enumerate()
+                .map(|(number, (namespace, spec))| grant(&format!("g{number}"), namespace, spec))
+                .collect();
+            let grants = index(&documents);
+            for pod in pods {
+                let (subject, forms) = (pod.subject(), image_forms(pod.image));
+                let mut scanned: Vec<_> =
+                    grants.iter().filter(|grant| matches(grant, &subject, &forms)).map(|grant| grant.label()).collect();
+                scanned.sort();
+                let found = grants.matching(&subject, NOW.parse().unwrap());
+                let found: Vec<_> = found.iter().map(|grant| grant.label()).collect();
+                prop_assert_eq!(found, scanned, "{} {:?} {}", pod.image, pod.labels, documents.concat());
+            }
+        }
     }
 
     #[test]

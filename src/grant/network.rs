@@ -356,6 +356,14 @@ mod tests {
             ),
             ("{ name: http.outbound, hosts: ['http://self', 'http://stock.spin.internal'] }", json!([])),
             ("{ name: net.tcp.connect, hosts: ['tcp://10.0.0.1:0'] }", json!([])),
+            (
+                "{ name: http.outbound, hosts: ['http://[::ffff:10.0.0.1]', 'http://10.0.0.1'] }",
+                json!([to("10.0.0.1/32", json!({"protocol": "TCP", "port": 80}))]),
+            ),
+            (
+                "{ name: http.outbound, hosts: ['http://localhost', 'http://127.0.0.1:8080', 'http://[::1]'] }",
+                json!([]),
+            ),
         ] {
             assert_eq!(egress(capabilities), expected, "{capabilities}");
         }
@@ -394,6 +402,12 @@ mod tests {
         let rules = egress("{ name: http.outbound, hosts: ['https://*.example.com', 'https://10.0.0.1'] }");
         assert_eq!(rules.as_array().unwrap().len(), 2);
         assert_eq!(rules[0], dns());
+    }
+
+    #[test]
+    fn the_loopback_of_the_pod_is_not_cut_off() {
+        let policy = drafted("{ name: http.outbound, hosts: ['http://localhost:3000', 'http://127.0.0.1'] }");
+        assert!(policy.unexpressed.is_empty(), "{policy:?}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Which pods a grant or an exception is for: the pod and image of a review, the selectors that must match them, and
-//! the buckets by service account with which a review need not look at every object.
+//! the buckets by service account, image and label of the pod with which a review need not look at every object.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::types::{LabelRequirement, LabelSelector, Operator, Subjects};
@@ -44,61 +46,210 @@ impl<T> ByAccount<T> {
     pub fn insert(&mut self, object: &Arc<T>, subjects: Option<&Subjects>) {
         let accounts: BTreeSet<&String> = subjects.iter().flat_map(|s| &s.service_accounts).collect();
         let images = subjects.map_or(&[][..], |subjects| &subjects.images);
+        let selector = subjects.and_then(|subjects| subjects.pod_selector.as_ref());
         if accounts.is_empty() {
-            self.any.insert(object, images);
+            self.any.insert(object, images, selector);
         }
         for account in accounts {
-            self.named.entry(account.clone()).or_default().insert(object, images);
+            self.named.entry(account.clone()).or_default().insert(object, images, selector);
         }
     }
 
-    /// Those of an account, whatever their images; one that names several images comes as often.
+    /// Those of an account, whatever their images and the labels of their pods; one that names several of either comes as often.
     pub fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Arc<T>> {
         self.both(account).flat_map(ByImage::all)
     }
 
-    /// Those that may be for an image of these [`image_forms`]; one that names several of the forms comes as often.
-    pub fn for_image<'a>(&'a self, account: &str, forms: &'a [String]) -> impl Iterator<Item = &'a Arc<T>> {
-        self.both(account).flat_map(move |bucket| bucket.of(forms))
+    /// Those that may be for an image of these [`image_forms`] in a pod with these labels; one whose images match several of the
+    /// forms may come as often.
+    pub fn for_image<'a>(
+        &'a self,
+        account: &str,
+        forms: &'a [String],
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Arc<T>> {
+        self.both(account).flat_map(move |bucket| bucket.of(forms)).flat_map(move |bucket| bucket.of(labels))
     }
 
     fn both<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a ByImage<T>> {
-        std::iter::once(&self.any).chain(self.named.get(account))
+        iter::once(&self.any).chain(self.named.get(account))
     }
 }
 
 /// Objects by the images that their subjects name.
 #[derive(Debug, Clone)]
 struct ByImage<T> {
-    /// Those for any image, or with a pattern that matches more than one name.
-    several: Vec<Arc<T>>,
-    exact: HashMap<String, Vec<Arc<T>>>,
+    /// Those for any image, or with a pattern that begins and ends with `*`.
+    any: ByLabel<T>,
+    exact: HashMap<String, ByLabel<T>>,
+    /// By what stands before the first `*` of a pattern.
+    starts: ByStart<T>,
+    /// By what stands behind the last one, from the end of it, where that is longer: `*@sha256:…` names one digest.
+    ends: ByStart<T>,
 }
 
 impl<T> Default for ByImage<T> {
     fn default() -> Self {
-        Self { several: Vec::new(), exact: HashMap::new() }
+        let (starts, ends) = (ByStart::default(), ByStart::default());
+        Self { any: ByLabel::default(), exact: HashMap::new(), starts, ends }
+    }
+}
+
+/// Where an object with a pattern of image names is found.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place<'a> {
+    Any,
+    Exact(&'a str),
+    Start(&'a str),
+    End(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(pattern: &'a str) -> Self {
+        match (pattern.split_once('*'), pattern.rsplit_once('*')) {
+            (Some(("", _)), Some((_, ""))) => Self::Any,
+            (Some((start, _)), Some((_, end))) if start.len() < end.len() => Self::End(end),
+            (Some((start, _)), _) => Self::Start(start),
+            (None, _) => Self::Exact(pattern),
+        }
     }
 }
 
 impl<T> ByImage<T> {
-    fn insert(&mut self, object: &Arc<T>, images: &[String]) {
-        if images.is_empty() || images.iter().any(|pattern| pattern.contains('*')) {
-            self.several.push(Arc::clone(object));
+    fn insert(&mut self, object: &Arc<T>, images: &[String], selector: Option<&LabelSelector>) {
+        let places: BTreeSet<Place<'_>> = images.iter().map(|pattern| Place::of(pattern)).collect();
+        if places.is_empty() || places.contains(&Place::Any) {
+            self.any.insert(object, selector);
             return;
         }
-        for image in images.iter().collect::<BTreeSet<_>>() {
-            self.exact.entry(image.clone()).or_default().push(Arc::clone(object));
+        for place in places {
+            let bucket = match place {
+                Place::Any => &mut self.any,
+                Place::Exact(name) => self.exact.entry(name.to_owned()).or_default(),
+                Place::Start(start) => self.starts.entry(start.bytes()),
+                Place::End(end) => self.ends.entry(end.bytes().rev()),
+            };
+            bucket.insert(object, selector);
         }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.several.iter().chain(self.exact.values().flatten())
+        let patterns = self.starts.0.values().chain(self.ends.0.values());
+        iter::once(&self.any).chain(self.exact.values()).chain(patterns).flat_map(ByLabel::all)
     }
 
-    fn of<'a>(&'a self, forms: &'a [String]) -> impl Iterator<Item = &'a Arc<T>> {
-        self.several.iter().chain(forms.iter().filter_map(|form| self.exact.get(form)).flatten())
+    /// The buckets in which an object may be that is for an image of these forms.
+    fn of<'a>(&'a self, forms: &'a [String]) -> impl Iterator<Item = &'a ByLabel<T>> {
+        let exact = forms.iter().filter_map(move |form| self.exact.get(form));
+        let starts = self.starts.of(forms.iter().map(|form| form.bytes().collect::<Vec<u8>>()));
+        let ends = self.ends.of(forms.iter().map(|form| form.bytes().rev().collect::<Vec<u8>>()));
+        iter::once(&self.any).chain(exact).chain(starts).chain(ends)
     }
+}
+
+/// Objects by what a name has to begin with.
+#[derive(Debug, Clone)]
+struct ByStart<T>(BTreeMap<Vec<u8>, ByLabel<T>>);
+
+impl<T> Default for ByStart<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> ByStart<T> {
+    fn entry(&mut self, start: impl Iterator<Item = u8>) -> &mut ByLabel<T> {
+        self.0.entry(start.collect()).or_default()
+    }
+
+    /// Those of every beginning of these names, each once.
+    fn of<'a>(&'a self, names: impl Iterator<Item = Vec<u8>>) -> impl Iterator<Item = &'a ByLabel<T>> {
+        let mut found: BTreeMap<&'a [u8], &'a ByLabel<T>> = BTreeMap::new();
+        if !self.0.is_empty() {
+            for name in names {
+                self.add(&name, &mut found);
+            }
+        }
+        found.into_values()
+    }
+
+    /// Whatever stands in order between a beginning of a name and the name begins so too. So of the texts up to the name the last one
+    /// has in common with it all that another beginning may be. Each step makes the name shorter.
+    fn add<'a>(&'a self, name: &[u8], found: &mut BTreeMap<&'a [u8], &'a ByLabel<T>>) {
+        let mut left = Some(name);
+        while let Some(name) = left {
+            let up_to_name: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Included(name));
+            let Some((start, bucket)) = self.0.range::<[u8], _>(up_to_name).next_back() else { return };
+            let common = start.iter().zip(name).take_while(|(one, other)| one == other).count();
+            left = if common == start.len() {
+                found.insert(start, bucket);
+                common.checked_sub(1).and_then(|shorter| name.get(..shorter))
+            } else {
+                name.get(..common)
+            };
+        }
+    }
+}
+
+/// Objects by a label that their selector of pods requires.
+#[derive(Debug, Clone)]
+struct ByLabel<T> {
+    /// Those whose selector requires no label value.
+    any: Vec<Arc<T>>,
+    /// Label → value → objects.
+    required: HashMap<String, HashMap<String, Vec<Arc<T>>>>,
+}
+
+impl<T> Default for ByLabel<T> {
+    fn default() -> Self {
+        Self { any: Vec::new(), required: HashMap::new() }
+    }
+}
+
+impl<T> ByLabel<T> {
+    fn insert(&mut self, object: &Arc<T>, selector: Option<&LabelSelector>) {
+        // The label that the fewest others require so far: `managed-by: Helm` would tell none apart.
+        let required = selector.into_iter().flat_map(required_labels);
+        let Some((key, values)) = required.min_by_key(|(key, values)| self.most(key, values)) else {
+            self.any.push(Arc::clone(object));
+            return;
+        };
+        let by_value = self.required.entry(key.to_owned()).or_default();
+        for value in values {
+            by_value.entry(value.to_owned()).or_default().push(Arc::clone(object));
+        }
+    }
+
+    /// The most objects that there are so far for one of these values of a label.
+    fn most(&self, key: &str, values: &BTreeSet<&str>) -> usize {
+        let Some(by_value) = self.required.get(key) else { return 0 };
+        values.iter().filter_map(|value| by_value.get(*value)).map(Vec::len).max().unwrap_or_default()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.any.iter().chain(self.required.values().flat_map(HashMap::values).flatten())
+    }
+
+    /// Those that may be for a pod with these labels. Goes through the shorter list of labels: a tenant chooses how many a pod has.
+    fn of<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> impl Iterator<Item = &'a Arc<T>> {
+        let is_shorter = self.required.len() <= labels.len();
+        let required = is_shorter.then(|| self.required.iter()).into_iter().flatten();
+        let required = required.filter_map(move |(key, by_value)| by_value.get(labels.get(key)?));
+        let given = (!is_shorter).then(|| labels.iter()).into_iter().flatten();
+        let given = given.filter_map(move |(key, value)| self.required.get(key)?.get(value));
+        self.any.iter().chain(required.chain(given).flatten())
+    }
+}
+
+/// The labels that a pod must have for a selector, each with the values of which it must have one.
+fn required_labels(selector: &LabelSelector) -> impl Iterator<Item = (&str, BTreeSet<&str>)> {
+    let equal =
+        selector.match_labels.iter().map(|(key, value)| (key.as_str(), BTreeSet::from([value.as_str()])));
+    // Without values no pod has one of them; such an object is found by every pod, and matches none.
+    let among =
+        selector.match_expressions.iter().filter(|r| r.operator == Operator::In && !r.values.is_empty());
+    let among = among.map(|r| (r.key.as_str(), r.values.iter().map(String::as_str).collect()));
+    equal.chain(among)
 }
 
 /// Label values of which a namespace must have at least one; the grant is indexed by each.

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
@@ -60,11 +60,11 @@ enum Host {
 pub enum Destination {
     /// Any address.
     Any,
-    /// The addresses of a range.
+    /// The addresses of a range, as they are in packets.
     Net(IpNet),
     /// A host, or hosts, by name.
     Name,
-    /// The application itself, without the network.
+    /// The application itself, or the pod by its loopback, which no filter of the pod's packets sees.
     Itself,
 }
 
@@ -93,7 +93,12 @@ impl HostPattern {
         match &self.host {
             _ if self.is_internal() => Destination::Itself,
             Host::Any => Destination::Any,
-            Host::Net(net) => Destination::Net(*net),
+            Host::Net(net) => match in_packets(*net) {
+                net if stays_in_the_pod(net) => Destination::Itself,
+                net => Destination::Net(net),
+            },
+            // The kubelet writes it into the file of hosts of every pod that is not on the node's network.
+            Host::Name(name) if name == "localhost" => Destination::Itself,
             Host::Suffix(_) | Host::Name(_) | Host::ToSelf => Destination::Name,
         }
     }
@@ -183,6 +188,25 @@ impl Host {
             },
         }
     }
+}
+
+/// The range as packets have it: an IPv6 address that stands for one of IPv4 (`::ffff:10.0.0.1`) is reached by packets of IPv4. The
+/// API server takes no range of such addresses.
+fn in_packets(net: IpNet) -> IpNet {
+    match net {
+        IpNet::V6(mapped) => match (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(96)) {
+            (Some(address), Some(length)) => Ipv4Net::new(address, length).map_or(net, IpNet::V4),
+            _ => net,
+        },
+        IpNet::V4(_) => net,
+    }
+}
+
+/// Whether each address of it leads a connection back into the pod: loopback, and the address of no host, which Linux takes for
+/// loopback. A range that was cut at its length and begins in loopback has no other address.
+fn stays_in_the_pod(net: IpNet) -> bool {
+    let one = net.prefix_len() == net.max_prefix_len();
+    net.addr().is_loopback() || (one && net.addr().is_unspecified())
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -346,7 +370,7 @@ impl From<WrittenHost> for String {
 
 #[cfg(test)]
 mod tests {
-    use super::HostPattern;
+    use super::{Destination, HostPattern};
     use proptest::prelude::*;
 
     fn parse(text: &str) -> HostPattern {
@@ -401,6 +425,42 @@ mod tests {
             ("tcp://[::1]:80", "tcp://::1/128:80"),
         ] {
             assert_eq!(parse(a), parse(b));
+        }
+    }
+
+    #[test]
+    fn a_pattern_leads_where_its_packets_go() {
+        let net = |text: &str| Destination::Net(text.parse().unwrap());
+        for (pattern, expected) in [
+            ("http://[::ffff:10.0.0.1]", net("10.0.0.1/32")),
+            ("http://[::FFFF:a00:1]", net("10.0.0.1/32")),
+            ("http://[::ffff:10.0.0.0/104]", net("10.0.0.0/8")),
+            ("http://[::ffff:10.1.2.3/104]", net("10.0.0.0/8")),
+            ("http://[::ffff:0.0.0.0/96]", net("0.0.0.0/0")),
+            ("http://[::ffff:0.0.0.0/95]", net("::fffe:0:0/95")),
+            ("http://[::10.0.0.1]", net("::a00:1/128")),
+            ("http://[::/0]", net("::/0")),
+            ("http://0.0.0.0/0", net("0.0.0.0/0")),
+            ("http://126.0.0.0/7", net("126.0.0.0/7")),
+            ("http://[::/127]", net("::/127")),
+            ("http://10.1.2.3/8", net("10.0.0.0/8")),
+            ("http://localhost", Destination::Itself),
+            ("http://LocalHost:8080", Destination::Itself),
+            ("http://127.0.0.1", Destination::Itself),
+            ("http://127.1.2.3/8", Destination::Itself),
+            ("http://[::1]", Destination::Itself),
+            ("http://[::ffff:127.0.0.1]", Destination::Itself),
+            ("http://0.0.0.0", Destination::Itself),
+            ("http://[::]", Destination::Itself),
+            ("http://localhost.example.com", Destination::Name),
+            ("http://*.localhost", Destination::Name),
+            // No address to Kubernetes, which takes no zeros before a number.
+            ("http://010.0.0.1", Destination::Name),
+        ] {
+            assert_eq!(parse(pattern).destination(), expected, "{pattern}");
+        }
+        for none in ["http://[fe80::1%eth0]", "http://10.0.0.1/33"] {
+            assert!(none.parse::<HostPattern>().is_err(), "{none}");
         }
     }
 

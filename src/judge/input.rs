@@ -5,7 +5,7 @@ mod spec;
 
 pub use document::{
     API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PolicyInput,
-    PolicyOptions, RequestFacts, Resources, RuntimeFacts, UserFacts, WorkloadFacts,
+    PolicyOptions, RequestFacts, Resources, RuntimeFacts, SharedMemory, UserFacts, WorkloadFacts,
 };
 pub use spec::{HostPath, SpecFacts, restarts_what_it_resizes};
 
@@ -23,7 +23,8 @@ use crate::image::annotation::crun_annotation;
 use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
-use crate::plan::{floor, sizing};
+use crate::plan::{floor, sizing, together};
+use crate::quantity::Quantity;
 use crate::runtime::{self, Compiler, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
@@ -41,7 +42,8 @@ pub struct InputParts<'a> {
     pub inspection: &'a Inspection,
     /// The names of the ephemeral containers that an update leaves as they are.
     pub unchanged: &'a BTreeSet<String>,
-    /// Whether the request is a resize that restarts each container that it changes ([`restarts_what_it_resizes`]).
+    /// Whether the request is a resize that restarts each container that it changes, or changes the sizes of the pod alone
+    /// ([`restarts_what_it_resizes`]).
     pub restarts: bool,
     /// The runtimes.
     pub runtimes: &'a Runtimes,
@@ -66,13 +68,15 @@ pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let mut grants = Vec::new();
     let all = &case.inspection.containers;
     let siblings = Siblings::new(case.workload, all, profile);
-    let containers =
+    let containers: Vec<ContainerFacts<'_>> =
         all.iter().map(|c| container_facts(case, (profile, &siblings), c, &mut grants)).collect();
+    let floors = containers.iter().map(|container| container.resources.floor_bytes);
+    let shared_memory = shared_memory(case, floors);
     PolicyInput {
         api_version: API_VERSION,
         request: case.request,
         object: Some(case.object),
-        workload: workload_facts(case),
+        workload: workload_facts(case, shared_memory),
         containers,
         grants,
         runtime: runtime_facts(case, class, profile),
@@ -87,7 +91,7 @@ fn namespace_labels<'a>(case: &InputParts<'a>) -> Cow<'a, BTreeMap<String, Strin
         .map_or_else(|| Cow::Owned(BTreeMap::new()), Cow::Borrowed)
 }
 
-fn workload_facts<'a>(case: &InputParts<'a>) -> WorkloadFacts<'a> {
+fn workload_facts<'a>(case: &InputParts<'a>, shared_memory: Option<SharedMemory>) -> WorkloadFacts<'a> {
     let Workload { kind, name, namespace, labels, annotations, spec, .. } = case.workload;
     WorkloadFacts {
         kind: kind.as_str(),
@@ -102,6 +106,7 @@ fn workload_facts<'a>(case: &InputParts<'a>) -> WorkloadFacts<'a> {
         host_pid: spec.host_pid.unwrap_or(false),
         host_ipc: spec.host_ipc.unwrap_or(false),
         template: kind.is_template(),
+        shared_memory,
     }
 }
 
@@ -315,6 +320,7 @@ fn resources(
         sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
     });
     let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
+    let compile = known.and_then(|(facts, program)| compile_millis(facts, program, profile));
     let cap_millis = caps.map(|caps| caps.cpu.millis());
     let processors_of_pod = spec::pod_cpu_limit(&case.workload.spec);
     // An ephemeral container can have no sizes of its own.
@@ -326,7 +332,8 @@ fn resources(
         floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
         limit_millis: narrowest_processors(spec.cpu_limit(), processors_of_pod, cap_millis),
-        compile_millis: known.and_then(|(facts, program)| compile_millis(facts, program, profile)),
+        compile_millis: compile.map(|(estimate, _)| estimate),
+        slowest_compile_millis: compile.map(|(_, slowest)| slowest),
         cap_millis,
         pod_limit_bytes: of_pod.filter(|_| is_capped && limit_bytes.is_none()),
         pod_limit_millis: processors_of_pod.filter(|_| is_capped && spec.cpu_limit().is_none()),
@@ -355,6 +362,29 @@ fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Optio
     }
 }
 
+/// The memory limit of the pod and what its Wasm containers need that run together, if one alone needs less. `floors` are those of the
+/// inspected containers, in their order, which is that of the pod. Ephemeral containers are not counted: those that have ended stay
+/// in the pod.
+fn shared_memory(case: &InputParts<'_>, floors: impl Iterator<Item = Option<u64>>) -> Option<SharedMemory> {
+    let limit_bytes = spec::pod_memory_limit(&case.workload.spec)?;
+    let needs = case.inspection.containers.iter().zip(floors).filter_map(|(container, floor)| {
+        let stays = match container.role {
+            Role::Container => true,
+            Role::InitContainer => is_sidecar(case.workload, container.index),
+            Role::EphemeralContainer | Role::ImageVolume => return None,
+        };
+        Some((stays, Quantity::from_bytes(floor?.into())))
+    });
+    let floor_bytes = together(needs)?.bytes();
+    Some(SharedMemory { limit_bytes, floor_bytes })
+}
+
+/// Whether the init container at this position is a sidecar.
+fn is_sidecar(workload: &Workload, index: usize) -> bool {
+    let init = workload.spec.init_containers.as_ref().and_then(|all| all.get(index));
+    init.is_some_and(spec::is_sidecar)
+}
+
 /// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit one of the pod beyond
 /// a cap is told apart ([`Resources::pod_limit_millis`]), since it limits the containers together.
 fn narrowest_processors(own: Option<u64>, of_pod: Option<u64>, cap: Option<u64>) -> Option<u64> {
@@ -372,15 +402,18 @@ fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>
     Some(floor::memory(compiler, profile.base_memory(), facts.modules_at(modules)).bytes())
 }
 
-/// CPU time for compiling in the container; `None` where the shim compiles, and for an engine of which nothing was measured.
-fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
+/// CPU time for compiling in the container, as estimated and at the slowest; `None` where the shim compiles, and for an engine of which
+/// nothing was measured.
+fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<(u64, u64)> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let runtime = profile?.ambient.runtime();
     if !runtime.compiles_with_wasmtime() || runtime.compiler(*packaging) == Compiler::Shim {
         return None;
     }
-    let millis = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
-    Some(u64::try_from(millis).unwrap_or(u64::MAX))
+    let estimate = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
+    let slowest = floor::slowest_compile_millis(Compiler::Container, facts.modules_at(modules));
+    let whole = |millis: i128| u64::try_from(millis).unwrap_or(u64::MAX);
+    Some((whole(estimate), whole(slowest)))
 }
 
 #[cfg(test)]

@@ -150,13 +150,12 @@ impl Memory {
         if self.is_fresh(&named) { Recall::Fresh(facts) } else { Recall::Stale(facts) }
     }
 
-    /// Whether a name resolves to these facts, and that is recent.
-    pub(super) async fn holds(&self, image: &str, facts: &Arc<ImageFacts>) -> bool {
-        let Some(named) = self.names.get(image).await.filter(|named| self.is_fresh(named)) else {
-            return false;
-        };
-        let Some(known) = self.facts.get(&named.digest).await else { return false };
-        [Some(&known.config), known.layers.as_ref()].into_iter().flatten().any(|own| Arc::ptr_eq(own, facts))
+    /// Whether a name resolves to these facts; `None` where it is not known what it resolves to, or that is not recent.
+    pub(super) async fn holds(&self, image: &str, facts: &Arc<ImageFacts>) -> Option<bool> {
+        let named = self.names.get(image).await.filter(|named| self.is_fresh(named))?;
+        let Some(known) = self.facts.get(&named.digest).await else { return Some(false) };
+        let mut own = [Some(&known.config), known.layers.as_ref()].into_iter().flatten();
+        Some(own.any(|own| Arc::ptr_eq(own, facts)))
     }
 
     /// The digest that a name resolved to, if that is recent.

@@ -21,7 +21,7 @@ use crate::image::reference::Reference;
 use crate::image::{Depth, ImageFacts};
 use crate::registry::credentials::covering;
 use crate::registry::layout::Layouts;
-use crate::registry::{NoPullSecrets, PullIdentity, PullSecrets, Pulled, Puller};
+use crate::registry::{Login, NoPullSecrets, PullIdentity, PullSecrets, Pulled, Puller};
 use crate::shares::Shares;
 
 /// How many look-ups may wait for a manifest, for each that may hold layers.
@@ -186,19 +186,28 @@ impl Inspector {
             logins: Vec::new(),
             notes: vec!["the pull secrets could not be read in time".into()],
         });
-        let covering = if logins.is_empty() {
-            logins
-        } else {
-            covering(logins, &Reference::parse(image).map_err(Error::from)?)
-        };
-        let question = Question::new(image, depth, PullIdentity::new(&puller.namespace, covering));
+        let question = question(image, depth, puller, logins)?;
         let looked = self.answer(question, budget.less(started.elapsed())).await;
         looked.map_err(|error| noted(error, &notes))
     }
 
-    /// Whether an image that anyone may read is still what these facts say, as far as memory knows: a look-up would return them.
-    pub async fn still_finds(&self, image: &str, facts: &Arc<ImageFacts>) -> bool {
-        self.shared.memory.holds(image, facts).await
+    /// Whether an image of a pod is still what these facts say, as far as memory knows: [`Self::inspect_for`] would return them. As
+    /// there, what anyone may read comes first, and then what the pull secrets open that the pod has now.
+    pub async fn still_finds(&self, image: &str, facts: &Arc<ImageFacts>, puller: &Puller) -> bool {
+        match self.shared.memory.holds(image, facts).await {
+            Some(holds) => holds,
+            None => Box::pin(self.still_opens(image, facts, puller)).await,
+        }
+    }
+
+    /// The same of an image that is remembered for the holders of pull secrets alone. Secrets that would have to be waited for are not
+    /// known to open it: a look-up waits for them, within its own bounds.
+    async fn still_opens(&self, image: &str, facts: &Arc<ImageFacts>, puller: &Puller) -> bool {
+        let Some(Pulled { logins, .. }) = self.pull_secrets.logins(puller).now_or_never() else {
+            return false;
+        };
+        let Ok(question) = question(image, Depth::Config, puller, logins) else { return false };
+        question.is_private() && self.shared.memory.holds(&question.key, facts).await == Some(true)
     }
 
     /// Facts about an image that anyone may read, if memory knows them and they are recent: a look-up would return them.
@@ -267,6 +276,12 @@ impl Inspector {
             layer_bytes_peak,
         }
     }
+}
+
+/// The question about an image of a pod whose pull secrets have these logins.
+fn question(image: &str, depth: Depth, puller: &Puller, logins: Vec<Login>) -> Result<Question, Error> {
+    let logins = if logins.is_empty() { logins } else { covering(logins, &Reference::parse(image)?) };
+    Ok(Question::new(image, depth, PullIdentity::new(&puller.namespace, logins)))
 }
 
 /// What looks at the images of the nodes of these options.

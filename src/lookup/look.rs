@@ -98,7 +98,7 @@ impl Question {
     }
 
     /// Whether pull secrets are tried for the image.
-    fn is_private(&self) -> bool {
+    pub(super) fn is_private(&self) -> bool {
         !self.asker.credentials().is_empty()
     }
 

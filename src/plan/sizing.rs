@@ -21,7 +21,7 @@ use super::draft::{Error, Notes, Object};
 use container::ContainerSizing;
 use context::{Defaults, proposals};
 use resource::{PodResources, Resource};
-use total::{fit_total, warn_of_total};
+use total::{fit_total, warn_of_shared_limit, warn_of_total};
 
 pub(super) use context::{SizingContext, asks_for_owners};
 
@@ -60,7 +60,7 @@ pub(super) fn size(
     if notes.changes.len() > before {
         warn_of_total(spec, context, &pod, notes)?;
     }
-    Ok(())
+    warn_of_shared_limit(spec, &sizings, (context, &pod), notes)
 }
 
 /// The highest limits that a clamping profile allows a program.

@@ -74,6 +74,15 @@ pub(super) fn total(shares: &[PodShare], side: Side) -> Quantity {
     running.max(most)
 }
 
+/// The most that the containers need together, if that is more than each needs alone. Each comes with whether it stays, in the order
+/// of the pod, init containers first.
+pub fn together(needs: impl Iterator<Item = (bool, Quantity)>) -> Option<Quantity> {
+    let share = |(stays, need)| PodShare { stays, limit: Some(need), ..PodShare::default() };
+    let shares: Vec<PodShare> = needs.map(share).collect();
+    let most = shares.iter().filter_map(|share| share.limit).max()?;
+    Some(total(&shares, LIMITS)).filter(|sum| *sum > most)
+}
+
 /// Lowers the limits that no person chose, as far as possible, until the pod's limit is at most `max`.
 pub(super) fn lower_limits(shares: &mut [PodShare], max: Quantity) {
     lower(shares, max, LIMITS, PodShare::least_limit);
@@ -210,6 +219,17 @@ mod tests {
         assert_eq!(total(&[sidecar, init, app], LIMITS), mi(38));
         assert_eq!(total(&[init, sidecar, app], LIMITS), mi(30));
         assert_eq!(total(&[init, sidecar, app], REQUESTS), mi(2));
+    }
+
+    #[test]
+    fn what_several_need_together_is_more_than_what_each_needs_alone() {
+        let of = |needs: &[(bool, i128)]| together(needs.iter().map(|(stays, need)| (*stays, mi(*need))));
+        assert_eq!(of(&[(true, 15), (true, 15)]), Some(mi(30)));
+        assert_eq!(of(&[(true, 8), (false, 30), (true, 20)]), Some(mi(38)), "a sidecar before it goes on");
+        assert_eq!(of(&[(false, 15), (false, 15), (true, 15)]), None, "one after the other");
+        assert_eq!(of(&[(true, 15)]), None);
+        assert_eq!(of(&[(true, 0), (true, 15)]), None);
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ const MAX_SOURCE_BYTES: usize = 1 << 20;
 const MAX_SOURCES_BYTES: usize = 8 << 20;
 /// Most definitions that are remembered.
 const MAX_DEFINITIONS: usize = 4096;
+/// Most bytes of the path of a package, and of the name of a document: each definition has a copy of its own.
+const MAX_PATH_BYTES: usize = 1024;
 /// Most bytes of one METADATA block.
 const MAX_BLOCK_BYTES: usize = 16 << 10;
 /// Most characters of a description, of a remedy, and of every other value.
@@ -209,7 +211,9 @@ impl Read {
             }
             if tokens.begins_statement(&token) {
                 statement = self.begin(statement, block.take(), &token);
-            } else if statement.package_scope.is_some() {
+            } else if statement.package_scope.is_some()
+                && statement.package.len().saturating_add(token.as_path().len()) <= MAX_PATH_BYTES
+            {
                 statement.package.push_str(token.as_path());
             }
             if let ([Some(Token::Text(key)), Some(Token::Sign(':'))], Token::Text(rule)) = (&before, &token)
@@ -231,7 +235,8 @@ impl Read {
 
     /// The statement that begins with a word, which the METADATA above it is about.
     fn begin(&mut self, former: Statement, block: Option<Block>, first: &Token) -> Statement {
-        let document = first.as_path().to_string();
+        let document = Some(first.as_path()).filter(|path| path.len() <= MAX_PATH_BYTES);
+        let document = document.unwrap_or_default().to_string();
         let block = block.unwrap_or_default();
         let (own, scope) = (block.annotations(), block.scope.unwrap_or_default());
         if document == "package" {
@@ -269,11 +274,7 @@ impl Read {
         let Definition { package, document, own, .. } = definition;
         let none = Annotations::default();
         let of_document = self.documents.get(&(package.clone(), document.clone())).unwrap_or(&none);
-        // The longest one is the nearest.
-        let above = self.packages.iter().rev().filter(|(path, _)| {
-            *path == package || (path.ends_with('.') && format!("{package}.").starts_with(path.as_str()))
-        });
-        let above: Vec<&Annotations> = above.map(|(_, found)| found).collect();
+        let above = self.of_packages(package);
         let inherited = |of: fn(&Annotations) -> &Option<String>| {
             [own, of_document].into_iter().chain(above.iter().copied()).find_map(|one| of(one).clone())
         };
@@ -284,6 +285,14 @@ impl Read {
             severity: inherited(|one| &one.severity),
             remedy: inherited(|one| &one.remedy),
         }
+    }
+
+    /// What is said of a package and of those that it is below, the nearest first.
+    fn of_packages(&self, package: &str) -> Vec<&Annotations> {
+        let whole = format!("{package}.");
+        let mut with_those_below = whole.rmatch_indices('.').filter_map(|(dot, _)| whole.get(..=dot));
+        let own = with_those_below.next().into_iter().chain([package]);
+        own.chain(with_those_below).filter_map(|path| self.packages.get(path)).collect()
     }
 }
 
@@ -368,6 +377,48 @@ violations contains {\"rule\": \"two\", \"message\": \"m\"} if input.two
         assert_eq!([of(&found, "a"), of(&found, "b")], [all, all]);
         assert_eq!(of(&found, "c"), [None, None, None, Some("high"), None]);
         assert_eq!(of(&found, "d"), [None; 5]);
+    }
+
+    #[test]
+    fn the_nearest_package_says_it_where_several_are_above() {
+        let package = |scope: &str, severity: &str, path: &str| {
+            format!(
+                "# METADATA\n# scope: {scope}\n# custom: {{severity: {severity}}}\npackage {path}\nimport rego.v1\n"
+            )
+        };
+        let rule = |path: &str, rule: &str| {
+            format!("package {path}\nviolations contains {{\"rule\": \"{rule}\"}} if false\n")
+        };
+        let sources = [
+            package("subpackages", "of-a", "a"),
+            package("package", "of-a-b", "a.b"),
+            package("subpackages", "of-a-b-and-below", "a.b"),
+            package("subpackages", "of-a-b-c-d", "a.b.c.d"),
+            rule("a.b.c", "below"),
+            rule("a.bc", "beside"),
+        ];
+        let names: Vec<_> = (0..sources.len()).map(|number| format!("{number}.rego")).collect();
+        let found = read(
+            &names.iter().map(String::as_str).zip(sources.iter().map(String::as_str)).collect::<Vec<_>>(),
+        );
+        assert_eq!(of(&found, "below")[3], Some("of-a-b-and-below"));
+        assert_eq!(of(&found, "beside")[3], Some("of-a"));
+    }
+
+    /// Each definition has its path, and there are many in a source.
+    #[test]
+    fn a_path_that_is_too_long_is_not_kept_with_each_definition() {
+        let long = "a.".repeat(MAX_PATH_BYTES) + "b";
+        let rule = "violations contains {\"rule\": \"r\"} if false\n".repeat(50);
+        let files: Contents =
+            [("a.rego", format!("package {long}\n{rule}").as_bytes())].into_iter().collect();
+        let found = Read::of(&files);
+        assert_eq!(found.definitions.len(), 50);
+        assert!(found.definitions.iter().all(|one| one.package.len() <= MAX_PATH_BYTES), "{found:?}");
+        let document =
+            format!("package p\n{} contains {{\"rule\": \"r\"}} if false\n", "d".repeat(MAX_PATH_BYTES + 1));
+        let files: Contents = [("a.rego", document.as_bytes())].into_iter().collect();
+        assert_eq!(Read::of(&files).definitions[0].document, "");
     }
 
     #[test]

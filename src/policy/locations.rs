@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use wasmparser::{FunctionBody, KnownCustom, Operator, Parser, Payload};
 
-use super::sections::{function_names, imported_functions, placed_data};
+use super::sections::{PlacedData, function_names, imported_functions, placed_data};
 
 /// Prefix of rule names from OPA's compiler.
 const RULE_PREFIX: &str = "g0.";
@@ -24,6 +24,13 @@ const INSERT: &str = "opa_object_insert";
 /// Type tag of a string in a module's data (`open-policy-agent/opa:wasm/src/value.h`, `OPA_STRING_INTERNED`); its length and
 /// address follow at offsets four and eight.
 const STRING: u8 = 8;
+/// Longest text that is read, in bytes: a key, or the name of a rule. A module is foreign, and as many of its texts as it has instructions may share
+/// their bytes.
+const LONGEST_TEXT: usize = 1 << 10;
+/// Most definitions of all rules. Of a module with more it is not said where they are.
+const MOST_DEFINITIONS: usize = 100_000;
+/// Most work on the names of all definitions: calls that are followed, and bytes of names. Those that are left have none.
+const MOST_WORK: usize = 16 << 20;
 
 /// The definitions of the entry point with the locations of their code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +71,12 @@ impl RuleLocations {
 
     /// The rules whose code contains one of these offsets.
     pub fn rules_at(&self, offsets: &[u64]) -> BTreeSet<&str> {
-        self.rules(|definition| offsets.iter().any(|offset| definition.code.contains(offset)))
+        let mut offsets = offsets.to_vec();
+        offsets.sort_unstable();
+        self.rules(|Definition { code, .. }| {
+            let next = offsets.partition_point(|offset| *offset < code.start);
+            offsets.get(next).is_some_and(|offset| code.contains(offset))
+        })
     }
 
     /// The rules that may call a host function.
@@ -94,29 +106,81 @@ pub(super) struct Code<'a> {
     /// Host functions that rules may call.
     host: BTreeSet<u32>,
     names: BTreeMap<u32, &'a str>,
+    /// Those with the name of a rule, which may be long.
+    rules: BTreeSet<u32>,
     /// The functions by their numbers.
     pub bodies: BTreeMap<u32, FunctionBody<'a>>,
-    data: Vec<(usize, &'a [u8])>,
+    data: PlacedData<'a>,
 }
 
 /// Summary of a piece of code, without the functions that it calls.
 #[derive(Debug, Default)]
-struct CodeSummary {
-    rules: BTreeSet<String>,
+struct CodeSummary<'a> {
+    rules: BTreeSet<&'a str>,
     calls: BTreeSet<u32>,
 }
 
 /// A block at the top level of a function's body: its location and its summary.
-type Block = (Range<u64>, CodeSummary);
+type Block<'a> = (Range<u64>, CodeSummary<'a>);
 
 /// The union of several summaries.
-fn sum(blocks: &[Block]) -> CodeSummary {
+fn sum<'a>(blocks: &[Block<'a>]) -> CodeSummary<'a> {
     let mut all = CodeSummary::default();
     for (_, summary) in blocks {
-        all.rules.extend(summary.rules.iter().cloned());
+        all.rules.extend(&summary.rules);
         all.calls.extend(&summary.calls);
     }
     all
+}
+
+/// What the functions of rules do, by their numbers.
+struct CallGraph<'a> {
+    summary: BTreeMap<u32, CodeSummary<'a>>,
+    /// The functions from which calls lead to the host, and those of the host.
+    to_host: BTreeSet<u32>,
+}
+
+impl<'a> CallGraph<'a> {
+    fn new(summary: BTreeMap<u32, CodeSummary<'a>>, host: &BTreeSet<u32>) -> Self {
+        let mut callers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (caller, CodeSummary { calls, .. }) in &summary {
+            for called in calls {
+                callers.entry(*called).or_default().push(*caller);
+            }
+        }
+        let (mut to_host, mut open) = (host.clone(), host.iter().copied().collect::<Vec<_>>());
+        while let Some(called) = open.pop() {
+            let callers = callers.get(&called).into_iter().flatten().copied();
+            open.extend(callers.filter(|caller| to_host.insert(*caller)));
+        }
+        Self { summary, to_host }
+    }
+
+    /// A definition including the functions that it calls; their rule names count if it has none itself. None count where there is more
+    /// to do than is `left`.
+    fn definition(&self, (code, own): &Block<'a>, left: &mut usize) -> Definition {
+        let called = if own.rules.is_empty() { self.rules_called_by(own, left) } else { None };
+        let rules = called.as_ref().unwrap_or(&own.rules);
+        let bytes = rules.iter().fold(0_usize, |bytes, rule| bytes.saturating_add(rule.len()));
+        let rules = left.checked_sub(bytes).map(|rest| {
+            *left = rest;
+            rules.iter().map(|rule| (*rule).to_string()).collect()
+        });
+        let calls_host = own.calls.iter().any(|function| self.to_host.contains(function));
+        Definition { code: code.clone(), rules: rules.unwrap_or_default(), calls_host }
+    }
+
+    fn rules_called_by(&self, own: &CodeSummary<'a>, left: &mut usize) -> Option<BTreeSet<&'a str>> {
+        let (mut reached, mut open) = (own.calls.clone(), own.calls.iter().copied().collect::<Vec<_>>());
+        let mut called: BTreeSet<&'a str> = BTreeSet::new();
+        while let Some(function) = open.pop() {
+            let Some(CodeSummary { rules, calls }) = self.summary.get(&function) else { continue };
+            *left = left.checked_sub(rules.len().saturating_add(calls.len()))?;
+            called.extend(rules);
+            open.extend(calls.iter().filter(|next| reached.insert(**next)));
+        }
+        Some(called)
+    }
 }
 
 impl<'a> Code<'a> {
@@ -140,7 +204,7 @@ impl<'a> Code<'a> {
                 }
                 Payload::DataSection(segments) => {
                     for (address, bytes) in placed_data(segments)? {
-                        code.data.push((usize::try_from(address).ok()?, bytes));
+                        code.data.put(usize::try_from(address).ok()?, bytes)?;
                     }
                 }
                 Payload::CustomSection(section) => {
@@ -151,14 +215,14 @@ impl<'a> Code<'a> {
                 _ => {}
             }
         }
+        let rules = code.names.iter().filter(|(_, name)| is_of_rule(name));
+        code.rules = rules.map(|(function, _)| *function).collect();
         Some(code)
     }
 
-    /// Whether the function is a rule, or a function of Rego. Those that `with` replaces have a number of their own before the name.
+    /// Whether the function is a rule, or a function of Rego.
     pub fn is_rule(&self, function: u32) -> bool {
-        let number = |name: &'a str| name.strip_prefix('g')?.split_once('.').map(|(number, _)| number);
-        let number = self.names.get(&function).and_then(|name| number(name));
-        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        self.rules.contains(&function)
     }
 
     /// The name of a function.
@@ -184,20 +248,24 @@ impl<'a> Code<'a> {
     fn locations(&self) -> Option<RuleLocations> {
         let entry = *self.names.iter().find(|(_, name)| **name == ENTRY)?.0;
         let rules = self.names.iter().filter(|(_, name)| name.starts_with(RULE_PREFIX));
-        let bodies = rules.filter_map(|(index, _)| Some((*index, self.bodies.get(index)?)));
-        let blocks: BTreeMap<u32, Vec<Block>> =
-            bodies.map(|(index, body)| Some((index, self.blocks(body)?))).collect::<Option<_>>()?;
+        let (mut blocks, mut left) = (BTreeMap::new(), MOST_DEFINITIONS);
+        for (index, body) in rules.filter_map(|(index, _)| Some((*index, self.bodies.get(index)?))) {
+            let found = self.blocks(body, left)?;
+            left = left.saturating_sub(found.len());
+            blocks.insert(index, found);
+        }
         let summary = blocks.iter().map(|(index, blocks)| (*index, sum(blocks))).collect();
         let sets = self.united_by(entry, &summary);
         // A definition that unites sets names no rule itself.
-        let unites = |(_, summary): &&Block| summary.calls.iter().any(|function| sets.contains(function));
+        let unites = |(_, summary): &&Block<'_>| summary.calls.iter().any(|function| sets.contains(function));
         let own = sets.iter().filter_map(|set| blocks.get(set)).flatten().filter(|block| !unites(block));
-        let definitions = own.map(|(code, own)| self.definition(code.clone(), own, &summary)).collect();
+        let (graph, mut work) = (CallGraph::new(summary, &self.host), MOST_WORK);
+        let definitions = own.map(|block| graph.definition(block, &mut work)).collect();
         Some(RuleLocations { definitions })
     }
 
     /// The function of the entry point, and those of the sets that it unites.
-    fn united_by(&self, entry: u32, summary: &BTreeMap<u32, CodeSummary>) -> BTreeSet<u32> {
+    fn united_by(&self, entry: u32, summary: &BTreeMap<u32, CodeSummary<'_>>) -> BTreeSet<u32> {
         let is_set = |function: &u32| {
             self.names.get(function).is_some_and(|n| n.starts_with(RULE_PREFIX) && n.ends_with(SET_SUFFIX))
         };
@@ -209,26 +277,8 @@ impl<'a> Code<'a> {
         sets
     }
 
-    /// A definition including the functions that it calls; their rule names count if it has none itself.
-    fn definition(
-        &self,
-        code: Range<u64>,
-        own: &CodeSummary,
-        summary: &BTreeMap<u32, CodeSummary>,
-    ) -> Definition {
-        let (mut reached, mut open) = (own.calls.clone(), own.calls.iter().copied().collect::<Vec<_>>());
-        let mut called = BTreeSet::new();
-        while let Some(function) = open.pop() {
-            let Some(summary) = summary.get(&function) else { continue };
-            called.extend(summary.rules.iter().cloned());
-            open.extend(summary.calls.iter().filter(|next| reached.insert(**next)));
-        }
-        let rules = if own.rules.is_empty() { called } else { own.rules.clone() };
-        Definition { code, rules, calls_host: reached.iter().any(|function| self.host.contains(function)) }
-    }
-
-    /// The blocks at the top level of a function's body, by location.
-    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<Block>> {
+    /// The blocks at the top level of a function's body, by location; `None` where there are more.
+    fn blocks(&self, body: &FunctionBody<'_>, most: usize) -> Option<Vec<Block<'a>>> {
         let mut reader = body.get_operators_reader().ok()?;
         let (mut blocks, mut depth, mut start, mut summary) = (Vec::new(), 0_u32, 0, CodeSummary::default());
         let (mut last, mut definition) = ([None, None], false);
@@ -249,6 +299,9 @@ impl<'a> Code<'a> {
                     depth -= 1;
                     // Code outside of blocks checks whether the set was already built.
                     if depth == 0 && definition {
+                        if blocks.len() >= most {
+                            return None;
+                        }
                         blocks.push((start..reader.original_position(), std::mem::take(&mut summary)));
                     }
                 }
@@ -267,30 +320,34 @@ impl<'a> Code<'a> {
     }
 
     /// The value for the key `rule`, if the operands are that key and a string.
-    fn rule_in(&self, [key, value]: [Option<i32>; 2]) -> Option<String> {
-        (self.text(key?)? == "rule").then(|| self.text(value?)).flatten().map(String::from)
+    fn rule_in(&self, [key, value]: [Option<i32>; 2]) -> Option<&'a str> {
+        (self.text(key?)? == "rule").then(|| self.text(value?)).flatten()
     }
 
-    /// The string at an address.
+    /// The string at an address. One that is longer than a key or the name of a rule counts as unknown.
     pub fn text(&self, address: i32) -> Option<&'a str> {
+        self.text_within(address, LONGEST_TEXT)
+    }
+
+    /// The string at an address, if it has no more bytes than these.
+    pub fn text_within(&self, address: i32, most: usize) -> Option<&'a str> {
         let address = usize::try_from(address).ok()?;
         let number = |at: usize| -> Option<usize> {
-            let bytes = self.bytes(at, 4)?.try_into().ok()?;
+            let bytes = self.data.get(at, 4)?.try_into().ok()?;
             usize::try_from(u32::from_le_bytes(bytes)).ok()
         };
-        if self.bytes(address, 1)? != [STRING] {
+        if self.data.get(address, 1)? != [STRING] {
             return None;
         }
-        let length = number(address.checked_add(4)?)?;
-        std::str::from_utf8(self.bytes(number(address.checked_add(8)?)?, length)?).ok()
+        let length = number(address.checked_add(4)?).filter(|length| *length <= most)?;
+        std::str::from_utf8(self.data.get(number(address.checked_add(8)?)?, length)?).ok()
     }
+}
 
-    fn bytes(&self, address: usize, length: usize) -> Option<&'a [u8]> {
-        self.data.iter().find_map(|(start, bytes)| {
-            let from = address.checked_sub(*start)?;
-            bytes.get(from..from.checked_add(length)?)
-        })
-    }
+/// Whether this is the name of a rule, or of a function of Rego. Those that `with` replaces have a number of their own before the name.
+fn is_of_rule(name: &str) -> bool {
+    let number = name.strip_prefix('g').and_then(|name| name.split_once('.')).map(|(number, _)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -314,10 +371,77 @@ mod tests {
         {
             assert!(rules.contains(rule), "{rules:?}");
         }
-        assert_eq!((rules.len(), named.len()), (23, 31));
+        assert_eq!((rules.len(), named.len()), (23, 32));
         for definition in named {
             let middle = u64::midpoint(definition.code.start, definition.code.end);
             assert_eq!(locations.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());
+        }
+    }
+
+    /// A module in which a definition of this code calls rules of these names, each from the one before it.
+    fn with_chain(names: &[String], definitions: usize) -> RuleLocations {
+        let text = |at: usize, text: &str| {
+            let [length, own] = [text.len(), at + 12].map(|number| {
+                u32::try_from(number).unwrap().to_le_bytes().map(|byte| format!(r"\{byte:02x}")).concat()
+            });
+            format!(r#"(data (i32.const {at}) "\08\00\00\00{length}{own}{text}")"#)
+        };
+        let place = |number: usize| 1_024 + 2_048 * number;
+        let chain = |(number, name): (usize, &String)| {
+            let next = if number + 1 < names.len() {
+                format!("call $g0.data.r{}", number + 1)
+            } else {
+                String::new()
+            };
+            format!(
+                "{} (func $g0.data.r{number} block i32.const 16 i32.const {} call $opa_object_insert {next} end)",
+                text(place(number), name),
+                place(number)
+            )
+        };
+        let functions = names.iter().enumerate().map(chain).collect::<Vec<_>>().concat();
+        let module = format!(
+            r#"(module (import "env" "opa_builtin0" (func $opa_builtin0)) (memory 64) {}
+                (func $opa_object_insert (param i32 i32)) {functions}
+                (func $g0.data.wasmgate.violations {}))"#,
+            text(16, "rule"),
+            "block call $g0.data.r0 end ".repeat(definitions)
+        );
+        locations_of(&wat::parse_str(module).unwrap())
+    }
+
+    /// Otherwise each definition took as long as there are functions, and as much memory as these have names.
+    #[test]
+    fn the_names_of_all_definitions_take_a_bounded_amount_of_work() {
+        let names: Vec<_> = (0..100).map(|number| format!("{number:0>1000}")).collect();
+        let few = with_chain(&names, 3);
+        assert_eq!((few.definitions.len(), few.known().as_ref().map(BTreeSet::len)), (3, Some(100)));
+        let many = with_chain(&names, 1_000);
+        let bytes: usize = many.definitions.iter().flat_map(|one| &one.rules).map(String::len).sum();
+        assert!(bytes <= MOST_WORK && many.definitions.len() == 1_000, "{bytes}");
+        assert_eq!(many.known(), None, "those that are left have no names");
+        let long = with_chain(&["x".repeat(LONGEST_TEXT + 1)], 1);
+        assert_eq!((long.definitions.len(), long.known()), (1, None));
+        assert_eq!(with_chain(&["x".to_string()], MOST_DEFINITIONS), RuleLocations::default());
+    }
+
+    #[test]
+    fn offsets_are_of_the_definition_that_contains_them() {
+        let definition = |code: Range<u64>, rule: &str| Definition {
+            code,
+            rules: BTreeSet::from([rule.to_string()]),
+            calls_host: false,
+        };
+        let definitions = vec![definition(10..20, "a"), definition(20..30, "b"), definition(5..6, "c")];
+        let locations = RuleLocations { definitions };
+        for (offsets, rules) in [
+            (&[][..], &[][..]),
+            (&[19], &["a"]),
+            (&[30, 20], &["b"]),
+            (&[9, 4, 30, 6], &[]),
+            (&[25, 5, 15], &["a", "b", "c"]),
+        ] {
+            assert_eq!(locations.rules_at(offsets), rules.iter().copied().collect(), "{offsets:?}");
         }
     }
 

@@ -7,12 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::locations::Code;
-use super::reads::{DATA, INPUT, InputReads, Step, steps};
+use super::reads::{DATA, INPUT, InputReads, MOST_NAMES, MOST_OPERANDS, Step, steps};
 
 /// The key of the input.
 const OPTIONS: &str = "options";
 /// The function of OPA's library that is `object.get`: a value, a key, and what it is where the key is not there.
 pub(super) const OBJECT_GET: &str = "builtin_object_get";
+
+/// Most instructions that are looked at, of all functions: one is looked at again for each of its operands that may be the options. A policy of
+/// which there are more may read any option.
+const MOST_STEPS: usize = 16 << 20;
 
 /// Where options are when a function begins: in its parameter of this number, if it is handed them.
 type Start = (u32, Option<u32>);
@@ -29,9 +33,12 @@ pub(super) fn options_read(code: &Code<'_>, reads: &InputReads) -> Option<BTreeS
     let mut names = BTreeSet::new();
     let mut open: Vec<Start> = rules.keys().map(|function| (*function, None)).collect();
     let mut known: BTreeSet<Start> = open.iter().copied().collect();
+    let mut left = MOST_STEPS;
     while let Some((function, parameter)) = open.pop() {
+        let steps = rules.get(&function)?;
+        left = left.checked_sub(steps.len())?;
         let mut uses = Uses { code, names: &mut names, holders: parameter.into_iter().collect() };
-        for next in uses.of(rules.get(&function)?)? {
+        for next in uses.of(steps)? {
             if known.insert(next) {
                 open.push(next);
             }
@@ -105,17 +112,18 @@ impl Uses<'_> {
             }
         };
         self.names.insert(self.code.text(*name)?.to_string());
-        Some(())
+        (self.names.len() <= MOST_NAMES).then_some(())
     }
 }
 
-/// The function of Rego of which the step at this place is an operand, and which one.
+/// The function of Rego of which the step at this place is an operand, and which one; `None` where it has more operands than OPA writes.
 pub(super) fn operand_of(code: &Code<'_>, steps: &[Step], at: usize) -> Option<(u32, u32)> {
     let is_operand = |step: &&Step| matches!(step, Step::Get(_) | Step::Constant(_));
     let (before, from_here) = steps.split_at_checked(at)?;
-    let operand = before.iter().rev().take_while(is_operand).count();
+    let operand = before.iter().rev().take(MOST_OPERANDS).take_while(is_operand).count();
     let first = before.len().checked_sub(operand)?;
-    let Step::Call(function) = from_here.iter().find(|step| !is_operand(step))? else { return None };
+    let mut next = from_here.iter().take(MOST_OPERANDS);
+    let Step::Call(function) = next.find(|step| !is_operand(step))? else { return None };
     let is_call = matches!(steps.get(first..)?, [Step::Get(INPUT), Step::Get(DATA), ..]);
     let is_rule = is_call && operand != 1 && code.is_rule(*function);
     is_rule.then_some((*function, u32::try_from(operand).ok()?))
@@ -184,6 +192,18 @@ mod tests {
         ] {
             assert_eq!(of_steps(&steps), read, "{steps}");
         }
+    }
+
+    /// Otherwise each operand took as long as there are others.
+    #[test]
+    fn options_among_more_operands_than_opa_writes_may_all_be_read() {
+        let among = |before: usize, after: usize| {
+            let [before, after] = [before, after].map(|count| "i32.const 48 ".repeat(count));
+            let operands = format!("local.get 0 local.get 1 {before} local.get 2 {after}");
+            of_steps(&format!("{operands} call $g0.data.wasmgate.reader local.set 3"))
+        };
+        assert_eq!(among(2, 2), Some(BTreeSet::new()), "the reader looks at its other parameter");
+        assert_eq!([among(MOST_OPERANDS, 0), among(0, MOST_OPERANDS)], [None, None]);
     }
 
     #[test]

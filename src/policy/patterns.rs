@@ -27,6 +27,11 @@ const BYTES: usize = 64 << 20;
 const SHOWN: usize = 300;
 /// Most sentences about one bundle.
 const MOST: usize = 20;
+/// Most different patterns of one bundle that are looked at, and most bytes of each.
+const MOST_PATTERNS: usize = 1_000;
+const LONGEST_PATTERN: usize = 16 << 10;
+/// Most operands of a call that are looked at: a function of the host has four, its number and a context.
+const MOST_OPERANDS: usize = 8;
 
 /// The operands of a function that are patterns.
 pub fn pattern_operands(function: &str) -> impl Iterator<Item = usize> {
@@ -67,35 +72,41 @@ fn known(name: &str) -> Option<Builtin> {
 /// its address (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileBlock`, `CallStmt`).
 pub(super) fn warnings(code: &Code<'_>, functions: &Functions) -> Vec<String> {
     let mut said = BTreeSet::new();
+    let mut known: BTreeMap<(&str, &str), Option<String>> = BTreeMap::new();
     for (index, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
-        let Some(steps) = steps(body) else { continue };
-        for (at, step) in steps.iter().enumerate() {
-            let Step::Call(callee) = step else { continue };
-            let before = steps.get(..at).unwrap_or_default();
-            let Some(function) = called(code, *callee, before, functions) else { continue };
-            let problems = constants(code, function, before).filter_map(|text| {
-                Some(format!("in `{}`: {}", rule_name(code, *index), pattern_problem(function, text)?))
-            });
-            said.extend(problems);
+        let (Some(steps), rule) = (steps(body), rule_name(code, *index)) else { continue };
+        for (function, pattern) in constant_patterns(code, &steps, functions) {
+            if said.len() >= MOST {
+                return said.into_iter().collect();
+            }
+            if known.len() >= MOST_PATTERNS && !known.contains_key(&(function, pattern)) {
+                said.insert(format!("of its patterns, the first {MOST_PATTERNS} were looked at"));
+                return said.into_iter().collect();
+            }
+            let asked = || pattern_problem(function, pattern);
+            if let Some(problem) = known.entry((function, pattern)).or_insert_with(asked) {
+                said.insert(format!("in `{rule}`: {problem}"));
+            }
         }
     }
-    said.into_iter().take(MOST).collect()
+    said.into_iter().collect()
 }
 
-/// The built-in functions that rules call, and the rules that call each.
+/// The built-in functions that rules call, and for each some of the rules that call it.
 pub(super) fn called_functions(
     code: &Code<'_>,
     functions: &Functions,
 ) -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for (index, body) in code.bodies.iter().filter(|(index, _)| code.is_rule(**index)) {
-        let Some(steps) = steps(body) else { continue };
-        let calls = steps.iter().enumerate().filter_map(|(at, step)| match step {
-            Step::Call(callee) => called(code, *callee, steps.get(..at).unwrap_or_default(), functions),
-            _ => None,
-        });
-        for function in calls {
-            found.entry(function).or_default().insert(rule_name(code, *index));
+        let (Some(steps), rule) = (steps(body), rule_name(code, *index)) else { continue };
+        let called: BTreeSet<_> = calls(code, &steps, functions).map(|(function, _)| function).collect();
+        for function in called {
+            let rules = found.entry(function).or_default();
+            // There may be as many rules as functions, and no more of them are said.
+            if rules.len() < MOST {
+                rules.insert(rule.clone());
+            }
         }
     }
     found
@@ -107,35 +118,76 @@ fn rule_name(code: &Code<'_>, function: u32) -> String {
     text::quoted(rule, SHOWN)
 }
 
-/// The built-in function that is called: one of the module, or of the host, which is called by a number.
-fn called(code: &Code<'_>, callee: u32, before: &[Step], functions: &Functions) -> Option<&'static str> {
+/// The calls of built-in functions, each with its last operands.
+fn calls(
+    code: &Code<'_>,
+    steps: &[Step],
+    functions: &Functions,
+) -> impl Iterator<Item = (&'static str, Vec<Step>)> {
+    steps.iter().enumerate().filter_map(move |(at, step)| {
+        let Step::Call(callee) = step else { return None };
+        let operands = last_operands(steps.get(..at)?);
+        Some((called(code, *callee, &operands, functions)?, operands))
+    })
+}
+
+/// The values that are on the stack after these instructions, the last one first, each as the instruction that brought it. It ends before
+/// one that is brought by another call, and where there are more than a call of the host has.
+fn last_operands(before: &[Step]) -> Vec<Step> {
+    let (mut operands, mut taken, mut rest) = (Vec::new(), 0_usize, before);
+    while operands.len() < MOST_OPERANDS {
+        rest = match rest {
+            // It was kept in a local, and is on the stack as well: an optimiser does so with what it needs again.
+            [rest @ .., Step::Set(kept), Step::Get(again)] if kept == again => rest,
+            [rest @ .., Step::Set(_)] => {
+                taken = taken.saturating_add(1);
+                rest
+            }
+            [rest @ .., Step::Get(_) | Step::Constant(_)] if taken > 0 => {
+                taken = taken.saturating_sub(1);
+                rest
+            }
+            [rest @ .., value @ (Step::Get(_) | Step::Constant(_))] => {
+                operands.push(*value);
+                rest
+            }
+            _ => break,
+        };
+    }
+    operands
+}
+
+/// The built-in function that is called with these operands, the last one first: one of the module, or of the host, which is called by a number.
+fn called(code: &Code<'_>, callee: u32, operands: &[Step], functions: &Functions) -> Option<&'static str> {
     let name = code.name(callee)?;
     if let Some(correction) = CORRECTED.iter().find(|correction| correction.function == name) {
         return Some(correction.builtin.name);
     }
-    let operands: usize = name.strip_prefix("opa_builtin")?.parse().ok()?;
+    // The name may be as long as a module allows.
+    let count: usize = name.strip_prefix("opa_builtin").filter(|count| count.len() == 1)?.parse().ok()?;
     // The number, a context, and the operands.
-    let number = before.len().checked_sub(operands.checked_add(2)?)?;
-    match before.get(number) {
+    match operands.get(count.checked_add(1)?) {
         Some(Step::Constant(number)) => functions.get(number).map(|function| function.name),
         _ => None,
     }
 }
 
-/// The constant texts among the patterns of a call.
-fn constants<'a>(
-    code: &'a Code<'_>,
-    function: &'static str,
-    before: &'a [Step],
-) -> impl Iterator<Item = &'a str> {
-    let patterns = PATTERNS.iter().filter(move |(name, ..)| *name == function);
-    patterns.filter_map(move |(_, operand, operands)| {
-        let place = before.len().checked_sub(*operands)?.checked_add(*operand)?;
-        match before.get(place)? {
-            Step::Constant(address) => code.text(*address),
-            _ => None,
-        }
-    })
+/// The constant texts that are patterns of calls, each with the function that is called.
+fn constant_patterns<'m>(
+    code: &Code<'m>,
+    steps: &[Step],
+    functions: &Functions,
+) -> Vec<(&'static str, &'m str)> {
+    let mut found = Vec::new();
+    for (function, operands) in calls(code, steps, functions) {
+        let patterns = PATTERNS.iter().filter(|(name, ..)| *name == function);
+        found.extend(patterns.filter_map(|(_, operand, count)| {
+            let from_last = count.checked_sub(*operand)?.checked_sub(1)?;
+            let Step::Constant(address) = operands.get(from_last)? else { return None };
+            Some((function, code.text_within(*address, LONGEST_PATTERN)?))
+        }));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -161,5 +213,85 @@ mod tests {
             assert_eq!(pattern_problem(function, pattern), None, "{function} {pattern}");
         }
         assert!(PATTERNS.iter().all(|(name, operand, operands)| known(name).is_some() && operand < operands));
+    }
+
+    /// Sentences about a rule that does this, in a module whose texts at 16 and 48 are no pattern and one. Function 7 of the host is `regex.match`.
+    fn said_of(steps: &str) -> (Vec<String>, Vec<&'static str>) {
+        let module = format!(
+            r#"(module
+                (import "env" "opa_builtin2" (func $opa_builtin2 (param i32 i32 i32 i32) (result i32)))
+                (memory 1)
+                (data (i32.const 16) "\08\00\00\00\02\00\00\00\1c\00\00\00a(")
+                (data (i32.const 48) "\08\00\00\00\02\00\00\00\3c\00\00\00a+")
+                (func $f (param i32) (result i32) unreachable)
+                (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32 i32) {steps}))"#
+        );
+        let module = wat::parse_str(module).unwrap();
+        let code = Code::read(&module).unwrap();
+        let functions = Functions::from([(7, known("regex.match").unwrap())]);
+        (warnings(&code, &functions), called_functions(&code, &functions).into_keys().collect())
+    }
+
+    /// An optimiser keeps a value and leaves it on the stack (`local.tee`), which is no operand more.
+    #[test]
+    fn the_operands_of_a_call_are_found_also_where_they_are_kept_in_locals() {
+        for operands in [
+            "i32.const 7 i32.const 0 i32.const 16 local.get 2",
+            "i32.const 7 i32.const 0 i32.const 16 local.get 2 local.tee 3",
+            "i32.const 7 i32.const 0 i32.const 16 local.tee 2 local.get 3",
+            "i32.const 7 i32.const 0 i32.const 16 local.tee 2 local.get 3 local.tee 3",
+            "i32.const 7 local.tee 3 i32.const 0 local.tee 2 i32.const 16 i32.const 48",
+            "i32.const 7 i32.const 0 i32.const 16 i32.const 48 local.set 2 local.get 2",
+            "i32.const 7 i32.const 0 i32.const 16 local.get 3 i32.const 48 local.set 2",
+        ] {
+            let (said, called) = said_of(&format!("{operands} call $opa_builtin2"));
+            assert_eq!((said.len(), &*called), (1, &["regex.match"][..]), "{operands}: {said:?}");
+        }
+        for operands in [
+            "i32.const 7 i32.const 0 i32.const 48 i32.const 16 local.tee 2",
+            "i32.const 7 i32.const 0 i32.const 48 local.tee 2 i32.const 16",
+        ] {
+            let (said, called) = said_of(&format!("{operands} call $opa_builtin2"));
+            assert_eq!((said.len(), called.len()), (0, 1), "{operands}: the text is no pattern: {said:?}");
+        }
+        for operands in [
+            "i32.const 8 i32.const 7 local.tee 2 i32.const 16 local.get 2",
+            "i32.const 7 i32.const 0 i32.const 16 call $f local.get 2",
+            "i32.const 0 i32.const 16 local.get 2",
+        ] {
+            let (said, called) = said_of(&format!("{operands} call $opa_builtin2"));
+            assert_eq!((said.len(), called.len()), (0, 0), "{operands}: {said:?}");
+        }
+    }
+
+    /// Each may take long to look at.
+    #[test]
+    fn a_bounded_number_of_patterns_is_looked_at() {
+        let text = |number: usize| {
+            let [at, own] = [1_024 + 16 * number, 1_036 + 16 * number];
+            let own = u32::try_from(own).unwrap().to_le_bytes().map(|byte| format!(r"\{byte:02x}")).concat();
+            format!(r#"(data (i32.const {at}) "\08\00\00\00\04\00\00\00{own}{number:04}")"#)
+        };
+        let call = |number: usize| {
+            format!(
+                "i32.const 7 i32.const 0 i32.const {} local.get 2 call $opa_builtin2 drop ",
+                1_024 + 16 * number
+            )
+        };
+        let said = |count: usize| {
+            let texts = (0..count).map(text).collect::<Vec<_>>().concat();
+            let calls = (0..count).map(call).collect::<Vec<_>>().concat().repeat(2);
+            let module = format!(
+                r#"(module
+                    (import "env" "opa_builtin2" (func $opa_builtin2 (param i32 i32 i32 i32) (result i32)))
+                    (memory 1) {texts}
+                    (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32) {calls} i32.const 0))"#
+            );
+            let module = wat::parse_str(module).unwrap();
+            let functions = Functions::from([(7, known("regex.match").unwrap())]);
+            warnings(&Code::read(&module).unwrap(), &functions)
+        };
+        assert_eq!(said(MOST_PATTERNS), [""; 0]);
+        assert_eq!(said(MOST_PATTERNS + 1), ["of its patterns, the first 1000 were looked at"]);
     }
 }

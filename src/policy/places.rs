@@ -1,5 +1,5 @@
 //! Which places of the input the rules of a compiled policy may read, so that it can be told whether a value that is not known matters to
-//! them.
+//! them, and whether two pods that differ there may be told apart by them.
 //!
 //! Where [`super::reads`] follows the input to the keys of its keys, this follows it to any depth: into what is iterated over
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileScan`), and into the functions of Rego that a value is handed to. Whatever
@@ -9,12 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::locations::Code;
 use super::options::{OBJECT_GET, operand_of};
-use super::reads::{INPUT, InputReads, Step, steps};
+use super::reads::{INPUT, InputReads, MOST_OPERANDS, Step, steps};
 
 /// The function of OPA's library that finds the next key of a value.
 const ITERATOR: &str = "opa_value_iter";
 /// Most ways that locals hold. A policy in which there are more may read all.
 const MOST_WAYS: usize = 20_000;
+/// Most work: instructions that are looked at, again for as long as further ways are found, and ways that they lead on. Where it takes more, the
+/// policy may read all.
+const MOST_WORK: usize = 1 << 28;
+/// The work of a way, in instructions.
+const WORK_OF_WAY: usize = 16;
 /// Longest way that is followed. A longer one counts as read with all that is there.
 const LONGEST: usize = 32;
 
@@ -35,18 +40,23 @@ pub(super) struct InputPlaces {
 impl InputPlaces {
     /// Parses a module; `None` where it cannot be told: OPA did not write it, or too much is done with the input.
     pub fn of(module: &[u8]) -> Option<Self> {
+        Self::within(module, MOST_WORK)
+    }
+
+    fn within(module: &[u8], left: usize) -> Option<Self> {
         let code = Code::read(module)?;
         if InputReads::of(&code).is_whole {
             return None;
         }
         let rules = code.bodies.iter().filter(|(index, _)| code.is_rule(**index));
-        let rules = rules.map(|(index, body)| Some((*index, Body::of(steps(body)?))));
+        let rules = rules.map(|(index, body)| Some((*index, Body::of(steps(body)?)?)));
         let rules = rules.collect::<Option<BTreeMap<u32, Body>>>()?;
         let input = |rule: &u32| {
             (Local { function: *rule, block: None, number: INPUT }, BTreeSet::from([Vec::new()]))
         };
         let held = rules.keys().map(input).collect();
-        let mut following = Following { code: &code, held, ways: rules.len(), places: Self::default() };
+        let (ways, places) = (rules.len(), Self::default());
+        let mut following = Following { code: &code, held, ways, left, places };
         loop {
             let before = following.ways;
             for (rule, body) in &rules {
@@ -77,31 +87,78 @@ struct Body {
 }
 
 impl Body {
-    fn of(steps: Vec<Step>) -> Self {
-        let (mut blocks, mut common) = (Vec::new(), BTreeSet::new());
-        let (mut depth, mut next, mut set) = (0_usize, 0_usize, BTreeSet::new());
+    /// `None` where a call has more operands than OPA writes.
+    fn of(steps: Vec<Step>) -> Option<Self> {
+        let is_operand = |step: &Step| matches!(step, Step::Get(_) | Step::Constant(_));
+        if steps.split(|step| !is_operand(step)).any(|operands| operands.len() > MOST_OPERANDS) {
+            return None;
+        }
+        let (mut blocks, mut common, mut next) = (Vec::new(), BTreeSet::new(), 0_usize);
+        let mut set = SetLocals::default();
         for step in &steps {
             if *step == Step::Open {
-                depth = depth.saturating_add(1);
-                if depth == 1 {
-                    (next, set) = (next.saturating_add(1), BTreeSet::new());
+                if set.is_outside() {
+                    next = next.saturating_add(1);
                 }
+                set.open();
             }
-            blocks.push((depth > 0).then_some(next));
+            blocks.push((!set.is_outside()).then_some(next));
             match step {
-                Step::Close => depth = depth.saturating_sub(1),
-                Step::Set(local) if depth > 0 => drop(set.insert(*local)),
-                Step::Get(local) if depth == 0 || !set.contains(local) => drop(common.insert(*local)),
+                Step::Close => set.close(),
+                Step::Else => {
+                    set.close();
+                    set.open();
+                }
+                Step::Set(local) => set.add(*local),
+                Step::Get(local) if !set.has(*local) => drop(common.insert(*local)),
                 _ => {}
             }
         }
-        Self { steps, blocks, common }
+        Some(Self { steps, blocks, common })
     }
 
     /// The local of this number, as it is used at a step.
     fn local(&self, function: u32, at: usize, number: u32) -> Local {
         let block = self.blocks.get(at).copied().flatten().filter(|_| !self.common.contains(&number));
         Local { function, block, number }
+    }
+}
+
+/// The locals that were set before a step, whatever way led there: by a block that is open, and not by one that has ended, which a
+/// branch may have left before.
+#[derive(Default)]
+struct SetLocals {
+    /// What each open block has set itself, the innermost last.
+    blocks: Vec<BTreeSet<u32>>,
+    /// How many of these have set a local.
+    counts: BTreeMap<u32, usize>,
+}
+
+impl SetLocals {
+    fn open(&mut self) {
+        self.blocks.push(BTreeSet::new());
+    }
+
+    fn close(&mut self) {
+        for local in self.blocks.pop().unwrap_or_default() {
+            if let Some(count) = self.counts.get_mut(&local) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    fn add(&mut self, local: u32) {
+        if self.blocks.last_mut().is_some_and(|block| block.insert(local)) {
+            *self.counts.entry(local).or_default() += 1;
+        }
+    }
+
+    fn has(&self, local: u32) -> bool {
+        self.counts.get(&local).is_some_and(|count| *count > 0)
+    }
+
+    fn is_outside(&self) -> bool {
+        self.blocks.is_empty()
     }
 }
 
@@ -134,15 +191,19 @@ struct Following<'a> {
     held: BTreeMap<Local, BTreeSet<Way>>,
     /// How many there are of them.
     ways: usize,
+    /// How much more work may be done.
+    left: usize,
     places: InputPlaces,
 }
 
 impl Following<'_> {
     /// Adds what a function does with what its locals hold; `None` where that is too much.
     fn follow(&mut self, function: u32, body: &Body) -> Option<()> {
+        self.left = self.left.checked_sub(body.steps.len())?;
         for (at, step) in body.steps.iter().enumerate() {
             let Step::Get(local) = step else { continue };
             let Some(ways) = self.held.get(&body.local(function, at, *local)).cloned() else { continue };
+            self.left = self.left.checked_sub(ways.len().saturating_mul(WORK_OF_WAY))?;
             let what = self.use_at(&body.steps, at);
             let local = |number| body.local(function, at, number);
             for way in ways {
@@ -303,6 +364,32 @@ mod tests {
         }
     }
 
+    /// Where a part of a block may be left before it sets a local, the local holds what it held before.
+    #[test]
+    fn a_local_that_a_block_may_not_have_set_holds_what_another_one_has_put_into_it() {
+        const OTHER: &str = "i32.const 48 local.set 4";
+        for (block, may_hold) in [
+            (format!("{OTHER} block {ITS_ENV} end"), false),
+            (format!("{OTHER} loop {ITS_ENV} {OTHER} end"), false),
+            (format!("block br 0 {OTHER} end {ITS_ENV}"), true),
+            (format!("loop {OTHER} end {ITS_ENV}"), true),
+            (format!("loop {ITS_ENV} {OTHER} end"), true),
+            (format!("i32.const 0 if {OTHER} else {ITS_ENV} end"), true),
+            (format!("i32.const 0 if {OTHER} else {OTHER} {ITS_ENV} end"), false),
+        ] {
+            let places = of_steps(&format!("block {EACH} end block {block} end")).unwrap();
+            assert!(may_read(&places, "spec.0"), "{block}: {places:?}");
+            assert_eq!(may_read(&places, "spec.0.env"), may_hold, "{block}: {places:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_more_operands_than_opa_writes_cannot_be_told() {
+        let call =
+            |count: usize| of_steps(&format!("{} call $other local.set 3", "i32.const 0 ".repeat(count)));
+        assert!(call(2).is_some() && call(MOST_OPERANDS + 1).is_none());
+    }
+
     #[test]
     fn all_of_a_value_may_be_read_where_anything_else_is_done_with_it() {
         for steps in [
@@ -328,6 +415,26 @@ mod tests {
         assert!(may_read(&places, "spec.env.env"));
         let long = vec!["env"; LONGEST + 5].join(".");
         assert!(may_read(&places, &format!("spec.{long}")), "{places:?}");
+    }
+
+    /// Each way that is found takes one more look at all instructions.
+    #[test]
+    fn what_takes_too_long_to_follow_cannot_be_told() {
+        let copy = |number: usize| format!("local.get {} local.set {} ", 2 + number, 3 + number);
+        let copies = (0..100).rev().map(copy).collect::<Vec<_>>().concat();
+        let module = format!(
+            r#"(module
+                (memory 1)
+                (data (i32.const 16) "\08\00\00\00\04\00\00\00\1c\00\00\00spec")
+                (func $opa_value_get (param i32 i32) (result i32) unreachable)
+                (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local {})
+                    {copies} local.get 0 i32.const 16 call $opa_value_get local.set 2 i32.const 0))"#,
+            "i32 ".repeat(102)
+        );
+        let module = wat::parse_str(module).unwrap();
+        assert!(may_read(&InputPlaces::of(&module).unwrap(), "spec"));
+        // A hundred looks at two hundred instructions.
+        assert_eq!(InputPlaces::within(&module, 20_000), None);
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(super) struct CheckedModule {
     pub options: Option<BTreeSet<String>>,
     /// What the input has and its rules do not read, also where its manifest does not omit it.
     pub unread: Omit,
-    /// Which places of the input its rules may read; `None` where that cannot be told. Found when it is asked for, which no review does.
+    /// Which places of the input its rules may read; `None` where that cannot be told. Found with the module where it is needed to tell which
+    /// pods are alike, and else when it is asked for, which no review does.
     places: OnceLock<Option<InputPlaces>>,
 }
 
@@ -78,6 +79,9 @@ impl CheckedModule {
         let options = options_read(&code, &reads);
         let unread = input_paths_without(|path| reads.may_read(path));
         let (functions, places) = (functions.into(), OnceLock::new());
+        if reads.may_read("object") || reads.may_read("workload.name") {
+            places.get_or_init(|| InputPlaces::of(&bundle.module));
+        }
         Ok(Self { bundle, module, functions, entrypoints, locations, options, unread, places })
     }
 

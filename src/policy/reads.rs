@@ -18,7 +18,9 @@ pub(super) const DATA: u32 = 1;
 /// Most keys that a local is taken to hold a value of, and most operands of a call. What OPA writes has a few. A module is foreign, and what is
 /// beyond may read all: so each instruction takes a bounded time to look at.
 const MOST_KEYS: usize = 64;
-const MOST_OPERANDS: usize = 1_000;
+pub(super) const MOST_OPERANDS: usize = 128;
+/// Most keys and paths that rules name. They may be longer than the code that names them, and with more of them rules may read all.
+pub(super) const MOST_NAMES: usize = 10_000;
 
 /// What rules read of the input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,6 +72,10 @@ impl InputReads {
         let mut locals = Locals::default();
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
+            if self.names() > MOST_NAMES {
+                self.is_whole = true;
+                return;
+            }
             rest = after;
             if let Step::Set(local) = step {
                 locals.sets.entry(*local).or_default().0 += 1;
@@ -89,6 +95,13 @@ impl InputReads {
                 self.add_use_of_value(code, (key, is_certain), after, &mut locals);
             }
         }
+    }
+
+    fn names(&self) -> usize {
+        let Self { keys, paths, possible_paths, whole_keys, .. } = self;
+        [keys, paths, possible_paths, whole_keys]
+            .into_iter()
+            .fold(0_usize, |all, some| all.saturating_add(some.len()))
     }
 
     fn add_use_of_input(&mut self, code: &Code<'_>, after: &[Step], locals: &mut Locals) {
@@ -178,6 +191,8 @@ pub(super) enum Step {
     Call(u32),
     /// The beginning of a block.
     Open,
+    /// The beginning of the other branch of one.
+    Else,
     /// The end of one, or of the function.
     Close,
     Other,
@@ -212,6 +227,7 @@ const fn step(operator: &Operator<'_>) -> Step {
         Operator::I32Const { value } => Step::Constant(*value),
         Operator::Call { function_index } => Step::Call(*function_index),
         Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => Step::Open,
+        Operator::Else => Step::Else,
         Operator::End => Step::Close,
         _ => Step::Other,
     }
@@ -324,6 +340,30 @@ mod tests {
                 .is_whole
         };
         assert_eq!([3, MOST_OPERANDS].map(with_operands), [false, true]);
+    }
+
+    /// The names may be longer than the code that names them.
+    #[test]
+    fn what_names_more_keys_than_are_kept_may_read_all() {
+        let named = |count: usize| {
+            let places = || (0..count).map(|number| 1_024 + 32 * u32::try_from(number).unwrap());
+            let text = |at: u32| {
+                let own = (at + 12).to_le_bytes().map(|byte| format!(r"\{byte:02x}")).concat();
+                format!(r#"(data (i32.const {at}) "\08\00\00\00\08\00\00\00{own}{at:08}")"#)
+            };
+            let step = |at: u32| format!("local.get 0 i32.const {at} call $opa_value_get local.set 2 ");
+            let data = places().map(text).collect::<Vec<_>>().concat();
+            let steps = places().map(step).collect::<Vec<_>>().concat();
+            let module = format!(
+                r"(module (memory 8) {data}
+                    (func $opa_value_get (param i32 i32) (result i32) unreachable)
+                    (func $g0.data.wasmgate.violations (param i32 i32) (result i32) (local i32) {steps} i32.const 0))"
+            );
+            let found = reads_of(&wat::parse_str(module).unwrap());
+            (found.is_whole, found.keys.len())
+        };
+        assert_eq!(named(100), (false, 100));
+        assert_eq!(named(MOST_NAMES + 2), (true, MOST_NAMES + 1));
     }
 
     /// Another program may have renamed the rules.

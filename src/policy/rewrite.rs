@@ -165,14 +165,18 @@ impl<'a> Facts<'a> {
     fn rules_by_text(&self, lookups: &[Lookup]) -> Option<Bodies> {
         let host = *self.hosts.get(&2)?;
         let mut bodies = Bodies::new();
-        // From the last one on, so that the places of the others stay the same.
-        for lookup in lookups.iter().rev() {
-            let place = usize::try_from(lookup.function.checked_sub(self.imported)?).ok()?;
+        for of_one in lookups.chunk_by(|one, next| one.function == next.function) {
+            let Some(first) = of_one.first() else { continue };
+            let place = usize::try_from(first.function.checked_sub(self.imported)?).ok()?;
             let old = *self.code.get(place)?;
-            let body = bodies.entry(place).or_insert_with(|| old.to_vec());
-            let (before, after) = body.split_at_checked(lookup.at)?;
-            let with = [before, asking(lookup, host).as_slice(), after].concat();
-            *body = with;
+            let (mut body, mut done): (Vec<u8>, usize) = (Vec::new(), 0);
+            for lookup in of_one {
+                body.extend(old.get(done..lookup.at)?);
+                body.extend(asking(lookup, host));
+                done = lookup.at;
+            }
+            body.extend(old.get(done..)?);
+            bodies.insert(place, body);
         }
         Some(bodies)
     }
@@ -537,6 +541,26 @@ mod tests {
             body.windows(question.len()).filter(|part| *part == question.as_slice()).count()
         };
         assert_eq!((asked(&as_it_was), asked(&by_text)), (0, 2));
+    }
+
+    #[test]
+    fn each_of_many_references_in_two_rules_asks_the_host_once() {
+        const COUNT: usize = 5_000;
+        let step = "local.get 1 local.get 4 call $opa_value_get local.tee 2 drop ".repeat(COUNT);
+        let text = RULE.replace("            block\n", &format!("            {step} block\n"));
+        let second = format!(
+            "(func $g0.data.wasmgate.other (param i32 i32) (result i32) (local i32 i32 i32) {step} local.get 3))"
+        );
+        let module = wat::parse_str(text.strip_suffix(')').unwrap().to_string() + &second).unwrap();
+        let rewritten = rewrite(&module, false, DataKeys::Text, false);
+        wasmparser::Validator::new().validate_all(&rewritten.module).unwrap();
+        let mut question = Vec::new();
+        constant(&mut question, BY_TEXT);
+        let asked =
+            |body: &&[u8]| body.windows(question.len()).filter(|part| *part == question.as_slice()).count();
+        let facts = Facts::read(&rewritten.module).unwrap();
+        let counts: Vec<_> = facts.code.iter().map(asked).collect();
+        assert!(counts.ends_with(&[COUNT + 2, COUNT]), "{counts:?}");
     }
 
     /// Functions with code of their own: of a value that is no text the one says 0, and the other says how many bytes it is given.

@@ -122,7 +122,9 @@ impl Roots {
 
     /// Whether a path is below a root, or is one.
     fn hold(&self, path: &[String]) -> bool {
-        (0..=path.len()).filter_map(|length| path.get(..length)).any(|head| self.0.contains(head))
+        // Between a root and what is below it there is no other root, since that would be below the first.
+        let mut until = self.0.range::<[String], _>((Bound::Unbounded, Bound::Included(path)));
+        until.next_back().is_some_and(|root| path.starts_with(root))
     }
 
     /// Whether a root is below a path.
@@ -275,6 +277,20 @@ mod tests {
             let found = roots(written).unwrap().outside(&rego::read_json(data).unwrap());
             assert_eq!(found.map(|path| path.join("/")).as_deref(), outside, "{written:?} {data}");
         }
+    }
+
+    #[test]
+    fn a_path_is_held_by_the_root_above_it_whatever_stands_between_them() {
+        let own = roots(&["a", "a-b", "b/c", "b/c-d", "b/d/e"]).unwrap();
+        let holds = |path: &str| own.hold(&parts(path));
+        for path in ["a", "a/z/z", "a-b/a", "b/c/a", "b/c/z", "b/c-d/b", "b/d/e", "b/d/e/f"] {
+            assert!(holds(path), "{path}");
+        }
+        for path in ["", "aa", "a-", "b", "b/c-", "b/cc", "b/d", "b/d/f", "c"] {
+            assert!(!holds(path), "{path}");
+        }
+        assert!(Roots::default().hold(&[]) && Roots::default().hold(&parts("a/b")));
+        assert!(!roots(&[]).unwrap().hold(&[]));
     }
 
     #[test]

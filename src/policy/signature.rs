@@ -5,6 +5,7 @@ mod algorithm;
 mod digest;
 mod key;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -293,12 +294,16 @@ pub fn check_signed(algorithm: Algorithm, text: &[u8]) -> Result<(), &'static st
 
 /// Whether the files are those that were signed: every one of them, and no other.
 fn compare(signed: &[SignedFile], contents: &Contents) -> Result<(), String> {
-    let mut known = BTreeSet::new();
+    // A file that is named again and again is read once for each algorithm.
+    let (mut known, mut digests) = (BTreeSet::new(), BTreeMap::new());
     for SignedFile { name, hash, algorithm } in signed {
         let name = name.trim_start_matches('/');
         let bytes =
             contents.file(name).ok_or_else(|| format!("`{}` was signed and is missing", shown(name)))?;
-        let found = digest(algorithm, name, bytes)?;
+        let found: &mut String = match digests.entry((name, algorithm.as_str())) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(digest(algorithm, name, bytes)?),
+        };
         if !found.eq_ignore_ascii_case(hash) {
             return Err(format!("`{}` is not what was signed: its digest is another", shown(name)));
         }
@@ -357,6 +362,22 @@ mod tests {
         let unsigned: Contents = [(".manifest", b"{}".as_slice())].into_iter().collect();
         assert_eq!(verdict(&Signers::default(), &unsigned), Ok(SignatureState::Unsigned));
         assert!(verdict(&only("a"), &unsigned).unwrap_err().contains("it is not signed"));
+    }
+
+    #[test]
+    fn a_file_that_is_named_again_is_held_to_each_of_its_digests() {
+        let contents: Contents = [("a", b"x".as_slice())].into_iter().collect();
+        let named = |algorithm: &str, hash: String| SignedFile {
+            name: "a".into(),
+            hash,
+            algorithm: algorithm.into(),
+        };
+        let right = |algorithm: &str| named(algorithm, digest(algorithm, "a", b"x").unwrap());
+        assert_eq!(compare(&[right("SHA-256"), right("SHA-512"), right("SHA-256")], &contents), Ok(()));
+        for wrong in [named("SHA-256", right("SHA-512").hash), named("SHA-384", right("SHA-256").hash)] {
+            let refused = compare(&[right("SHA-256"), wrong], &contents).unwrap_err();
+            assert!(refused.contains("its digest is another"), "{refused}");
+        }
     }
 
     #[test]

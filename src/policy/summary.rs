@@ -55,13 +55,14 @@ impl PolicySet {
     /// Whether rules of any bundle that judges, also in the shadow, may read this top-level key of the input, and what is at the key below it, if
     /// one is given. Found in the compiled rules, also where a manifest omits nothing; a module that is not as OPA writes it may read all.
     pub fn any_reads(&self, key: &str, below: Option<&str>) -> bool {
-        let path = below.map(|below| format!("{key}.{below}"));
-        let may_read = |loaded: &Arc<LoadedBundle>| {
-            let unread = &loaded.program.unread;
-            let is_unread = unread.contains(key) || path.as_ref().is_some_and(|path| unread.contains(path));
-            loaded.gets(key, below) && !is_unread
-        };
-        self.judging().any(may_read)
+        self.judging().any(|loaded| loaded.may_read(key, below))
+    }
+
+    /// The same of a place at any depth, by its keys and `0` for any item of a list: the value there, a part of it, or what it is a part of.
+    pub fn any_reads_at(&self, place: &[String]) -> bool {
+        let [key, below, ..] = place else { return true };
+        self.judging()
+            .any(|loaded| loaded.may_read(key, Some(below.as_str())) && loaded.program.may_read(place))
     }
 
     /// Whether a bundle that decides may read the value at a place of the input, by its keys, or a part of it, or what it is a part of.
@@ -89,5 +90,14 @@ impl PolicySet {
     /// Why bundles cannot judge ordinary pods.
     pub fn unfit(&self) -> impl Iterator<Item = &str> {
         self.loaded.iter().flat_map(|loaded| &loaded.unfit).map(String::as_str)
+    }
+}
+
+impl LoadedBundle {
+    /// Whether its rules may read what is at this key of the input, and at the one below it, if one is given.
+    fn may_read(&self, key: &str, below: Option<&str>) -> bool {
+        let unread = &self.program.unread;
+        let is_unread_below = below.is_some_and(|below| unread.contains(&format!("{key}.{below}")));
+        self.gets(key, below) && !unread.contains(key) && !is_unread_below
     }
 }

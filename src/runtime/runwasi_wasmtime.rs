@@ -1,6 +1,6 @@
 //! runwasi's wasmtime shim (`runwasi:crates/containerd-shim-wasmtime/src/{instance,http_proxy}.rs`).
 
-use super::answers::{Compiler, Runtime};
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, HttpServer, Variables};
 use super::runwasi;
@@ -52,6 +52,13 @@ impl Runtime for RunwasiWasmtime {
             Packaging::Layers => Compiler::Shim,
             Packaging::RootFilesystem => Compiler::Container,
         }
+    }
+
+    /// A component, or the shim's client of HTTP, resolves names by the C library of the shim, after the root was changed to the
+    /// container's: seen on a node, where a name of the pod's own `/etc/hosts` resolves. The releases of runwasi are built with musl;
+    /// `cargo build` on most machines makes a shim with glibc, and the class does not tell which.
+    fn native_ways(&self) -> Vec<NativeWay> {
+        vec![NativeWay::Resolver]
     }
 
     /// The shim adds only `wasmtime_wasi::p2` to a command's linker.

@@ -90,15 +90,17 @@ async fn noted<T>(is_begun: Arc<AtomicBool>, work: impl Future<Output = T> + Sen
 }
 
 /// Work that takes milliseconds at a time, such as to parse a large body. It waits for its turn each time that it goes on, and holds none while it waits for
-/// something else. The tasks of its thread go on elsewhere meanwhile.
+/// something else, nor while it does much work that has places of its own (`shares::give_back_turn`). The tasks of its thread go on elsewhere meanwhile.
 async fn in_turns<T>(turns: Arc<Line>, mut work: Pin<Box<dyn Future<Output = T> + Send>>) -> T {
     loop {
-        let turn = turns.take(1, None).await;
-        let polled = poll_fn(|context| Poll::Ready(shares::beside(|| work.as_mut().poll(context)))).await;
-        if let Poll::Ready(done) = polled {
+        let mut turn = turns.take(1, None).await;
+        let polled = poll_fn(|context| {
+            let turn = turn.take();
+            Poll::Ready(shares::beside(|| shares::in_turn(turn, || work.as_mut().poll(context))))
+        });
+        if let Poll::Ready(done) = polled.await {
             return done;
         }
-        drop(turn);
         until_woken().await;
     }
 }
@@ -150,6 +152,19 @@ mod tests {
         assert!(turns.take(1, None).now_or_never().flatten().is_some(), "the turn is free meanwhile");
         tell.send(7).unwrap();
         assert_eq!(work.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_large_body_holds_no_turn_any_more_once_its_work_gives_it_back() {
+        let turns = Line::of(1);
+        let of_others = Arc::clone(&turns);
+        let work = async move {
+            let is_free = || of_others.take(1, None).now_or_never().flatten().is_some();
+            let before = is_free();
+            shares::give_back_turn();
+            (before, is_free())
+        };
+        assert_eq!(in_turns(turns, Box::pin(work)).await, (false, true));
     }
 
     #[tokio::test]

@@ -262,10 +262,13 @@ impl Follower {
                 self.newest = self.newest.max(self.newest_known().await?);
                 let ready = self.open(contents?, version, Opened::FromSource).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
+                // What fits now is not refused any more when its number is on disk.
+                let claim = self.terms.memory.in_force.claim().await;
                 swap.fits(&ready.loaded).map_err(refused)?;
                 self.reserve_for(&ready.loaded).await?;
                 let remember = || self.terms.memory.in_force.keep(Arc::clone(&ready.last));
                 swap.swap(&ready.loaded, remember).map_err(refused)?;
+                drop(claim);
                 self.failed = None;
                 self.swapped(&ready, statuses);
                 self.in_force(ready);
@@ -378,8 +381,7 @@ impl Follower {
         self.source.allow_rollback
     }
 
-    /// Writes the number of a bundle down before it is in force, so that no crash makes the gate forget it. Where the disk does not
-    /// take it, it does not take the bundle either, and the status says so then.
+    /// Writes the number of a bundle down before it is in force, so that no crash makes the gate forget it.
     async fn reserve_for(&self, loaded: &Loaded) -> Result<(), Error> {
         let (Some(kept), Some(sequence)) = (self.terms.memory.kept.clone(), loaded.sequence()) else {
             return Ok(());
@@ -387,11 +389,7 @@ impl Follower {
         if self.source.allow_rollback {
             return Ok(());
         }
-        let name = self.name.clone();
-        match spawn_blocking(move || kept.raise(&name, sequence)).await {
-            Ok(Err(error @ Error::RollBack { .. })) => Err(error),
-            _ => Ok(()),
-        }
+        kept.reserve(self.name.clone(), sequence).await
     }
 
     /// Goes on from a bundle that has come into force and is remembered in memory, until it is on disk.
@@ -411,9 +409,12 @@ impl Follower {
     async fn keep(&mut self, statuses: &Statuses) {
         let Some((unkept, _)) = self.unkept.take() else { return };
         let Some(kept) = self.terms.memory.kept.clone() else { return };
-        let of = Arc::clone(&unkept);
-        let written =
-            spawn_blocking(move || kept.keep(of.last.record.clone(), &of.last.contents, of.order)).await;
+        let (of, in_force) = (Arc::clone(&unkept), self.terms.memory.in_force.clone());
+        let write = move || {
+            let keep = || kept.keep(of.last.record.clone(), &of.last.contents, of.order);
+            in_force.write_last(&of.last, kept.folder(), keep)
+        };
+        let written = spawn_blocking(write).await;
         let failed = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(said(&error)),
@@ -425,9 +426,7 @@ impl Follower {
             }
             status.unkept.clone_from(&failed);
         });
-        if failed.is_none() {
-            self.terms.memory.in_force.is_kept_on_disk(&unkept.last);
-        } else {
+        if failed.is_some() {
             self.unkept = Some((unkept, Instant::now()));
         }
     }
@@ -495,6 +494,7 @@ fn said(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use tokio::net::TcpListener;
 
     use super::super::{BundleStore, InForce, Memory};
@@ -526,12 +526,21 @@ mod tests {
     /// Looks at what is remembered in the moment of a swap.
     struct Watched(InForce);
 
+    impl Watched {
+        /// Whether nothing else may bring a bundle into force.
+        fn is_claimed(&self) -> bool {
+            self.0.claim().now_or_never().is_none()
+        }
+    }
+
     impl Swap for Watched {
         fn fits(&self, _: &Loaded) -> Result<(), String> {
+            assert!(self.is_claimed());
             Ok(())
         }
 
         fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
+            assert!(self.is_claimed(), "what fits could be refused now, with its number on disk");
             assert!(self.0.recall(loaded.name(), BASELINE).is_none());
             done();
             assert!(self.0.recall(loaded.name(), BASELINE).is_some());
@@ -546,6 +555,28 @@ mod tests {
         let watched = Watched(follower.terms.memory.in_force.clone());
         let (_sender, mut prompts) = watch::channel(());
         follower.renew(&Statuses::default(), &watched, &mut prompts).await.unwrap();
+        assert!(!watched.is_claimed(), "the next one may");
+    }
+
+    /// A configuration that is loaded again replaces followers, also while their threads write.
+    #[tokio::test]
+    async fn a_follower_that_was_replaced_keeps_nothing_in_the_place_of_what_came_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = BundleStore::open(folder.path()).unwrap();
+        let named = |from: String| BundleSource { name: Some("rules".into()), ..BundleSource::of(from) };
+        let (former, later) = (BASELINE.to_string(), format!("{BASELINE}/"));
+        let mut replaced = follower(named(former.clone()), Some(kept.clone()));
+        let mut follower = follower(named(later.clone()), Some(kept.clone()));
+        follower.terms.memory.in_force = replaced.terms.memory.in_force.clone();
+        let statuses = Statuses::default();
+        for begins in [&mut replaced, &mut follower] {
+            begins.start().await.unwrap();
+            begins.begin(&statuses);
+        }
+        follower.keep(&statuses).await;
+        replaced.keep(&statuses).await;
+        assert!(kept.recall("rules", &later).is_some());
+        assert!(kept.recall("rules", &former).is_none());
     }
 
     #[tokio::test]

@@ -40,6 +40,8 @@ pub(super) struct Http {
     source: BundleSource,
     url: Url,
     holds: Holds,
+    /// Whether its last answer without a bundle came at once, although it was let wait.
+    is_hasty: bool,
 }
 
 /// Whether the server can hold back its answer.
@@ -50,22 +52,31 @@ enum Holds {
     /// It has sent no bundle, with which it would have said so: what was kept is still the one. It is tried.
     Unsaid,
     No,
+    /// It has held back an answer for as long as it was let wait, and says nothing. One that is merely slow would do so too.
+    Shown,
+    /// It has said so.
     Yes,
+}
+
+/// Whether an answer that came so long after a question was held back for as long as the server was let wait, which is told in whole seconds. Clocks
+/// of servers differ a little.
+fn is_whole(wait: Duration, after: Duration) -> bool {
+    after.saturating_mul(10) >= Duration::from_secs(wait.as_secs().max(1)).saturating_mul(9)
 }
 
 impl Http {
     pub const fn new(source: BundleSource, url: Url) -> Self {
-        Self { source, url, holds: Holds::Unasked }
+        Self { source, url, holds: Holds::Unasked, is_hasty: false }
     }
 
-    /// Whether the server is asked to hold back its next answer.
+    /// Whether the server holds back its answers, and is asked again at once.
     pub fn waits(&self) -> bool {
-        self.holds == Holds::Yes && !self.source.long_poll.is_zero()
+        matches!(self.holds, Holds::Yes | Holds::Shown) && !self.is_hasty && !self.source.long_poll.is_zero()
     }
 
     /// Whether it may be asked for that, which shows whether it can.
     pub fn may_wait(&self) -> bool {
-        matches!(self.holds, Holds::Yes | Holds::Unsaid) && !self.source.long_poll.is_zero()
+        matches!(self.holds, Holds::Yes | Holds::Shown | Holds::Unsaid) && !self.source.long_poll.is_zero()
     }
 
     /// Asks for a bundle other than that with this `ETag`.
@@ -84,32 +95,35 @@ impl Http {
                 Err(self.failed("the server answers 304 to a request without `If-None-Match`".into()))
             }
             StatusCode::NOT_MODIFIED => {
-                self.unchanged(wait, began.elapsed());
+                self.unchanged(says_so(&response), wait, began.elapsed());
                 Ok(Fetched::Unchanged)
             }
             status => Err(self.failed(explained(status))),
         }
     }
 
-    /// What an answer without a bundle shows, which came so long after a question that let the server wait.
-    fn unchanged(&mut self, wait: Duration, after: Duration) {
+    /// What an answer without a bundle shows, which came so long after a question that let the server wait. A server is asked again at once
+    /// only where that is no more often than it was let wait, or, where it has said that it can, than half of that.
+    fn unchanged(&mut self, says_so: bool, wait: Duration, after: Duration) {
+        self.is_hasty = !wait.is_zero() && after < wait / 2;
         self.holds = match self.holds {
+            _ if says_so => Holds::Yes,
             Holds::Unasked => Holds::Unsaid,
-            Holds::Unsaid if wait.is_zero() => Holds::Unsaid,
-            Holds::Unsaid if after >= wait / 2 => Holds::Yes,
-            Holds::Unsaid => Holds::No,
+            said if wait.is_zero() => said,
+            Holds::Unsaid | Holds::Shown if is_whole(wait, after) => Holds::Shown,
+            Holds::Unsaid | Holds::Shown => Holds::No,
             said => said,
         };
     }
 
     async fn taken(&mut self, response: Response, known: &str) -> Result<Fetched, Error> {
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let says_so = header(CONTENT_TYPE).is_some_and(|found| found.contains(LONG_POLL_TYPE));
+        let says_so = says_so(&response);
         let etag =
             header(ETAG).filter(|etag| !etag.is_empty() && etag.len() <= LONGEST_ETAG).map(str::to_owned);
         // One that sends a bundle again which was named to it would send it every second.
         let can_wait = says_so && etag.as_deref().is_some_and(|etag| etag != known);
-        self.holds = if can_wait { Holds::Yes } else { Holds::No };
+        (self.holds, self.is_hasty) = (if can_wait { Holds::Yes } else { Holds::No }, false);
         if etag.as_deref() == Some(known) {
             return Ok(Fetched::Unchanged);
         }
@@ -179,6 +193,12 @@ impl Http {
     }
 }
 
+/// Whether the server says that it can hold back its answers.
+fn says_so(response: &Response) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|found| found.contains(LONG_POLL_TYPE))
+}
+
 fn explained(status: StatusCode) -> String {
     let cure = match status.as_u16() {
         401 | 403 => "; see `tokenFile` and `clientCertFile`",
@@ -204,20 +224,45 @@ async fn body(mut response: Response) -> Result<Bytes, String> {
 mod tests {
     use super::*;
 
+    /// How a server is asked after these answers without a bundle: whether it said that it can wait, how many seconds it was let wait,
+    /// and after how many it answered.
+    fn after(answers: &[(bool, u64, u64)]) -> (Holds, bool) {
+        let source = BundleSource { long_poll: Duration::from_secs(30), ..BundleSource::of("http://a/b") };
+        let mut server = Http::new(source, Url::parse("http://a/b").unwrap());
+        for (says_so, wait, after) in answers {
+            server.unchanged(*says_so, Duration::from_secs(*wait), Duration::from_secs(*after));
+        }
+        (server.holds, server.waits())
+    }
+
     #[test]
     fn a_server_that_says_nothing_is_let_wait_once_and_again_where_it_does() {
-        let source = BundleSource { long_poll: Duration::from_secs(30), ..BundleSource::of("http://a/b") };
-        let after = |answers: &[(u64, u64)]| {
-            let mut server = Http::new(source.clone(), Url::parse("http://a/b").unwrap());
-            for (wait, after) in answers {
-                server.unchanged(Duration::from_secs(*wait), Duration::from_secs(*after));
-            }
-            (server.holds, server.waits())
-        };
         assert_eq!(after(&[]), (Holds::Unasked, false));
-        assert_eq!(after(&[(0, 40)]), (Holds::Unsaid, false), "the start was slow");
-        assert_eq!(after(&[(0, 0), (30, 30)]), (Holds::Yes, true));
-        assert_eq!(after(&[(0, 0), (30, 1)]), (Holds::No, false));
-        assert_eq!(after(&[(0, 0), (30, 1), (0, 40)]), (Holds::No, false));
+        assert_eq!(after(&[(false, 0, 40)]), (Holds::Unsaid, false), "the start was slow");
+        assert_eq!(after(&[(false, 0, 0), (false, 30, 30)]), (Holds::Shown, true));
+        assert_eq!(after(&[(false, 0, 0), (false, 30, 1)]), (Holds::No, false));
+        assert_eq!(after(&[(false, 0, 0), (false, 30, 1), (false, 0, 40)]), (Holds::No, false));
+    }
+
+    /// It would be asked every second, again and again.
+    #[test]
+    fn a_server_that_is_slow_is_not_taken_for_one_that_waits() {
+        for slow in [15, 20, 26] {
+            assert_eq!(after(&[(false, 0, 0), (false, 30, slow)]), (Holds::No, false), "{slow}");
+        }
+        let slower = [(false, 0, 0), (false, 30, 31), (false, 30, 20)];
+        assert_eq!(after(&slower), (Holds::No, false), "the first time, something was slow");
+        // So long it was let wait, and it is asked no more often.
+        assert!(is_whole(Duration::from_millis(1_700), Duration::from_millis(990)));
+        assert!(!is_whole(Duration::from_secs(30), Duration::from_secs(26)));
+    }
+
+    #[test]
+    fn a_server_that_says_that_it_can_wait_is_asked_at_once_while_it_does() {
+        assert_eq!(after(&[(true, 0, 0)]), (Holds::Yes, true), "it was not let wait yet");
+        assert_eq!(after(&[(false, 0, 0), (true, 30, 0)]), (Holds::Yes, false));
+        assert_eq!(after(&[(true, 0, 0), (false, 30, 20)]), (Holds::Yes, true), "it ends a wait sooner");
+        assert_eq!(after(&[(true, 0, 0), (false, 30, 2)]), (Holds::Yes, false), "it did not wait");
+        assert_eq!(after(&[(true, 0, 0), (false, 30, 2), (false, 30, 30)]), (Holds::Yes, true));
     }
 }

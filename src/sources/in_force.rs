@@ -1,15 +1,27 @@
 //! What was in force in this process, by the names of bundles, so that a configuration that is loaded again knows it too.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
-use super::kept::{Record, no_roll_back};
+use super::kept::{LONGEST_WAIT, Record, WAIT, no_roll_back};
 use crate::policy::Contents;
 
 /// What was in force of each bundle. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct InForce(Arc<Mutex<BTreeMap<String, Known>>>);
+pub struct InForce {
+    known: Arc<Mutex<BTreeMap<String, Known>>>,
+    /// Locked by what is about to bring a bundle into force.
+    claims: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The right to bring bundles into force.
+pub type Claim = OwnedMutexGuard<()>;
 
 #[derive(Debug, Default)]
 struct Known {
@@ -19,6 +31,8 @@ struct Known {
     changes: u64,
     /// The last bundle, where it is not kept on disk. Behind a pointer, since it may have many megabytes.
     last: Option<Arc<Last>>,
+    /// Locked while one is written to the disk.
+    writes: Arc<Mutex<()>>,
 }
 
 /// A bundle in force, as it is kept.
@@ -33,6 +47,12 @@ pub(super) struct Last {
 pub struct Changes(BTreeMap<String, u64>);
 
 impl InForce {
+    /// Waits for the right to bring bundles into force, which nothing else does while it is held: what was found to fit still fits when its
+    /// number was written down, so that none is written down of a bundle that is refused.
+    pub async fn claim(&self) -> Claim {
+        Arc::clone(&self.claims).lock_owned().await
+    }
+
     /// The highest sequence that a bundle of this name had.
     pub fn newest(&self, name: &str) -> Option<u64> {
         self.locked().get(name).and_then(|known| known.newest)
@@ -45,7 +65,7 @@ impl InForce {
 
     /// Whether a bundle with this sequence may come into force, whose source was asked after the moment of `since`. What has come
     /// into force meanwhile is newer, unless the sequence says otherwise: a higher one does, and the same one does not. `is_any` where
-    /// no sequence counts. Says so for the moment only: the caller has to hold the right to change what the gate judges by.
+    /// no sequence counts. Says so for the moment only: the caller has to hold the [claim](Self::claim).
     pub fn check(
         &self,
         name: &str,
@@ -77,13 +97,28 @@ impl InForce {
         self.locked().entry(name).or_default().last = Some(last);
     }
 
-    /// Forgets the last good bundle, which is on disk, unless there is another one since.
-    pub(super) fn is_kept_on_disk(&self, kept: &Arc<Last>) {
-        if let Some(known) = self.locked().get_mut(&kept.record.name)
-            && known.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, kept))
-        {
+    /// Has a bundle written to this folder, and forgets it then. One after which another one of its name came into force is not written: the
+    /// thread that writes for a follower goes on when that was replaced, and would put the older one in the place of the newer one. Blocks while
+    /// another one of the name is written.
+    pub(super) fn write_last(
+        &self,
+        bundle: &Arc<Last>,
+        folder: &Path,
+        write: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let name = &bundle.record.name;
+        let failed = |source| Error::KeepBundle { bundle: name.clone(), path: folder.to_path_buf(), source };
+        let writes = Arc::clone(&self.locked().entry(name.clone()).or_default().writes);
+        let _turn = turn(&writes).map_err(failed)?;
+        let is_last = |known: &Known| known.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, bundle));
+        if !self.locked().get(name).is_some_and(is_last) {
+            return Ok(());
+        }
+        write()?;
+        if let Some(known) = self.locked().get_mut(name).filter(|known| is_last(known)) {
             known.last = None;
         }
+        Ok(())
     }
 
     /// The last good bundle of this name and place, if it is not on disk.
@@ -94,7 +129,25 @@ impl InForce {
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a lock, for as long as for that of another process.
+fn turn(lock: &Mutex<()>) -> io::Result<MutexGuard<'_, ()>> {
+    let until = Instant::now().checked_add(LONGEST_WAIT);
+    loop {
+        match lock.try_lock() {
+            Ok(turn) => return Ok(turn),
+            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if until.is_none_or(|until| Instant::now() >= until) => {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "the bundle before it is still being written",
+                ));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(WAIT),
+        }
     }
 }
 
@@ -145,9 +198,50 @@ mod tests {
         assert_eq!(all.recall("rules", "b.tar.gz"), None);
         assert_eq!(all.recall("other", "a.tar.gz"), None);
         all.keep(Arc::clone(&second));
-        all.is_kept_on_disk(&first);
-        assert!(all.recall("rules", "a.tar.gz").is_some(), "it is another one since");
-        all.is_kept_on_disk(&second);
+        let folder = Path::new("kept");
+        all.write_last(&first, folder, || panic!("another one has come after it")).unwrap();
+        assert!(all.recall("rules", "a.tar.gz").is_some());
+        let failed = || Err(Error::OvertakeBundle { bundle: "rules".into() });
+        assert!(all.write_last(&second, folder, failed).is_err());
+        assert!(all.recall("rules", "a.tar.gz").is_some(), "it is not on disk");
+        all.write_last(&second, folder, || Ok(())).unwrap();
         assert_eq!(all.recall("rules", "a.tar.gz"), None);
+    }
+
+    /// The thread that writes for a follower goes on when the follower was replaced.
+    #[test]
+    fn a_bundle_that_is_being_written_when_another_one_comes_into_force_is_on_disk_before_that() {
+        let all = InForce::default();
+        let record = Record { name: "rules".into(), ..Record::default() };
+        let last = || Arc::new(Last { record: record.clone(), contents: Contents::default() });
+        let (first, second) = (last(), last());
+        all.keep(Arc::clone(&first));
+        let written = Mutex::new(Vec::new());
+        let (begun, is_begun) = std::sync::mpsc::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        let (shared, former, order) = (&all, &first, &written);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let write = || {
+                    begun.send(()).unwrap();
+                    may_go_on.recv().unwrap();
+                    order.lock().unwrap().push("first");
+                    Ok(())
+                };
+                shared.write_last(former, Path::new("kept"), write).unwrap();
+            });
+            is_begun.recv().unwrap();
+            all.keep(Arc::clone(&second));
+            scope.spawn(|| {
+                let write = || {
+                    written.lock().unwrap().push("second");
+                    Ok(())
+                };
+                all.write_last(&second, Path::new("kept"), write).unwrap();
+            });
+            go_on.send(()).unwrap();
+        });
+        assert_eq!(*written.lock().unwrap(), ["first", "second"]);
+        assert_eq!(all.recall("rules", ""), None, "the second one is on disk");
     }
 }

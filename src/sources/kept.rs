@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::Error;
 use crate::files;
@@ -24,9 +26,11 @@ const EVERYONE_WRITES: u32 = 0o002;
 const MOST_RECORD: u64 = 64 << 10;
 
 /// Longest wait for another process that writes in the folder.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Longest time for a number to be written down: no other bundle comes into force meanwhile.
+const LONGEST_RESERVE: Duration = Duration::from_secs(20);
 /// Between two tries.
-const WAIT: Duration = Duration::from_millis(20);
+pub(super) const WAIT: Duration = Duration::from_millis(20);
 /// Name of the file that the processes lock which share the folder.
 const LOCK: &str = "lock";
 /// No process writes for so long.
@@ -73,6 +77,11 @@ impl BundleStore {
             Ok(()) => Ok(store),
             Err(reason) => Err(Error::OpenStore { folder: store.folder, reason }),
         }
+    }
+
+    /// Where the bundles are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Refuses a folder that another user rules. Asked again each time: one that was not there may be another user's now.
@@ -127,6 +136,16 @@ impl BundleStore {
         }
         let _ = files::remove_drafts(folder, ABANDONED);
         Ok(())
+    }
+
+    /// The same as [`Self::raise`], on a thread for such work. Where the disk does not take the number, or not in time, it does not take the
+    /// bundle either, and the status says so then.
+    pub(super) async fn reserve(self, bundle: String, sequence: u64) -> Result<(), Error> {
+        let raised = spawn_blocking(move || self.raise(&bundle, sequence));
+        match timeout(LONGEST_RESERVE, raised).await {
+            Ok(Ok(Err(error @ Error::RollBack { .. }))) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Raises the highest sequence to that of a bundle which is about to come into force. What is kept stays. Blocks as [`Self::keep`]

@@ -34,8 +34,8 @@ pub struct BundleSource {
     /// Time between two requests to a server or registry. Files are looked at every second.
     #[serde(with = "duration")]
     pub poll_interval: Duration,
-    /// How long a bundle server may hold back its answer until there is a new bundle; zero for none. Used only once the server has
-    /// said that it can.
+    /// How long a bundle server may hold back its answer until there is a new bundle; zero for none. Used once the server has said that it
+    /// can. One that has said nothing, since it sent no bundle yet, is let wait once, and again for as long as it does.
     #[serde(with = "duration")]
     pub long_poll: Duration,
     /// File with the bearer token; read for each request.

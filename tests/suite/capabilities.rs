@@ -937,10 +937,45 @@ fn what_glibc_would_load_to_resolve_a_name_counts_as_a_plug_in_where_glibc_resol
             "{family:?}"
         );
     }
+    // Their modules have no call that resolves a name.
     for family in [Family::RunwasiWasmtime, Family::CrunWasmtime, Family::YoukiWasmtime] {
         let found = loads(family, &resolves, vec![("/lib/libnss_evil.so.2", elf())], json!([]));
         assert_eq!(found, [""; 0], "{family:?}");
     }
+}
+
+/// The build of the wasmtime shim decides, and what a profile does not say counts as glibc.
+#[test]
+fn what_glibc_would_load_for_a_component_counts_as_a_plug_in_unless_the_wasmtime_shim_is_built_with_musl() {
+    let names = import("wasi:sockets/ip-name-lookup@0.2.6", &["resolve-addresses"]);
+    let requests = import("wasi:http/outgoing-handler@0.2.6", &["handle"]);
+    let sockets = import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"]);
+    let loads = |kind: ImageKind, calls: &Import, file: Option<&str>, at: &str, built_with_musl: bool| {
+        let answers = match kind {
+            ImageKind::HttpComponent => "wasi:http/incoming-handler@0.2.6",
+            _ => "wasi:cli/run@0.2.6",
+        };
+        let mut image = facts(kind, vec![module(WasmFormat::Component, vec![calls.clone()], &[answers])]);
+        let elf = FileClass::Native { magic: "ELF".into(), runs: false, found: false };
+        image.files.extend(file.map(|file| (file.to_string(), elf)));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        let workload = pod(&json!({"volumeMounts": [{"name": "v", "mountPath": at}]}), &spec);
+        let program = wasm(&image);
+        let described = Profile { built_with_musl, ..profile("wasmtime") };
+        let found = assess(&workload, &container(Role::Container, image, program), Some(&described));
+        to_grant(&found).into_iter().filter(|entry| entry.starts_with("native.plugin")).collect::<Vec<_>>()
+    };
+    let library = "/usr/lib64/libnss_evil.so.2";
+    for (kind, calls) in [(ImageKind::Component, &names), (ImageKind::HttpComponent, &requests)] {
+        let of_library = loads(kind, calls, Some(library), "/data", false);
+        assert_eq!(of_library, [format!("native.plugin {library}")], "{kind:?}");
+        assert_eq!(loads(kind, calls, None, "/usr/lib", false), ["native.plugin /usr/lib"], "{kind:?}");
+        assert_eq!(loads(kind, calls, None, "/data", false), [""; 0], "{kind:?}: an image from scratch");
+        assert_eq!(loads(kind, calls, Some(library), "/usr/lib", true), [""; 0], "{kind:?}");
+    }
+    let connecting = loads(ImageKind::Component, &sockets, Some(library), "/usr/lib", false);
+    assert_eq!(connecting, [""; 0], "what connects to addresses resolves no name");
 }
 
 /// WasmEdge gives some calls a second version.

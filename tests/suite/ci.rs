@@ -193,6 +193,34 @@ fn the_tests_on_a_node_get_the_gate_of_an_earlier_commit_or_the_last_line_says_w
     assert!(last.ends_with(reason), "{last}");
 }
 
+/// What `make test-node` says, with a `cargo` that says from which gate the tests upgrade.
+fn test_node(older: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    fs::copy(root().join("Makefile"), inside("Makefile")).unwrap();
+    script(&inside("tools/cluster/node"), "case $* in 'check machine') ;; *) echo runc ;; esac");
+    script(&inside("tools/build"), "case $1 in --path) echo /cache/opa ;; --built) exit 1 ;; esac");
+    script(&inside("tools/older/build"), older);
+    script(&inside("bin/cargo"), "echo cargo from \"${WASMGATE_TEST_OLDER_GATE:-the same}\"");
+    let mut make = Command::new("make");
+    // It would say each command before it runs it, and so also what is not said.
+    make.args(["--silent", "test-node"]).arg(format!("CARGO={}", inside("bin/cargo").display()));
+    make.current_dir(folder.path()).env_remove("MAKEFLAGS").env_remove("WASMGATE_TEST_OLDER_GATE");
+    let output = make.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_tests_on_a_node_say_where_they_upgrade_from_the_same_program() {
+    let said = test_node("exit 1");
+    assert!(said.contains("the gate of an earlier commit is not built"), "{said}");
+    assert!(said.contains("cargo from the same\n"), "{said}");
+    let said = test_node("case $1 in --built) echo /older/wasmgate ;; esac");
+    assert!(!said.contains("is not built; `tools/older/build`"), "{said}");
+    assert!(said.contains("cargo from /older/wasmgate\n"), "{said}");
+}
+
 #[test]
 fn what_was_skipped_is_in_the_last_line_with_its_reason() {
     let output = run("echo 'no real node here: it needs root'; exit 1", "echo make \"$@\"");

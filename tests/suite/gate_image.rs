@@ -157,10 +157,15 @@ fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
 }
 
 #[test]
-fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
+fn the_gate_runs_on_what_the_image_holds_and_nothing_else_and_its_bill_of_materials_lists_that() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("image");
-    built(env!("CARGO_BIN_EXE_wasmgate"), &layout, &["--any-size"]);
+    let gate = env!("CARGO_BIN_EXE_wasmgate");
+    let mut build = own("tools/image/build", &["--binary".as_ref(), gate.as_ref(), "--any-size".as_ref()]);
+    let output = build.arg("--out").arg(&layout).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bill = fs::read(layout.with_extension("cdx.json")).unwrap();
+    lists_what_is_beside_the_program(&serde_json::from_slice(&bill).unwrap(), &layout);
     let (manifest, config) = documents(&layout);
     let inside = folder.path().join("root");
     unpack(&manifest, &layout, &inside);
@@ -174,6 +179,42 @@ fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
     assert_eq!(String::from_utf8_lossy(&said.stdout).split_whitespace().next(), Some("wasmgate"), "{said:?}");
     let certificates = fs::read_to_string(inside.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     assert!(certificates.matches("BEGIN CERTIFICATE").count() > 50, "registries are asked over TLS");
+}
+
+/// Of each file of the first layer a bill of materials has one component: the package of Debian that brought it, or the file by its
+/// digest.
+fn lists_what_is_beside_the_program(bill: &Value, layout: &Path) {
+    let (manifest, _) = documents(layout);
+    let bytes = blob(layout, &manifest["layers"][0]["digest"]);
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
+    let components = bill["components"].as_array().unwrap();
+    let mut files = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let path = format!("/{}", entry.path().unwrap().display());
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        let sha256 = digest(&content).trim_start_matches("sha256:").to_string();
+        let is_it = |component: &&Value| {
+            let mut places = component["evidence"]["occurrences"].as_array().into_iter().flatten();
+            let of_package = places.any(|place| place["location"] == path.as_str());
+            let by_itself = component["type"] == "file" && component["name"] == path.as_str();
+            of_package || (by_itself && component["hashes"][0]["content"] == sha256.as_str())
+        };
+        let found: Vec<&Value> = components.iter().filter(is_it).collect();
+        assert_eq!(found.len(), 1, "{path} in {components:?}");
+        let is_library = path.contains(".so");
+        if is_library && Path::new("/var/lib/dpkg/status").exists() {
+            let (purl, version) = (found[0]["purl"].as_str().unwrap(), found[0]["version"].as_str().unwrap());
+            assert!(purl.starts_with("pkg:deb/") && !version.is_empty(), "{path}: {}", found[0]);
+        }
+        files.push(path);
+    }
+    assert!(files.iter().any(|path| path.contains("/libc.so")), "{files:?}");
+    assert!(files.iter().any(|path| path == "/etc/ssl/certs/ca-certificates.crt"), "{files:?}");
 }
 
 /// The command of the manual, as far as `make` says what it would do.
@@ -266,7 +307,7 @@ fn attached(registry: &Registry, image: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lock() {
+fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lock_and_what_is_beside_them() {
     let registry = Registry::start();
     let folder = tempfile::tempdir().unwrap();
     let image = registry.image("platform/wasmgate:0.1.0");
@@ -287,6 +328,7 @@ fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lo
     let bill: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&json!("CycloneDX"), &json!("1.5")));
     assert_eq!(bill["metadata"]["component"]["name"], "wasmgate");
+    lists_what_is_beside_the_program(&bill, &folder.path().join("image"));
     let components = bill["components"].as_array().unwrap();
     let locked = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     for name in ["serde_json", "wasmtime", "rustls"] {

@@ -748,6 +748,7 @@ fn parsers() -> Parsers {
         texts(),
         binaries(),
         archives(),
+        bundles(),
         functions(),
     ]
     .into_iter()
@@ -917,6 +918,36 @@ fn archives() -> Vec<Growth> {
             },
             read: read_signature,
             few: 200,
+        },
+    ]
+}
+
+fn bundles() -> Vec<Growth> {
+    vec![
+        Growth {
+            what: "bundle, packages and rules of a source",
+            bytes: |n| {
+                let rules = list(n, "package p#\nv contains {\"rule\": \"r#\"} if false\n");
+                packed(&[
+                    ("policy.wasm", MODULE.to_vec()),
+                    ("data.json", b"{}".to_vec()),
+                    ("p.rego", rules.replace(",package", "package").into_bytes()),
+                ])
+            },
+            read: read_bundle,
+            few: 400,
+        },
+        Growth {
+            what: "bundle, data of a module that overlaps",
+            bytes: |n| {
+                let data = list(n, r#"(data (i32.const #) "aaaaaaaa")"#).replace(',', " ");
+                packed(&[
+                    ("policy.wasm", wat::parse_str(format!("(module (memory 1) {data})")).unwrap()),
+                    ("data.json", br#"{"a":1}"#.to_vec()),
+                ])
+            },
+            read: read_bundle,
+            few: 1000,
         },
     ]
 }

@@ -551,6 +551,37 @@ async fn only_platforms_that_a_node_may_pull_are_read() {
 }
 
 #[tokio::test]
+async fn an_index_that_holds_nothing_for_the_nodes_is_said_to_hold_only_what_it_holds() {
+    let program = |platform: &str| {
+        let of_config = if platform.is_empty() { "linux/amd64" } else { platform };
+        let mut builder = ImageBuilder::rootfs(of_config, &["/app.wasm"]);
+        builder.files(&[("app.wasm", &fixtures::command())]).build()
+    };
+    let reference = Reference::parse("registry.example.com/team/app:v1").unwrap();
+    let cases: [(&[&str], &[&str], Option<&str>); 9] = [
+        (&["linux/arm64"], &["amd64"], Some("linux/arm64")),
+        (&["linux/arm64", "wasi/wasm"], &["amd64"], Some("linux/arm64")),
+        (&["linux/arm64", "unknown/unknown"], &["x86_64", "s390x"], Some("linux/arm64")),
+        (&["linux/arm64"], &["amd64", "aarch64"], None),
+        (&["linux/arm64", "linux/amd64"], &["amd64"], None),
+        (&["linux/386"], &["amd64"], None),
+        // Its config says for which, and containerd reads that.
+        (&["linux/arm64", ""], &["amd64"], None),
+        (&["linux/arm64"], &[], None),
+        (&["linux/wasm"], &[], Some("linux/wasm")),
+    ];
+    for (platforms, nodes, expected) in cases {
+        let images: Vec<Image> = platforms.iter().map(|platform| program(platform)).collect();
+        let entries: Vec<(&str, &Image)> = platforms.iter().copied().zip(&images).collect();
+        let source = Memory::new(&Image::index(&entries));
+        let nodes = Nodes::of(&nodes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let limits = SizeLimits::default();
+        let found = detect_for(&nodes, Slot::default(), &source, &reference, Depth::Config, &limits).await;
+        assert_eq!(found.unwrap().unmatched_platform.as_deref(), expected, "{platforms:?} {nodes:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
     let with = |platform: &str, entrypoint: &str, name: &str, bytes: &[u8]| {
         ImageBuilder::rootfs(platform, &[entrypoint]).files(&[(name, bytes)]).build()

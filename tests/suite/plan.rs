@@ -670,10 +670,34 @@ fn a_limit_that_is_too_low_is_kept_or_raised_with_a_warning() {
 }
 
 #[test]
+fn a_limit_of_the_pod_that_is_too_low_for_its_programs_together_causes_a_warning() {
+    let planned = |limit: &str, init: Value| {
+        let containers = ["app", "beside"].map(|name| json!({ "name": name, "image": "go-file:1" }));
+        let resources = json!({ "limits": { "memory": limit }, "requests": { "memory": "64Mi" } });
+        let spec = json!({ "resources": resources, "containers": containers, "initContainers": init });
+        World::default().plan(&pod(spec)).warnings
+    };
+    let together = |warnings: &[String]| warnings.iter().filter(|line| line.contains("run together")).count();
+    let low = planned("185Mi", json!([]));
+    assert_eq!(together(&low), 1, "{low:?}");
+    let line = low.iter().find(|line| line.contains("run together")).unwrap();
+    for part in ["about 186Mi to start", "limit of the pod of 185Mi", "137", "`spec.resources.limits.memory`"]
+    {
+        assert!(line.contains(part), "{line}");
+    }
+    let setup = json!({ "name": "setup", "image": "go-file:1" });
+    let mut sidecar = setup.clone();
+    sidecar["restartPolicy"] = json!("Always");
+    for (init, expected) in [(json!([]), 0), (json!([setup]), 0), (json!([sidecar]), 1)] {
+        assert_eq!(together(&planned("186Mi", init.clone())), expected, "{init}");
+    }
+}
+
+#[test]
 fn a_cpu_limit_that_makes_compiling_slow_causes_a_warning() {
     let low = World::default().plan(&sized("monkey:1", json!({ "limits": { "cpu": 0.1 } })));
     assert_eq!(resources(&low)["limits"]["cpu"], 0.1);
-    warned(&low, &["compiles for about 16 CPU seconds", "limit of 100m", "1532m or more"]);
+    warned(&low, &["compiles for 16 to 36 CPU seconds", "limit of 100m", "1532m or more"]);
     let filled = World::default().plan(&one("monkey:1"));
     assert_eq!(resources(&filled)["limits"]["cpu"], "1532m");
     assert!(!filled.warnings.iter().any(|line| line.contains("compiles")));

@@ -204,7 +204,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
         grant.message,
         "container `orders` may use `env` `ORDERS_DB_PASSWORD` (a secret), and what allowed it has expired: \
          `WasiGrant/orders-api` on 2026-03-31T00:00:00Z (seen: env ORDERS_DB_PASSWORD from secret db key password, \
-         import wasi:cli/environment@0.2.6 get-environment in layer sha256:2c26b46b68ff); ask the platform team to renew it"
+         import wasi:cli/environment@0.2.6 get-environment in layer sha256:2c26b46b68ff); no grant helps as long as `native-code` refuses the container"
     );
 }
 
@@ -1210,6 +1210,45 @@ async fn what_no_rule_reads_is_found_where_the_manifest_omits_nothing() {
         found.failures.len() == 1 && found.violations.is_empty(),
         "the object does not fit into its memory"
     );
+}
+
+/// Pods that differ at one of these places alone share a decision where no rule reads it.
+#[tokio::test]
+async fn what_rules_read_of_the_object_is_found_at_any_depth() {
+    const PLACES: [&str; 3] = ["object.metadata.name", "object.metadata.uid", "object.spec.volumes.0.name"];
+    for (condition, reads) in [
+        ("input.workload.kind == \"Pod\"", [false; 3]),
+        ("input.object.metadata.labels.app == \"x\"", [false; 3]),
+        ("some key\n\tinput.object.metadata.labels[key] == \"x\"", [false; 3]),
+        ("not input.object.spec.hostNetwork", [false; 3]),
+        ("input.object.spec.containers[_].image == \"x\"", [false; 3]),
+        ("object.get(input.object.metadata, \"labels\", {}).app == \"x\"", [false; 3]),
+        ("label(input.object) == \"x\"", [false; 3]),
+        ("input.object.metadata.name == \"x\"", [true, false, false]),
+        ("input.object.metadata.name", [true, false, false]),
+        ("named(input.object.metadata)", [true, false, false]),
+        ("own with input as input.object", [true, false, false]),
+        ("input.object.metadata[input.options.key] == \"x\"", [true, true, false]),
+        ("count(input.object.metadata) > 1", [true, true, false]),
+        ("some key, _ in input.object.metadata\n\tkey == \"x\"", [true, true, false]),
+        ("{\"a\": input.object.metadata}.a.name == \"x\"", [true, true, false]),
+        ("meta.labels.app == \"x\"", [true, true, false]),
+        ("input.object.spec.volumes[_].name == \"x\"", [false, false, true]),
+        ("input.object.spec.volumes[1].name == \"x\"", [false, false, true]),
+        ("count(input.object.spec) > 1", [false, false, true]),
+        ("walk(input.object, [_, \"x\"])", [true; 3]),
+        ("object.get(input, [\"object\", \"metadata\", \"name\"], \"\") == \"x\"", [true; 3]),
+        ("input[input.options.key]", [true; 3]),
+    ] {
+        let rule = format!(
+            "label(pod) := pod.metadata.labels.app\n\nnamed(value) if value.name == \"x\"\n\nmeta := input.object.metadata\n\n\
+             own if input.metadata.name == \"x\"\n\n\
+             violations contains {{\"rule\": \"r\", \"message\": \"m\"}} if {{\n\t{condition}\n}}\n"
+        );
+        let set = load(vec![Sources::new(&rule).bundle("own")], GENEROUS).await.unwrap();
+        let place = |place: &str| place.split('.').map(String::from).collect::<Vec<_>>();
+        assert_eq!(PLACES.map(|one| set.any_reads_at(&place(one))), reads, "{condition}");
+    }
 }
 
 /// Rules that ask for the time or for a random value find something else another time.

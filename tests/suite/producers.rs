@@ -2,10 +2,12 @@
 //! taken for one that can. What `tests/fixtures/producers/fetch` could not download is skipped with a note.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use wasmgate::image::{Feature, ImageKind, InterpreterKind, ModuleFacts, WasmFormat, kind, module};
 
-use crate::support::oci::fixtures::{go, go_for, produced};
+use crate::support::oci::fixtures::{componentize, go, go_for, produced};
+use crate::support::process::root;
 
 fn read(bytes: &[u8]) -> ModuleFacts {
     let facts = module::read(bytes, "test").unwrap();
@@ -184,4 +186,80 @@ fn the_adapter_alone_is_not_a_program() {
     let facts = read(&bytes);
     assert_eq!(facts.format, WasmFormat::Module);
     assert!(refusal(&facts).contains("no WASI host provides"), "{}", refusal(&facts));
+}
+
+// === Sizes ===
+
+/// The bytes of the sections of code and of data in a binary and in the modules within it, without the gate's reader.
+fn counted(bytes: &[u8]) -> (u64, u64) {
+    let is_component = bytes[6] == 1;
+    let (mut code, mut data, mut at) = (0, 0, 8);
+    while at < bytes.len() {
+        let section = bytes[at];
+        let (mut size, mut shift) = (0_usize, 0);
+        loop {
+            at += 1;
+            size |= usize::from(bytes[at] & 0x7f) << shift;
+            shift += 7;
+            if bytes[at] < 0x80 {
+                break;
+            }
+        }
+        let content = &bytes[at + 1..at + 1 + size];
+        let (more_code, more_data) = match (is_component, section) {
+            (true, 1 | 4) => counted(content),
+            (false, 10) => (content.len() as u64, 0),
+            (false, 11) => (0, content.len() as u64),
+            _ => (0, 0),
+        };
+        (code, data, at) = (code + more_code, data + more_data, at + 1 + size);
+    }
+    (code, data)
+}
+
+/// The program of a row of `docs/sizing.csv`, as `make calibrate` makes it.
+fn measured(name: &str) -> Option<Vec<u8>> {
+    match name {
+        "go" => Some(go("hello")),
+        "clang-component" => produced("clang").map(|program| componentize(&program)),
+        // The one takes long to compile, and the other is no compiler's.
+        "go-large" | "wat" => None,
+        name => produced(name),
+    }
+}
+
+/// `tests/suite/sizing.rs` holds the floor to the sizes in the table, and not to what is read of a module.
+#[test]
+fn what_is_read_of_a_program_is_as_large_as_its_sections_and_as_the_table_of_sizes_says() {
+    let close = |one: u64, other: u64| one.abs_diff(other) * 100 <= other;
+    let table = fs::read_to_string(root().join("docs/sizing.csv")).unwrap();
+    let mut rows: Vec<(&str, Vec<u64>)> = Vec::new();
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, rest)) = line.split_once(",\"") else { continue };
+        let numbers = rest.split_once("\",").unwrap().1.split(',').skip(2).take(3);
+        rows.push((name, numbers.map(|number| number.parse().unwrap()).collect()));
+    }
+    let names: BTreeSet<&str> = rows.iter().map(|(name, _)| *name).collect();
+    assert!(names.contains("go") && names.contains("clang-component"), "{names:?}");
+    for name in names {
+        let Some(bytes) = measured(name) else { continue };
+        let facts = read(&bytes);
+        let (code, data) = counted(&bytes);
+        assert!(
+            close(facts.code_bytes, code),
+            "{name}: {} bytes of code, and there are {code}",
+            facts.code_bytes
+        );
+        assert!(
+            close(facts.data_bytes, data),
+            "{name}: {} bytes of data, and there are {data}",
+            facts.data_bytes
+        );
+        let found = [facts.code_bytes, facts.data_bytes, facts.memory_bytes];
+        for (_, written) in rows.iter().filter(|(of, _)| *of == name) {
+            let same =
+                written.len() == 3 && found.iter().zip(written).all(|(one, other)| close(*one, *other));
+            assert!(same, "{name}: {found:?} in the program, {written:?} in docs/sizing.csv");
+        }
+    }
 }

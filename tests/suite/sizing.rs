@@ -194,7 +194,8 @@ fn what_was_measured_and_tried_is_of_the_versions_that_the_node_has() {
     }
 }
 
-/// A machine that is slow for a day, as rented ones are, takes up to twice the time for the same work, and no rule depends on less.
+/// A machine that is slow for a day, as rented ones are, takes up to twice the time for the same work. Sizes go by the estimate, and the
+/// rule about probes by the slowest.
 #[test]
 fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_module_took_and_not_far_below() {
     let rows = rows();
@@ -212,6 +213,27 @@ fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_modu
         }
     }
     assert!(looked_at >= 6 && wrong.is_empty(), "{looked_at} rows: {wrong:#?}");
+}
+
+/// Seconds after which a liveness probe with the defaults of the API server may restart a container.
+const DEFAULT_PROBE: i128 = 20;
+
+/// The rule `start-outlasts-probe` goes by the slowest. One that it lets pass at one processor would be restarted for ever.
+#[test]
+fn no_module_took_longer_to_compile_than_a_probe_waits_of_which_nothing_is_said() {
+    let rows = rows();
+    let (mut too_slow, mut unwarned) = (0, Vec::new());
+    for row in rows.iter().filter(|row| row.compiler() == Compiler::Container) {
+        let slowest = floor::slowest_compile_millis(row.compiler(), std::iter::once(&row.facts()));
+        let (measured, limit) = (i128::from(row.cpu_millis), DEFAULT_PROBE * 1000);
+        too_slow += usize::from(measured > limit);
+        // Of a program of some kilobytes most of the time is not for compiling.
+        let is_more = row.code_bytes > 1_000_000 && measured > slowest;
+        if is_more || (measured > limit && slowest <= limit) {
+            unwarned.push(format!("{} under {}: {measured} ms, at most {slowest}", row.module, row.runtime));
+        }
+    }
+    assert!(too_slow >= 4 && unwarned.is_empty(), "{too_slow} rows: {unwarned:#?}");
 }
 
 #[test]

@@ -434,12 +434,22 @@ fn leading_nodes() -> Vec<(&'static str, Image)> {
     ]
 }
 
+/// WasmEdge runs what is in the section.
+fn machine_code() -> Image {
+    let module = r#"(module (@custom "wasmedge" "x") (memory (export "memory") 1) (func (export "_start")))"#;
+    rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::wat(module))])
+}
+
 fn root_file_systems() -> Vec<(&'static str, Image)> {
     let files = fixtures::file_command();
     let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
     let printing = fixtures::command();
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
+        (
+            "arm-alone",
+            Image::index(&[("linux/arm64", &rootfs("linux/arm64", "/app.wasm", &[("app.wasm", &files)]))]),
+        ),
         (
             "plugin-in-env",
             ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"])
@@ -462,6 +472,18 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 "/app.wasm",
                 &[
                     ("app.wasm", &calling("wasi_snapshot_preview1", &[("sock_getaddrinfo", 8)])),
+                    ("etc/nsswitch.conf", b"hosts: native dns"),
+                    ("usr/lib64/libnss_native.so.2", ELF),
+                ],
+            ),
+        ),
+        (
+            "resolver-component",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[
+                    ("app.wasm", &importing(DNS, "resolve-addresses")),
                     ("etc/nsswitch.conf", b"hosts: native dns"),
                     ("usr/lib64/libnss_native.so.2", ELF),
                 ],
@@ -505,20 +527,7 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .files(&[("prog/app.wasm", &fixtures::command()), ("d/y/app.wasm", &files)])
                 .build(),
         ),
-        // WasmEdge runs what is in the section.
-        (
-            "machine-code",
-            rootfs(
-                "linux/amd64",
-                "/app.wasm",
-                &[(
-                    "app.wasm",
-                    &fixtures::wat(
-                        r#"(module (@custom "wasmedge" "x") (memory (export "memory") 1) (func (export "_start")))"#,
-                    ),
-                )],
-            ),
-        ),
+        ("machine-code", machine_code()),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
         // Compiled in its container.
         ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),

@@ -63,16 +63,37 @@ pub fn build(folder: &Path, name: &str, entrypoint: &str, rules: &str) -> PathBu
     build_package(folder, name, "wasmgate", &[entrypoint], rules)
 }
 
-/// The same for another package and several entry points. The rules are left in `folder/name`.
+/// The same for another package and several entry points. The rules are left in `folder/name`; what else is there, such as a manifest, is
+/// a part of the bundle.
 pub fn build_package(folder: &Path, name: &str, package: &str, entrypoints: &[&str], rules: &str) -> PathBuf {
-    let (sources, rules) = (folder.join(name), format!("package {package}\n\n{rules}\n"));
+    let sources = folder.join(name);
     std::fs::create_dir_all(&sources).unwrap();
-    std::fs::write(sources.join("rules.rego"), &rules).unwrap();
+    std::fs::write(sources.join("rules.rego"), format!("package {package}\n\n{rules}\n")).unwrap();
+    let mut files = Vec::new();
+    add_files(&sources, "", &mut files);
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let archive = folder.join(format!("{name}.tar.gz"));
     let entrypoints = entrypoints.iter().flat_map(|entrypoint| ["--entrypoint", entrypoint]);
     let options: Vec<&str> = ["--revision", name].into_iter().chain(entrypoints).collect();
-    std::fs::copy(built(&[("rules.rego", rules.as_str())], &options), &archive).unwrap();
+    std::fs::copy(built(&files, &options), &archive).unwrap();
     archive
+}
+
+/// The files below a folder, by their names there, in order.
+fn add_files(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    for name in names {
+        let (path, name) = (folder.join(&name), format!("{prefix}{name}"));
+        if path.is_dir() {
+            add_files(&path, &format!("{name}/"), files);
+        } else {
+            files.push((name, std::fs::read_to_string(path).unwrap()));
+        }
+    }
 }
 
 /// The archive that `opa build` makes of files, or made of the same in an earlier run. Compiled rules name the file that they come from, so
@@ -92,9 +113,10 @@ pub fn built(files: &[(&str, &str)], options: &[&str]) -> PathBuf {
     }
     std::fs::create_dir_all(&cache).unwrap();
     let work = tempfile::tempdir_in(&cache).unwrap();
-    std::fs::create_dir(work.path().join("bundle")).unwrap();
     for (name, text) in files {
-        std::fs::write(work.path().join("bundle").join(name), text).unwrap();
+        let path = work.path().join("bundle").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
     let build = ["build", "--target", "wasm", "--bundle", "bundle", "--output", "out.tar.gz"];
     run_in(work.path(), &[&build[..], options].concat());

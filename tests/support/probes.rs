@@ -199,6 +199,30 @@ pub const HIDDEN: Probe =
 pub const ROOT: Probe =
     preview1("root", "writes to a file of the image", ("fs", Some("/")), |_| opens("own.txt", true));
 
+/// Leave the folder that the program was given: by `..`, and by links in it that [`FOLDER`] has.
+pub const ESCAPES: [Probe; 6] = [
+    preview1("above", "opens a file above its folder", ("fs", Some("/")), |_| opens("../own.txt", false)),
+    preview1("memory-above", "opens the memory of its process by `..`", ("native.exec", None), |_| {
+        opens("../proc/self/mem", true)
+    }),
+    preview1("link-above", "opens a link to a file above", ("fs", Some("/")), |_| opens("up.txt", false)),
+    preview1("link-root", "opens a link to a file of `/`", ("fs", Some("/")), |_| opens("root.txt", false)),
+    preview1("link-memory", "opens a link to the memory of its process", ("native.exec", None), |_| {
+        opens("memory", true)
+    }),
+    preview1("link-mount", "writes to a file in a link to a mount", ("fs", Some("/data")), |_| {
+        opens("mounted/file", true)
+    }),
+];
+
+/// The links of the folder `/app` for [`ESCAPES`].
+pub const FOLDER: [(&str, &str); 4] = [
+    ("app/up.txt", "../own.txt"),
+    ("app/root.txt", "/own.txt"),
+    ("app/memory", "/proc/self/mem"),
+    ("app/mounted", "/data"),
+];
+
 /// A probe of the table by its name.
 pub fn named(name: &str) -> &'static Probe {
     PROBES.iter().find(|probe| probe.name == name).expect("a probe of the table")
@@ -280,7 +304,7 @@ impl Probe {
             "terminationGracePeriodSeconds": 1});
         match self.name {
             "env" => container["env"] = json!([{"name": "PROBE", "value": "seen"}]),
-            "mount" => {
+            "mount" | "link-mount" => {
                 container["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
                 spec["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
             }
@@ -590,12 +614,12 @@ fn variable(begin: &str) -> String {
 fn opens(path: &str, writes: bool) -> String {
     let length = path.len();
     // In a volume the file is created. The rights are `fd_write` or `fd_read`.
-    let flags = u8::from(path.starts_with("data/"));
+    let flags = u8::from(path.ends_with("/file"));
     let (rights, used) = if writes { (64, "$write") } else { (2, "$read") };
     let read =
         r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))"#;
     let import = if writes { "" } else { read };
-    let used = if path == "proc/self/mem" {
+    let used = if path.ends_with("proc/self/mem") || path == "memory" {
         "(i32.const 0)".to_string()
     } else {
         format!(

@@ -29,12 +29,26 @@ const LONGEST_GENERATED: usize = 63;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key([u8; 32]);
 
+/// What tells the pods of one workload apart, as places of the input: what is left out of the key where no rule reads it.
+const OWN: [&str; 9] = [
+    "workload.name",
+    "object.metadata.name",
+    "object.metadata.uid",
+    "object.metadata.creationTimestamp",
+    "object.metadata.managedFields",
+    // Where the token's volume is named.
+    "object.spec.volumes.0.name",
+    "object.spec.containers.0.volumeMounts.0.name",
+    "object.spec.initContainers.0.volumeMounts.0.name",
+    "object.spec.ephemeralContainers.0.volumeMounts.0.name",
+];
+
 /// What the rules of all bundles may read besides facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
     /// Nothing that differs between the pods of one workload.
     Facts,
-    /// The object, or who asked for it.
+    /// What tells pods of one workload apart, or who asked for them.
     Request,
     /// The identifier of the request: no two reviews are the same.
     Uid,
@@ -47,8 +61,9 @@ impl Reads {
             return Self::Uid;
         }
         let of_request = ["name", "user", "dryRun"].into_iter().any(|below| reads("request", Some(below)));
-        let reads_object = reads("object", None) || reads("workload", Some("name"));
-        if of_request || reads_object { Self::Request } else { Self::Facts }
+        let place = |place: &str| place.split('.').map(String::from).collect::<Vec<_>>();
+        let reads_own = OWN.into_iter().any(|own| policies.any_reads_at(&place(own)));
+        if of_request || reads_own { Self::Request } else { Self::Facts }
     }
 }
 
@@ -77,7 +92,7 @@ impl<'a> Question<'a> {
         }
         let metadata = metadata(object)?;
         let managed = metadata.managed_fields.and_then(|part| range(object, part.get()));
-        // Rules that read the object may read what its volumes are called.
+        // Rules may read what the volumes of the object are called.
         let is_read = webhook == Webhook::Validate && reads != Reads::Facts;
         let token = if is_read { None } else { token_volume(object) };
         let mut text =

@@ -264,14 +264,17 @@ impl Reloader {
 
     async fn reload_once(&mut self) -> Result<Reloaded, Error> {
         let Prepared { settings, keys, restart, inspector, policies, change } = self.prepare().await?;
-        let turn = self.bundles.turn();
         let (set, supply) =
             policies.map_or((None, None), |(set, supply)| (Some(Arc::new(set)), Some(supply)));
+        // Until the end nothing else brings a bundle into force, so that what is written down is not refused any more.
+        let _claim = self.bundles.in_force().claim().await;
         let set = set.unwrap_or_else(|| Arc::clone(&self.gate.state().policies));
         build::check_rules(&settings.file.enforcement, &set)?;
         if let Some(supply) = &supply {
-            self.bundles.check_order(supply, &turn)?;
+            self.bundles.check_order(supply)?;
+            supply.reserve().await?;
         }
+        let turn = self.bundles.turn();
         self.gate.reconfigure(inspector, |state| {
             let mut next = change(state.clone());
             next.policies = Arc::clone(&set);
@@ -323,9 +326,8 @@ impl Reloader {
     }
 }
 
-/// Whether what a source said was late, since a bundle has come into force after the moment of `before`. One with a number is then
-/// refused as an older one when its number is written down, before the order is checked; so it is where the number of the other one is
-/// written down, and that is not in force yet.
+/// Whether what a source said was late, since a bundle has come into force after the moment of `before`. One with a number is refused as an
+/// older one where that of the other one was written down, also where that is not in force yet.
 fn is_late(error: &Error, in_force: &InForce, before: &sources::Changes) -> bool {
     match error {
         Error::FetchPolicies(sources::Error::OvertakeBundle { .. }) => true,

@@ -64,8 +64,6 @@ pub async fn start(settings: &Settings, in_force: &InForce) -> Result<(PolicySet
         Some(First { name, sequence, allows_rollback: follower.allows_rollback() })
     };
     let firsts = followers.iter().filter_map(first).collect();
-    // Not before: a number counts only for what a start can use.
-    try_join_all(followers.iter().map(Follower::reserve)).await?;
     Ok((set, Supply { followers, statuses, firsts, since }))
 }
 
@@ -112,13 +110,21 @@ async fn fitting(
 }
 
 impl Supply {
+    /// Writes the numbers of the first bundles down. They come into force after it, or a crash does: a number counts only for what
+    /// nothing refuses any more.
+    pub async fn reserve(&self) -> Result<(), Error> {
+        try_join_all(self.followers.iter().map(Follower::reserve)).await?;
+        Ok(())
+    }
+
     /// Follows the sources for as long as the process runs. A bundle is swapped in one step; reviews that run end on the one that they
     /// began with.
-    pub fn follow(self, gate: &Arc<Gate>, in_force: InForce) -> Arc<Bundles> {
+    pub async fn follow(self, gate: &Arc<Gate>, in_force: InForce) -> Result<Arc<Bundles>, Error> {
+        self.reserve().await?;
         let bundles = Arc::new(Bundles { in_force, ..Bundles::default() });
         let turn = bundles.turn();
         bundles.begin(self, gate, turn);
-        bundles
+        Ok(bundles)
     }
 }
 
@@ -150,8 +156,9 @@ impl Bundles {
         &self.in_force
     }
 
-    /// Refuses what a source had when it was asked, if another bundle has come into force since then, unless it is newer than that.
-    pub fn check_order(&self, supply: &Supply, _turn: &Turn<'_>) -> Result<(), Error> {
+    /// Refuses what a source had when it was asked, if another bundle has come into force since then, unless it is newer than that. Says so
+    /// for as long as the caller has claimed the right to bring bundles into force.
+    pub fn check_order(&self, supply: &Supply) -> Result<(), Error> {
         for First { name, sequence, allows_rollback } in &supply.firsts {
             self.in_force.check(name, *sequence, &supply.since, *allows_rollback)?;
         }
@@ -239,13 +246,20 @@ struct InTurn {
     allows_rollback: bool,
 }
 
+fn gone() -> String {
+    "its source was replaced".into()
+}
+
 impl Swap for InTurn {
     fn fits(&self, loaded: &Loaded) -> Result<(), String> {
+        let bundles = self.bundles.upgrade().ok_or_else(gone)?;
+        if *bundles.turn() != self.mine {
+            return Err(gone());
+        }
         fitting_beside(&self.gate.state(), loaded).map(|_| ())
     }
 
     fn swap(&self, loaded: &Loaded, done: impl FnOnce()) -> Result<(), String> {
-        let gone = || "its source was replaced".to_string();
         let bundles = self.bundles.upgrade().ok_or_else(gone)?;
         let turn = bundles.turn();
         // A task ends where it waits, which may be here.

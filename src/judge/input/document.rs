@@ -114,6 +114,20 @@ pub struct WorkloadFacts<'a> {
     pub host_ipc: bool,
     /// Whether this is a template from which a controller will create pods.
     pub template: bool,
+    /// Memory that Wasm containers share; left out where the pod has no limit of memory, or one of them needs as much as all that run
+    /// together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_memory: Option<SharedMemory>,
+}
+
+/// Memory that several Wasm containers share, which run together, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedMemory {
+    /// Memory limit of the pod.
+    pub limit_bytes: u64,
+    /// Memory that their programs need to start.
+    pub floor_bytes: u64,
 }
 
 /// The runtime of the pod.
@@ -133,7 +147,7 @@ pub struct RuntimeFacts<'a> {
     /// Why a Wasm runtime may start the pod although no profile says so ([`super::suspicion`]); `null` if there is no reason.
     pub suspicion: Option<String>,
     /// Whether changing the sizes of a running container changes nothing there; left out when it does, or when a resize restarts
-    /// each container that it changes.
+    /// each container that it changes, or changes the sizes of the pod alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ignores_resize: bool,
     /// Whether a container that was killed for memory is not shown as `OOMKilled`; left out when it is.
@@ -191,7 +205,8 @@ pub struct ContainerFacts<'a> {
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
     pub warnings: Vec<String>,
-    /// The Wasm platform of an image behind an index that holds nothing for Linux; left out for any other image.
+    /// The platform of an image behind an index that holds nothing for the nodes: nothing for Linux, or nothing for the architectures
+    /// that they have by the configuration; left out for any other image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unmatched_platform: Option<&'a str>,
     /// Whether neither the image nor the pod names a command; left out when one does.
@@ -276,6 +291,9 @@ pub struct Resources {
     /// runtime's engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_millis: Option<u64>,
+    /// The same at the slowest that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_compile_millis: Option<u64>,
     /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
     /// Memory limit of the pod, if it is the only one of the container and the profile clamps.

@@ -146,19 +146,23 @@ pub(super) fn pod_cpu_limit(pod: &PodSpec) -> Option<u64> {
     cpu_limit(pod.resources.as_ref()?)
 }
 
-/// Whether a resize restarts each container that it changes, and changes one: it then has its new sizes, also where the runtime does
-/// not change those of a running container. The kubelet restarts a container for any resource that changes and whose `resizePolicy`
-/// says so (`kubernetes:pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `computePodResizeAction`).
+/// Whether a resize is in force although the runtime does not change the sizes of a running container: it restarts each container that
+/// it changes, or changes the sizes of the pod alone, which the kubelet writes into the pod's cgroup. The kubelet restarts a container
+/// for any resource that changes and whose `resizePolicy` says so (`kubernetes:pkg/kubelet/kuberuntime/kuberuntime_manager.go`,
+/// `computePodResizeAction`).
 pub fn restarts_what_it_resizes(new: &PodSpec, old: &PodSpec) -> bool {
-    let old: HashMap<&str, &k8s::Container> = sized(old).map(|one| (one.name.as_str(), one)).collect();
-    let pairs = sized(new).filter_map(|one| Some((one, *old.get(one.name.as_str())?)));
-    let changes = pairs.map(|(new, old)| RESIZABLE.map(|resource| changed(new, old, resource)));
+    let of_pod = |pod: &PodSpec| RESOURCES.map(|resource| sizes(pod.resources.as_ref(), resource));
+    let changes_pod = of_pod(new) != of_pod(old);
+    let old: HashMap<&str, Resizable<'_>> =
+        sized(old).map(|one| (one.container.name.as_str(), one)).collect();
+    let pairs = sized(new).filter_map(|one| Some((one, *old.get(one.container.name.as_str())?)));
+    let changes = pairs.map(|(new, old)| RESOURCES.map(|resource| changed(new, old, resource)));
     let mut resized = changes.filter(|changes| *changes != [Change::Nothing; 2]).peekable();
-    resized.peek().is_some() && resized.all(|changes| changes.contains(&Change::Restarts))
+    (changes_pod || resized.peek().is_some()) && resized.all(|changes| changes.contains(&Change::Restarts))
 }
 
 /// The resources that a resize may change.
-const RESIZABLE: [&str; 2] = ["cpu", "memory"];
+const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
 /// What a resize does to a container for one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,20 +172,50 @@ enum Change {
     Restarts,
 }
 
-fn sized(pod: &PodSpec) -> impl Iterator<Item = &k8s::Container> {
-    pod.containers.iter().chain(pod.init_containers.iter().flatten())
+/// A container, and the sizes of its pod from which it has the limits that it lacks.
+#[derive(Debug, Clone, Copy)]
+struct Resizable<'a> {
+    container: &'a k8s::Container,
+    of_pod: Option<&'a ResourceRequirements>,
 }
 
-fn changed(new: &k8s::Container, old: &k8s::Container, resource: &str) -> Change {
-    let sizes = |container: &k8s::Container| {
-        let resources = container.resources.as_ref();
-        let limit = amount(resources.and_then(|all| all.limits.as_ref()), resource);
-        (limit, amount(resources.and_then(|all| all.requests.as_ref()), resource))
-    };
-    if sizes(new) == sizes(old) {
+impl Resizable<'_> {
+    /// Limit and request, as the kubelet compares them: without a limit of its own a container has that of the pod
+    /// (`kubernetes:pkg/kubelet/util/util.go`, `GetLimits`).
+    fn sizes(self, resource: &str) -> (Option<Quantity>, Option<Quantity>) {
+        let (limit, request) = sizes(self.container.resources.as_ref(), resource);
+        (limit.or_else(|| sizes(self.of_pod, resource).0), request)
+    }
+}
+
+fn sized(pod: &PodSpec) -> impl Iterator<Item = Resizable<'_>> {
+    let of_pod = pod.resources.as_ref();
+    let containers = pod.containers.iter().map(move |container| Resizable { container, of_pod });
+    // An init container that is no sidecar has ended, or will start with the new limit of the pod.
+    let init = pod
+        .init_containers
+        .iter()
+        .flatten()
+        .map(move |container| Resizable { container, of_pod: of_pod.filter(|_| is_sidecar(container)) });
+    containers.chain(init)
+}
+
+/// Whether an init container runs as long as the pod.
+pub(super) fn is_sidecar(container: &k8s::Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Limit and request; zero means none.
+fn sizes(all: Option<&ResourceRequirements>, resource: &str) -> (Option<Quantity>, Option<Quantity>) {
+    let size = |list| amount(list, resource).filter(|size| *size != Quantity::ZERO);
+    (size(all.and_then(|all| all.limits.as_ref())), size(all.and_then(|all| all.requests.as_ref())))
+}
+
+fn changed(new: Resizable<'_>, old: Resizable<'_>, resource: &str) -> Change {
+    if new.sizes(resource) == old.sizes(resource) {
         return Change::Nothing;
     }
-    let policies = new.resize_policy.iter().flatten();
+    let policies = new.container.resize_policy.iter().flatten();
     let mut of_resource = policies.filter(|policy| policy.resource_name == resource);
     let restarts = of_resource.any(|policy| policy.restart_policy == "RestartContainer");
     if restarts { Change::Restarts } else { Change::InPlace }
@@ -271,6 +305,61 @@ mod tests {
         let fixed = new.containers[1].resources.as_mut().and_then(|resources| resources.limits.as_mut());
         fixed.unwrap().insert("memory".to_owned(), ApiQuantity("2Mi".to_owned()));
         assert!(!restarts_what_it_resizes(&new, &old), "one of the containers goes on as it was");
+    }
+
+    /// From Kubernetes 1.36 on, the sizes of a running pod as a whole may be changed too.
+    #[test]
+    fn a_container_without_a_limit_of_its_own_is_resized_with_that_of_its_pod() {
+        let container = |memory: &str, restarts: bool| {
+            let mut container = json!({"name": "app"});
+            if !memory.is_empty() {
+                container["resources"] = json!({"limits": {"memory": memory}});
+            }
+            if restarts {
+                container["resizePolicy"] =
+                    json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+            }
+            container
+        };
+        let named = |name: &str, mut container: serde_json::Value| {
+            container["name"] = json!(name);
+            container
+        };
+        let pod = |limit: &str, containers: &[serde_json::Value], init: &[serde_json::Value]| {
+            let resources = json!({"limits": {"memory": limit}});
+            let spec = json!({"resources": resources, "containers": containers, "initContainers": init});
+            serde_json::from_value::<PodSpec>(spec).unwrap()
+        };
+        let check = |was: &[serde_json::Value], is: &[serde_json::Value], expected: bool, what: &str| {
+            let (old, new) = (pod("128Mi", was, &[]), pod("256Mi", is, &[]));
+            assert_eq!(restarts_what_it_resizes(&new, &old), expected, "{what}");
+        };
+        let beside = named("beside", container("", false));
+        check(
+            &[container("32Mi", true), beside.clone()],
+            &[container("64Mi", true), beside.clone()],
+            false,
+            "the one beside it has the limit of the pod, and is not restarted",
+        );
+        let inherits = [container("", true), named("beside", container("", true))];
+        check(&inherits, &inherits, true, "both are restarted for the limit of the pod");
+        let own = [container("32Mi", false), named("beside", container("0", true))];
+        check(&own, &own, true, "one has a limit of its own, and for the other zero is none");
+        let own = [container("32Mi", false)];
+        check(&own, &own, true, "the pod alone is resized, and the kubelet does that");
+        check(&[container("", false)], &[container("", false)], false, "the only container is not restarted");
+
+        let sidecar = |policy: &str| {
+            let mut sidecar = named("sidecar", container("", false));
+            sidecar["restartPolicy"] = json!(policy);
+            [sidecar]
+        };
+        for (init, expected) in [(sidecar("Always"), false), (sidecar("Never"), true)] {
+            let (old, new) = (pod("128Mi", &own, &init), pod("256Mi", &own, &init));
+            assert_eq!(restarts_what_it_resizes(&new, &old), expected, "{init:?}");
+        }
+        let same = pod("128Mi", &own, &[]);
+        assert!(!restarts_what_it_resizes(&same, &same), "nothing changes");
     }
 
     #[test]

@@ -49,7 +49,10 @@ impl<S: Source> Look<'_, S> {
         let mut facts = ImageFacts::blank(digest, &choice.entry.descriptor.digest);
         facts.saw("index.manifests", choice.reason);
         facts.warnings.extend(choice.warning);
-        if choice.unmatched {
+        let pulled = |entry: &manifest::IndexEntry| {
+            may_run_instead(entry, &choice.entry) && self.is_pulled(&entry.platform)
+        };
+        if choice.unmatched || !entries.iter().any(pulled) {
             facts.matches_no_node(&choice.entry.platform);
         }
         let facts = self.image(facts, &chosen).await?;
@@ -59,6 +62,11 @@ impl<S: Source> Look<'_, S> {
             return self.same_everywhere(facts, entries, &choice.entry).await;
         }
         Ok(facts)
+    }
+
+    /// Whether a node's platform may match that of an entry. No node is of an architecture of Wasm, whatever the system.
+    fn is_pulled(&self, platform: &str) -> bool {
+        self.nodes.may_read(platform) && !is_wasm(platform)
     }
 
     /// The same inspection, including the layers if those of the chosen manifest were read: both must be equally deep

@@ -20,8 +20,9 @@ pub(super) struct ContainerSizing<'a> {
     path: String,
     memory: ResourceSizing,
     cpu: ResourceSizing,
-    /// CPU time that the container spends on compiling its program, and the limit with which that stays short.
-    compiles: (i128, Quantity),
+    /// CPU time in milliseconds that the container spends on compiling its program, as estimated and at the slowest, and the limit with
+    /// which that stays short.
+    compiles: ([i128; 2], Quantity),
 }
 
 /// One resource of one container.
@@ -56,7 +57,11 @@ impl<'a> ContainerSizing<'a> {
             ResourceField { container, resource, context, path: &path }.plan(item, proposal, pod)
         };
         let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
-        let compiles = (floor::compile_millis(compiler, facts.modules_at(indices)), compile);
+        let millis = [
+            floor::compile_millis(compiler, facts.modules_at(indices)),
+            floor::slowest_compile_millis(compiler, facts.modules_at(indices)),
+        ];
+        let compiles = (millis, compile);
         Ok(Self { container, path, memory, cpu, compiles })
     }
 
@@ -108,6 +113,11 @@ impl<'a> ContainerSizing<'a> {
 }
 
 impl ResourceSizing {
+    /// What the program needs of it to start.
+    pub(super) const fn floor(&self) -> Quantity {
+        self.proposal.floor
+    }
+
     /// Whether the request is what was learned, as far as the namespace allows that.
     const fn is_learned(&self) -> bool {
         self.proposal.is_learned && self.chosen.request.is_none()
@@ -274,17 +284,17 @@ fn warn_of_slow_start(
     item: &Object,
     container: &Container,
     path: &str,
-    (compile_millis, enough): (i128, Quantity),
+    (compile_millis, enough): ([i128; 2], Quantity),
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let Some(resources) = object(item, "resources", path)? else { return Ok(()) };
     let limit = written(resources, Side::Limits, Resource::Cpu, path)?;
     let Some(limit) = limit.filter(|limit| *limit > Quantity::ZERO && *limit < enough) else { return Ok(()) };
+    let [estimate, slowest] = compile_millis.map(|millis| (millis + 999) / 1000);
     notes.warn(format!(
-        "container `{}`: it compiles for about {} CPU seconds at every start, under a CPU limit of {}; set one of {} \
+        "container `{}`: it compiles for {estimate} to {slowest} CPU seconds at every start, under a CPU limit of {}; set one of {} \
          or more, or push the program as a Wasm layer, which the node compiles once",
         container.name,
-        (compile_millis + 999) / 1000,
         limit.cpu(),
         enough.cpu()
     ));

@@ -6,7 +6,7 @@ use super::super::draft::{Error, Notes, Object, not, object};
 use super::super::sum::{self, PodShare};
 use super::SizingContext;
 use super::container::ContainerSizing;
-use super::resource::{PodResources, Resource, Side, written};
+use super::resource::{PodResources, Resource, Side, above_zero, written};
 use super::settle::Chosen;
 use crate::cluster::Bounds;
 use crate::quantity::Quantity;
@@ -83,6 +83,30 @@ pub(super) fn warn_of_total(
             ));
         }
     }
+    Ok(())
+}
+
+/// Warns if the memory limit of the pod is less than its programs need that run together.
+pub(super) fn warn_of_shared_limit(
+    spec: &Object,
+    sizings: &[ContainerSizing<'_>],
+    (context, pod): (&SizingContext<'_>, &PodResources),
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    let Some(limit) = above_zero(pod.memory_limit) else { return Ok(()) };
+    let needs = shares(spec, Resource::Memory)?.into_iter().filter_map(|(place, share)| {
+        let sizing = sizings.iter().find(|sizing| sizing.place() == place)?;
+        Some((share.stays, sizing.resource(Resource::Memory).floor()))
+    });
+    let Some(needed) = sum::together(needs).filter(|needed| limit < *needed) else { return Ok(()) };
+    let shown = context.profile.ambient.runtime().out_of_memory();
+    let shown = shown.map(|shown| format!(", {shown}")).unwrap_or_default();
+    notes.warn(format!(
+        "the Wasm containers of the pod that run together need about {needed} to start, and with a memory limit of the pod of {} \
+         one of them may be killed for memory{shown}; set `spec.resources.limits.memory` to {needed} or more",
+        limit.memory(),
+        needed = needed.memory()
+    ));
     Ok(())
 }
 

@@ -56,7 +56,8 @@ fn the_api_server_takes_the_network_policy_that_suggest_writes() {
         "metadata": {"name": "web", "namespace": "default"},
         "spec": {"capabilities": [
             {"name": "http.outbound", "hosts":
-                ["https://10.1.2.0/24", "http://[2001:db8::1]:8000..9000", "https://api.example.com", "http://*:8080"]},
+                ["https://10.1.2.0/24", "http://[2001:db8::1]:8000..9000", "https://api.example.com", "http://*:8080",
+                "http://[::ffff:10.3.4.5]", "http://localhost:3000"]},
             {"name": "http.inbound", "ports": [8080]}, {"name": "net.udp"}, {"name": "net.dns"}]}});
     fs::write(grants.join("web.json"), grant.to_string()).unwrap();
     let workload = folder.join("deployment.json");
@@ -75,7 +76,9 @@ fn the_api_server_takes_the_network_policy_that_suggest_writes() {
     let taken = cluster.plane.kubectl_with(&cluster.plane.kubeconfig(), &flags, &policy).json();
     assert_eq!(taken["kind"], "NetworkPolicy");
     assert_eq!(taken["spec"]["podSelector"], json!({"matchLabels": {"app": "web"}}));
-    // DNS, two ranges, one port of any address, and all of UDP.
-    assert_eq!(taken["spec"]["egress"].as_array().unwrap().len(), 5, "{taken}");
+    assert!(!policy.contains("localhost` is cut off"), "{policy}");
+    // DNS, three ranges, one port of any address, and all of UDP.
+    assert_eq!(taken["spec"]["egress"].as_array().unwrap().len(), 6, "{taken}");
+    assert!(taken["spec"]["egress"].to_string().contains("\"10.3.4.5/32\""), "{taken}");
     assert_eq!(taken["spec"]["ingress"], json!([{"ports": [{"protocol": "TCP", "port": 8080}]}]));
 }

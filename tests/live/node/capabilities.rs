@@ -22,7 +22,7 @@ struct Trial {
 }
 
 /// The registry, as pods reach it.
-fn peer(site: &Site) -> Peer {
+pub(super) fn peer(site: &Site) -> Peer {
     let parts: Vec<u8> = ADDRESS.split('.').map(|part| part.parse().unwrap()).collect();
     let port = site.registry.host.rsplit(':').next().unwrap().parse().unwrap();
     Peer { address: parts.try_into().unwrap(), port }
@@ -249,32 +249,50 @@ const DONE: &str = "probe 00\n";
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn a_token_that_hardening_takes_cannot_be_read_and_one_that_is_granted_can() {
-    let site = SITE.get();
-    let namespace = site.plane.namespace("token", &json!({}));
-    let mut pod = pod_of(&site, &SHIM, named("token"), Form::Module, &namespace);
-    pod["spec"].as_object_mut().unwrap().remove("automountServiceAccountToken");
-    let mounts = |pod: &Value| pod["spec"]["automountServiceAccountToken"] != false;
-    grant(&site, &namespace, &json!([{"name": "native.exec"}]));
-    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", |pod| !mounts(pod)), NO_SUCH_FILE);
-    let token = json!({"name": "fs", "paths": ["/var/run/secrets/kubernetes.io/serviceaccount"],
-        "access": "read-only", "secrets": true});
-    grant(&site, &namespace, &json!([{"name": "native.exec"}, token]));
-    assert_eq!(ran(&site, &namespace, pod, "granted", mounts), DONE);
+    for form in [Form::Module, Form::Component] {
+        tokens_are_read_where_they_are_granted(&SHIM, form);
+    }
 }
 
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn a_mount_that_hardening_makes_read_only_takes_no_writes() {
+    for form in [Form::Module, Form::Component] {
+        mounts_are_written_where_that_is_granted(&SHIM, form);
+    }
+}
+
+/// Runs the probe of the token where a grant covers it and where none does, under a runtime whose profile leaves hardening as it is.
+pub(super) fn tokens_are_read_where_they_are_granted(target: &Target, form: Form) {
     let site = SITE.get();
-    let namespace = site.plane.namespace("mount", &json!({}));
-    let pod = pod_of(&site, &SHIM, named("mount"), Form::Module, &namespace);
+    let namespace = site.plane.namespace(&format!("token-{}-{}", target.class, form.name()), &json!({}));
+    let mut pod = pod_of(&site, target, named("token"), form, &namespace);
+    pod["spec"].as_object_mut().unwrap().remove("automountServiceAccountToken");
+    let mounts = |pod: &Value| pod["spec"]["automountServiceAccountToken"] != false;
+    grant(&site, &namespace, &json!([{"name": "native.exec"}]));
+    let said = ran(&site, &namespace, pod.clone(), "taken", |pod| !mounts(pod));
+    assert_eq!(said, NO_SUCH_FILE, "{form:?} under {}", target.class);
+    let token = json!({"name": "fs", "paths": ["/var/run/secrets/kubernetes.io/serviceaccount"],
+        "access": "read-only", "secrets": true});
+    grant(&site, &namespace, &json!([{"name": "native.exec"}, token]));
+    let said = ran(&site, &namespace, pod, "granted", mounts);
+    assert_eq!(said, DONE, "{form:?} under {}", target.class);
+}
+
+/// The same of the probe that writes to a mount, by the access that is granted.
+pub(super) fn mounts_are_written_where_that_is_granted(target: &Target, form: Form) {
+    let site = SITE.get();
+    let namespace = site.plane.namespace(&format!("mount-{}-{}", target.class, form.name()), &json!({}));
+    let pod = pod_of(&site, target, named("mount"), form, &namespace);
     let read_only = |pod: &Value| pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] == true;
     let data =
         |access: &str| json!([{"name": "native.exec"}, {"name": "fs", "paths": ["/data"], "access": access}]);
     grant(&site, &namespace, &data("read-only"));
-    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", read_only), READ_ONLY);
+    let said = ran(&site, &namespace, pod.clone(), "taken", read_only);
+    assert_eq!(said, READ_ONLY, "{form:?} under {}", target.class);
     grant(&site, &namespace, &data("read-write"));
-    assert_eq!(ran(&site, &namespace, pod, "granted", |pod| !read_only(pod)), DONE);
+    let said = ran(&site, &namespace, pod, "granted", |pod| !read_only(pod));
+    assert_eq!(said, DONE, "{form:?} under {}", target.class);
 }
 
 /// What `docs/runtimes.md` says can hold a program that opens files from writing to those of its image.

@@ -3,11 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::capabilities::outcomes_agree;
+use super::capabilities::{
+    mounts_are_written_where_that_is_granted, outcomes_agree, peer, tokens_are_read_where_they_are_granted,
+};
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_that_differ, pod_of};
-use super::{SITE, speaker};
-use crate::support::probes::CRUN;
+use super::{SITE, Site, platform, speaker};
+use crate::support::oci::{ImageBuilder, TAR_LAYER, tar_link};
+use crate::support::probes::{CRUN, ESCAPES, FOLDER, Form, Probe, named};
 use crate::support::process::ask_patiently;
 
 /// Every program goes to the handler.
@@ -93,6 +96,68 @@ fn of_every_golden_row_crun_starts_no_other_native_program_where_nothing_asks_fo
 #[ignore = "needs a real node: make test-node"]
 fn programs_can_do_under_crun_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
     outcomes_agree(&CRUN);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_token_that_hardening_takes_cannot_be_read_under_crun_and_one_that_is_granted_can() {
+    tokens_are_read_where_they_are_granted(&CRUN, Form::Module);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_mount_that_hardening_makes_read_only_takes_no_writes_under_crun() {
+    mounts_are_written_where_that_is_granted(&CRUN, Form::Module);
+}
+
+/// The pod of a program whose folder is `/app`, in an image with a file of its own at `/`, this one below `/app`, and links there that
+/// lead out.
+fn pod_in_a_folder(site: &Site, namespace: &str, name: &str, probe: &Probe, below: &str) -> Value {
+    let program = probe.build(Form::Module, peer(site));
+    let mut image = ImageBuilder::rootfs(platform(), &["/app.wasm"]);
+    image.files(&[("app.wasm", &program), ("own.txt", b"not in the folder"), (below, b"in the folder")]);
+    for (link, target) in FOLDER {
+        image.layer(TAR_LAYER, tar_link(link, target));
+    }
+    let tag = format!("folder-{name}");
+    site.push(&tag, &image.build());
+    let mut pod = probe.pod(&CRUN, name, &site.registry.image(&format!("{tag}:1")));
+    pod["metadata"]["namespace"] = json!(namespace);
+    pod["spec"]["containers"][0]["workingDir"] = json!("/app");
+    pod
+}
+
+/// The gate admits a program that opens files without a grant where its folder is one of the image, as `docs/runtimes.md` advises: no
+/// grant is made here, so that each pod is admitted for that alone.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_program_with_a_working_directory_of_its_own_opens_what_is_below_it_and_nothing_else_under_crun() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("folder-crun", &json!({}));
+    let outside = ["file", "memory", "environ", "mount"].map(named).into_iter().chain(&ESCAPES);
+    let outside: Vec<(&str, Value)> = outside
+        .map(|probe| (probe.name, pod_in_a_folder(&site, &namespace, probe.name, probe, "app/other.txt")))
+        .collect();
+    let own = pod_in_a_folder(&site, &namespace, "own", named("file"), "app/own.txt");
+    for pod in outside.iter().map(|(_, pod)| pod).chain([&own]) {
+        site.apply(pod).ok();
+    }
+    let said = |name: &str| {
+        site.finished(&namespace, name);
+        site.logs(&namespace, name)
+    };
+    assert_eq!(said("own"), "probe 00\n");
+    for (name, _) in &outside {
+        let words = said(name);
+        assert!(words.starts_with("probe ") && words != "probe 00\n", "{name}: {words}");
+    }
+    // With `/` as its folder the same program reaches the process that runs it.
+    let mut open = outside[1].1.clone();
+    open["metadata"]["name"] = json!("open");
+    open["spec"]["containers"][0]["workingDir"] = json!("/");
+    let refused = site.apply(&open).refused();
+    assert!(refused.contains("[host-process-in-reach]"), "{refused}");
+    site.plane.kubectl(&["delete", "pods", "--all", "--wait=false", "--namespace", &namespace]).ok();
 }
 
 /// Shared memory depends on the engine's version: later ones do not start it.

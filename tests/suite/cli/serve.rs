@@ -334,6 +334,37 @@ fn an_action_for_an_unknown_rule_stops_the_start() {
     }
 }
 
+/// A number that was never in force would hold every later start to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_writes_no_number_of_its_bundles_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (place, grants) = (at("ours.tar.gz"), at("grants"));
+    std::fs::create_dir(&grants).unwrap();
+    std::fs::write(grants.join("broken.yaml"), "kind: WasiGrant\nspec: [").unwrap();
+    let numbered = |name: &str, sequence: u64| bundle_with(name, &json!({"sequence": sequence}));
+    let policies =
+        format!("policies: {{bundles: [{{from: {}}}], store: {}}}", place.display(), at("store").display());
+    let mounted = Mounted::new(&policies);
+    replace(&place, &numbered("two", 2));
+    let mut command = wasmgate();
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--probes",
+        "127.0.0.1:0",
+        "--config",
+        &mounted.path(),
+    ]);
+    command.arg("--grants").arg(&grants).current_dir(folder.path());
+    super::Said::of(&mut command).fails(&["broken.yaml"]);
+    replace(&place, &numbered("one", 1));
+    let gate = Gate::start(&["--config", &mounted.path()]);
+    let said = get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    assert!(said.contains(", revision one, in force since "), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_a_bundle_that_lacks_a_named_rule_goes_on_with_the_kept_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -230,6 +230,12 @@ fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&["WasiGrant/g: http.outbound to `https://api.example.com` is cut off", "k8s-app: kube-dns"]);
     assert!(said.err.contains("is cut off"), "{}", said.err);
+    let hosts =
+        "'http://localhost:80', 'http://127.0.0.1:80', 'http://[::1]:80', 'https://[::ffff:10.0.0.1]'";
+    let said = policy_for(&format!("{{name: http.outbound, hosts: [{hosts}]}}"), &web(LABELLED));
+    assert_eq!(said.code, 0, "a NetworkPolicy does not cut loopback off: {said:?}");
+    said.has(&["    - to: [{ ipBlock: { cidr: \"10.0.0.1/32\" } }]\n"]);
+    assert_eq!(said.out.matches("cidr").count(), 1, "{}", said.out);
 }
 
 /// By `/proc/self/mem` the program becomes native code, which connects where it likes although its runtime hands over no network.

@@ -2,12 +2,19 @@
 //! workload, and for pods that differ from them at one place.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use wasmgate::admission::State;
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::{Grants, WasiGrant};
+use wasmgate::lookup::{Inspector, LookupOptions};
+use wasmgate::registry::guard::GuardOptions;
+use wasmgate::registry::{Login, PullSecrets, Pulled, Puller};
 use wasmgate::review::Webhook;
 use wasmgate::workload::Kind;
 
@@ -17,6 +24,7 @@ use crate::support::corpus::Case;
 use crate::support::gate::{Flow, Request, Setup, defaulted, patched, plain_pod, plug_ins};
 use crate::support::oci::{ImageBuilder, fixtures};
 use crate::support::opa;
+use crate::support::registry::{PASSWORD, Registry, USER};
 
 /// Pods beside each case's.
 const NEIGHBOURS: usize = 4;
@@ -264,6 +272,65 @@ async fn a_decision_counts_no_longer_than_what_a_tag_led_to() {
     assert_eq!(known(&flow, 3), [false, true, false]);
 }
 
+/// The secret `regcred` of every namespace, in which the password of a registry changes.
+#[derive(Debug)]
+struct Regcred {
+    host: String,
+    password: Mutex<&'static str>,
+}
+
+impl PullSecrets for Regcred {
+    fn logins<'a>(&'a self, puller: &'a Puller) -> BoxFuture<'a, Pulled> {
+        let auth = STANDARD.encode(format!("{USER}:{}", self.password.lock().unwrap()));
+        let text = json!({"auths": {&self.host: {"auth": auth}}}).to_string();
+        let is_named = puller.pull_secrets.iter().any(|name| name == "regcred");
+        let logins = if is_named { Login::from_docker_config(text.as_bytes()).unwrap() } else { Vec::new() };
+        Box::pin(std::future::ready(Pulled { logins, notes: Vec::new() }))
+    }
+}
+
+/// A known decision would otherwise hand the facts about a private image to a pod that may not pull it.
+#[tokio::test]
+async fn a_decision_about_a_private_image_is_known_to_pods_with_the_same_secret_alone() {
+    let registry = Registry::start_with_tls_and_password();
+    let app = ImageBuilder::wasm_artifact(&fixtures::command()).set("Entrypoint", json!(["/"])).build();
+    let blobs: Vec<&[u8]> = app.blobs.values().map(Vec::as_slice).collect();
+    registry.push("private/app:v1", &blobs, &app.manifest, &app.media_type).await;
+    let secret = Arc::new(Regcred { host: registry.host.clone(), password: Mutex::new(PASSWORD) });
+    let options = LookupOptions {
+        ca_files: registry.ca.iter().cloned().collect(),
+        registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
+        failure_ttl: Duration::ZERO,
+        ..LookupOptions::default()
+    };
+    let inspector = Inspector::new(options).unwrap().with_pull_secrets(secret.clone());
+    let flow = Flow::new(&Setup::default()).await;
+    flow.gate.reconfigure(Some(inspector), State::clone);
+    let (mine, other, none) = (json!([{"name": "regcred"}]), json!([{"name": "other"}]), json!([]));
+    let asked = [
+        (PASSWORD, &mine, "bcdfg", (false, true)),
+        (PASSWORD, &mine, "x2k4p", (true, true)),
+        (PASSWORD, &none, "bcdfg", (false, false)),
+        (PASSWORD, &other, "bcdfg", (false, false)),
+        ("another", &mine, "bcdfg", (false, false)),
+        (PASSWORD, &mine, "zz99z", (true, true)),
+    ];
+    let mut read = Vec::new();
+    for (password, secrets, random, _) in asked {
+        *secret.password.lock().unwrap() = password;
+        let mut pod = plain_pod(&registry.image("private/app:v1"));
+        pod["metadata"]["generateName"] = json!("web-5d8f-");
+        pod["spec"]["runtimeClassName"] = json!("wasmtime");
+        pod["spec"]["imagePullSecrets"] = secrets.clone();
+        let request = Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]));
+        let answer = flow.send(Webhook::Validate, &sibling(&request, random)).await;
+        // What the registry says to a pod that may not pull it.
+        read.push(!answer.to_string().contains("(401)"));
+    }
+    let found: Vec<(bool, bool)> = known(&flow, read.len()).into_iter().zip(read).collect();
+    assert_eq!(found, asked.map(|(.., expected)| expected));
+}
+
 #[tokio::test]
 async fn a_decision_of_rules_that_read_the_user_is_that_users_alone() {
     let omitted = ["object", "request.uid", "request.name", "request.dryRun", "workload.name"];
@@ -274,6 +341,34 @@ async fn a_decision_of_rules_that_read_the_user_is_that_users_alone() {
 #[tokio::test]
 async fn a_decision_of_rules_that_read_the_user_is_kept_where_their_manifest_omits_nothing() {
     Box::pin(assert_is_of_one_user(&[])).await;
+}
+
+/// Most rules that read the object do not read what tells the pods of a workload apart.
+#[tokio::test]
+async fn the_next_pod_is_known_to_rules_that_read_its_labels_and_not_to_those_that_read_its_name() {
+    for (condition, is_known) in [
+        (r#"input.object.metadata.labels.tier == "front""#, true),
+        ("input.object.spec.hostNetwork", true),
+        (r#"input.object.metadata.name == "web""#, false),
+        (r#"input.object.spec.volumes[_].name == "web""#, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = folder.path().join("own");
+        std::fs::create_dir(&sources).unwrap();
+        std::fs::write(sources.join(".manifest"), json!({"roots": ["wasmgate"]}).to_string()).unwrap();
+        let rules = format!(r#"violations contains {{"rule": "own", "message": "said"}} if {condition}"#);
+        let bundle = opa::build(folder.path(), "own", "wasmgate/violations", &rules);
+        let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+        let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+        let mut pod = plain_pod("hello");
+        pod["metadata"]["generateName"] = json!("web-5d8f-");
+        pod["spec"]["runtimeClassName"] = json!("wasmtime");
+        let request = Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]));
+        for random in ["bcdfg", "x2k4p"] {
+            flow.send(Webhook::Validate, &sibling(&request, random)).await;
+        }
+        assert_eq!(known(&flow, 2), [false, is_known], "{condition}");
+    }
 }
 
 async fn assert_is_of_one_user(omitted: &[&str]) {

@@ -43,6 +43,7 @@ no_grant(container) := $"no grant helps as long as `{refused_by(container)}` ref
 
 refused_by(container) := "not-inspected" if {
 	not containers.inspected(container)
+	runtime.may_run_wasm
 } else := "native-code" if {
 	is_native(container)
 } else := "runtime-mismatch" if {

@@ -29,3 +29,10 @@ runs(container) if {
 	input.runtime.wasm
 	container.kind in input.runtime.runs
 }
+
+# METADATA
+# scope: document
+# description: Whether a Wasm runtime starts the pod, or may start it although no profile says so.
+may_run_wasm if input.runtime.wasm
+
+may_run_wasm if is_string(input.runtime.suspicion)

@@ -21,6 +21,12 @@ test_an_index_without_the_platform_of_the_node_is_warned_of if {
 	}} with input as refused
 }
 
+test_an_index_without_the_architecture_of_the_nodes_is_warned_of if {
+	violations := wasmgate.violations with input as fixture.pod({"unmatchedPlatform": "linux/arm64"})
+	said := "container `web` names an index that holds nothing for the nodes, only `linux/arm64`: containerd finds no"
+	{startswith(v.message, said) | some v in violations} == {true}
+}
+
 test_an_image_that_starts_no_wasm_is_not_reported if {
 	not "image-not-pullable" in fixture.rules_of(fixture.pod({
 		"class": "linux",

@@ -102,3 +102,18 @@ test_no_grant_is_offered_where_none_helps if {
 		some message in said_of(fixture.pod(cannot_start))
 	} == {true}
 }
+
+test_a_grant_is_offered_where_no_rule_refuses_what_was_not_recognised if {
+	unknown := {"class": "unknown", "kind": "unknown", "effective": [fixture.connect]}
+	document := fixture.on(fixture.none, unknown)
+	fixture.rules_of(document) == {"needs-grant"}
+	messages := said_of(document)
+	count(messages) == 1
+	every message in messages {
+		contains(message, "WasiGrant")
+	}
+	suspect := object.union(fixture.none, {"suspicion": "when annotation `a: b` asks for a Wasm handler"})
+	{endswith(message, "; no grant helps as long as `not-inspected` refuses the container") |
+		some message in said_of(fixture.on(suspect, unknown))
+	} == {true}
+}

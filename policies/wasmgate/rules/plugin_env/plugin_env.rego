@@ -11,9 +11,9 @@ import data.wasmgate.lib.text
 #   `WASMEDGE_WASINN_PRELOAD` load native code that runs outside of the sandbox. A ConfigMap or Secret that `envFrom`
 #   takes as a whole may hold them. runwasi's shim also loads every `.so` file in the folder `wasmedge` or `plugin`
 #   beside its own path, which it looks up in the files of the container: those of the image, and of volumes. Where
-#   the runtime is built with glibc (that shim, and crun with WasmEdge or WAMR), a program that resolves names makes
-#   it load `libnss_*.so*` from these files too. This rule reports all of these instead of `needs-grant`. Other known
-#   runtimes load nothing.
+#   the runtime is built with glibc (that shim, crun with WasmEdge or WAMR, and runwasi's wasmtime where its profile
+#   does not say `builtWithMusl: true`), a program that resolves names makes it load `libnss_*.so*` from these files
+#   too. This rule reports all of these instead of `needs-grant`. Other known runtimes load nothing.
 # custom:
 #   remedy: |
 #     Remove the variable, and list the variables of a ConfigMap or Secret one by one. Remove the file from the image,

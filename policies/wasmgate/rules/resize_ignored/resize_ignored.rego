@@ -6,8 +6,11 @@ import data.wasmgate.lib.runtime
 # title: A resize reaches the running container
 # description: |
 #   The runwasi and Spin shims do not change the sizes of a running container. The API server accepts the resize and
-#   reports it as completed, and the container's cgroup keeps its old limits. A resize that restarts each container
-#   which it changes, as their `resizePolicy` says, is not judged: they start again with the new sizes.
+#   reports it as completed, and the container's cgroup keeps its old limits; what the kubelet changes is the cgroup of
+#   the pod as a whole. A resize that restarts each container which it changes, as their `resizePolicy` says, is not
+#   judged: they start again with the new sizes. A container without a limit of its own has that of its pod
+#   (`spec.resources`), and is changed with it. Where every container keeps its limits and the pod alone is resized,
+#   that reaches it.
 # custom:
 #   remedy: |
 #     Change the sizes in the workload's template, or delete the pod and create it with the new ones. Where pods are to
@@ -22,7 +25,7 @@ violations contains violation if {
 		"mendedBy": "pod",
 		"message": concat("", [
 			$"{runtime.name} ignores a resize: the API will report it as completed, and the containers keep the limits ",
-			"with which they started; create the pod again with the new sizes",
+			"with which they started, although those of the pod as a whole may change; create the pod again with the new sizes",
 		]),
 	}
 }

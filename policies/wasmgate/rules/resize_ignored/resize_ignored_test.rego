@@ -19,7 +19,8 @@ test_a_resize_that_changes_nothing_on_the_node_is_warned_of if {
 		"mendedBy": "pod",
 		"message": concat("", [
 			"runtime class `wasmtime` ignores a resize: the API will report it as completed, and the containers keep the ",
-			"limits with which they started; create the pod again with the new sizes",
+			"limits with which they started, although those of the pod as a whole may change; create the pod again with the ",
+			"new sizes",
 		]),
 	}} with input as refused
 }

@@ -31,6 +31,30 @@ violations contains violation if {
 	}
 }
 
+# METADATA
+# title: The memory limit of the pod is enough for its programs together
+# description: |
+#   Under a memory limit of the pod (`spec.resources`) its containers share that memory, and the kernel kills one of
+#   them where it is less than the programs need that run together. An init container that is no sidecar runs beside
+#   the sidecars before it alone. What Linux containers need is not known, and not counted.
+# custom:
+#   remedy: Raise `spec.resources.limits.memory`, or leave it out and limit each container.
+#   severity: medium
+violations contains violation if {
+	shared := input.workload.sharedMemory
+	shared.limitBytes < shared.floorBytes
+	violation := {
+		"rule": "under-floor",
+		"action": "warn",
+		"mendedBy": "pod",
+		"message": concat("", [
+			$"the pod has a memory limit of {text.memory(shared.limitBytes)}, and its Wasm containers that run together need ",
+			$"about {text.mebibytes(shared.floorBytes)} to start: one of them may be killed, {killed}; write ",
+			$"`spec.resources.limits.memory: {text.mebibytes(shared.floorBytes)}`, or leave it out and limit each container",
+		]),
+	}
+}
+
 default killed := "which shows as `OOMKilled`"
 
 killed := "which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`" if {

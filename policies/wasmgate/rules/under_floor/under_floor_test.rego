@@ -34,6 +34,28 @@ test_a_runtime_that_hides_the_reason_of_the_kill_is_said_to if {
 	{contains(v.message, shown) | some v in violations} == {true}
 }
 
+shared(limit, needed) := fixture.with_workload(fixture.pod({}), {"sharedMemory": {
+	"limitBytes": limit,
+	"floorBytes": needed,
+}})
+
+test_a_limit_of_the_pod_under_what_its_programs_need_together_is_warned_of if {
+	wasmgate.violations == {{
+		"rule": "under-floor",
+		"mendedBy": "pod",
+		"action": "warn",
+		"message": concat("", [
+			"the pod has a memory limit of 20Mi, and its Wasm containers that run together need about 30Mi to start: one of ",
+			"them may be killed, which shows as `OOMKilled`; write `spec.resources.limits.memory: 30Mi`, or leave it out and ",
+			"limit each container",
+		]),
+	}} with input as shared(20971520, 31457280)
+}
+
+test_a_limit_of_the_pod_that_is_enough_for_all_is_fine if {
+	wasmgate.violations == set() with input as shared(31457280, 31457280)
+}
+
 test_a_limit_at_the_floor_is_fine if {
 	wasmgate.violations == set() with input as sized(20971520, 20971520)
 }
