@@ -2,9 +2,9 @@
 //! all samples in percent, a tab, and their name.
 //!
 //! A sample counts once for each function of the gate on its stack, so an item is a function with all that it calls, and items may hold others.
-//! Left out are functions that only lead from one stage of a review to the next ([`LEADING`], and those with more than [`MOST`] of all
-//! samples that do little of it themselves), and of two that are on nearly the same stacks the one with fewer. A sample without any function that counts is the library's whose
-//! function is innermost. What the kernel does for the gate counts for who asked for it.
+//! Left out are functions that only lead from one stage of a review to the next ([`LEADING`], and those with more than [`MOST`] of all samples
+//! that do little of it themselves), and of two on nearly the same stacks the one with fewer. A sample without a function that counts is the
+//! library's whose function is innermost. What the kernel does for the gate counts for who asked for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
