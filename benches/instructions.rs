@@ -2,7 +2,8 @@
 //! in which callgrind writes their counts.
 //!
 //! `cargo bench --profile dev --bench instructions` runs it without counting. One thread does everything but the evaluation in the
-//! guest, which has a thread of its own that callgrind is told to leave out: what it takes is counted as fuel.
+//! guest, which has a thread of its own that callgrind is told to leave out: what the rules take is counted as fuel, which the line has
+//! itself after its runs.
 
 #![allow(
     missing_docs,
@@ -143,6 +144,16 @@ fn facts() {
     }
 }
 
+/// What the rules take in the guest for an input, in fuel.
+fn rules(policies: &PolicySet) {
+    for name in ["admitted", "refused"] {
+        let path = format!("tests/fixtures/policies/{name}.v1alpha1.json");
+        let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let input: Value = serde_json::from_slice(&text).unwrap();
+        println!("rules\t{name}\t1\t{}", policies.fuel_used(&input).unwrap());
+    }
+}
+
 /// The policies, compiled once for all runs.
 fn policies(runtime: &Runtime, compiled: &Path, verdict_bytes: u64) -> Arc<PolicySet> {
     let compiled = CompiledFolder::open(compiled).unwrap();
@@ -167,7 +178,9 @@ fn main() {
         (&keeps, "Wasm pod, validate, allowed", validate, "orders.mutated"),
         (&forgets, "Wasm pod, validate, allowed, not cached", validate, "orders.mutated"),
         (&keeps, "Wasm pod, validate, denied", validate, "orders-everywhere.mutated"),
+        (&forgets, "Wasm pod, validate, denied, not cached", validate, "orders-everywhere.mutated"),
     ] {
         review(&runtime, gate, &Case { name, webhook, sample });
     }
+    rules(&policies(&runtime, &compiled, 0));
 }

@@ -1,11 +1,27 @@
 //! What is tried before a bundle is used: its limits, its own cases, and an ordinary pod.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
 
 use super::bundle::TrialCase;
 use super::engine::Stop;
-use super::set::LoadedBundle;
+use super::instance::Instance;
+use super::set::{LoadedBundle, PolicySet};
 use super::{Error, Limits, demand, input, outcome};
+
+/// Time to count the fuel of an evaluation, also where valgrind runs the program.
+const COUNTING: Duration = Duration::from_mins(1);
+
+impl PolicySet {
+    /// The fuel that the rules of all bundles that judge use for an input. Each has an instance of its own, so that it is the same every time,
+    /// and a bench can hold the rules to it.
+    pub fn fuel_used(&self, input: &impl Serialize) -> Result<u64, String> {
+        self.judging().map(|loaded| loaded.fuel_used(input, self.limits)).sum()
+    }
+}
 
 impl LoadedBundle {
     /// Why rules that compile cannot judge an ordinary pod. What is not what the gate wants of them, it would refuse pod for pod.
@@ -18,6 +34,18 @@ impl LoadedBundle {
             self.run(input.get(), limits, stop).err()
         };
         demand::examples().into_iter().filter_map(reason).collect()
+    }
+
+    fn fuel_used(&self, input: &impl Serialize, limits: Limits) -> Result<u64, String> {
+        let entrypoint = self.entrypoint.ok_or("it has no rules that judge")?;
+        let input =
+            input::serialise(input, self.program.bundle.unread()).map_err(|error| error.to_string())?;
+        let (stop, _guard) = Stop::at(Instant::now() + COUNTING);
+        self.caught(|| {
+            let mut instance = Instance::start(&self.program, limits, &stop)?;
+            instance.evaluate::<Value>(entrypoint, input.get(), limits, &stop)?;
+            Ok(instance.fuel_used(limits))
+        })
     }
 
     /// Refuses limits that are too low for the rules.
@@ -50,5 +78,33 @@ impl LoadedBundle {
             return Err(Error::TryBundle { bundle, case: name.clone(), reason });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bundle, Engine};
+    use super::*;
+
+    const ADMITTED: &str = include_str!("../../tests/fixtures/policies/admitted.v1alpha1.json");
+    const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
+
+    #[tokio::test]
+    async fn the_fuel_of_an_input_is_the_same_every_time_and_what_an_evaluation_of_it_needs() {
+        let limits = Limits { time: COUNTING, ..Limits::default() };
+        let engine = Engine::new().unwrap();
+        let set = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], limits).await.unwrap();
+        let [admitted, refused]: [Value; 2] =
+            [ADMITTED, REFUSED].map(|document| serde_json::from_str(document).unwrap());
+        let used = set.fuel_used(&refused).unwrap();
+        assert_eq!(set.fuel_used(&refused), Ok(used));
+        assert!(set.fuel_used(&admitted).unwrap() * 2 < used, "messages are work too");
+        let with = |fuel| {
+            let mut limited = set.clone();
+            limited.limits.fuel = fuel;
+            limited.fuel_used(&refused)
+        };
+        assert!(with(used + used / 50).is_ok());
+        assert!(with(used - used / 50).unwrap_err().starts_with("it needs more than"));
     }
 }

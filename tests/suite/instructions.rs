@@ -12,31 +12,35 @@ fn script(figures: &Path, arguments: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn a_stage_that_takes_a_twentieth_more_fails_and_is_named() {
+fn a_stage_that_takes_a_twentieth_more_or_less_fails_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let [figures, counts] = ["figures", "counts"].map(|name| folder.path().join(name));
     let (_, own) = script(&figures, &["setting"]);
     let own = own.trim_end();
     fs::write(
         &figures,
-        format!("{own}\tpod\tjudge\t1000000\n{own}\tpod\twhole\t2000000\nother\tpod\tx\t1\n"),
+        format!(
+            "{own}\tpod\tjudge\t1000000\n{own}\tpod\twhole\t2000000\n{own}\trules\tadmitted\t3000\nother\tpod\tx\t1\n"
+        ),
     )
     .unwrap();
     let compared = |judge: &str| {
-        fs::write(&counts, format!("{judge}pod\twhole\t2000000\n")).unwrap();
+        fs::write(&counts, format!("{judge}pod\twhole\t2000000\nrules\tadmitted\t3000\n")).unwrap();
         script(&figures, &["compare", counts.to_str().unwrap()])
     };
     for (judge, passes, line) in [
         ("pod\tjudge\t1000000\n", true, "as before: pod, judge: 1,000,000 instructions, +0.0 %"),
         ("pod\tjudge\t1050000\n", true, "as before: pod, judge: 1,050,000 instructions, +5.0 %"),
         ("pod\tjudge\t1051000\n", false, "grew: pod, judge: 1,051,000 instructions, +5.1 %"),
-        ("pod\tjudge\t900000\n", true, "fell: pod, judge: 900,000 instructions, -10.0 %"),
+        ("pod\tjudge\t950000\n", true, "as before: pod, judge: 950,000 instructions, -5.0 %"),
+        ("pod\tjudge\t900000\n", false, "fell: pod, judge: 900,000 instructions, -10.0 %"),
         ("pod\tjudge\t1000000\npod\tnew\t1\n", false, "is not committed: pod, new"),
         ("", false, "was not counted: pod, judge"),
     ] {
         let (success, said) = compared(judge);
         assert!(success == passes && said.lines().any(|own| own == line), "{judge}: {success} {said}");
         assert!(said.contains("as before: pod, whole"), "{said}");
+        assert!(said.contains("as before: rules, admitted: 3,000 units of fuel, +0.0 %"), "{said}");
         assert_eq!(said.contains("benches/instructions renew"), !passes, "the cure is said");
     }
 }
@@ -52,4 +56,15 @@ fn counts_of_another_compiler_are_not_compared_and_it_is_said_why() {
         said.contains("benches/instructions renew") || said.contains("apt-get install valgrind"),
         "{said}"
     );
+}
+
+#[test]
+fn the_page_of_performance_has_the_counts_that_are_committed() {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.tsv");
+    let (success, table) = script(Path::new(committed), &["table"]);
+    assert!(success && table.contains(" % |"), "{table}");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")).unwrap();
+    let (_, rest) = page.split_once("<!-- instructions: begin -->\n").unwrap();
+    let (shown, _) = rest.split_once("<!-- instructions: end -->").unwrap();
+    assert_eq!(shown.trim(), table.trim(), "`benches/instructions renew` writes both");
 }
