@@ -9,7 +9,7 @@ use futures::FutureExt;
 
 use super::cache::{CacheLimits, Memory, Recall};
 use super::detect::{detect, detect_for};
-use super::look::{Counters, Detect, Inner, Question, count, is_refused, open_store};
+use super::look::{Counters, Detect, Inner, Question, SMALL_MANIFEST, count, is_refused, open_store};
 use super::memory::LayerMemory;
 use super::options::warm_list;
 use super::running::{Outcome, Progress, Running};
@@ -31,6 +31,16 @@ const ASKING_PER_PLACE: u32 = 16;
 const PLACES_PER_TREE: u32 = 3;
 /// One for any namespace, and one for the others.
 const LEAST_TREES: u32 = 2;
+
+/// How many of so many look-ups may hold the names of all files of a root file system at a time.
+pub fn places_for_names(places: u32) -> u32 {
+    places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES)
+}
+
+/// Most bytes of the manifests for which look-ups ask that hold no place yet, where there are so many places.
+pub fn manifests_bytes(places: u32) -> u64 {
+    u64::from(places.saturating_mul(ASKING_PER_PLACE)).saturating_mul(SMALL_MANIFEST)
+}
 
 /// Inspectors that were made so far.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -75,7 +85,7 @@ impl Inspector {
             asking: Arc::new(Shares::new(places.saturating_mul(ASKING_PER_PLACE))),
             slots: Arc::new(Shares::new(places)),
             layers: LayerMemory::new(options.memory_bytes),
-            names: Arc::new(Shares::new(places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES))),
+            names: Arc::new(Shares::new(places_for_names(places))),
             counters: Arc::default(),
         };
         let warm = warm_list(&options)?;

@@ -25,7 +25,7 @@ const SUSPECT_POLL: Duration = Duration::from_millis(50);
 
 /// Largest manifest that is kept while its look-up waits for a slot, in bytes. A manifest with a few layers has one or
 /// two thousand; a larger one is fetched again when there is a slot.
-const SMALL_MANIFEST: u64 = 64 << 10;
+pub(super) const SMALL_MANIFEST: u64 = 64 << 10;
 
 /// Detects what an image is from its bytes.
 pub(super) type Detect = Arc<
