@@ -24,7 +24,7 @@ use crate::registry::layout::Layouts;
 use crate::registry::{NoPullSecrets, PullIdentity, PullSecrets, Pulled, Puller};
 use crate::shares::Shares;
 
-/// How many look-ups may wait for a manifest, for each that may hold layers.
+/// How many look-ups may wait for a manifest, or with it for a place, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
 /// How many look-ups that may hold layers there are for each that may hold the names of all files of a root file system, which
 /// take up to a hundred megabytes (`docs/operations.md`, "Size").
@@ -37,7 +37,7 @@ pub fn places_for_names(places: u32) -> u32 {
     places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES)
 }
 
-/// Most bytes of the manifests for which look-ups ask that hold no place yet, where there are so many places.
+/// Most bytes of the manifests of look-ups that hold no place yet, where there are so many places.
 pub fn manifests_bytes(places: u32) -> u64 {
     u64::from(places.saturating_mul(ASKING_PER_PLACE)).saturating_mul(SMALL_MANIFEST)
 }
@@ -458,6 +458,34 @@ mod tests {
         let error = inspector.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap_err();
         assert_eq!(*error, Error::TimedOut { image: IMAGE.into(), budget_ms: 50 });
         assert_eq!(inspector.stats().failures, 1);
+    }
+
+    /// Each of them holds its manifest.
+    #[tokio::test]
+    async fn no_more_look_ups_wait_for_a_slot_than_may_ask_for_a_manifest() {
+        let fixture = Fixture::new();
+        let options = LookupOptions { concurrent_lookups: 1, ..LookupOptions::default_with(&fixture) };
+        let (inspector, gate) = held(options);
+        let look = |number: usize| {
+            let name = format!("app{number}");
+            write(&fixture.root.path().join(&name), &[("", "", name.as_str())]);
+            let inspector = inspector.clone();
+            tokio::spawn(async move { digest(&inspector, &format!("samples.test/{name}:v1")).await })
+        };
+        let looks: Vec<_> = (0..40).map(look).collect();
+        // One that has the slot, and half of those that may ask.
+        while inspector.stats().lookups < 9 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        let Inner { asking, slots, .. } = &*inspector.shared;
+        assert_eq!((inspector.stats().lookups, asking.left(), slots.left()), (9, 8, 0));
+        gate.add_permits(looks.len());
+        for look in looks {
+            look.await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

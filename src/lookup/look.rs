@@ -118,7 +118,7 @@ pub(super) struct Inner {
     pub(super) lookup_timeout: Duration,
     pub(super) warm: Vec<String>,
     pub(super) warm_timeout: Duration,
-    /// Slots of look-ups that wait for a manifest.
+    /// Slots of look-ups that wait for a manifest, or with a small one for a slot.
     pub(super) asking: Arc<Shares>,
     /// Slots of look-ups that hold an image's config and layers.
     pub(super) slots: Arc<Shares>,
@@ -338,7 +338,6 @@ impl Inner {
         };
         let images = self.images.asked_by(&question.asker);
         let small = images.manifest(&asked, self.limits.manifest.min(SMALL_MANIFEST)).await;
-        drop(asking);
         let (manifest, slot) = match small {
             Err(error) if is_too_large(&error) => {
                 let slot = self.slots.take(question.asker.namespace(), 1).await;
@@ -356,6 +355,8 @@ impl Inner {
                 Some(slot) => slot,
                 None => self.slots.take(question.asker.namespace(), 1).await,
             };
+            // Only now: a look-up in line for a slot holds its manifest, and there may be any number of images.
+            drop(asking);
             let source = self.source(images, manifest, &asked, question, progress);
             let known = self.detect(slot, source, asked, question.depth, known).await?;
             known.at(question.depth).ok_or_else(|| Error::Finish { image: question.image.to_string() })?

@@ -92,7 +92,7 @@ fn of_look_ups(settings: &Settings) -> Vec<Part> {
             "layers that are being read, whatever images pods name (`images.memoryBytes`)",
             images.memory_bytes,
         ),
-        part("manifests that are asked for before there is a slot", manifests_bytes(places)),
+        part("first manifests of look-ups, until there is a slot", manifests_bytes(places)),
         parts_of(
             "manifest, config, Spin application, and names that modules import and export, of each look-up \
              (`images.concurrentLookups`)",
