@@ -25,5 +25,6 @@ pub use clock::Clock;
 pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};
 pub use examine::ReviewContext;
 pub use gate::{Basis, Gate};
+pub use heavy::HEAVY_PLACES;
 pub use rehearsal::{Asked, NewObject, Rehearsal, judge_as_is, rehearse, rehearse_review};
 pub use state::{Error, State};

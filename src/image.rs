@@ -493,3 +493,4 @@ pub use outbound::OutboundHost;
 pub use program::program;
 pub use shape::Shape;
 pub use shim_files::{Backend, DotEnv, Provider, RuntimeConfig};
+pub use size::MAX_KEPT as MAX_NAME_BYTES;

@@ -16,9 +16,11 @@ pub mod store;
 mod warm;
 
 pub use crate::registry::Artifact;
+pub use cache::FAILURES_BYTES;
 pub use detect::SizeLimits;
 pub use error::{Error, Fault};
-pub use inspector::Inspector;
+pub use inspector::{Inspector, manifests_bytes, places_for_names};
+pub use memory::largest_need;
 pub use options::LookupOptions;
 pub use registries::{idle_insecure, layouts, push, registry};
 

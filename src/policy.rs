@@ -56,6 +56,7 @@ pub use engine::Engine;
 pub use error::Error;
 pub use evaluation::{BundleFailure, Evaluation};
 pub use exact::{ExactDocument, ExactNumbers};
+pub use lanes::evaluations_at_a_time;
 pub use limits::Limits;
 pub use patterns::{pattern_operands, pattern_problem};
 pub use set::{Loaded, PolicySet};

@@ -18,5 +18,6 @@ mod store;
 mod tally;
 mod walk;
 
+pub use kept::MOST_BYTES as KEPT_BYTES;
 pub use options::{ReportFormat, ReportOptions};
 pub use reporter::Reporter;

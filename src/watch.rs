@@ -23,7 +23,7 @@ pub use health::WatchHealth;
 pub use options::WatchOptions;
 pub use pages::{Pages, is_served, resource_of};
 pub use resource::Watched;
-pub use secrets::{Account, ApiPullSecrets, SecretLimits};
+pub use secrets::{Account, ApiPullSecrets, SECRETS_BYTES, SecretLimits};
 pub use snapshot::{Base, Snapshot};
 pub use watching::Watching;
 

@@ -38,9 +38,12 @@ const SCANNED: usize = 64;
 /// mounts, or of four hundred containers, or half a million variables. So its work has an end, and with it what is remembered of its mounts.
 const MOST_STEPS: usize = 1 << 19;
 
+/// How many pods whose mounts take long to follow are followed at a time.
+pub const HEAVY_PLACES: u32 = 2;
+
 /// Where heavy work is done. A namespace holds at most half of the places, and waits in line with the other namespaces, not with
 /// all of their pods, however many it has itself.
-static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(2));
+static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(HEAVY_PLACES));
 
 /// Where work is done that is little, so many at a time for each processor, as for evaluations (`policy::lanes`). Each is on a thread of its own meanwhile:
 /// without a bound, those of all reviews at once would leave the threads that read and answer next to nothing of the processors.

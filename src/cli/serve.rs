@@ -28,6 +28,7 @@ use reload::Reloader;
 use scans::Scans;
 use served::Expiry;
 
+pub use scans::LARGEST_PAGE;
 pub use served::Served;
 
 use super::args::ServeOptions;

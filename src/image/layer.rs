@@ -8,7 +8,7 @@ use super::archive::{self, Compression, Fault, Kind, TarEntry, UnpackBudget, Vis
 use super::{checkpoint, path};
 use tree::{Content, Node};
 
-pub use content::MAX_APPLICATION_FILE;
+pub use content::{MAX_APPLICATION_FILE, MAX_APPLICATION_FILES};
 pub use tree::{Files, MAX_FILE_MODULES, MAX_NODES, MAX_PATHS, Tree, UnpackLimits};
 
 mod content;

@@ -1,7 +1,7 @@
 //! What names that are kept take in memory.
 
 /// Most bytes that the names of all binaries of an image may take. An application of 128 components takes three or four million.
-pub(crate) const MAX_KEPT: usize = 8 << 20;
+pub const MAX_KEPT: usize = 8 << 20;
 
 /// A name in a set: the string, what its allocation is rounded up to, and its part of a node that is half full.
 const NAME: usize = 64;

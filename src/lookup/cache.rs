@@ -21,7 +21,7 @@ const OVERHEAD: usize = 256;
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
 /// Bound on remembered failures, in bytes.
-const FAILURES_BYTES: u64 = 4 << 20;
+pub const FAILURES_BYTES: u64 = 4 << 20;
 
 /// How much is remembered, and for how long.
 #[derive(Debug, Clone, Copy)]

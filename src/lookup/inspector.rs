@@ -9,7 +9,7 @@ use futures::FutureExt;
 
 use super::cache::{CacheLimits, Memory, Recall};
 use super::detect::{detect, detect_for};
-use super::look::{Counters, Detect, Inner, Question, count, is_refused, open_store};
+use super::look::{Counters, Detect, Inner, Question, SMALL_MANIFEST, count, is_refused, open_store};
 use super::memory::LayerMemory;
 use super::options::warm_list;
 use super::running::{Outcome, Progress, Running};
@@ -24,13 +24,23 @@ use crate::registry::layout::Layouts;
 use crate::registry::{Login, NoPullSecrets, PullIdentity, PullSecrets, Pulled, Puller};
 use crate::shares::Shares;
 
-/// How many look-ups may wait for a manifest, for each that may hold layers.
+/// How many look-ups may wait for a manifest, or with it for a place, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
 /// How many look-ups that may hold layers there are for each that may hold the names of all files of a root file system, which
 /// take up to a hundred megabytes (`docs/operations.md`, "Size").
 const PLACES_PER_TREE: u32 = 3;
 /// One for any namespace, and one for the others.
 const LEAST_TREES: u32 = 2;
+
+/// How many of so many look-ups may hold the names of all files of a root file system at a time.
+pub fn places_for_names(places: u32) -> u32 {
+    places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES)
+}
+
+/// Most bytes of the manifests of look-ups that hold no place yet, where there are so many places.
+pub fn manifests_bytes(places: u32) -> u64 {
+    u64::from(places.saturating_mul(ASKING_PER_PLACE)).saturating_mul(SMALL_MANIFEST)
+}
 
 /// Inspectors that were made so far.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -75,7 +85,7 @@ impl Inspector {
             asking: Arc::new(Shares::new(places.saturating_mul(ASKING_PER_PLACE))),
             slots: Arc::new(Shares::new(places)),
             layers: LayerMemory::new(options.memory_bytes),
-            names: Arc::new(Shares::new(places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES))),
+            names: Arc::new(Shares::new(places_for_names(places))),
             counters: Arc::default(),
         };
         let warm = warm_list(&options)?;
@@ -463,6 +473,34 @@ mod tests {
         let error = inspector.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap_err();
         assert_eq!(*error, Error::TimedOut { image: IMAGE.into(), budget_ms: 50 });
         assert_eq!(inspector.stats().failures, 1);
+    }
+
+    /// Each of them holds its manifest.
+    #[tokio::test]
+    async fn no_more_look_ups_wait_for_a_slot_than_may_ask_for_a_manifest() {
+        let fixture = Fixture::new();
+        let options = LookupOptions { concurrent_lookups: 1, ..LookupOptions::default_with(&fixture) };
+        let (inspector, gate) = held(options);
+        let look = |number: usize| {
+            let name = format!("app{number}");
+            write(&fixture.root.path().join(&name), &[("", "", name.as_str())]);
+            let inspector = inspector.clone();
+            tokio::spawn(async move { digest(&inspector, &format!("samples.test/{name}:v1")).await })
+        };
+        let looks: Vec<_> = (0..40).map(look).collect();
+        // One that has the slot, and half of those that may ask.
+        while inspector.stats().lookups < 9 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        let Inner { asking, slots, .. } = &*inspector.shared;
+        assert_eq!((inspector.stats().lookups, asking.left(), slots.left()), (9, 8, 0));
+        gate.add_permits(looks.len());
+        for look in looks {
+            look.await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -25,7 +25,7 @@ const SUSPECT_POLL: Duration = Duration::from_millis(50);
 
 /// Largest manifest that is kept while its look-up waits for a slot, in bytes. A manifest with a few layers has one or
 /// two thousand; a larger one is fetched again when there is a slot.
-const SMALL_MANIFEST: u64 = 64 << 10;
+pub(super) const SMALL_MANIFEST: u64 = 64 << 10;
 
 /// Detects what an image is from its bytes.
 pub(super) type Detect = Arc<
@@ -118,7 +118,7 @@ pub(super) struct Inner {
     pub(super) lookup_timeout: Duration,
     pub(super) warm: Vec<String>,
     pub(super) warm_timeout: Duration,
-    /// Slots of look-ups that wait for a manifest.
+    /// Slots of look-ups that wait for a manifest, or with a small one for a slot.
     pub(super) asking: Arc<Shares>,
     /// Slots of look-ups that hold an image's config and layers.
     pub(super) slots: Arc<Shares>,
@@ -338,7 +338,6 @@ impl Inner {
         };
         let images = self.images.asked_by(&question.asker);
         let small = images.manifest(&asked, self.limits.manifest.min(SMALL_MANIFEST)).await;
-        drop(asking);
         let (manifest, slot) = match small {
             Err(error) if is_too_large(&error) => {
                 let slot = self.slots.take(question.asker.namespace(), 1).await;
@@ -356,6 +355,8 @@ impl Inner {
                 Some(slot) => slot,
                 None => self.slots.take(question.asker.namespace(), 1).await,
             };
+            // Only now: a look-up in line for a slot holds its manifest, and there may be any number of images.
+            drop(asking);
             let source = self.source(images, manifest, &asked, question, progress);
             let known = self.detect(slot, source, asked, question.depth, known).await?;
             known.at(question.depth).ok_or_else(|| Error::Finish { image: question.image.to_string() })?

@@ -99,14 +99,24 @@ impl Reservation {
 /// of a binary. A layer of files is unpacked as a stream, and holds one Wasm file at a time, which in an uncompressed layer is
 /// no larger than the layer; a Zstandard frame holds its window too. A Wasm layer is parsed in place.
 pub(super) fn need(layer: &Descriptor, limits: &SizeLimits) -> u64 {
+    taken(layer.size, compression(&layer.media_type), limits)
+}
+
+/// The same of the layer that takes the most of all that these limits admit. A budget below it refuses some of them.
+pub fn largest_need(limits: &SizeLimits) -> u64 {
+    taken(limits.layer, Some(Compression::Any), limits)
+}
+
+/// `packed` is `None` for a Wasm layer.
+fn taken(size: u64, packed: Option<Compression>, limits: &SizeLimits) -> u64 {
     let file = limits.layer.min(limits.unpacked);
-    let unpacked = match compression(&layer.media_type) {
+    let unpacked = match packed {
         None => 0,
-        Some(Compression::Plain) => layer.size,
+        Some(Compression::Plain) => size,
         Some(Compression::Gzip) => file,
         Some(Compression::Zstd | Compression::Any) => file.saturating_add(ZSTD),
     };
-    layer.size.saturating_add(unpacked).saturating_add(TABLES)
+    size.saturating_add(unpacked).saturating_add(TABLES)
 }
 
 #[cfg(test)]

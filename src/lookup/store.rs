@@ -27,7 +27,7 @@ use crate::image::{self, ImageFacts};
 const SCHEMA: u32 = 21;
 
 /// Page cache of the database, in bytes. Small, because the gate itself keeps in memory what is read often.
-const PAGE_CACHE: usize = 4 << 20;
+pub const PAGE_CACHE: usize = 4 << 20;
 
 /// Most records that wait to be written; further ones are dropped, since the next look-up offers them again.
 const MOST_WAITING: usize = 4096;

@@ -48,11 +48,7 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Lanes for a machine with this many CPUs.
     pub fn new(processors: usize) -> Self {
-        let for_large = processors.saturating_sub(1).max(1);
-        Self {
-            small: shares(SMALL_PER_PROCESSOR.saturating_mul(processors.max(1))),
-            large: shares(SLOTS.saturating_mul(for_large)),
-        }
+        Self { small: shares(small_slots(processors)), large: shares(large_slots(processors)) }
     }
 
     /// Waits for a permit, first come first served among the inputs of a namespace and then among the namespaces; `None` if
@@ -71,6 +67,20 @@ impl Lanes {
         let waited = share.has_waited().then(|| begin.elapsed());
         Some(Leave { _share: share, waited })
     }
+}
+
+/// Most evaluations at a time on a machine with this many CPUs, of all bundles together. Each may take as much memory as
+/// [`Limits`](super::Limits) say.
+pub fn evaluations_at_a_time(processors: usize) -> usize {
+    small_slots(processors).saturating_add(large_slots(processors))
+}
+
+fn small_slots(processors: usize) -> usize {
+    SMALL_PER_PROCESSOR.saturating_mul(processors.max(1))
+}
+
+fn large_slots(processors: usize) -> usize {
+    SLOTS.saturating_mul(processors.saturating_sub(1).max(1))
 }
 
 fn shares(total: usize) -> Shares {

@@ -12,8 +12,8 @@ use crate::scan::model::is_open;
 /// Most verdicts that are kept of objects that the gate leaves alone; each takes some 200 bytes.
 const MOST_PLAIN: usize = 100_000;
 
-/// Most bytes of the others together, approximately; each takes some kilobytes.
-const MOST_BYTES: usize = 16 << 20;
+/// Most bytes of the verdicts that are kept of other objects, approximately; each takes some kilobytes.
+pub const MOST_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 struct KeptVerdict {

@@ -39,7 +39,7 @@ const TOGETHER: usize = 512 << 10;
 
 /// What is held of one namespace is half of that: ten thousand workloads that all differ.
 const HELD: Budget = Budget {
-    bytes: 64 << 20,
+    bytes: Budget::OF_SERVER,
     cure: "not all of its objects were judged, because the others take as much memory as its reports may; `wasmgate scan --namespace` judges all",
 };
 

@@ -43,6 +43,9 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Most bytes that the page finds in a cluster, and a round of reports: some twenty thousand workloads that all differ.
+    pub const OF_SERVER: usize = 64 << 20;
+
     /// Of a command: some hundred thousand workloads that all differ, with a few capabilities each.
     pub const COMMAND: Self = Self {
         bytes: 512 << 20,

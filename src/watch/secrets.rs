@@ -47,7 +47,7 @@ impl Default for SecretLimits {
 }
 
 /// Memory for cached secrets, approximately, in bytes.
-const MEMORY: u64 = 16 << 20;
+pub const SECRETS_BYTES: u64 = 16 << 20;
 
 /// Most secrets that are read at a time.
 const SIDE_BY_SIDE: usize = 16;
@@ -138,7 +138,7 @@ impl ApiPullSecrets {
     ) -> Self {
         let weigh = |_: &Key, entry: &Arc<CachedSecret>| u32::try_from(entry.size + 256).unwrap_or(u32::MAX);
         let cache = moka::future::Cache::builder()
-            .max_capacity(MEMORY)
+            .max_capacity(SECRETS_BYTES)
             .weigher(weigh)
             .time_to_live(limits.stale)
             .build();

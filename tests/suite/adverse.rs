@@ -11,7 +11,9 @@ const MIB: u64 = 1 << 20;
 /// The largest manifest, config or locked app.
 const DOCUMENT: usize = 4 << 20;
 /// What one of them takes beside its bytes.
-const OF_DOCUMENT: u64 = 12 * MIB;
+pub const OF_DOCUMENT: u64 = 12 * MIB;
+/// What a `spin.toml` takes.
+pub const OF_SPIN_TOML: u64 = 24 * MIB;
 
 /// Input of so many equal parts.
 struct Shape {
@@ -300,7 +302,7 @@ fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
         bytes,
         read: |bytes| spin::manifest::parse(bytes).is_err(),
         most: MAX_APPLICATION_FILE,
-        within: 24 * MIB,
+        within: OF_SPIN_TOML,
     };
     check(vec![
         shape("spin.toml, inline tables", |n| format!("a=[{}]", "{a=0},".repeat(n)).into_bytes()),

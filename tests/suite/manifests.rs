@@ -1,6 +1,8 @@
 //! What a platform team installs: manifests and chart are the same objects, every field of the webhook configurations
 //! has its reason, the rights are minimal, and the gate accepts the configuration.
 
+mod memory_limit;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -608,19 +610,6 @@ fn the_gate_writes_only_into_volumes_and_is_called_where_it_listens() {
     {
         assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "metrics"}), "{probe}");
     }
-}
-
-#[test]
-fn the_largest_images_at_the_same_time_fit_into_the_memory_limit() {
-    let objects = installed();
-    let images = settings(&objects).file.images;
-    let container = &pod(&objects)["containers"][0];
-    assert_eq!(container["resources"]["limits"]["memory"], "2Gi");
-    let layers = images.concurrent_lookups as u64 * images.limits.layer;
-    let caches = images.facts_bytes + images.names_bytes;
-    // Memory of a busy gate besides layers and facts: docs/operations.md, "Size".
-    let rest = 192 << 20;
-    assert!(layers + caches + rest <= 2 << 30, "{layers} {caches}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ const PACE: Pace = Pace {
 };
 /// What the page is made of, without what the gate leaves alone: some twenty thousand workloads that all differ.
 const BUDGET: Budget = Budget {
-    bytes: 64 << 20,
+    bytes: Budget::OF_SERVER,
     cure: "what was found before takes as much memory as this page may, or half of that in one namespace; `wasmgate scan` reads all of \
            them, and with `--namespace` those of one namespace",
 };
@@ -41,7 +41,7 @@ const FIRST_WITHIN: Duration = Duration::from_secs(20);
 /// Shortest time between two scans, whatever became of them.
 const PAUSE: Duration = Duration::from_secs(30);
 /// Largest page that is kept, in bytes.
-const LARGEST: usize = 64 << 20;
+pub const LARGEST_PAGE: usize = 64 << 20;
 
 /// Why there can be no scan yet, if there is a reason.
 pub type Ready = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -166,8 +166,8 @@ impl Scans {
         read.map_err(|error| error.message())?;
         let page = tokio::task::spawn_blocking(move || html::in_parts(&collector.finish(), false, at));
         let PageParts { opening, found, closing } = page.await.map_err(|error| error.to_string())?;
-        let (size, most) = (opening.len() + found.len() + closing.len(), LARGEST >> 20);
-        if size > LARGEST {
+        let (size, most) = (opening.len() + found.len() + closing.len(), LARGEST_PAGE >> 20);
+        if size > LARGEST_PAGE {
             return Err(format!("it found more than a page of {most} MiB; ask `wasmgate scan --namespace`"));
         }
         let took = begun.elapsed();

@@ -18,7 +18,7 @@ use super::{Content, MAX_FILE_MODULES, Tree};
 /// parsed.
 pub const MAX_APPLICATION_FILE: usize = 256 << 10;
 /// Most manifests whose text is kept.
-const MAX_APPLICATION_FILES: usize = 16;
+pub const MAX_APPLICATION_FILES: usize = 16;
 /// Number of bytes that are enough to classify a file.
 const HEAD: u64 = 8;
 /// Number of bytes that a shim reads of a file before it takes it for a native program

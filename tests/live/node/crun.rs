@@ -14,7 +14,7 @@ use crate::support::probes::{CRUN, ESCAPES, FOLDER, Form, Probe, named};
 use crate::support::process::ask_patiently;
 
 /// Every program goes to the handler.
-const ASKED: Setting = Setting {
+pub(super) const ASKED: Setting = Setting {
     name: "crun-asked",
     ambient: "crun-wasmtime",
     class: "crun",
@@ -24,7 +24,7 @@ const ASKED: Setting = Setting {
 };
 
 /// Those go to the handler whose name ends like that of Wasm.
-const SMART: Setting = Setting {
+pub(super) const SMART: Setting = Setting {
     name: "crun-smart",
     annotations: &[("run.oci.handler", "wasm-smart")],
     agrees: agrees_if_smart,
@@ -32,7 +32,8 @@ const SMART: Setting = Setting {
 };
 
 /// No annotation reaches crun.
-const PLAIN: Setting = Setting { name: "crun-plain", annotations: &[], agrees: agrees_if_plain, ..ASKED };
+pub(super) const PLAIN: Setting =
+    Setting { name: "crun-plain", annotations: &[], agrees: agrees_if_plain, ..ASKED };
 
 fn is_native(said: &str) -> bool {
     said == "linux" || said.starts_with("native ")
@@ -44,17 +45,12 @@ fn nothing(seen: &str) -> bool {
 
 /// A native program is no module, so it does not start.
 fn agrees_if_asked(said: &str, seen: &str) -> bool {
-    match said {
-        "?" => true,
-        said if said.ends_with('+') || is_native(said) => nothing(seen),
-        said => seen == said,
-    }
+    if said.ends_with('+') || is_native(said) { nothing(seen) } else { seen == said }
 }
 
 /// What is called otherwise than what it is does not start.
 fn agrees_if_smart(said: &str, seen: &str) -> bool {
     match said {
-        "?" => true,
         said if said.ends_with('+') => nothing(seen),
         "linux" => seen.starts_with("native ") || nothing(seen),
         said => seen == said || nothing(seen),
@@ -64,7 +60,6 @@ fn agrees_if_smart(said: &str, seen: &str) -> bool {
 /// Wasm is not started at all.
 fn agrees_if_plain(said: &str, seen: &str) -> bool {
     match said {
-        "?" => true,
         "linux" => seen.starts_with("native "),
         said if is_native(said) => seen == said,
         _ => nothing(seen),

@@ -1,14 +1,17 @@
 //! The golden rows of `src/runtime/golden.rs` on the runtimes of a real node: the same images and pods, and what really starts
-//! of them. The gate does not see these pods; what it says of them is in the rows.
+//! of them. The gate does not see these pods; what it says of them is in the rows. Where it cannot tell what starts, what was seen before
+//! is in `tests/fixtures/seen`, so that a runtime that begins to do something else is noticed. `WASMGATE_WRITE_GOLDEN=1` writes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{SITE, Site, platform};
+use super::{SITE, Site, crun, platform, youki};
 use crate::support::oci::{Image, ImageBuilder, fixtures};
-use crate::support::process::ask_patiently;
+use crate::support::process::{ask_patiently, root};
 
 /// No webhook is asked about pods of this namespace.
 pub(super) const UNSEEN: &str = "kube-system";
@@ -27,9 +30,19 @@ struct Row {
     starts: BTreeMap<String, String>,
 }
 
+/// What the gate says where it cannot tell what starts.
+const UNKNOWN: &str = "?";
+
+impl Row {
+    /// No other row has it.
+    fn key(&self) -> String {
+        format!("{}: {}", self.command, self.why)
+    }
+}
+
 /// How the rows are put to a runtime.
 pub(super) struct Setting {
-    /// Part of the pods' and the images' names.
+    /// Part of the pods' and the images' names, and the name of the file of what was seen.
     pub name: &'static str,
     /// The runtime's name in a profile, and the handler on the node.
     pub ambient: &'static str,
@@ -37,7 +50,7 @@ pub(super) struct Setting {
     pub annotations: &'static [(&'static str, &'static str)],
     /// The mode bits of Wasm files.
     pub mode: u32,
-    /// Whether what was seen is what the gate says.
+    /// Whether what was seen is what the gate says, where it can tell.
     pub agrees: fn(&str, &str) -> bool,
 }
 
@@ -49,6 +62,34 @@ const SHIM: Setting = Setting {
     mode: 0o755,
     agrees,
 };
+
+/// What was seen to start of rows of which the gate cannot tell that, by their keys.
+type Seen = BTreeMap<String, String>;
+
+fn seen_file(setting: &Setting) -> PathBuf {
+    root().join(format!("tests/fixtures/seen/{}.json", setting.name))
+}
+
+/// What an earlier run has seen: nothing where none has written it.
+fn seen_before(setting: &Setting) -> Seen {
+    let written = fs::read_to_string(seen_file(setting));
+    written.map_or_else(|_| Seen::new(), |text| serde_json::from_str(&text).unwrap())
+}
+
+fn write_seen(setting: &Setting, seen: &Seen) {
+    let file = seen_file(setting);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, serde_json::to_string_pretty(seen).unwrap() + "\n").unwrap();
+}
+
+fn writes_seen() -> bool {
+    std::env::var_os("WASMGATE_WRITE_GOLDEN").is_some_and(|value| value == "1")
+}
+
+/// What started, without the reason why nothing did, which the kubelet does not always give alike.
+fn started(seen: &str) -> &str {
+    if seen.starts_with("nothing") { "nothing" } else { seen }
+}
 
 fn rows() -> Vec<Row> {
     serde_json::from_str(include_str!("../../fixtures/golden.json")).unwrap()
@@ -185,14 +226,20 @@ fn end(site: &Site, name: &str, row: &Row) -> String {
     seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)))
 }
 
-/// Whether that is what the gate says. Of `?` it says that it cannot tell; what ends with `+` it refuses, because the
-/// shim is not able to run it.
+/// Whether that is what the gate says. What ends with `+` it refuses, because the shim is not able to run it.
 fn agrees(said: &str, seen: &str) -> bool {
     match said {
-        "?" => true,
         said if said.ends_with('+') => seen.starts_with("nothing"),
         "linux" => seen.starts_with("native "),
         said => seen == said,
+    }
+}
+
+/// Whether what was seen is as it should be: what the gate says, or where it cannot tell, what was seen before, if anything was.
+fn is_right(setting: &Setting, row: &Row, before: &Seen, seen: &str) -> bool {
+    match row.starts[setting.ambient].as_str() {
+        UNKNOWN => before.get(&row.key()).is_none_or(|before| before == started(seen)),
+        said => (setting.agrees)(said, seen),
     }
 }
 
@@ -214,12 +261,15 @@ pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
             .collect();
         site.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods})).ok();
     }
-    let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+    let before = if writes_seen() { Seen::new() } else { seen_before(setting) };
+    let (mut lines, mut wrong, mut now) = (Vec::new(), Vec::new(), Seen::new());
     for (number, row) in rows.iter().enumerate() {
-        let said = &row.starts[setting.ambient];
+        let said = row.starts[setting.ambient].as_str();
+        // What is written is not what comes of two that start at once.
+        let is_written = said == UNKNOWN && writes_seen();
         let mut seen = end(site, &name(number), row);
         for again in 1..=STARTS_AGAIN {
-            if seen != LAYERS_NOT_READ || (setting.agrees)(said, &seen) {
+            if seen != LAYERS_NOT_READ || (is_right(setting, row, &before, &seen) && !is_written) {
                 break;
             }
             let name = format!("{}-again-{again}", name(number));
@@ -227,12 +277,20 @@ pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
             site.apply(&pod(site, &name, row, setting)).ok();
             seen = end(site, &name, row);
         }
-        let line = format!("{said:<28} {seen:<28} {}: {}", row.command, row.why);
+        let said =
+            before.get(&row.key()).map_or_else(|| said.to_string(), |before| format!("{said} {before}"));
+        let line = format!("{said:<28} {seen:<28} {}", row.key());
         println!("{line}");
-        if !(setting.agrees)(said, &seen) {
+        if !is_right(setting, row, &before, &seen) {
             wrong.push(line.clone());
         }
+        if row.starts[setting.ambient] == UNKNOWN {
+            now.insert(row.key(), started(&seen).to_string());
+        }
         lines.push(line);
+    }
+    if writes_seen() {
+        write_seen(setting, &now);
     }
     let told = "said, seen, command and why of the rows that differ";
     assert_eq!(wrong, Vec::<String>::new(), "{told}\n{}", site.story(UNSEEN));
@@ -243,4 +301,41 @@ pub(super) fn rows_agree(site: &Site, setting: &Setting) -> Vec<String> {
 #[ignore = "needs a real node: make test-node"]
 fn the_shim_starts_of_every_golden_row_what_the_gate_says_that_it_starts() {
     rows_agree(&SITE.get(), &SHIM);
+}
+
+/// Of a row of which the gate says what starts, that is what counts.
+#[test]
+fn what_was_seen_before_is_of_rows_of_which_the_gate_cannot_tell_what_starts() {
+    let rows = rows();
+    let keys: BTreeSet<String> = rows.iter().map(Row::key).collect();
+    assert_eq!(keys.len(), rows.len(), "two rows have one key");
+    let settings = [&SHIM, &crun::ASKED, &crun::SMART, &crun::PLAIN, &youki::ASKED, &youki::PLAIN];
+    for setting in settings {
+        let unknown: BTreeSet<String> =
+            rows.iter().filter(|row| row.starts[setting.ambient] == UNKNOWN).map(Row::key).collect();
+        let seen: BTreeSet<String> = seen_before(setting).into_keys().collect();
+        let odd: Vec<&String> = seen.difference(&unknown).collect();
+        assert!(odd.is_empty(), "{}: {odd:?}", seen_file(setting).display());
+    }
+    let names: BTreeSet<PathBuf> = settings.into_iter().map(seen_file).collect();
+    let folder = root().join("tests/fixtures/seen");
+    let files = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let odd: Vec<PathBuf> = files.filter(|file| !names.contains(file)).collect();
+    assert!(odd.is_empty(), "of no setting: {odd:?}");
+}
+
+#[test]
+fn something_else_than_was_seen_before_is_found_and_a_row_that_was_never_seen_passes() {
+    let rows = rows();
+    let row = rows.iter().find(|row| row.starts[SHIM.ambient] == UNKNOWN).unwrap();
+    let before: Seen = [(row.key(), "/app.wasm".to_string())].into();
+    let right = |before: &Seen, seen: &str| is_right(&SHIM, row, before, seen);
+    assert!(
+        right(&before, "/app.wasm")
+            && !right(&before, "/evil.wasm")
+            && !right(&before, "nothing: StartError")
+    );
+    assert!(right(&Seen::new(), "/evil.wasm"));
+    let nothing: Seen = [(row.key(), "nothing".to_string())].into();
+    assert!(right(&nothing, "nothing: RunContainerError") && !right(&nothing, "native /bin/sh"));
 }

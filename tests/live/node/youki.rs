@@ -13,7 +13,7 @@ use crate::support::probes::YOUKI;
 use crate::support::process::ask_patiently;
 
 /// The annotation reaches youki. Mode bits are not asked then.
-const ASKED: Setting = Setting {
+pub(super) const ASKED: Setting = Setting {
     name: "youki-asked",
     ambient: "youki-wasmtime",
     class: "youki",
@@ -23,7 +23,7 @@ const ASKED: Setting = Setting {
 };
 
 /// No annotation reaches youki.
-const PLAIN: Setting =
+pub(super) const PLAIN: Setting =
     Setting { name: "youki-plain", annotations: &[], mode: 0o755, agrees: agrees_if_plain, ..ASKED };
 
 fn nothing(seen: &str) -> bool {
@@ -32,17 +32,16 @@ fn nothing(seen: &str) -> bool {
 
 /// Native programs are not started at all, or where their name ends like that of Wasm, not as what they are.
 fn agrees_if_asked(said: &str, seen: &str) -> bool {
-    match said {
-        "?" => true,
-        said if said.ends_with('+') || said == "linux" || said.starts_with("native ") => nothing(seen),
-        said => seen == said,
+    if said.ends_with('+') || said == "linux" || said.starts_with("native ") {
+        nothing(seen)
+    } else {
+        seen == said
     }
 }
 
 /// Wasm is not started at all.
 fn agrees_if_plain(said: &str, seen: &str) -> bool {
     match said {
-        "?" => true,
         "linux" => seen.starts_with("native "),
         said if said.starts_with("native ") => seen == said,
         _ => nothing(seen),
