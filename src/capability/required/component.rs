@@ -48,9 +48,20 @@ fn is_client_of_candidate(version: &str) -> bool {
 }
 
 fn unknown(import: &Import) -> Need<'_> {
-    Need {
-        name: Some(import.interface.clone()),
-        ..Need::new(Capability::UnknownImport, &import.interface, Vec::new())
+    let need = Need::new(Capability::UnknownImport, &import.interface, Vec::new());
+    let need = Need { name: Some(import.interface.clone()), ..need };
+    if is_linked(&import.interface) { need.may_do_anything() } else { need }
+}
+
+/// Whether a runtime is known to link other interfaces or versions of this package, so that this one may be there as well.
+/// Any other package is one that a node's operator links, if anybody does, and who grants an import of it says to know what it does.
+fn is_linked(interface: &str) -> bool {
+    let package = interface.split('/').next().unwrap_or_default();
+    let own_of_wasi = ["cli", "clocks", "random", "io", "filesystem", "sockets", "http"];
+    match package.split_once(':') {
+        Some(("wasi", name)) => own_of_wasi.contains(&name),
+        Some((namespace, name)) => namespace == "spin" || (namespace, name) == ("fermyon", "spin"),
+        None => false,
     }
 }
 
