@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Error;
-use super::reference::{Reference, spellings};
+use super::reference::{Reference, registry_name, spellings};
 use crate::text;
 
 /// How much of an unparsable entry its error message repeats, in characters.
@@ -29,6 +29,14 @@ impl RepositoryPrefix {
         // A valid prefix of an image name can be followed by one more segment.
         Reference::parse(&format!("{host}/{path}/x"))?;
         Ok(Self(text.to_string()))
+    }
+
+    /// The prefix with the name that normalised image names have for its registry.
+    pub fn normalised(&self) -> String {
+        match self.0.split_once('/') {
+            Some((host, path)) => format!("{}/{path}", registry_name(host)),
+            None => registry_name(&self.0).to_string(),
+        }
     }
 
     /// Whether a repository equals the prefix or is below it. Every spelling of Docker Hub's names counts.
