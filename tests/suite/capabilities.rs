@@ -247,6 +247,7 @@ fn a_component_needs_files_when_it_can_reach_one_by_path() {
     assert_eq!(with(&["[async method]descriptor.open-at"]), "fs rw", "as WASI 0.3 spells it");
     assert_eq!(with(&["[method]descriptor.metadata-hash-at", "[method]descriptor.read-directory"]), "fs ro");
     assert_eq!(with(&["[method]descriptor.stat-at", "[method]descriptor.link-at"]), "fs rw");
+    assert_eq!(with(&["[method]descriptor.later-at"]), "fs rw", "what takes a path and is not known");
 }
 
 #[test]

@@ -146,12 +146,10 @@ fn at(capability: Capability, import: &Import, wanted: impl Fn(&str) -> bool) ->
 /// A component uses files if and only if it can reach something by a path or list a directory: the other functions are
 /// the adapter's way to standard output.
 fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
-    // `open-at` creates and truncates depending on its flags, which are known only when it is called.
-    let writes = |f: &str| {
+    let changes = |f: &str| {
         matches!(
             f,
-            "descriptor.open-at"
-                | "descriptor.create-directory-at"
+            "descriptor.create-directory-at"
                 | "descriptor.remove-directory-at"
                 | "descriptor.unlink-file-at"
                 | "descriptor.rename-at"
@@ -169,13 +167,18 @@ fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
                 | "descriptor.read-directory"
         )
     };
+    let by_path = |f: &str| f.ends_with("-at");
+    // `open-at` creates and truncates depending on its flags, which are known only when it is called. What else takes a path and is
+    // not known here counts as it.
+    let opens = |f: &str| by_path(f) && !changes(f) && !reads(f);
     match interface {
         "types" => {
+            let writes = |f: &str| changes(f) || opens(f);
             let access =
                 if calling(import, writes).is_empty() { Access::ReadOnly } else { Access::ReadWrite };
             let need = at(Capability::Fs, import, |f| reads(f) || writes(f));
-            let opens = !calling(import, |f| f == "descriptor.open-at").is_empty();
-            let by_path = !calling(import, |f| f.ends_with("-at")).is_empty();
+            let opens = !calling(import, opens).is_empty();
+            let by_path = !calling(import, by_path).is_empty();
             need.map(|need| Need { access: Some(access), opens, by_path, ..need }).into_iter().collect()
         }
         "preopens" => Vec::new(),
