@@ -54,7 +54,7 @@ fn unknown(import: &Import) -> Need<'_> {
 }
 
 /// Whether a runtime is known to link other interfaces or versions of this package, so that this one may be there as well.
-/// Any other package is one that a node's operator links, if anybody does, and who grants an import of it says to know what it does.
+/// Any other package exists only where the operator of a node links it, and who grants an import of it says to know what it does.
 fn is_linked(interface: &str) -> bool {
     let package = interface.split('/').next().unwrap_or_default();
     let own_of_wasi = ["cli", "clocks", "random", "io", "filesystem", "sockets", "http"];

@@ -99,8 +99,8 @@ fn named_unknown<'a>(interface: &'a str, function: Option<&'a str>) -> Need<'a> 
 }
 
 /// Whether a runtime is known to link this module, so that a function of it which is not known here may be there as well.
-/// WasmEdge's plug-ins have modules of their own (`WasmEdge:plugins`). Any other module is one that a node's operator links,
-/// if anybody does, and who grants an import of it says to know what it does.
+/// WasmEdge's plug-ins have modules of their own (`WasmEdge:plugins`). Any other module exists only where the operator of a node
+/// links it, and who grants an import of it says to know what it does.
 fn is_linked(interface: &str) -> bool {
     interface == "wasi"
         || interface.starts_with("wasi_")
@@ -172,7 +172,7 @@ fn first_version(function: &str) -> &str {
 
 /// The functions of WASIX: its own, and those of preview 1, some of both with a later version such as `path_open2`. What
 /// starts another program (`proc_exec`, `proc_spawn`) or loads code (`dlopen`) is left out, like all that changes the network of the
-/// process: nobody judged that program, and it may do whatever this one may.
+/// process: that program was not judged, and it may do whatever this one may.
 fn wasix(function: &str) -> Purpose {
     if matches!(
         function,
