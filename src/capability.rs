@@ -77,7 +77,8 @@ pub struct Entry {
     /// (`HOSTNAME`, service links). Granted by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
-    /// In what a program can call: whether the program can open files. In what it is handed and can do: whether it is
+    /// In what a program can call: whether the program can open files; of an unknown import, whether it may do whatever can be done
+    /// with what is handed over. In what it is handed and can do: whether it is
     /// reached only by way of the process that runs the program: by opening a file that the kernel shows below `/proc`, `/sys` or
     /// `/dev`, or by SQL that this process runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

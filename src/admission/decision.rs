@@ -181,6 +181,9 @@ pub fn answer<K>(webhook: Webhook, review: &Review, ending: &Ending<K>) -> Answe
         Ending::Skipped(Skip::CompletedByOthers) => {
             answer::skip_with_warning(uid, completed_by_others(review))
         }
+        Ending::Skipped(skip @ Skip::NoTemplate { .. }) => {
+            answer::skip_with_warning(uid, without_template(review, *skip))
+        }
         Ending::Skipped(_) => answer::skip(uid),
         // Refused if it would run on a Wasm runtime. Otherwise left to the API server's own validation, since a field
         // that this version does not know must not harm a Linux pod.
@@ -207,6 +210,10 @@ fn completed_by_others(review: &Review) -> String {
         "wasmgate did not judge {} `{}`: parts of its pods come from other objects; the pods are judged when they are created",
         review.kind.kind, review.name
     )
+}
+
+fn without_template(review: &Review, skip: Skip) -> String {
+    format!("wasmgate did not judge {} `{}`: {}", review.kind.kind, review.name, skip.reason())
 }
 
 fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> Answer {

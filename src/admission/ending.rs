@@ -1,5 +1,7 @@
 //! How a review ended, as facts. The stages return this; `decision` turns it into an answer.
 
+use std::borrow::Cow;
+
 use super::Error;
 use crate::answer;
 use crate::audit::Timings;
@@ -207,8 +209,11 @@ pub enum Skip {
     UnknownKind,
     /// Parts of the kind's pods come from other objects, so the object does not say what they start.
     CompletedByOthers,
-    /// The object has no pod template at the path of its kind.
-    NoTemplate,
+    /// The object has no pod template where the description of its kind says, so it does not say what it starts.
+    NoTemplate {
+        /// Where it was looked for: a JSON pointer.
+        at: &'static str,
+    },
     /// The review carries no object.
     NoObject,
     /// The API object of a static pod, which runs whatever admission says.
@@ -229,11 +234,22 @@ impl Skip {
             Self::OnlyNewPodsAreChanged => "only new pods are changed",
             Self::UnknownKind => "kind that the gate does not know",
             Self::CompletedByOthers => "kind whose pods take parts from other objects",
-            Self::NoTemplate => "no pod template in it",
+            Self::NoTemplate { .. } => "no pod template where its kind has one",
             Self::NoObject => "no object",
             Self::MirrorPod => "mirror pod",
             Self::Terminating => "object that is being deleted",
             Self::Unchanged => "nothing that is judged has changed",
+        }
+    }
+
+    /// The reason for one who reads about this object alone.
+    pub fn reason(self) -> Cow<'static, str> {
+        match self {
+            Self::NoTemplate { at } => Cow::Owned(format!(
+                "it has no pod template at `{at}`, where its kind is described to have one; correct `podTemplate` under \
+                 `workloads` of the configuration if it is elsewhere; pods that are made of it are judged when they are created"
+            )),
+            skip => Cow::Borrowed(skip.note()),
         }
     }
 }

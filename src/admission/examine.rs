@@ -133,7 +133,7 @@ fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>
     let judged = workload::as_judged(object, kind);
     let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));
     let (workload, object) = read.map_err(|error| match error {
-        workload::Error::FindTemplate { .. } => Ending::Skipped(Skip::NoTemplate),
+        workload::Error::FindTemplate { at, .. } => Ending::Skipped(Skip::NoTemplate { at }),
         error => {
             let under_wasm = names_wasm_class(state, kind, object.get());
             Ending::Unreadable { error: error.into(), under_wasm }

@@ -189,6 +189,10 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
 /// Splits what can be called into what is handed over and what is missing.
 fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<Entry>, Vec<Entry>) {
     let (mut effective, mut missing) = (Vec::new(), Vec::new());
+    if let Some(call) = unknown_calls(requires) {
+        let handed = ambient.iter().filter(|handed| handed.capability != Capability::UnknownImport);
+        effective.extend(handed.filter_map(|handed| in_common(&call, handed)));
+    }
     for required in requires {
         let before = effective.len();
         effective.extend(ambient.iter().filter_map(|handed| narrower(required, handed)));
@@ -197,13 +201,26 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<E
         }
         if is_always_effective(required.capability) {
             let why = format!("{} may provide it: no profile says", host.runtime());
-            effective.push(required.clone().seen_in(why));
+            // That it may do anything is in what it reaches.
+            let known = Entry { opens: false, by_path: false, ..required.clone() };
+            effective.push(known.seen_in(why));
         } else {
             let why = format!("{} hands over none", host.runtime());
             missing.push(required.clone().seen_in(why));
         }
     }
     (effective, missing)
+}
+
+/// One call for all imports of which nothing is known but that a runtime may link them: each may do whatever can be done with
+/// what the program is handed. One, because an image chooses how many it imports.
+fn unknown_calls(requires: &[Entry]) -> Option<Entry> {
+    let is_any = |entry: &&Entry| entry.capability == Capability::UnknownImport && entry.opens;
+    let mut imports = requires.iter().filter(is_any);
+    let first = imports.next()?;
+    let mut evidence = first.evidence.clone();
+    evidence.extend(imports.take(MAX_EVIDENCE).flat_map(|entry| entry.evidence.iter().cloned()));
+    Some(Entry { name: None, evidence, ..first.clone() })
 }
 
 /// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment
@@ -265,9 +282,11 @@ fn reaches(required: &Entry, handed: &Entry) -> bool {
 
 /// What a call and a thing that is handed over have in common: the narrower of each two parameters; `None` for nothing.
 fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
-    if !reaches(required, handed) {
-        return None;
-    }
+    reaches(required, handed).then(|| in_common(required, handed)).flatten()
+}
+
+/// The same, of a call that reaches it.
+fn in_common(required: &Entry, handed: &Entry) -> Option<Entry> {
     let name =
         pick(required.name.as_ref(), handed.name.as_ref(), |wide, narrow| glob::covers(wide, narrow)).ok()?;
     let path =

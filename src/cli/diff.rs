@@ -251,7 +251,7 @@ fn not_judged(ending: &Ending<JudgedFacts>, manifest: &Manifest) -> Option<Compa
     let unread = |why: String| Some(ComparedProgram { unread: Some(why), ..ComparedProgram::default() });
     match skip {
         Skip::UnknownKind => unread(unknown::unknown_kind(&manifest.object)?),
-        Skip::NoTemplate => {
+        Skip::NoTemplate { .. } => {
             let at = unknown::containers_in(&manifest.object)?;
             unread(format!("{}, and there are containers at `{at}`", skip.note()))
         }

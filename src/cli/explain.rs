@@ -107,7 +107,10 @@ impl Report {
     fn is_open(&self) -> bool {
         match self {
             Self::Object(report) => {
-                matches!(report.outcome, ExplainOutcome::Unread | ExplainOutcome::Unrecognised)
+                matches!(
+                    report.outcome,
+                    ExplainOutcome::Unread | ExplainOutcome::Unrecognised | ExplainOutcome::NoTemplate
+                )
             }
             Self::Record(report) => report.is_open(),
         }

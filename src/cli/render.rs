@@ -96,6 +96,9 @@ fn word(outcome: ExplainOutcome) -> String {
             DIM,
             "not judged: parts of its pods come from other objects, and the pods are judged when created",
         ),
+        ExplainOutcome::NoTemplate => {
+            paint(YELLOW, "not judged: it has no pod template where its kind has one")
+        }
         ExplainOutcome::NotWasm => paint(DIM, "no Wasm: left alone"),
         ExplainOutcome::Exempt => paint(DIM, "exempt namespace: left alone"),
         ExplainOutcome::Skipped => paint(DIM, "left alone"),

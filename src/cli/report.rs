@@ -137,6 +137,10 @@ fn remarks(rehearsal: &Rehearsal<JudgedFacts>) -> Vec<String> {
     match (rehearsal.plan(), rehearsal.validate.ending.conclusion()) {
         (Some((_, plan)), _) => plan.warnings.clone(),
         (None, Some(Conclusion::NotWasm)) => rehearsal.warnings(),
+        // The title does not name the place of the template.
+        (None, None) if outcome(&rehearsal.validate.ending) == ExplainOutcome::NoTemplate => {
+            rehearsal.warnings()
+        }
         // The error says what the warnings of it say.
         (None, _) => Vec::new(),
     }

@@ -190,6 +190,7 @@ fn of_ending(
         Ending::Skipped(Skip::CompletedByOthers) => {
             summary("not judged: parts of its pods come from other objects, so what they need is not known")
         }
+        Ending::Skipped(skip @ Skip::NoTemplate { .. }) => summary(&format!("not judged: {}", skip.reason())),
         Ending::Skipped(skip) => summary(&format!("left alone ({}), so nothing is needed", skip.note())),
         Ending::Unreadable { error, .. } => summary(&error.to_string()),
     }

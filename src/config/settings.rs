@@ -12,6 +12,7 @@ use crate::audit::DecisionLogOutput;
 use crate::image::prefix::{RepositoryPrefix, Unpinned};
 use crate::judge::EnforcementSettings;
 use crate::judge::verdict::POLICY_ERROR;
+use crate::lookup::LookupOptions;
 use crate::review::GroupVersionKind;
 use crate::runtime::Runtimes;
 use crate::sources::BundleSource;
@@ -104,6 +105,7 @@ pub fn resolve_in_part(mut file: File, overrides: Overrides) -> (Settings, Vec<E
 fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
     let mut problems = Problems::default();
     apply(&mut file, overrides, &mut problems);
+    normalise_registries(&mut file.images, &mut problems);
     let runtimes =
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
     check_runtimes(&runtimes, &mut problems);
@@ -199,6 +201,36 @@ fn unpinned(entries: &[String], problems: &mut Problems) -> Unpinned {
         prefixes.extend(problems.take(read));
     }
     Unpinned::new(prefixes)
+}
+
+/// Gives the settings of single registries the names that image names have for them: by another one they would have no effect.
+fn normalise_registries(images: &mut LookupOptions, problems: &mut Problems) {
+    by_registry("images.layouts", &mut images.layouts, true, problems);
+    by_registry("images.mirrors", &mut images.mirrors, false, problems);
+    by_registry("images.tokenRealms", &mut images.token_realms, false, problems);
+}
+
+/// `paths` if an entry may be for a part of a registry.
+fn by_registry<T>(field: &str, entries: &mut BTreeMap<String, T>, paths: bool, problems: &mut Problems) {
+    for (key, value) in std::mem::take(entries) {
+        let at = format!("{field}.{key}");
+        let Some(name) = problems.take(registry_of(&at, &key, paths)) else { continue };
+        if entries.contains_key(&name) {
+            let message = format!("another entry is for `{name}` too; leave one of them out");
+            problems.add(wrong(&at, &key, &message));
+        }
+        entries.insert(name, value);
+    }
+}
+
+fn registry_of(field: &str, key: &str, paths: bool) -> Result<String, Error> {
+    let written = key.trim_end_matches('/');
+    if !paths && written.contains('/') {
+        return Err(wrong(field, &key, "it is for a whole registry; write its host alone"));
+    }
+    let message = "write a registry's host, such as `ghcr.io` or `registry.corp:5000`; that of names without one is `docker.io`";
+    let prefix = RepositoryPrefix::parse(written).map_err(|_| wrong(field, &key, message))?;
+    Ok(prefix.normalised())
 }
 
 fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
@@ -373,6 +405,37 @@ mod tests {
                 "{error}"
             );
             assert!(error.contains("such as `mirror.example.com`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_for_a_registry_has_the_name_that_image_names_have() {
+        for hub in ["docker.io", "index.docker.io", "registry-1.docker.io", "docker.io/"] {
+            let text = format!(
+                "images: {{layouts: {{{hub}: /srv}}, mirrors: {{{hub}: [m.corp]}}, tokenRealms: {{{hub}: [sso.corp]}}}}\n"
+            );
+            let images = settings(&text).unwrap().file.images;
+            assert_eq!(images.layouts.keys().collect::<Vec<_>>(), ["docker.io"], "{hub}");
+            assert_eq!(images.mirrors.keys().collect::<Vec<_>>(), ["docker.io"], "{hub}");
+            assert_eq!(images.token_realms.keys().collect::<Vec<_>>(), ["docker.io"], "{hub}");
+        }
+        let part = settings("images: {layouts: {index.docker.io/org: /srv, 'r.corp:5000': /own}}\n").unwrap();
+        let keys: Vec<&String> = part.file.images.layouts.keys().collect();
+        assert_eq!(keys, ["docker.io/org", "r.corp:5000"]);
+        for (body, at, says) in [
+            ("layouts: {nginx: /srv}", "images.layouts.nginx", "is `docker.io`"),
+            ("layouts: {myorg/app: /srv}", "images.layouts.myorg/app", "is `docker.io`"),
+            ("mirrors: {hub: [m.corp]}", "images.mirrors.hub", "is `docker.io`"),
+            ("mirrors: {ghcr.io/org: [m.corp]}", "images.mirrors.ghcr.io/org", "write its host alone"),
+            ("tokenRealms: {r.corp/x: [s.corp]}", "images.tokenRealms.r.corp/x", "write its host alone"),
+            (
+                "mirrors: {docker.io: [a.corp], index.docker.io: [b.corp]}",
+                "images.mirrors.index.docker.io",
+                "another entry is for `docker.io` too",
+            ),
+        ] {
+            let error = settings(&format!("images: {{{body}}}\n")).unwrap_err().to_string();
+            assert!(error.contains(at) && error.contains(says), "{error}");
         }
     }
 

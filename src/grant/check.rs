@@ -11,6 +11,7 @@ use super::types::{
     WasiException, WasiGrant,
 };
 use crate::capability::Parameter;
+use crate::image::Digest;
 use crate::image::reference::Reference;
 use crate::text;
 
@@ -255,12 +256,64 @@ fn wrong_image(pattern: &str) -> Option<String> {
             "`{pattern}` is a registry and not an image; write `{pattern}/*` for all of its images"
         ));
     }
-    // What a `*` stands for is not known. Nodes take an IPv6 address for a registry, which only the gate does not: an exception may let such a
-    // pod in.
-    if pattern.contains('*') || pattern.starts_with('[') {
+    // Nodes take an IPv6 address for a registry, which only the gate does not: an exception may let such a pod in.
+    match (pattern.contains('*'), pattern.contains(['[', ']'])) {
+        (true, false) => {
+            wrong_around_stars(pattern).map(|why| format!("`{pattern}` can match no image name: {why}"))
+        }
+        (true, true) => None,
+        (false, _) if pattern.starts_with('[') => None,
+        (false, _) => Reference::parse(pattern).err().map(|error| error.to_string()),
+    }
+}
+
+/// Why a pattern matches no image name whatever its `*` stand for. What a `*` stands for is not known, so it may hold any `/`, `:` and `@`, and
+/// only what the text beside it shows for certain is said (`distribution/reference:regexp.go`).
+fn wrong_around_stars(pattern: &str) -> Option<&'static str> {
+    if pattern.ends_with([':', '@']) {
+        return Some("a tag or digest follows `:` and `@`; write one, or `*`");
+    }
+    let (name, digest) = pattern.split_once('@').unwrap_or((pattern, "*"));
+    if !may_be_digest(digest) {
+        return Some("a digest is `sha256:` and 64 hex digits in lower case; write so, or `*`");
+    }
+    let last = name.matches('/').count();
+    name.split('/').enumerate().find_map(|(index, part)| wrong_part(part, index > 0, index == last))
+}
+
+/// Whether some digest fits a pattern.
+fn may_be_digest(pattern: &str) -> bool {
+    if !pattern.contains('*') {
+        return pattern.parse::<Digest>().is_ok();
+    }
+    let algorithm = |c: char| c.is_ascii_alphanumeric() || "+._-*".contains(c);
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c) || c == '*';
+    match pattern.split_once(':') {
+        Some((name, encoded)) => name.chars().all(algorithm) && encoded.chars().all(hex),
+        None => pattern.chars().all(algorithm),
+    }
+}
+
+/// Why nothing between two `/` of an image name fits this part of a pattern. What follows a `/` that is written is no host.
+fn wrong_part(part: &str, follows: bool, is_last: bool) -> Option<&'static str> {
+    if matches!(part, "" | "." | "..") {
+        return Some("no part of a name is empty, `.` or `..`; remove it");
+    }
+    if part.split('*').any(|text| text.matches(':').count() > 1) {
+        return Some("a name has one tag; leave out a `:`");
+    }
+    if !follows {
         return None;
     }
-    Reference::parse(pattern).err().map(|error| error.to_string())
+    // Behind a `:` begins the tag, and what a `*` stands for may hold one.
+    let end = if is_last { part.find([':', '*']).unwrap_or(part.len()) } else { part.len() };
+    let path = part.get(..end).unwrap_or(part);
+    if path.contains(|c: char| c.is_ascii_uppercase()) {
+        return Some("repository names are lower case; write them so");
+    }
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-*".contains(c);
+    (!path.chars().all(fits))
+        .then_some("a repository has letters, digits, `.`, `_` and `-`; leave out others")
 }
 
 /// Whether a pattern without `/` is what an image name has before its first `/` when that is a registry
@@ -370,6 +423,52 @@ fn wrong_path(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::wrong_image;
+
+    #[test]
+    fn what_a_star_may_stand_for_is_left_to_it() {
+        for right in [
+            "*",
+            "*/*",
+            "ghcr.io/org/*",
+            "GHCR.io/*",
+            "ghcr.io/org/app:*",
+            "ghcr.io/org/app:V*",
+            "ghcr.io/*App",
+            "ghcr.io/org/app*:RC.1",
+            "ghcr.io/org/app:1..*",
+            "*:5000/org/app",
+            "*:5*:v1",
+            "App*",
+            "*@sha256:*",
+            "*@sha*",
+            "*@*ab",
+            "ghcr.io/org/app:*@sha256:0f*",
+            "*::1]:5000/*",
+        ] {
+            assert_eq!(wrong_image(right), None, "{right}");
+        }
+        for wrong in [
+            "ghcr.io/Org/*",
+            "*/App",
+            "*/Org/app*",
+            "ghcr.io//*",
+            "/*",
+            "../*",
+            "ghcr.io/../*",
+            "ghcr.io/*/./app",
+            "*@",
+            "ghcr.io/x/*:",
+            "*:a:b",
+            "ghcr.io/org:v1/*",
+            "ghcr.io/org+/*",
+            "*@sha256:XYZ*",
+            "*@sha256:ab",
+            "*@sha256:ab*/x",
+            "*@sha256:ab@*",
+        ] {
+            assert!(wrong_image(wrong).is_some_and(|why| why.contains(wrong)), "{wrong}");
+        }
+    }
 
     /// The gate cannot read such an image, so an exception is the only way in.
     #[test]

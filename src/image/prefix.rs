@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Error;
-use super::reference::{Reference, spellings};
+use super::reference::{Reference, registry_name, spellings};
 use crate::text;
 
 /// How much of an unparsable entry its error message repeats, in characters.
@@ -31,11 +31,20 @@ impl RepositoryPrefix {
         Ok(Self(text.to_string()))
     }
 
+    /// The prefix with the name that normalised image names have for its registry.
+    pub fn normalised(&self) -> String {
+        match self.0.split_once('/') {
+            Some((host, path)) => format!("{}/{path}", registry_name(host)),
+            None => registry_name(&self.0).to_string(),
+        }
+    }
+
     /// Whether a repository equals the prefix or is below it. Every spelling of Docker Hub's names counts.
     pub fn covers(&self, reference: &Reference) -> bool {
-        let name = format!("{}/{}", reference.registry, reference.repository);
+        let name = format!("{}/{}", registry_name(&reference.registry), reference.repository);
+        let prefix = self.normalised();
         let below = |name: &String| {
-            name.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         spellings(&name).iter().any(below)
     }
@@ -90,7 +99,14 @@ mod tests {
 
     #[test]
     fn the_spellings_of_docker_hub_are_one() {
-        for entry in ["docker.io", "index.docker.io", "docker.io/library", "docker.io/nginx"] {
+        for entry in [
+            "docker.io",
+            "index.docker.io",
+            "registry-1.docker.io",
+            "registry-1.docker.io/library",
+            "docker.io/library",
+            "docker.io/nginx",
+        ] {
             for image in ["nginx", "nginx:1", "docker.io/nginx", "index.docker.io/library/nginx:1"] {
                 assert!(unpinned(&[entry]).entry_for(image).is_some(), "{entry}: {image}");
             }

@@ -81,6 +81,14 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_OLDER: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 
+/// The host that serves Docker Hub's API (`containerd:core/remotes/docker/resolver.go`, `DefaultHost`).
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+/// A registry by the name that normalised image names have for it: all hosts of Docker Hub are `docker.io`.
+pub fn registry_name(registry: &str) -> &str {
+    if [DOCKER_HUB_OLDER, DOCKER_HUB_API].contains(&registry) { DOCKER_HUB } else { registry }
+}
+
 /// Host and path of an image name as it is written, without tag and digest. Never fails, as [`spellings`] never does.
 pub fn repository(image: &str) -> &str {
     let tagged = image.split_once('@').map_or(image, |(name, _)| name);

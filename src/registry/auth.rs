@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::challenge::Challenge;
 use super::credentials::{Credentials, DOCKER_HUB};
 use super::secret::SecretText;
+use crate::image::reference::registry_name;
 use crate::registry::guard::Guard;
 
 /// Most challenges and tokens that are remembered. Bounded, because any tenant can name new registries.
@@ -110,7 +111,7 @@ impl Auth {
             || KNOWN_REALMS
                 .iter()
                 .any(|(known, at)| *known == registry && *at == host && realm.port().is_none())
-            || self.realms.get(registry).is_some_and(|hosts| hosts.iter().any(listed))
+            || self.realms.get(registry_name(registry)).is_some_and(|hosts| hosts.iter().any(listed))
     }
 }
 
@@ -188,8 +189,10 @@ mod tests {
 
     #[test]
     fn credentials_are_sent_only_to_the_registry_s_own_token_service() {
-        let configured =
-            BTreeMap::from([("r.corp:5000".to_string(), vec!["sso.corp".to_string(), "b.corp:81".into()])]);
+        let configured = BTreeMap::from([
+            ("r.corp:5000".to_string(), vec!["sso.corp".to_string(), "b.corp:81".into()]),
+            ("docker.io".to_string(), vec!["hub.corp".to_string()]),
+        ]);
         let auth = Auth::new(configured);
         for (registry, realm) in [
             ("ghcr.io", "https://ghcr.io/token"),
@@ -197,6 +200,8 @@ mod tests {
             ("git.corp:5050", "https://git.corp/jwt/auth"),
             ("r.corp:5000", "https://sso.corp/t"),
             ("r.corp:5000", "https://b.corp:81/t"),
+            ("docker.io", "https://hub.corp/t"),
+            ("registry-1.docker.io", "https://hub.corp/t"),
         ] {
             assert!(auth.trusts(registry, &url(realm)), "{registry} {realm}");
         }

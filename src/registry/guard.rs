@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::image::reference::Reference;
+use crate::image::reference::{Reference, registry_name};
 
 /// Docker Hub's name in image references.
 const DOCKER_HUB: &str = "docker.io";
@@ -71,6 +71,10 @@ impl Guard {
         for entry in &options.insecure {
             if matches!(Pattern::parse(entry)?.host, RegistryHost::Any | RegistryHost::Under(_)) {
                 return Err(set_up(entry, "plain HTTP is set for one `host:port` at a time, not by `*`"));
+            }
+            let host = entry.split(':').next().unwrap_or(entry).to_ascii_lowercase();
+            if registry_name(&host) != host {
+                return Err(set_up(entry, "image names have this registry as `docker.io`; write that"));
             }
         }
         Ok(Self {
@@ -705,8 +709,10 @@ mod tests {
             let options = GuardOptions { allow: vec![entry.into()], ..GuardOptions::default() };
             assert!(matches!(Guard::new(&options), Err(Error::SetUpClient { .. })), "{entry}");
         }
-        let options = GuardOptions { insecure: vec!["*".into()], ..GuardOptions::default() };
-        assert!(Guard::new(&options).is_err());
+        for entry in ["*", "index.docker.io", "Registry-1.docker.io:443"] {
+            let options = GuardOptions { insecure: vec![entry.into()], ..GuardOptions::default() };
+            assert!(Guard::new(&options).is_err(), "{entry}");
+        }
     }
 
     fn hop(guard: &Guard, url: &str) -> Result<AllowedAddresses, String> {

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::Error;
 use crate::files::{self, unless_too_large};
 use crate::image::descriptor::Descriptor;
-use crate::image::{self, Digest, reference::Reference};
+use crate::image::reference::{Reference, registry_name, spellings};
+use crate::image::{self, Digest};
 use crate::registry::source::{FetchedManifest, Source};
 use crate::text;
 
@@ -83,13 +84,19 @@ impl Layouts {
     }
 
     fn place(&self, reference: &Reference) -> Option<LayoutFolder> {
-        let name = format!("{}/{}", reference.registry, reference.repository);
+        if self.roots.is_empty() {
+            return None;
+        }
+        // A prefix of Docker Hub may leave `library/` out; where both spellings are below it, the whole one counts.
+        let whole = format!("{}/{}", registry_name(&reference.registry), reference.repository);
+        let others = spellings(&whole);
+        let names = || std::iter::once(&whole).chain(&others);
         self.roots.iter().find_map(|(prefix, root)| {
-            let rest = name.strip_prefix(prefix.as_str())?;
-            if !rest.is_empty() && !rest.starts_with('/') {
-                return None;
-            }
-            Some(LayoutFolder { root: root.clone(), folder: root.join(rest.trim_start_matches('/')) })
+            let below = |name: &String| {
+                let rest = name.strip_prefix(prefix.as_str())?;
+                (rest.is_empty() || rest.starts_with('/')).then(|| root.join(rest.trim_start_matches('/')))
+            };
+            names().find_map(below).map(|folder| LayoutFolder { root: root.clone(), folder })
         })
     }
 
@@ -317,6 +324,23 @@ pub(crate) mod tests {
 
     fn mapped(root: &Path) -> Layouts {
         Layouts::new(&BTreeMap::from([("samples.test".to_string(), root.to_path_buf())]))
+    }
+
+    #[test]
+    fn every_spelling_of_an_image_of_docker_hub_is_below_its_folder() {
+        let folder = |prefix: &str, image: &str| {
+            let layouts = Layouts::new(&BTreeMap::from([(prefix.to_string(), PathBuf::from("/hub"))]));
+            layouts.place(&Reference::parse(image).unwrap()).map(|place| place.folder)
+        };
+        let found = |path: &str| Some(PathBuf::from(path));
+        for image in ["rel:1", "docker.io/rel:1", "index.docker.io/library/rel:1"] {
+            assert_eq!(folder("docker.io", image), found("/hub/library/rel"), "{image}");
+            assert_eq!(folder("docker.io/library", image), found("/hub/rel"), "{image}");
+            assert_eq!(folder("docker.io/rel", image), found("/hub/"), "{image}");
+            assert_eq!(folder("docker.io/other", image), None, "{image}");
+        }
+        assert_eq!(folder("docker.io", "registry-1.docker.io/library/rel:1"), found("/hub/library/rel"));
+        assert_eq!(folder("docker.io", "ghcr.io/library/rel:1"), None);
     }
 
     async fn ask(layouts: &Layouts, image: &str) -> Result<FetchedManifest, String> {

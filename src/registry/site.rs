@@ -8,7 +8,8 @@ use super::Error;
 use super::credentials::DOCKER_HUB;
 use super::guard::Guard;
 use super::message::FetchFailure;
-use crate::image::{Digest, reference::Reference};
+use crate::image::Digest;
+use crate::image::reference::{Reference, registry_name};
 use crate::text;
 
 /// Manifests and indexes, in OCI's media types and in Docker's.
@@ -113,7 +114,7 @@ pub(super) fn sites(
     reference: &Reference,
 ) -> Vec<Site> {
     let scheme = |registry: &str| if guard.is_insecure(registry) { "http" } else { "https" };
-    let mirrors = mirrors.get(&reference.registry).into_iter().flatten();
+    let mirrors = mirrors.get(registry_name(&reference.registry)).into_iter().flatten();
     let mut sites: Vec<_> = mirrors
         .map(|mirror| Site {
             registry: mirror.host.clone(),

@@ -27,6 +27,10 @@ pub enum ExplainOutcome {
     /// as an unknown kind.
     #[serde(rename = "not-judged")]
     CompletedByOthers,
+    /// The object has no pod template where its kind has one, so it does not say what it starts. To scripts the same as an unknown
+    /// kind.
+    #[serde(rename = "not-judged")]
+    NoTemplate,
     /// The object has nothing to do with Wasm; the gate leaves it alone.
     NotWasm,
     /// The namespace is exempt; the gate leaves the object alone.
@@ -229,6 +233,7 @@ pub fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
         Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,
+        Ending::Skipped(Skip::NoTemplate { .. }) => return ExplainOutcome::NoTemplate,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
         Ending::Skipped(_) => return ExplainOutcome::Skipped,
         Ending::Unreadable { under_wasm: true, .. } => return ExplainOutcome::Denied,

@@ -103,7 +103,7 @@ impl Judge {
         JudgedSpec {
             outcome: facts::outcome(ending),
             reason: match ending {
-                Ending::Skipped(skip) => Some(skip.note().to_owned()),
+                Ending::Skipped(skip) => Some(skip.reason().into_owned()),
                 Ending::Unreadable { .. } | Ending::Examined(_) => None,
             },
             containers: facts::containers(ending).iter().map(program).collect(),

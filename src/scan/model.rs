@@ -361,6 +361,7 @@ pub const fn is_open(outcome: ExplainOutcome) -> bool {
             | ExplainOutcome::Unrecognised
             | ExplainOutcome::NotJudged
             | ExplainOutcome::CompletedByOthers
+            | ExplainOutcome::NoTemplate
             | ExplainOutcome::Unreadable
     )
 }
@@ -368,9 +369,10 @@ pub const fn is_open(outcome: ExplainOutcome) -> bool {
 /// The word for an outcome, as in JSON.
 pub const fn word(outcome: ExplainOutcome) -> &'static str {
     match outcome {
-        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers | ExplainOutcome::Unreadable => {
-            "not-judged"
-        }
+        ExplainOutcome::NotJudged
+        | ExplainOutcome::CompletedByOthers
+        | ExplainOutcome::NoTemplate
+        | ExplainOutcome::Unreadable => "not-judged",
         ExplainOutcome::NotWasm => "not-wasm",
         ExplainOutcome::Exempt => "exempt",
         ExplainOutcome::Skipped => "skipped",
@@ -386,7 +388,10 @@ pub const fn word(outcome: ExplainOutcome) -> &'static str {
 pub const fn rank(outcome: ExplainOutcome) -> u8 {
     match outcome {
         ExplainOutcome::Denied => 0,
-        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers | ExplainOutcome::Unreadable => 1,
+        ExplainOutcome::NotJudged
+        | ExplainOutcome::CompletedByOthers
+        | ExplainOutcome::NoTemplate
+        | ExplainOutcome::Unreadable => 1,
         ExplainOutcome::Unread => 2,
         ExplainOutcome::Unrecognised => 3,
         ExplainOutcome::Warned => 4,

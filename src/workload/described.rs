@@ -16,7 +16,7 @@ pub(super) fn with_template(
     let parse = |error: serde_json::Error| Error::Parse { kind, problem: error.to_string() };
     let mut object: Map<String, Value> = serde_json::from_str(object).map_err(parse)?;
     let template = found(&object, described).into_iter().next().map(|(_, template)| template.clone());
-    let missing = || Error::FindTemplate { kind, field: field(described) };
+    let missing = || Error::FindTemplate { kind, at: described.pointer() };
     object.insert("template".into(), template.ok_or_else(missing)?);
     to_raw_value(&object).map_err(parse)
 }
@@ -186,9 +186,7 @@ mod tests {
     fn a_missing_template_and_a_wrong_field_are_reported_with_their_path_in_the_object() {
         let rollout = kind("argoproj.io", "Rollout");
         let without = judged(&json!({"spec": {"workloadRef": {"name": "d"}}}), rollout).unwrap_err();
-        assert!(
-            matches!(&without, Error::FindTemplate { kind: "Rollout", field } if field == "spec.template")
-        );
+        assert!(matches!(&without, Error::FindTemplate { kind: "Rollout", at } if *at == "/spec/template"));
         let wrong = judged(&json!({"spec": {"template": {"spec": {"containers": [{"name": 7}]}}}}), rollout);
         let wrong = wrong.unwrap_err().to_string();
         assert!(wrong.contains("`spec.template.spec.containers[0].name`"), "{wrong}");

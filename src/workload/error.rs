@@ -34,12 +34,12 @@ pub enum Error {
     },
     /// A described kind has its pod template elsewhere, or nowhere.
     #[error(
-        "could not read the {kind}: it has no pod template at `{field}`; correct `podTemplate` of its description"
+        "could not read the {kind}: it has no pod template at `{at}`; correct `podTemplate` of its description"
     )]
     FindTemplate {
         /// Kind of the object.
         kind: &'static str,
-        /// Path where it is expected.
-        field: String,
+        /// Where it is expected: the pointer of the description.
+        at: &'static str,
     },
 }

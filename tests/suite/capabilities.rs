@@ -167,7 +167,7 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
     let of = |module: &str, functions: &[&str]| {
         requires(self::module(WasmFormat::Module, vec![import(module, functions)], &[]))
     };
-    let cases: [(&str, &[&str], &[&str]); 18] = [
+    let cases: [(&str, &[&str], &[&str]); 25] = [
         (PREVIEW1, &["fd_readdir", "path_filestat_get"], &["fs ro"]),
         (PREVIEW1, &["fd_readdir", "path_unlink_file"], &["fs rw"]),
         ("wasi_unstable", &["path_open"], &["fs rw"]),
@@ -185,6 +185,13 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
         ("wasi_ephemeral_nn", &["load", "compute"], &["nn"]),
         ("wasi", &["thread-spawn"], &["threads"]),
         ("wasix_32v1", &["proc_fork"], &["unknown-import wasix_32v1.proc_fork"]),
+        ("wasix_32v1", &["proc_exec3"], &["unknown-import wasix_32v1.proc_exec3"]),
+        ("wasix_32v1", &["path_open2", "fd_dup2", "proc_exit2"], &["stdio", "fs rw"]),
+        ("wasix_64v1", &["path_filestat_get", "thread_spawn_v2"], &["fs ro", "threads"]),
+        ("wasix_32v1", &["resolve", "sock_join_multicast_v4"], &["net.udp", "net.dns"]),
+        (PREVIEW1, &["path_open2"], &["unknown-import wasi_snapshot_preview1.path_open2"]),
+        (PREVIEW1, &["sock_addr_resolve"], &["net.dns"]),
+        (PREVIEW1, &["sock_open", "sock_listen", "sock_addr_local"], &["net.listen"]),
         ("env", &["host_call"], &["unknown-import env.host_call"]),
         ("outbound-redis", &["publish"], &["db.redis"]),
     ];
@@ -240,6 +247,7 @@ fn a_component_needs_files_when_it_can_reach_one_by_path() {
     assert_eq!(with(&["[async method]descriptor.open-at"]), "fs rw", "as WASI 0.3 spells it");
     assert_eq!(with(&["[method]descriptor.metadata-hash-at", "[method]descriptor.read-directory"]), "fs ro");
     assert_eq!(with(&["[method]descriptor.stat-at", "[method]descriptor.link-at"]), "fs rw");
+    assert_eq!(with(&["[method]descriptor.later-at"]), "fs rw", "what takes a path and is not known");
 }
 
 #[test]
@@ -652,6 +660,48 @@ fn an_unknown_import_is_effective_everywhere() {
         let capabilities = on(runtime, &plain_pod(), program);
         assert_eq!(to_grant(&capabilities), ["unknown-import acme:thing/api@1.0.0"], "{runtime}");
     }
+}
+
+#[test]
+fn an_unknown_import_of_what_a_runtime_links_reaches_all_that_is_handed_over() {
+    let modules = [
+        module(WasmFormat::Module, vec![import(PREVIEW1, &["path_open9"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasix_32v1", &["proc_spawn2"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasi_ephemeral_sock", &["sock_x"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasmedge_process", &["wasmedge_process_run"])], &["_start"]),
+        component(vec![import("wasi:filesystem/types@1.0.0", &["open"])]),
+        component(vec![import("spin:later/api@1.0.0", &["go"])]),
+    ];
+    for program in modules {
+        let shown = format!("{:?}", program.imports);
+        let capabilities = on("wasmtime", &rich_pod(), facts(ImageKind::Module, vec![program]));
+        // What the runtime loads by itself is no matter of what the program can call.
+        let to_program = capabilities.ambient.iter().filter(|e| e.capability != Capability::NativePlugin);
+        for handed in to_program {
+            let is_reached = |entry: &Entry| bare(entry) == bare(handed);
+            assert!(capabilities.effective.iter().any(is_reached), "{shown}: {handed:?}");
+        }
+        let itself = capabilities.effective.iter().find(|e| e.capability == Capability::UnknownImport);
+        assert!(!itself.unwrap().opens, "{shown}: a grant for native code does not cover it");
+        assert!(capabilities.missing.is_empty(), "{shown}");
+    }
+}
+
+/// An entry without its evidence.
+fn bare(entry: &Entry) -> Entry {
+    Entry { evidence: Vec::new(), ..entry.clone() }
+}
+
+#[test]
+fn many_unknown_imports_reach_what_one_reaches() {
+    let names: Vec<String> = (0..5_000).map(|n| format!("f{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let reached = |functions: &[&str]| -> Vec<Entry> {
+        let capabilities = on("wasmtime", &rich_pod(), facts(ImageKind::Module, vec![core(functions)]));
+        let others = capabilities.effective.iter().filter(|e| e.capability != Capability::UnknownImport);
+        others.map(bare).collect()
+    };
+    assert_eq!(reached(&names), reached(&["f0"]));
 }
 
 #[test]

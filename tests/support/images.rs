@@ -88,6 +88,8 @@ fn modules() -> Vec<(&'static str, Image)> {
         ),
         ("nn", artifact(&calling("wasi_ephemeral_nn", &[("load", 5)]))),
         ("threads", artifact(&calling("wasi", &[("thread-spawn", 1)]))),
+        ("wasix-files", artifact(&calling("wasix_32v1", &[("path_open2", 9)]))),
+        ("wasix-spawn", artifact(&calling("wasix_32v1", &[("proc_spawn2", 12)]))),
         ("lying-os", claiming_os("wasip2")),
     ]
 }

@@ -48,9 +48,20 @@ fn is_client_of_candidate(version: &str) -> bool {
 }
 
 fn unknown(import: &Import) -> Need<'_> {
-    Need {
-        name: Some(import.interface.clone()),
-        ..Need::new(Capability::UnknownImport, &import.interface, Vec::new())
+    let need = Need::new(Capability::UnknownImport, &import.interface, Vec::new());
+    let need = Need { name: Some(import.interface.clone()), ..need };
+    if is_linked(&import.interface) { need.may_do_anything() } else { need }
+}
+
+/// Whether a runtime is known to link other interfaces or versions of this package, so that this one may be there as well.
+/// Any other package exists only where the operator of a node links it, and who grants an import of it says to know what it does.
+fn is_linked(interface: &str) -> bool {
+    let package = interface.split('/').next().unwrap_or_default();
+    let own_of_wasi = ["cli", "clocks", "random", "io", "filesystem", "sockets", "http"];
+    match package.split_once(':') {
+        Some(("wasi", name)) => own_of_wasi.contains(&name),
+        Some((namespace, name)) => namespace == "spin" || (namespace, name) == ("fermyon", "spin"),
+        None => false,
     }
 }
 
@@ -135,12 +146,10 @@ fn at(capability: Capability, import: &Import, wanted: impl Fn(&str) -> bool) ->
 /// A component uses files if and only if it can reach something by a path or list a directory: the other functions are
 /// the adapter's way to standard output.
 fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
-    // `open-at` creates and truncates depending on its flags, which are known only when it is called.
-    let writes = |f: &str| {
+    let changes = |f: &str| {
         matches!(
             f,
-            "descriptor.open-at"
-                | "descriptor.create-directory-at"
+            "descriptor.create-directory-at"
                 | "descriptor.remove-directory-at"
                 | "descriptor.unlink-file-at"
                 | "descriptor.rename-at"
@@ -158,13 +167,18 @@ fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
                 | "descriptor.read-directory"
         )
     };
+    let by_path = |f: &str| f.ends_with("-at");
+    // `open-at` creates and truncates depending on its flags, which are known only when it is called. What else takes a path and is
+    // not known here counts as it.
+    let opens = |f: &str| by_path(f) && !changes(f) && !reads(f);
     match interface {
         "types" => {
+            let writes = |f: &str| changes(f) || opens(f);
             let access =
                 if calling(import, writes).is_empty() { Access::ReadOnly } else { Access::ReadWrite };
             let need = at(Capability::Fs, import, |f| reads(f) || writes(f));
-            let opens = !calling(import, |f| f == "descriptor.open-at").is_empty();
-            let by_path = !calling(import, |f| f.ends_with("-at")).is_empty();
+            let opens = !calling(import, opens).is_empty();
+            let by_path = !calling(import, by_path).is_empty();
             need.map(|need| Need { access: Some(access), opens, by_path, ..need }).into_iter().collect()
         }
         "preopens" => Vec::new(),

@@ -8,7 +8,8 @@ pub(super) struct Need<'a> {
     pub capability: Capability,
     pub name: Option<String>,
     pub access: Option<Access>,
-    /// Whether it can open files, beyond listing and changing them.
+    /// Whether it can open files, beyond listing and changing them. Of an unknown import: whether it may do all that can be done
+    /// with what the program is handed.
     pub opens: bool,
     /// Whether it takes the path of a file, be it that it opens none.
     pub by_path: bool,
@@ -19,5 +20,12 @@ pub(super) struct Need<'a> {
 impl<'a> Need<'a> {
     pub const fn new(capability: Capability, interface: &'a str, functions: Vec<&'a str>) -> Self {
         Self { capability, name: None, access: None, opens: false, by_path: false, interface, functions }
+    }
+
+    /// The same, able to do whatever can be done with what the program is handed.
+    pub const fn may_do_anything(mut self) -> Self {
+        self.opens = true;
+        self.by_path = true;
+        self
     }
 }

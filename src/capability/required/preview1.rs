@@ -1,4 +1,5 @@
-//! Imports of core modules: WASI preview 1, WasmEdge's sockets, and Spin's host modules from before components.
+//! Imports of core modules: WASI preview 1, the sockets of WasmEdge and WAMR, WASIX, and Spin's host modules from before
+//! components.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use super::Need;
 use crate::capability::{Access, Capability};
 use crate::image::{Import, ModuleFacts};
 
-/// What one function of `wasi_snapshot_preview1` or `wasi_unstable` is for.
+/// What one function of `wasi_snapshot_preview1`, `wasi_unstable` or WASIX is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     /// No capability: exit, yield, poll, and the scan for pre-opened directories that every libc makes.
@@ -59,6 +60,7 @@ fn of_import(import: &Import, threads: bool) -> Vec<Need<'_>> {
     let interface = import.interface.as_str();
     match interface {
         "wasi_snapshot_preview1" | "wasi_unstable" => preview1(import),
+        _ if is_wasix(interface) => preview1(import),
         "wasi_ephemeral_nn" => vec![whole(Capability::Nn, import)],
         "wasi" => {
             let (spawn, other): (Vec<&str>, Vec<&str>) =
@@ -91,15 +93,30 @@ fn unknown<'a>(interface: &'a str, functions: Vec<&'a str>) -> Vec<Need<'a>> {
 
 fn named_unknown<'a>(interface: &'a str, function: Option<&'a str>) -> Need<'a> {
     let name = function.map_or_else(|| interface.to_string(), |f| format!("{interface}.{f}"));
-    Need {
-        name: Some(name),
-        ..Need::new(Capability::UnknownImport, interface, function.into_iter().collect())
-    }
+    let need = Need::new(Capability::UnknownImport, interface, function.into_iter().collect());
+    let need = Need { name: Some(name), ..need };
+    if is_linked(interface) { need.may_do_anything() } else { need }
+}
+
+/// Whether a runtime is known to link this module, so that a function of it which is not known here may be there as well.
+/// WasmEdge's plug-ins have modules of their own (`WasmEdge:plugins`). Any other module exists only where the operator of a node
+/// links it, and who grants an import of it says to know what it does.
+fn is_linked(interface: &str) -> bool {
+    interface == "wasi"
+        || interface.starts_with("wasi_")
+        || interface.starts_with("wasmedge_")
+        || is_wasix(interface)
+}
+
+/// WASIX, which adds processes, threads and sockets to preview 1 (`wasmer:lib/wasix/src/lib.rs`, `wasix_exports_32`).
+fn is_wasix(interface: &str) -> bool {
+    interface.starts_with("wasix_")
 }
 
 fn preview1(import: &Import) -> Vec<Need<'_>> {
     let interface = import.interface.as_str();
-    let purposes: Vec<(&str, Purpose)> = functions(import).map(|f| (f, purpose(f))).collect();
+    let of = if is_wasix(interface) { wasix } else { purpose };
+    let purposes: Vec<(&str, Purpose)> = functions(import).map(|f| (f, of(f))).collect();
     let with = |wanted: &dyn Fn(Purpose) -> bool| -> Vec<&str> {
         purposes.iter().filter(|(_, p)| wanted(*p)).map(|(f, _)| *f).collect()
     };
@@ -113,7 +130,8 @@ fn preview1(import: &Import) -> Vec<Need<'_>> {
     if !files.is_empty() {
         let writes = purposes.iter().any(|(_, purpose)| purpose.files() == Some(true));
         let access = if writes { Access::ReadWrite } else { Access::ReadOnly };
-        let opens = files.iter().any(|function| first_version(function) == "path_open");
+        // WASIX has a second version, `path_open2`.
+        let opens = files.iter().any(|function| function.starts_with("path_open"));
         let by_path = files.iter().any(|function| function.starts_with("path_"));
         let need = Need::new(Capability::Fs, interface, files);
         needs.push(Need { access: Some(access), opens, by_path, ..need });
@@ -152,8 +170,43 @@ fn first_version(function: &str) -> &str {
     function.strip_suffix("_v2").unwrap_or(function)
 }
 
-/// The functions of preview 1 (`WASI:legacy/preview1/docs.md`) and WasmEdge's sockets, which are in the same module,
-/// some with a second version `…_v2` (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
+/// The functions of WASIX: its own, and those of preview 1, some of both with a later version such as `path_open2`. What
+/// starts another program (`proc_exec`, `proc_spawn`) or loads code (`dlopen`) is left out, like all that changes the network of the
+/// process: that program was not judged, and it may do whatever this one may.
+fn wasix(function: &str) -> Purpose {
+    if matches!(
+        function,
+        "sock_join_multicast_v4"
+            | "sock_join_multicast_v6"
+            | "sock_leave_multicast_v4"
+            | "sock_leave_multicast_v6"
+    ) {
+        return Purpose::Needs(Capability::NetUdp);
+    }
+    let function = first_version(function);
+    let function = function.strip_suffix(|last: char| last.is_ascii_digit()).unwrap_or(function);
+    match function {
+        "callback_signal" | "epoll_create" | "epoll_ctl" | "epoll_wait" | "futex_wait" | "futex_wake"
+        | "futex_wake_all" | "getcwd" | "proc_id" | "proc_parent" | "stack_checkpoint" | "stack_restore"
+        | "thread_exit" | "thread_id" | "thread_join" | "thread_parallelism" | "thread_sleep" => {
+            Purpose::None
+        }
+        "fd_dup" | "fd_event" | "fd_fdflags_get" | "fd_fdflags_set" | "fd_pipe" | "tty_get" => {
+            Purpose::Needs(Capability::Stdio)
+        }
+        "thread_spawn" => Purpose::Needs(Capability::Threads),
+        "resolve" => Purpose::Needs(Capability::NetDns),
+        "sock_addr_peer" | "sock_get_opt_flag" | "sock_get_opt_size" | "sock_get_opt_time"
+        | "sock_set_opt_flag" | "sock_set_opt_size" | "sock_set_opt_time" | "sock_status" => {
+            Purpose::OpenSocket
+        }
+        _ => purpose(function),
+    }
+}
+
+/// The functions of preview 1 (`WASI:legacy/preview1/docs.md`), WasmEdge's sockets, which are in the same module, some with
+/// a second version `…_v2` (`WasmEdge:lib/host/wasi/wasimodule.cpp`), and of WAMR's sockets those that WasmEdge has not
+/// (`wasm-micro-runtime:core/iwasm/libraries/libc-wasi/libc_wasi_wrapper.c`).
 fn purpose(function: &str) -> Purpose {
     use Capability::{Args, Clock, Env, NetDns, NetListen, NetTcpConnect, NetUdp, Random, Stdio};
     match first_version(function) {
@@ -200,9 +253,11 @@ fn purpose(function: &str) -> Purpose {
         "sock_connect" => Purpose::Address(NetTcpConnect),
         "sock_send_to" => Purpose::Address(NetUdp),
         "sock_recv_from" => Purpose::Needs(NetUdp),
-        "sock_getaddrinfo" => Purpose::Needs(NetDns),
+        "sock_getaddrinfo" | "sock_addr_resolve" => Purpose::Needs(NetDns),
         "sock_recv" | "sock_send" | "sock_shutdown" | "sock_getsockopt" | "sock_setsockopt"
-        | "sock_getlocaladdr" | "sock_getpeeraddr" => Purpose::OpenSocket,
+        | "sock_getlocaladdr" | "sock_getpeeraddr" | "sock_addr_local" | "sock_addr_remote" => {
+            Purpose::OpenSocket
+        }
         "sock_open" => Purpose::NewSocket,
         _ => Purpose::Unknown,
     }

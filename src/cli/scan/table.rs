@@ -50,9 +50,10 @@ fn row(workload: &Workload) -> Row<5> {
 const fn outcome(outcome: ExplainOutcome) -> &'static str {
     match outcome {
         ExplainOutcome::NotWasm => "no Wasm",
-        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers | ExplainOutcome::Unreadable => {
-            "not judged"
-        }
+        ExplainOutcome::NotJudged
+        | ExplainOutcome::CompletedByOthers
+        | ExplainOutcome::NoTemplate
+        | ExplainOutcome::Unreadable => "not judged",
         other => word(other),
     }
 }

@@ -192,6 +192,21 @@ fn a_kind_whose_pods_are_made_of_several_objects_is_not_judged_and_said_to_be_so
 }
 
 #[test]
+fn an_object_without_a_template_where_its_kind_has_one_is_not_called_left_alone() {
+    let rollout = "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\n\
+                   spec: {workloadRef: {apiVersion: apps/v1, kind: Deployment, name: web}}\n";
+    let service = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\nspec: {}\n";
+    for (text, kind) in [(rollout, "Rollout"), (service, "Service")] {
+        let said = explain_text(text, &["-n", "shop"]);
+        assert_eq!(said.code, 3, "{said:?}");
+        let title = format!("{kind} shop/web  not judged: it has no pod template where its kind has one");
+        said.has(&[title.as_str(), "`/spec/template`"]);
+        let said = explain_text(text, &["-n", "shop", "-o", "json"]);
+        said.has(&["\"not-judged\""]);
+    }
+}
+
+#[test]
 fn an_unreadable_image_is_not_called_linux() {
     let text = POD.replace("samples.example/web:1", "samples.example/none:1");
     let said = explain_text(&text, &[]);

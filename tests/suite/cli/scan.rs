@@ -202,6 +202,32 @@ fn a_kind_whose_pods_are_made_of_several_objects_is_listed_as_not_judged() {
     said.has(&["not judged: InferenceService default/iris: kind whose pods take parts from other objects"]);
 }
 
+/// A description that is wrong does not make the gate say less than without one.
+#[test]
+fn an_object_without_a_template_where_its_kind_has_one_is_listed_as_not_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("gate.yaml");
+    let text = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n\
+                workloads: [{group: ray.io, kind: RayCluster, podTemplate: /spec/headGroup/template}]\n";
+    std::fs::write(&configuration, text).unwrap();
+    let template = json!({"spec": {"containers": [{"name": "a", "image": "samples.example/files:1"}]}});
+    let ray = json!({"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": "ray"},
+        "spec": {"headGroupSpec": {"template": template}}});
+    let rollout = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web"},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
+    let more = ["--config", configuration.to_str().unwrap(), "-o", "json"];
+    let said = scan_text(&documents(&[ray, rollout]), &more);
+    assert_eq!(said.code, 3, "{said:?}");
+    let document = said.json();
+    for (kind, name, at) in
+        [("RayCluster", "ray", "`/spec/headGroup/template`"), ("Rollout", "web", "`/spec/template`")]
+    {
+        let found = workload(&document, kind, name);
+        assert_eq!(found["outcome"], "not-judged", "{found}");
+        assert!(found["judged"][0]["reason"].as_str().unwrap().contains(at), "{found}");
+    }
+}
+
 /// It is not waited for either.
 #[test]
 fn a_pipe_in_a_folder_hides_none_of_its_files() {

@@ -126,6 +126,42 @@ async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
     assert_eq!(server.review(Webhook::Validate, &exec).await["allowed"], true);
 }
 
+/// A Rollout that takes the template of a Deployment, a Service of Knative without one, and a kind whose description is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_without_a_template_where_its_kind_has_one_is_said_not_to_be_judged() {
+    let configuration =
+        "workloads: [{group: ray.io, kind: RayCluster, podTemplate: /spec/headGroup/template}]\n";
+    let setup = Setup { configuration: configuration.into(), ..Setup::default() };
+    let flow = Flow::new(&setup).await;
+    let mut server = flow.serve().await;
+    let template = json!({"spec": {"containers": [{"name": "app", "image": "images.test/hello:v1"}]}});
+    for (api_version, kind, spec, at) in [
+        (
+            "argoproj.io/v1alpha1",
+            "Rollout",
+            json!({"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "app"}}),
+            "/spec/template",
+        ),
+        ("serving.knative.dev/v1", "Service", json!({}), "/spec/template"),
+        (
+            "ray.io/v1",
+            "RayCluster",
+            json!({"headGroupSpec": {"template": template}}),
+            "/spec/headGroup/template",
+        ),
+    ] {
+        let object =
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "app"}, "spec": spec});
+        let response = server.review(Webhook::Validate, &Request::create("shop", object)).await;
+        let said = format!(
+            "wasmgate did not judge {kind} `app`: it has no pod template at `{at}`, where its kind is described to have one; \
+             correct `podTemplate` under `workloads` of the configuration if it is elsewhere; pods that are made of it are judged \
+             when they are created"
+        );
+        assert_eq!((&response["allowed"], &response["warnings"]), (&json!(true), &json!([said])));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_subresource_is_judged_by_the_pod_that_it_carries() {
     let flow = Flow::new(&Setup::default()).await;

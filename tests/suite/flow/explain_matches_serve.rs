@@ -115,6 +115,7 @@ fn told(report: &ObjectReport, template_at: &str) -> Told {
         ExplainOutcome::Admitted => "admit",
         ExplainOutcome::NotJudged
         | ExplainOutcome::CompletedByOthers
+        | ExplainOutcome::NoTemplate
         | ExplainOutcome::NotWasm
         | ExplainOutcome::Exempt
         | ExplainOutcome::Skipped
