@@ -497,6 +497,7 @@ mod tests {
                 failed_bundles: Vec::new(),
                 is_cached: false,
                 is_repeatable: true,
+                is_overloaded: false,
                 missing_class: None,
             });
             let (named, mut puller) = own();

@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use wasmgate::access::{Access, AccessOptions, Error, PATH};
 use wasmgate::certs::load_or_make;
-
-use wasmgate::review::Reply;
+use wasmgate::review;
 use wasmgate::server::{
     AdmissionHandler, Call, PageAnswer, PageHandler, Server, ServerOptions, Signals, Trigger,
 };
@@ -291,7 +290,7 @@ impl PageHandler for Puppet {
 struct Silent;
 
 impl AdmissionHandler for Silent {
-    async fn answer(&self, _: Call) -> Reply {
+    async fn answer(&self, _: Call) -> review::Reply {
         Ok(Vec::new())
     }
 

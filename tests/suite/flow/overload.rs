@@ -44,7 +44,7 @@ fn places() -> usize {
 /// All together take longer than one evaluation may, and less than a review.
 #[tokio::test(flavor = "multi_thread")]
 async fn reviews_that_wait_for_each_other_longer_than_an_evaluation_may_take_are_all_admitted() {
-    let (flow, request) = ruled_by(SLOW, "timeLimit: 1s").await;
+    let (flow, request) = Box::pin(ruled_by(SLOW, "timeLimit: 1s")).await;
     let serving = flow.serve().await;
     let reviews = times(&request, 40 * places());
     let answers = serving.post_together(Webhook::Validate, "30s", &reviews).await;
@@ -58,7 +58,7 @@ async fn reviews_that_wait_for_each_other_longer_than_an_evaluation_may_take_are
 /// The first take all places of their namespace until their own time ends, which is a denial as it was. The others get none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_that_gets_no_place_in_time_is_left_to_the_failure_policy_and_recorded_as_such() {
-    let (flow, request) = ruled_by(opa::ENDLESS, "timeLimit: 60s, fuelLimit: 1000000000000").await;
+    let (flow, request) = Box::pin(ruled_by(opa::ENDLESS, "timeLimit: 60s, fuelLimit: 1000000000000")).await;
     let serving = flow.serve().await;
     let count = 4 * places();
     let answers = serving.post_together(Webhook::Validate, "2s", &times(&request, count)).await;
