@@ -30,8 +30,9 @@ pub(crate) struct Shares {
 /// Units that are held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
-    own: Held,
+    // First, so that the next of the namespace finds these free.
     of_all: Held,
+    own: Held,
 }
 
 impl Share {
@@ -69,7 +70,7 @@ impl Shares {
     ) -> Option<Share> {
         let own = self.of(namespace).take(units.min(self.most), deadline).await?;
         let of_all = self.all.take(units, deadline).await?;
-        Some(Share { own, of_all })
+        Some(Share { of_all, own })
     }
 
     /// The line of a namespace. It lives as long as units are held or waited for.
