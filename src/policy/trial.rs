@@ -42,7 +42,8 @@ impl LoadedBundle {
             input::serialise(input, self.program.bundle.unread()).map_err(|error| error.to_string())?;
         let (stop, _guard) = Stop::at(Instant::now() + COUNTING);
         self.caught(|| {
-            let mut instance = Instance::start(&self.program, limits, &stop)?;
+            // What a start takes is not counted, and so it is not limited.
+            let mut instance = Instance::start(&self.program, limits.for_start(), &stop)?;
             instance.evaluate::<Value>(entrypoint, input.get(), limits, &stop)?;
             Ok(instance.fuel_used(limits))
         })
