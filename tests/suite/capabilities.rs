@@ -128,7 +128,12 @@ fn lines(entries: &[Entry]) -> Vec<String> {
 
 /// Whether it is handed over through a file of the kernel. What a program can call has no path.
 fn of_kernel(entry: &Entry) -> bool {
-    entry.opens && (entry.capability != Capability::Fs || entry.path.is_some())
+    match entry.capability {
+        // It may open files, like any call of which nothing is known.
+        Capability::UnknownImport => false,
+        Capability::Fs => entry.opens && entry.path.is_some(),
+        _ => entry.opens,
+    }
 }
 
 /// The entries that need a grant.
