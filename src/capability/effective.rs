@@ -190,8 +190,7 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
 fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<Entry>, Vec<Entry>) {
     let (mut effective, mut missing) = (Vec::new(), Vec::new());
     if let Some(call) = unknown_calls(requires) {
-        let handed = ambient.iter().filter(|handed| handed.capability != Capability::UnknownImport);
-        effective.extend(handed.filter_map(|handed| in_common(&call, handed)));
+        effective.extend(ambient.iter().filter(is_callable).filter_map(|handed| in_common(&call, handed)));
     }
     for required in requires {
         let before = effective.len();
@@ -210,6 +209,15 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<E
         }
     }
     (effective, missing)
+}
+
+/// Whether a call may reach it. Native code that lies in no file is that of the image, which a runtime starts or does not.
+fn is_callable(handed: &&Entry) -> bool {
+    match handed.capability {
+        Capability::UnknownImport => false,
+        Capability::NativeExec => handed.opens,
+        _ => true,
+    }
 }
 
 /// One call for all imports of which nothing is known but that a runtime may link them: each may do whatever can be done with
