@@ -386,7 +386,7 @@ async fn a_review_that_the_gate_has_no_time_for_is_no_denial_and_left_to_the_fai
     let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
     let client = server.client(Http::One);
     for size in [100_usize, 300 << 10] {
-        let body = format!("{:<size$}", "overloaded:");
+        let body = "overloaded:".to_owned() + &" ".repeat(size);
         let answer = client.send(server.address, post("/validate", body)).await.unwrap();
         assert_eq!(answer.status, 503, "{size}");
         assert!(answer.text().contains("add replicas"), "{}", answer.text());
