@@ -105,7 +105,8 @@ mod tests {
             limited.limits.fuel = fuel;
             limited.fuel_used(&refused)
         };
-        assert!(with(used + used / 50).is_ok());
+        // What the host reads at once is bounded by what is left, so a little more has to be there than is used in the end.
+        assert!(with(used + used / 8).is_ok());
         assert!(with(used - used / 50).unwrap_err().starts_with("it needs more than"));
     }
 }
