@@ -190,7 +190,8 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
 fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<Entry>, Vec<Entry>) {
     let (mut effective, mut missing) = (Vec::new(), Vec::new());
     if let Some(call) = unknown_calls(requires) {
-        effective.extend(ambient.iter().filter(is_callable).filter_map(|handed| in_common(&call, handed)));
+        let handed = ambient.iter().filter(|handed| is_callable(handed));
+        effective.extend(handed.filter_map(|handed| in_common(&call, handed)));
     }
     for required in requires {
         let before = effective.len();
@@ -212,7 +213,7 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &RuntimeHost<'_>) -> (Vec<E
 }
 
 /// Whether a call may reach it. Native code that lies in no file is that of the image, which a runtime starts or does not.
-fn is_callable(handed: &&Entry) -> bool {
+const fn is_callable(handed: &Entry) -> bool {
     match handed.capability {
         Capability::UnknownImport => false,
         Capability::NativeExec => handed.opens,
