@@ -15,9 +15,6 @@ use crate::review::Webhook;
 use crate::review::{self, Review};
 use crate::workload::Kind;
 
-/// What is said of a review whose rules had no place in time.
-const OVERLOADED: &str = "wasmgate has more reviews than it can judge in time; add replicas";
-
 /// A decision: the answer and the facts for the record.
 #[derive(Debug)]
 pub struct Decision {
@@ -91,13 +88,13 @@ impl Decision {
     /// The decision about a review whose rules had no place in time. The record names no violation, since there is no verdict, and what failed is counted.
     fn overloaded(said: Answer, Judged { judgement, .. }: Judged<PolicyInputText>) -> Self {
         let judgement = Judgement { verdict: Verdict::default(), ..judgement };
-        let failure = Some(("overload", Error::FinishReview(OVERLOADED.to_owned())));
-        Self { judgement: Some(judgement), failure, ..Self::without_facts(said, "no place in time") }
+        let failure = Some((Step::TakePlace.code(), Error::NoPlace));
+        Self { judgement: Some(judgement), failure, ..Self::without_facts(said, Step::TakePlace.note()) }
     }
 
     /// Whether a server answers with an error in the place of this, so that the API server applies the webhook's `failurePolicy`.
     pub fn is_overloaded(&self) -> bool {
-        self.judgement.as_ref().is_some_and(|judgement| judgement.is_overloaded)
+        self.failure.as_ref().is_some_and(|(code, _)| *code == Step::TakePlace.code())
     }
 
     /// The decision about a body that is not an AdmissionReview.
@@ -225,7 +222,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
         }
         Conclusion::Planned(plan) => answer::of_plan(uid, workload, inspection, plan),
         Conclusion::Judged(judged) if judged.judgement.is_overloaded => {
-            answer::failed(uid, OVERLOADED.to_owned())
+            answer::failed(uid, Error::NoPlace.to_string())
         }
         Conclusion::Judged(judged) => {
             let Judgement { verdict, missing_class, .. } = &judged.judgement;
@@ -234,6 +231,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
         Conclusion::JudgedAsPods { plan, judged, .. } => {
             answer::of_template(uid, workload, inspection, &plan.warnings, &judged.judgement.verdict)
         }
+        Conclusion::Failed { step: Step::TakePlace, error } => answer::failed(uid, error.to_string()),
         // A failed plan refuses nothing: the validating webhook judges the pod as it is.
         Conclusion::Failed { step: Step::Plan, error } => {
             answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))

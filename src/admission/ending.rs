@@ -174,6 +174,8 @@ pub enum Step {
     Plan,
     /// Planning and judging the pods of a template.
     JudgeTemplate,
+    /// Waiting for a place to plan or judge a pod, or to find out what it starts.
+    TakePlace,
 }
 
 impl Step {
@@ -182,6 +184,7 @@ impl Step {
         match self {
             Self::Plan => "plan",
             Self::JudgeTemplate => "judge-template",
+            Self::TakePlace => "overload",
         }
     }
 
@@ -190,6 +193,7 @@ impl Step {
         match self {
             Self::Plan => "could not plan",
             Self::JudgeTemplate => "could not judge",
+            Self::TakePlace => "no place in time",
         }
     }
 }

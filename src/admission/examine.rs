@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
-use super::heavy::{self, Work};
+use super::heavy::{self, BEFORE_THE_END, Work};
 pub use super::look::inspect;
 use super::state::{Error, State};
 pub use super::template::plan;
@@ -36,9 +36,6 @@ const COMPARISON: Duration = Duration::from_millis(500);
 
 /// More than it takes a timer to say that the time of a review has ended: timers tick once a millisecond.
 const AFTER_THE_END: Duration = Duration::from_millis(20);
-
-/// How long before the time of a review ends that of its rules does, so that the answer can say what took it.
-const BEFORE_THE_END: Duration = Duration::from_millis(10);
 
 /// A review at one of the two webhooks, and everything that its answer depends on.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +95,12 @@ async fn conclude<K>(
     inspection: &Inspection,
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
 ) -> Conclusion<K> {
-    if !concerns(asked.state, workload, inspection) {
+    let is_concerned = concerns(asked.state, workload, inspection);
+    if heavy::had_no_place(inspection, is_concerned) {
+        let step = if workload.kind.is_template() { Step::JudgeTemplate } else { Step::TakePlace };
+        return Conclusion::Failed { step, error: Error::NoPlace };
+    }
+    if !is_concerned {
         return Conclusion::NotWasm;
     }
     let failed = |step| move |error| Conclusion::Failed { step, error };
@@ -106,14 +108,19 @@ async fn conclude<K>(
         Webhook::Mutate => {
             let work = Work::of(workload, inspection);
             let plan = work.beside(asked.clock.left(), || planned(asked, object, workload, inspection)).await;
-            plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
+            plan.map_or_else(failed(Step::TakePlace), |plan| {
+                plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
+            })
         }
         Webhook::Validate if workload.kind.is_template() => {
             // On the heap: it holds three workloads, and the pods, of which there are many more, would move the space for it.
             let judged = Box::pin(judge_as_pods(asked, object, workload, inspection, keep)).await;
             judged.unwrap_or_else(failed(Step::JudgeTemplate))
         }
-        Webhook::Validate => Conclusion::Judged(judge(asked, object, workload, inspection, keep).await),
+        Webhook::Validate => {
+            let judged = judge(asked, object, workload, inspection, keep).await;
+            judged.map_or_else(failed(Step::TakePlace), Conclusion::Judged)
+        }
     }
 }
 
@@ -252,14 +259,14 @@ fn planned(
     template::planned(asked.state, read, workload, inspection, asked.clock.now())
 }
 
-/// Runs the policies on a workload as it is.
+/// Runs the policies on a workload as it is. The error is [`Error::NoPlace`].
 pub async fn judge<K>(
     asked: &ReviewContext<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
-) -> Judged<K> {
+) -> Result<Judged<K>, Error> {
     let state = asked.state;
     let request = request_facts(asked.review);
     let unchanged = unchanged_ephemeral(asked.review, workload);
@@ -280,7 +287,7 @@ pub async fn judge<K>(
             };
             (kept, (evaluation, Evaluation::default()))
         } else {
-            let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await;
+            let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await?;
             let kept = keep(&input);
             let found = state.policies.evaluate_with_shadow(&workload.namespace, &input, left);
             (kept, Box::pin(found).await)
@@ -302,7 +309,7 @@ pub async fn judge<K>(
     let missing_class = missing_class(state, workload);
     let judgement =
         Judgement { verdict, failed_bundles, is_cached, is_repeatable, is_overloaded, missing_class };
-    Judged { judgement, kept }
+    Ok(Judged { judgement, kept })
 }
 
 /// What the input of the rules is made from.
@@ -392,7 +399,7 @@ async fn judge_as_pods<K>(
         }
         keep(input)
     };
-    let mut judged = judge(asked, &object, &pod, &inspection, kept).await;
+    let mut judged = judge(asked, &object, &pod, &inspection, kept).await?;
     // A template is warned about where it cannot be judged, and never refused.
     judged.judgement.is_overloaded = false;
     let able = match former {
@@ -420,7 +427,7 @@ pub(super) async fn as_pods(
     inspection: &Inspection,
 ) -> Result<AsPods, Error> {
     let work = || template::as_pods(asked.state, object, workload, inspection, asked.clock.now());
-    Work::of(workload, inspection).beside(asked.clock.left(), work).await
+    Work::of(workload, inspection).beside(asked.clock.left(), work).await?
 }
 
 /// The object before an update that changes one of its images.
@@ -463,7 +470,7 @@ async fn abilities_before(
     let unchanged = BTreeSet::new();
     let case = parts(asked, &request, &unchanged, (&pods.object, &pods.workload, &pods.inspection));
     let work = Work::of(&pods.workload, &pods.inspection);
-    let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await;
+    let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await.ok()?;
     Some(Abilities::of(&input))
 }
 

@@ -6,10 +6,11 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use super::started::{Spec, mounts_of, started};
+use super::state::Error;
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{ImageFacts, Program, program};
-use crate::inspection::{self, Inspection, LookupResult};
+use crate::inspection::{self, Container, Inspection, LookupResult};
 use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
 use crate::shares::{self, Share, Shares};
@@ -40,6 +41,13 @@ const MOST_STEPS: usize = 1 << 19;
 
 /// How many pods whose mounts take long to follow are followed at a time.
 pub const HEAVY_PLACES: u32 = 2;
+
+/// How long before the time of a review ends that of its rules does, and that of its wait for a place, so that the answer can say what took it.
+pub(super) const BEFORE_THE_END: Duration = Duration::from_millis(10);
+
+/// Why it is not known what starts where others had all places until the time was over.
+const NO_PLACE: &str =
+    "there was no place in time to follow the paths of the pod through the files of the image; add replicas";
 
 /// Where heavy work is done. A namespace holds at most half of the places, and waits in line with the other namespaces, not with
 /// all of their pods, however many it has itself.
@@ -80,19 +88,27 @@ async fn programs_at(
     if nothing_to_follow || is_light(workload, &facts) {
         return all(workload, family, &facts, None);
     }
-    let deadline = Instant::now() + budget;
-    let late = |facts: &[Option<Arc<ImageFacts>>]| {
-        facts.iter().map(|facts| facts.as_ref().map(|_| undecided())).collect::<Vec<_>>()
-    };
+    let begin = Instant::now();
+    let deadline = begin + budget;
     let Ok(place) = tokio::time::timeout(budget, place_of(places, workload)).await else {
-        return late(&facts);
+        return of_each(&facts, no_place);
     };
+    let waited = begin.elapsed();
+    let had_to_wait = place.as_ref().is_some_and(Share::has_waited);
+    // As with an evaluation: where less is left than it has waited, and that is not enough, the load is the reason.
+    let late: fn() -> Program =
+        if had_to_wait && waited > budget.saturating_sub(waited) { no_place } else { undecided };
     let (workload, known) = (workload.clone(), facts.clone());
     let work = tokio::task::spawn_blocking(move || {
         let _place = place;
-        all(&workload, family, &known, Some(deadline))
+        all(&workload, family, &known, Some((deadline, late)))
     });
-    work.await.unwrap_or_else(|_| late(&facts))
+    work.await.unwrap_or_else(|_| of_each(&facts, undecided))
+}
+
+/// The same for each image of which there are facts.
+fn of_each(facts: &[Option<Arc<ImageFacts>>], starts: fn() -> Program) -> Vec<Option<Program>> {
+    facts.iter().map(|facts| facts.as_ref().map(|_| starts())).collect()
 }
 
 /// Work in proportion to a pod and its images. How much it is, is found once for all that is done about the pod.
@@ -111,27 +127,35 @@ impl<'w> Work<'w> {
     }
 
     /// Does such work, with this much time `left` to its review. Other tasks of this thread go on elsewhere meanwhile, however little the work seems to be:
-    /// what is counted wrong costs its own review time, and no other. It waits for a place. The review that waits is given up when its time ends (`flow`),
-    /// and its place in the line with it.
+    /// what is counted wrong costs its own review time, and no other. It waits for a place nearly as long as its review may. Where it gets none in time the work is
+    /// not done, and nothing is known of the pod ([`Error::NoPlace`]).
     ///
     /// A large body takes turns (`server::under_way`). Much work gives its turn back: its place is bound enough, and every other large body would wait for it,
     /// whatever its namespace. Little work is bounded by the turn, and takes no place beside it: it would hold that while it waits for its next turn.
-    pub async fn beside<T>(self, left: Duration, work: impl FnOnce() -> T) -> T {
-        let _place = self.place(left).await;
+    pub async fn beside<T>(self, left: Duration, work: impl FnOnce() -> T) -> Result<T, Error> {
+        let _place = self.place_among(&PLACES, &LIGHT_PLACES, left).await?;
         if !self.is_light {
             shares::give_back_turn();
         }
-        shares::beside(work)
+        Ok(shares::beside(work))
     }
 
-    async fn place(self, left: Duration) -> Option<Share> {
-        if !self.is_light {
-            place_of(&PLACES, self.workload).await
-        } else if shares::has_turn() {
-            None
+    /// A place among those for much work or for little. `None` where it needs none.
+    async fn place_among(
+        self,
+        much: &Shares,
+        little: &Shares,
+        left: Duration,
+    ) -> Result<Option<Share>, Error> {
+        let wait = left.saturating_sub(BEFORE_THE_END);
+        let place = if !self.is_light {
+            tokio::time::timeout(wait, place_of(much, self.workload)).await
+        } else if shares::has_turn() || !shares::has_other_threads() {
+            return Ok(None);
         } else {
-            light_place_of(&LIGHT_PLACES, self.workload, left).await
-        }
+            tokio::time::timeout(wait, light_place_of(little, self.workload, left)).await
+        };
+        place.map_err(|_elapsed| Error::NoPlace)
     }
 
     /// The turn of a review to make the input of its rules and to run them in one go, as [`Self::beside`] does work. `None` where the one is much
@@ -188,9 +212,9 @@ fn all(
     workload: &Workload,
     family: Option<Family>,
     facts: &[Option<Arc<ImageFacts>>],
-    deadline: Option<Instant>,
+    deadline: Option<(Instant, fn() -> Program)>,
 ) -> Vec<Option<Program>> {
-    let is_late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
+    let late = || deadline.filter(|(end, _)| Instant::now() > *end).map(|(_, starts)| starts());
     let mut left = MOST_STEPS;
     let one = |(image, facts): (ImageUse<'_>, &Option<Arc<ImageFacts>>)| {
         let facts = facts.as_ref()?;
@@ -198,7 +222,7 @@ fn all(
             return Some(crowded());
         };
         left = after;
-        Some(if is_late() { undecided() } else { started(workload, &image, family, facts) })
+        Some(late().unwrap_or_else(|| started(workload, &image, family, facts)))
     };
     workload.images().into_iter().zip(facts).map(one).collect()
 }
@@ -220,6 +244,21 @@ pub(super) fn undecided() -> Program {
         "following the paths of the pod through the files of the image took longer than the review may; shorten `command`, \
          `workingDir`, `PATH` and the mount paths",
     )
+}
+
+/// Nor was it begun in time, since others had the places.
+fn no_place() -> Program {
+    program::unknown(NO_PLACE)
+}
+
+/// Whether it is not known what a container starts because there was no place in time to find it out. In a pod that is not known to have to do with Wasm
+/// (`is_concerned`) a container counts whose image suggests it.
+pub(super) fn had_no_place(inspection: &Inspection, is_concerned: bool) -> bool {
+    let open = inspection.containers.iter().filter(|container| container.is_open());
+    open.filter_map(Container::known).any(|(facts, program)| {
+        matches!(program, Program::Unknown { reason } if reason == NO_PLACE)
+            && (is_concerned || facts.suggests_wasm())
+    })
 }
 
 /// What starts is not looked for.
@@ -320,7 +359,6 @@ mod tests {
 
     use super::*;
     use crate::image::{Digest, FileClass, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
-    use crate::inspection::Container;
     use crate::policy::{Bundle, Engine, Limits};
     use crate::shares::Line;
     use crate::workload::{self, Kind};
@@ -377,7 +415,7 @@ mod tests {
         assert!(weight(&heavy, &facts) > LIGHT);
         let started = programs(&heavy, FAMILY, facts.clone(), Duration::from_mins(1)).await;
         assert!(started.len() == 20 && started.iter().all(|starts| *starts == expected[0]), "{started:?}");
-        let late = programs(&heavy, FAMILY, facts, Duration::ZERO).await;
+        let late = programs_at(&Shares::new(2), &heavy, FAMILY, facts, Duration::ZERO).await;
         assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
     }
 
@@ -391,7 +429,7 @@ mod tests {
             let nothing_known = Inspection { containers: Vec::new() };
             let work = Work::of(&light, &nothing_known);
             let went_on = work.beside(AMPLE, move || told.recv_timeout(Duration::from_secs(20)).is_ok());
-            (went_on.await, other.await.is_ok())
+            (went_on.await.unwrap(), other.await.is_ok())
         };
         assert_eq!(tokio::spawn(review).await.unwrap(), (true, true));
     }
@@ -436,7 +474,7 @@ mod tests {
         assert!(held.is_some() && place_of(&places, &greedy).now_or_never().is_none(), "all places");
         let short = Duration::from_millis(20);
         let late = programs_at(&places, &greedy, FAMILY, facts.clone(), short).await;
-        assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
+        assert!(late.iter().all(|starts| *starts == Some(no_place())), "{late:?}");
         let other = programs_at(&places, &modest, FAMILY, facts, Duration::from_mins(1)).await;
         assert!(other.iter().all(|starts| matches!(starts, Some(Program::Wasm { .. }))), "{other:?}");
     }
@@ -458,6 +496,49 @@ mod tests {
         assert!((&mut old).now_or_never().is_none() && new.now_or_never().flatten().is_some());
     }
 
+    /// Both kinds of places are taken, as by the reviews of others.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_that_gets_no_place_before_the_time_of_its_review_ends_says_so_and_a_free_place_is_taken_with_no_time_left()
+     {
+        let (much, little) = (Shares::new(2), Shares::new(2));
+        let all = [much.take(&"evil".into(), 2).await, little.take(&"evil".into(), 2).await];
+        let pods = [with_mounts("shop", 1, 1), with_mounts("shop", 20, 200)];
+        let works = pods.each_ref().map(|pod| Work::of(pod, &inspected(pod, image(pod, &[]))));
+        assert!(works[0].is_light && !works[1].is_light);
+        let short = Duration::from_millis(30);
+        for work in works {
+            let place = work.place_among(&much, &little, short).await;
+            assert!(matches!(place, Err(Error::NoPlace)), "{place:?}");
+        }
+        drop(all);
+        for work in works {
+            let place = work.place_among(&much, &little, Duration::ZERO).await;
+            assert!(matches!(place, Ok(Some(_))), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_of_which_nothing_is_found_for_want_of_a_place_has_had_none_where_it_may_concern_wasm() {
+        let heavy = with_mounts("shop", 20, 200);
+        let found = |starts: fn() -> Program, shape: Shape| {
+            let mut facts = image(&heavy, &[]);
+            for facts in facts.iter_mut().flatten() {
+                *facts = Arc::new(ImageFacts { shape, scanned: false, ..(**facts).clone() });
+            }
+            let mut inspection = inspected(&heavy, facts);
+            for container in &mut inspection.containers {
+                if let LookupResult::Known { program, .. } = &mut container.lookup {
+                    *program = starts();
+                }
+            }
+            inspection
+        };
+        let linux = found(no_place, Shape::LinuxRootfs);
+        assert!(had_no_place(&linux, true) && !had_no_place(&linux, false));
+        assert!(had_no_place(&found(no_place, Shape::WasmArtifact), false));
+        assert!(!had_no_place(&found(undecided, Shape::WasmArtifact), true), "its own work took the time");
+    }
+
     /// A review with a large body, each step of which has a turn.
     async fn in_turns<T>(turns: &Arc<Line>, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
@@ -475,13 +556,13 @@ mod tests {
         let heavy = with_mounts("shop", 20, 200);
         let known = inspected(&heavy, image(&heavy, &[]));
         let much = Work::of(&heavy, &known).beside(AMPLE, is_free);
-        assert!(in_turns(&turns, much).await, "others can take it");
+        assert!(in_turns(&turns, much).await.unwrap(), "others can take it");
         let light = with_mounts("shop", 1, 1);
         let nothing_known = Inspection { containers: Vec::new() };
         let all_places = LIGHT_PLACES.take(&"evil".into(), light_places()).await;
         assert!(all_places.is_some());
         let little = Work::of(&light, &nothing_known).beside(AMPLE, is_free);
-        assert_eq!(in_turns(&turns, little).now_or_never(), Some(false));
+        assert_eq!(in_turns(&turns, little).now_or_never().and_then(Result::ok), Some(false));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -37,6 +37,9 @@ pub enum Error {
     /// An object that the gate changed cannot be written as JSON; a defect of the gate.
     #[error("could not write the object as JSON: {0}")]
     WriteObject(#[source] serde_json::Error),
+    /// Others had the places for the work of the review, or for its rules, until its time was over. It says nothing of the review.
+    #[error("wasmgate has more reviews than it can judge in time; add replicas")]
+    NoPlace,
     /// The review was given up; the text says why.
     #[error("{0}")]
     FinishReview(String),
