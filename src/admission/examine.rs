@@ -274,7 +274,7 @@ pub async fn judge<K>(
     let case = InputParts { restarts, ..parts(asked, &request, &unchanged, (object, workload, inspection)) };
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let work = Work::of(workload, inspection);
-    let (kept, (evaluation, shadow)) =
+    let (kept, is_late, (evaluation, shadow)) =
         if let Some(turn) = work.turn(&state.policies, object.get().len(), left()).await {
             let (kept, found) = shares::beside(|| {
                 let input = judge::prepare(&case);
@@ -285,15 +285,23 @@ pub async fn judge<K>(
                 // On the heap, since few inputs are large, and every review would hold it.
                 Err(large) => Box::pin(large.evaluate(&workload.namespace, left())).await,
             };
-            (kept, (evaluation, Evaluation::default()))
+            (kept, false, (evaluation, Evaluation::default()))
         } else {
-            let input = work.beside(asked.clock.left(), || judge::prepare(&case)).await?;
+            let before = left();
+            let mut begun = before;
+            let prepared = || {
+                begun = left();
+                judge::prepare(&case)
+            };
+            let input = work.beside(asked.clock.left(), prepared).await?;
+            // As of an evaluation (`policy::evaluation`): less is left than it has waited.
+            let is_late = before.saturating_sub(begun) > begun;
             let kept = keep(&input);
             let found = state.policies.evaluate_with_shadow(&workload.namespace, &input, left);
-            (kept, Box::pin(found).await)
+            (kept, is_late, Box::pin(found).await)
         };
     let is_explained = evaluation.failures.iter().any(|failure| names_calls(&failure.message));
-    let overloaded = evaluation.overloaded;
+    let overloaded = evaluation.failed_by_load(is_late && left().is_zero());
     if evaluation.failures.len() > overloaded && !is_explained && left().is_zero() {
         // The time of the review ended, and not for what a rule does: its own limit (`flow`) comes to speak now.
         tokio::time::sleep(AFTER_THE_END).await;

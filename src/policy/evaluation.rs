@@ -89,6 +89,16 @@ impl Evaluation {
         Self { failures: failures.collect(), ..Self::default() }
     }
 
+    /// How many bundles failed because other reviews take the time. Where the review came late to the work before its rules, and its time `has_ended`
+    /// for that, this includes those that were not done in time.
+    pub fn failed_by_load(&self, has_ended: bool) -> usize {
+        if !has_ended {
+            return self.overloaded;
+        }
+        let is_by_load = |message: &str| store::blames_load(message) || store::names_calls(message);
+        self.failures.iter().filter(|failure| is_by_load(&failure.message)).count()
+    }
+
     /// What the bundles of these names found, or why they could not be evaluated.
     pub(super) fn of(outcomes: Vec<(&String, Result<Found, Failed>)>) -> Self {
         let was_found = |outcome: &Result<Found, Failed>| outcome.as_ref().is_ok_and(|found| found.is_cached);
@@ -131,5 +141,6 @@ mod tests {
         ];
         let evaluation = Evaluation::of(names.iter().zip(failed.map(Err)).collect());
         assert_eq!((evaluation.failures.len(), evaluation.overloaded), (5, 3));
+        assert_eq!((evaluation.failed_by_load(false), evaluation.failed_by_load(true)), (3, 4));
     }
 }
