@@ -228,6 +228,35 @@ mod tests {
         }
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_template_that_gets_no_place_to_work_in_time_is_admitted_with_a_warning() {
+        let gate = gate().await;
+        let text = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "app",
+                "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+                "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+                "userInfo": {"username": "dev"},
+                "object": {
+                    "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "shop"},
+                    "spec": {
+                        "selector": {"matchLabels": {"app": "app"}},
+                        "template": {"metadata": {"labels": {"app": "app"}}, "spec": heavy_spec(Some("wasmtime"))},
+                    },
+                },
+            },
+        });
+        let review = review::parse(text.to_string().as_bytes()).unwrap();
+        let _all = heavy::take_all().await;
+        let clock = Clock::start(Duration::from_millis(900));
+        let (decision, _) = decide(&gate.basis(), Webhook::Validate, &review, clock).await;
+        let response = &decision.answer.response;
+        assert!(response.refusal.is_none() && !decision.is_overloaded(), "{}", decision.note);
+        let warned = response.warnings.iter().any(|warning| warning.contains("add replicas"));
+        assert!(warned, "{:?}", response.warnings);
+    }
+
     fn heavy_spec(class: Option<&str>) -> Value {
         let path = "/x:".repeat(20_000);
         let container = serde_json::json!({
