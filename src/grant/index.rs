@@ -11,9 +11,9 @@ use super::subject::{
 use super::types::WasiGrant;
 
 /// All grants, indexed so that the cost of a review does not grow with the number of those that are not for it: `WasiGrant`s by
-/// namespace, `ClusterWasiGrant`s by the label that their selector requires and the fewest others do, and both then by service account, by image, and by a label
-/// that their selector of pods requires. An image pattern counts by what stands before its first `*`, or behind its last one where that is
-/// longer. Only what says none of this is looked at in every review: a pattern such as `*/orders*`, a selector of `NotIn`.
+/// namespace, `ClusterWasiGrant`s by the label that their selector requires and the fewest others do, and both then by service account,
+/// by image, and by such a label of their selector of pods. An image pattern counts by what stands before its first `*`, or behind its
+/// last one where that is longer. Only what says none of this is looked at in every review: a pattern such as `*/orders*`, a selector of `NotIn`.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
