@@ -90,8 +90,11 @@ pub struct ImageManifest {
 pub struct IndexEntry {
     /// The manifest.
     pub descriptor: Descriptor,
-    /// `os/architecture`, lower case; empty when the entry has no platform.
+    /// `os/architecture`, lower case; empty when the entry has no platform, or one that names nothing.
     pub platform: String,
+    /// Whether its platform names nothing, which no node's matches. Without one, a node goes by that of the config
+    /// (`containerd:core/images/image.go`, `Manifest`).
+    pub names_nothing: bool,
     /// Whether its platform is unknown, as for attestations of buildx, so that no node pulls it.
     pub attestation: bool,
 }
@@ -324,7 +327,8 @@ impl RawDescriptor {
         };
         // Judged by its platform alone: nodes ignore the annotations of an entry.
         let attestation = platform == "unknown/unknown";
-        Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
+        let names_nothing = self.platform.is_some() && platform.is_empty();
+        Ok(IndexEntry { descriptor: self.checked()?, platform, names_nothing, attestation })
     }
 }
 
