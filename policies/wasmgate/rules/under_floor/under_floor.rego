@@ -33,11 +33,6 @@ violations contains violation if {
 	}
 }
 
-# Kubernetes refuses a limit of a container that is over that of its pod.
-cure(size, floor) := $"`spec.resources.limits.memory: {size}` or leave it out, and no lower limit in the container" if {
-	input.workload.limits.memoryBytes < ceil(floor / 1048576) * 1048576
-} else := $"`resources.limits.memory: {size}` or leave it out"
-
 # METADATA
 # title: The memory limit of the pod is enough for its programs together
 # description: |
@@ -67,3 +62,8 @@ default killed := "which shows as `OOMKilled`"
 killed := "which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`" if {
 	input.runtime.hidesOutOfMemory
 }
+
+# Kubernetes refuses a limit of a container that is over that of its pod.
+cure(size, least) := $"`spec.resources.limits.memory: {size}` or leave it out, and no lower limit in the container" if {
+	input.workload.limits.memoryBytes < ceil(least / 1048576) * 1048576
+} else := $"`resources.limits.memory: {size}` or leave it out"
