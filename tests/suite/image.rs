@@ -581,7 +581,7 @@ async fn an_index_that_holds_nothing_for_the_nodes_is_said_to_hold_only_what_it_
     }
 }
 
-/// containerd takes an entry without a platform for one of the platform in its config, and one with an empty platform for nobody's.
+/// containerd takes an entry without a platform for one of the platform in its config, and one with an empty platform for that of no node.
 #[tokio::test]
 async fn an_entry_without_a_platform_is_one_for_the_nodes_of_its_config() {
     let program = |of_config: &str| {
