@@ -392,7 +392,7 @@ pub struct ImageFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
     /// The platform of an image behind an index that holds nothing for the nodes: nothing for Linux, or nothing for the architectures
-    /// that they have by the configuration. No node's CRI runtime pulls it.
+    /// that they have by the configuration; `{}` for an entry with an empty platform. No node's CRI runtime pulls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmatched_platform: Option<String>,
     /// What will make the image fail on some node, for people to read.

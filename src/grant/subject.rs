@@ -32,18 +32,21 @@ pub struct Subject<'a> {
 /// Objects of one bucket, by the service accounts that their subjects name.
 #[derive(Debug, Clone)]
 pub(super) struct ByAccount<T> {
+    /// How many objects were inserted.
+    count: usize,
     any: ByImage<T>,
     named: HashMap<String, ByImage<T>>,
 }
 
 impl<T> Default for ByAccount<T> {
     fn default() -> Self {
-        Self { any: ByImage::default(), named: HashMap::new() }
+        Self { count: 0, any: ByImage::default(), named: HashMap::new() }
     }
 }
 
 impl<T> ByAccount<T> {
     pub fn insert(&mut self, object: &Arc<T>, subjects: Option<&Subjects>) {
+        self.count += 1;
         let accounts: BTreeSet<&String> = subjects.iter().flat_map(|s| &s.service_accounts).collect();
         let images = subjects.map_or(&[][..], |subjects| &subjects.images);
         let selector = subjects.and_then(|subjects| subjects.pod_selector.as_ref());
@@ -53,6 +56,11 @@ impl<T> ByAccount<T> {
         for account in accounts {
             self.named.entry(account.clone()).or_default().insert(object, images, selector);
         }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Those of an account, whatever their images and the labels of their pods; one that names several of either comes as often.
@@ -208,9 +216,9 @@ impl<T> Default for ByLabel<T> {
 
 impl<T> ByLabel<T> {
     fn insert(&mut self, object: &Arc<T>, selector: Option<&LabelSelector>) {
-        // The label that the fewest others require so far: `managed-by: Helm` would tell none apart.
-        let required = selector.into_iter().flat_map(required_labels);
-        let Some((key, values)) = required.min_by_key(|(key, values)| self.most(key, values)) else {
+        let rarest =
+            selector.and_then(|selector| rarest_label(selector, |key, value| self.count(key, value)));
+        let Some((key, values)) = rarest else {
             self.any.push(Arc::clone(object));
             return;
         };
@@ -220,10 +228,9 @@ impl<T> ByLabel<T> {
         }
     }
 
-    /// The most objects that there are so far for one of these values of a label.
-    fn most(&self, key: &str, values: &BTreeSet<&str>) -> usize {
-        let Some(by_value) = self.required.get(key) else { return 0 };
-        values.iter().filter_map(|value| by_value.get(*value)).map(Vec::len).max().unwrap_or_default()
+    /// How many objects there are so far for a value of a label.
+    fn count(&self, key: &str, value: &str) -> usize {
+        self.required.get(key).and_then(|by_value| by_value.get(value)).map_or(0, Vec::len)
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<T>> {
@@ -241,27 +248,25 @@ impl<T> ByLabel<T> {
     }
 }
 
-/// The labels that a pod must have for a selector, each with the values of which it must have one.
+/// The label that a selector requires and the fewest others require so far, with the values of which a pod or a namespace must have one;
+/// `managed-by: Helm` would tell none apart. `None` where it requires no label value. `count` is how many there are for a value of a label.
+pub(super) fn rarest_label(
+    selector: &LabelSelector,
+    count: impl Fn(&str, &str) -> usize,
+) -> Option<(&str, BTreeSet<&str>)> {
+    required_labels(selector)
+        .min_by_key(|(key, values)| values.iter().map(|value| count(key, value)).max().unwrap_or_default())
+}
+
+/// The labels that a selector requires, each with the values of which a pod or a namespace must have one.
 fn required_labels(selector: &LabelSelector) -> impl Iterator<Item = (&str, BTreeSet<&str>)> {
     let equal =
         selector.match_labels.iter().map(|(key, value)| (key.as_str(), BTreeSet::from([value.as_str()])));
-    // Without values no pod has one of them; such an object is found by every pod, and matches none.
+    // Without values none has one of them; such an object is always found, and matches nothing.
     let among =
         selector.match_expressions.iter().filter(|r| r.operator == Operator::In && !r.values.is_empty());
     let among = among.map(|r| (r.key.as_str(), r.values.iter().map(String::as_str).collect()));
     equal.chain(among)
-}
-
-/// Label values of which a namespace must have at least one; the grant is indexed by each.
-pub(super) fn demanded_labels(selector: &LabelSelector) -> Vec<(String, String)> {
-    let by_name = selector.match_labels.get_key_value(NAMESPACE_NAME_LABEL);
-    if let Some((key, value)) = by_name.or_else(|| selector.match_labels.first_key_value()) {
-        return vec![(key.clone(), value.clone())];
-    }
-    let demanding = selector.match_expressions.iter().find(|r| r.operator == Operator::In);
-    let values: BTreeSet<&String> = demanding.iter().flat_map(|r| &r.values).collect();
-    let key = demanding.map(|r| r.key.clone()).unwrap_or_default();
-    values.into_iter().map(|value| (key.clone(), value.clone())).collect()
 }
 
 /// The namespace's labels, with the one that every namespace has.

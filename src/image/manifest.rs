@@ -90,8 +90,10 @@ pub struct ImageManifest {
 pub struct IndexEntry {
     /// The manifest.
     pub descriptor: Descriptor,
-    /// `os/architecture`, lower case; empty when the entry has no platform.
+    /// `os/architecture`, lower case; empty when the entry has no platform, or one that names nothing.
     pub platform: String,
+    /// Whether it has a platform that names nothing, which no node's matches; without one, a node goes by that of the config.
+    pub names_nothing: bool,
     /// Whether its platform is unknown, as for attestations of buildx, so that no node pulls it.
     pub attestation: bool,
 }
@@ -313,18 +315,16 @@ impl RawDescriptor {
 
     fn entry(&self) -> Result<IndexEntry, Malformed> {
         let platform = match &self.platform {
-            Some(platform) => {
-                no_lookalikes(&platform.rest, &["os", "architecture"])?;
-                platform::named(
-                    platform.os.as_deref().unwrap_or_default(),
-                    platform.architecture.as_deref().unwrap_or_default(),
-                )
+            Some(RawPlatform { os, architecture: arch, rest }) => {
+                no_lookalikes(rest, &["os", "architecture"])?;
+                platform::named(os.as_deref().unwrap_or_default(), arch.as_deref().unwrap_or_default())
             }
             None => String::new(),
         };
         // Judged by its platform alone: nodes ignore the annotations of an entry.
         let attestation = platform == "unknown/unknown";
-        Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
+        let names_nothing = self.platform.is_some() && platform.is_empty();
+        Ok(IndexEntry { descriptor: self.checked()?, platform, names_nothing, attestation })
     }
 }
 

@@ -4,7 +4,7 @@ mod document;
 mod spec;
 
 pub use document::{
-    API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PolicyInput,
+    API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PodLimits, PolicyInput,
     PolicyOptions, RequestFacts, Resources, RuntimeFacts, SharedMemory, UserFacts, WorkloadFacts,
 };
 pub use spec::{HostPath, SpecFacts, restarts_what_it_resizes};
@@ -107,7 +107,16 @@ fn workload_facts<'a>(case: &InputParts<'a>, shared_memory: Option<SharedMemory>
         host_ipc: spec.host_ipc.unwrap_or(false),
         template: kind.is_template(),
         shared_memory,
+        limits: pod_limits(case.workload),
     }
+}
+
+/// The limits of the pod, if it has any.
+fn pod_limits(workload: &Workload) -> Option<PodLimits> {
+    let memory_bytes = spec::pod_memory_limit(&workload.spec);
+    let cpu_millis = spec::pod_cpu_limit(&workload.spec);
+    let limits = PodLimits { memory_bytes, cpu_millis };
+    (limits != PodLimits::default()).then_some(limits)
 }
 
 /// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler

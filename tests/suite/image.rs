@@ -581,6 +581,42 @@ async fn an_index_that_holds_nothing_for_the_nodes_is_said_to_hold_only_what_it_
     }
 }
 
+/// containerd takes an entry without a platform for one of the platform in its config, and one with an empty platform for that of no node.
+#[tokio::test]
+async fn an_entry_without_a_platform_is_one_for_the_nodes_of_its_config() {
+    let program = |of_config: &str| {
+        let mut builder = ImageBuilder::rootfs(of_config, &["/app.wasm"]);
+        builder.files(&[("app.wasm", &fixtures::command())]).build()
+    };
+    let reference = Reference::parse("registry.example.com/team/app:v1").unwrap();
+    let (amd, arm, wasm) = ("linux/amd64", "linux/arm64", "wasi/wasm");
+    // The platform of each entry, where `/` is an empty one, and that of its config.
+    let cases: [(&[(&str, &str)], &[&str], Option<&str>); 11] = [
+        (&[("", arm)], &["amd64"], Some(arm)),
+        (&[("", arm), ("unknown/unknown", wasm)], &["amd64"], Some(arm)),
+        (&[(wasm, wasm), ("", arm)], &["amd64"], Some(arm)),
+        (&[("", wasm)], &[], Some(wasm)),
+        (&[("", amd)], &["amd64"], None),
+        (&[("", "linux/386")], &["amd64"], None),
+        (&[("", arm)], &[], None),
+        // The config of the other one says whether a node pulls that.
+        (&[("", arm), ("", amd)], &["amd64"], None),
+        (&[("/", amd)], &["amd64"], Some("{}")),
+        (&[("/", amd)], &[], Some("{}")),
+        (&[("/", arm), ("", amd)], &["amd64"], None),
+    ];
+    for (platforms, nodes, expected) in cases {
+        let images: Vec<Image> = platforms.iter().map(|(_, of_config)| program(of_config)).collect();
+        let entries: Vec<(&str, &Image)> =
+            platforms.iter().zip(&images).map(|((platform, _), image)| (*platform, image)).collect();
+        let source = Memory::new(&Image::index(&entries));
+        let nodes = Nodes::of(&nodes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let limits = SizeLimits::default();
+        let found = detect_for(&nodes, Slot::default(), &source, &reference, Depth::Config, &limits).await;
+        assert_eq!(found.unwrap().unmatched_platform.as_deref(), expected, "{platforms:?} {nodes:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
     let with = |platform: &str, entrypoint: &str, name: &str, bytes: &[u8]| {

@@ -704,6 +704,37 @@ fn a_cpu_limit_that_makes_compiling_slow_causes_a_warning() {
 }
 
 #[test]
+fn a_limit_of_the_pod_that_is_too_low_is_the_one_that_a_warning_says_to_raise() {
+    let planned = |image: &str, of_pod: Value, own: Value| {
+        let container = json!({ "name": "app", "image": image, "resources": { "limits": own } });
+        World::default().plan(&pod(json!({ "resources": { "limits": of_pod }, "containers": [container] })))
+    };
+    for (image, of_pod, own, fix) in [
+        (
+            "go-file:1",
+            json!({ "memory": "64Mi" }),
+            json!({ "memory": "32Mi" }),
+            "; set `spec.resources.limits.memory` to 93Mi or more, and no lower limit in the container",
+        ),
+        (
+            "go-file:1",
+            json!({ "memory": "93Mi" }),
+            json!({ "memory": "32Mi" }),
+            "; set a memory limit of 93Mi or more",
+        ),
+        (
+            "monkey:1",
+            json!({ "cpu": "500m" }),
+            json!({ "cpu": "100m" }),
+            "; set `spec.resources.limits.cpu` to 1532m or more, and no lower limit in the container, or push",
+        ),
+        ("monkey:1", json!({ "cpu": "2" }), json!({ "cpu": "100m" }), "; set one of 1532m or more, or push"),
+    ] {
+        warned(&planned(image, of_pod, own), &["`app`", fix]);
+    }
+}
+
+#[test]
 fn a_value_that_the_limit_ranger_filled_in_does_not_count_as_chosen() {
     let with = |annotation: &str| {
         let (requests, limits) =

@@ -118,6 +118,21 @@ pub struct WorkloadFacts<'a> {
     /// together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_memory: Option<SharedMemory>,
+    /// Limits of the pod, which none of its containers may be over; left out where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PodLimits>,
+}
+
+/// Limits of a pod (`spec.resources.limits`). One of zero is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodLimits {
+    /// Memory in bytes; left out where it has no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// CPU in millicores; left out where it has no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u64>,
 }
 
 /// Memory that several Wasm containers share, which run together, in bytes.

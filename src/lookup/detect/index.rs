@@ -50,12 +50,17 @@ impl<S: Source> Look<'_, S> {
         facts.saw("index.manifests", choice.reason);
         facts.warnings.extend(choice.warning);
         let pulled = |entry: &manifest::IndexEntry| {
-            may_run_instead(entry, &choice.entry) && self.is_pulled(&entry.platform)
+            may_run_instead(entry, &choice.entry) && !entry.names_nothing && self.is_pulled(&entry.platform)
         };
+        let is_alone = !entries.iter().any(|entry| *entry != choice.entry && pulled(entry));
         if choice.unmatched || !entries.iter().any(pulled) {
-            facts.matches_no_node(&choice.entry.platform);
+            let platform = if choice.entry.names_nothing { "{}" } else { &choice.entry.platform };
+            facts.matches_no_node(platform);
         }
-        let facts = self.image(facts, &chosen).await?;
+        let mut facts = self.image(facts, &chosen).await?;
+        if choice.entry.platform.is_empty() && is_alone {
+            self.check_platform_of_config(&mut facts);
+        }
         // An ordinary image under an ordinary runtime runs no Wasm on any platform.
         let ordinary = facts.shape.is_ordinary() && !facts.scanned;
         if facts.shape.is_startable() && (self.depth == Depth::Layers || !ordinary) {
@@ -67,6 +72,15 @@ impl<S: Source> Look<'_, S> {
     /// Whether a node's platform may match that of an entry. No node is of an architecture of Wasm, whatever the system.
     fn is_pulled(&self, platform: &str) -> bool {
         self.nodes.may_read(platform) && !is_wasm(platform)
+    }
+
+    /// Notes that no node pulls the one entry of an index without a platform, of which a node reads that of the config.
+    fn check_platform_of_config(&self, facts: &mut ImageFacts) {
+        let platform = facts.platform.clone();
+        let matches = platform.starts_with("linux/") && self.is_pulled(&platform);
+        if facts.unmatched_platform.is_none() && !platform.is_empty() && !matches {
+            facts.matches_no_node(&platform);
+        }
     }
 
     /// The same inspection, including the layers if those of the chosen manifest were read: both must be equally deep

@@ -105,10 +105,10 @@ impl<'a> ContainerSizing<'a> {
                 let limit = above_zero(sized.wanted.limit);
                 let limit =
                     if governed { Quantity::lesser(limit, above_zero(pod.memory_limit)) } else { limit };
-                field.warn_of_floor(limit, sized.proposal.floor, notes);
+                field.warn_of_floor((limit, above_zero(pod.memory_limit)), sized.proposal.floor, notes);
             }
         }
-        warn_of_slow_start(item, container, &self.path, self.compiles, notes)
+        warn_of_slow_start(item, (container, pod), &self.path, self.compiles, notes)
     }
 }
 
@@ -246,9 +246,14 @@ impl ResourceField<'_> {
         Ok(true)
     }
 
-    /// What a person can do about a memory limit below the floor.
-    fn remedy(&self, floor: Quantity) -> String {
+    /// What a person can do about a memory limit below the floor. The API server refuses one of a container over that of its pod.
+    fn remedy(&self, floor: Quantity, of_pod: Option<Quantity>) -> String {
         let (needed, namespace) = (floor.memory(), self.context.namespace);
+        if of_pod.is_some_and(|of_pod| of_pod < floor) {
+            return format!(
+                "set `spec.resources.limits.memory` to {needed} or more, and no lower limit in the container"
+            );
+        }
         let bounds = self.context.of_container.memory;
         match (bounds.max.filter(|max| *max < floor), bounds.ratio) {
             (Some(max), _) => format!(
@@ -263,11 +268,16 @@ impl ResourceField<'_> {
         }
     }
 
-    /// Warns if the program may not start within this limit.
-    fn warn_of_floor(&self, limit: Option<Quantity>, floor: Quantity, notes: &mut Notes) {
+    /// Warns if the program may not start within this limit, beside that of the pod.
+    fn warn_of_floor(
+        &self,
+        (limit, of_pod): (Option<Quantity>, Option<Quantity>),
+        floor: Quantity,
+        notes: &mut Notes,
+    ) {
         let Some(limit) = limit.filter(|limit| *limit < floor) else { return };
         let container = &self.container.name;
-        let fix = self.remedy(floor);
+        let fix = self.remedy(floor, of_pod);
         let shown = self.context.profile.ambient.runtime().out_of_memory();
         let shown = shown.map(|shown| format!(", {shown}")).unwrap_or_default();
         notes.warn(format!(
@@ -282,7 +292,7 @@ impl ResourceField<'_> {
 /// Warns if a program compiles in its container for longer than a probe waits.
 fn warn_of_slow_start(
     item: &Object,
-    container: &Container,
+    (container, pod): (&Container, &PodResources),
     path: &str,
     (compile_millis, enough): ([i128; 2], Quantity),
     notes: &mut Notes,
@@ -291,12 +301,20 @@ fn warn_of_slow_start(
     let limit = written(resources, Side::Limits, Resource::Cpu, path)?;
     let Some(limit) = limit.filter(|limit| *limit > Quantity::ZERO && *limit < enough) else { return Ok(()) };
     let [estimate, slowest] = compile_millis.map(|millis| (millis + 999) / 1000);
+    // The API server refuses one of a container over that of its pod.
+    let fix = if above_zero(pod.cpu_limit).is_some_and(|of_pod| of_pod < enough) {
+        format!(
+            "set `spec.resources.limits.cpu` to {} or more, and no lower limit in the container",
+            enough.cpu()
+        )
+    } else {
+        format!("set one of {} or more", enough.cpu())
+    };
     notes.warn(format!(
-        "container `{}`: it compiles for {estimate} to {slowest} CPU seconds at every start, under a CPU limit of {}; set one of {} \
-         or more, or push the program as a Wasm layer, which the node compiles once",
+        "container `{}`: it compiles for {estimate} to {slowest} CPU seconds at every start, under a CPU limit of {}; {fix}, or push \
+         the program as a Wasm layer, which the node compiles once",
         container.name,
-        limit.cpu(),
-        enough.cpu()
+        limit.cpu()
     ));
     Ok(())
 }

@@ -45,6 +45,24 @@ test_the_token_is_to_be_left_out if {
 	}} with input as refused
 }
 
+# The token in a volume of this name.
+mounted(name) := object.union(token, {"evidence": [
+	"import wasi_snapshot_preview1 path_open",
+	$"volumeMount {token.path} (projected {name})",
+]})
+
+test_a_token_in_a_volume_of_the_pod_is_to_be_left_out_with_the_mount if {
+	violations := wasmgate.violations with input as fixture.pod({"effective": [mounted("own")]})
+	said := "(projected own)); leave out the mount, and write `automountServiceAccountToken: false` in the pod spec; "
+	{contains(v.message, said) | some v in violations} == {true}
+}
+
+test_a_token_that_kubernetes_mounted_is_to_be_left_out_by_the_pod_alone if {
+	violations := wasmgate.violations with input as fixture.pod({"effective": [mounted("kube-api-access")]})
+	said := "(projected kube-api-access)); write `automountServiceAccountToken: false` in the pod spec; "
+	{contains(v.message, said) | some v in violations} == {true}
+}
+
 test_a_mounted_secret_is_to_be_left_out if {
 	violations := wasmgate.violations with input as fixture.pod({"effective": [mount]})
 	{v.message | some v in violations} == {concat("", [

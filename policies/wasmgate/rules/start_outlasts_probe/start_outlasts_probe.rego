@@ -13,9 +13,10 @@ import data.wasmgate.lib.text
 #   runtimes with wasmtime are judged.
 # custom:
 #   remedy: |
-#     Raise `resources.limits.cpu`, let a `startupProbe` wait longer, or push the program as a Wasm layer, which the
-#     node compiles once and outside of the container. Under the limit that the gate fills in, a program compiles in at
-#     most 10 seconds as estimated, and in 23 at the slowest.
+#     Raise `resources.limits.cpu`, or that of the pod where it is lower (`spec.resources.limits.cpu`), let a
+#     `startupProbe` wait longer, or push the program as a Wasm layer, which the node compiles once and outside of the
+#     container. Under the limit that the gate fills in, a program compiles in at most 10 seconds as estimated, and in
+#     23 at the slowest.
 #   severity: medium
 violations contains violation if {
 	some container in input.containers
@@ -42,7 +43,12 @@ violations contains violation if {
 	}
 }
 
-more_time(container) := $"write `resources.limits.cpu: {enough}m` or more, or a `startupProbe` that waits longer" if {
+more_time(container) := $"write {limit(enough)}, or a `startupProbe` that waits longer" if {
 	container.firstRestart.afterSeconds > 0
 	enough := ceil(container.resources.slowestCompileMillis / container.firstRestart.afterSeconds)
 } else := "write a `startupProbe` that waits longer"
+
+# Kubernetes refuses a limit of a container that is over that of its pod.
+limit(enough) := $"`spec.resources.limits.cpu: {enough}m` or more and no lower limit in the container" if {
+	input.workload.limits.cpuMillis < enough
+} else := $"`resources.limits.cpu: {enough}m` or more"

@@ -33,6 +33,27 @@ test_the_limit_that_the_message_names_is_enough if {
 	"start-outlasts-probe" in fixture.rules_of(probed(1527, "livenessProbe", 23))
 }
 
+test_a_limit_of_the_pod_that_is_too_low_is_the_one_to_raise if {
+	said := concat("", [
+		"after 23; write `spec.resources.limits.cpu: 1528m` or more and no lower limit in the container, ",
+		"or a `startupProbe` that waits longer, or push",
+	])
+	every limit in [100, 1527] {
+		document := fixture.with_workload(refused, {"limits": {"cpuMillis": limit}})
+		violations := wasmgate.violations with input as document
+		{contains(v.message, said) | some v in violations} == {true}
+	}
+}
+
+test_a_container_gets_the_limit_that_its_pod_leaves_it if {
+	said := "after 23; write `resources.limits.cpu: 1528m` or more, or a `startupProbe` that waits longer, or push"
+	every limits in [{"cpuMillis": 1528}, {"memoryBytes": 16777216}] {
+		document := fixture.with_workload(refused, {"limits": limits})
+		violations := wasmgate.violations with input as document
+		{contains(v.message, said) | some v in violations} == {true}
+	}
+}
+
 # As estimated it would take 22 seconds.
 test_a_probe_that_waits_longer_than_estimated_and_not_as_long_as_measured_is_warned_of if {
 	"start-outlasts-probe" in fixture.rules_of(probed(700, "livenessProbe", 23))

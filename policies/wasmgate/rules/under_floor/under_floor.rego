@@ -10,7 +10,9 @@ import data.wasmgate.lib.text
 #   needed more; small ones started with less (`docs/sizing.md`). Spin's shim was not measured: its 24Mi is a guess. A
 #   kill under runwasi's shims or Spin's does not show as `OOMKilled`, so it looks like a crash of the program.
 # custom:
-#   remedy: Raise `resources.limits.memory`, or leave it out so that the gate sets it.
+#   remedy: |
+#     Raise `resources.limits.memory`, or leave it out so that the gate sets it. Where the pod has a limit that is too
+#     low, raise `spec.resources.limits.memory` first: Kubernetes refuses a higher one of a container.
 #   severity: medium
 violations contains violation if {
 	some container in input.containers
@@ -26,7 +28,7 @@ violations contains violation if {
 		"message": concat("", [
 			$"{text.container(container)} has a memory limit of {text.memory(container.resources.limitBytes)} and needs about ",
 			$"{text.mebibytes(container.resources.floorBytes)} to start: it may be killed, {killed}; write ",
-			$"`resources.limits.memory: {text.mebibytes(container.resources.floorBytes)}` or leave it out",
+			cure(text.mebibytes(container.resources.floorBytes), container.resources.floorBytes),
 		]),
 	}
 }
@@ -60,3 +62,8 @@ default killed := "which shows as `OOMKilled`"
 killed := "which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`" if {
 	input.runtime.hidesOutOfMemory
 }
+
+# Kubernetes refuses a limit of a container that is over that of its pod.
+cure(size, least) := $"`spec.resources.limits.memory: {size}` or leave it out, and no lower limit in the container" if {
+	input.workload.limits.memoryBytes < ceil(least / 1048576) * 1048576
+} else := $"`resources.limits.memory: {size}` or leave it out"

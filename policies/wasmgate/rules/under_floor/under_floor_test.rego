@@ -22,6 +22,35 @@ test_a_limit_under_the_floor_is_warned_of if {
 	}} with input as sized(20971519, 20971520)
 }
 
+# A pod whose memory limit is `limit`; that of its container is 16Mi, and 20Mi are needed.
+beside(limit) := fixture.with_workload(refused, {"limits": {"memoryBytes": limit}})
+
+test_a_limit_of_the_pod_that_is_too_low_is_the_one_to_raise if {
+	said := concat("", [
+		"; write `spec.resources.limits.memory: 20Mi` or leave it out, ",
+		"and no lower limit in the container",
+	])
+	every limit in [16777216, 20971519] {
+		violations := wasmgate.violations with input as beside(limit)
+		{endswith(v.message, said) | some v in violations} == {true}
+	}
+}
+
+test_a_container_gets_the_limit_that_its_pod_leaves_it if {
+	said := "; write `resources.limits.memory: 20Mi` or leave it out"
+	every document in [beside(20971520), fixture.with_workload(refused, {"limits": {"cpuMillis": 100}})] {
+		violations := wasmgate.violations with input as document
+		{endswith(v.message, said) | some v in violations} == {true}
+	}
+}
+
+# 20Mi would be over 19.5Mi.
+test_the_limit_that_the_message_names_is_held_to_that_of_the_pod_as_it_is_written if {
+	document := fixture.with_workload(sized(16777216, 20000000), {"limits": {"memoryBytes": 20447232}})
+	violations := wasmgate.violations with input as document
+	{contains(v.message, "; write `spec.resources.limits.memory: 20Mi`") | some v in violations} == {true}
+}
+
 test_a_limit_is_named_as_it_is_written if {
 	violations := wasmgate.violations with input as sized(16777216, 20971520)
 	{startswith(v.message, "container `web` has a memory limit of 16Mi and needs") | some v in violations} == {true}
