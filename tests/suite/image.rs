@@ -581,6 +581,9 @@ async fn an_index_that_holds_nothing_for_the_nodes_is_said_to_hold_only_what_it_
     }
 }
 
+/// The platform of an entry, where `/` is an empty one, and that of its config.
+type Platforms = (&'static str, &'static str);
+
 /// containerd takes an entry without a platform for one of the platform in its config, and one with an empty platform for that of no node.
 #[tokio::test]
 async fn an_entry_without_a_platform_is_one_for_the_nodes_of_its_config() {
@@ -590,8 +593,7 @@ async fn an_entry_without_a_platform_is_one_for_the_nodes_of_its_config() {
     };
     let reference = Reference::parse("registry.example.com/team/app:v1").unwrap();
     let (amd, arm, wasm) = ("linux/amd64", "linux/arm64", "wasi/wasm");
-    // The platform of each entry, where `/` is an empty one, and that of its config.
-    let cases: [(&[(&str, &str)], &[&str], Option<&str>); 11] = [
+    let cases: [(&[Platforms], &[&str], Option<&str>); 11] = [
         (&[("", arm)], &["amd64"], Some(arm)),
         (&[("", arm), ("unknown/unknown", wasm)], &["amd64"], Some(arm)),
         (&[(wasm, wasm), ("", arm)], &["amd64"], Some(arm)),

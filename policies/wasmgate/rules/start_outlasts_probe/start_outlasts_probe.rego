@@ -50,5 +50,7 @@ more_time(container) := $"write {limit(enough)}, or a `startupProbe` that waits 
 
 # Kubernetes refuses a limit of a container that is over that of its pod.
 limit(enough) := $"`spec.resources.limits.cpu: {enough}m` or more and no lower limit in the container" if {
-	input.workload.limits.cpuMillis < enough
+	limit_of_pod < enough
 } else := $"`resources.limits.cpu: {enough}m` or more"
+
+limit_of_pod := input.workload.limits.cpuMillis

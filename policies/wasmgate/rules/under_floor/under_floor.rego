@@ -65,5 +65,7 @@ killed := "which this runtime shows as `Error` with exit code 137, and not as `O
 
 # Kubernetes refuses a limit of a container that is over that of its pod.
 cure(size, least) := $"`spec.resources.limits.memory: {size}` or leave it out, and no lower limit in the container" if {
-	input.workload.limits.memoryBytes < ceil(least / 1048576) * 1048576
+	limit_of_pod < ceil(least / 1048576) * 1048576
 } else := $"`resources.limits.memory: {size}` or leave it out"
+
+limit_of_pod := input.workload.limits.memoryBytes
