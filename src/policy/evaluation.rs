@@ -53,9 +53,14 @@ impl Failed {
 
     /// It had its place so late that its time ended, if that is the reason.
     fn with_late_place(reason: String) -> Self {
-        let is_by_load = store::blames_load(&reason) || store::names_calls(&reason);
+        let is_by_load = names_load(&reason);
         Self { reason, is_by_load }
     }
+}
+
+/// Whether a reason for a failure may be the time that other evaluations or functions took.
+fn names_load(reason: &str) -> bool {
+    store::blames_load(reason) || store::names_calls(reason)
 }
 
 /// The combined outcome of all bundles.
@@ -95,8 +100,7 @@ impl Evaluation {
         if !has_ended {
             return self.overloaded;
         }
-        let is_by_load = |message: &str| store::blames_load(message) || store::names_calls(message);
-        self.failures.iter().filter(|failure| is_by_load(&failure.message)).count()
+        self.failures.iter().filter(|failure| names_load(&failure.message)).count()
     }
 
     /// What the bundles of these names found, or why they could not be evaluated.
