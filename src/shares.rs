@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::time::Instant;
 
-pub(crate) use beside::{beside, has_other_threads};
+pub(crate) use beside::{beside, has_other_threads, processors};
 pub(crate) use line::{Held, Line};
 pub(crate) use turn::{give_back_turn, has_turn, in_turn};
 

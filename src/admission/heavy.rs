@@ -2,7 +2,6 @@
 //! reviews, at few places, and where it is much at fewer. The pods of one namespace never hold all of them.
 
 use std::sync::{Arc, LazyLock};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use super::started::{Spec, mounts_of, started};
@@ -61,8 +60,7 @@ const LIGHT_PLACES_PER_PROCESSOR: usize = 2;
 static LIGHT_PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(light_places()));
 
 fn light_places() -> u32 {
-    let processors = available_parallelism().map_or(2, usize::from);
-    u32::try_from(LIGHT_PLACES_PER_PROCESSOR.saturating_mul(processors)).unwrap_or(u32::MAX)
+    u32::try_from(LIGHT_PLACES_PER_PROCESSOR.saturating_mul(shares::processors())).unwrap_or(u32::MAX)
 }
 
 /// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. The pod spec decides

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,6 +16,7 @@ use super::compiled::{CompiledFolder, Obtained};
 use super::compiling::Compiling;
 use super::lanes::Lanes;
 use super::verdicts::Verdicts;
+use crate::shares::processors;
 
 /// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
 /// does; the innermost frames come first.
@@ -62,8 +62,7 @@ impl Engine {
         config.wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
         let failed = |error: wasmtime::Error| Error::StartEngine { reason: error.to_string() };
         let wasm = wasmtime::Engine::new(&config).map_err(failed)?;
-        let processors = available_parallelism().map_or(2, usize::from);
-        let (lanes, verdicts) = (Arc::new(Lanes::new(processors)), Arc::new(Verdicts::within(0)));
+        let (lanes, verdicts) = (Arc::new(Lanes::new(processors())), Arc::new(Verdicts::within(0)));
         Ok(Self { wasm, config: config.into(), lanes, verdicts, compiled: None, compiling: Arc::default() })
     }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use futures::future::{Either, join_all, select};
@@ -29,6 +28,7 @@ use super::program::CheckedModule;
 use super::verdicts::{BundleId, Key, VerdictCounts, Verdicts};
 use super::{Bundle, ENTRYPOINT, Engine, Error, LOG_DROP, LOG_MASK, Limits, Violation, input};
 use crate::rego::Asked;
+use crate::shares::processors;
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
 /// needs time.
@@ -130,8 +130,7 @@ impl PolicySet {
         // Also where there is no bundle.
         limits.check()?;
         let opening = bundles.into_iter().map(|bundle| Loaded::open(engine, bundle, limits));
-        let processors = available_parallelism().map_or(2, usize::from);
-        let loaded = stream::iter(opening).buffered(processors).try_collect().await?;
+        let loaded = stream::iter(opening).buffered(processors()).try_collect().await?;
         Self::of(engine, limits, loaded)
     }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use axum::Router;
@@ -74,8 +73,8 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptio
     let large = Shares::in_parts(count(options.large_bodies), PEERS_WITH_LARGE_BODIES);
     let small = Shares::in_parts(units(options.small_bodies), PEERS);
     // One processor stays free of work on large bodies.
-    let processors = available_parallelism().map_or(2, usize::from);
-    let (reviews, turns) = (Line::of(count(options.reviews)), Line::of(count(processors.saturating_sub(1))));
+    let turns = Line::of(count(shares::processors().saturating_sub(1)));
+    let reviews = Line::of(count(options.reviews));
     let mutate = async |State(routes): State<Arc<WebhookRoutes<G>>>, request| {
         routes.handle(Webhook::Mutate, request).await
     };

@@ -1,11 +1,18 @@
 //! Work in proportion to what others wrote, which others should not wait for.
 
+use std::thread::available_parallelism;
+
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
 /// Does such work. The other tasks of this thread go on elsewhere meanwhile: in a gate that serves they answer reviews.
 pub(crate) fn beside<T>(work: impl FnOnce() -> T) -> T {
     if has_other_threads() { block_in_place(work) } else { work() }
+}
+
+/// How many processors this process may use; two where the system does not say.
+pub(crate) fn processors() -> usize {
+    available_parallelism().map_or(2, usize::from)
 }
 
 /// Whether other tasks can go on elsewhere. In a command with one thread they cannot.
