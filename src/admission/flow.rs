@@ -231,23 +231,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_template_that_gets_no_place_to_work_in_time_is_admitted_with_a_warning() {
         let gate = gate().await;
-        let text = serde_json::json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "app",
-                "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
-                "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-                "userInfo": {"username": "dev"},
-                "object": {
-                    "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "shop"},
-                    "spec": {
-                        "selector": {"matchLabels": {"app": "app"}},
-                        "template": {"metadata": {"labels": {"app": "app"}}, "spec": heavy_spec(Some("wasmtime"))},
-                    },
-                },
-            },
-        });
-        let review = review::parse(text.to_string().as_bytes()).unwrap();
+        let review = review_of_deployment(&heavy_spec(Some("wasmtime")), None);
         let _all = heavy::take_all().await;
         let clock = Clock::start(Duration::from_millis(900));
         let (decision, _) = decide(&gate.basis(), Webhook::Validate, &review, clock).await;
@@ -309,26 +293,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_verdict_waits_for_no_place_to_compare_the_new_image_with_the_one_before() {
         let gate = gate().await;
-        let deployment = |spec: Value| {
-            serde_json::json!({
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "shop"},
-                "spec": {"selector": {"matchLabels": {"app": "app"}}, "template": {"metadata": {"labels": {"app": "app"}}, "spec": spec}},
-            })
-        };
         let light = serde_json::json!({
             "runtimeClassName": "wasmtime", "containers": [{"name": "app", "image": "127.0.0.1:1/app:2", "command": ["app"]}],
         });
-        let text = serde_json::json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "u-1", "operation": "UPDATE", "namespace": "shop", "name": "app",
-                "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
-                "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-                "userInfo": {"username": "dev"},
-                "object": deployment(light), "oldObject": deployment(heavy_spec(Some("wasmtime"))),
-            },
-        });
-        let review = review::parse(text.to_string().as_bytes()).unwrap();
+        let review = review_of_deployment(&light, Some(&heavy_spec(Some("wasmtime"))));
         let _all = heavy::take_all().await;
         let clock = Clock::start(Duration::from_secs(2));
         let (decision, _) = decide(&gate.basis(), Webhook::Validate, &review, clock).await;
@@ -336,15 +304,37 @@ mod tests {
     }
 
     fn review_of(spec: &Value) -> Review {
+        review_with(&serde_json::json!({
+            "operation": "CREATE",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": spec},
+        }))
+    }
+
+    /// Of a Deployment with these pods, and of one that changes its former pods where there are some.
+    fn review_of_deployment(pods: &Value, former: Option<&Value>) -> Review {
+        let deployment = |spec: &Value| {
+            serde_json::json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": "shop"},
+                "spec": {"selector": {"matchLabels": {"app": "app"}}, "template": {"metadata": {"labels": {"app": "app"}}, "spec": spec}},
+            })
+        };
+        review_with(&serde_json::json!({
+            "operation": if former.is_some() { "UPDATE" } else { "CREATE" },
+            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "object": deployment(pods), "oldObject": former.map(deployment),
+        }))
+    }
+
+    fn review_with(request: &Value) -> Review {
+        let mut whole = serde_json::json!({
+            "uid": "u-1", "namespace": "shop", "name": "app", "userInfo": {"username": "dev"},
+        });
+        whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
         let text = serde_json::json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "app",
-                "kind": {"group": "", "version": "v1", "kind": "Pod"},
-                "resource": {"group": "", "version": "v1", "resource": "pods"},
-                "userInfo": {"username": "dev"},
-                "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": spec},
-            },
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": whole,
         });
         review::parse(text.to_string().as_bytes()).unwrap()
     }

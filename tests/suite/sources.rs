@@ -420,6 +420,19 @@ async fn server(bundle: &Arc<Mutex<(String, Vec<u8>)>>, content_type: &str) -> W
     .await
 }
 
+/// A server that gives its bundle once, and holds each later answer open.
+async fn holding_server() -> Web {
+    let archive = bundle("one", "");
+    Web::start(move |_, asked| -> Said {
+        if !asked.head.contains("if-none-match") {
+            let headers = "etag: \"1\"\r\ncontent-type: application/vnd.openpolicyagent.bundles\r\n";
+            return (200, headers.into(), archive.clone());
+        }
+        never()
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_server_is_asked_by_opas_protocol() {
     let folder = tempfile::tempdir().unwrap();
@@ -507,15 +520,7 @@ async fn a_start_with_what_was_kept_tries_whether_the_server_can_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_that_the_server_holds_open_is_told_as_one_and_not_as_a_try_to_come() {
-    let archive = bundle("one", "");
-    let web = Web::start(move |_, asked| -> Said {
-        if !asked.head.contains("if-none-match") {
-            let headers = "etag: \"1\"\r\ncontent-type: application/vnd.openpolicyagent.bundles\r\n";
-            return (200, headers.into(), archive.clone());
-        }
-        never()
-    })
-    .await;
+    let web = holding_server().await;
     let source = BundleSource {
         long_poll: Duration::from_secs(30),
         ..quick(format!("http://{}/rules.tar.gz", web.host))
@@ -538,15 +543,7 @@ async fn a_poll_that_the_server_holds_open_is_told_as_one_and_not_as_a_try_to_co
 /// What could not be used is asked for anew then, and not only when the server answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_ends_a_poll_that_the_server_holds_open() {
-    let archive = bundle("one", "");
-    let web = Web::start(move |_, asked| -> Said {
-        if !asked.head.contains("if-none-match") {
-            let headers = "etag: \"1\"\r\ncontent-type: application/vnd.openpolicyagent.bundles\r\n";
-            return (200, headers.into(), archive.clone());
-        }
-        never()
-    })
-    .await;
+    let web = holding_server().await;
     let source = BundleSource {
         long_poll: Duration::from_mins(9),
         ..quick(format!("http://{}/rules.tar.gz", web.host))

@@ -309,6 +309,13 @@ fn a_port_in_use_is_an_error_that_names_it() {
     said.fails(&[&address]);
 }
 
+/// A gate that starts by this configuration, on ports that are free.
+fn serve_by(configuration: &str) -> Command {
+    let mut command = wasmgate();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0", "--config", configuration]);
+    command
+}
+
 #[test]
 fn an_action_for_an_unknown_rule_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -318,17 +325,7 @@ fn an_action_for_an_unknown_rule_stops_the_start() {
         ("{neverExempt: [native]}", "`enforcement.neverExempt` cannot be `native`"),
     ] {
         std::fs::write(folder.path().join("gate.yaml"), format!("{head}enforcement: {body}\n")).unwrap();
-        let mut command = wasmgate();
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--probes",
-            "127.0.0.1:0",
-            "--config",
-            "gate.yaml",
-        ]);
-        let ended = super::Said::of(command.current_dir(folder.path()));
+        let ended = super::Said::of(serve_by("gate.yaml").current_dir(folder.path()));
         ended.fails(&[said, "no loaded bundle has this rule", "needs-grant"]);
         assert!(!ended.err.contains("listening"), "{}", ended.err);
     }
@@ -347,16 +344,7 @@ async fn a_start_that_fails_writes_no_number_of_its_bundles_down() {
         format!("policies: {{bundles: [{{from: {}}}], store: {}}}", place.display(), at("store").display());
     let mounted = Mounted::new(&policies);
     replace(&place, &numbered("two", 2));
-    let mut command = wasmgate();
-    command.args([
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--probes",
-        "127.0.0.1:0",
-        "--config",
-        &mounted.path(),
-    ]);
+    let mut command = serve_by(&mounted.path());
     command.arg("--grants").arg(&grants).current_dir(folder.path());
     super::Said::of(&mut command).fails(&["broken.yaml"]);
     replace(&place, &numbered("one", 1));
