@@ -311,6 +311,90 @@ fn component_imports_are_mapped_by_the_table() {
     }
 }
 
+/// A later version of an interface may have functions that the gate cannot know.
+#[test]
+fn a_function_that_a_known_interface_does_not_have_is_an_unknown_import_that_may_do_anything() {
+    let interfaces = [
+        "wasi:cli/environment@0.2.9",
+        "wasi:cli/exit@0.2.9",
+        "wasi:cli/run@0.3.0",
+        "wasi:cli/types@0.3.0",
+        "wasi:cli/stdin@0.2.9",
+        "wasi:cli/stdout@0.3.0",
+        "wasi:cli/stderr@0.2.9",
+        "wasi:cli/terminal-input@0.2.9",
+        "wasi:cli/terminal-output@0.2.9",
+        "wasi:cli/terminal-stdin@0.2.9",
+        "wasi:cli/terminal-stdout@0.2.9",
+        "wasi:cli/terminal-stderr@0.2.9",
+        "wasi:clocks/types@0.3.0",
+        "wasi:clocks/wall-clock@0.2.9",
+        "wasi:clocks/system-clock@0.3.0",
+        "wasi:clocks/monotonic-clock@0.3.1",
+        "wasi:clocks/timezone@0.2.9",
+        "wasi:random/random@0.2.9",
+        "wasi:random/insecure@0.2.9",
+        "wasi:random/insecure-seed@0.3.0",
+        "wasi:io/error@0.2.9",
+        "wasi:io/poll@0.2.9",
+        "wasi:io/streams@0.2.9",
+        "wasi:filesystem/types@0.2.9",
+        "wasi:filesystem/preopens@0.3.0",
+        "wasi:sockets/network@0.2.9",
+        "wasi:sockets/instance-network@0.2.9",
+        "wasi:sockets/ip-name-lookup@0.3.0",
+        "wasi:sockets/tcp@0.2.9",
+        "wasi:sockets/tcp-create-socket@0.2.9",
+        "wasi:sockets/udp@0.2.9",
+        "wasi:sockets/udp-create-socket@0.2.9",
+        "wasi:sockets/types@0.3.0",
+        "wasi:http/types@0.2.9",
+        "wasi:http/outgoing-handler@0.2.9",
+        "wasi:http/handler@0.3.0",
+        "wasi:http/client@0.3.0",
+    ];
+    for interface in interfaces {
+        for function in ["later", "[method]later.connect", "[async]later-open"] {
+            let facts = facts(ImageKind::Component, vec![component(vec![import(interface, &[function])])]);
+            let entries = required(&facts, &wasm(&facts));
+            let name = format!("{interface}.{function}");
+            let found = entries.iter().find(|entry| entry.name.as_deref() == Some(name.as_str()));
+            let found = found.unwrap_or_else(|| panic!("{name}: {:?}", lines(&entries)));
+            assert_eq!((found.capability, found.opens), (Capability::UnknownImport, true), "{name}");
+            assert_eq!(found.evidence, [format!("import {interface} {function} in /app.wasm")]);
+        }
+    }
+    let files = requires(component(vec![import("wasi:io/files@0.2.9", &["open"])]));
+    assert_eq!(files, ["unknown-import wasi:io/files@0.2.9"]);
+}
+
+#[test]
+fn every_spelling_of_a_function_that_an_interface_has_is_known() {
+    let known: &[(&str, &[&str])] = &[
+        ("wasi:cli/environment@0.2.0", &["get-environment", "get-arguments", "initial-cwd"]),
+        ("wasi:cli/environment@0.3.0", &["get-initial-cwd"]),
+        ("wasi:cli/exit@0.2.9", &["exit", "exit-with-code"]),
+        ("wasi:cli/stdout@0.2.0", &["get-stdout"]),
+        ("wasi:cli/stdout@0.3.0", &["write-via-stream"]),
+        ("wasi:clocks/monotonic-clock@0.3.0", &["now", "[async]wait-for"]),
+        ("wasi:io/poll@0.2.0", &["poll", "[method]pollable.block"]),
+        ("wasi:io/streams@0.2.0", &["[method]output-stream.blocking-write-zeroes-and-flush"]),
+        ("wasi:filesystem/types@0.2.0", &["[method]descriptor.sync", "filesystem-error-code"]),
+        ("wasi:filesystem/types@0.3.0", &["[async method]descriptor.set-size"]),
+        ("wasi:sockets/tcp@0.2.0", &["[method]tcp-socket.finish-connect", "[method]tcp-socket.shutdown"]),
+        ("wasi:sockets/types@0.3.0", &["[static]tcp-socket.create", "[async method]udp-socket.send"]),
+        ("wasi:sockets/ip-name-lookup@0.2.0", &["[method]resolve-address-stream.subscribe"]),
+        ("wasi:http/types@0.2.0", &["[constructor]outgoing-request", "[static]outgoing-body.finish"]),
+        ("wasi:http/types@0.3.0", &["[static]request.consume-body", "[method]response.get-status-code"]),
+        // Another set of functions, to which none is added.
+        ("wasi:http/types@0.3.0-rc-2026-03-15", &["[static]earlier.name"]),
+    ];
+    for (interface, functions) in known {
+        let found = requires(component(vec![import(interface, functions)]));
+        assert!(!found.iter().any(|line| line.starts_with("unknown-import")), "{interface}: {found:?}");
+    }
+}
+
 #[test]
 fn evidence_says_where_to_look() {
     let facts = facts(ImageKind::Module, vec![core(&["path_open", "path_unlink_file", "environ_get"])]);
