@@ -302,8 +302,8 @@ fn may_be_digest_by(algorithm: Algorithm, pattern: &str) -> bool {
     };
     let written = encoded.chars().filter(|c| *c != '*').count();
     let digits = algorithm.hex_digits();
-    let has_room = if encoded.contains('*') { written <= digits } else { written == digits };
-    has_room && glob::covers(name, algorithm.as_str()) && encoded.chars().all(|c| hex(c) || c == '*')
+    let fits = if encoded.contains('*') { written <= digits } else { written == digits };
+    fits && glob::covers(name, algorithm.as_str()) && encoded.chars().all(|c| hex(c) || c == '*')
 }
 
 /// Why nothing between two `/` of an image name fits this part of a pattern. What follows a `/` that is written is no host.
@@ -528,6 +528,10 @@ mod tests {
         ] {
             assert_eq!(wrong_image(right), None, "{right}");
         }
+    }
+
+    #[test]
+    fn what_is_in_no_name_is_refused_whatever_a_star_stands_for() {
         for wrong in [
             "ghcr.io/Org/*",
             "*/App",

@@ -115,8 +115,11 @@ fn by_interface(package: &str, interface: &str) -> Meaning {
     Meaning::Needs(match (package, interface) {
         ("wasi:io", "error" | "poll" | "streams")
         | ("wasi:http", "types" | "handler")
-        | ("wasi:cli", "exit" | "types" | "run" | "terminal-input" | "terminal-output")
-        | ("wasi:cli", "terminal-stdin" | "terminal-stdout" | "terminal-stderr")
+        | (
+            "wasi:cli",
+            "exit" | "types" | "run" | "terminal-input" | "terminal-output" | "terminal-stdin"
+            | "terminal-stdout" | "terminal-stderr",
+        )
         | ("wasi:clocks", "types") => return Meaning::Plumbing,
         ("wasi:cli", "stdin" | "stdout" | "stderr") => C::Stdio,
         ("wasi:clocks", "wall-clock" | "monotonic-clock" | "system-clock" | "timezone") => C::Clock,
