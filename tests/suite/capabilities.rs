@@ -172,7 +172,7 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
     let of = |module: &str, functions: &[&str]| {
         requires(self::module(WasmFormat::Module, vec![import(module, functions)], &[]))
     };
-    let cases: [(&str, &[&str], &[&str]); 25] = [
+    let cases: [(&str, &[&str], &[&str]); 27] = [
         (PREVIEW1, &["fd_readdir", "path_filestat_get"], &["fs ro"]),
         (PREVIEW1, &["fd_readdir", "path_unlink_file"], &["fs rw"]),
         ("wasi_unstable", &["path_open"], &["fs rw"]),
@@ -199,6 +199,8 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
         (PREVIEW1, &["sock_open", "sock_listen", "sock_addr_local"], &["net.listen"]),
         ("env", &["host_call"], &["unknown-import env.host_call"]),
         ("outbound-redis", &["publish"], &["db.redis"]),
+        ("wasm_bpf", &["wasm_load_bpf_object"], &["unknown-import wasm_bpf.wasm_load_bpf_object"]),
+        ("wasi:logging/logging", &["log"], &["unknown-import wasi:logging/logging.log"]),
     ];
     for (module, functions, expected) in cases {
         assert_eq!(of(module, functions), expected, "{module} {functions:?}");
@@ -761,6 +763,8 @@ fn an_unknown_import_of_what_a_runtime_links_reaches_all_that_is_handed_over() {
         module(WasmFormat::Module, vec![import("wasix_32v1", &["proc_spawn2"])], &["_start"]),
         module(WasmFormat::Module, vec![import("wasi_ephemeral_sock", &["sock_x"])], &["_start"]),
         module(WasmFormat::Module, vec![import("wasmedge_process", &["wasmedge_process_run"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasm_bpf", &["wasm_load_bpf_object"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasi:logging/logging", &["log"])], &["_start"]),
         component(vec![import("wasi:filesystem/types@1.0.0", &["open"])]),
         component(vec![import("spin:later/api@1.0.0", &["go"])]),
     ];

@@ -1,5 +1,5 @@
-//! The functions of the interfaces of WASI 0.2 and 0.3, as published, without `[method]` and the like and without `async`
-//! (`wasmtime:crates/wasi-http/wit/deps`, `wasmtime:crates/wasi-http/src/p3/wit/deps`).
+//! The functions of the interfaces of WASI 0.2 and 0.3, as published, without `[method]` and the like and without `async`: those of
+//! all versions from 0.2.0 to 0.2.12, and of 0.3.0 (`WASI:wasip2`, `WASI:proposals`, `WASI:proposals/*/wit-0.3.0-draft`).
 
 /// Whether the interface is listed, and has no such function in any of the versions.
 pub(super) fn lacks(package: &str, interface: &str, function: &str) -> bool {
