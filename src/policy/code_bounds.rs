@@ -4,7 +4,7 @@
 
 use wasmparser::{
     CompositeInnerType, FuncValidator, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader,
-    Parser, Payload, TypeSectionReader, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    Parser, Payload, TypeSectionReader, ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::Error;
@@ -15,6 +15,10 @@ const MOST_FUNCTIONS: u64 = 100_000;
 const MOST_CODE: u64 = 32 << 20;
 /// Most bytes of one function. A set of texts in a rule takes some thirty for each.
 const LONGEST: u64 = 2 << 20;
+/// Most types: for each there is code that converts what it takes. OPA's compiler writes 27.
+const MOST_TYPES: u64 = 1000;
+/// Most parameters of a function. OPA's library has eleven.
+const MOST_PARAMETERS: u64 = 100;
 /// Most results of a function. With more, one instruction could make any number of values; OPA's compiler does without.
 const MOST_RESULTS: u64 = 1;
 /// Most values at the branches of one function: of each branch, the variables and what is on the stack. A module with hundreds of entry points, of
@@ -79,7 +83,7 @@ impl Count {
 
     fn section(&mut self, payload: &Payload<'_>) -> Result<(), Refusal> {
         match payload {
-            Payload::TypeSection(types) => check_results(types.clone()),
+            Payload::TypeSection(types) => check_types(types.clone()),
             Payload::FunctionSection(functions) => {
                 self.functions = u64::from(functions.count());
                 at_most("functions", self.functions, MOST_FUNCTIONS)
@@ -141,17 +145,24 @@ fn branches(operator: &Operator<'_>) -> u64 {
     }
 }
 
-fn check_results(types: TypeSectionReader<'_>) -> Result<(), Refusal> {
-    for group in types {
+fn check_types(groups: TypeSectionReader<'_>) -> Result<(), Refusal> {
+    let mut types = 0_u64;
+    for group in groups {
         let group = group?;
         for ty in group.types() {
+            types = types.saturating_add(1);
+            at_most("types", types, MOST_TYPES)?;
             if let CompositeInnerType::Func(function) = &ty.composite_type.inner {
-                let results = u64::try_from(function.results().len()).unwrap_or(u64::MAX);
-                at_most("result of a function", results, MOST_RESULTS)?;
+                at_most("parameters of one function", count_of(function.params()), MOST_PARAMETERS)?;
+                at_most("result of one function", count_of(function.results()), MOST_RESULTS)?;
             }
         }
     }
     Ok(())
+}
+
+fn count_of(values: &[ValType]) -> u64 {
+    u64::try_from(values.len()).unwrap_or(u64::MAX)
 }
 
 fn at_most(what: &'static str, found: u64, most: u64) -> Result<(), Refusal> {
@@ -224,8 +235,19 @@ mod tests {
             let message = refusal(&module(&bodies));
             assert!(message.contains(&format!("`policy.wasm` has more than {expected}")), "{message}");
         }
-        let many = wat::parse_str("(module (type (func (result i32 i32))))").unwrap();
-        assert!(refusal(&many).contains("more than 1 result of a function"));
+    }
+
+    #[test]
+    fn types_for_which_much_code_is_made_are_refused() {
+        for (types, expected) in [
+            ("(type (func (result i32 i32)))".to_owned(), "1 result of one function"),
+            (format!("(type (func (param {})))", "i32 ".repeat(101)), "100 parameters of one function"),
+            ("(type (func))".repeat(1001), "1000 types"),
+        ] {
+            let module = wat::parse_str(format!("(module {types})")).unwrap();
+            let message = refusal(&module);
+            assert!(message.contains(&format!("has more than {expected}")), "{message}");
+        }
     }
 
     #[test]

@@ -735,10 +735,9 @@ fn the_port_of_an_http_component_follows_its_variable() {
 
 #[test]
 fn a_command_component_that_imports_http_cannot_be_linked_on_runwasi() {
-    for (interface, function) in [
-        ("wasi:http/outgoing-handler@0.2.0", "handle"),
-        ("wasi:http/types@0.2.0", "[constructor]fields"),
-    ] {
+    for (interface, function) in
+        [("wasi:http/outgoing-handler@0.2.0", "handle"), ("wasi:http/types@0.2.0", "[constructor]fields")]
+    {
         let program = facts(ImageKind::Component, vec![component(vec![import(interface, &[function])])]);
         let capabilities = on("wasmtime", &plain_pod(), program);
         assert_eq!(lines(&capabilities.missing), ["http.outbound"], "{interface}");
