@@ -67,10 +67,11 @@ fn unknown_functions(import: &Import) -> Vec<Need<'_>> {
     if !is_known_line(version) || is_candidate(version) {
         return Vec::new();
     }
+    let Some(known) = wasi::functions(package, interface) else { return Vec::new() };
     // What takes a path is judged by `filesystem`, which takes it for one that opens files.
-    let is_judged = |f: &str| (package, interface) == ("wasi:filesystem", "types") && f.ends_with("-at");
-    let is_unknown = |f: &str| wasi::lacks(package, interface, f) && !is_judged(f);
-    let functions = import.functions.iter().filter(|function| is_unknown(bare(function)));
+    let is_of_files = (package, interface) == ("wasi:filesystem", "types");
+    let is_known = |f: &str| known.contains(&f) || (is_of_files && f.ends_with("-at"));
+    let functions = import.functions.iter().filter(|function| !is_known(bare(function)));
     functions.map(|function| unknown_function(import, function)).collect()
 }
 
