@@ -4,6 +4,7 @@
 mod about;
 mod annotations;
 pub mod bundle;
+mod code_bounds;
 pub mod compiled;
 mod compiling;
 mod conflicts;

@@ -4,6 +4,7 @@
 mod component;
 mod need;
 mod preview1;
+mod wasi;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -10,8 +10,9 @@ use super::types::{
     API_VERSION, EXCEPTION_KIND, GrantedCapability, KINDS, LabelSelector, NEVER_EXEMPT, Operator, Subjects,
     WasiException, WasiGrant,
 };
-use crate::capability::Parameter;
+use crate::capability::{Parameter, glob};
 use crate::image::Digest;
+use crate::image::digest::Algorithm;
 use crate::image::reference::Reference;
 use crate::text;
 
@@ -286,12 +287,23 @@ fn may_be_digest(pattern: &str) -> bool {
     if !pattern.contains('*') {
         return pattern.parse::<Digest>().is_ok();
     }
-    let algorithm = |c: char| c.is_ascii_alphanumeric() || "+._-*".contains(c);
-    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c) || c == '*';
-    match pattern.split_once(':') {
-        Some((name, encoded)) => name.chars().all(algorithm) && encoded.chars().all(hex),
-        None => pattern.chars().all(algorithm),
-    }
+    Algorithm::ALL.into_iter().any(|algorithm| may_be_digest_by(algorithm, pattern))
+}
+
+/// Whether some digest by this algorithm fits a pattern with a `*`.
+fn may_be_digest_by(algorithm: Algorithm, pattern: &str) -> bool {
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let Some((name, encoded)) = pattern.split_once(':') else {
+        // One of the `*` stands for the `:`, and more.
+        let start = pattern.split('*').next().unwrap_or_default();
+        let end = pattern.rsplit('*').next().unwrap_or_default();
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '*';
+        return algorithm.as_str().starts_with(start) && end.chars().all(hex) && pattern.chars().all(fits);
+    };
+    let written = encoded.chars().filter(|c| *c != '*').count();
+    let digits = algorithm.hex_digits();
+    let fits = if encoded.contains('*') { written <= digits } else { written == digits };
+    fits && glob::covers(name, algorithm.as_str()) && encoded.chars().all(|c| hex(c) || c == '*')
 }
 
 /// Why nothing between two `/` of an image name fits this part of a pattern. What follows a `/` that is written is no host.
@@ -302,9 +314,18 @@ fn wrong_part(part: &str, follows: bool, is_last: bool) -> Option<&'static str> 
     if part.split('*').any(|text| text.matches(':').count() > 1) {
         return Some("a name has one tag; leave out a `:`");
     }
-    if !follows {
-        return None;
-    }
+    let of_path = if follows { wrong_in_path(part, is_last) } else { None };
+    of_path.or_else(|| {
+        if part.contains('*') {
+            wrong_beside_stars(part, is_last)
+        } else {
+            wrong_whole(part, follows, is_last)
+        }
+    })
+}
+
+/// Why no part of a repository fits this part of a pattern, by its letters.
+fn wrong_in_path(part: &str, is_last: bool) -> Option<&'static str> {
     // Behind a `:` begins the tag, and what a `*` stands for may hold one.
     let end = if is_last { part.find([':', '*']).unwrap_or(part.len()) } else { part.len() };
     let path = part.get(..end).unwrap_or(part);
@@ -314,6 +335,58 @@ fn wrong_part(part: &str, follows: bool, is_last: bool) -> Option<&'static str> 
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-*".contains(c);
     (!path.chars().all(fits))
         .then_some("a repository has letters, digits, `.`, `_` and `-`; leave out others")
+}
+
+/// What the parts of a name have in common: each begins and ends with a letter or digit.
+const PART: &str = "the parts of a name begin and end with a letter or digit, with one `.`, one or two `_` or some `-` between \
+                    two; a port is a number";
+const TAG: &str = "a tag has letters, digits, `_`, `.` and `-`, and begins with none of the last two";
+
+/// Why a part without a `*` is in no name. A first part in upper case is a host to some nodes.
+fn wrong_whole(part: &str, follows: bool, is_last: bool) -> Option<&'static str> {
+    let name = match (follows, is_last) {
+        (_, true) => format!("a.io/{part}"),
+        (true, false) => format!("a.io/{part}/a"),
+        (false, false) => format!("{}/a", part.to_ascii_lowercase()),
+    };
+    let why = if is_last && part.contains(':') {
+        "write `repository:tag`, with a tag of letters, digits, `_`, `.` and `-`"
+    } else {
+        PART
+    };
+    Reference::parse(&name).is_err().then_some(why)
+}
+
+/// Why a part is in no name whatever its `*` stand for.
+fn wrong_beside_stars(part: &str, is_last: bool) -> Option<&'static str> {
+    let outer = |c: char| c.is_ascii_alphanumeric();
+    let start = part.chars().next().unwrap_or_default();
+    let end = part.chars().next_back().unwrap_or_default();
+    let begins = outer(start) || start == '*';
+    // The last part may end with a tag, and that with a `.` or `-`.
+    let ends = is_last || outer(end) || end == '*';
+    if !begins || !ends {
+        return Some(PART);
+    }
+    // What follows a `*` in the last part may belong to a tag.
+    part.split('*').enumerate().find_map(|(index, text)| wrong_text(text, index == 0 || !is_last, is_last))
+}
+
+/// Why the text between two `*` is in no name. `is_name` says that what is before a `:` is in host or repository.
+fn wrong_text(text: &str, is_name: bool, is_last: bool) -> Option<&'static str> {
+    let (name, behind) = text.split_once(':').unwrap_or((text, ""));
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !name.chars().all(fits) {
+        return Some("a name has letters, digits, `.`, `_` and `-`; leave out others");
+    }
+    let separates = |run: &str| matches!(run, "." | "_" | "__") || run.chars().all(|c| c == '-');
+    if is_name && !name.split(|c: char| c.is_ascii_alphanumeric()).all(separates) {
+        return Some(PART);
+    }
+    if !is_last {
+        return (!behind.chars().all(|c| c.is_ascii_digit())).then_some(PART);
+    }
+    (behind.starts_with(['.', '-']) || !behind.chars().all(fits)).then_some(TAG)
 }
 
 /// Whether a pattern without `/` is what an image name has before its first `/` when that is a registry
@@ -444,9 +517,21 @@ mod tests {
             "*@*ab",
             "ghcr.io/org/app:*@sha256:0f*",
             "*::1]:5000/*",
+            "my_host.io/*",
+            "MyOrg/*",
+            "a.*/b-*/*c__d:*",
+            "gh*.io:50*/org/app:v1",
+            "localhost:5000/a*:1-*-",
+            "library/nginx:RC.1@sha256:*",
+            "*@sha512:*",
+            "*@*512:*f",
         ] {
             assert_eq!(wrong_image(right), None, "{right}");
         }
+    }
+
+    #[test]
+    fn what_is_in_no_name_is_refused_whatever_a_star_stands_for() {
         for wrong in [
             "ghcr.io/Org/*",
             "*/App",
@@ -465,6 +550,27 @@ mod tests {
             "*@sha256:ab",
             "*@sha256:ab*/x",
             "*@sha256:ab@*",
+            "ghcr.io/-org/*",
+            "ghcr.io/org./*",
+            "ghcr.io/a...b/*",
+            "ghcr.io/a..*",
+            "ghcr.io/*/-app*",
+            "ghcr.io/a*./app",
+            "ghcr.io/a+*",
+            "ghcr.io/*+a",
+            "ghcr.io:port/*",
+            "ghcr.io:po*/app",
+            "-ghcr.io/*",
+            "-gh*",
+            "gh*.io-/app",
+            "(a)/*",
+            "(a*",
+            "ghcr.io/org/*:.x",
+            "ghcr.io/org/*:v+1",
+            "*/app:.x",
+            "*@md5:ab*",
+            "*@sha1*",
+            "*@*:*:*",
         ] {
             assert!(wrong_image(wrong).is_some_and(|why| why.contains(wrong)), "{wrong}");
         }

@@ -50,7 +50,8 @@ pub(super) fn check(
         return Ok(());
     }
     let ample = Limits { fuel: limits.fuel.max(usual.fuel), ..with_usual_memory(limits) };
-    let used = used(program, entrypoint, ample, stop);
+    // With less than the usual memory, evaluations get none for texts of the host in advance.
+    let used = used(program, entrypoint, ample, limits.has_usual_memory(), stop);
     let fuel = used.fuel.saturating_add(used.fuel / MARGIN);
     let (memory, limit) = (u64::try_from(used.memory_bytes), u64::try_from(limits.memory_bytes));
     let (memory, limit) = (memory.unwrap_or(u64::MAX), limit.unwrap_or(u64::MAX));
@@ -63,7 +64,7 @@ pub(super) fn check(
     }
 }
 
-fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -> Used {
+fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, has_space: bool, stop: &Stop) -> Used {
     let mut used = Used::default();
     let unread = program.bundle.unread();
     let example: Option<ExactDocument> = serde_json::from_str(EXAMPLE).ok();
@@ -71,7 +72,7 @@ fn used(program: &CheckedModule, entrypoint: i32, limits: Limits, stop: &Stop) -
     for input in inputs.filter_map(|document| input::serialise(document, unread).ok()) {
         // Why it does not start is said where it is started next.
         let Ok(instance) = Instance::start(program, limits, stop) else { break };
-        let mut instance = instance.without_space();
+        let mut instance = if has_space { instance } else { instance.without_space() };
         used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());
         if instance.evaluate::<Value>(entrypoint, input.get(), limits, stop).is_ok() {
             used.memory_bytes = used.memory_bytes.max(instance.memory_bytes());

@@ -189,6 +189,19 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A module that would keep the compiler busy, or fill the memory.
+    #[error(
+        "policy bundle `{bundle}` is refused: its `policy.wasm` has more than {most} {what}, and would take too long to compile, or too much \
+         memory; write long lists into `data.json`, or split the rules into several bundles"
+    )]
+    BoundModule {
+        /// Name of the bundle.
+        bundle: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        most: u64,
+    },
     /// `policy.wasm` is not Wasm, or not valid.
     #[error("cannot compile `policy.wasm` of policy bundle `{bundle}`: {reason}")]
     CompileModule {
@@ -336,6 +349,7 @@ impl Error {
             | Self::WalkFolder { bundle, .. }
             | Self::AcceptFile { bundle, .. }
             | Self::ParseFile { bundle, .. }
+            | Self::BoundModule { bundle, .. }
             | Self::CompileModule { bundle, .. }
             | Self::RecognisePolicy { bundle, .. }
             | Self::SpeakAbi { bundle, .. }

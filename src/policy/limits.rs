@@ -48,6 +48,11 @@ impl Limits {
         }
     }
 
+    /// Whether there is as much memory as usual, of which an evaluation has some for texts of the host from its beginning.
+    pub(super) fn has_usual_memory(self) -> bool {
+        self.memory_bytes >= Self::default().memory_bytes
+    }
+
     /// The limits for loading data into a new instance. The platform provides the data, and it may be large.
     pub(super) fn for_start(self) -> Self {
         Self { fuel: u64::MAX, ..self }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 
 use super::bundle::{Omit, input_paths_without};
+use super::code_bounds;
 use super::engine::{Engine, Stop, drive};
 use super::host;
 use super::locations::{Code, RuleLocations};
@@ -53,6 +54,9 @@ impl CheckedModule {
         let Rewritten { module, mut functions, named } =
             rewrite(&bundle.module, limits.strict_builtins, bundle.data_keys, bundle.is_built_in);
         bundle.module = module.into();
+        if !bundle.is_built_in {
+            code_bounds::check(&bundle.name, &bundle.module)?;
+        }
         let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {
             bundle: bundle.name.clone(),

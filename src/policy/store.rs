@@ -59,8 +59,7 @@ impl EvaluationBudget {
     /// How many bytes behind this address an evaluation has for texts from its beginning: none where its memory is less than usual, so that the least
     /// with which it does is what it uses, or where its input takes much of that.
     pub fn space_for_texts(&self, address: usize) -> u32 {
-        let usual = Limits::default().memory_bytes;
-        let is_ample = self.limits.memory_bytes >= usual && address <= usual / 4;
+        let is_ample = self.limits.has_usual_memory() && address <= Limits::default().memory_bytes / 4;
         if is_ample { TEXTS_AT_FIRST } else { 0 }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn with_template(
     to_raw_value(&object).map_err(parse)
 }
 
-/// Every object to which the pointer of a kind leads, in the order of the document's keys, each with its own pointer.
+/// Every template to which the pointer of a kind leads, in the order of the document's keys, each with its own pointer.
 fn found<'a>(object: &'a Map<String, Value>, described: Described) -> Vec<(String, &'a Value)> {
     let Some((first, further)) = described.steps().split_first() else { return Vec::new() };
     let mut found = fields(object, first);
@@ -31,8 +31,30 @@ fn found<'a>(object: &'a Map<String, Value>, described: Described) -> Vec<(Strin
         };
         found = found.into_iter().flat_map(below).collect();
     }
-    found.retain(|(_, value)| value.is_object());
+    found.retain(|(_, value)| is_template(value));
     found
+}
+
+/// Whether this is a template with a container. Tools that write every field leave an empty one where the pods come from
+/// elsewhere, as in an Argo Rollout with a `workloadRef`. What is there and cannot be read counts, so that it is reported.
+fn is_template(value: &Value) -> bool {
+    let Some(template) = value.as_object() else { return false };
+    match template.get("spec") {
+        None | Some(Value::Null) => false,
+        Some(Value::Object(spec)) => {
+            let lists = ["initContainers", "containers", "ephemeralContainers"];
+            lists.iter().any(|list| spec.get(*list).is_some_and(is_filled))
+        }
+        Some(_) => true,
+    }
+}
+
+fn is_filled(list: &Value) -> bool {
+    match list {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        _ => true,
+    }
 }
 
 /// The members to which a step leads, each with the step as a pointer.
@@ -190,8 +212,33 @@ mod tests {
         let wrong = judged(&json!({"spec": {"template": {"spec": {"containers": [{"name": 7}]}}}}), rollout);
         let wrong = wrong.unwrap_err().to_string();
         assert!(wrong.contains("`spec.template.spec.containers[0].name`"), "{wrong}");
-        let unnamed = judged(&json!({"spec": {"template": {}}}), rollout).unwrap_err().to_string();
-        assert!(unnamed.contains("`spec.template.spec`"), "{unnamed}");
+        let odd = judged(&json!({"spec": {"template": {"spec": 7}}}), rollout).unwrap_err().to_string();
+        assert!(odd.contains("`spec.template.spec`"), "{odd}");
+    }
+
+    #[test]
+    fn a_template_without_a_container_counts_as_none() {
+        let rollout = kind("argoproj.io", "Rollout");
+        for empty in [
+            json!({}),
+            json!({"metadata": {"creationTimestamp": null}, "spec": {"containers": null}}),
+            json!({"metadata": {}, "spec": {"containers": []}}),
+            json!({"spec": null}),
+            json!({"spec": {"initContainers": [], "restartPolicy": "Always"}}),
+        ] {
+            let object = json!({"spec": {"workloadRef": {"name": "d"}, "template": empty}});
+            let error = judged(&object, rollout).unwrap_err();
+            assert!(matches!(error, Error::FindTemplate { .. }), "{empty}: {error}");
+        }
+        let only_init = json!({"spec": {"initContainers": [{"name": "c", "image": "a:1"}]}});
+        let read = judged(&json!({"spec": {"template": only_init}}), rollout).unwrap();
+        assert_eq!(read.images()[0].image, "a:1");
+        let jobs = json!({"Master": {"template": {}}, "Worker": {"template": template("b:1")}});
+        let job = json!({"spec": {"pytorchReplicaSpecs": jobs}});
+        let kind = kind("kubeflow.org", "PyTorchJob");
+        assert_eq!(judged(&job, kind).unwrap().images()[0].image, "b:1");
+        let Kind::Described(described) = kind else { panic!("{kind:?}") };
+        assert_eq!(further(&job, described), 0);
     }
 
     #[test]

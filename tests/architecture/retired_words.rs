@@ -51,7 +51,11 @@ const FOREIGN: &[&str] = &[
     // A key of Spin's runtime configuration.
     "authority_host",
     // WASI's word for the host and port of a request.
+    "incoming-request.authority",
+    "outgoing-request.authority",
     "outgoing-request.set-authority",
+    "request.get-authority",
+    "request.set-authority",
     "set-authority: func(authority: ",
 ];
 

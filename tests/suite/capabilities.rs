@@ -172,7 +172,7 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
     let of = |module: &str, functions: &[&str]| {
         requires(self::module(WasmFormat::Module, vec![import(module, functions)], &[]))
     };
-    let cases: [(&str, &[&str], &[&str]); 25] = [
+    let cases: [(&str, &[&str], &[&str]); 27] = [
         (PREVIEW1, &["fd_readdir", "path_filestat_get"], &["fs ro"]),
         (PREVIEW1, &["fd_readdir", "path_unlink_file"], &["fs rw"]),
         ("wasi_unstable", &["path_open"], &["fs rw"]),
@@ -199,6 +199,8 @@ fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
         (PREVIEW1, &["sock_open", "sock_listen", "sock_addr_local"], &["net.listen"]),
         ("env", &["host_call"], &["unknown-import env.host_call"]),
         ("outbound-redis", &["publish"], &["db.redis"]),
+        ("wasm_bpf", &["wasm_load_bpf_object"], &["unknown-import wasm_bpf.wasm_load_bpf_object"]),
+        ("wasi:logging/logging", &["log"], &["unknown-import wasi:logging/logging.log"]),
     ];
     for (module, functions, expected) in cases {
         assert_eq!(of(module, functions), expected, "{module} {functions:?}");
@@ -308,6 +310,90 @@ fn component_imports_are_mapped_by_the_table() {
     ];
     for (interface, functions, expected) in cases {
         assert_eq!(&of(interface, functions), expected, "{interface} {functions:?}");
+    }
+}
+
+/// A later version of an interface may have functions that the gate cannot know.
+#[test]
+fn a_function_that_a_known_interface_does_not_have_is_an_unknown_import_that_may_do_anything() {
+    let interfaces = [
+        "wasi:cli/environment@0.2.9",
+        "wasi:cli/exit@0.2.9",
+        "wasi:cli/run@0.3.0",
+        "wasi:cli/types@0.3.0",
+        "wasi:cli/stdin@0.2.9",
+        "wasi:cli/stdout@0.3.0",
+        "wasi:cli/stderr@0.2.9",
+        "wasi:cli/terminal-input@0.2.9",
+        "wasi:cli/terminal-output@0.2.9",
+        "wasi:cli/terminal-stdin@0.2.9",
+        "wasi:cli/terminal-stdout@0.2.9",
+        "wasi:cli/terminal-stderr@0.2.9",
+        "wasi:clocks/types@0.3.0",
+        "wasi:clocks/wall-clock@0.2.9",
+        "wasi:clocks/system-clock@0.3.0",
+        "wasi:clocks/monotonic-clock@0.3.1",
+        "wasi:clocks/timezone@0.2.9",
+        "wasi:random/random@0.2.9",
+        "wasi:random/insecure@0.2.9",
+        "wasi:random/insecure-seed@0.3.0",
+        "wasi:io/error@0.2.9",
+        "wasi:io/poll@0.2.9",
+        "wasi:io/streams@0.2.9",
+        "wasi:filesystem/types@0.2.9",
+        "wasi:filesystem/preopens@0.3.0",
+        "wasi:sockets/network@0.2.9",
+        "wasi:sockets/instance-network@0.2.9",
+        "wasi:sockets/ip-name-lookup@0.3.0",
+        "wasi:sockets/tcp@0.2.9",
+        "wasi:sockets/tcp-create-socket@0.2.9",
+        "wasi:sockets/udp@0.2.9",
+        "wasi:sockets/udp-create-socket@0.2.9",
+        "wasi:sockets/types@0.3.0",
+        "wasi:http/types@0.2.9",
+        "wasi:http/outgoing-handler@0.2.9",
+        "wasi:http/handler@0.3.0",
+        "wasi:http/client@0.3.0",
+    ];
+    for interface in interfaces {
+        for function in ["later", "[method]later.connect", "[async]later-open"] {
+            let facts = facts(ImageKind::Component, vec![component(vec![import(interface, &[function])])]);
+            let entries = required(&facts, &wasm(&facts));
+            let name = format!("{interface}.{function}");
+            let found = entries.iter().find(|entry| entry.name.as_deref() == Some(name.as_str()));
+            let found = found.unwrap_or_else(|| panic!("{name}: {:?}", lines(&entries)));
+            assert_eq!((found.capability, found.opens), (Capability::UnknownImport, true), "{name}");
+            assert_eq!(found.evidence, [format!("import {interface} {function} in /app.wasm")]);
+        }
+    }
+    let files = requires(component(vec![import("wasi:io/files@0.2.9", &["open"])]));
+    assert_eq!(files, ["unknown-import wasi:io/files@0.2.9"]);
+}
+
+#[test]
+fn every_spelling_of_a_function_that_an_interface_has_is_known() {
+    let known: &[(&str, &[&str])] = &[
+        ("wasi:cli/environment@0.2.0", &["get-environment", "get-arguments", "initial-cwd"]),
+        ("wasi:cli/environment@0.3.0", &["get-initial-cwd"]),
+        ("wasi:cli/exit@0.2.9", &["exit", "exit-with-code"]),
+        ("wasi:cli/stdout@0.2.0", &["get-stdout"]),
+        ("wasi:cli/stdout@0.3.0", &["write-via-stream"]),
+        ("wasi:clocks/monotonic-clock@0.3.0", &["now", "[async]wait-for"]),
+        ("wasi:io/poll@0.2.0", &["poll", "[method]pollable.block"]),
+        ("wasi:io/streams@0.2.0", &["[method]output-stream.blocking-write-zeroes-and-flush"]),
+        ("wasi:filesystem/types@0.2.0", &["[method]descriptor.sync", "filesystem-error-code"]),
+        ("wasi:filesystem/types@0.3.0", &["[async method]descriptor.set-size"]),
+        ("wasi:sockets/tcp@0.2.0", &["[method]tcp-socket.finish-connect", "[method]tcp-socket.shutdown"]),
+        ("wasi:sockets/types@0.3.0", &["[static]tcp-socket.create", "[async method]udp-socket.send"]),
+        ("wasi:sockets/ip-name-lookup@0.2.0", &["[method]resolve-address-stream.subscribe"]),
+        ("wasi:http/types@0.2.0", &["[constructor]outgoing-request", "[static]outgoing-body.finish"]),
+        ("wasi:http/types@0.3.0", &["[static]request.consume-body", "[method]response.get-status-code"]),
+        // Another set of functions, to which none is added.
+        ("wasi:http/types@0.3.0-rc-2026-03-15", &["[static]earlier.name"]),
+    ];
+    for (interface, functions) in known {
+        let found = requires(component(vec![import(interface, functions)]));
+        assert!(!found.iter().any(|line| line.starts_with("unknown-import")), "{interface}: {found:?}");
     }
 }
 
@@ -649,8 +735,10 @@ fn the_port_of_an_http_component_follows_its_variable() {
 
 #[test]
 fn a_command_component_that_imports_http_cannot_be_linked_on_runwasi() {
-    for interface in ["wasi:http/outgoing-handler@0.2.0", "wasi:http/types@0.2.0"] {
-        let program = facts(ImageKind::Component, vec![component(vec![import(interface, &["f"])])]);
+    for (interface, function) in
+        [("wasi:http/outgoing-handler@0.2.0", "handle"), ("wasi:http/types@0.2.0", "[constructor]fields")]
+    {
+        let program = facts(ImageKind::Component, vec![component(vec![import(interface, &[function])])]);
         let capabilities = on("wasmtime", &plain_pod(), program);
         assert_eq!(lines(&capabilities.missing), ["http.outbound"], "{interface}");
         assert_eq!(lines(&capabilities.effective), [""; 0]);
@@ -674,6 +762,8 @@ fn an_unknown_import_of_what_a_runtime_links_reaches_all_that_is_handed_over() {
         module(WasmFormat::Module, vec![import("wasix_32v1", &["proc_spawn2"])], &["_start"]),
         module(WasmFormat::Module, vec![import("wasi_ephemeral_sock", &["sock_x"])], &["_start"]),
         module(WasmFormat::Module, vec![import("wasmedge_process", &["wasmedge_process_run"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasm_bpf", &["wasm_load_bpf_object"])], &["_start"]),
+        module(WasmFormat::Module, vec![import("wasi:logging/logging", &["log"])], &["_start"]),
         component(vec![import("wasi:filesystem/types@1.0.0", &["open"])]),
         component(vec![import("spin:later/api@1.0.0", &["go"])]),
     ];

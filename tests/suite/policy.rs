@@ -1392,6 +1392,8 @@ async fn modules_that_are_not_policies_are_refused_with_advice() {
     };
     let load_wat = async |wat: &str| load_wasm(&wat::parse_str(wat).unwrap()).await;
     assert!(matches!(load_wasm(b"\0asm\x01\0\0\0\xff\xff").await, Error::CompileModule { .. }));
+    let wide = format!("(module (func {} {}))", "(local i32)".repeat(40_000), "(block)".repeat(500));
+    assert!(matches!(load_wat(wide.as_str()).await, Error::BoundModule { .. }));
     let empty = load_wat("(module)").await;
     assert!(matches!(empty, Error::RecognisePolicy { .. }));
     assert_eq!(

@@ -162,7 +162,7 @@ fn components() -> Vec<(&'static str, Image)> {
         ("config", artifact(&importing("wasi:config/store@0.2.0-rc.1", "get"))),
         ("http-command", artifact(&importing("wasi:http/outgoing-handler@0.2.0", "handle"))),
         ("later-world", artifact(&importing("wasi:sockets/types@0.4.0", "connect"))),
-        ("p3-print", artifact(&component(&imported("wasi:cli/stdout@0.3.0", "write"), "wasi:cli/run@0.3.0"))),
+        ("p3-print", artifact(&component(&imported("wasi:cli/stdout@0.3.0", "write-via-stream"), RUN_P3))),
         ("p3-connect", artifact(&component(&imported(P3_SOCKETS, "[method]tcp-socket.connect"), RUN_P3))),
         ("p3-listen", artifact(&component(&imported(P3_SOCKETS, "[method]tcp-socket.listen"), RUN_P3))),
         ("p3-client", artifact(&component(&imported("wasi:http/client@0.3.0", "send"), HTTP_P3))),

@@ -1,8 +1,9 @@
 //! Imports of components, by interface. Files and sockets are judged by function, because the adapter that turns a
 //! preview-1 module into a component always imports `wasi:filesystem` and sometimes `wasi:sockets`. The instance type
-//! of an import names every function that can be called, so it is a sound upper bound.
+//! of an import names every function that can be called, so it is a sound upper bound. A function that its interface
+//! does not have in the versions that are known is an unknown import.
 
-use super::Need;
+use super::{Need, wasi};
 use crate::capability::{Access, Capability};
 use crate::image::{Import, ModuleFacts};
 
@@ -12,7 +13,18 @@ pub(super) fn needs(module: &ModuleFacts) -> Vec<Need<'_>> {
 }
 
 fn of_import(import: &Import) -> Vec<Need<'_>> {
-    let (name, version) = import.interface.split_once('@').unwrap_or((&import.interface, ""));
+    let mut needs = of_interface(import);
+    needs.extend(unknown_functions(import));
+    needs
+}
+
+/// The name of the interface and its version, which may be empty.
+fn name_and_version(import: &Import) -> (&str, &str) {
+    import.interface.split_once('@').unwrap_or((&import.interface, ""))
+}
+
+fn of_interface(import: &Import) -> Vec<Need<'_>> {
+    let (name, version) = name_and_version(import);
     let Some((package, interface)) = name.split_once('/') else { return vec![unknown(import)] };
     match package {
         "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:io" | "wasi:filesystem" | "wasi:sockets"
@@ -47,6 +59,32 @@ fn is_client_of_candidate(version: &str) -> bool {
     version.starts_with("0.3.0-rc-")
 }
 
+/// The functions of a listed interface that no known version of it has: a later version may have them. Release
+/// candidates have other functions, which are not listed, and get no more of them.
+fn unknown_functions(import: &Import) -> Vec<Need<'_>> {
+    let (name, version) = name_and_version(import);
+    let Some((package, interface)) = name.split_once('/') else { return Vec::new() };
+    if !is_known_line(version) || is_candidate(version) {
+        return Vec::new();
+    }
+    let Some(known) = wasi::functions(package, interface) else { return Vec::new() };
+    // What takes a path is judged by `filesystem`, which takes it for one that opens files.
+    let is_of_files = (package, interface) == ("wasi:filesystem", "types");
+    let is_known = |f: &str| known.contains(&f) || (is_of_files && f.ends_with("-at"));
+    let functions = import.functions.iter().filter(|function| !is_known(bare(function)));
+    functions.map(|function| unknown_function(import, function)).collect()
+}
+
+fn is_candidate(version: &str) -> bool {
+    version.starts_with("0.2.0-rc-") || version.starts_with("0.3.0-rc-")
+}
+
+fn unknown_function<'a>(import: &'a Import, function: &'a str) -> Need<'a> {
+    let need = Need::new(Capability::UnknownImport, &import.interface, vec![function]);
+    let name = format!("{}.{function}", import.interface);
+    Need { name: Some(name), ..need }.may_do_anything()
+}
+
 fn unknown(import: &Import) -> Need<'_> {
     let need = Need::new(Capability::UnknownImport, &import.interface, Vec::new());
     let need = Need { name: Some(import.interface.clone()), ..need };
@@ -76,11 +114,14 @@ enum Meaning {
 fn by_interface(package: &str, interface: &str) -> Meaning {
     use Capability as C;
     Meaning::Needs(match (package, interface) {
-        ("wasi:io", _)
+        ("wasi:io", "error" | "poll" | "streams")
         | ("wasi:http", "types" | "handler")
-        | ("wasi:cli", "exit" | "types" | "run")
+        | (
+            "wasi:cli",
+            "exit" | "types" | "run" | "terminal-input" | "terminal-output" | "terminal-stdin"
+            | "terminal-stdout" | "terminal-stderr",
+        )
         | ("wasi:clocks", "types") => return Meaning::Plumbing,
-        ("wasi:cli", terminal) if terminal.starts_with("terminal-") => return Meaning::Plumbing,
         ("wasi:cli", "stdin" | "stdout" | "stderr") => C::Stdio,
         ("wasi:clocks", "wall-clock" | "monotonic-clock" | "system-clock" | "timezone") => C::Clock,
         ("wasi:random", "random" | "insecure" | "insecure-seed") => C::Random,

@@ -99,10 +99,11 @@ fn named_unknown<'a>(interface: &'a str, function: Option<&'a str>) -> Need<'a> 
 }
 
 /// Whether a runtime is known to link this module, so that a function of it which is not known here may be there as well.
-/// WasmEdge's plug-ins have modules of their own (`WasmEdge:plugins`). Any other module exists only where the operator of a node
-/// links it, and who grants an import of it says to know what it does.
+/// WasmEdge's plug-ins have modules of their own (`WasmEdge:plugins`): that for eBPF loads programs into the kernel, and that for a log has
+/// the name of an interface of components. Any other module exists only where the operator of a node links it, and who grants an import
+/// of it says to know what it does.
 fn is_linked(interface: &str) -> bool {
-    interface == "wasi"
+    matches!(interface, "wasi" | "wasi:logging/logging" | "wasm_bpf")
         || interface.starts_with("wasi_")
         || interface.starts_with("wasmedge_")
         || is_wasix(interface)
