@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --profile dev --bench instructions` runs it without counting. One thread does everything but the evaluation in the
 //! guest, which has a thread of its own that callgrind is told to leave out: what the rules take is counted as fuel, which the line has
-//! itself after its runs.
+//! itself after its runs. What the host does for them there (`policy::HostWork`: it writes the input, answers calls and reads the result) is
+//! recorded, and done again here.
 
 #![allow(
     missing_docs,
@@ -101,7 +102,6 @@ fn review(runtime: &Runtime, gate: &Gate, case: &Case<'_>) {
     let object = review.object.as_deref().unwrap();
     let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
     let inspection = runtime.block_on(examine::inspect(&state, &inspector, &pod, BUDGET));
-    let now = jiff::Timestamp::now();
     stage(case.name, "review", || drop(black_box(review::parse(black_box(&body)).unwrap())));
     stage(case.name, "workload", || {
         drop(black_box(workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap()));
@@ -115,8 +115,7 @@ fn review(runtime: &Runtime, gate: &Gate, case: &Case<'_>) {
     let is_wasm = examine::concerns(&state, &pod, &inspection);
     match case.webhook {
         Webhook::Mutate if is_wasm => stage(case.name, "plan", || {
-            let raw: Value = serde_json::from_str(object.get()).unwrap();
-            drop(black_box(examine::plan(&state, black_box(&raw), &pod, &inspection, now).unwrap()));
+            drop(black_box(examine::planned(&asked, black_box(object), &pod, &inspection).unwrap()));
         }),
         Webhook::Validate if is_wasm => stage(case.name, "judge", || {
             let judged = examine::judge(&asked, object, black_box(&pod), &inspection, |_| ());
@@ -144,13 +143,19 @@ fn facts() {
     }
 }
 
-/// What the rules take in the guest for an input, in fuel.
+/// What the rules take in the guest for an input, in fuel, and what the host does for them meanwhile.
 fn rules(policies: &PolicySet) {
     for name in ["admitted", "refused"] {
         let path = format!("tests/fixtures/policies/{name}.v1alpha1.json");
         let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
         let input: Value = serde_json::from_slice(&text).unwrap();
         println!("rules\t{name}\t1\t{}", policies.fuel_used(&input).unwrap());
+        let recorded = policies.host_work(&input).unwrap();
+        stage("host of the rules", name, || {
+            for work in &recorded {
+                black_box(black_box(work).repeat().unwrap());
+            }
+        });
     }
 }
 

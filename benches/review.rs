@@ -104,7 +104,8 @@ fn stages(criterion: &mut Criterion) {
         b.iter(|| serde_json::from_str::<Value>(black_box(object.get())).unwrap());
     });
     group.bench_function("plan", |b| {
-        b.iter(|| examine::plan(&state, black_box(&raw), &pod, &inspection, now).unwrap());
+        let asked = ReviewContext { webhook: Webhook::Mutate, clock: Clock::start(BUDGET), ..asked };
+        b.iter(|| examine::planned(&asked, black_box(object), &pod, &inspection).unwrap());
     });
     group.bench_function("judge", |b| {
         b.iter(|| {

@@ -248,7 +248,8 @@ pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
 
 // === Planning and judging ===
 
-fn planned(
+/// Plans the changes to a pod, as the mutating webhook does: from the text of its object, which nothing needs as a tree of values but the plan.
+pub fn planned(
     asked: &ReviewContext<'_>,
     object: &RawValue,
     workload: &Workload,

@@ -67,6 +67,9 @@ async fn answer<const N: usize>(
     let mut store = caller.as_context_mut();
     let exports = store.data().host.exports.clone();
     let exports = exports.ok_or_else(|| wasmtime::Error::msg("the module calls before it is started"))?;
+    if let Some(recorded) = &mut store.data_mut().host.recorded {
+        recorded.calls.push((id, operands.to_vec()));
+    }
     match (id, operands.as_slice()) {
         (ITERATE, [collection, previous]) => return next(&mut store, &exports, *collection, *previous),
         (BY_TEXT, [data, key]) => return by_text(&mut store, &exports, *data, *key),
@@ -81,7 +84,7 @@ async fn answer<const N: usize>(
 }
 
 /// What a built-in function says.
-enum Said {
+pub(super) enum Said {
     /// A text.
     Text(String),
     /// Another value, written as the module reads values.
@@ -89,7 +92,7 @@ enum Said {
 }
 
 impl Said {
-    fn of(value: Value) -> Self {
+    pub fn of(value: Value) -> Self {
         match value {
             Value::String(text) => Self::Text(text),
             other => Self::Written(other.to_module_text()),
@@ -97,7 +100,7 @@ impl Said {
     }
 
     /// Its bytes.
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         let (Self::Text(text) | Self::Written(text)) = self;
         text.len()
     }
@@ -192,11 +195,14 @@ pub(super) fn json(store: &mut Store<EvaluationBudget>, value: u32) -> wasmtime:
     let mut store = store.as_context_mut();
     let exports = store.data().host.exports.clone();
     let exports = exports.ok_or_else(|| wasmtime::Error::msg("the module is not started"))?;
+    if let Some(recorded) = &mut store.data_mut().host.recorded {
+        recorded.result = value;
+    }
     paid(&mut store, &exports, |guest, _| guest.json(value))
 }
 
 /// The function that is called for each message of most rules.
-const JOIN: &str = "concat";
+pub(super) const JOIN: &str = "concat";
 
 /// What it says of an array of texts, which are joined where they stand; `None` for any other call.
 fn joined(

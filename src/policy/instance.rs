@@ -10,10 +10,11 @@ use super::Limits;
 use super::engine::{Stop, drive};
 use super::guest::Guest;
 use super::host;
+use super::host_work::HostWork;
 use super::locations::{self, RuleLocations};
 use super::outcome::ResultSet;
 use super::program::CheckedModule;
-use super::store::{EvaluationBudget, Exports, describe, store, taken_by, timed_out};
+use super::store::{EvaluationBudget, Exports, Recorded, describe, store, taken_by, timed_out};
 use super::values::{self, Values};
 use crate::rego::Asked;
 
@@ -157,6 +158,18 @@ impl Instance {
     /// What the last evaluation used of the fuel that these limits gave it.
     pub fn fuel_used(&self, limits: Limits) -> u64 {
         limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
+    /// Records from now on what the module asks of its host.
+    pub fn record(&mut self) {
+        self.store.data_mut().host.recorded = Some(Recorded::default());
+    }
+
+    /// What the host did since for an evaluation of this input.
+    pub fn recorded(&mut self, input: &str) -> HostWork {
+        let recorded = self.store.data_mut().host.recorded.take().unwrap_or_default();
+        let functions = Arc::clone(&self.store.data().host.functions);
+        HostWork::of(input.to_owned(), self.started.memory.data(&self.store).to_vec(), functions, recorded)
     }
 
     /// Linear memory, in bytes.

@@ -83,6 +83,15 @@ impl ResourceLimiter for EvaluationBudget {
 /// Built-in functions by the numbers that a module has for them.
 pub(super) type Functions = BTreeMap<i32, Builtin>;
 
+/// What an instance asked of its host.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// The number of each function, and the addresses of its operands.
+    pub calls: Vec<(i32, Vec<u32>)>,
+    /// The address of the result.
+    pub result: u32,
+}
+
 /// The host's side of an instance.
 #[derive(Debug, Default)]
 pub(super) struct WasmHost {
@@ -100,6 +109,8 @@ pub(super) struct WasmHost {
     pub stop: Option<Stop>,
     /// Whether the evaluation ran out of time.
     pub timed_out: bool,
+    /// What is asked of it, where a bench wants to know that (`host_work`).
+    pub recorded: Option<Recorded>,
     /// How long the calls of each built-in function took in the evaluation.
     spent: Vec<(&'static str, Duration)>,
     /// Where the next text goes.

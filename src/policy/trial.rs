@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::bundle::TrialCase;
 use super::engine::Stop;
+use super::host_work::HostWork;
 use super::instance::Instance;
 use super::set::{LoadedBundle, PolicySet};
 use super::{Error, Limits, demand, input, outcome};
@@ -20,6 +21,12 @@ impl PolicySet {
     /// and a bench can hold the rules to it.
     pub fn fuel_used(&self, input: &impl Serialize) -> Result<u64, String> {
         self.judging().map(|loaded| loaded.fuel_used(input, self.limits)).sum()
+    }
+
+    /// What the host does for the rules of each bundle that judges on an input, which their fuel does not tell. It can be done again for the built-in
+    /// rules, to which it hands values.
+    pub fn host_work(&self, input: &impl Serialize) -> Result<Vec<HostWork>, String> {
+        self.judging().map(|loaded| loaded.host_work(input, self.limits)).collect()
     }
 }
 
@@ -37,6 +44,20 @@ impl LoadedBundle {
     }
 
     fn fuel_used(&self, input: &impl Serialize, limits: Limits) -> Result<u64, String> {
+        self.counted(input, limits, |instance, _| instance.fuel_used(limits))
+    }
+
+    fn host_work(&self, input: &impl Serialize, limits: Limits) -> Result<HostWork, String> {
+        self.counted(input, limits, Instance::recorded)
+    }
+
+    /// What is `seen` of an instance after it has judged this input, which it gets as well.
+    fn counted<T>(
+        &self,
+        input: &impl Serialize,
+        limits: Limits,
+        seen: impl FnOnce(&mut Instance, &str) -> T,
+    ) -> Result<T, String> {
         let entrypoint = self.entrypoint.ok_or("it has no rules that judge")?;
         let input =
             input::serialise(input, self.program.bundle.unread()).map_err(|error| error.to_string())?;
@@ -44,8 +65,9 @@ impl LoadedBundle {
         self.caught(|| {
             // What a start takes is not counted, and so it is not limited.
             let mut instance = Instance::start(&self.program, limits.for_start(), &stop)?;
+            instance.record();
             instance.evaluate::<Value>(entrypoint, input.get(), limits, &stop)?;
-            Ok(instance.fuel_used(limits))
+            Ok(seen(&mut instance, input.get()))
         })
     }
 
@@ -108,5 +130,25 @@ mod tests {
         // What the host reads at once is bounded by what is left, so a little more has to be there than is used in the end.
         assert!(with(used + used / 8).is_ok());
         assert!(with(used - used / 50).unwrap_err().starts_with("it needs more than"));
+    }
+
+    #[tokio::test]
+    async fn what_the_host_did_for_an_evaluation_is_done_again_with_the_same_result() {
+        let engine = Engine::new().unwrap();
+        let limits = Limits { time: COUNTING, ..Limits::default() };
+        let set = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], limits).await.unwrap();
+        let mut seen = Vec::new();
+        for document in [ADMITTED, REFUSED] {
+            let input: Value = serde_json::from_str(document).unwrap();
+            let found = set.evaluate(&input).await.violations;
+            let [work]: [HostWork; 1] = set.host_work(&input).unwrap().try_into().unwrap();
+            let (violations, bytes) = work.repeat().unwrap();
+            assert_eq!(work.repeat(), Ok((violations, bytes)));
+            assert_eq!(violations, found.len());
+            seen.push((work.calls(), bytes));
+        }
+        let [(of_admitted, few), (of_refused, many)] = seen[..] else { panic!("two inputs") };
+        assert!(0 < of_admitted && of_admitted < of_refused, "{seen:?}");
+        assert!(few < many, "messages are written by the host: {seen:?}");
     }
 }

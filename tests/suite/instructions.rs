@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 fn script(figures: &Path, arguments: &[&str]) -> (bool, String) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions");
     let ran = Command::new(script).args(arguments).env("WASMGATE_INSTRUCTIONS", figures).output();
@@ -64,7 +66,36 @@ fn the_page_of_performance_has_the_counts_that_are_committed() {
     let (success, table) = script(Path::new(committed), &["table"]);
     assert!(success && table.contains(" % |"), "{table}");
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")).unwrap();
-    let (_, rest) = page.split_once("<!-- instructions: begin -->\n").unwrap();
-    let (shown, _) = rest.split_once("<!-- instructions: end -->").unwrap();
+    let shown = between_marks(&page, "instructions");
     assert_eq!(shown.trim(), table.trim(), "`benches/instructions renew` writes both");
+}
+
+/// What stands in a page between the marks of this name.
+fn between_marks<'p>(page: &'p str, name: &str) -> &'p str {
+    let begin = format!("<!-- {name}: begin -->\n");
+    let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("the page has no `{begin}`"));
+    rest.split_once(&format!("<!-- {name}: end -->")).unwrap().0
+}
+
+/// A part without marks would end a run of half an hour that could not be written.
+#[test]
+fn the_page_of_performance_has_a_place_for_each_part_and_says_of_which_commit_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/performance.md")).unwrap();
+    let bench = fs::read_to_string(root.join("benches/serve")).unwrap();
+    let (_, parts) = bench.split_once("\nPARTS = {\n").unwrap();
+    let (parts, _) = parts.split_once("\n}\n").unwrap();
+    let names: Vec<&str> = parts.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names.into_iter().chain(["build", "goals"]) {
+        let shown = between_marks(&page, name);
+        if let Ok(text) = fs::read_to_string(root.join(format!("docs/performance/{name}.json"))) {
+            let record: Value = serde_json::from_str(&text).unwrap();
+            let commit = record["commit"].as_str().unwrap();
+            assert!(
+                shown.contains(&format!("commit {commit}")),
+                "{name}: `benches/serve --page docs/performance.md --render` writes it"
+            );
+        }
+    }
 }

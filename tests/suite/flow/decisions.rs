@@ -1,5 +1,5 @@
 //! What the gate answers from an earlier decision is what it would decide again: for the corpus, for the next pod of the same
-//! workload, and for pods that differ from them at one place.
+//! workload, and for pods that differ from them at one place. And no update, subresource or template gets the answer of a new pod.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,6 @@ use wasmgate::lookup::{Inspector, LookupOptions};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::registry::{Login, PullSecrets, Pulled, Puller};
 use wasmgate::review::Webhook;
-use wasmgate::workload::Kind;
 
 use super::cases::shared_setup;
 use super::verdicts::{other, places};
@@ -80,40 +79,156 @@ pub fn is_known(record: &Value) -> bool {
         && stages.iter().all(|stage| record["metrics"].get(stage).is_none())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn earlier_decisions_answer_as_new_ones_for_the_corpus_its_siblings_and_pods_beside_it() {
-    let cases = Case::load_shared();
-    let setup = shared_setup(&cases);
+/// Asks two gates the same in the same order, one of which keeps nothing. Their answers and records have to be the same. Returns the records of the
+/// gate that keeps what it decides.
+async fn records_of_both(cases: &[Case], requests: &[Request]) -> Vec<Value> {
+    let setup = shared_setup(cases);
     let configuration = "policies: {verdictCacheBytes: 0}".to_owned();
     let fresh = Flow::new(&Setup { configuration, ..setup.clone() }).await;
     let keeping = Flow::new(&setup).await;
     let (mut asked, mut differ) = (0, Vec::new());
-    let is_new_pod = |case: &&Case| case.kind() == Some(Kind::Pod) && case.update.is_none();
-    for case in cases.iter().filter(is_new_pod) {
-        let request = case.request();
-        let one = sibling(&request, "bcdfg");
-        let mut all = vec![request.clone(), one.clone(), sibling(&request, "x2k4p"), one, request.clone()];
-        all.extend(neighbours(&sibling(&request, "zz99z")));
-        for request in all {
-            for webhook in [Webhook::Mutate, Webhook::Validate] {
-                asked += 1;
-                let wanted = fresh.send(webhook, &request).await;
-                let found = keeping.send(webhook, &request).await;
-                if wanted != found {
-                    differ.push(format!("{} {webhook:?}: {found}\ninstead of {wanted}", case.name));
-                }
+    for request in requests {
+        for webhook in [Webhook::Mutate, Webhook::Validate] {
+            asked += 1;
+            let wanted = fresh.send(webhook, request).await;
+            let found = keeping.send(webhook, request).await;
+            if wanted != found {
+                let Request { operation, sub_resource, namespace, .. } = request;
+                differ.push(format!(
+                    "{namespace}: {operation} {sub_resource:?} {webhook:?}: {found}\ninstead of {wanted}"
+                ));
             }
         }
     }
     assert!(differ.is_empty(), "{} of {asked} differ\n{}", differ.len(), differ.join("\n"));
     let (kept, new) = (keeping.records(), fresh.records());
-    let known = kept.iter().filter(|record| is_known(record)).count();
-    assert!(known > asked / 20, "{known} of {asked}");
-    assert_eq!(new.iter().filter(|record| is_known(record)).count(), 0);
     assert_eq!((kept.len(), new.len()), (asked, asked));
-    for (found, wanted) in kept.into_iter().zip(new) {
-        assert_eq!(comparable(found), comparable(wanted));
+    assert_eq!(new.iter().filter(|record| is_known(record)).count(), 0);
+    for (found, wanted) in kept.iter().zip(&new) {
+        assert_eq!(comparable(found.clone()), comparable(wanted.clone()));
     }
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn earlier_decisions_answer_as_new_ones_for_the_corpus_its_siblings_and_pods_beside_it() {
+    let cases = Case::load_shared();
+    let is_new_pod = |case: &&Case| case.is_pod() && case.update.is_none();
+    let mut requests = Vec::new();
+    for case in cases.iter().filter(is_new_pod) {
+        let request = case.request();
+        let one = sibling(&request, "bcdfg");
+        requests.extend([request.clone(), one.clone(), sibling(&request, "x2k4p"), one, request.clone()]);
+        requests.extend(neighbours(&sibling(&request, "zz99z")));
+    }
+    let kept = records_of_both(&cases, &requests).await;
+    let known = kept.iter().filter(|record| is_known(record)).count();
+    assert!(known > kept.len() / 20, "{known} of {}", kept.len());
+}
+
+/// One of so many new pods of the corpus is also asked about in other ways than as a new pod.
+const EACH: usize = 8;
+
+/// Kinds of objects with a pod template, with their groups and versions.
+const TEMPLATES: [(&str, &str); 5] = [
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+];
+
+/// An object of such a kind with this pod as its template.
+fn with_template(pod: &Value, (api_version, kind): (&str, &str)) -> Value {
+    let mut metadata = pod["metadata"].clone();
+    let members = metadata.as_object_mut().unwrap();
+    members.retain(|key, _| matches!(key.as_str(), "labels" | "annotations"));
+    let template = json!({"metadata": metadata, "spec": pod["spec"]});
+    let spec = match kind {
+        "CronJob" => json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": template}}}),
+        _ => json!({"template": template}),
+    };
+    let metadata = json!({"name": "web", "namespace": pod["metadata"]["namespace"]});
+    json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+/// The update of an object to that of a request.
+fn update(request: &Request, old: Value, sub_resource: Option<&str>) -> Request {
+    let sub_resource = sub_resource.map(str::to_owned);
+    Request { operation: "UPDATE".to_owned(), sub_resource, old_object: Some(old), ..request.clone() }
+}
+
+/// What may be asked about a pod besides whether it may be created: whether it, or a subresource of it, may be updated from one that differs at one place, or
+/// from itself, and whether objects may be created and updated whose template it is.
+fn asked_besides(request: &Request) -> Vec<Request> {
+    let mut former: Vec<Value> = neighbours(request).into_iter().map(|request| request.object).collect();
+    let sub_resources = [None, Some("resize"), Some("ephemeralcontainers")];
+    let mut all = vec![update(request, request.object.clone(), None)];
+    for (number, old) in former.iter().enumerate() {
+        all.push(update(request, old.clone(), sub_resources[number % sub_resources.len()]));
+    }
+    let old = former.swap_remove(0);
+    for kind in TEMPLATES {
+        let created = Request::create(&request.namespace, with_template(&request.object, kind));
+        let updated = update(&created, with_template(&old, kind), None);
+        all.extend([created.clone(), created, updated]);
+    }
+    all
+}
+
+/// The reviews of the corpus that are not of new pods, each after those of the pod as a new one, and the same for pods of the corpus.
+fn other_reviews(cases: &[Case]) -> Vec<Request> {
+    let mut all = Vec::new();
+    let is_new_pod = |case: &&Case| case.is_pod() && case.is_new();
+    for case in cases.iter().filter(|case| case.kind().is_some() && !is_new_pod(case)) {
+        let request = case.request();
+        let new = Request {
+            operation: "CREATE".to_owned(),
+            sub_resource: None,
+            old_object: None,
+            ..request.clone()
+        };
+        all.extend([new, request.clone(), request.clone()]);
+        all.extend(neighbours(&request));
+    }
+    for case in cases.iter().filter(is_new_pod).step_by(EACH) {
+        let request = case.request();
+        all.extend([request.clone(), request.clone()]);
+        all.extend(asked_besides(&request));
+    }
+    all
+}
+
+fn is_of_new_pod(request: &Request) -> bool {
+    request.operation == "CREATE" && request.sub_resource.is_none() && request.object["kind"] == "Pod"
+}
+
+/// Their decisions are not kept, and follow from more than those about new pods: the former object, the subresource, the defaults of a template. What rules
+/// find is kept for them too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_subresources_and_templates_get_the_answers_of_a_gate_that_keeps_nothing() {
+    let cases = Case::load_shared();
+    let requests = other_reviews(&cases);
+    let count = |is_one: &dyn Fn(&Request) -> bool| requests.iter().filter(|request| is_one(request)).count();
+    for kind in TEMPLATES {
+        assert!(count(&|request| request.object["kind"] == kind.1) > 40, "{kind:?}");
+    }
+    for sub_resource in ["resize", "ephemeralcontainers"] {
+        assert!(
+            count(&|request| request.sub_resource.as_deref() == Some(sub_resource)) > 40,
+            "{sub_resource}"
+        );
+    }
+    assert!(count(&|request| request.operation == "UPDATE") > 400);
+    let kept = records_of_both(&cases, &requests).await;
+    let mut cached = 0;
+    for (request, record) in requests.iter().flat_map(|request| [request; 2]).zip(&kept) {
+        if !is_of_new_pod(request) {
+            assert!(!is_known(record), "{record}");
+            cached += usize::from(record["custom"]["verdict_cached"] == true);
+        }
+    }
+    assert!(cached > 100, "{cached} verdicts were known");
 }
 
 /// A record without what belongs to this gate and this moment, and not to the review and what was decided.

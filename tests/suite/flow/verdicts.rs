@@ -4,7 +4,6 @@
 use serde_json::{Value, json};
 use wasmgate::policy::{Bundle, Evaluation, Limits, PolicySet};
 use wasmgate::review::Webhook;
-use wasmgate::workload::Kind;
 
 use super::cases::{input_of, shared_setup};
 use crate::support::corpus::Case;
@@ -73,9 +72,8 @@ async fn the_verdict_cache_finds_what_the_rules_find_for_the_corpus_and_thousand
     let state = flow.gate.state();
     let (fresh, caching) = (policies(0).await, policies(64 << 20).await);
     let (mut inputs, mut differ) = (0, Vec::new());
-    let is_judged =
-        |case: &&Case| case.kind() == Some(Kind::Pod) && case.update.is_none() && case.outcome() != "skip";
-    for case in cases.iter().filter(is_judged) {
+    // New pods, updates, subresources and templates: whatever the rules judge.
+    for case in cases.iter().filter(|case| case.outcome() != "skip") {
         let request = case.request();
         let (input, _) = input_of(&state, &flow.gate.inspector(), &request).await;
         for input in std::iter::once(input.clone()).chain(neighbours(&input)) {
