@@ -1,5 +1,5 @@
 //! The sizes that `make calibrate` measured (`docs/sizing.csv`): the formula is held to them, and `docs/sizing.md` and its
-//! plot are made from them. `WASMGATE_WRITE_DOCS=1` writes both.
+//! plot are made from them. `WASMGATE_WRITE_DOCS=1` writes both. The constants of the formula follow from them ([`constants`]).
 
 #![allow(clippy::cast_precision_loss, reason = "sizes of megabytes, in a plot and a fit")]
 

@@ -7,7 +7,7 @@ use std::fs;
 use wasmgate::quantity::MIB;
 use wasmgate::runtime::calibrated::{self, Memory, Time};
 
-use super::{Row, conditions, rows};
+use super::{Row, conditions, conditions_of_crun, rows};
 use crate::support::process::root;
 
 const BEGIN: &str = "// === Written from docs/sizing.csv ===\n";
@@ -134,7 +134,8 @@ fn written() -> String {
     let says = format!("A file under crun, whose wasmtime is of another build: {of_crun}");
     constant(&says, "CRUN_MEMORY", "Option<Memory>", optional(&memory));
     constant("The same rows", "CRUN_TIME", "Option<Time>", optional(&time));
-    format!("// {}.\n{text}", conditions())
+    let versions = std::iter::once(conditions()).chain(conditions_of_crun());
+    versions.map(|versions| format!("// {versions}.\n")).collect::<String>() + &text
 }
 
 #[test]
@@ -147,15 +148,34 @@ fn the_constants_are_those_that_the_formula_makes_of_the_table() {
     if std::env::var_os("WASMGATE_WRITE_CALIBRATED").is_some_and(|value| value == "1") {
         fs::write(&path, &now).unwrap();
     }
-    let source = fs::read_to_string(&path).unwrap();
-    assert_eq!(source, now, "`WASMGATE_WRITE_CALIBRATED=1` writes it");
-    // Not what was compiled before it was written.
-    let says = "the gate that is tested was built from other constants: run it again";
-    assert_eq!(calibrated::LAYER_MEMORY, layers().memory, "{says}");
-    assert_eq!(calibrated::FILE_MEMORY, files().memory, "{says}");
-    assert_eq!(calibrated::FILE_TIME, files().time, "{says}");
-    assert_eq!(calibrated::CRUN_MEMORY, crun().map(|found| found.memory), "{says}");
-    assert_eq!(calibrated::CRUN_TIME, crun().map(|found| found.time), "{says}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), now, "`WASMGATE_WRITE_CALIBRATED=1` writes it");
+}
+
+/// The run that writes them is of a gate with those before.
+#[test]
+fn the_gate_that_is_tested_was_built_from_these_constants() {
+    assert_eq!(calibrated::LAYER_MEMORY, layers().memory);
+    assert_eq!((calibrated::FILE_MEMORY, calibrated::FILE_TIME), (files().memory, files().time));
+    let crun = crun();
+    assert_eq!(calibrated::CRUN_MEMORY, crun.as_ref().map(|found| found.memory));
+    assert_eq!(calibrated::CRUN_TIME, crun.as_ref().map(|found| found.time));
+}
+
+/// The text before the table says the same in words.
+#[test]
+fn the_page_says_the_constants_in_its_first_table() {
+    let page = fs::read_to_string(root().join("docs/sizing.md")).unwrap();
+    let (layers, Found { memory: files, time, .. }) = (layers().memory, files());
+    let tenths = |tenths: u32| format!("{}.{}", tenths / 10, tenths % 10);
+    for said in [
+        format!("| base of the runtime ({}Mi; for Spin", layers.fixed_mebibytes),
+        format!("+ tables + code × {} | {}Mi + initial", layers.per_byte, files.fixed_mebibytes),
+        format!("+ tables + code × {} |", files.per_byte),
+        format!("about {} s for each million bytes of code", tenths(time.tenths)),
+        format!("to {} s were measured", tenths(time.slowest_tenths)),
+    ] {
+        assert!(page.contains(&said), "{said}");
+    }
 }
 
 /// A table of one runtime that needs 3Mi, three bytes for each byte of code, and 2 s for each million of them.
