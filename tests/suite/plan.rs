@@ -1436,6 +1436,9 @@ fn containers(prefix: &'static str, least: usize) -> impl Strategy<Value = Value
             if odd && prefix == "i" {
                 found["restartPolicy"] = json!("Always");
             }
+            if odd && prefix == "c" {
+                found["livenessProbe"] = json!({ "periodSeconds": 5 });
+            }
             if odd {
                 found["somethingNew"] = json!({ "deep": [1, { "x": null }], "1.50": 1.5, "a/b~c": "d" });
             }
