@@ -139,6 +139,9 @@ pub struct ModuleFacts {
     /// ends at 4 GiB in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max_bytes: Option<u64>,
+    /// Elements with which all tables begin that the binary defines or imports.
+    #[serde(default)]
+    pub table_elements: u64,
     /// What it needs from its runtime beyond WASI 0.1 and 0.2.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<Feature>,

@@ -15,7 +15,7 @@ mod sum;
 pub use draft::{CHANGED_ANNOTATION, Error};
 pub use edit::{Plan, plan, planned};
 pub use harden::Surplus;
-pub use sum::together;
+pub use sum::{each_together, together};
 
 use crate::cluster::Cluster;
 use crate::image::prefix::Unpinned;

@@ -3,6 +3,7 @@
 //! what it hands over ([`family`]).
 
 pub mod answers;
+pub mod calibrated;
 pub mod choice;
 mod crun;
 mod everything;
@@ -74,6 +75,15 @@ impl Default for Sizing {
             base_memory: None,
         }
     }
+}
+
+/// Memory that a runtime takes beside that of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnMemory {
+    /// Before it loads a module.
+    pub base: Quantity,
+    /// For each element of a table, in bytes.
+    pub table_element: u64,
 }
 
 /// One runtime: a RuntimeClass, and the properties of the shim behind it.
@@ -148,9 +158,10 @@ impl Profile {
     }
 
     /// Memory that the runtime itself needs in the container's cgroup.
-    pub fn base_memory(&self) -> Quantity {
-        let written = self.sizing.base_memory.as_ref().map(WrittenQuantity::quantity);
-        written.unwrap_or_else(|| self.ambient.runtime().base_memory())
+    pub fn own_memory(&self) -> OwnMemory {
+        let (written, runtime) = (self.sizing.base_memory.as_ref(), self.ambient.runtime());
+        let base = written.map_or_else(|| runtime.base_memory(), WrittenQuantity::quantity);
+        OwnMemory { base: base.max(Quantity::ZERO), table_element: runtime.table_element_bytes() }
     }
 }
 

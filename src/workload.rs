@@ -7,12 +7,14 @@ pub mod kind;
 pub mod managed;
 mod path;
 pub mod read;
+mod restart;
 mod spin_app;
 
 pub use container::{ContainerSpec, may_have_token, may_hold_links, volumes_by_one_container};
 pub use error::Error;
 pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, same_spec, template_field, unchanged_ephemeral};
+pub use restart::Restart;
 
 use std::collections::BTreeMap;
 

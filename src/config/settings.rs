@@ -547,7 +547,7 @@ mod tests {
         let settings = resolve(file, Overrides::default()).unwrap();
         let spin = settings.runtimes.by_class("wasmtime-spin-v2").unwrap();
         assert_eq!(spin.sizing.memory_limit.as_str(), "64Mi");
-        assert_eq!(spin.base_memory().memory(), "24Mi", "a profile of one's own needs no less to start");
+        assert_eq!(spin.own_memory().base.memory(), "24Mi", "a profile of one's own needs no less to start");
         assert_eq!(settings.file.images.registries.allow, ["ghcr.io", "*.example.com"]);
     }
 

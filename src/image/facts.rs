@@ -24,6 +24,7 @@ impl ModuleFacts {
             data_bytes: 0,
             memory_bytes: 0,
             memory_max_bytes: None,
+            table_elements: 0,
             features: BTreeSet::new(),
             interpreters: Vec::new(),
             size_bytes: 0,

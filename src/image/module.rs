@@ -1,4 +1,4 @@
-//! Reads a module or component: imports, exports, and sizes of code, data and memory.
+//! Reads a module or component: imports, exports, and sizes of code, data, memory and tables.
 //!
 //! Sections and types are validated, but function bodies are not: a verdict depends on the imports, which are in the
 //! sections. Validating 18 MB of bodies would cost more than the rest of the look-up, and a module with a bad body
@@ -18,8 +18,8 @@ use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
 use wasmparser::types::Types;
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef,
-    CompositeInnerType, Encoding, Instance, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator,
-    WasmFeatures,
+    CompositeInnerType, Encoding, Instance, MemoryType, Parser, Payload, TableType, TypeRef, ValidPayload,
+    Validator, WasmFeatures,
 };
 
 use super::interpreter::Signs;
@@ -28,7 +28,7 @@ use super::malformed::Malformed;
 use super::size;
 use super::{Feature, Import, ModuleFacts, WasmFormat};
 use features::wasi_0_3;
-use memory::Pages;
+use memory::{Pages, Unit, total};
 use tables::Tables;
 
 /// Most bytes of `.wat` text that are parsed, each of which becomes some two hundred in memory.
@@ -117,14 +117,6 @@ impl From<wasmparser::Error> for Malformed {
     }
 }
 
-/// A nested module or component: its own facts, and how often its parent instantiates it.
-#[derive(Debug, Default)]
-struct Unit {
-    memory: Pages,
-    instances: u64,
-    children: Vec<usize>,
-}
-
 /// A module or component that is being read, with its index spaces of modules and components.
 #[derive(Debug, Default)]
 struct Frame {
@@ -173,6 +165,11 @@ impl Walk {
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
                     self.memory(&memory?);
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section.clone() {
+                    self.table(&table?.ty);
                 }
             }
             Payload::ImportSection(section) if self.outermost() => {
@@ -265,7 +262,12 @@ impl Walk {
             self.features.insert(Feature::SharedMemory);
         }
         let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) else { return };
-        unit.memory = unit.memory.plus(Pages::of(memory), 1);
+        unit.needs.memory = unit.needs.memory.plus(Pages::of(memory), 1);
+    }
+
+    fn table(&mut self, table: &TableType) {
+        let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) else { return };
+        unit.needs.elements = unit.needs.elements.saturating_add(table.initial);
     }
 
     /// Counts a name before it is kept.
@@ -295,9 +297,9 @@ impl Walk {
                 }
                 self.functions = self.functions.saturating_add(1);
             }
-            // The host must provide this memory. One that a nested module imports is another module's, and counted
-            // there.
+            // The host must provide this. What a nested module imports is another module's, and counted there.
             TypeRef::Memory(memory) => self.memory(&memory),
+            TypeRef::Table(table) => self.table(&table),
             _ => {}
         }
         Ok(())
@@ -374,21 +376,6 @@ impl Walk {
         }
     }
 
-    /// Memory of everything that is instantiated; a unit that is never instantiated counts once.
-    fn total_memory(&self) -> Pages {
-        let mut totals = vec![Pages::default(); self.units.len()];
-        for (number, unit) in self.units.iter().enumerate().rev() {
-            let whole = unit.children.iter().fold(unit.memory, |sum, child| {
-                let times = self.units.get(*child).map_or(1, |unit| unit.instances.max(1));
-                sum.plus(totals.get(*child).copied().unwrap_or_default(), times)
-            });
-            if let Some(total) = totals.get_mut(number) {
-                *total = whole;
-            }
-        }
-        totals.first().copied().unwrap_or_default()
-    }
-
     /// WasmEdge's first socket interface has `sock_accept` with two parameters, WASI's has three
     /// (`WASI:legacy/preview1/docs.md`).
     fn accepts_for_wasmedge(&self, types: &Types) -> bool {
@@ -398,7 +385,7 @@ impl Walk {
     }
 
     fn facts(mut self, types: &Types, source: &str, size: usize) -> Result<ModuleFacts, Malformed> {
-        let memory = self.total_memory();
+        let needs = total(&self.units);
         if self.accepts_for_wasmedge(types) {
             self.features.insert(Feature::WasmedgeSockets);
         }
@@ -420,8 +407,9 @@ impl Walk {
             exports: self.exports,
             code_bytes: self.code,
             data_bytes: self.data,
-            memory_bytes: memory.initial,
-            memory_max_bytes: memory.maximum,
+            memory_bytes: needs.memory.initial,
+            memory_max_bytes: needs.memory.maximum,
+            table_elements: needs.elements,
             features: self.features,
             interpreters: self.signs.found(),
             size_bytes: size as u64,
@@ -571,6 +559,27 @@ mod tests {
         assert_eq!(wat("(module (memory i64 0x1000000000000) (memory 9))").memory_bytes, u64::MAX);
         assert_eq!(wat("(module (memory 7 (pagesize 1)))").memory_bytes, 7);
         assert_eq!(wat(r#"(module (import "env" "memory" (memory 4)) (memory 1))"#).memory_bytes, 5 << 16);
+    }
+
+    #[test]
+    fn the_elements_with_which_tables_begin_are_added_up() {
+        for (text, elements) in [
+            ("(module)", 0),
+            ("(module (table 10000000 funcref))", 10_000_000),
+            ("(module (table 3 9 funcref) (table 4 externref))", 7),
+            (r#"(module (import "env" "table" (table 5 funcref)) (table 1 funcref))"#, 6),
+            ("(module (table i64 0x1000000000000 funcref) (table i64 0xffffffffffffffff funcref))", u64::MAX),
+        ] {
+            assert_eq!(wat(text).table_elements, elements, "{text}");
+        }
+        // Two in each of two instances, and none in the module that gets the table of another.
+        let nested = wat(r#"(component
+            (core module $main (table (export "t") 2 funcref))
+            (core module $shim (import "main" "t" (table 1 funcref)))
+            (core instance $i (instantiate $main))
+            (core instance (instantiate $main))
+            (core instance (instantiate $shim (with "main" (instance $i)))))"#);
+        assert_eq!(nested.table_elements, 4);
     }
 
     #[test]

@@ -5,7 +5,8 @@ mod spec;
 
 pub use document::{
     API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PodLimits, PolicyInput,
-    PolicyOptions, RequestFacts, Resources, RuntimeFacts, SharedMemory, UserFacts, WorkloadFacts,
+    PolicyOptions, RequestFacts, Resources, RuntimeFacts, SharedMemory, SharedStart, UserFacts,
+    WorkloadFacts,
 };
 pub use spec::{HostPath, SpecFacts, restarts_what_it_resizes};
 
@@ -23,7 +24,7 @@ use crate::image::annotation::crun_annotation;
 use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
-use crate::plan::{floor, sizing, together};
+use crate::plan::{each_together, floor, sizing, together};
 use crate::quantity::Quantity;
 use crate::runtime::{self, Compiler, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
@@ -68,8 +69,9 @@ pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let mut grants = Vec::new();
     let all = &case.inspection.containers;
     let siblings = Siblings::new(case.workload, all, profile);
-    let containers: Vec<ContainerFacts<'_>> =
+    let mut containers: Vec<ContainerFacts<'_>> =
         all.iter().map(|c| container_facts(case, (profile, &siblings), c, &mut grants)).collect();
+    share_starts(case, &mut containers);
     let floors = containers.iter().map(|container| container.resources.floor_bytes);
     let shared_memory = shared_memory(case, floors);
     PolicyInput {
@@ -343,6 +345,8 @@ fn resources(
         limit_millis: narrowest_processors(spec.cpu_limit(), processors_of_pod, cap_millis),
         compile_millis: compile.map(|(estimate, _)| estimate),
         slowest_compile_millis: compile.map(|(_, slowest)| slowest),
+        // What runs beside it is known later.
+        shared_start: None,
         cap_millis,
         pod_limit_bytes: of_pod.filter(|_| is_capped && limit_bytes.is_none()),
         pod_limit_millis: processors_of_pod.filter(|_| is_capped && spec.cpu_limit().is_none()),
@@ -377,21 +381,55 @@ fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Optio
 fn shared_memory(case: &InputParts<'_>, floors: impl Iterator<Item = Option<u64>>) -> Option<SharedMemory> {
     let limit_bytes = spec::pod_memory_limit(&case.workload.spec)?;
     let needs = case.inspection.containers.iter().zip(floors).filter_map(|(container, floor)| {
-        let stays = match container.role {
-            Role::Container => true,
-            Role::InitContainer => is_sidecar(case.workload, container.index),
-            Role::EphemeralContainer | Role::ImageVolume => return None,
-        };
+        let stays = stays(case.workload, container)?;
         Some((stays, Quantity::from_bytes(floor?.into())))
     });
     let floor_bytes = together(needs)?.bytes();
     Some(SharedMemory { limit_bytes, floor_bytes })
 }
 
-/// Whether the init container at this position is a sidecar.
-fn is_sidecar(workload: &Workload, index: usize) -> bool {
-    let init = workload.spec.init_containers.as_ref().and_then(|all| all.get(index));
-    init.is_some_and(spec::is_sidecar)
+/// Whether a container of the pod runs as long as the pod; `None` for what is not counted with them.
+fn stays(workload: &Workload, container: &Container) -> Option<bool> {
+    match container.role {
+        Role::Container => Some(true),
+        Role::InitContainer => {
+            let init = workload.spec.init_containers.as_ref().and_then(|all| all.get(container.index));
+            Some(init.is_some_and(spec::is_sidecar))
+        }
+        Role::EphemeralContainer | Role::ImageVolume => None,
+    }
+}
+
+/// Notes of each container that compiles its program what the pod's CPU limit has to compile at the same time, if that is more. A
+/// sidecar may still be compiled when the next container starts, so that those count together which run together.
+fn share_starts(case: &InputParts<'_>, containers: &mut [ContainerFacts<'_>]) {
+    let Some(limit_millis) = spec::pod_cpu_limit(&case.workload.spec) else { return };
+    let estimated = compiled_together(case, containers, |resources| resources.compile_millis);
+    let slowest = compiled_together(case, containers, |resources| resources.slowest_compile_millis);
+    for (facts, (estimated, slowest)) in containers.iter_mut().zip(estimated.into_iter().zip(slowest)) {
+        let own = facts.resources.slowest_compile_millis;
+        if own.is_some_and(|own| own > 0 && own < slowest.millis()) {
+            facts.resources.shared_start = Some(SharedStart {
+                limit_millis,
+                compile_millis: estimated.millis(),
+                slowest_compile_millis: slowest.millis(),
+            });
+        }
+    }
+}
+
+/// The CPU time for which that says so of each container, with what runs beside it.
+fn compiled_together(
+    case: &InputParts<'_>,
+    containers: &[ContainerFacts<'_>],
+    millis: fn(&Resources) -> Option<u64>,
+) -> Vec<Quantity> {
+    let needs = case.inspection.containers.iter().zip(containers).map(|(container, facts)| {
+        let stays = stays(case.workload, container);
+        let own = stays.and_then(|_| millis(&facts.resources)).unwrap_or(0);
+        (stays.unwrap_or(false), Quantity::from_millis(own.into()))
+    });
+    each_together(&needs.collect::<Vec<_>>())
 }
 
 /// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit one of the pod beyond
@@ -408,7 +446,7 @@ fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let profile = profile?;
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    Some(floor::memory(compiler, profile.base_memory(), facts.modules_at(modules)).bytes())
+    Some(floor::memory(compiler, profile.own_memory(), facts.modules_at(modules)).bytes())
 }
 
 /// CPU time for compiling in the container, as estimated and at the slowest; `None` where the shim compiles, and for an engine of which
@@ -416,11 +454,12 @@ fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>
 fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<(u64, u64)> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let runtime = profile?.ambient.runtime();
-    if !runtime.compiles_with_wasmtime() || runtime.compiler(*packaging) == Compiler::Shim {
+    let compiler = runtime.compiler(*packaging);
+    if !runtime.compiles_with_wasmtime() || compiler == Compiler::Shim {
         return None;
     }
-    let estimate = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
-    let slowest = floor::slowest_compile_millis(Compiler::Container, facts.modules_at(modules));
+    let estimate = floor::compile_millis(compiler, facts.modules_at(modules));
+    let slowest = floor::slowest_compile_millis(compiler, facts.modules_at(modules));
     let whole = |millis: i128| u64::try_from(millis).unwrap_or(u64::MAX);
     Some((whole(estimate), whole(slowest)))
 }

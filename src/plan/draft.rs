@@ -98,6 +98,13 @@ impl Notes {
         }
     }
 
+    /// Says why, behind the line of the last change.
+    pub(super) fn explain(&mut self, why: &str) {
+        if let Some(line) = self.changes.last_mut() {
+            line.push_str(why);
+        }
+    }
+
     /// Adds a warning.
     pub(super) fn warn(&mut self, line: String) {
         self.warnings.push(line);

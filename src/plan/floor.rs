@@ -1,69 +1,66 @@
-//! The least that a program needs to start, computed from the size of its modules. `docs/sizing.csv` has what `make calibrate`
-//! measured, with its versions and dates, and `tests/suite/sizing.rs` holds these formulas to every row; the tests below hold
-//! them to what was measured elsewhere (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1).
+//! The least that a program needs to start, computed from the size of its modules. The constants are `runtime::calibrated`, which are
+//! computed from what `make calibrate` measured; `tests/suite/sizing.rs` holds these formulas to every row of it, and the tests below to
+//! what was measured elsewhere (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1).
 
 use crate::image::ModuleFacts;
-use crate::runtime::Compiler;
-
 use crate::quantity::{MIB, Quantity};
+use crate::runtime::calibrated::{self, Memory, Time};
+use crate::runtime::{Compiler, OwnMemory};
 
-/// Memory that is charged to the container for each byte of a code section that the shim compiled beforehand, because
-/// the compiled code is mapped and touched. The calibration of 2026-11-28 needs 2.6 to 3.6 of them for large modules
-/// (wasmtime 48.0.8). A factor of 4 also covers a start with a cold page cache (12Mi for a Go program with 1,601 KB of code).
-const MAPPED: i128 = 4;
-
-/// Memory that compiling inside the container takes for each byte of code. The calibration of 2026-11-28 needs 41 to 44 of
-/// them for a Go program with 1,681 KB (wasmtime 48.0.8, and 46 under youki), and that of 2026-11-29 up to 49 for a Python
-/// component with 6,568 KB; in process, wasmtime 36 peaked at 121 MB for 1,953 KB, of which about 17 MB are not charged to
-/// the pod. 50 covers all of these; 48 would miss the component.
-const COMPILED: i128 = 50;
-
-/// What the container process needs before it compiles anything: with wasmtime 36, a program with 61 KB of code was
-/// killed at 12Mi and started at 16Mi. The calibration of 2026-11-28 asks for less: 12Mi for 63 KB.
-const COMPILER: i128 = 14 * MIB;
-
-/// CPU seconds for each million bytes of code, in tenths. On a busy machine a Go program took 1.7 (wasmtime 48) and 2.1 (youki) in
-/// the calibration of 2026-11-28; measured elsewhere were 1.0 (wasmtime 48) to 1.8 (wasmtime 36). Larger ones took 2.9 to 3.9 on
-/// 2026-11-29, when the machine took 1.8 times the CPU time for what it had run the day before. `tests/suite/sizing.rs` holds this
-/// to the rows of the calibration with more than a million bytes. Both runtimes were built at `opt-level` 1; one that is built for
-/// release is faster, by how much was not measured.
-const TENTHS_OF_A_SECOND: i128 = 17;
-
-/// The same at the slowest that was measured: 3.9 for a Python component, on 2026-11-29. The rule about probes goes by this, since a
-/// container that is restarted while it compiles never starts; sizes go by the other, since those that are too small make it slow and
-/// no more.
-const TENTHS_AT_THE_SLOWEST: i128 = 39;
-
-/// How long compiling may take under the limit that wasmgate fills in, in seconds. Common sample manifests give a
-/// liveness probe a delay of 3 s and three failures 10 s apart before the container is restarted; ten seconds stays
-/// below that, and so do the 23 that it takes at the slowest.
+/// How long compiling may take under the limit that wasmgate fills in, in seconds, as estimated. Where a probe would end a start that
+/// takes as long as at the slowest, the limit is higher ([`cpu_within`]).
 pub(super) const COMPILE_SECONDS: i128 = 10;
 
-/// The memory limit, in whole Mi, below which the program does not start: `base`, the initial memory, the data that is
-/// copied into it, and the code. `base` is what the runtime needs in the container before it loads a module: measured for
-/// runwasi's wasmtime (at most 4Mi), a guess for Spin.
+/// The memory for which the calibration speaks. For a Wasm layer that is the compiled code, which is mapped and touched; what it says
+/// of a file is mostly what compiling takes. crun counts as the others where it was not measured.
+fn measured_memory(compiler: Compiler) -> Memory {
+    match compiler {
+        Compiler::Shim => calibrated::LAYER_MEMORY,
+        Compiler::Container => calibrated::FILE_MEMORY,
+        Compiler::Crun => calibrated::CRUN_MEMORY.unwrap_or(calibrated::FILE_MEMORY),
+    }
+}
+
+/// The time for which it speaks; `None` where the shim compiles.
+fn measured_time(compiler: Compiler) -> Option<Time> {
+    match compiler {
+        Compiler::Shim => None,
+        Compiler::Container => Some(calibrated::FILE_TIME),
+        Compiler::Crun => Some(calibrated::CRUN_TIME.unwrap_or(calibrated::FILE_TIME)),
+    }
+}
+
+/// The memory limit, in whole Mi, below which the program does not start: the initial memory, the data that is copied into it, the
+/// tables, the code, and what the runtime needs before it loads a module. That is the base of the profile, or what the
+/// calibration says of compiling in the container, where that is more.
 pub fn memory<'a>(
     compiler: Compiler,
-    base: Quantity,
+    own: OwnMemory,
     modules: impl Iterator<Item = &'a ModuleFacts>,
 ) -> Quantity {
-    let (base, per_byte) = match compiler {
-        Compiler::Shim => (base, MAPPED),
-        Compiler::Container => (base.max(Quantity::from_bytes(COMPILER)), COMPILED),
+    let measured = measured_memory(compiler);
+    let base = match compiler {
+        Compiler::Shim => own.base,
+        Compiler::Container | Compiler::Crun => own.base.max(Quantity::mebibytes(measured.fixed_mebibytes)),
     };
-    let bytes = modules.fold(0_i128, |sum, module| {
-        let code = i128::from(module.code_bytes).saturating_mul(per_byte);
-        let data = i128::from(module.data_bytes);
-        sum.saturating_add(i128::from(module.memory_bytes)).saturating_add(data).saturating_add(code)
-    });
+    let bytes = modules.fold(0_i128, |sum, module| sum.saturating_add(bytes_of(module, measured, own)));
     // The largest whole number of Mi that the API server can hold.
     let most = Quantity::from_bytes(i128::MAX).down_to(Quantity::from_bytes(MIB));
     (base + Quantity::from_bytes(bytes)).up_to(Quantity::from_bytes(MIB)).min(most)
 }
 
+/// What one module needs. wasmtime zeroes a table before it writes the elements, so that of a large table only the pages may count
+/// that are written; a program that fills it at its start needs all of it.
+fn bytes_of(module: &ModuleFacts, measured: Memory, own: OwnMemory) -> i128 {
+    let code = i128::from(module.code_bytes).saturating_mul(measured.per_byte.into());
+    let tables = i128::from(module.table_elements).saturating_mul(own.table_element.into());
+    let linear = i128::from(module.memory_bytes).saturating_add(module.data_bytes.into());
+    code.saturating_add(tables).saturating_add(linear)
+}
+
 /// CPU time in milliseconds that the container spends on compiling at every start; zero when the shim compiles.
 pub fn compile_millis<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>) -> i128 {
-    millis(compiler, modules, TENTHS_OF_A_SECOND)
+    millis(modules, measured_time(compiler).map(|time| time.tenths))
 }
 
 /// The same on a machine that is as slow as the slowest that was measured.
@@ -71,22 +68,25 @@ pub fn slowest_compile_millis<'a>(
     compiler: Compiler,
     modules: impl Iterator<Item = &'a ModuleFacts>,
 ) -> i128 {
-    millis(compiler, modules, TENTHS_AT_THE_SLOWEST)
+    millis(modules, measured_time(compiler).map(|time| time.slowest_tenths))
 }
 
-fn millis<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>, tenths: i128) -> i128 {
+fn millis<'a>(modules: impl Iterator<Item = &'a ModuleFacts>, tenths: Option<u32>) -> i128 {
     let code = modules.fold(0_i128, |sum, module| sum.saturating_add(i128::from(module.code_bytes)));
-    match compiler {
-        Compiler::Shim => 0,
-        // 1.7 s per million bytes are 17 ms per ten thousand bytes.
-        Compiler::Container => code.saturating_mul(tenths).saturating_add(9_999) / 10_000,
-    }
+    // 1.7 s per million bytes are 17 ms per ten thousand bytes.
+    tenths.map_or(0, |tenths| code.saturating_mul(tenths.into()).saturating_add(9_999) / 10_000)
 }
 
 /// The CPU limit under which compiling takes ten seconds.
 pub fn cpu<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>) -> Quantity {
     let millis = compile_millis(compiler, modules).saturating_add(COMPILE_SECONDS - 1) / COMPILE_SECONDS;
     Quantity::from_millis(millis)
+}
+
+/// The CPU limit under which so many milliseconds of CPU time take no longer than these seconds; `None` where none is enough.
+pub fn cpu_within(millis: i128, seconds: u64) -> Option<Quantity> {
+    let seconds = Some(i128::from(seconds)).filter(|seconds| *seconds > 0)?;
+    Some(Quantity::from_millis(millis.saturating_add(seconds - 1) / seconds))
 }
 
 #[cfg(test)]
@@ -103,9 +103,13 @@ mod tests {
         }
     }
 
+    /// wasmtime with a base of so many Mi.
+    fn own(mebibytes: u32) -> OwnMemory {
+        OwnMemory { base: Quantity::mebibytes(mebibytes), table_element: 8 }
+    }
+
     fn mebibytes(compiler: Compiler, code: u64, pages: u64) -> i128 {
-        let base = Quantity::from_bytes(4 * MIB);
-        let floor = memory(compiler, base, std::iter::once(&module(code, pages * 65_536)));
+        let floor = memory(compiler, own(4), std::iter::once(&module(code, pages * 65_536)));
         floor.memory().trim_end_matches("Mi").parse().unwrap()
     }
 
@@ -165,25 +169,68 @@ mod tests {
 
     #[test]
     fn the_modules_of_an_app_add_up_on_the_base_of_its_runtime() {
-        let base = Quantity::from_bytes(24 * MIB);
         let parts = [module(1 << 20, 1 << 20), module(1 << 20, 2 << 20)];
-        assert_eq!(memory(Compiler::Shim, base, parts.iter()).memory(), "35Mi");
-        assert_eq!(memory(Compiler::Shim, base, [].iter()).memory(), "24Mi");
+        assert_eq!(memory(Compiler::Shim, own(24), parts.iter()).memory(), "35Mi");
+        assert_eq!(memory(Compiler::Shim, own(24), [].iter()).memory(), "24Mi");
     }
 
     /// A component of componentize-py: 6.6 MB of code and 11 MB of data. It failed with 43Mi and started with 47Mi.
     #[test]
     fn data_counts_beside_the_memory_into_which_it_is_copied() {
         let python = ModuleFacts { data_bytes: 11_037_873, ..module(6_568_279, 12_910_592) };
-        let base = Quantity::from_bytes(4 * MIB);
-        assert_eq!(memory(Compiler::Shim, base, std::iter::once(&python)).memory(), "52Mi");
+        assert_eq!(memory(Compiler::Shim, own(4), std::iter::once(&python)).memory(), "52Mi");
+    }
+
+    /// The largest table that a module may declare, as the validator of wasmtime has it.
+    #[test]
+    fn the_elements_that_a_table_begins_with_count_by_their_size_in_the_engine() {
+        let table = ModuleFacts { table_elements: 10_000_000, ..module(0, 0) };
+        let floor = |compiler, own| memory(compiler, own, std::iter::once(&table)).memory();
+        assert_eq!(floor(Compiler::Shim, own(4)), "81Mi");
+        assert_eq!(floor(Compiler::Container, own(4)), "91Mi");
+        assert_eq!(floor(Compiler::Container, OwnMemory { table_element: 16, ..own(4) }), "167Mi");
+        let small = ModuleFacts { table_elements: 2_000, ..module(0, 0) };
+        assert_eq!(memory(Compiler::Shim, own(4), std::iter::once(&small)).memory(), "5Mi");
+    }
+
+    /// crun has a build of its own, and counts as the others until it is measured.
+    #[test]
+    fn what_was_measured_of_crun_counts_for_crun_and_for_no_other() {
+        let program = module(1_681_331, 2_555_904);
+        let of = |compiler| memory(compiler, own(4), std::iter::once(&program));
+        let time = |compiler| compile_millis(compiler, std::iter::once(&program));
+        let is_measured = calibrated::CRUN_MEMORY.is_some();
+        assert_eq!(is_measured, calibrated::CRUN_TIME.is_some());
+        if !is_measured {
+            assert_eq!(
+                (of(Compiler::Crun), time(Compiler::Crun)),
+                (of(Compiler::Container), time(Compiler::Container))
+            );
+        }
+        assert!(of(Compiler::Crun) > of(Compiler::Shim) && time(Compiler::Crun) > 0);
+    }
+
+    #[test]
+    fn the_limit_for_a_time_is_the_least_that_is_enough() {
+        for (millis, seconds, expected) in [
+            (35_128, 23, Some("1528m")),
+            (35_128, 0, None),
+            (20_000, 20, Some("1000m")),
+            (20_001, 20, Some("1001m")),
+            (1, u64::MAX, Some("1m")),
+            (0, 20, Some("0")),
+        ] {
+            let found = cpu_within(millis, seconds).map(Quantity::cpu);
+            assert_eq!(found.as_deref(), expected, "{millis} ms in {seconds} s");
+        }
+        assert!(cpu_within(i128::MAX, 1).is_some());
     }
 
     #[test]
     fn a_module_that_claims_absurd_sizes_ends_at_the_largest_quantity() {
-        let absurd = [module(u64::MAX, u64::MAX), module(u64::MAX, u64::MAX)];
-        for compiler in [Compiler::Shim, Compiler::Container] {
-            let floor = memory(compiler, Quantity::ZERO, absurd.iter());
+        let absurd = [(); 2].map(|()| ModuleFacts { table_elements: u64::MAX, ..module(u64::MAX, u64::MAX) });
+        for compiler in [Compiler::Shim, Compiler::Container, Compiler::Crun] {
+            let floor = memory(compiler, own(0), absurd.iter());
             assert_eq!(Quantity::parse(&floor.memory()), Ok(floor));
             assert!(floor > Quantity::parse("7Ei").unwrap());
             assert!(cpu(compiler, absurd.iter()) >= Quantity::ZERO);

@@ -2,6 +2,7 @@
 //! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start, and the requests that were
 //! learned from what its image has used.
 
+mod compiling;
 mod container;
 mod context;
 mod filled;

@@ -83,6 +83,33 @@ pub fn together(needs: impl Iterator<Item = (bool, Quantity)>) -> Option<Quantit
     Some(total(&shares, LIMITS)).filter(|sum| *sum > most)
 }
 
+/// For each container the most that those need together which run with it at some time, itself included. Each comes with whether it
+/// stays, in the order of the pod, init containers first.
+pub fn each_together(needs: &[(bool, Quantity)]) -> Vec<Quantity> {
+    let mut running = Quantity::ZERO;
+    let mut moments = Vec::with_capacity(needs.len());
+    for (stays, need) in needs {
+        let sum = running + *need;
+        moments.push(sum);
+        if *stays {
+            running = sum;
+        }
+    }
+    // From the end: what stays runs with all that stay, and with each init container that comes after it.
+    let mut most = running;
+    let mut each = Vec::with_capacity(needs.len());
+    for ((stays, _), sum) in needs.iter().zip(moments).rev() {
+        if *stays {
+            each.push(most);
+        } else {
+            most = most.max(sum);
+            each.push(sum);
+        }
+    }
+    each.reverse();
+    each
+}
+
 /// Lowers the limits that no person chose, as far as possible, until the pod's limit is at most `max`.
 pub(super) fn lower_limits(shares: &mut [PodShare], max: Quantity) {
     lower(shares, max, LIMITS, PodShare::least_limit);
@@ -230,6 +257,20 @@ mod tests {
         assert_eq!(of(&[(true, 15)]), None);
         assert_eq!(of(&[(true, 0), (true, 15)]), None);
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn each_container_runs_with_those_that_stay_and_with_the_init_containers_after_it() {
+        let of = |needs: &[(bool, i128)]| {
+            let needs: Vec<_> = needs.iter().map(|(stays, need)| (*stays, mi(*need))).collect();
+            each_together(&needs)
+        };
+        let (init, sidecar, late, app) = ((false, 100), (true, 5), (false, 50), (true, 1));
+        assert_eq!(of(&[init, sidecar, app, app]), [mi(100), mi(7), mi(7), mi(7)]);
+        assert_eq!(of(&[sidecar, init, app]), [mi(105), mi(105), mi(6)], "the app starts after it");
+        assert_eq!(of(&[init, sidecar, late, app]), [mi(100), mi(55), mi(55), mi(6)]);
+        assert_eq!(of(&[app]), [mi(1)]);
+        assert_eq!(of(&[]), []);
     }
 
     #[test]

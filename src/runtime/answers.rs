@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use super::calibrated;
 use super::choice::Choice;
 use super::handover::Handover;
 use super::runwasi;
@@ -17,7 +18,19 @@ pub enum Compiler {
     /// The container's own process, at every start. Interpreting engines count here too; what they need was never
     /// measured.
     Container,
+    /// The same in crun with wasmtime, which has another build of the engine than the runtimes that were measured with it.
+    Crun,
 }
+
+/// Bytes of an element of a table where it is a pointer: in wasmtime (`wasmtime:src/runtime/vm/table.rs`, `FuncTableElem`, read at
+/// 48.0.8), wasmer (`wasmer:lib/vm/src/table.rs`, `RawTableElement`) and WAMR (`wasm-micro-runtime:core/iwasm/interpreter/wasm.h`,
+/// `table_elem_type_t`). wasmtime has smaller ones for references that are collected, and larger ones for continuations, which no
+/// runtime turns on.
+pub const POINTER: u64 = 8;
+
+/// The same in WasmEdge, which keeps the type beside it (`WasmEdge:include/runtime/instance/table.h`, `RefVariant`). No engine is
+/// known whose elements are larger.
+pub const TYPED_REFERENCE: u64 = 16;
 
 /// A way from a program to native code outside its sandbox, other than being a native program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,8 +75,13 @@ pub trait Runtime: Debug + Sync {
 
     /// Memory that the runtime itself needs in the container's cgroup before it loads a module.
     fn base_memory(&self) -> Quantity {
-        // The highest measured value of runwasi's wasmtime; see `plan::floor`.
-        Quantity::mebibytes(4)
+        // That of runwasi's wasmtime, the only one that was measured.
+        Quantity::mebibytes(calibrated::LAYER_MEMORY.fixed_mebibytes)
+    }
+
+    /// Memory in bytes that its engine takes for each element of a table.
+    fn table_element_bytes(&self) -> u64 {
+        if self.compiles_with_wasmtime() { POINTER } else { TYPED_REFERENCE }
     }
 
     /// The ways out of the sandbox to native code.

@@ -2,7 +2,7 @@
 //! `handler-utils.c`, read at 1.29.1). It starts files only. A build of crun has one or more handlers, so a RuntimeClass
 //! that leads to crun does not tell which; the platform's configuration does.
 
-use super::answers::{Compiler, NativeWay, Runtime};
+use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
@@ -90,7 +90,11 @@ impl Runtime for Crun {
     }
 
     fn compiler(&self, _packaging: Packaging) -> Compiler {
-        Compiler::Container
+        if self.wasmtime { Compiler::Crun } else { Compiler::Container }
+    }
+
+    fn table_element_bytes(&self) -> u64 {
+        if self.handler == "wasmedge" { TYPED_REFERENCE } else { POINTER }
     }
 
     /// crun loads the engine in the process whose root is the container's already, and distributions build it with glibc

@@ -1,6 +1,6 @@
 //! runwasi's WAMR shim (`runwasi:crates/containerd-shim-wamr/src/instance.rs`).
 
-use super::answers::{Compiler, Runtime};
+use super::answers::{Compiler, POINTER, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
 use super::runwasi;
@@ -31,6 +31,10 @@ impl Runtime for RunwasiWamr {
     /// The shim has no compiler of its own; the engine interprets.
     fn compiler(&self, _packaging: Packaging) -> Compiler {
         Compiler::Container
+    }
+
+    fn table_element_bytes(&self) -> u64 {
+        POINTER
     }
 
     fn is_built_on_runwasi(&self) -> bool {

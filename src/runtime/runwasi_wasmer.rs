@@ -1,6 +1,6 @@
 //! runwasi's wasmer shim (`runwasi:crates/containerd-shim-wasmer/src/instance.rs`).
 
-use super::answers::{Compiler, Runtime};
+use super::answers::{Compiler, POINTER, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
 use super::runwasi;
@@ -35,6 +35,10 @@ impl Runtime for RunwasiWasmer {
     /// The shim has no compiler of its own: Cranelift compiles in the container, layers too.
     fn compiler(&self, _packaging: Packaging) -> Compiler {
         Compiler::Container
+    }
+
+    fn table_element_bytes(&self) -> u64 {
+        POINTER
     }
 
     fn is_built_on_runwasi(&self) -> bool {

@@ -703,6 +703,46 @@ fn a_cpu_limit_that_makes_compiling_slow_causes_a_warning() {
     assert!(!filled.warnings.iter().any(|line| line.contains("compiles")));
 }
 
+/// The program takes 15 s to compile as estimated, and 35,128 ms at the slowest.
+#[test]
+fn a_cpu_limit_is_filled_in_with_which_a_slow_machine_compiles_before_a_probe_restarts_the_container() {
+    let planned = |world: &World, probe: &Value, limit: &Value| {
+        let container = json!({ "name": "app", "image": "monkey:1", "livenessProbe": probe,
+            "resources": { "limits": limit } });
+        world.plan(&pod(json!({ "containers": [container] })))
+    };
+    let says = |plan: &Plan, seconds: u64| {
+        let why = format!("before its `livenessProbe` may restart it after {seconds} s");
+        plan.changes.iter().filter(|line| line.contains(".limits.cpu = ") && line.contains(&why)).count()
+    };
+    for (probe, seconds, expected, explained) in [
+        (json!({}), 20, "1757m", 1),
+        // 1528m would be enough, and ten seconds ask for more.
+        (json!({ "initialDelaySeconds": 3 }), 23, "1532m", 0),
+        (json!({ "periodSeconds": 1 }), 2, "17564m", 1),
+        (json!({ "failureThreshold": 1 }), 0, "1532m", 0),
+    ] {
+        let plan = planned(&World::default(), &probe, &json!({}));
+        assert_eq!(
+            (&resources(&plan)["limits"]["cpu"], says(&plan, seconds)),
+            (&json!(expected), explained),
+            "{probe}"
+        );
+        let clamped = planned(&World::clamping(), &probe, &json!({}));
+        assert_eq!(
+            (&resources(&clamped)["limits"]["cpu"], says(&clamped, seconds)),
+            (&json!("1532m"), 0),
+            "{probe}"
+        );
+    }
+    // The limit that a person wrote stays, and the warning names one of which nothing is said.
+    let low = planned(&World::default(), &json!({}), &json!({ "cpu": "100m" }));
+    assert_eq!((&resources(&low)["limits"]["cpu"], says(&low, 20)), (&json!("100m"), 0));
+    warned(&low, &["limit of 100m", "1757m or more"]);
+    let small = World::default().with_limits(json!([{ "type": "Container", "max": { "cpu": "1" } }]));
+    assert_eq!(resources(&planned(&small, &json!({}), &json!({})))["limits"]["cpu"], "1000m");
+}
+
 #[test]
 fn a_limit_of_the_pod_that_is_too_low_is_the_one_that_a_warning_says_to_raise() {
     let planned = |image: &str, of_pod: Value, own: Value| {
@@ -1396,6 +1436,9 @@ fn containers(prefix: &'static str, least: usize) -> impl Strategy<Value = Value
             if odd && prefix == "i" {
                 found["restartPolicy"] = json!("Always");
             }
+            if odd && prefix == "c" {
+                found["livenessProbe"] = json!({ "periodSeconds": 5 });
+            }
             if odd {
                 found["somethingNew"] = json!({ "deep": [1, { "x": null }], "1.50": 1.5, "a/b~c": "d" });
             }
@@ -1546,7 +1589,7 @@ fn quantity(resources: &Value, side: &str, name: &str) -> Option<Quantity> {
 fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Sized<'a>> {
     let placed = plan.object["spec"]["runtimeClassName"].as_str();
     let Some(profile) = placed.and_then(|class| world.runtimes.by_class(class)) else { return Vec::new() };
-    let base = profile.base_memory();
+    let own = profile.own_memory();
     let workload = workload::read(&raw.to_string(), Kind::Pod, "shop").unwrap();
     let sized = |container: Container| {
         let LookupResult::Known { facts, program } = &container.lookup else { return None };
@@ -1554,7 +1597,7 @@ fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Siz
         let caps = sizing::caps(facts, program, profile, &world.cluster, "shop");
         let list = if container.name.starts_with('i') { "initContainers" } else { "containers" };
         let compiler = profile.ambient.runtime().compiler(*packaging);
-        let floor = floor::memory(compiler, base, facts.modules.iter());
+        let floor = floor::memory(compiler, own, facts.modules.iter());
         let at = |object: &'a Value| &object["spec"][list][container.index]["resources"];
         let stays = list == "containers" || raw["spec"][list][container.index]["restartPolicy"] == "Always";
         Some(Sized { before: at(raw), after: at(&plan.object), floor, stays, caps })

@@ -145,6 +145,18 @@ pub struct SharedMemory {
     pub floor_bytes: u64,
 }
 
+/// Programs that compile at the same time under the CPU limit of their pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedStart {
+    /// CPU limit of the pod, in millicores.
+    pub limit_millis: u64,
+    /// CPU time for compiling all of them, in milliseconds.
+    pub compile_millis: u64,
+    /// The same at the slowest that was measured.
+    pub slowest_compile_millis: u64,
+}
+
 /// The runtime of the pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -309,6 +321,9 @@ pub struct Resources {
     /// The same at the slowest that was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowest_compile_millis: Option<u64>,
+    /// What the CPU limit of the pod has to compile at once, if programs are compiled with this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_start: Option<SharedStart>,
     /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
     /// Memory limit of the pod, if it is the only one of the container and the profile clamps.

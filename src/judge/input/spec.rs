@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::inspection::Container;
 use crate::quantity::Quantity;
 use crate::text;
-use crate::workload::{ContainerSpec, Workload};
+use crate::workload::{ContainerSpec, Restart, Workload};
 
 /// A folder or file of the node in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,17 +44,6 @@ pub struct SpecFacts<'a> {
     pub first_restart: Option<Restart>,
 }
 
-/// A probe that restarts the container if it has not succeeded by a certain time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Restart {
-    /// `startupProbe`, or `livenessProbe` where there is none: it waits for the other
-    /// (`kubernetes:pkg/kubelet/prober/worker.go`, `doProbe`).
-    pub probe: &'static str,
-    /// Seconds from the container's start to the last failure that is allowed, at the earliest.
-    pub after_seconds: u64,
-}
-
 /// One container of a pod spec, and the facts about it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spec<'a>(ContainerSpec<'a>);
@@ -75,15 +64,8 @@ impl<'a> Spec<'a> {
             host_ports: self.0.ports.iter().filter_map(|port| port.host_port).filter(|p| *p != 0).collect(),
             host_paths: self.0.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
             exec_hooks: self.exec_hooks(),
-            first_restart: self.first_restart(),
+            first_restart: self.0.first_restart(),
         }
-    }
-
-    fn first_restart(&self) -> Option<Restart> {
-        let [liveness, _, startup] = self.0.probes;
-        let named = startup.map(|probe| ("startupProbe", probe));
-        let (name, probe) = named.or_else(|| liveness.map(|probe| ("livenessProbe", probe)))?;
-        Some(Restart { probe: name, after_seconds: last_failure(probe) })
     }
 
     /// Whether the pod spec names a command.
@@ -122,18 +104,6 @@ impl<'a> Spec<'a> {
         let pod_requests = pod.resources.as_ref().and_then(|all| amount(all.requests.as_ref(), resource));
         !is_bounded && (own.is_some() || of_pod.is_some() || pod_requests.is_some())
     }
-}
-
-/// When the last failure that a probe allows comes at the earliest. The API server fills in ten seconds and three
-/// failures; a zero means the same (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_Probe`).
-fn last_failure(probe: &Probe) -> u64 {
-    let given = |value: Option<i32>, default: u64| match u64::try_from(value.unwrap_or(0)) {
-        Ok(0) | Err(_) => default,
-        Ok(value) => value,
-    };
-    let between = given(probe.failure_threshold, 3).saturating_sub(1);
-    let period = given(probe.period_seconds, 10);
-    given(probe.initial_delay_seconds, 0).saturating_add(between.saturating_mul(period))
 }
 
 /// The memory limit of the whole pod, in bytes; zero means no limit.
@@ -246,30 +216,6 @@ fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> 
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn the_last_failure_counts_from_the_delay_and_a_startup_probe_comes_first() {
-        let of = |probe: serde_json::Value| serde_json::from_value::<Probe>(probe).unwrap();
-        for (probe, seconds) in [
-            (json!({}), 20),
-            (json!({"initialDelaySeconds": 3}), 23),
-            (json!({"initialDelaySeconds": 3, "periodSeconds": 10, "failureThreshold": 3}), 23),
-            (json!({"periodSeconds": 0, "failureThreshold": 0}), 20),
-            (json!({"initialDelaySeconds": 5, "failureThreshold": 1}), 5),
-            (
-                json!({"initialDelaySeconds": -1, "periodSeconds": 2_147_483_647, "failureThreshold": 2_147_483_647}),
-                4_611_686_011_984_936_962,
-            ),
-        ] {
-            assert_eq!(last_failure(&of(probe.clone())), seconds, "{probe}");
-        }
-        let (liveness, startup) = (of(json!({})), of(json!({"failureThreshold": 30})));
-        let first = |probes| Spec(ContainerSpec { probes, ..ContainerSpec::default() }).first_restart();
-        let named = |probe, after_seconds| Some(Restart { probe, after_seconds });
-        assert_eq!(first([Some(&liveness), None, None]), named("livenessProbe", 20));
-        assert_eq!(first([Some(&liveness), None, Some(&startup)]), named("startupProbe", 290));
-        assert_eq!(first([None, Some(&liveness), None]), None, "nothing is restarted for readiness");
-    }
 
     #[test]
     fn a_resize_that_restarts_each_container_that_it_changes_is_in_force_and_no_other_is() {

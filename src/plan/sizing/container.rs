@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::draft::{Error, Notes, Object, container_mut, object, object_mut};
-use super::super::floor;
 use super::super::sum::{Free, PodShare};
+use super::compiling::Compiling;
 use super::context::{SizingContext, proposals};
 use super::resource::{PodResources, Resource, Side, above_zero, written};
 use super::settle::{Chosen, Proposal, settle};
@@ -20,9 +20,7 @@ pub(super) struct ContainerSizing<'a> {
     path: String,
     memory: ResourceSizing,
     cpu: ResourceSizing,
-    /// CPU time in milliseconds that the container spends on compiling its program, as estimated and at the slowest, and the limit with
-    /// which that stays short.
-    compiles: ([i128; 2], Quantity),
+    compiling: Compiling,
 }
 
 /// One resource of one container.
@@ -51,18 +49,14 @@ impl<'a> ContainerSizing<'a> {
         let compiler = context.profile.ambient.runtime().compiler(packaging);
         let learned = context.learned(&facts.digest);
         let learned = (learned, context.raises_learned);
-        let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, (facts, indices), learned);
-        let compile = floor::cpu(compiler, facts.modules_at(indices));
+        let [(_, memory), (_, mut cpu)] = proposals(&context.defaults, compiler, (facts, indices), learned);
+        let compiling = Compiling::of((container, context), compiler, (facts, indices));
+        cpu.size.limit = compiling.raised(cpu.size.limit);
         let sized = |resource, proposal| {
             ResourceField { container, resource, context, path: &path }.plan(item, proposal, pod)
         };
         let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
-        let millis = [
-            floor::compile_millis(compiler, facts.modules_at(indices)),
-            floor::slowest_compile_millis(compiler, facts.modules_at(indices)),
-        ];
-        let compiles = (millis, compile);
-        Ok(Self { container, path, memory, cpu, compiles })
+        Ok(Self { container, path, memory, cpu, compiling })
     }
 
     pub(super) const fn place(&self) -> (&'static str, usize) {
@@ -99,7 +93,10 @@ impl<'a> ContainerSizing<'a> {
             if wrote && sized.is_learned() && !pod.named.contains(&sized.resource) {
                 notes.explain_learned(&container.name, sized.resource.name(), &context.profile.name);
             }
-            field.write(item, Side::Limits, (sized.before.limit, sized.wanted.limit), notes)?;
+            let wrote = field.write(item, Side::Limits, (sized.before.limit, sized.wanted.limit), notes)?;
+            if wrote && sized.resource == Resource::Cpu {
+                self.compiling.explain((sized.chosen.limit, sized.wanted.limit), notes);
+            }
             if sized.resource == Resource::Memory {
                 let governed = pod.named.contains(&sized.resource);
                 let limit = above_zero(sized.wanted.limit);
@@ -108,7 +105,7 @@ impl<'a> ContainerSizing<'a> {
                 field.warn_of_floor((limit, above_zero(pod.memory_limit)), sized.proposal.floor, notes);
             }
         }
-        warn_of_slow_start(item, (container, pod), &self.path, self.compiles, notes)
+        self.compiling.warn(item, (container, pod), &self.path, notes)
     }
 }
 
@@ -287,34 +284,4 @@ impl ResourceField<'_> {
             limit.memory()
         ));
     }
-}
-
-/// Warns if a program compiles in its container for longer than a probe waits.
-fn warn_of_slow_start(
-    item: &Object,
-    (container, pod): (&Container, &PodResources),
-    path: &str,
-    (compile_millis, enough): ([i128; 2], Quantity),
-    notes: &mut Notes,
-) -> Result<(), Error> {
-    let Some(resources) = object(item, "resources", path)? else { return Ok(()) };
-    let limit = written(resources, Side::Limits, Resource::Cpu, path)?;
-    let Some(limit) = limit.filter(|limit| *limit > Quantity::ZERO && *limit < enough) else { return Ok(()) };
-    let [estimate, slowest] = compile_millis.map(|millis| (millis + 999) / 1000);
-    // The API server refuses one of a container over that of its pod.
-    let fix = if above_zero(pod.cpu_limit).is_some_and(|of_pod| of_pod < enough) {
-        format!(
-            "set `spec.resources.limits.cpu` to {} or more, and no lower limit in the container",
-            enough.cpu()
-        )
-    } else {
-        format!("set one of {} or more", enough.cpu())
-    };
-    notes.warn(format!(
-        "container `{}`: it compiles for {estimate} to {slowest} CPU seconds at every start, under a CPU limit of {}; {fix}, or push \
-         the program as a Wasm layer, which the node compiles once",
-        container.name,
-        limit.cpu()
-    ));
-    Ok(())
 }

@@ -5,12 +5,13 @@ use super::resource::Resource;
 use super::settle::{Pair, Proposal};
 use crate::cluster::{Bounds, Cluster, ResourceBounds};
 use crate::image::{Digest, ImageFacts};
+use crate::inspection::Container;
 use crate::plan::draft::{CHANGED_ANNOTATION, Object};
 use crate::plan::{Context, floor};
 use crate::quantity::Quantity;
-use crate::runtime::{Compiler, Profile};
+use crate::runtime::{Compiler, OwnMemory, Profile};
 use crate::usage::{Learned, LearnedSize};
-use crate::workload::Workload;
+use crate::workload::{Restart, Workload};
 
 /// Annotation in which the API server's LimitRanger says what it filled in
 /// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too. Then the sizes in their own
@@ -21,6 +22,7 @@ const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 pub(in crate::plan) struct SizingContext<'a> {
     pub(super) profile: &'a Profile,
     pub(super) namespace: &'a str,
+    workload: &'a Workload,
     pub(super) defaults: Defaults,
     /// What the namespace's `LimitRange`s allow a container.
     pub(super) of_container: ResourceBounds,
@@ -37,7 +39,7 @@ pub(in crate::plan) struct SizingContext<'a> {
 pub(super) struct Defaults {
     memory: Pair,
     cpu: Pair,
-    base: Quantity,
+    own: OwnMemory,
 }
 
 impl Defaults {
@@ -54,7 +56,7 @@ impl Defaults {
         Self {
             memory: pair(memory.0, memory.1, Quantity::BYTE),
             cpu: pair(cpu.0, cpu.1, Quantity::MILLI),
-            base: profile.base_memory().max(Quantity::ZERO),
+            own: profile.own_memory(),
         }
     }
 }
@@ -77,6 +79,7 @@ impl<'a> SizingContext<'a> {
         Self {
             profile,
             namespace,
+            workload,
             defaults: Defaults::of(profile),
             of_container,
             of_pod,
@@ -89,6 +92,12 @@ impl<'a> SizingContext<'a> {
     /// The requests that were learned for an image under the profile.
     pub(super) fn learned(&self, digest: &Digest) -> Option<LearnedSize> {
         self.learned?.of(digest, &self.profile.name)
+    }
+
+    /// The probe that restarts the container first, where it is known how long its program compiles.
+    pub(super) fn first_restart(&self, container: &Container) -> Option<Restart> {
+        let spec = self.workload.container(container.role, container.index)?;
+        spec.first_restart().filter(|_| self.profile.ambient.runtime().compiles_with_wasmtime())
     }
 
     pub(super) const fn bounds(&self, resource: Resource) -> Bounds {
@@ -137,7 +146,7 @@ pub(super) fn proposals(
         Some(learned) if learned <= size.request => (learned.max(least), true),
         Some(_) | None => (size.request, false),
     };
-    let floor = floor::memory(compiler, defaults.base, facts.modules_at(indices));
+    let floor = floor::memory(compiler, defaults.own, facts.modules_at(indices));
     let size = raised(defaults.memory, floor);
     let (request, is_learned) = filled_in(size, floor, learned.map(|learned| learned.memory));
     let memory = Proposal { floor, size, request, is_learned, step: Quantity::BYTE };

@@ -1,5 +1,5 @@
 //! Measures what modules of real compilers need to start on the real node, and writes `docs/sizing.csv`: `make calibrate`.
-//! The constants of the sizing formula are held to that file (`src/plan/floor.rs`), and `docs/sizing.md` shows it.
+//! The constants of the sizing formula are computed from that file (`src/runtime/calibrated.rs`), and `docs/sizing.md` shows it.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -23,7 +23,7 @@ test_a_probe_that_ends_every_start_is_warned_of_with_the_limit_that_is_enough if
 			"container `web` compiles its program at every start, for 154 to 352 seconds under its CPU limit of 100m, and its ",
 			"`livenessProbe` may restart it after 23; write `resources.limits.cpu: 1528m` or more, or a `startupProbe` that ",
 			"waits longer, or push the program as a Wasm layer, which the node compiles once ",
-			"(estimated at 1.7 to 3.9 CPU seconds for each MB of code, as on the calibrated node)",
+			"(estimated from the size of its code, as on the calibrated node)",
 		]),
 	}} with input as refused
 }
@@ -63,6 +63,80 @@ test_a_probe_that_allows_no_time_needs_a_startup_probe if {
 	violations := wasmgate.violations with input as probed(100, "livenessProbe", 0)
 	said := "may restart it after 0; write a `startupProbe` that waits longer, or push"
 	{contains(v.message, said) | some v in violations} == {true}
+}
+
+# The highest limit that a profile allows which clamps.
+capped(limit, cap) := json.patch(probed(limit, "livenessProbe", 23), [{
+	"op": "add",
+	"path": "/containers/0/resources/capMillis",
+	"value": cap,
+}])
+
+test_a_cap_that_forbids_the_limit_that_is_enough_is_named if {
+	said := concat("", [
+		"after 23; write a `startupProbe` that waits longer (the profile of the runtime allows a CPU limit of 1527m, and ",
+		"1528m would be enough), or push",
+	])
+	every limit in [100, 1527] {
+		violations := wasmgate.violations with input as capped(limit, 1527)
+		{contains(v.message, said) | some v in violations} == {true}
+	}
+	every cap in [1528, null] {
+		violations := wasmgate.violations with input as capped(100, cap)
+		{contains(v.message, "`resources.limits.cpu: 1528m` or more") | some v in violations} == {true}
+	}
+}
+
+# Two programs that are compiled at the same time under the CPU limit of their pod.
+together(limit, seconds) := json.patch(probed(limit, "livenessProbe", seconds), [{
+	"op": "add",
+	"path": "/containers/0/resources/sharedStart",
+	"value": {"limitMillis": limit, "compileMillis": 30624, "slowestCompileMillis": 70256},
+}])
+
+test_programs_that_are_compiled_together_for_longer_than_a_probe_waits_are_warned_of if {
+	wasmgate.violations == {{
+		"rule": "start-outlasts-probe",
+		"container": "web",
+		"action": "warn",
+		"mendedBy": "pod",
+		"message": concat("", [
+			"container `web` compiles its program at every start beside other programs of the pod, for 20 to 44 seconds under ",
+			"the CPU limit of the pod of 1600m, and its `livenessProbe` may restart it after 23; write ",
+			"`spec.resources.limits.cpu: 3055m` or more and no lower limit in the containers, or a `startupProbe` that waits ",
+			"longer, or push the programs as Wasm layers, which the node compiles once (estimated from the size of their code, ",
+			"as on the calibrated node)",
+		]),
+	}} with input as together(1600, 23)
+	wasmgate.violations == set() with input as together(3055, 23)
+	"start-outlasts-probe" in fixture.rules_of(together(3054, 23))
+}
+
+test_a_program_that_takes_too_long_alone_is_not_warned_of_twice if {
+	violations := wasmgate.violations with input as together(1500, 23)
+	{contains(v.message, "under its CPU limit of 1500m") | some v in violations} == {true}
+}
+
+test_programs_that_are_compiled_together_under_a_cap_are_told_to_wait if {
+	document := json.patch(together(1600, 23), [{
+		"op": "add",
+		"path": "/containers/0/resources/capMillis",
+		"value": 2000,
+	}])
+	violations := wasmgate.violations with input as document
+	said := "write a `startupProbe` that waits longer (the profile of the runtime allows a CPU limit of 2000m, and 3055m"
+	{contains(v.message, said) | some v in violations} == {true}
+}
+
+# As where the CPU limit of the pod is over the cap, and the container has no limit of its own.
+test_programs_are_compiled_together_where_the_limit_of_one_alone_is_not_known if {
+	document := json.patch(together(1600, 23), [{
+		"op": "replace",
+		"path": "/containers/0/resources/limitMillis",
+		"value": null,
+	}])
+	violations := wasmgate.violations with input as document
+	{contains(v.message, "beside other programs of the pod") | some v in violations} == {true}
 }
 
 test_without_a_limit_a_probe_or_a_measured_time_nothing_is_said if {
