@@ -56,9 +56,9 @@ violations contains violation if {
 	container.class == "wasm"
 	shared := container.resources.sharedStart
 	not outlasts_alone(container)
-	fast := ceil(shared.compileMillis / shared.limitMillis)
 	slow := ceil(shared.slowestCompileMillis / shared.limitMillis)
 	slow > container.firstRestart.afterSeconds
+	fast := ceil(shared.compileMillis / shared.limitMillis)
 	violation := {
 		"rule": "start-outlasts-probe",
 		"container": container.name,
