@@ -54,8 +54,8 @@ violations contains violation if {
 violations contains violation if {
 	some container in input.containers
 	container.class == "wasm"
-	shared := container.resources.sharedStart
 	not outlasts_alone(container)
+	shared := container.resources.sharedStart
 	slow := ceil(shared.slowestCompileMillis / shared.limitMillis)
 	slow > container.firstRestart.afterSeconds
 	fast := ceil(shared.compileMillis / shared.limitMillis)
