@@ -45,9 +45,9 @@ pub fn parsed_bytes(object: &str, kind: Kind) -> usize {
     Counts::of(object.as_bytes()).bytes(object.len(), typed, trees)
 }
 
-/// The same of the object before an update, which is compared with the new one.
+/// The same of the object before an update, which is compared with the new one. No pod is planned as it was.
 pub fn former_bytes(object: &str, kind: Kind) -> usize {
-    let (typed, trees) = if kind.is_template() { (4, 3) } else { (2, 0) };
+    let (typed, trees) = if kind.is_template() { (4, 3) } else { (2, 1) };
     Counts::of(object.as_bytes()).bytes(object.len(), typed, trees)
 }
 
