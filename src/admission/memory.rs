@@ -17,8 +17,8 @@ const MIB: usize = 1 << 20;
 /// Bytes in which the memory is counted.
 const UNIT: usize = 1 << 10;
 
-/// Most bytes of a small review: a pod with a few containers takes some hundred kilobytes.
-const SMALL: usize = MIB;
+/// Most bytes of a small review: a pod with a few containers takes some hundred kilobytes, and a template of such pods twice as much.
+const SMALL: usize = 2 * MIB;
 
 /// Most bytes of one of middle size: a pod with fifty containers takes eight megabytes.
 const MIDDLE: usize = 16 * MIB;
@@ -34,6 +34,9 @@ const FOR_LARGE: usize = 224 * MIB;
 
 /// Most bytes that the objects of all reviews take at a time.
 pub const PARSED_BYTES: usize = FOR_SMALL + FOR_MIDDLE + FOR_LARGE;
+
+/// Most bytes that an object takes which is judged as it is (`scan`) and reserves nothing.
+pub const SCANNED_BYTES: usize = MIDDLE;
 
 static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::new);
 
@@ -78,7 +81,17 @@ impl Memory {
 
 /// Memory for what the objects of a review are parsed to. `None` where nothing is.
 pub(super) async fn reserve(asked: &ReviewContext<'_>) -> Result<Option<Share>, Error> {
-    match bytes(asked) {
+    take_for(asked, bytes(asked)).await
+}
+
+/// The same for an object that exists and is judged as it is. One of up to [`SCANNED_BYTES`] reserves nothing: a scan judges few of them at a time, and may wait long
+/// for the images of each, while the reviews need the memory.
+pub(super) async fn reserve_for_scan(asked: &ReviewContext<'_>) -> Result<Option<Share>, Error> {
+    take_for(asked, bytes(asked).filter(|bytes| *bytes > SCANNED_BYTES)).await
+}
+
+async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Option<Share>, Error> {
+    match bytes {
         Some(bytes) => MEMORY.take(&asked.review.namespace, bytes, asked.clock.left()).await.map(Some),
         None => Ok(None),
     }

@@ -1,7 +1,7 @@
 //! The memory limit of a replica: it covers the sum of what its parts may take, by the constants and the installed settings that bound them.
 //! The manual has each part and the sum; `WASMGATE_WRITE_DOCS=1` writes them.
 
-use wasmgate::admission::{HEAVY_PLACES, PARSED_BYTES};
+use wasmgate::admission::{HEAVY_PLACES, PARSED_BYTES, SCANNED_BYTES};
 use wasmgate::cli::serve::LARGEST_PAGE;
 use wasmgate::config::Settings;
 use wasmgate::image::MAX_NAME_BYTES;
@@ -108,10 +108,18 @@ fn of_look_ups(settings: &Settings) -> Vec<Part> {
 /// What is off unless it is switched on.
 fn optional() -> Vec<Part> {
     let (found, page) = (Budget::OF_SERVER as u64, LARGEST_PAGE as u64);
+    // Four objects are judged at a time, for either. A larger one takes its memory from that of the reviews.
+    let judged = 4 * SCANNED_BYTES as u64;
     vec![
         // The last page is sent while the next one is written.
-        part("in addition the page for people, where it is on (`server.page.listen`)", found + 2 * page),
-        part("in addition reports, where they are on (`reports.enabled`)", found + KEPT_BYTES as u64),
+        part(
+            "in addition the page for people, where it is on (`server.page.listen`)",
+            found + judged + 2 * page,
+        ),
+        part(
+            "in addition reports, where they are on (`reports.enabled`)",
+            found + judged + KEPT_BYTES as u64,
+        ),
     ]
 }
 
