@@ -105,8 +105,7 @@ async fn known_or_new(basis: &Basis, webhook: Webhook, review: &Review, clock: C
         };
     }
     pause().await;
-    // On the heap, so that a decision that is known does not move the space for it.
-    let new = Box::pin(decided_within_memory(basis, webhook, review, question, clock)).await;
+    let new = decided_within_memory(basis, webhook, review, question, clock).await;
     with_bytes(Decision { managed_fields, ..new }, &clock)
 }
 
@@ -121,8 +120,8 @@ async fn decided_within_memory(
     let Basis { state, inspector, .. } = basis;
     let asked = ReviewContext { state, inspector, webhook, review, clock };
     match memory::reserve(&asked).await {
-        // It is held until what was parsed is gone.
-        Ok(_memory) => decided(basis, webhook, review, question, clock).await,
+        // It is held until what was parsed is gone. On the heap, so that a decision that is known does not move the space for it.
+        Ok(_memory) => Box::pin(decided(basis, webhook, review, question, clock)).await,
         Err(error) => Decision::of_no_memory(webhook, review, state.kinds.of(&review.kind), error),
     }
 }

@@ -20,7 +20,7 @@ const UNIT: usize = 1 << 10;
 /// Most bytes of a small review: a pod with a few containers takes some hundred kilobytes, and a template of such pods twice as much.
 const SMALL: usize = 2 * MIB;
 
-/// Most bytes of one of middle size: a pod with fifty containers takes eight megabytes.
+/// Most bytes of one of middle size: a pod with fifty containers takes a few megabytes.
 const MIDDLE: usize = 16 * MIB;
 
 /// Memory for small reviews: for as many as are worked on at a time (`server`), as large as they are as a rule.
