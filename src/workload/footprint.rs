@@ -26,6 +26,9 @@ const SMALL: usize = largest(&[
 /// What the input of the rules says of an element, with its evidence.
 const ENTRY: usize = 1536;
 
+/// The same of a container: what its image asks for, as it is found and as text. It has some seven kilobytes of that as a rule.
+const CONTAINER: usize = 32 << 10;
+
 /// A map of texts, beside its texts: a leaf of its tree has space for eleven pairs of 48 bytes.
 const MAP: usize = 560;
 
@@ -64,9 +67,11 @@ const fn largest(sizes: &[usize]) -> usize {
 /// How many values an object has of each kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
-    /// Objects in lists of containers and volumes.
-    large: usize,
-    /// Objects in other lists.
+    /// Objects in lists of containers.
+    containers: usize,
+    /// Those in lists of volumes.
+    volumes: usize,
+    /// Those in other lists.
     small: usize,
     /// Objects with members. An empty one allocates nothing.
     filled: usize,
@@ -91,7 +96,8 @@ impl Counts {
     fn bytes(&self, text: usize, typed: usize, trees: usize) -> usize {
         let parts = [
             (text, COPIES_OF_TEXT),
-            (self.large, LARGE * typed + ENTRY),
+            (self.containers, LARGE * typed + CONTAINER),
+            (self.volumes, LARGE * typed + ENTRY),
             (self.small, SMALL * typed + ENTRY),
             (self.filled, OBJECT_BYTES * trees),
             (self.maps, MAP * typed),
@@ -107,9 +113,10 @@ impl Counts {
 enum Level {
     #[default]
     Object,
+    /// A list of anything else.
     List,
-    /// A list of containers or volumes.
-    LargeList,
+    Containers,
+    Volumes,
 }
 
 #[derive(Debug)]
@@ -151,11 +158,12 @@ impl<'o> Scan<'o> {
     fn open_object(&mut self) {
         let around = self.level();
         match around {
-            Some(Level::LargeList) => self.counts.large += 1,
+            Some(Level::Containers) => self.counts.containers += 1,
+            Some(Level::Volumes) => self.counts.volumes += 1,
             Some(Level::List) => self.counts.small += 1,
             Some(Level::Object) | None => {}
         }
-        self.is_element = matches!(around, Some(Level::List | Level::LargeList));
+        self.is_element = !matches!(around, Some(Level::Object) | None);
         self.is_new = true;
         self.open(Level::Object);
     }
@@ -164,9 +172,8 @@ impl<'o> Scan<'o> {
         self.counts.lists += 1;
         let level = match self.level() {
             // What stands in it is counted as what it stands in.
-            Some(level @ (Level::List | Level::LargeList)) => level,
-            _ if is_large(self.last) => Level::LargeList,
-            _ => Level::List,
+            Some(level @ (Level::List | Level::Containers | Level::Volumes)) => level,
+            Some(Level::Object) | None => list_called(self.last),
         };
         self.open(level);
     }
@@ -208,13 +215,14 @@ fn end_of_string(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Whether a member of this name may be a list of containers or volumes. A StatefulSet gets a volume for each claim template. A name with an escape may be any.
-fn is_large(name: &[u8]) -> bool {
-    let known = matches!(
-        name,
-        b"containers" | b"initContainers" | b"ephemeralContainers" | b"volumes" | b"volumeClaimTemplates"
-    );
-    known || name.contains(&b'\\')
+/// What a list is that is the member of this name. A StatefulSet gets a volume for each claim template. A name with an escape may be any.
+fn list_called(name: &[u8]) -> Level {
+    match name {
+        b"containers" | b"initContainers" | b"ephemeralContainers" => Level::Containers,
+        b"volumes" | b"volumeClaimTemplates" => Level::Volumes,
+        _ if name.contains(&b'\\') => Level::Containers,
+        _ => Level::List,
+    }
 }
 
 #[cfg(test)]
@@ -238,16 +246,16 @@ mod tests {
     #[test]
     fn values_are_counted_by_what_they_stand_in_and_texts_are_none() {
         let found = counted(r#"{"volumes":[{},{"name":"a,[{\"","b":["x"]}],"env":[{"a":{"b":1}}],"c":{}}"#);
-        let wanted = Counts { large: 2, small: 1, filled: 4, maps: 2, lists: 3, further: 4 };
+        let wanted = Counts { containers: 0, volumes: 2, small: 1, filled: 4, maps: 2, lists: 3, further: 4 };
         assert_eq!(found, wanted);
         assert_eq!(counted(""), Counts::default());
     }
 
     #[test]
     fn the_name_of_a_list_may_be_written_with_escapes_and_values_may_have_such_names() {
-        assert_eq!(counted(r#"{"\u0076olumes" : [ {} ]}"#).large, 1);
+        assert_eq!(counted(r#"{"\u0076olumes" : [ {} ]}"#).containers, 1);
         assert_eq!(counted(r#"{"a":"volumes","b":[{}]}"#).small, 1);
-        assert_eq!(counted(r#"{"volumes":[[{}],"x",[{}]]}"#).large, 2);
+        assert_eq!(counted(r#"{"volumes":[[{}],"x",[{}]]}"#).volumes, 2);
         assert_eq!(counted(r#"{"containers":{"a":[{}]}}"#).small, 1);
     }
 
@@ -255,7 +263,7 @@ mod tests {
     fn any_depth_is_counted_and_what_comes_after_it_as_without_it() {
         let deep = "[".repeat(1_000) + &"]".repeat(1_000);
         let found = counted(&format!(r#"{{"a":{deep},"volumes":[{{}}]}}"#));
-        assert_eq!((found.large, found.lists), (1, 1_001));
+        assert_eq!((found.volumes, found.lists), (1, 1_001));
         assert_eq!(counted(&"]".repeat(9)), Counts::default());
     }
 
