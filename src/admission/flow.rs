@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use serde_json::value::to_raw_value;
 
@@ -28,7 +29,8 @@ struct Answered {
 impl Gate {
     /// Answers the review in `body` within `budget`; returns the body of the response. Where its work or its rules have no place in time, it refuses.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
-        answer(self, None, webhook, body, Clock::start(budget)).await.bytes
+        let clock = Clock::start(budget);
+        answer(self, None, webhook, parse(webhook, body, &clock), clock).await.bytes
     }
 
     /// The same for a review of a trace, and a server that can say that there is no answer.
@@ -36,11 +38,14 @@ impl Gate {
         &self,
         parent: Option<SpanContext>,
         webhook: Webhook,
-        body: &[u8],
+        body: Bytes,
         budget: Duration,
     ) -> Reply {
-        let Answered { bytes, is_overloaded } =
-            answer(self, parent, webhook, body, Clock::start(budget)).await;
+        let clock = Clock::start(budget);
+        let parsed = parse(webhook, &body, &clock);
+        // The review has its objects as texts of its own, and may wait for a while.
+        drop(body);
+        let Answered { bytes, is_overloaded } = answer(self, parent, webhook, parsed, clock).await;
         if is_overloaded { Err(Overloaded) } else { Ok(bytes) }
     }
 }
@@ -51,11 +56,11 @@ async fn answer(
     gate: &Gate,
     parent: Option<SpanContext>,
     webhook: Webhook,
-    body: &[u8],
+    parsed: Result<Review, Box<Decision>>,
     clock: Clock,
 ) -> Answered {
     let basis = gate.basis();
-    let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
+    let (review, (decision, bytes)) = match parsed {
         Ok(review) => {
             let decided = decide(&basis, webhook, &review, clock).await;
             (Some(review), decided)

@@ -296,7 +296,7 @@ mod tests {
             size_of::<VolumeDevice>(),
         ];
         assert!(sizes.iter().all(|size| *size <= SMALL), "{sizes:?} {SMALL}");
-        assert!(size_of::<String>() * 2 <= TEXT && SMALL < LARGE);
+        assert_eq!((SMALL.max(LARGE), TEXT.max(2 * size_of::<String>())), (LARGE, TEXT));
     }
 
     fn pod(spec: &Value) -> String {
