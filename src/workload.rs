@@ -1,4 +1,4 @@
-//! Where the pod spec is in an object of any kind, and which of its fields name images.
+//! Where the pod spec is in an object of any kind, and which of its fields name images; what an object may take in memory once it is parsed.
 
 mod container;
 mod described;
