@@ -12,6 +12,7 @@ mod gained;
 mod gate;
 mod heavy;
 mod look;
+mod memory;
 mod mounted;
 pub mod record;
 pub mod rehearsal;
@@ -26,5 +27,6 @@ pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, S
 pub use examine::ReviewContext;
 pub use gate::{Basis, Gate};
 pub use heavy::HEAVY_PLACES;
+pub use memory::{PARSED_BYTES, SCANNED_BYTES};
 pub use rehearsal::{Asked, NewObject, Rehearsal, judge_as_is, rehearse, rehearse_review};
 pub use state::{Error, State};

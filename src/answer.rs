@@ -96,6 +96,12 @@ pub fn failed(uid: &str, message: String) -> Answer {
     Answer { response: Response { refusal: Some(refusal), ..admitted(uid) }, outcome: Outcome::Error }
 }
 
+/// Refuses a review whose object is too large to be judged: code 413.
+pub fn too_large(uid: &str, message: String) -> Answer {
+    let refusal = Refusal { code: 413, reason: "RequestEntityTooLarge", message, causes: Vec::new() };
+    Answer { response: Response { refusal: Some(refusal), ..admitted(uid) }, outcome: Outcome::Error }
+}
+
 /// Answer of the mutating webhook: the plan's patch and warnings.
 pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: &Plan) -> Answer {
     let annotations = plan_annotations(workload, inspection, plan);

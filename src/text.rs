@@ -13,8 +13,8 @@
 //! | JSON or YAML that people read too | [`json`], [`flow_yaml`] | as they are | `\u202e`: the same document |
 //!
 //! Also here, because every module needs them and they are text alone: shortening ([`shorten`], [`shorten_bytes`]), the
-//! causes of an error ([`chain`]), paths in order ([`clean_path`]), the parts of JSON that are no text ([`outside_strings`]),
-//! tokens of JSON pointers ([`pointer::append`]), and numbers for texts ([`short_digest`]).
+//! causes of an error ([`chain`]), paths in order ([`clean_path`]), the parts of JSON that are no text ([`outside_strings`]) and
+//! what its values take in memory ([`OBJECT_BYTES`]), tokens of JSON pointers ([`pointer::append`]), and numbers for texts ([`short_digest`]).
 
 mod chain;
 mod characters;
@@ -32,7 +32,7 @@ pub use characters::is_dangerous;
 pub use commands::{json_without_commands, without_commands};
 pub use digest::short_digest;
 pub use foreign::{distinct, excerpt, hanging, line, lines, quoted, visible};
-pub use json::{flow_yaml, json, outside_strings};
+pub use json::{LIST_BYTES, OBJECT_BYTES, VALUE_BYTES, flow_yaml, json, outside_strings};
 pub use nearest::{did_you_mean, is_misspelling_of};
 pub use path::clean_path;
 pub use short::{shorten, shorten_bytes};

@@ -1,8 +1,9 @@
-//! Where the pod spec is in an object of any kind, and which of its fields name images.
+//! Where the pod spec is in an object of any kind, and which of its fields name images; what an object may take in memory once it is parsed.
 
 mod container;
 mod described;
 pub mod error;
+mod footprint;
 pub mod kind;
 pub mod managed;
 mod path;
@@ -12,6 +13,7 @@ mod spin_app;
 
 pub use container::{ContainerSpec, may_have_token, may_hold_links, volumes_by_one_container};
 pub use error::Error;
+pub use footprint::{former_bytes, parsed_bytes};
 pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, same_spec, template_field, unchanged_ephemeral};
 pub use restart::Restart;

@@ -73,9 +73,7 @@ impl Decision {
                 decision.judgement.iter_mut().for_each(|judgement| judgement.verdict.never_deny_in_shadow());
                 decision
             }
-            Conclusion::Failed { step, error } => {
-                Self { failure: Some((step.code(), error)), ..Self::without_facts(said, step.note()) }
-            }
+            Conclusion::Failed { step, error } => Self::failed(said, step, error),
         };
         Self { inspection, ..decision }
     }
@@ -114,6 +112,30 @@ impl Decision {
             Webhook::Validate => answer::failed(uid, message),
         };
         Self { failure, ..Self::without_facts(said, why.note()) }
+    }
+
+    /// The decision about a review for whose objects there is no memory: they would take more than any review gets ([`Error::ObjectTooLarge`]), or others have it
+    /// ([`Error::NoPlace`]). A template is warned about, since its pods are judged, and the mutating webhook refuses nothing for its size.
+    pub(super) fn of_no_memory(webhook: Webhook, review: &Review, kind: Option<Kind>, error: Error) -> Self {
+        let uid = &review.uid;
+        if kind.is_some_and(Kind::is_template) {
+            let warning = format!("wasmgate could not judge this object: {error}");
+            return Self::failed(answer::skip_with_warning(uid, warning), Step::JudgeTemplate, error);
+        }
+        if matches!(error, Error::NoPlace) {
+            return Self::failed(answer::failed(uid, error.to_string()), Step::TakePlace, error);
+        }
+        let said = match webhook {
+            Webhook::Mutate => {
+                answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
+            }
+            Webhook::Validate => answer::too_large(uid, format!("wasmgate did not judge this pod: {error}")),
+        };
+        Self { failure: Some(("too-large", error)), ..Self::without_facts(said, "too large") }
+    }
+
+    fn failed(said: Answer, step: Step, error: Error) -> Self {
+        Self { failure: Some((step.code(), error)), ..Self::without_facts(said, step.note()) }
     }
 
     fn without_facts(answer: Answer, note: &'static str) -> Self {

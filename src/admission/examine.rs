@@ -157,7 +157,7 @@ const HARMLESS_SUBRESOURCES: &[&str] =
     &["status", "scale", "binding", "eviction", "exec", "attach", "portforward", "log", "proxy", "token"];
 
 /// Why a review can be answered without reading its object; `None` if it cannot.
-fn not_ours(asked: &ReviewContext<'_>) -> Option<Skip> {
+pub(super) fn not_ours(asked: &ReviewContext<'_>) -> Option<Skip> {
     let review = asked.review;
     let sub_resource = review.sub_resource.as_deref();
     if asked.state.exempt_namespaces.contains(&review.namespace) {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use serde_json::value::to_raw_value;
 
@@ -11,7 +12,7 @@ use super::decision::{Decision, GivenUp};
 use super::decisions::{self, Named, Question};
 use super::examine::{ReviewContext, examine};
 use super::gate::Basis;
-use super::{Clock, Gate, record};
+use super::{Clock, Gate, memory, record};
 use crate::audit::Stage;
 use crate::judge::PolicyInput;
 use crate::otlp::SpanContext;
@@ -28,7 +29,8 @@ struct Answered {
 impl Gate {
     /// Answers the review in `body` within `budget`; returns the body of the response. Where its work or its rules have no place in time, it refuses.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
-        answer(self, None, webhook, body, Clock::start(budget)).await.bytes
+        let clock = Clock::start(budget);
+        answer(self, None, webhook, parse(webhook, body, &clock), clock).await.bytes
     }
 
     /// The same for a review of a trace, and a server that can say that there is no answer.
@@ -36,11 +38,14 @@ impl Gate {
         &self,
         parent: Option<SpanContext>,
         webhook: Webhook,
-        body: &[u8],
+        body: Bytes,
         budget: Duration,
     ) -> Reply {
-        let Answered { bytes, is_overloaded } =
-            answer(self, parent, webhook, body, Clock::start(budget)).await;
+        let clock = Clock::start(budget);
+        let parsed = parse(webhook, &body, &clock);
+        // The review has its objects as texts of its own, and may wait for a while.
+        drop(body);
+        let Answered { bytes, is_overloaded } = answer(self, parent, webhook, parsed, clock).await;
         if is_overloaded { Err(Overloaded) } else { Ok(bytes) }
     }
 }
@@ -51,11 +56,11 @@ async fn answer(
     gate: &Gate,
     parent: Option<SpanContext>,
     webhook: Webhook,
-    body: &[u8],
+    parsed: Result<Review, Box<Decision>>,
     clock: Clock,
 ) -> Answered {
     let basis = gate.basis();
-    let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
+    let (review, (decision, bytes)) = match parsed {
         Ok(review) => {
             let decided = decide(&basis, webhook, &review, clock).await;
             (Some(review), decided)
@@ -105,9 +110,25 @@ async fn known_or_new(basis: &Basis, webhook: Webhook, review: &Review, clock: C
         };
     }
     pause().await;
-    // On the heap, so that a decision that is known does not move the space for it.
-    let new = Box::pin(decided(basis, webhook, review, question, clock)).await;
+    let new = decided_within_memory(basis, webhook, review, question, clock).await;
     with_bytes(Decision { managed_fields, ..new }, &clock)
+}
+
+/// A new decision, once there is memory for what the objects of the review are parsed to.
+async fn decided_within_memory(
+    basis: &Basis,
+    webhook: Webhook,
+    review: &Review,
+    question: Option<Question<'_>>,
+    clock: Clock,
+) -> Decision {
+    let Basis { state, inspector, .. } = basis;
+    let asked = ReviewContext { state, inspector, webhook, review, clock };
+    match memory::reserve(&asked).await {
+        // It is held until what was parsed is gone. On the heap, so that a decision that is known does not move the space for it.
+        Ok(_memory) => Box::pin(decided(basis, webhook, review, question, clock)).await,
+        Err(error) => Decision::of_no_memory(webhook, review, state.kinds.of(&review.kind), error),
+    }
 }
 
 /// A new decision, which is kept if it may come out again.
@@ -205,6 +226,47 @@ mod tests {
             assert_eq!(answer["response"]["allowed"], allowed);
         }
         assert!(gate.encode_metrics().contains(r#"outcome="error""#));
+    }
+
+    /// Volumes of which each is counted for about ten kilobytes.
+    fn of_volumes(count: usize) -> Value {
+        let volumes = vec![serde_json::json!({"name": "a"}); count];
+        serde_json::json!({"containers": [{"name": "app", "image": "127.0.0.1:1/app:1"}], "volumes": volumes})
+    }
+
+    #[tokio::test]
+    async fn what_would_take_more_memory_than_there_is_is_refused_where_it_is_a_pod_to_judge_and_else_warned_about()
+     {
+        let (gate, spec) = (gate().await, of_volumes(30_000));
+        for (webhook, review, code, said) in [
+            (Webhook::Validate, review_of(&spec), Some(413), "did not judge this pod"),
+            (Webhook::Mutate, review_of(&spec), None, "did not change this pod"),
+            (Webhook::Validate, review_of_deployment(&spec, None), None, "could not judge this object"),
+        ] {
+            let clock = Clock::start(Duration::from_secs(20));
+            let (decision, _) = decide(&gate.basis(), webhook, &review, clock).await;
+            let response = &decision.answer.response;
+            assert_eq!(response.refusal.as_ref().map(|refusal| refusal.code), code, "{webhook:?}");
+            let refusal = response.refusal.iter().map(|refusal| &refusal.message);
+            let texts: Vec<&String> = refusal.chain(&response.warnings).collect();
+            assert!(texts.len() == 1 && texts[0].contains(said), "{texts:?}");
+            assert!(texts[0].contains("MiB of memory") && !decision.is_overloaded(), "{texts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_review_that_gets_no_memory_in_time_is_not_denied_and_a_small_one_waits_for_none_of_it() {
+        let gate = gate().await;
+        let _all = memory::take_all_for_large().await;
+        for webhook in [Webhook::Validate, Webhook::Mutate] {
+            let clock = Clock::start(Duration::from_millis(600));
+            let (decision, _) = decide(&gate.basis(), webhook, &review_of(&of_volumes(5_000)), clock).await;
+            assert!(decision.is_overloaded(), "{webhook:?}: {}", decision.note);
+        }
+        let clock = Clock::start(Duration::from_secs(20));
+        let small = review_of(&of_volumes(5));
+        let (decision, _) = decide(&gate.basis(), Webhook::Validate, &small, clock).await;
+        assert!(decision.answer.response.refusal.is_none() && !decision.is_overloaded(), "{}", decision.note);
     }
 
     /// A pod with more mounts than are followed where other reviews wait, whose image no registry has.

@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::ending::{Conclusion, Ending};
 use super::examine::{ReviewContext, examine};
-use super::{Clock, Error, State, api_server, decision};
+use super::{Clock, Error, State, api_server, decision, memory};
 use crate::answer::Answer;
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
@@ -181,18 +181,21 @@ fn restore(planned: &mut Value, received: &Value) {
 }
 
 /// How the validating webhook would end for an object that exists already, if it were created now as it is: nothing is
-/// completed or changed. A template is judged as the pods that would be made of it.
-pub async fn judge_as_is<K>(
+/// completed or changed. A template is judged as the pods that would be made of it. What is `told` of the ending is told while the memory is reserved that the
+/// object takes.
+pub async fn judge_as_is<K, T>(
     state: &State,
     inspector: &Inspector,
     existing: &NewObject<'_>,
     budget: Duration,
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
-) -> Result<Ending<K>, Error> {
+    told: impl FnOnce(Ending<K>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let review = review(existing, existing.object)?;
     let clock = Clock::start(budget);
     let asked = ReviewContext { state, inspector, webhook: Webhook::Validate, review: &review, clock };
-    Ok(examine(&asked, keep).await.ending)
+    let _memory = memory::reserve_for_scan(&asked).await?;
+    told(examine(&asked, keep).await.ending)
 }
 
 async fn answered<K>(asked: &ReviewContext<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Answered<K> {

@@ -40,6 +40,16 @@ pub enum Error {
     /// Others had the places for the work of the review, or for its rules, until its time was over. It says nothing of the review.
     #[error("wasmgate has more reviews than it can judge in time; add replicas")]
     NoPlace,
+    /// What the objects of the review are parsed to takes more memory than there is for one review.
+    #[error(
+        "it has so many values that to judge it would take {needed} MiB of memory, and no review gets more than {most}; split it into several objects"
+    )]
+    ObjectTooLarge {
+        /// What is counted for it, in MiB.
+        needed: usize,
+        /// The most that there is.
+        most: usize,
+    },
     /// The review was given up; the text says why.
     #[error("{0}")]
     FinishReview(String),

@@ -3,19 +3,11 @@
 use serde::Deserialize;
 
 use super::malformed::Malformed;
-use crate::text;
+use crate::text::{self, LIST_BYTES as LIST, OBJECT_BYTES as OBJECT, VALUE_BYTES as VALUE};
 
 /// Most bytes that the values of a document may take beside their text. Manifests of 512 layers and applications of 128
 /// components take half a megabyte.
 pub(crate) const MAX_VALUES: usize = 4 << 20;
-
-/// An object with one member: a leaf of the tree in which `serde_json::Map` keeps it has space for eleven
-/// (`rust-lang/rust:library/alloc/src/collections/btree/node.rs`, `CAPACITY`), of 24 bytes for a name and 32 for a value.
-const OBJECT: usize = 704;
-/// A list: the first allocation of a vector has space for four values.
-const LIST: usize = 160;
-/// A value after the first one: half of a leaf's space is empty after it was split, and a vector that grows is there twice.
-const VALUE: usize = 192;
 
 /// Parses a document if what it may become is bounded.
 pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Malformed> {

@@ -17,6 +17,9 @@ const SLOTS: usize = 4;
 /// Concurrent small evaluations per CPU. More would not be faster, and each needs an instance of its own. Half of them, which
 /// one namespace may hold, use all CPUs.
 const SMALL_PER_PROCESSOR: usize = 2;
+/// Most slots of a lane, on however many processors: the memory of a replica does not grow with its node. That is as many as four processors need for small inputs,
+/// and three for large ones.
+const MOST_SLOTS: usize = 8;
 
 /// Whether an input of so many bytes is a small one.
 pub(super) const fn is_small(input_bytes: usize) -> bool {
@@ -69,18 +72,18 @@ impl Lanes {
     }
 }
 
-/// Most evaluations at a time on a machine with this many CPUs, of all bundles together. Each may take as much memory as
+/// Most evaluations at a time on a machine with this many CPUs, of all bundles together: no more than sixteen on any. Each may take as much memory as
 /// [`Limits`](super::Limits) say.
 pub fn evaluations_at_a_time(processors: usize) -> usize {
     small_slots(processors).saturating_add(large_slots(processors))
 }
 
 fn small_slots(processors: usize) -> usize {
-    SMALL_PER_PROCESSOR.saturating_mul(processors.max(1))
+    SMALL_PER_PROCESSOR.saturating_mul(processors.max(1)).min(MOST_SLOTS)
 }
 
 fn large_slots(processors: usize) -> usize {
-    SLOTS.saturating_mul(processors.saturating_sub(1).max(1))
+    SLOTS.saturating_mul(processors.saturating_sub(1).max(1)).min(MOST_SLOTS)
 }
 
 fn shares(total: usize) -> Shares {
@@ -172,6 +175,18 @@ mod tests {
         let held = [&evil, &evil, &shop, &shop].map(|name| at_once(&lanes, name, 200 << 10).unwrap());
         assert!(at_once(&lanes, &shop, 200 << 10).is_none());
         assert_eq!(held.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_large_node_runs_no_more_evaluations_than_its_memory_is_counted_for() {
+        let numbers = [1, 2, 3, 4, 8, 64, usize::MAX].map(evaluations_at_a_time);
+        assert_eq!(numbers, [6, 8, 14, 16, 16, 16, 16]);
+        let (lanes, [evil, shop]) = (Lanes::new(64), names());
+        for size in [20 << 10, 200 << 10] {
+            let held = [&evil, &shop]
+                .map(|name| (0..99).map_while(|_| at_once(&lanes, name, size)).collect::<Vec<_>>());
+            assert_eq!(held.map(|one| one.len()), [MOST_SLOTS / 2; 2]);
+        }
     }
 
     #[tokio::test]

@@ -23,6 +23,9 @@ pub const KIND: &str = "AdmissionReview";
 /// Longest foreign text that a message quotes, in characters.
 const QUOTED_CHARS: usize = 64;
 
+/// Most values of `userInfo`. Each takes up to a hundred bytes where it has three in the body, and a token that names so many groups fits into no header.
+const MOST_USER_VALUES: usize = 4096;
+
 /// Why a body is not a review. It is always the sender's fault, so the code is always 400.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body is not a review: {message}")]
@@ -68,7 +71,8 @@ struct Request<'a> {
     namespace: Option<String>,
     #[serde(borrow)]
     operation: Option<Cow<'a, str>>,
-    user_info: Option<UserInfo>,
+    #[serde(borrow)]
+    user_info: Option<&'a RawValue>,
     dry_run: Option<bool>,
     object: Option<Box<RawValue>>,
     old_object: Option<Box<RawValue>>,
@@ -128,11 +132,21 @@ fn review(request: Request<'_>) -> Result<Review, String> {
         name: request.name.unwrap_or_default(),
         namespace: request.namespace.unwrap_or_default(),
         operation: operation(request.operation.as_deref())?,
-        user: request.user_info.ok_or("it has no `request.userInfo`")?,
+        user: user(request.user_info.ok_or("it has no `request.userInfo`")?)?,
         dry_run: request.dry_run.unwrap_or_default(),
         object: request.object,
         old_object: request.old_object,
     })
+}
+
+/// The user who asks. Their values are counted before they are parsed.
+fn user(info: &RawValue) -> Result<UserInfo, String> {
+    let parts = text::outside_strings(info.get().as_bytes());
+    if parts.filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MOST_USER_VALUES {
+        return Err(format!("its `request.userInfo` has more than {MOST_USER_VALUES} values"));
+    }
+    serde_json::from_str(info.get())
+        .map_err(|error| format!("`request.userInfo`: {error}; see {API_VERSION} {KIND}"))
 }
 
 fn operation(text: Option<&str>) -> Result<Operation, String> {
@@ -262,6 +276,21 @@ mod tests {
         let error = refused(&create("{}").replace("CREATE", "PATCH"));
         assert_eq!(error.uid.as_deref(), Some(UID));
         assert!(error.message.contains("`request.operation` is `PATCH`"), "{error}");
+    }
+
+    #[test]
+    fn a_user_with_more_values_than_a_header_has_is_refused_before_they_are_parsed() {
+        let with = |count: usize| {
+            let groups = vec!["\"\""; count].join(",");
+            create("{}").replace(r#""system:authenticated""#, &groups)
+        };
+        let most = MOST_USER_VALUES - 16;
+        assert_eq!(parse(with(most).as_bytes()).unwrap().user.groups.map(|groups| groups.len()), Some(most));
+        let error = refused(&with(MOST_USER_VALUES + 1));
+        assert_eq!(error.uid.as_deref(), Some(UID));
+        assert!(error.message.contains("more than 4096 values"), "{error}");
+        let error = refused(&create("{}").replace(r#""ann""#, "[1]"));
+        assert!(error.message.contains("`request.userInfo`: invalid type"), "{error}");
     }
 
     #[test]

@@ -61,22 +61,21 @@ impl Judge {
         let exists = object.pointer("/metadata/uid").is_some();
         let keep = |input: &PolicyInput<'_>| beside(|| JudgedFacts::of(input, facts::Kept::Facts));
         let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
+        let told =
+            |ending: Ending<JudgedFacts>| ending.into_result().map(|ending| beside(|| self.report(&ending)));
         let work = async {
             if exists {
-                judge_as_is(state, inspector, &new, budget, keep).await
+                judge_as_is(state, inspector, &new, budget, keep, told).await
             } else {
-                rehearse(state, inspector, &new, budget, keep)
-                    .await
-                    .map(|rehearsal| rehearsal.validate.ending)
+                let rehearsal = rehearse(state, inspector, &new, budget, keep).await;
+                rehearsal.and_then(|rehearsal| told(rehearsal.validate.ending))
             }
         };
         // As in `serve`: one object, however it is made, must not end the scan of all others. A new one has two reviews.
         let most = budget.saturating_mul(2);
         let mut judged = match timeout(most, AssertUnwindSafe(work).catch_unwind()).await {
-            Ok(Ok(ending)) => match ending.and_then(Ending::into_result) {
-                Ok(ending) => beside(|| self.report(&ending)),
-                Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
-            },
+            Ok(Ok(Ok(judged))) => judged,
+            Ok(Ok(Err(error))) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
             Ok(Err(_)) => not_judged("the gate failed at this object; report it as a defect".to_owned()),
             Err(_) => not_judged(format!("it took longer than {} s; {}", most.as_secs(), self.cure)),
         };

@@ -15,6 +15,7 @@ mod guarantees;
 mod hardening;
 mod overload;
 mod own_bundles;
+mod parsed;
 mod properties;
 mod record;
 mod same_answer;

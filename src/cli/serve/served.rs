@@ -66,7 +66,7 @@ pub(super) fn begun(gate: &Arc<Gate>, call: Call) -> Begun {
     let gate = Arc::clone(gate);
     let Call { webhook, body, budget, parent } = call;
     let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> =
-        Box::pin(async move { gate.review_of(parent, webhook, &body, budget).await });
+        Box::pin(async move { gate.review_of(parent, webhook, body, budget).await });
     // What goes on with it is woken by its own poll.
     match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(reply) => Begun::Answered(reply),
@@ -81,7 +81,7 @@ impl server::AdmissionHandler for Served {
 
     async fn answer(&self, call: Call) -> Reply {
         let Call { webhook, body, budget, parent } = call;
-        self.gate.review_of(parent, webhook, &body, budget).await
+        self.gate.review_of(parent, webhook, body, budget).await
     }
 
     fn ready(&self) -> Result<(), String> {

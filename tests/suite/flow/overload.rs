@@ -36,9 +36,9 @@ fn times(request: &Request, count: usize) -> Vec<Request> {
     (0..count).map(named).collect()
 }
 
-/// Evaluations of one namespace that run at a time.
+/// Evaluations of one namespace that run at a time: no more than four on any machine.
 fn places() -> usize {
-    available_parallelism().map_or(2, usize::from)
+    available_parallelism().map_or(2, usize::from).min(4)
 }
 
 /// All together take longer than one evaluation may, and less than a review.

@@ -1,7 +1,7 @@
 //! The memory limit of a replica: it covers the sum of what its parts may take, by the constants and the installed settings that bound them.
 //! The manual has each part and the sum; `WASMGATE_WRITE_DOCS=1` writes them.
 
-use wasmgate::admission::HEAVY_PLACES;
+use wasmgate::admission::{HEAVY_PLACES, PARSED_BYTES, SCANNED_BYTES};
 use wasmgate::cli::serve::LARGEST_PAGE;
 use wasmgate::config::Settings;
 use wasmgate::image::MAX_NAME_BYTES;
@@ -24,8 +24,8 @@ const MIB: u64 = 1 << 20;
 /// What a replica takes that gets ten times as many reviews of usual size as it can answer, with their evaluations: measured, and rounded up.
 const BUSY: u64 = 256 * MIB;
 
-/// Of a node. Of all parts, evaluations alone grow with them.
-const PROCESSORS: usize = 2;
+/// More than a node has. Of all parts, evaluations alone grow with them, up to a number.
+const PROCESSORS: usize = 1024;
 
 const PAGE: &str = "docs/operations.md";
 const BEGIN: &str = "<!-- memory of a replica -->\n";
@@ -50,14 +50,14 @@ fn parts_of(what: &str, number: u64, bytes: u64) -> Part {
 fn of_reviews(settings: &Settings) -> Vec<Part> {
     let (images, policies) = (&settings.file.images, &settings.file.policies);
     let server = ServerOptions::new("tls.crt", "tls.key");
-    let evaluations = format!(
-        "evaluations, of small and of large inputs, on {PROCESSORS} processors (`policies.memoryLimitBytes`)"
-    );
+    let evaluations =
+        "evaluations, of small and of large inputs, on four processors or more (`policies.memoryLimitBytes`)";
     vec![
         part("a busy gate, with reviews of usual size and their evaluations", BUSY),
         part("bodies of up to 256 KiB", server.small_bodies as u64),
         parts_of("larger bodies", server.large_bodies as u64, server.body_limit as u64),
-        parts_of(&evaluations, evaluations_at_a_time(PROCESSORS) as u64, policies.memory_limit_bytes as u64),
+        part("what the objects of reviews are parsed to", PARSED_BYTES as u64),
+        parts_of(evaluations, evaluations_at_a_time(PROCESSORS) as u64, policies.memory_limit_bytes as u64),
         parts_of(
             "mounts of large pods that are followed through images",
             HEAVY_PLACES.into(),
@@ -108,10 +108,18 @@ fn of_look_ups(settings: &Settings) -> Vec<Part> {
 /// What is off unless it is switched on.
 fn optional() -> Vec<Part> {
     let (found, page) = (Budget::OF_SERVER as u64, LARGEST_PAGE as u64);
+    // Four objects are judged at a time, for either. A larger one takes its memory from that of the reviews.
+    let judged = 4 * SCANNED_BYTES as u64;
     vec![
         // The last page is sent while the next one is written.
-        part("in addition the page for people, where it is on (`server.page.listen`)", found + 2 * page),
-        part("in addition reports, where they are on (`reports.enabled`)", found + KEPT_BYTES as u64),
+        part(
+            "in addition the page for people, where it is on (`server.page.listen`)",
+            found + judged + 2 * page,
+        ),
+        part(
+            "in addition reports, where they are on (`reports.enabled`)",
+            found + judged + KEPT_BYTES as u64,
+        ),
     ]
 }
 
@@ -160,6 +168,12 @@ fn what_a_replica_may_take_fits_into_its_memory_limit_and_is_in_the_manual() {
         }
         compare(&table);
     }
+}
+
+#[test]
+fn evaluations_take_as_much_on_four_processors_as_on_any_larger_node() {
+    assert_eq!(evaluations_at_a_time(4), evaluations_at_a_time(PROCESSORS));
+    assert!(evaluations_at_a_time(3) < evaluations_at_a_time(4));
 }
 
 #[test]

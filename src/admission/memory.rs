@@ -1,0 +1,181 @@
+//! Memory for what the objects of reviews are parsed to. It is reserved before anything is parsed, by what the bytes of an object may become
+//! ([`workload::parsed_bytes`]), and held until its review is answered.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::examine::{ReviewContext, not_ours};
+use super::state::Error;
+use crate::review::Operation;
+use crate::shares::{Share, Shares};
+use crate::workload;
+
+const MIB: usize = 1 << 20;
+
+/// Bytes in which the memory is counted.
+const UNIT: usize = 1 << 10;
+
+/// Most bytes of a small review: a pod with a few containers takes some hundred kilobytes, and a template of such pods twice as much.
+const SMALL: usize = 2 * MIB;
+
+/// Most bytes of one of middle size: a pod with fifty containers takes a few megabytes.
+const MIDDLE: usize = 16 * MIB;
+
+/// Memory for small reviews: for as many as are worked on at a time (`server`), as large as they are as a rule.
+const FOR_SMALL: usize = 192 * MIB;
+
+/// For those of middle size, which small ones do not wait for.
+const FOR_MIDDLE: usize = 64 * MIB;
+
+/// For all larger ones, and so the most that one review gets.
+const FOR_LARGE: usize = 224 * MIB;
+
+/// Most bytes that the objects of all reviews take at a time.
+pub const PARSED_BYTES: usize = FOR_SMALL + FOR_MIDDLE + FOR_LARGE;
+
+/// Most bytes that an object takes which is judged as it is (`scan`) and reserves nothing.
+pub const SCANNED_BYTES: usize = MIDDLE;
+
+static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::new);
+
+/// The memory, each part with a line of its own. The pods of one namespace never hold more than half of a part.
+#[derive(Debug)]
+struct Memory {
+    small: Shares,
+    middle: Shares,
+    large: Shares,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let shares = |bytes| Shares::new(units(bytes));
+        Self { small: shares(FOR_SMALL), middle: shares(FOR_MIDDLE), large: shares(FOR_LARGE) }
+    }
+
+    /// Memory of this size. It is waited for no longer than half of what is `left` to the review: what comes later would leave too little to look its images up,
+    /// and a pod whose images are not known is refused.
+    async fn take(&self, namespace: &str, bytes: usize, left: Duration) -> Result<Share, Error> {
+        let part = self.part_for(bytes)?;
+        let wait = left / 2;
+        let deadline = Instant::now().checked_add(wait);
+        let namespace: Arc<str> = namespace.into();
+        let share = part.take_by(&namespace, units(bytes), deadline);
+        timeout(wait, share).await.ok().flatten().ok_or(Error::NoPlace)
+    }
+
+    /// The part for a review of this size. What needs more than all of the last one would wait in vain.
+    fn part_for(&self, bytes: usize) -> Result<&Shares, Error> {
+        if bytes <= SMALL {
+            Ok(&self.small)
+        } else if bytes <= MIDDLE {
+            Ok(&self.middle)
+        } else if bytes <= FOR_LARGE {
+            Ok(&self.large)
+        } else {
+            Err(Error::ObjectTooLarge { needed: bytes.div_ceil(MIB), most: FOR_LARGE / MIB })
+        }
+    }
+}
+
+/// Memory for what the objects of a review are parsed to. `None` where nothing is.
+pub(super) async fn reserve(asked: &ReviewContext<'_>) -> Result<Option<Share>, Error> {
+    take_for(asked, bytes(asked)).await
+}
+
+/// The same for an object that exists and is judged as it is. One of up to [`SCANNED_BYTES`] reserves nothing: a scan judges few of them at a time, and may wait long
+/// for the images of each, while the reviews need the memory.
+pub(super) async fn reserve_for_scan(asked: &ReviewContext<'_>) -> Result<Option<Share>, Error> {
+    take_for(asked, bytes(asked).filter(|bytes| *bytes > SCANNED_BYTES)).await
+}
+
+async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Option<Share>, Error> {
+    match bytes {
+        Some(bytes) => MEMORY.take(&asked.review.namespace, bytes, asked.clock.left()).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What the objects of a review may take. `None` where none is parsed.
+fn bytes(asked: &ReviewContext<'_>) -> Option<usize> {
+    if not_ours(asked).is_some() {
+        return None;
+    }
+    let review = asked.review;
+    let kind = asked.state.kinds.of(&review.kind)?;
+    let new = workload::parsed_bytes(review.object.as_deref()?.get(), kind);
+    let former = review.old_object.as_deref().filter(|_| review.operation == Operation::Update);
+    Some(former.map_or(new, |former| new.saturating_add(workload::former_bytes(former.get(), kind))))
+}
+
+/// So many bytes in units, rounded up.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// Takes all memory for large reviews, as two other namespaces might.
+#[cfg(test)]
+pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
+    let half = FOR_LARGE / 2;
+    let ample = Duration::from_mins(1);
+    [MEMORY.take("one", half, ample).await, MEMORY.take("other", half, ample).await]
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const AMPLE: Duration = Duration::from_mins(1);
+
+    fn at_once(memory: &Memory, namespace: &str, bytes: usize) -> Option<Share> {
+        memory.take(namespace, bytes, AMPLE).now_or_never().and_then(Result::ok)
+    }
+
+    #[tokio::test]
+    async fn small_reviews_wait_for_no_larger_ones_and_those_of_middle_size_for_no_large_ones() {
+        let memory = Memory::new();
+        let large = ["evil", "other"].map(|name| at_once(&memory, name, FOR_LARGE / 2).unwrap());
+        assert!(at_once(&memory, "shop", 100 * MIB).is_none(), "all of it is held");
+        let middle: Vec<_> = (0..2).map(|_| at_once(&memory, "shop", MIDDLE).unwrap()).collect();
+        assert!(at_once(&memory, "shop", MIDDLE).is_none(), "half of that part");
+        assert!(at_once(&memory, "shop", SMALL).is_some());
+        drop((large, middle));
+        assert!(at_once(&memory, "shop", FOR_LARGE).is_some(), "a review may have all of it alone");
+    }
+
+    #[tokio::test]
+    async fn any_number_of_pods_of_one_namespace_leaves_half_to_the_others() {
+        let memory = Memory::new();
+        let held: Vec<_> = (0..1_000).map_while(|_| at_once(&memory, "evil", SMALL)).collect();
+        assert_eq!(held.len(), FOR_SMALL / SMALL / 2);
+        let others: Vec<_> = (0..1_000).map_while(|_| at_once(&memory, "shop", SMALL)).collect();
+        assert_eq!(others.len(), held.len());
+    }
+
+    #[tokio::test]
+    async fn forty_pods_of_many_volumes_hold_no_more_than_there_is() {
+        let memory = Memory::new();
+        let volumes = vec![serde_json::json!({"name": "a"}); 19_500];
+        let spec = serde_json::json!({"containers": [], "volumes": volumes});
+        let pod = serde_json::json!({"metadata": {}, "spec": spec}).to_string();
+        let bytes = workload::parsed_bytes(&pod, workload::Kind::Pod);
+        assert!(bytes > MIDDLE && bytes <= FOR_LARGE, "{bytes}");
+        let names = (0..40).map(|number| format!("n{number}"));
+        let held = names.filter_map(|name| at_once(&memory, &name, bytes)).collect::<Vec<_>>();
+        assert_eq!(held.len(), FOR_LARGE / bytes);
+    }
+
+    #[tokio::test]
+    async fn what_would_never_fit_is_refused_at_once_and_what_gets_none_in_time_is_not_judged() {
+        let memory = Memory::new();
+        let refused = memory.take("shop", FOR_LARGE + 1, AMPLE).now_or_never();
+        let refused = refused.and_then(Result::err).unwrap();
+        assert!(matches!(refused, Error::ObjectTooLarge { needed: 225, most: 224 }), "{refused}");
+        let _held = memory.take("shop", FOR_LARGE, AMPLE).await.unwrap();
+        let late = memory.take("shop", 2 * MIDDLE, Duration::from_millis(2)).await;
+        assert!(matches!(late, Err(Error::NoPlace)), "{late:?}");
+    }
+}
