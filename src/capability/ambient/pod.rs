@@ -248,6 +248,12 @@ impl<'a> Pod<'a> {
         &self.mounts
     }
 
+    /// Those that the pod spec names, which the token is not.
+    pub fn named_mounts(&self) -> &[Entry] {
+        let named = self.container.mounts.len() + self.container.devices.len();
+        self.mounts.get(..named).unwrap_or(&self.mounts)
+    }
+
     /// Those that hold more than what the kubelet writes, such as databases and sockets.
     pub fn foreign_mounts(&self) -> impl Iterator<Item = &Entry> {
         let foreign = |(mount, filled): (_, &bool)| (!filled).then_some(mount);
