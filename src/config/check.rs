@@ -218,7 +218,8 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
 
 /// Of other runtimes it is known by which C library they resolve names and look up users.
 fn of_wasmtime(field: &str, profile: &Profile, problems: &mut Problems) {
-    if profile.built_with_musl && !matches!(profile.ambient, Family::RunwasiWasmtime | Family::YoukiWasmtime) {
+    if profile.built_with_musl && !matches!(profile.ambient, Family::RunwasiWasmtime | Family::YoukiWasmtime)
+    {
         let message = "it says something of runwasi's wasmtime shim and of youki: leave it out, or write `ambient: runwasi-wasmtime` \
                        or `ambient: youki-wasmtime`";
         problems.add(wrong(&format!("{field}.builtWithMusl"), &"true", message));
@@ -471,8 +472,14 @@ mod tests {
                 .contains("builtWithMusl` cannot be `true`: it says something of runwasi's wasmtime shim")
         );
         for ambient in ["runwasi-wasmtime", "youki-wasmtime"] {
-            let own = format!("{{name: a, runtimeClass: a, runs: [module], ambient: {ambient}, builtWithMusl: true}}");
-            assert_eq!(problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")), "", "{ambient}");
+            let own = format!(
+                "{{name: a, runtimeClass: a, runs: [module], ambient: {ambient}, builtWithMusl: true}}"
+            );
+            assert_eq!(
+                problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")),
+                "",
+                "{ambient}"
+            );
         }
         assert_eq!(profile(&affinity("operator: NotIn, values: [a]")), "");
         assert_eq!(profile("runtimeClass: wasm.example.com, sizing: {memoryRequest: 32Mi}"), "");

@@ -187,10 +187,9 @@ fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -
             let module = facts.modules_at(modules).find(|module| module.features.contains(feature))?;
             Some(Program::Native { source: module.source.clone(), magic: format!("section {name}") })
         }
-        NativeWay::PlugIns(_)
-        | NativeWay::PlugInFolders { .. }
-        | NativeWay::Resolver
-        | NativeWay::Users => None,
+        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } | NativeWay::Resolver | NativeWay::Users => {
+            None
+        }
     });
     found.unwrap_or(program)
 }

@@ -1059,9 +1059,14 @@ fn what_glibc_would_load_to_look_up_the_user_counts_as_a_plug_in_unless_the_pod_
         [Family::RunwasiWasmtime, Family::RunwasiWasmedge, Family::YoukiWasmtime, Family::Everything];
     for family in by_glibc {
         let loads = |pod: &Workload| loads(&of(family), library, pod);
-        let from_elsewhere = json!({"name": "HOME", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
+        let from_elsewhere =
+            json!({"name": "HOME", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
         for open in [json!([]), json!([home("")]), json!([home("$(X)")]), json!([from_elsewhere])] {
-            assert_eq!(loads(&with(open.clone())), [format!("native.plugin {library}")], "{family:?}: {open}");
+            assert_eq!(
+                loads(&with(open.clone())),
+                [format!("native.plugin {library}")],
+                "{family:?}: {open}"
+            );
         }
         assert_eq!(loads(&with(json!([home("/root")]))), [""; 0], "{family:?}");
     }

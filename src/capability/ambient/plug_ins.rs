@@ -62,8 +62,7 @@ const LIBRARIES: &[&str] = &[
 /// looks up the user. Which modules glibc loads, `/etc/nsswitch.conf` says; each has to be in a folder of libraries, or in the list of
 /// them, unless that file names it by a path.
 pub(in crate::capability) fn of_name_service(host: &RuntimeHost<'_>, effective: &[Entry]) -> Vec<Entry> {
-    let resolves =
-        host.resolves_by_glibc() && effective.iter().any(|entry| may_resolve(entry.capability));
+    let resolves = host.resolves_by_glibc() && effective.iter().any(|entry| may_resolve(entry.capability));
     let what = match (resolves, host.looks_up_users()) {
         (true, _) => "resolves names",
         (false, true) => "looks up the user where `HOME` is not set",
