@@ -95,6 +95,15 @@ pub const CRUN: Target = Target {
 pub const CRUN_PROFILE: &str = "    - name: crun\n      runtimeClass: crun\n      runs: [module]\n      ambient: crun-wasmtime\n      \
      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n";
 
+/// crun on a node that passes every annotation on, and whose containers have a hook (`tools/cluster/crun-annotated`): what annotations
+/// make it do has a table of its own.
+pub const ANNOTATED: Target = Target {
+    class: "crun-annotated",
+    forms: &[],
+    asked: true,
+    marks: ("<!-- annotations of crun -->\n", "<!-- end of the annotations of crun -->\n"),
+};
+
 impl Target {
     /// Names the class, and asks for Wasm, where a pod has to.
     pub fn ask(&self, pod: &mut Value) {
@@ -427,23 +436,26 @@ fn module_folders() -> [String; 4] {
 /// A library of this machine that says [`LOADED`] as soon as it is loaded, whatever loads it.
 fn library() -> &'static [u8] {
     static LIBRARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, library) = (folder.path().join("probe.c"), folder.path().join("probe.so"));
-        let text = format!(
-            r#"#include <unistd.h>
-__attribute__((constructor)) static void say(void) {{
-    static const char line[] = "{LOADED}\n";
-    if (write(1, line, sizeof line - 1) < 0) _exit(1);
-}}
-"#
-        );
-        std::fs::write(&source, text).unwrap();
-        let mut compiler = Command::new("cc");
-        compiler.args(["-Os", "-shared", "-fPIC", "-s", "-o"]).arg(&library).arg(&source);
-        assert!(compiler.status().unwrap().success(), "cc makes no shared library here");
-        std::fs::read(library).unwrap()
+        library_that(&format!(
+            r#"static const char line[] = "{LOADED}\n"; if (write(1, line, sizeof line - 1) < 0) _exit(1);"#
+        ))
     });
     &LIBRARY
+}
+
+/// A library of this machine with statements of C that run as soon as it is loaded.
+pub fn library_that(does: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("probe.c"), folder.path().join("probe.so"));
+    let text = format!(
+        "#include <fcntl.h>\n#include <unistd.h>\n\
+         __attribute__((constructor)) static void act(void) {{\n    {does}\n}}\n"
+    );
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-Os", "-shared", "-fPIC", "-s", "-o"]).arg(&library).arg(&source);
+    assert!(compiler.status().unwrap().success(), "cc makes no shared library here");
+    std::fs::read(library).unwrap()
 }
 
 /// A section that engines pass over which do not know its name (`WebAssembly/spec:document/core/binary/modules.rst`).

@@ -175,7 +175,7 @@ pub(super) fn outcomes_agree(target: &Target) {
 }
 
 /// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
-fn compare(target: &Target, table: &str) {
+pub(super) fn compare(target: &Target, table: &str) {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).unwrap();
     if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
