@@ -9,6 +9,7 @@ mod crun;
 mod demo;
 mod golden;
 mod install;
+mod machine_code;
 mod needs;
 mod sizes;
 mod trial;
