@@ -1103,6 +1103,39 @@ fn a_module_that_nsswitch_conf_names_by_a_path_counts_as_a_plug_in_wherever_it_i
     }
 }
 
+/// A volume of which the pod says how all files are called, as of the token that the API server mounts, brings no module by its path.
+#[test]
+fn where_the_image_chooses_modules_a_volume_brings_none_whose_files_the_pod_calls_otherwise() {
+    let brings = |source: Value, at: &str| {
+        let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        image.files.push(("/etc/nsswitch.conf".into(), FileClass::Other));
+        let mut volume = json!({"name": "v"});
+        volume.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        let mount =
+            json!({"name": "v", "mountPath": at, "subPath": if at.ends_with(".so.2") { "x" } else { "" }});
+        let workload = pod(&json!({"volumeMounts": [mount]}), &json!({"volumes": [volume]}));
+        !native_plug_ins(&workload, image, &profile("wasmtime")).is_empty()
+    };
+    let named = |path: &str| json!({"configMap": {"name": "c", "items": [{"key": "k", "path": path}]}});
+    let token = json!({"projected": {"sources": [
+        {"serviceAccountToken": {"path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}});
+    for (source, at, expected) in [
+        (token, "/var/run/secrets/kubernetes.io/serviceaccount", false),
+        (named("app.toml"), "/data", false),
+        (named("x.so.2"), "/data", true),
+        (named("app.toml"), "/data/x.so.2", true),
+        (json!({"configMap": {"name": "c"}}), "/data", true),
+        (json!({"secret": {"secretName": "s"}}), "/data", true),
+        (json!({"emptyDir": {}}), "/data", true),
+        (json!({"persistentVolumeClaim": {"claimName": "c"}}), "/data", true),
+    ] {
+        assert_eq!(brings(source.clone(), at), expected, "{source} at {at}");
+    }
+}
+
 /// WasmEdge gives some calls a second version.
 #[test]
 fn a_second_version_of_a_call_opens_files_as_the_first_does() {

@@ -79,7 +79,7 @@ pub(in crate::capability) fn of_name_service(host: &RuntimeHost<'_>, effective: 
 /// Volumes that may bring modules: any where the image says itself which are loaded, as it may name one by a path.
 fn modules_of_volumes(host: &RuntimeHost<'_>) -> Vec<Entry> {
     if host.facts.files.iter().any(|(name, _)| is_choice_of_modules(name)) {
-        return host.pod.named_mounts().iter().map(brought_by).collect();
+        return host.pod.mounts_with_modules().map(brought_by).collect();
     }
     mounts_at(host, LIBRARIES, |at| is_of_resolver(at) || is_below_module(at) || is_of_libraries(at))
 }
