@@ -216,10 +216,12 @@ impl<'a> RuntimeHost<'a> {
     }
 
     /// Whether the runtime looks up the container's user by libraries of the container. It does not where it is known that the
-    /// container has a variable `HOME` with a value. Of a variable of the image only the name is known.
+    /// container has a variable `HOME` with a value. Of a variable of the image only the name is known. A program that is
+    /// not known may be native code itself.
     fn looks_up_users(&self) -> bool {
+        let is_known = matches!(self.program, Program::Wasm { .. });
         let has_home = self.pod.literal("HOME").is_some_and(|home| !home.is_empty());
-        self.family().looks_up_users_by_glibc() && !self.is_built_with_musl() && !has_home
+        is_known && self.family().looks_up_users_by_glibc() && !self.is_built_with_musl() && !has_home
     }
 
     fn is_built_with_musl(&self) -> bool {
