@@ -131,12 +131,13 @@ impl Trial {
     }
 }
 
-/// Why the node could not start a pod at all, if it said so.
+/// Why the node could not start a pod at all, if it says so of its filter of system calls; other failures pass.
 fn refusal(site: &Site, name: &str) -> Option<String> {
     let selector = format!("--field-selector=involvedObject.name={name}");
     let events = site.plane.list(&["events", "--namespace", UNSEEN, &selector]);
-    let failed = events.iter().find(|event| event["reason"] == "FailedCreatePodSandBox")?;
-    Some(failed["message"].as_str().unwrap_or_default().to_string())
+    let failed = events.iter().filter(|event| event["reason"] == "FailedCreatePodSandBox");
+    let mut messages = failed.filter_map(|event| event["message"].as_str());
+    messages.find(|message| message.contains("seccomp")).map(String::from)
 }
 
 const fn word(heeded: bool) -> &'static str {
