@@ -210,6 +210,7 @@ pub const PROBES: &[Probe] = &[
         request_by_name,
     ),
     preview1("module-users", "does nothing, where the image has one for users", PLUG_IN, nothing),
+    preview1("module-home", "does nothing, where the pod sets `HOME` beside that", PLUG_IN, nothing),
     preview1(
         "module-path",
         "does nothing, where `/etc/nsswitch.conf` names one for users by its path",
@@ -243,7 +244,7 @@ pub const WAYS: [(&str, &[&str]); 5] = [
     ("PlugIns", &["plug-in"]),
     ("PlugInFolders", &["plug-in-folder"]),
     ("Resolver", &["module-names", "module-requests"]),
-    ("Users", &["module-users", "module-path"]),
+    ("Users", &["module-users", "module-home", "module-path"]),
 ];
 
 /// Reads the variable that a Service `probe` gives every container of its namespace, `PROBE_SERVICE_HOST`.
@@ -359,7 +360,7 @@ impl Probe {
         };
         match self.name {
             "module-names" | "module-requests" => modules("hosts: probe files\n"),
-            "module-users" => modules("passwd: probe files\n"),
+            "module-users" | "module-home" => modules("passwd: probe files\n"),
             "module-path" => {
                 let choice = ("etc/nsswitch.conf".to_string(), b"passwd: /probe files\n".to_vec());
                 [libraries(&["libnss_/probe.so.2"]), vec![choice]].concat()
@@ -413,8 +414,10 @@ impl Probe {
             "plug-in" => {
                 container["env"] = json!([{"name": "WASMEDGE_PLUGIN_PATH", "value": "/opt/libprobe.so"}]);
             }
-            // With it no runtime looks up the user, so that the name alone is resolved.
-            "module-names" | "module-requests" => container["env"] = json!([{"name": "HOME", "value": "/"}]),
+            // With it no runtime looks up the user, so that no module is loaded but for a name.
+            "module-names" | "module-requests" | "module-home" => {
+                container["env"] = json!([{"name": "HOME", "value": "/"}])
+            }
             _ => {}
         }
         if ["resolve", "module-names", "module-requests"].contains(&self.name) {
