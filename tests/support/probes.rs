@@ -416,7 +416,7 @@ impl Probe {
             }
             // With it no runtime looks up the user, so that no module is loaded but for a name.
             "module-names" | "module-requests" | "module-home" => {
-                container["env"] = json!([{"name": "HOME", "value": "/"}])
+                container["env"] = json!([{"name": "HOME", "value": "/"}]);
             }
             _ => {}
         }
