@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::image::entry::{KUBELET_MOUNTS, TOKEN_FOLDER};
 use crate::image::mounts::{Links, Mount};
-use crate::image::names::is_worker;
+use crate::image::names::{is_of_resolver, is_worker};
 use crate::image::{ImageFacts, Program, program};
 use crate::lookup;
 pub use crate::lookup::Fault;
@@ -209,6 +209,14 @@ fn may_hold_worker(volume: &Volume, mount: &VolumeMount) -> bool {
     };
     let mut names = file_names(volume).take(MAX_NAMES + 1).enumerate();
     names.any(|(number, name)| number == MAX_NAMES || may_be_worker_in(name, part))
+}
+
+/// Whether a volume may hold a file that is named like a module of glibc's name service: unless the kubelet writes it, and the pod says
+/// how all its files are called.
+pub fn may_hold_module(volume: &Volume) -> bool {
+    let mut names = file_names(volume).take(MAX_NAMES + 1).enumerate();
+    may_hold_links(volume)
+        || names.any(|(number, name)| number == MAX_NAMES || name.is_none_or(is_of_resolver))
 }
 
 /// Whether a file of a volume is in this part of it, and may be named like a worker there. A file of which the pod does not

@@ -123,8 +123,8 @@ pub struct Profile {
     /// `VACUUM INTO` and no `fts3_tokenizer`. No published shim does. Other families run no SQL.
     #[serde(default)]
     pub confines_sqlite: bool,
-    /// Whether this build of runwasi's wasmtime shim is linked with musl, which loads no library of the container when it resolves
-    /// the name of a host, as glibc does. The releases of runwasi are.
+    /// Whether this build of runwasi's wasmtime shim, or of youki, is linked with musl, which loads no library of the container when
+    /// it resolves the name of a host or looks up a user, as glibc does. The releases of runwasi are.
     #[serde(default)]
     pub built_with_musl: bool,
     /// Variables that the Spin shim's own process has on the nodes of the cluster beside those that every node may have; a `*`

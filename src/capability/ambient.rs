@@ -29,7 +29,7 @@ use crate::workload::Workload;
 
 pub(super) use devices::devices;
 pub(super) use host::RuntimeHost;
-pub(super) use plug_ins::{of_resolver, plug_ins};
+pub(super) use plug_ins::{of_name_service, plug_ins};
 pub use resolution::REDIRECTED;
 use resolution::resolved;
 pub use spin::UNRESOLVED;
@@ -202,13 +202,30 @@ impl<'a> RuntimeHost<'a> {
     }
 
     fn loads_plug_ins(&self) -> bool {
-        !self.plugin_variables().is_empty() || self.resolves_by_glibc()
+        !self.plugin_variables().is_empty() || self.loads_modules()
+    }
+
+    /// Whether the runtime loads modules of the C library's name service from the container.
+    fn loads_modules(&self) -> bool {
+        self.resolves_by_glibc() || self.looks_up_users()
     }
 
     /// Whether the runtime resolves names by libraries of the container.
     fn resolves_by_glibc(&self) -> bool {
-        let without = self.profile.is_some_and(|profile| profile.built_with_musl);
-        self.family().resolves_by_glibc() && !without
+        self.family().resolves_by_glibc() && !self.is_built_with_musl()
+    }
+
+    /// Whether the runtime looks up the container's user by libraries of the container. It does not where it is known that the
+    /// container has a variable `HOME` with a value. Of a variable of the image only the name is known. A program that is
+    /// not known may be native code itself.
+    fn looks_up_users(&self) -> bool {
+        let is_known = matches!(self.program, Program::Wasm { .. });
+        let has_home = self.pod.literal("HOME").is_some_and(|home| !home.is_empty());
+        is_known && self.family().looks_up_users_by_glibc() && !self.is_built_with_musl() && !has_home
+    }
+
+    fn is_built_with_musl(&self) -> bool {
+        self.profile.is_some_and(|profile| profile.built_with_musl)
     }
 
     /// The variables that load native plug-ins, those of any runtime for a program that is handed everything.

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ambient::{RuntimeHost, devices, of_resolver, plug_ins};
+use super::ambient::{RuntimeHost, devices, of_name_service, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -156,7 +156,7 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
         .into_iter()
         .chain(host.starts_layer())
         .chain(plug_ins(host))
-        .chain(of_resolver(host, &all.effective))
+        .chain(of_name_service(host, &all.effective))
         .collect();
     if !whole.is_empty() {
         add(&mut all, whole, host.hands_over_to_app());

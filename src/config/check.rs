@@ -216,10 +216,12 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
     of_wasmtime(field, profile, problems);
 }
 
-/// Where other shims resolve names by glibc, that is known of them.
+/// Of other runtimes it is known by which C library they resolve names and look up users.
 fn of_wasmtime(field: &str, profile: &Profile, problems: &mut Problems) {
-    if profile.built_with_musl && profile.ambient != Family::RunwasiWasmtime {
-        let message = "it says something of runwasi's wasmtime shim: leave it out, or write `ambient: runwasi-wasmtime`";
+    if profile.built_with_musl && !matches!(profile.ambient, Family::RunwasiWasmtime | Family::YoukiWasmtime)
+    {
+        let message = "it says something of runwasi's wasmtime shim and of youki: leave it out, or write `ambient: runwasi-wasmtime` \
+                       or `ambient: youki-wasmtime`";
         problems.add(wrong(&format!("{field}.builtWithMusl"), &"true", message));
     }
 }
@@ -469,9 +471,16 @@ mod tests {
             profile("runtimeClass: a, builtWithMusl: true")
                 .contains("builtWithMusl` cannot be `true`: it says something of runwasi's wasmtime shim")
         );
-        let own =
-            "{name: a, runtimeClass: a, runs: [module], ambient: runwasi-wasmtime, builtWithMusl: true}";
-        assert_eq!(problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")), "");
+        for ambient in ["runwasi-wasmtime", "youki-wasmtime"] {
+            let own = format!(
+                "{{name: a, runtimeClass: a, runs: [module], ambient: {ambient}, builtWithMusl: true}}"
+            );
+            assert_eq!(
+                problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")),
+                "",
+                "{ambient}"
+            );
+        }
         assert_eq!(profile(&affinity("operator: NotIn, values: [a]")), "");
         assert_eq!(profile("runtimeClass: wasm.example.com, sizing: {memoryRequest: 32Mi}"), "");
     }

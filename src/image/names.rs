@@ -53,12 +53,24 @@ pub fn is_plug_in(name: &str) -> bool {
     has_ending(name, ".so") && is_of_plug_ins(path::split(name).0)
 }
 
-/// Whether glibc may load a file as native code when it resolves the name of a host: a module of its name service, whatever
-/// `/etc/nsswitch.conf` says of it (`glibc:nss/nss_module.c`, `module_load`), or the list of libraries, in which each may be any
-/// file (`glibc:elf/dl-cache.c`, `_dl_load_cache_lookup`).
+/// Whether glibc may load a file as native code when it resolves the name of a host or looks up a user: a module of its name service,
+/// whatever `/etc/nsswitch.conf` says of it, or the list of libraries, in which each may be any file (`glibc:elf/dl-cache.c`,
+/// `_dl_load_cache_lookup`). A service `x` there is `libnss_x.so.2`; its name may have slashes, and then it is a path from the working
+/// directory (`/x` is `libnss_/x.so.2`), of which no more is sure than its end (`glibc:nss/nss_action_parse.c`, `nss_action_parse`;
+/// `nss/nss_module.c`, `module_load`).
 pub fn is_of_resolver(name: &str) -> bool {
     let base = path::split(name).1;
-    base == "ld.so.cache" || (base.starts_with("libnss_") && base.contains(".so"))
+    base == "ld.so.cache" || base.ends_with(".so.2") || (base.starts_with("libnss_") && base.contains(".so"))
+}
+
+/// Whether a file may say which modules glibc loads, in any folder, because a link may lead to it.
+pub fn is_choice_of_modules(name: &str) -> bool {
+    path::split(name).1 == "nsswitch.conf"
+}
+
+/// Whether a part of a path begins as the name of every module does, which may be that of a folder.
+pub fn is_below_module(path: &str) -> bool {
+    path.split('/').any(|part| part.starts_with("libnss_"))
 }
 
 /// Most workers of an image that are looked at, as links may lead each of them far.

@@ -53,6 +53,11 @@ pub enum NativeWay {
     /// The runtime's C library is glibc, and resolves the names of hosts in the container's root: it loads modules of its name
     /// service from there.
     Resolver,
+    /// The runtime's C library is glibc, and before a program starts, whatever it is, the runtime looks up the container's user in
+    /// the container's root where the container has no variable `HOME`: it loads modules of its name service from there. The
+    /// library does that with which youki and runwasi's shims make containers, before it asks what starts
+    /// (`youki:crates/libcontainer/src/process/init/process.rs`, `set_home_env_if_not_exists`; `…/src/utils.rs`, `get_user_home`).
+    Users,
 }
 
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's

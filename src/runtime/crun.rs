@@ -98,7 +98,8 @@ impl Runtime for Crun {
     }
 
     /// crun loads the engine in the process whose root is the container's already, and distributions build it with glibc
-    /// (`crun:src/libcrun/container.c`, `container_init`).
+    /// (`crun:src/libcrun/container.c`, `container_init`). It finds the home folder of the user in `/etc/passwd` itself (`utils.c`,
+    /// `set_home_env`).
     fn native_ways(&self) -> Vec<NativeWay> {
         let resolver: &[NativeWay] = if self.handed.network { &[NativeWay::Resolver] } else { &[] };
         [self.native_ways, resolver].concat()

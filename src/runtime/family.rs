@@ -131,6 +131,11 @@ impl Family {
         self.runtime().native_ways().contains(&NativeWay::Resolver)
     }
 
+    /// Whether starting any program may load native code from the files of a container that has no variable `HOME`.
+    pub fn looks_up_users_by_glibc(self) -> bool {
+        self.runtime().native_ways().contains(&NativeWay::Users)
+    }
+
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
@@ -182,7 +187,9 @@ fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -
             let module = facts.modules_at(modules).find(|module| module.features.contains(feature))?;
             Some(Program::Native { source: module.source.clone(), magic: format!("section {name}") })
         }
-        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } | NativeWay::Resolver => None,
+        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } | NativeWay::Resolver | NativeWay::Users => {
+            None
+        }
     });
     found.unwrap_or(program)
 }

@@ -39,7 +39,9 @@ impl Runtime for RunwasiWasmedge {
     /// variable names one. A build with plug-ins is one with glibc (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`,
     /// `not(target_env = "musl")`).
     fn native_ways(&self) -> Vec<NativeWay> {
-        [NATIVE_WAYS, &[NativeWay::PlugInFolders { usual: PLUG_IN_FOLDERS }, NativeWay::Resolver]].concat()
+        let own =
+            [NativeWay::PlugInFolders { usual: PLUG_IN_FOLDERS }, NativeWay::Resolver, NativeWay::Users];
+        [NATIVE_WAYS, &own].concat()
     }
 
     fn is_built_on_runwasi(&self) -> bool {

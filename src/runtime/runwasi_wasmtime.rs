@@ -56,9 +56,9 @@ impl Runtime for RunwasiWasmtime {
 
     /// A component, or the shim's client of HTTP, resolves names by the C library of the shim, after the root was changed to the
     /// container's: seen on a node, where a name of the pod's own `/etc/hosts` resolves. The releases of runwasi are built with musl;
-    /// `cargo build` on most machines makes a shim with glibc, and the class does not tell which.
+    /// `cargo build` on most machines makes a shim with glibc, and the class does not tell which. Such a shim looks up users too.
     fn native_ways(&self) -> Vec<NativeWay> {
-        vec![NativeWay::Resolver]
+        vec![NativeWay::Resolver, NativeWay::Users]
     }
 
     /// The shim adds only `wasmtime_wasi::p2` to a command's linker.

@@ -1,7 +1,7 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
 //! `youki:crates/libcontainer/src/workload/default.rs`). It starts files only.
 
-use super::answers::{Compiler, Runtime};
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::{HandedOver, Handover};
 use super::{crun, runwasi};
@@ -39,6 +39,12 @@ impl Runtime for YoukiWasmtime {
 
     fn compiler(&self, _packaging: Packaging) -> Compiler {
         Compiler::Container
+    }
+
+    /// It is the same library that makes the containers of runwasi's shims. youki's releases are built with either C library, and
+    /// the class does not tell which.
+    fn native_ways(&self) -> Vec<NativeWay> {
+        vec![NativeWay::Users]
     }
 
     fn compiles_with_wasmtime(&self) -> bool {

@@ -79,6 +79,7 @@ fn registrations(plane: &ControlPlane) -> usize {
 #[test]
 fn everything_is_accepted_by_dry_run_and_for_real_and_a_second_apply_changes_nothing() {
     let plane = start();
+    let before = plane.settled();
     make_namespace(&plane);
     let tried = kustomized(&plane, "apply", "manifests", &["--dry-run=server"]).ok();
     assert_eq!(tried.lines().count(), installed().len(), "{tried}");
@@ -92,6 +93,8 @@ fn everything_is_accepted_by_dry_run_and_for_real_and_a_second_apply_changes_not
     the_emergency_switch_of_the_manual_admits_pods_at_once(&plane);
     removing_the_gate_leaves_no_webhook_and_every_grant(&plane);
     the_chart_is_installed_and_removed_without_a_trace(&plane);
+    let made = ["urgent", "free"].map(|pod| format!("Pod default/{pod}"));
+    plane.has_only(&before, &made);
 }
 
 /// The installed objects, without what controllers write into them. `kubectl apply` itself reports "configured" for a

@@ -9,6 +9,7 @@ mod crun;
 mod demo;
 mod golden;
 mod install;
+mod machine_code;
 mod needs;
 mod sizes;
 mod trial;
@@ -21,7 +22,7 @@ use crate::support::control_plane::{ControlPlane, Options, Said};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
 use crate::support::node::Node;
 use crate::support::oci::{Image, ImageBuilder, fixtures};
-use crate::support::probes::{CRUN_PROFILE, YOUKI_PROFILE, greeter};
+use crate::support::probes::{ANNOTATED, CRUN_PROFILE, YOUKI_PROFILE, greeter};
 use crate::support::process::{ask_patiently, root};
 use crate::support::reads::wait;
 use crate::support::registry::Registry;
@@ -48,7 +49,7 @@ fn setup() -> Setup {
     let configuration =
         format!("runtimes:\n  placement: {placement}\n  profiles:\n{wasmtime}{YOUKI_PROFILE}{CRUN_PROFILE}");
     let class = |name: &str| json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name});
-    let classes = ["wasmtime", "youki", "crun"];
+    let classes = ["wasmtime", "youki", "crun", ANNOTATED.class];
     Setup { configuration, objects: classes.map(class).into(), ..Setup::default() }
 }
 

@@ -1018,7 +1018,7 @@ fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
         image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
         image.files.sort_by(|one, other| one.0.cmp(&other.0));
         let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
-        to_grant(&on(runtime, &pod(&json!({"volumeMounts": mounts}), &spec), image))
+        to_grant(&on(runtime, &pod(&json!({"volumeMounts": mounts, "env": [home("/")]}), &spec), image))
     };
     for name in ["/usr/local/bin/wasmedge/a.so", "/opt/x/plugin/deep/a.so"] {
         let granted = format!("native.plugin {name}");
@@ -1045,6 +1045,18 @@ fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
     }
 }
 
+/// A variable with which a runtime looks up no user.
+fn home(value: &str) -> Value {
+    json!({"name": "HOME", "value": value})
+}
+
+/// What native code a runtime may load.
+fn native_plug_ins(workload: &Workload, image: ImageFacts, profile: &Profile) -> Vec<String> {
+    let program = wasm(&image);
+    let found = assess(workload, &container(Role::Container, image, program), Some(profile));
+    to_grant(&found).into_iter().filter(|entry| entry.starts_with("native.plugin")).collect()
+}
+
 /// glibc loads a module of its name service by the container's files, in the process that runs the program.
 #[test]
 fn what_glibc_would_load_to_resolve_a_name_counts_as_a_plug_in_where_glibc_resolves() {
@@ -1054,11 +1066,9 @@ fn what_glibc_would_load_to_resolve_a_name_counts_as_a_plug_in_where_glibc_resol
         image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
         image.files.sort_by(|one, other| one.0.cmp(&other.0));
         let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
-        let workload = pod(&json!({"volumeMounts": mounts}), &spec);
-        let program = wasm(&image);
+        let workload = pod(&json!({"volumeMounts": mounts, "env": [home("/")]}), &spec);
         let described = Profile { ambient: family, ..profile("wasmtime") };
-        let found = assess(&workload, &container(Role::Container, image, program), Some(&described));
-        to_grant(&found).into_iter().filter(|entry| entry.starts_with("native.plugin")).collect::<Vec<_>>()
+        native_plug_ins(&workload, image, &described)
     };
     let resolves = ["sock_getaddrinfo"];
     let glibc = [Family::RunwasiWasmedge, Family::CrunWasmedge, Family::CrunWamr, Family::Everything];
@@ -1105,11 +1115,9 @@ fn what_glibc_would_load_for_a_component_counts_as_a_plug_in_unless_the_wasmtime
         image.files.extend(file.map(|file| (file.to_string(), elf)));
         image.files.sort_by(|one, other| one.0.cmp(&other.0));
         let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
-        let workload = pod(&json!({"volumeMounts": [{"name": "v", "mountPath": at}]}), &spec);
-        let program = wasm(&image);
-        let described = Profile { built_with_musl, ..profile("wasmtime") };
-        let found = assess(&workload, &container(Role::Container, image, program), Some(&described));
-        to_grant(&found).into_iter().filter(|entry| entry.starts_with("native.plugin")).collect::<Vec<_>>()
+        let mounts = json!([{"name": "v", "mountPath": at}]);
+        let workload = pod(&json!({"volumeMounts": mounts, "env": [home("/")]}), &spec);
+        native_plug_ins(&workload, image, &Profile { built_with_musl, ..profile("wasmtime") })
     };
     let library = "/usr/lib64/libnss_evil.so.2";
     for (kind, calls) in [(ImageKind::Component, &names), (ImageKind::HttpComponent, &requests)] {
@@ -1121,6 +1129,101 @@ fn what_glibc_would_load_for_a_component_counts_as_a_plug_in_unless_the_wasmtime
     }
     let connecting = loads(ImageKind::Component, &sockets, Some(library), "/usr/lib", false);
     assert_eq!(connecting, [""; 0], "what connects to addresses resolves no name");
+}
+
+/// The library that makes the containers of youki and of runwasi's shims asks glibc for the user's home folder in the container's
+/// root, before the program starts: what the program calls does not matter.
+#[test]
+fn what_glibc_would_load_to_look_up_the_user_counts_as_a_plug_in_unless_the_pod_sets_home() {
+    let library = "/usr/lib64/libnss_evil.so.2";
+    let loads = |profile: &Profile, file: &str, pod: &Workload| {
+        let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        let elf = FileClass::Native { magic: "ELF".into(), runs: false, found: false };
+        image.files.push((file.into(), elf));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        native_plug_ins(pod, image, profile)
+    };
+    let with = |env: Value| pod(&json!({"env": env}), &json!({}));
+    let of = |ambient: Family| Profile { ambient, ..profile("wasmtime") };
+    let by_glibc =
+        [Family::RunwasiWasmtime, Family::RunwasiWasmedge, Family::YoukiWasmtime, Family::Everything];
+    for family in by_glibc {
+        let loads = |pod: &Workload| loads(&of(family), library, pod);
+        let from_elsewhere =
+            json!({"name": "HOME", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
+        for open in [json!([]), json!([home("")]), json!([home("$(X)")]), json!([from_elsewhere])] {
+            assert_eq!(
+                loads(&with(open.clone())),
+                [format!("native.plugin {library}")],
+                "{family:?}: {open}"
+            );
+        }
+        assert_eq!(loads(&with(json!([home("/root")]))), [""; 0], "{family:?}");
+    }
+    for family in [Family::CrunWasmtime, Family::CrunWasmedge, Family::CrunWamr, Family::CrunWasmer] {
+        assert_eq!(loads(&of(family), library, &plain_pod()), [""; 0], "{family:?} reads /etc/passwd itself");
+    }
+    for family in [Family::RunwasiWasmtime, Family::YoukiWasmtime] {
+        let musl = Profile { built_with_musl: true, ..of(family) };
+        assert_eq!(loads(&musl, library, &plain_pod()), [""; 0], "{family:?} with musl");
+        assert_eq!(loads(&of(family), "/usr/lib64/libc.so.6", &plain_pod()), [""; 0], "{family:?}");
+    }
+}
+
+/// `passwd: /../../data/x` in `/etc/nsswitch.conf` is the file `libnss_/../../data/x.so.2` to glibc.
+#[test]
+fn a_module_that_nsswitch_conf_names_by_a_path_counts_as_a_plug_in_wherever_it_is() {
+    let loads = |files: &[&str], at: &str| {
+        let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        image.files.extend(files.iter().map(|file| ((*file).to_string(), FileClass::Other)));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "automountServiceAccountToken": true});
+        let workload = pod(&json!({"volumeMounts": [{"name": "v", "mountPath": at}]}), &spec);
+        native_plug_ins(&workload, image, &profile("wasmtime"))
+    };
+    for file in ["/libnss_/x.so.2", "/srv/x.so.2"] {
+        assert_eq!(loads(&[file], "/data"), [format!("native.plugin {file}")]);
+    }
+    for at in ["/data", "/srv/deep"] {
+        assert_eq!(loads(&["/etc/nsswitch.conf"], at), [format!("native.plugin {at}")], "and not the token");
+        assert_eq!(loads(&[], at), [""; 0], "the default names no path");
+    }
+    for at in ["/libnss_", "/app/libnss_x/y", "/etc/nsswitch.conf"] {
+        assert_eq!(loads(&[], at), [format!("native.plugin {at}")]);
+    }
+}
+
+/// A volume of which the pod says how all files are called, as of the token that the API server mounts, brings no module by its path.
+#[test]
+fn where_the_image_chooses_modules_a_volume_brings_none_whose_files_the_pod_calls_otherwise() {
+    let brings = |source: Value, at: &str| {
+        let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        image.files.push(("/etc/nsswitch.conf".into(), FileClass::Other));
+        let mut volume = json!({"name": "v"});
+        volume.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        let mount =
+            json!({"name": "v", "mountPath": at, "subPath": if at.ends_with(".so.2") { "x" } else { "" }});
+        let workload = pod(&json!({"volumeMounts": [mount]}), &json!({"volumes": [volume]}));
+        !native_plug_ins(&workload, image, &profile("wasmtime")).is_empty()
+    };
+    let named = |path: &str| json!({"configMap": {"name": "c", "items": [{"key": "k", "path": path}]}});
+    let token = json!({"projected": {"sources": [
+        {"serviceAccountToken": {"path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}});
+    for (source, at, expected) in [
+        (token, "/var/run/secrets/kubernetes.io/serviceaccount", false),
+        (named("app.toml"), "/data", false),
+        (named("x.so.2"), "/data", true),
+        (named("app.toml"), "/data/x.so.2", true),
+        (json!({"configMap": {"name": "c"}}), "/data", true),
+        (json!({"secret": {"secretName": "s"}}), "/data", true),
+        (json!({"emptyDir": {}}), "/data", true),
+        (json!({"persistentVolumeClaim": {"claimName": "c"}}), "/data", true),
+    ] {
+        assert_eq!(brings(source.clone(), at), expected, "{source} at {at}");
+    }
 }
 
 /// WasmEdge gives some calls a second version.

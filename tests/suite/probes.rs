@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::support::probes::{
-    CRUN, CRUN_PROFILE, Cell, PAGE, Peer, SHIM, Target, YOUKI, YOUKI_PROFILE, explained,
+    CRUN, CRUN_PROFILE, Cell, PAGE, Peer, SHIM, Target, WAYS, YOUKI, YOUKI_PROFILE, explained, named,
 };
 use crate::support::process::root;
 
@@ -62,4 +62,20 @@ fn the_page_names_the_versions_of_crun_and_of_its_engine_that_are_built() {
     let wasmtime = requirements.lines().find_map(|line| line.strip_prefix("wasmtime==")).unwrap();
     let (crun, wasmtime) = (crun.split(' ').next().unwrap(), wasmtime.split('.').next().unwrap());
     assert!(read(PAGE).contains(&format!("`crun-wasmtime`: crun {crun} with wasmtime {wasmtime} |")));
+}
+
+/// A runtime that names another way needs a program that tries it, under all of them.
+#[test]
+fn every_way_to_native_code_that_a_runtime_may_have_is_tried_by_a_probe() {
+    let answers = fs::read_to_string(root().join("src/runtime/answers.rs")).unwrap();
+    let (_, rest) = answers.split_once("pub enum NativeWay {\n").unwrap();
+    let (variants, _) = rest.split_once("\n}\n").unwrap();
+    let ways: Vec<&str> = variants
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()))
+        .map(|line| line.split([' ', ',', '(']).next().unwrap())
+        .collect();
+    assert_eq!(ways, WAYS.map(|(way, _)| way));
+    assert!(WAYS.iter().flat_map(|(_, probes)| *probes).all(|probe| named(probe).loads()));
 }

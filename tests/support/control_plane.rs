@@ -5,6 +5,7 @@
 //! One costs about 320 MB and some seconds, so the tests of a module share one, each in a namespace of its own. Only a
 //! test that stops a part of it starts its own.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -298,6 +299,51 @@ impl ControlPlane {
     /// The items of a list.
     pub fn list(&self, arguments: &[&str]) -> Vec<Value> {
         self.get(arguments)["items"].as_array().unwrap().clone()
+    }
+
+    /// Every object of every kind that the API server can list, in every namespace and in none, as `KIND NAMESPACE/NAME`; `None` while
+    /// a kind goes away. Without Events, which come and go, and what a kubelet writes of its drivers, whenever it likes.
+    pub fn everything(&self) -> Option<BTreeSet<String>> {
+        let kinds = self.kubectl(&["api-resources", "--verbs=list", "--output=name"]);
+        let passing = |kind: &&str| kind.starts_with("events") || kind.starts_with("csinodes");
+        let names: Vec<&str> = kinds.stdout.lines().filter(|kind| !passing(kind)).collect();
+        let names = names.join(",");
+        let arguments = ["get", names.as_str(), "--all-namespaces", "--output=json"];
+        let listed = self.kubectl_with(&self.kubeconfig(), &arguments, "");
+        if kinds.code != 0 || listed.code != 0 {
+            return None;
+        }
+        let all = listed.json();
+        let told = |object: &Value| {
+            let (kind, metadata) = (object["kind"].as_str().unwrap(), &object["metadata"]);
+            let namespace = metadata["namespace"].as_str().unwrap_or_default();
+            format!("{kind} {namespace}/{}", metadata["name"].as_str().unwrap())
+        };
+        Some(all["items"].as_array().unwrap().iter().map(told).collect())
+    }
+
+    /// [`Self::everything`], once nothing is added any more: a new cluster and a new node write objects of their own for some
+    /// seconds.
+    pub fn settled(&self) -> BTreeSet<String> {
+        let (mut last, mut alike) = (None, 0);
+        self.wait_for("the cluster to write nothing more of its own", || {
+            let now = self.everything();
+            alike = if now.is_some() && now == last { alike + 1 } else { 0 };
+            last = now;
+            if alike == 2 { last.clone() } else { None }
+        })
+    }
+
+    /// Waits until there is [everything](Self::everything) that was there before, what is named beside it, and nothing else.
+    pub fn has_only(&self, before: &BTreeSet<String>, made: &[String]) {
+        let expected: BTreeSet<String> = before.iter().chain(made).cloned().collect();
+        let mut odd: Vec<String> = Vec::new();
+        let alike = ask_patiently(|| {
+            let now = self.everything()?;
+            odd = now.symmetric_difference(&expected).cloned().collect();
+            odd.is_empty().then_some(())
+        });
+        assert!(alike.is_some(), "left behind, or gone with what was removed: {odd:?}");
     }
 
     // === objects that tests need ===

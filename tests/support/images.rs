@@ -492,6 +492,18 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
             ),
         ),
         (
+            "looks-up-users",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[
+                    ("app.wasm", &printing),
+                    ("etc/nsswitch.conf", b"passwd: native files"),
+                    ("usr/lib64/libnss_native.so.2", ELF),
+                ],
+            ),
+        ),
+        (
             "beside-slight",
             rootfs("linux/amd64", "/good.wasm", &[("app.wasm", &printing), ("good.wasm", &printing)]),
         ),

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use wasi_preview1_component_adapter_provider::{
@@ -21,6 +23,9 @@ const PEER: &str = "peer.example";
 
 /// What `stdio` says.
 pub const SAID: &str = "said by the program";
+
+/// What native code says that a runtime loads.
+pub const LOADED: &str = "native code was loaded";
 
 /// How a probe is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +94,15 @@ pub const CRUN: Target = Target {
 /// The profile of [`CRUN`], as that of [`YOUKI`].
 pub const CRUN_PROFILE: &str = "    - name: crun\n      runtimeClass: crun\n      runs: [module]\n      ambient: crun-wasmtime\n      \
      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n";
+
+/// crun on a node that passes every annotation on, and whose containers have a hook (`tools/cluster/crun-annotated`): what annotations
+/// make it do has a table of its own.
+pub const ANNOTATED: Target = Target {
+    class: "crun-annotated",
+    forms: &[],
+    asked: true,
+    marks: ("<!-- annotations of crun -->\n", "<!-- end of the annotations of crun -->\n"),
+};
 
 impl Target {
     /// Names the class, and asks for Wasm, where a pod has to.
@@ -181,6 +195,56 @@ pub const PROBES: &[Probe] = &[
     probe("serve", "answers HTTP requests", ("http.inbound", None), ANSWERS, |_| {
         "(func $probe (result i32) (i32.const 0))".into()
     }),
+    probe(
+        "module-names",
+        "resolves a name, where the image has a module of glibc's name service for hosts",
+        ("native.plugin", None),
+        NAMES,
+        resolve,
+    ),
+    probe(
+        "module-requests",
+        "sends an HTTP request to a name, where it has one",
+        ("native.plugin", None),
+        REQUESTS,
+        request_by_name,
+    ),
+    preview1("module-users", "does nothing, where the image has one for users", PLUG_IN, nothing),
+    preview1("module-home", "does nothing, where the pod sets `HOME` beside that", PLUG_IN, nothing),
+    preview1(
+        "module-path",
+        "does nothing, where `/etc/nsswitch.conf` names one for users by its path",
+        PLUG_IN,
+        nothing,
+    ),
+    preview1(
+        "plug-in",
+        "does nothing, where `WASMEDGE_PLUGIN_PATH` names a library of the image",
+        PLUG_IN,
+        nothing,
+    ),
+    preview1(
+        "plug-in-folder",
+        "does nothing, where the image has libraries in folders of WasmEdge's plug-ins",
+        PLUG_IN,
+        nothing,
+    ),
+    preview1(
+        "section",
+        "does nothing, and has native code in a section `wasmedge`",
+        ("native.exec", None),
+        nothing,
+    ),
+];
+
+/// The ways out of the sandbox to native code that the files of runtimes name (`src/runtime/answers.rs`, `NativeWay`), and the probes
+/// that try each.
+pub const WAYS: [(&str, &[&str]); 5] = [
+    ("Section", &["section"]),
+    ("PlugIns", &["plug-in"]),
+    ("PlugInFolders", &["plug-in-folder"]),
+    ("Resolver", &["module-names", "module-requests"]),
+    ("Users", &["module-users", "module-home", "module-path"]),
 ];
 
 /// Reads the variable that a Service `probe` gives every container of its namespace, `PROBE_SERVICE_HOST`.
@@ -228,6 +292,7 @@ pub fn named(name: &str) -> &'static Probe {
     PROBES.iter().find(|probe| probe.name == name).expect("a probe of the table")
 }
 
+const PLUG_IN: (&str, Option<&str>) = ("native.plugin", None);
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const TCP: &[&str] = &["wasi:sockets/instance-network", "wasi:sockets/tcp-create-socket", "wasi:sockets/tcp"];
 const UDP: &[&str] = &["wasi:sockets/instance-network", "wasi:sockets/udp-create-socket", "wasi:sockets/udp"];
@@ -261,8 +326,8 @@ impl Probe {
         let (newer, name) = (!self.imports.is_empty(), self.name);
         Form::ALL.into_iter().filter(move |form| match form {
             Form::Module => !newer,
-            Form::Component => !matches!(name, "accept" | "serve"),
-            Form::Http => name != "accept",
+            Form::Component => !matches!(name, "accept" | "serve" | "module-requests" | "section"),
+            Form::Http => !matches!(name, "accept" | "section"),
         })
     }
 
@@ -271,16 +336,54 @@ impl Probe {
         let body = (self.body)(peer);
         // Imports come first in the text.
         let (own, code) = body.split_once("\n\n").unwrap_or(("", &body));
-        assemble(form, self.imports, own, &format!("{code} {LINE}"))
+        let mut program = assemble(form, self.imports, own, &format!("{code} {LINE}"));
+        if self.name == "section" {
+            program.extend(custom_section("wasmedge", library()));
+        }
+        program
+    }
+
+    /// Whether it tries to have the runtime load native code, which then says [`LOADED`].
+    pub fn loads(&self) -> bool {
+        WAYS.iter().any(|(_, probes)| probes.contains(&self.name))
+    }
+
+    /// The files of its image beside the program and one to open.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let modules = |choice: &str| {
+            let all =
+                module_folders().map(|folder| (format!("{folder}/libnss_probe.so.2"), library().to_vec()));
+            all.into_iter().chain([("etc/nsswitch.conf".to_string(), choice.into())]).collect()
+        };
+        let libraries = |names: &[&str]| {
+            names.iter().map(|name| ((*name).to_string(), library().to_vec())).collect::<Vec<_>>()
+        };
+        match self.name {
+            "module-names" | "module-requests" => modules("hosts: probe files\n"),
+            "module-users" | "module-home" => modules("passwd: probe files\n"),
+            "module-path" => {
+                let choice = ("etc/nsswitch.conf".to_string(), b"passwd: /probe files\n".to_vec());
+                [libraries(&["libnss_/probe.so.2"]), vec![choice]].concat()
+            }
+            "plug-in" => libraries(&["opt/libprobe.so"]),
+            "plug-in-folder" => libraries(&["usr/lib/wasmedge/libprobe.so", "plugin/libprobe.so"]),
+            _ => Vec::new(),
+        }
     }
 
     /// The image: a Wasm layer, or a file beside the one that is opened or written.
     pub fn image(&self, target: &Target, program: &[u8], platform: &str) -> Image {
-        if !["file", "root"].contains(&self.name) && !target.asked {
+        let files = self.files();
+        if files.is_empty() && !["file", "root"].contains(&self.name) && !target.asked {
             return ImageBuilder::wasm_artifact(program).build();
         }
         let mut image = ImageBuilder::rootfs(platform, &["/app.wasm"]);
         image.files(&[("app.wasm", program), ("own.txt", b"a file of the image")]);
+        if !files.is_empty() {
+            let files: Vec<(&str, &[u8])> =
+                files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+            image.files(&files);
+        }
         image.build()
     }
 
@@ -308,14 +411,70 @@ impl Probe {
                 container["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
                 spec["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
             }
-            "resolve" => spec["hostAliases"] = json!([{"ip": "10.255.77.2", "hostnames": [PEER]}]),
+            "plug-in" => {
+                container["env"] = json!([{"name": "WASMEDGE_PLUGIN_PATH", "value": "/opt/libprobe.so"}]);
+            }
+            // With it no runtime looks up the user, so that no module is loaded but for a name.
+            "module-names" | "module-requests" | "module-home" => {
+                container["env"] = json!([{"name": "HOME", "value": "/"}]);
+            }
             _ => {}
+        }
+        if ["resolve", "module-names", "module-requests"].contains(&self.name) {
+            spec["hostAliases"] = json!([{"ip": "10.255.77.2", "hostnames": [PEER]}]);
         }
         spec["containers"] = json!([container]);
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
         target.ask(&mut pod);
         pod
     }
+}
+
+/// Where glibc looks for modules of its name service: as Debian has it, and as others have it.
+fn module_folders() -> [String; 4] {
+    let multiarch = if cfg!(target_arch = "aarch64") { "aarch64-linux-gnu" } else { "x86_64-linux-gnu" };
+    [format!("lib/{multiarch}"), format!("usr/lib/{multiarch}"), "lib64".into(), "usr/lib64".into()]
+}
+
+/// A library of this machine that says [`LOADED`] as soon as it is loaded, whatever loads it.
+fn library() -> &'static [u8] {
+    static LIBRARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        library_that(&format!(
+            r#"static const char line[] = "{LOADED}\n"; if (write(1, line, sizeof line - 1) < 0) _exit(1);"#
+        ))
+    });
+    &LIBRARY
+}
+
+/// A library of this machine with statements of C that run as soon as it is loaded.
+pub fn library_that(does: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("probe.c"), folder.path().join("probe.so"));
+    let text = format!(
+        "#include <fcntl.h>\n#include <unistd.h>\n\
+         __attribute__((constructor)) static void act(void) {{\n    {does}\n}}\n"
+    );
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-Os", "-shared", "-fPIC", "-s", "-o"]).arg(&library).arg(&source);
+    assert!(compiler.status().unwrap().success(), "cc makes no shared library here");
+    std::fs::read(library).unwrap()
+}
+
+/// A section that engines pass over which do not know its name (`WebAssembly/spec:document/core/binary/modules.rst`).
+fn custom_section(name: &str, content: &[u8]) -> Vec<u8> {
+    let content = [&leb128(name.len())[..], name.as_bytes(), content].concat();
+    [&[0_u8][..], &leb128(content.len())[..], &content[..]].concat()
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 0x7f {
+        bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).unwrap());
+    bytes
 }
 
 /// Where a component gets what it is given: one piece behind the other, none of which is freed.
@@ -534,6 +693,11 @@ const HTTP_SHELL: (&str, &str) = (
 );
 
 // === Preview 1 ===
+
+/// Calls nothing: what is tried happens beside the program.
+fn nothing(_: Peer) -> String {
+    "(func $probe (result i32) (i32.const 99))".into()
+}
 
 fn stdio(_: Peer) -> String {
     let length = SAID.len() + 1;
@@ -800,10 +964,17 @@ fn resolve(peer: Peer) -> String {
     )
 }
 
-/// Any answer will do.
 fn request(peer: Peer) -> String {
     let [a, b, c, d] = peer.address;
-    let host = format!("{a}.{b}.{c}.{d}:{}", peer.port);
+    requests(&format!("{a}.{b}.{c}.{d}:{}", peer.port))
+}
+
+fn request_by_name(peer: Peer) -> String {
+    requests(&format!("{PEER}:{}", peer.port))
+}
+
+/// Any answer will do.
+fn requests(host: &str) -> String {
     let length = host.len();
     format!(
         r#"(import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $new (param i32) (result i32)))

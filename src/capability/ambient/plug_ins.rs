@@ -1,5 +1,5 @@
 //! Native code that a runtime loads into its own process, because a variable names it, because it is in a folder of plug-ins, or
-//! because the C library resolves names by it.
+//! because the C library resolves names or looks up users by it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,9 @@ use super::RuntimeHost;
 use crate::capability::{Capability, Entry, MAX_ENTRIES, path};
 use crate::image::FileClass;
 use crate::image::entry::Leads;
-use crate::image::names::{is_of_plug_ins, is_of_resolver, is_plug_in};
+use crate::image::names::{
+    is_below_module, is_choice_of_modules, is_of_plug_ins, is_of_resolver, is_plug_in,
+};
 
 /// What the runtime loads beside the program.
 pub(super) fn loaded(host: &RuntimeHost<'_>) -> Entry {
@@ -16,7 +18,7 @@ pub(super) fn loaded(host: &RuntimeHost<'_>) -> Entry {
         (!variables.is_empty())
             .then(|| format!("the plug-ins that these variables name: {}", variables.join(", "))),
         (!host.plugin_folders().is_empty()).then(|| "those of a folder beside its shim".to_string()),
-        host.resolves_by_glibc().then(|| "modules of glibc's name service".to_string()),
+        host.loads_modules().then(|| "modules of glibc's name service".to_string()),
     ];
     let ways: Vec<String> = ways.into_iter().flatten().collect();
     Entry::new(Capability::NativePlugin, format!("{} loads {}", host.runtime(), ways.join(", and ")))
@@ -33,7 +35,7 @@ pub(in crate::capability) fn plug_ins(host: &RuntimeHost<'_>) -> Vec<Entry> {
     found
 }
 
-/// Folders in which glibc looks for libraries, and the list of those that are elsewhere (`glibc:elf/dl-load.c`,
+/// Folders in which glibc looks for libraries, the list of those that are elsewhere, and what says which it loads (`glibc:elf/dl-load.c`,
 /// `system_dirs`, with the folders of Debian's multiarch).
 const LIBRARIES: &[&str] = &[
     "/lib",
@@ -53,23 +55,33 @@ const LIBRARIES: &[&str] = &[
     "/lib/x86_64-linux-gnu/glibc-hwcaps",
     "/usr/lib/x86_64-linux-gnu/glibc-hwcaps",
     "/etc/ld.so.cache",
+    "/etc/nsswitch.conf",
 ];
 
-/// Native code that is, or may be, loaded when a program resolves the name of a host, as calls of `effective` do. Which modules
-/// glibc loads, `/etc/nsswitch.conf` says; each has to be in a folder of libraries, or in the list of them.
-pub(in crate::capability) fn of_resolver(host: &RuntimeHost<'_>, effective: &[Entry]) -> Vec<Entry> {
-    if !host.resolves_by_glibc() || !effective.iter().any(|entry| may_resolve(entry.capability)) {
-        return Vec::new();
-    }
+/// Native code that is, or may be, loaded when a program resolves the name of a host, as calls of `effective` do, or when the runtime
+/// looks up the user. Which modules glibc loads, `/etc/nsswitch.conf` says; each has to be in a folder of libraries, or in the list of
+/// them, unless that file names it by a path.
+pub(in crate::capability) fn of_name_service(host: &RuntimeHost<'_>, effective: &[Entry]) -> Vec<Entry> {
+    let resolves = host.resolves_by_glibc() && effective.iter().any(|entry| may_resolve(entry.capability));
+    let what = match (resolves, host.looks_up_users()) {
+        (true, _) => "resolves names",
+        (false, true) => "looks up the user where `HOME` is not set",
+        (false, false) => return Vec::new(),
+    };
     let files = host.facts.files.iter().filter(|(name, _)| is_of_resolver(name)).take(MAX_ENTRIES + 1);
     let to_entry = |(name, _): &(String, FileClass)| {
-        let why = format!("file {name} of the image, by which glibc resolves names");
+        let why = format!("file {name} of the image, by which glibc {what}");
         Entry::new(Capability::NativePlugin, why).named(name)
     };
-    files
-        .map(to_entry)
-        .chain(mounts_at(host, LIBRARIES, |at| is_of_resolver(at) || is_of_libraries(at)))
-        .collect()
+    files.map(to_entry).chain(modules_of_volumes(host)).collect()
+}
+
+/// Volumes that may bring modules: any where the image says itself which are loaded, as it may name one by a path.
+fn modules_of_volumes(host: &RuntimeHost<'_>) -> Vec<Entry> {
+    if host.facts.files.iter().any(|(name, _)| is_choice_of_modules(name)) {
+        return host.pod.mounts_with_modules().map(brought_by).collect();
+    }
+    mounts_at(host, LIBRARIES, |at| is_of_resolver(at) || is_below_module(at) || is_of_libraries(at))
 }
 
 /// Whether a call may resolve the name of a host. What an import does that is not known, is not known either.
@@ -151,10 +163,12 @@ fn mounts_at(host: &RuntimeHost<'_>, folders: &[&str], is_place: impl Fn(&str) -
         let at = mount.path.as_deref().unwrap_or("/");
         anywhere || is_place(at) || places.iter().any(|place| path::covers(at, place))
     };
-    let to_entry = |mount: &Entry| {
-        let evidence = mount.evidence.clone();
-        let name = mount.path.clone().unwrap_or_default();
-        Entry { evidence, ..Entry::new(Capability::NativePlugin, "").named(name) }
-    };
-    host.pod.mounts().iter().filter(loads).map(to_entry).collect()
+    host.pod.mounts().iter().filter(loads).map(brought_by).collect()
+}
+
+/// Native code of a volume.
+fn brought_by(mount: &Entry) -> Entry {
+    let evidence = mount.evidence.clone();
+    let name = mount.path.clone().unwrap_or_default();
+    Entry { evidence, ..Entry::new(Capability::NativePlugin, "").named(name) }
 }

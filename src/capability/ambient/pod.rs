@@ -11,6 +11,7 @@ use super::volumes::{describe, is_of_kubelet, is_read_only, is_secret, is_writab
 use crate::capability::{Access, Capability, Entry, SERVICE_LINKS, glob, path};
 use crate::image::entry::{self, Leads, TOKEN_FOLDER};
 use crate::image::mounts::Mounts;
+use crate::image::names::is_of_resolver;
 use crate::image::{self, ImageFacts};
 use crate::inspection::{self, Container};
 use crate::text;
@@ -246,6 +247,18 @@ impl<'a> Pod<'a> {
     /// Every mount, device and the service-account token.
     pub fn mounts(&self) -> &[Entry] {
         &self.mounts
+    }
+
+    /// Those that may bring a module of glibc's name service under any path: not those of which the pod says how all files are called,
+    /// as of the token.
+    pub fn mounts_with_modules(&self) -> impl Iterator<Item = &Entry> {
+        let mounted = self.container.mounts.iter().map(|mount| &mount.name);
+        let volumes = mounted.chain(self.container.devices.iter().map(|device| &device.name));
+        let brings = move |&(name, mount): &(&String, &Entry)| {
+            let is_module = mount.path.as_deref().is_some_and(is_of_resolver);
+            is_module || self.volume(name).is_none_or(inspection::may_hold_module)
+        };
+        volumes.zip(&self.mounts).filter(brings).map(|(_, mount)| mount)
     }
 
     /// Those that hold more than what the kubelet writes, such as databases and sockets.

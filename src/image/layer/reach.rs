@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
 use super::super::names::{
-    EVERY_PATH, MAX_WORKERS, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name, is_worker,
+    EVERY_PATH, MAX_WORKERS, is_choice_of_modules, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name,
+    is_worker,
 };
 use super::super::path;
 use super::super::steps::{Steps, of_path};
@@ -106,6 +107,7 @@ impl<'a> Names<'a> {
 
     fn class(self, name: &str, node: &Node, searched: &Searched) -> Option<FileClass> {
         let asked = self.wanted.contains(name) || is_wasm_name(name);
+        let of_resolver = is_of_resolver(name) || is_choice_of_modules(name);
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
@@ -114,11 +116,11 @@ impl<'a> Names<'a> {
             // container's user may, who may be its owner. A file that no user may execute matters if a search may find it
             // first.
             Content::Native(magic) => {
-                let loaded = is_plug_in(name) || is_of_resolver(name);
+                let loaded = is_plug_in(name) || of_resolver;
                 let kept = node.mode & 0o111 != 0 || asked || searched.holds(name) || loaded;
                 kept.then(|| self.native(name, node, magic))
             }
-            Content::Other | Content::Special if asked || searched.holds(name) || is_of_resolver(name) => {
+            Content::Other | Content::Special if asked || searched.holds(name) || of_resolver => {
                 Some(FileClass::Other)
             }
             Content::Text(_) => Some(FileClass::Other),

@@ -328,14 +328,20 @@ fn what_wasmedge_would_load_as_a_plug_in_is_known_without_a_right_to_execute_it(
 #[test]
 fn what_glibc_would_load_to_resolve_a_name_is_known() {
     let file = |layer: Layer, name: &str| layer.entry(name, EntryType::Regular, "", 0o644, b"\x7fELF....");
-    let names =
-        ["usr/lib64/libnss_x.so.2", "opt/libnss_y.so", "usr/lib64/libc.so.6", "usr/share/libnss_z.txt"];
+    let names = [
+        "usr/lib64/libnss_x.so.2",
+        "opt/libnss_y.so",
+        "libnss_/z.so.2",
+        "usr/lib64/libc.so.6",
+        "usr/share/libnss_z.txt",
+    ];
     let layer = names.iter().fold(Layer::new(), |layer, name| file(layer, name));
     let found = scan(vec![
         layer.file("etc/ld.so.cache", b"glibc-ld.so.cache1.1").file("etc/nsswitch.conf", b"hosts: x"),
     ]);
     let found: Vec<&str> = found.entries.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(found, ["/etc/ld.so.cache", "/opt/libnss_y.so", "/usr/lib64/libnss_x.so.2"]);
+    let loaded = ["/libnss_/z.so.2", "/opt/libnss_y.so", "/usr/lib64/libnss_x.so.2"];
+    assert_eq!(found, [&["/etc/ld.so.cache", "/etc/nsswitch.conf"][..], &loaded].concat());
 }
 
 /// A shim may serve each of them, so that one is enough; how many there are does not matter.

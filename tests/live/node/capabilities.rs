@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{SITE, Site, platform};
 use crate::support::node::ADDRESS;
 use crate::support::probes::{
-    Cell, Form, HIDDEN, LINKS, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
+    Cell, Form, HIDDEN, LINKS, LOADED, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
 };
 use crate::support::process::{ask_patiently, root};
 
@@ -84,6 +84,7 @@ impl Trial {
         // What it wrote is in the log, whatever it says of that.
         let could = match self.probe.name {
             "stdio" => site.logs(namespace, &self.name).contains(SAID),
+            _ if self.probe.loads() => site.logs(namespace, &self.name).contains(LOADED),
             _ => words.contains("probe 00"),
         };
         (words, could)
@@ -174,7 +175,7 @@ pub(super) fn outcomes_agree(target: &Target) {
 }
 
 /// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
-fn compare(target: &Target, table: &str) {
+pub(super) fn compare(target: &Target, table: &str) {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).unwrap();
     if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {

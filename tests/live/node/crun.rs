@@ -1,6 +1,8 @@
 //! crun with wasmtime on a real node: which program it starts where an annotation asks for Wasm, always or where the name says
 //! so, and where none does; and what such a program can do. Left out where crun is not built, by `make test-node`.
 
+mod annotations;
+
 use serde_json::{Value, json};
 
 use super::capabilities::{

@@ -4,6 +4,7 @@
 mod bundle;
 mod switches;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -201,6 +202,7 @@ fn commands(heading: &str, start: &str) -> String {
 #[ignore = "needs a real node: make test-node"]
 fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_then_in_none() {
     let site = Installed::start();
+    let before = site.plane.settled();
     site.write_kustomization("0.1.0");
     site.run("platform", &commands("Install", "kubectl apply -k ."));
     let older = two_replicas_run(&site, &[NODE]);
@@ -214,7 +216,7 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     switches::give_the_right_to_pull_secrets(&site);
     switches::stop_it_from_refusing_pods_and_have_it_refuse_them_again(&site);
     bundle::is_brought_in_by_kustomize_and_replaced(&site);
-    removed(&site);
+    removed(&site, &before);
 }
 
 /// The images of both replicas, which run on these nodes and nowhere else.
@@ -343,7 +345,8 @@ fn upgraded(site: &Installed, folder: &str, commands: &str, older: &[String]) {
     assert!(newer.iter().all(|image| !older.contains(image)), "{older:?} {newer:?}");
 }
 
-fn removed(site: &Installed) {
+/// Of every kind there is what was there before, what this test has made, and what the page says that stays.
+fn removed(site: &Installed, before: &BTreeSet<String>) {
     let rights =
         ["page", "reports", "sizes"].map(|name| format!(" -f manifests/components/{name}/rbac.yaml"));
     site.run("wasmgate", &format!("kubectl apply{}", rights.concat()));
@@ -353,7 +356,20 @@ fn removed(site: &Installed) {
     assert_eq!(named(site, INSIDE), left, "what the page says, and nothing else");
     let still = site.plane.get(&["pod", "hello", "--namespace=default"]);
     assert_eq!(still["status"]["phase"], "Running", "pods stay as they are");
+    let shop = switches::SHOP;
+    let of_shop = [
+        format!("Namespace /{shop}"),
+        format!("ServiceAccount {shop}/default"),
+        format!("ConfigMap {shop}/kube-root-ca.crt"),
+    ];
+    let others = ["Pod default/hello", CLASS, "PersistentVolume /wasmgate-bundles"].map(String::from);
+    let rights = left.iter().map(|right| right.replacen('/', &format!(" {shop}/"), 1));
+    let made: Vec<String> = of_shop.into_iter().chain(others).chain(rights).collect();
+    site.plane.has_only(before, &made);
 }
+
+/// The class that the tests make.
+const CLASS: &str = "RuntimeClass /wasmtime";
 
 /// Kinds of which the gate may leave an object, in namespaces and around them.
 const INSIDE: &str = "all,configmaps,secrets,serviceaccounts,leases,roles,rolebindings,networkpolicies,poddisruptionbudgets,\
@@ -379,6 +395,7 @@ fn named(site: &Installed, kinds: &str) -> Vec<String> {
 fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_refused_pod_and_then_removed()
 {
     let site = Installed::start();
+    let before = site.plane.settled();
     let install = commands("Install", "helm install ");
     // The registry of this test has no certificate.
     let insecure = format!(" --set 'config.images.registries.insecure={{{REGISTRY}}}'");
@@ -394,7 +411,7 @@ fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_
     under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));
     let _second = Node::join_as(&site.plane, &site.registry, SECOND, 2);
     under_load(&site, "a drain", || drained(&site));
-    removed_by_helm(&site);
+    removed_by_helm(&site, &before);
 }
 
 /// A client of the API server without a process for every request.
@@ -497,7 +514,7 @@ fn drained(site: &Installed) {
 
 /// What Helm leaves is the definitions, and the namespace with the Secret and the Lease and with what was created beside the
 /// release, as the page says.
-fn removed_by_helm(site: &Installed) {
+fn removed_by_helm(site: &Installed, before: &BTreeSet<String>) {
     let all = commands("Remove", "# Helm leaves ");
     let (uninstall, rest) = all.split_once("\nkubectl delete namespace").unwrap();
     site.run("wasmgate", uninstall);
@@ -517,4 +534,8 @@ fn removed_by_helm(site: &Installed) {
     site.run("wasmgate", &format!("kubectl delete namespace{rest}"));
     assert_eq!(named(site, AROUND), Vec::<String>::new());
     assert_eq!(named(site, INSIDE), Vec::<String>::new());
+    // The pod of this test went with its node.
+    let of_node = [format!("Node /{SECOND}"), format!("Lease kube-node-lease/{SECOND}")];
+    let made: Vec<String> = of_node.into_iter().chain([CLASS.to_string()]).collect();
+    site.plane.has_only(before, &made);
 }

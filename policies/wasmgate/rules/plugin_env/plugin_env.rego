@@ -13,11 +13,13 @@ import data.wasmgate.lib.text
 #   beside its own path, which it looks up in the files of the container: those of the image, and of volumes. Where
 #   the runtime is built with glibc (that shim, crun with WasmEdge or WAMR, and runwasi's wasmtime where its profile
 #   does not say `builtWithMusl: true`), a program that resolves names makes it load `libnss_*.so*` from these files
-#   too. This rule reports all of these instead of `needs-grant`. Other known runtimes load nothing.
+#   too. runwasi's shims of WasmEdge and wasmtime, and youki, built so, load these files for any program, to look up the
+#   user of a container that has no variable `HOME`. This rule reports all of these instead of `needs-grant`. Other
+#   known runtimes load nothing.
 # custom:
 #   remedy: |
 #     Remove the variable, and list the variables of a ConfigMap or Secret one by one. Remove the file from the image,
-#     or mount the volume elsewhere.
+#     or mount the volume elsewhere. A container that writes a value for `HOME` has its user not looked up.
 #   severity: critical
 violations contains violation if {
 	some found in capabilities.uncovered

@@ -8,7 +8,7 @@ use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
 
 /// The namespace of the page.
-const SHOP: &str = "shop";
+pub(super) const SHOP: &str = "shop";
 
 /// What a pod without its grant is refused with.
 const REFUSED: &str = "[host-process-in-reach]";
