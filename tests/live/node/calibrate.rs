@@ -29,6 +29,10 @@ const TRIES: usize = 6;
 const LOOKS: usize = 300;
 const LAST_LOOKS: usize = 3;
 
+/// What crun with wasmtime says, and fails with, where a program ends by `proc_exit` with 0, as those of Go and TinyGo do: `libcrun_wasmtime_exec` takes
+/// every trap of the call for an error (`containers/crun:src/libcrun/handlers/wasmtime.c`).
+const ENDED_ITSELF: &str = "Exited with i32 exit status 0";
+
 const COLUMNS: &str = "module,made_by,runtime,packing,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
 
 /// A runtime with a way of packing, as the columns of the file name them.
@@ -203,7 +207,7 @@ fn concluded(status: Option<&Value>, said: &str, seen: &BTreeMap<String, Counted
     let stuck = status.is_none() && seen.values().any(|counted| counted.reached > 0);
     let outcome = if killed || stuck {
         Outcome::ShortOfMemory
-    } else if code == Some(0) && !said.trim().is_empty() {
+    } else if (code == Some(0) || said.contains(ENDED_ITSELF)) && !said.trim().is_empty() {
         Outcome::Started
     } else {
         Outcome::Lost
