@@ -29,8 +29,8 @@ const TRIES: usize = 6;
 const LOOKS: usize = 300;
 const LAST_LOOKS: usize = 3;
 
-/// What crun with wasmtime says, and fails with, where a program ends by `proc_exit` with 0, as those of Go and TinyGo do: `libcrun_wasmtime_exec` takes
-/// every trap of the call for an error (`containers/crun:src/libcrun/handlers/wasmtime.c`).
+/// What crun with wasmtime says, and fails with, where a program ends by `proc_exit` with 0, as those of Go and TinyGo do: it takes
+/// every end of the call by a trap for an error (`containers/crun:src/libcrun/handlers/wasmtime.c`).
 const ENDED_ITSELF: &str = "Exited with i32 exit status 0";
 
 const COLUMNS: &str = "module,made_by,runtime,packing,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
