@@ -335,3 +335,51 @@ fn policy_reporter_is_built_of_the_pinned_commit_whatever_is_checked_out_where_i
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("is no Git repository with the commit 0000"), "{said}");
 }
+
+/// Where it is installed, nothing is downloaded.
+#[test]
+fn an_installed_nft_is_taken_unless_it_is_older_than_kube_proxy_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
+    let built = |version: &str| {
+        script(&inside("bin/nft"), &format!("echo 'nftables v{version} (a name)'"));
+        let mut command = Command::new("sh");
+        command.args(["-euc", ". ./compile"]).current_dir(root().join("tools/nft"));
+        command.env("PATH", &path).env("version", "1.0.1").env("folder", inside("folder"));
+        command.env("build", inside("build")).env("part", inside("part")).output().unwrap()
+    };
+    let output = built("1.0.6");
+    assert!(output.status.success(), "{output:?}");
+    let said = Command::new("sh").arg(inside("part")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "nftables v1.0.6 (a name)\n");
+    for older in ["1.0.0", "0.9.8"] {
+        let output = built(older);
+        assert!(!output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("kube-proxy takes nft from 1.0.1 on"), "{output:?}");
+    }
+}
+
+/// So that it costs little more than linking: Go has compiled most of it for the others.
+#[test]
+fn kube_proxy_is_of_the_modules_that_the_other_programs_of_kubernetes_are_of() {
+    let modules = |folder: &str| -> Vec<(String, String)> {
+        let text = fs::read_to_string(root().join("tools").join(folder).join("go.mod")).unwrap();
+        let lines =
+            text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| line.contains(" v"));
+        lines.filter_map(|line| line.split_once(' ')).map(|(name, rest)| (name.into(), rest.into())).collect()
+    };
+    let (all, own) = (modules("kubernetes"), modules("kube-proxy"));
+    assert!(all.iter().any(|(name, version)| name == "k8s.io/kubernetes" && version.starts_with("v1.")));
+    let versions = |of: &[(String, String)], name: &str| -> Vec<String> {
+        of.iter().filter(|(other, _)| other == name).map(|(_, version)| version.clone()).collect()
+    };
+    let mut shared = 0;
+    for (name, _) in &own {
+        let known = versions(&all, name);
+        assert!(known.is_empty() || known == versions(&own, name), "{name}");
+        shared += usize::from(!known.is_empty());
+    }
+    assert!(shared > 50, "{shared}");
+}
