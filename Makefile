@@ -75,6 +75,8 @@ test-node: ## Run the tests whose pods really run: root on Linux; builds what a 
 	    echo 'tests of youki on it: skipped, it is not built; `make node-tools` builds it'; without='--skip node::youki::'; fi; \
 	if ! tools/build --built $$(tools/cluster/node parts optional) >/dev/null 2>&1; then \
 	    echo 'tests of crun on it: skipped, it is not built; `tools/build crun` builds it'; without="$$without --skip node::crun::"; fi; \
+	tools/build $$(tools/cluster/node parts proxy) >/dev/null || true; \
+	why=$$(tools/cluster/node check proxy) || echo "the address of a Service on it: not asked, $$why; the API server is asked for the pod behind it"; \
 	if [ -n "$${WASMGATE_TEST_OLDER_GATE-}" ]; then :; \
 	elif older=$$(tools/older/build --built 2>/dev/null); then export WASMGATE_TEST_OLDER_GATE=$$older; \
 	else echo 'the upgrade on it: from the same program in another image, the gate of an earlier commit is not built; `tools/older/build` builds it'; fi; \
@@ -118,6 +120,7 @@ producers: ## Download binaries of real compilers and toolchains into a cache th
 .PHONY: node-tools
 node-tools: ## Build what a real node is made of into the same cache: containerd, runc, a kubelet, the wasmtime shim, youki
 	@tools/build $$(tools/cluster/node parts) $$(tools/cluster/node parts further) >/dev/null
+	@tools/build $$(tools/cluster/node parts proxy) >/dev/null || echo 'a node gets no kube-proxy, the lines above say why'
 
 .PHONY: image
 image: ## Build the gate's OCI image without Docker: make image PUSH=registry.example.com/wasmgate:0.1.0

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, Options, Said};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
-use crate::support::node::Node;
+use crate::support::node::{Node, curl, lacks_proxy, tail_of_proxy};
 use crate::support::oci::{Image, ImageBuilder, fixtures};
 use crate::support::probes::{ANNOTATED, CRUN_PROFILE, YOUKI_PROFILE, greeter};
 use crate::support::process::{ask_patiently, root};
@@ -252,7 +252,24 @@ fn a_component_that_answers_http_is_reached_through_its_service() {
     let answer = ask_patiently(|| Some(site.plane.kubectl(&["get", &path])).filter(|said| said.code == 0));
     let answer = answer.unwrap_or_else(|| panic!("no answer\n{}", site.story(&namespace)));
     assert_eq!(answer.stdout, greeting);
+    match lacks_proxy() {
+        Some(why) => println!("not asked by the address of the Service: {why}"),
+        None => by_its_address(&site, &namespace, greeting),
+    }
     site.plane.kubectl(&["delete", "deployment", "greeter", "--namespace", &namespace]).ok();
+}
+
+/// The API server above looks for the pod itself. On the node it is kube-proxy that leads from the Service's address to the pod, and that
+/// does so until the Service is gone.
+fn by_its_address(site: &Site, namespace: &str, greeting: &str) {
+    let service = site.plane.get(&["service", "greeter", "--namespace", namespace]);
+    let url = format!("http://{}/", service["spec"]["clusterIP"].as_str().unwrap());
+    let answered = ask_patiently(|| Some(curl(&site.plane, &url)).filter(|said| said.code == 0));
+    let answered = answered.unwrap_or_else(|| panic!("no answer at {url}\n{}", tail_of_proxy(&site.plane)));
+    assert_eq!(answered.stdout, greeting);
+    site.plane.kubectl(&["delete", "service", "greeter", "--namespace", namespace]).ok();
+    let gone = ask_patiently(|| (curl(&site.plane, &url).code != 0).then_some(()));
+    assert!(gone.is_some(), "it answers without a Service\n{}", tail_of_proxy(&site.plane));
 }
 
 /// The shim runs both, each as it would alone.

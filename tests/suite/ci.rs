@@ -57,12 +57,11 @@ fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str
 }
 
 /// A machine that can run a node, and has no part of it, which only a check without `machine` asks.
-const NODE: &str =
-    "case $* in 'check machine') ;; 'parts further') echo youki ;; *) echo not built; exit 1 ;; esac";
+const NODE: &str = "case $* in 'check machine' | 'check proxy') ;; 'parts further') echo youki ;; *) echo not built; exit 1 ;; esac";
 
 /// The same, with a part that cannot be had everywhere.
-const NODE_WITH_OPTIONAL_PART: &str = "case $* in 'check machine') ;; 'parts further') echo youki ;; 'parts optional') echo crun ;; \
-     *) echo not built; exit 1 ;; esac";
+const NODE_WITH_OPTIONAL_PART: &str = "case $* in 'check machine' | 'check proxy') ;; 'parts further') echo youki ;; \
+     'parts optional') echo crun ;; *) echo not built; exit 1 ;; esac";
 
 fn last_line(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).lines().last().unwrap().to_string()
@@ -164,6 +163,20 @@ fn a_part_that_is_not_had_everywhere_is_built_while_there_is_time_and_named_in_t
 }
 
 #[test]
+fn where_a_node_gets_no_kube_proxy_the_last_line_says_that_no_service_was_asked_by_its_address() {
+    let last = last_line(&run(NODE, "echo make \"$@\""));
+    assert!(!last.contains("Services"), "{last}");
+    let node = "case $* in 'check machine') ;; 'check proxy') echo 'no kube-proxy here: no nft'; exit 1 ;; \
+         'parts further') echo youki ;; 'parts proxy') echo nft ;; *) exit 1 ;; esac";
+    let output = run(node, "echo make \"$@\"");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\n== kube-proxy\n"), "{output:?}");
+    let last = last_line(&output);
+    let reason = "but for what was skipped: Services by their addresses (no kube-proxy here: no nft)";
+    assert!(last.ends_with(reason), "{last}");
+}
+
+#[test]
 fn the_test_of_policy_reporter_runs_where_that_is_built_and_is_named_in_the_last_line_elsewhere() {
     let output = run(NODE, "echo make \"$@\"");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -195,10 +208,14 @@ fn the_tests_on_a_node_get_the_gate_of_an_earlier_commit_or_the_last_line_says_w
 
 /// What `make test-node` says, with a `cargo` that says from which gate the tests upgrade.
 fn test_node(older: &str) -> String {
+    test_node_on("case $* in 'check machine') ;; *) echo runc ;; esac", older)
+}
+
+fn test_node_on(node: &str, older: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
     fs::copy(root().join("Makefile"), inside("Makefile")).unwrap();
-    script(&inside("tools/cluster/node"), "case $* in 'check machine') ;; *) echo runc ;; esac");
+    script(&inside("tools/cluster/node"), node);
     script(&inside("tools/build"), "case $1 in --path) echo /cache/opa ;; --built) exit 1 ;; esac");
     script(&inside("tools/older/build"), older);
     script(&inside("bin/cargo"), "echo cargo from \"${WASMGATE_TEST_OLDER_GATE:-the same}\"");
@@ -219,6 +236,18 @@ fn the_tests_on_a_node_say_where_they_upgrade_from_the_same_program() {
     let said = test_node("case $1 in --built) echo /older/wasmgate ;; esac");
     assert!(!said.contains("is not built; `tools/older/build`"), "{said}");
     assert!(said.contains("cargo from /older/wasmgate\n"), "{said}");
+}
+
+#[test]
+fn the_tests_on_a_node_say_where_no_service_is_asked_by_its_address() {
+    assert!(!test_node("exit 1").contains("the address of a Service"));
+    let node = "case $* in 'check proxy') echo 'no kube-proxy here: no nft'; exit 1 ;; 'check machine') ;; *) echo runc ;; esac";
+    let said = test_node_on(node, "exit 1");
+    assert!(
+        said.contains("the address of a Service on it: not asked, no kube-proxy here: no nft; "),
+        "{said}"
+    );
+    assert!(said.contains("cargo from the same\n"), "the tests run\n{said}");
 }
 
 #[test]
@@ -305,4 +334,52 @@ fn policy_reporter_is_built_of_the_pinned_commit_whatever_is_checked_out_where_i
     assert!(!output.status.success() && !inside("part").exists(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("is no Git repository with the commit 0000"), "{said}");
+}
+
+/// Where it is installed, nothing is downloaded.
+#[test]
+fn an_installed_nft_is_taken_unless_it_is_older_than_kube_proxy_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
+    let built = |version: &str| {
+        script(&inside("bin/nft"), &format!("echo 'nftables v{version} (a name)'"));
+        let mut command = Command::new("sh");
+        command.args(["-euc", ". ./compile"]).current_dir(root().join("tools/nft"));
+        command.env("PATH", &path).env("version", "1.0.1").env("folder", inside("folder"));
+        command.env("build", inside("build")).env("part", inside("part")).output().unwrap()
+    };
+    let output = built("1.0.6");
+    assert!(output.status.success(), "{output:?}");
+    let said = Command::new("sh").arg(inside("part")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "nftables v1.0.6 (a name)\n");
+    for older in ["1.0.0", "0.9.8"] {
+        let output = built(older);
+        assert!(!output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("kube-proxy takes nft from 1.0.1 on"), "{output:?}");
+    }
+}
+
+/// So that it costs little more than linking: Go has compiled most of it for the others.
+#[test]
+fn kube_proxy_is_of_the_modules_that_the_other_programs_of_kubernetes_are_of() {
+    let modules = |folder: &str| -> Vec<(String, String)> {
+        let text = fs::read_to_string(root().join("tools").join(folder).join("go.mod")).unwrap();
+        let lines =
+            text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| line.contains(" v"));
+        lines.filter_map(|line| line.split_once(' ')).map(|(name, rest)| (name.into(), rest.into())).collect()
+    };
+    let (all, own) = (modules("kubernetes"), modules("kube-proxy"));
+    assert!(all.iter().any(|(name, version)| name == "k8s.io/kubernetes" && version.starts_with("v1.")));
+    let versions = |of: &[(String, String)], name: &str| -> Vec<String> {
+        of.iter().filter(|(other, _)| other == name).map(|(_, version)| version.clone()).collect()
+    };
+    let mut shared = 0;
+    for (name, _) in &own {
+        let known = versions(&all, name);
+        assert!(known.is_empty() || known == versions(&own, name), "{name}");
+        shared += usize::from(!known.is_empty());
+    }
+    assert!(shared > 50, "{shared}");
 }

@@ -442,31 +442,9 @@ fn machine_code() -> Image {
     rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::wat(module))])
 }
 
-fn root_file_systems() -> Vec<(&'static str, Image)> {
-    let files = fixtures::file_command();
-    let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
-    let printing = fixtures::command();
+/// Images that bring libraries by which glibc looks up names.
+fn with_libraries_of_glibc() -> Vec<(&'static str, Image)> {
     vec![
-        ("buildx", wasi.with_attestation("wasi/wasm")),
-        (
-            "arm-alone",
-            Image::index(&[("linux/arm64", &rootfs("linux/arm64", "/app.wasm", &[("app.wasm", &files)]))]),
-        ),
-        (
-            "plugin-in-env",
-            ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"])
-                .files(&[("app.wasm", &printing)])
-                .set("Env", json!(["WASMEDGE_PLUGIN_PATH=/opt"]))
-                .build(),
-        ),
-        (
-            "table-of-contents",
-            rootfs(
-                "linux/amd64",
-                "/app.wasm",
-                &[("app.wasm", &printing), ("stargz.index.json", br#"{"version":1,"entries":[]}"#)],
-            ),
-        ),
         (
             "resolver",
             rootfs(
@@ -501,6 +479,34 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                     ("etc/nsswitch.conf", b"passwd: native files"),
                     ("usr/lib64/libnss_native.so.2", ELF),
                 ],
+            ),
+        ),
+    ]
+}
+
+fn root_file_systems() -> Vec<(&'static str, Image)> {
+    let files = fixtures::file_command();
+    let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
+    let printing = fixtures::command();
+    vec![
+        ("buildx", wasi.with_attestation("wasi/wasm")),
+        (
+            "arm-alone",
+            Image::index(&[("linux/arm64", &rootfs("linux/arm64", "/app.wasm", &[("app.wasm", &files)]))]),
+        ),
+        (
+            "plugin-in-env",
+            ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"])
+                .files(&[("app.wasm", &printing)])
+                .set("Env", json!(["WASMEDGE_PLUGIN_PATH=/opt"]))
+                .build(),
+        ),
+        (
+            "table-of-contents",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[("app.wasm", &printing), ("stargz.index.json", br#"{"version":1,"entries":[]}"#)],
             ),
         ),
         (

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::control_plane::ControlPlane;
+use super::control_plane::{ControlPlane, Said};
 use super::process::{Process, own};
 use super::registry::Registry;
 
@@ -48,4 +48,30 @@ impl Node {
     pub fn tail(&self) -> String {
         self.process.tail()
     }
+}
+
+/// Why nodes get no kube-proxy here, and so Services no addresses on them.
+pub fn lacks_proxy() -> Option<String> {
+    let checked = own("tools/cluster/node", &["check".as_ref(), "proxy".as_ref()]).output().unwrap();
+    (!checked.status.success()).then(|| String::from_utf8_lossy(&checked.stdout).trim().to_string())
+}
+
+/// Asks an address by HTTP, as a program in the network of a control plane's first node does.
+pub fn curl(plane: &ControlPlane, url: &str) -> Said {
+    let mut command = own("tools/cluster/node", &["enter".as_ref(), plane.home().path().as_ref()]);
+    command.args(["curl", "--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", url]);
+    let output = command.output().unwrap();
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The end of what kube-proxy of the first node says.
+pub fn tail_of_proxy(plane: &ControlPlane) -> String {
+    let log =
+        std::fs::read_to_string(plane.home().path().join("node/log/kube-proxy.log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(30)).copied().collect::<Vec<_>>().join("\n")
 }
