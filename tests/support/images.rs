@@ -39,6 +39,7 @@ fn catalogue() -> Vec<(&'static str, Image)> {
         components(),
         spin_apps(),
         root_file_systems(),
+        with_libraries_of_glibc(),
         leading_nodes(),
         linux_programs(),
         namesakes(),
