@@ -476,7 +476,7 @@ fn with_libraries_of_glibc() -> Vec<(&'static str, Image)> {
                 "linux/amd64",
                 "/app.wasm",
                 &[
-                    ("app.wasm", &printing),
+                    ("app.wasm", &fixtures::command()),
                     ("etc/nsswitch.conf", b"passwd: native files"),
                     ("usr/lib64/libnss_native.so.2", ELF),
                 ],

@@ -29,7 +29,7 @@ const TRIES: usize = 6;
 const LOOKS: usize = 300;
 const LAST_LOOKS: usize = 3;
 
-/// What crun with wasmtime says, and fails with, where a program ends by `proc_exit` with 0, as those of Go and TinyGo do: it takes
+/// What crun with wasmtime says, and fails with, where a program ends by `proc_exit` with 0, as those of Go do: it takes
 /// every end of the call by a trap for an error (`containers/crun:src/libcrun/handlers/wasmtime.c`).
 const ENDED_ITSELF: &str = "Exited with i32 exit status 0";
 

@@ -135,7 +135,8 @@ fn written() -> String {
     constant(&says, "CRUN_MEMORY", "Option<Memory>", optional(&memory));
     constant("The same rows", "CRUN_TIME", "Option<Time>", optional(&time));
     let versions = std::iter::once(conditions()).chain(conditions_of_crun());
-    versions.map(|versions| format!("// {versions}.\n")).collect::<String>() + &text
+    let versions: Vec<_> = versions.map(|versions| format!("// {versions}.\n")).collect();
+    versions.concat() + &text
 }
 
 #[test]
