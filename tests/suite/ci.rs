@@ -100,7 +100,8 @@ fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
 
 #[test]
 fn types_of_a_commit_that_was_chosen_long_ago_are_skipped_and_the_last_line_says_so() {
-    let chosen_long_ago = OLDER.replace("check | due) ;;", "check) ;; due) echo 'chosen long ago'; exit 1 ;;");
+    let chosen_long_ago =
+        OLDER.replace("check | due) ;;", "check) ;; due) echo 'chosen long ago'; exit 1 ;;");
     let output = run_with(NODE, "echo make \"$@\"", &chosen_long_ago, "0");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
