@@ -1,16 +1,14 @@
 //! What the wasmtime shim and youki hand over, and what the gate says of it, by programs that try each thing; and what hardening
 //! takes from pods, by the same programs.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use super::{SITE, Site, platform};
 use crate::support::node::ADDRESS;
 use crate::support::probes::{
-    Cell, Form, HIDDEN, LINKS, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
+    Cell, Form, HIDDEN, LINKS, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
 };
-use crate::support::process::{ask_patiently, root};
+use crate::support::process::ask_patiently;
 
 /// One probe in one form, and what `explain` says of its pod.
 struct Trial {
@@ -169,19 +167,8 @@ pub(super) fn outcomes_agree(target: &Target) {
         })
         .collect();
     assert_eq!(wrong, Vec::<String>::new());
-    compare(target, &target.table(&cells));
+    target.compare(&target.table(&cells));
     site.plane.kubectl(&["delete", "pods", "--all", "--wait=false", "--namespace", &namespace]).ok();
-}
-
-/// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
-fn compare(target: &Target, table: &str) {
-    let path = root().join(PAGE);
-    let page = fs::read_to_string(&path).unwrap();
-    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
-        fs::write(&path, target.with_table(&page, table)).unwrap();
-        return;
-    }
-    assert_eq!(table, target.cut(&page).1);
 }
 
 /// A way out that `src/runtime/runwasi_wasmtime.rs` names: a variable of the pod moves the server. A grant for the usual port does not
