@@ -295,19 +295,28 @@ fn a_root_file_system_that_is_read_only_takes_no_writes_and_another_one_does() {
     assert_eq!(ran(&site, &namespace, pod, "held", |_| true), READ_ONLY);
 }
 
-/// The profile of this cluster asks for it (`setup`); by default it is off.
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn where_hardening_switches_service_links_off_no_variable_names_a_service() {
+    for form in [Form::Module, Form::Component] {
+        services_are_named_where_a_variable_is_granted(&SHIM, form);
+    }
+}
+
+/// Runs the probe of service links where no variable is granted and where one is. The profiles of this cluster ask for them to be
+/// switched off (`setup`).
+pub(super) fn services_are_named_where_a_variable_is_granted(target: &Target, form: Form) {
     let site = SITE.get();
-    let namespace = site.plane.namespace("links", &json!({}));
+    let namespace = site.plane.namespace(&format!("links-{}-{}", target.class, form.name()), &json!({}));
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe", "namespace": namespace},
         "spec": {"ports": [{"port": 80}]}});
     site.apply(&service).ok();
-    let pod = pod_of(&site, &SHIM, &LINKS, Form::Module, &namespace);
+    let pod = pod_of(&site, target, &LINKS, form, &namespace);
     let off = |pod: &Value| pod["spec"]["enableServiceLinks"] == false;
+    let said = ran(&site, &namespace, pod.clone(), "taken", off);
     // `99`: no variable begins so.
-    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", off), "probe 99\n");
+    assert_eq!(said, "probe 99\n", "{form:?} under {}", target.class);
     grant(&site, &namespace, &json!([{"name": "env", "names": ["ANY"]}]));
-    assert_eq!(ran(&site, &namespace, pod, "granted", |pod| !off(pod)), DONE);
+    let said = ran(&site, &namespace, pod, "granted", |pod| !off(pod));
+    assert_eq!(said, DONE, "{form:?} under {}", target.class);
 }
