@@ -397,7 +397,8 @@ async fn judge_as_pods<K>(
     let pods = as_pods(asked, object, workload, inspection).await?;
     let no_application = template::no_application(asked.state.runtimes(), workload, inspection);
     let AsPods { before, mut plan, object, workload: pod, inspection } = pods;
-    plan.warnings.extend(no_application);
+    let lost_links = template::lost_links(workload, &plan.object);
+    plan.warnings.extend(no_application.into_iter().chain(lost_links));
     plan.warnings.extend(template::unjudged(&before, workload.kind));
     // Most templates are new or keep their images: only then nothing is compared, and nothing copied for it.
     let former = before_new_image(asked, workload);

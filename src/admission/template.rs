@@ -9,6 +9,7 @@ use super::state::{Error, State};
 use crate::image::names::SPIN_TOML;
 use crate::image::{ImageKind, Program, entry};
 use crate::inspection::Inspection;
+use crate::plan::harden::{KEEP_ANNOTATION, LINKS};
 use crate::plan::{self, Plan};
 use crate::runtime::Runtimes;
 use crate::workload::managed::Managed;
@@ -83,6 +84,22 @@ pub(super) fn unjudged(object: &Value, kind: Kind) -> Option<String> {
             "wasmgate judged the first pod template of this {}, and not the other {further}: their pods are judged when they \
              are created",
             kind.as_str()
+        )
+    })
+}
+
+/// The warning about service links that the author of a template wrote, and that its pods lose. The API server fills the field in on
+/// pods and in no template (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_Pod`): so a template shows whose it is, and a pod
+/// that is made of it does not.
+pub(super) fn lost_links(workload: &Workload, planned: &Value) -> Option<String> {
+    let field = format!("{}/spec/{LINKS}", workload.kind.template_pointer());
+    let is_written = workload.spec.enable_service_links == Some(true);
+    let is_lost = is_written && planned.pointer(&field) == Some(&Value::Bool(false));
+    is_lost.then(|| {
+        format!(
+            "`{LINKS}: true` of this {} becomes `false` in its pods, which do not show that a person wrote it; to keep it, write \
+             the annotation `{KEEP_ANNOTATION}: {LINKS}` into the metadata of the pod template",
+            workload.kind.as_str()
         )
     })
 }

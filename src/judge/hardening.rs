@@ -23,7 +23,7 @@ use crate::image::mounts::Mounts;
 use crate::image::prefix::Unpinned;
 use crate::image::{Program, entry};
 use crate::inspection::{self, Container, Inspection};
-use crate::plan::harden::{Token, WritableMount};
+use crate::plan::harden::{KEEP_ANNOTATION, LINKS, Token, WritableMount};
 use crate::plan::{Surplus, pin};
 use crate::policy::EnforcementAction;
 use crate::runtime::{HardeningMode, Profile};
@@ -274,12 +274,13 @@ impl<'a> HardeningCase<'a> {
         };
         self.profile.hardening.enable_service_links == HardeningMode::Fill
             && self.workload.spec.enable_service_links != Some(false)
+            && self.workload.annotations.get(KEEP_ANNOTATION).is_none_or(|kept| kept.trim() != LINKS)
             && self.other().is_none()
             && !looked.iter().any(grants_variable)
             && !self.containers().any(names_a_link)
             // The API server writes `true` too, so it counts as a person's only where one applied it. Asked last: it reads the
             // annotation in which that is noted.
-            && !self.metadata().is_some_and(|metadata| managed::is_applied(&metadata, "enableServiceLinks"))
+            && !self.metadata().is_some_and(|metadata| managed::is_applied(&metadata, LINKS))
     }
 
     /// The containers that start with the pod, as they are written.

@@ -48,7 +48,13 @@ pub struct WritableMount {
 }
 
 const TOKEN: &str = "automountServiceAccountToken";
-const LINKS: &str = "enableServiceLinks";
+
+/// The field of a pod spec for service links.
+pub const LINKS: &str = "enableServiceLinks";
+
+/// Annotation of a pod, or of its template, by which a person keeps [`LINKS`], its only value: a `true` in a pod does not show whether
+/// a person or the API server wrote it.
+pub const KEEP_ANNOTATION: &str = "wasmgate.dev/keep";
 
 /// The entry of the annotation for the mounts of a container, before its name.
 pub(super) const READ_ONLY: &str = "readOnly";
@@ -72,7 +78,7 @@ pub(super) fn harden(spec: &mut Object, surplus: &Surplus, notes: &mut Notes) ->
         notes.change(LINKS, format!("spec.{LINKS} = false"));
         let said = format!(
             "`{LINKS}: false` was set: no grant allows the programs of this pod a variable, and these would name the \
-             services of the namespace to them"
+             services of the namespace to them; the annotation `{KEEP_ANNOTATION}: {LINKS}` keeps them"
         );
         notes.taken.push(said.clone());
         notes.tell(said);

@@ -43,11 +43,12 @@ static SITE: Shared<Site> = Shared::new(Site::start);
 
 fn setup() -> Setup {
     let wasmtime = "    - name: wasmtime\n      runtimeClass: wasmtime\n      runs: [module, component, http-component]\n      \
-         ambient: runwasi-wasmtime\n      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n      \
-         hardening: {enableServiceLinks: fill}\n";
+         ambient: runwasi-wasmtime\n      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n";
+    // It is off by default.
+    let links = "      hardening: {enableServiceLinks: fill}\n";
+    let profiles = [wasmtime, YOUKI_PROFILE, CRUN_PROFILE].map(|profile| [profile, links].concat()).concat();
     let placement = "{module: wasmtime, component: wasmtime, http-component: wasmtime}";
-    let configuration =
-        format!("runtimes:\n  placement: {placement}\n  profiles:\n{wasmtime}{YOUKI_PROFILE}{CRUN_PROFILE}");
+    let configuration = format!("runtimes:\n  placement: {placement}\n  profiles:\n{profiles}");
     let class = |name: &str| json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name});
     let classes = ["wasmtime", "youki", "crun", ANNOTATED.class];
     Setup { configuration, objects: classes.map(class).into(), ..Setup::default() }

@@ -20,7 +20,7 @@ fn run(node: &str, make: &str) -> Output {
 }
 
 /// An earlier gate that can be built, and is not.
-const OLDER: &str = "case $1 in check) ;; types) echo types of it ;; --built) [ -e \"$0.is\" ] && echo /older/wasmgate ;; *) touch \"$0.is\" ;; esac";
+const OLDER: &str = "case $1 in check | due) ;; types) echo types of it ;; --built) [ -e \"$0.is\" ] && echo /older/wasmgate ;; *) touch \"$0.is\" ;; esac";
 
 /// The same with what `tools/older/build` does, and the minutes in which youki and an earlier gate are still built.
 fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
@@ -97,9 +97,34 @@ fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
     assert!(said.contains("== failed: types of an earlier commit"), "{output:?}");
 }
 
+#[test]
+fn types_of_a_commit_that_was_chosen_long_ago_are_skipped_and_the_last_line_says_so() {
+    let chosen_long_ago =
+        OLDER.replace("check | due) ;;", "check) ;; due) echo 'chosen long ago'; exit 1 ;;");
+    let output = run_with(NODE, "echo make \"$@\"", &chosen_long_ago, "0");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!said.contains("types of it") && !said.contains("s types of an earlier commit"), "{said}");
+    let last = last_line(&output);
+    assert!(last.contains("; types of an earlier commit (chosen long ago); an upgrade from "), "{last}");
+}
+
+/// The page names what the script goes by where nothing else is set.
+#[test]
+fn the_page_for_contributors_names_the_minutes_until_which_parts_of_the_node_are_built() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (script, page) = (read(".ci/run"), read("CONTRIBUTING.md"));
+    for variable in ["WASMGATE_CI_YOUKI_UNTIL", "WASMGATE_CI_CRUN_UNTIL"] {
+        let (_, rest) = script.split_once(&format!("${{{variable}:-")).unwrap();
+        let minutes = rest.split('}').next().unwrap();
+        let named = [format!("{minutes} minutes (`{variable}`"), format!("{minutes} (`{variable}`")];
+        assert!(named.iter().any(|text| page.contains(text)), "{variable} is {minutes}");
+    }
+}
+
 /// The real script, in a repository that has just chosen a commit.
 #[test]
-fn an_earlier_commit_that_was_chosen_lately_has_its_types_checked() {
+fn an_earlier_commit_has_its_types_checked_and_is_due_for_that_where_it_was_chosen_lately() {
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
     let git = |arguments: &[&str]| {
@@ -121,18 +146,19 @@ fn an_earlier_commit_that_was_chosen_lately_has_its_types_checked() {
     fs::write(inside("tools/older/commit"), commit()).unwrap();
     commit();
     script(&inside("cargo"), "pwd; cat Cargo.toml; echo cargo \"$@\"; exit \"${FAILS:-0}\"");
-    let types = |fails: &str| {
-        let mut command = Command::new("sh");
-        command.arg(inside("tools/older/build")).arg("types").env("CARGO", inside("cargo"));
-        command.env("FAILS", fails).env("XDG_CACHE_HOME", inside("cache")).output().unwrap()
+    let asked = |command: &str, fails: &str| {
+        let mut script = Command::new("sh");
+        script.arg(inside("tools/older/build")).arg(command).env("CARGO", inside("cargo"));
+        script.env("FAILS", fails).env("XDG_CACHE_HOME", inside("cache")).output().unwrap()
     };
-    let output = types("0");
+    assert!(asked("due", "1").status.success());
+    let output = asked("types", "0");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("name = \"wasmgate-older\""), "{said}");
     assert!(said.contains("cargo check --locked --bin wasmgate-older --examples\n"), "{said}");
     assert_eq!(fs::read_dir(inside("cache/wasmgate/older")).unwrap().count(), 0);
-    let output = types("1");
+    let output = asked("types", "1");
     assert!(!output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Write one that compiles"), "{output:?}");
     let next = "commit refs/heads/later\ncommitter a <a@example> 1 +0000\ndata 1\nb\n";
@@ -141,8 +167,10 @@ fn an_earlier_commit_that_was_chosen_lately_has_its_types_checked() {
     let import = "git fast-import --quiet <later && git symbolic-ref HEAD refs/heads/later";
     let imported = Command::new("sh").args(["-c", import]).current_dir(folder.path()).status().unwrap();
     assert!(imported.success());
-    let output = types("1");
-    assert!(output.status.success(), "it was chosen long ago: {output:?}");
+    let output = asked("due", "1");
+    assert!(!output.status.success(), "it was chosen long ago: {output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("none of the last hundred commits has chosen the commit "), "{said}");
 }
 
 #[test]

@@ -209,7 +209,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/operations.md", "# with the newer tag ", "needs a node: run by tests/live/node/install.rs"),
     ("docs/operations.md", "kubectl apply --server-side ", "needs a node: run by tests/live/node/install.rs"),
     ("docs/operations.md", "# Helm leaves ", "needs a node: run by tests/live/node/install.rs"),
-    ("docs/operations.md", "kubectl rollout restart ", "needs a cluster"),
+    (
+        "docs/operations.md",
+        "kubectl rollout restart ",
+        "needs a node: run by tests/live/node/install/switches.rs",
+    ),
     (
         "docs/bundles.md",
         "$ wasmgate replay ",
@@ -365,14 +369,47 @@ fn every_block_of_commands_is_run_or_says_why_not() {
     assert!(stale.is_empty(), "{stale:#?}");
 }
 
+/// What stands in backticks in the text of a page, outside of its blocks.
+fn in_text(page: &str) -> impl Iterator<Item = String> {
+    let outside = page.split("```").step_by(2);
+    outside.flat_map(|text| text.split('`').skip(1).step_by(2)).map(|text| text.replace('\n', " "))
+}
+
 /// The commands of a page, in blocks and in the text.
 fn all_commands(page: &str) -> Vec<String> {
     let block = |(block, _): (String, bool)| {
         let lines = block.lines().map(|line| line.trim_start_matches("$ ").trim().to_string());
         lines.map(|line| line.split(" #").next().unwrap().to_string()).collect::<Vec<_>>()
     };
-    let inside = page.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
-    blocks(page).into_iter().flat_map(block).chain(inside.map(|text| text.replace('\n', " "))).collect()
+    blocks(page).into_iter().flat_map(block).chain(in_text(page)).collect()
+}
+
+/// How the commands begin that the text of `docs/operations.md` has people type, and the tests that take them from there and run them.
+const IN_TEXT: &[(&str, &str)] = &[
+    ("kubectl delete validatingwebhookconfiguration", "tests/live/node/install/switches.rs"),
+    ("kubectl delete reports,", "tests/live/reports.rs"),
+    ("kubectl get mutatingwebhookconfiguration", "tests/live/node/install/switches.rs"),
+    ("kubectl get rolebindings", "tests/live/node/install/switches.rs"),
+    ("kubectl label namespace", "tests/live/node/install/switches.rs"),
+    ("kubectl patch validatingwebhookconfiguration", "tests/live/node/install/switches.rs"),
+];
+
+#[test]
+fn every_command_in_the_text_of_the_page_for_operators_is_run_by_a_test() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    // One of two words is only named.
+    let is_whole = |text: &String| {
+        ["kubectl ", "helm "].iter().any(|program| text.starts_with(program)) && text.split(' ').count() > 2
+    };
+    let typed: Vec<String> = in_text(&page).filter(is_whole).collect();
+    let is_unknown = |command: &&String| !IN_TEXT.iter().any(|(start, _)| command.starts_with(start));
+    let unknown: Vec<&String> = typed.iter().filter(is_unknown).collect();
+    assert!(unknown.is_empty(), "no test runs {unknown:?}");
+    for (start, test) in IN_TEXT {
+        assert!(typed.iter().any(|command| command.starts_with(start)), "the page has no `{start}`");
+        let source = fs::read_to_string(root().join(test)).unwrap();
+        assert!(source.contains(start), "{test} runs no `{start}`");
+    }
 }
 
 /// What is wrong with a command of this project; the programs of others are not looked at.

@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
+
 use crate::support::probes::{
     CRUN, CRUN_PROFILE, Cell, PAGE, Peer, SHIM, Target, WAYS, YOUKI, YOUKI_PROFILE, explained, named,
 };
@@ -24,8 +26,25 @@ fn compare(target: &Target, flags: &[String]) {
     let said = explained(folder.path(), &pods, &[flags, &[layouts]].concat());
     let cells: Vec<Cell> =
         target.tried().zip(&said).map(|((probe, _), said)| Cell::claimed(probe, said)).collect();
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
-    assert_eq!(target.table(&cells), target.cut(&page).1);
+    target.compare(&target.table(&cells));
+}
+
+#[test]
+fn a_cell_has_a_grant_for_what_the_probe_does_only_where_that_is_refused_and_by_its_own_name() {
+    let native = json!({"enforced": "deny", "capability": "native.exec", "message": "opens files"});
+    let own = |path: &str, enforced: &str| {
+        let message = format!("may use `fs` on `{path}` (read-write) and no grant allows it");
+        json!({"enforced": enforced, "capability": "fs", "message": message})
+    };
+    let cell =
+        |can: bool, violations: &[&Value]| Cell::of(can, named("mount"), &json!({"violations": violations}));
+    assert_eq!(cell(true, &[&native, &own("/data", "deny")]), Cell::Granted);
+    assert_eq!(cell(true, &[&native]), Cell::GrantedAsNative, "as if the rule for files were gone");
+    assert_eq!(cell(true, &[&native, &own("/data", "warn")]), Cell::GrantedAsNative);
+    assert_eq!(cell(true, &[&native, &own("/other", "deny")]), Cell::GrantedAsNative);
+    assert_eq!(cell(true, &[&own("/data", "deny")]), Cell::Granted);
+    assert_eq!(cell(true, &[]), Cell::Yes);
+    assert_eq!(cell(false, &[&native]), Cell::No);
 }
 
 #[test]

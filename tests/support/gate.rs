@@ -327,6 +327,7 @@ pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
     if let Some(spec) = object.pointer_mut(&format!("{template}/spec")) {
         default_spec(spec);
         if template.is_empty() {
+            set_default(spec, "enableServiceLinks", json!(true));
             default_requests(spec);
         }
     }
@@ -367,7 +368,6 @@ fn default_spec(spec: &mut Value) {
         ("dnsPolicy", json!("ClusterFirst")),
         ("securityContext", json!({})),
         ("schedulerName", json!("default-scheduler")),
-        ("enableServiceLinks", json!(true)),
     ] {
         set_default(spec, key, value);
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
 use serde_json::{Value, json};
 use wasi_preview1_component_adapter_provider::{
@@ -16,7 +16,7 @@ use wit_parser::Resolve;
 
 use super::oci::fixtures::wat;
 use super::oci::{Image, ImageBuilder};
-use super::process::wasmgate;
+use super::process::{root, wasmgate};
 
 /// The name that a pod's `hostAliases` give to the peer.
 const PEER: &str = "peer.example";
@@ -555,8 +555,10 @@ fn assemble(form: Form, interfaces: &[&str], own: &str, code: &str) -> Vec<u8> {
 pub enum Cell {
     /// It can, and the pod needs no grant for it.
     Yes,
-    /// It can, and without a grant the pod is refused.
+    /// It can, and without a grant for that the pod is refused.
     Granted,
+    /// It can, and no rule asks a grant for that; without one for `native.exec` the pod is refused.
+    GrantedAsNative,
     /// It fails, or the runtime does not start such a program.
     No,
     /// There is no function for it.
@@ -568,6 +570,7 @@ impl Cell {
         match self {
             Self::Yes => "yes",
             Self::Granted => "with a grant",
+            Self::GrantedAsNative => "with a grant for `native.exec`",
             Self::No => "no",
             Self::Absent => "–",
         }
@@ -580,18 +583,24 @@ impl Cell {
         Self::of(entries.iter().any(|entry| probe.is(entry)), probe, explained)
     }
 
-    /// What is so, for a program that can or cannot. It is refused for what the probe does, and for nothing else; or for opening
-    /// any file, which reaches the process that runs it.
+    /// What is so, for a program that can or cannot. It is refused for what the probe does, by the name of its file or variable; or for
+    /// opening any file, which reaches the process that runs it. The second is told apart, or a table would stay the same if the rule
+    /// for the first were gone.
     pub fn of(can: bool, probe: &Probe, explained: &Value) -> Self {
-        let denied = |v: &Value| {
-            v["enforced"] == "deny"
-                && [probe.needs.0, "native.exec"].map(Value::from).contains(&v["capability"])
+        let is_of = |violation: &Value, (capability, part): (&str, Option<&str>)| {
+            let message = violation["message"].as_str().unwrap_or_default();
+            violation["capability"] == capability
+                && part.is_none_or(|part| message.contains(&format!("`{part}`")))
         };
-        let refused = explained["violations"].as_array().into_iter().flatten().any(denied);
-        match (can, refused) {
-            (false, _) => Self::No,
-            (true, true) => Self::Granted,
-            (true, false) => Self::Yes,
+        let refused = |needs: (&str, Option<&str>)| {
+            let violations = explained["violations"].as_array().into_iter().flatten();
+            violations.filter(|violation| violation["enforced"] == "deny").any(|one| is_of(one, needs))
+        };
+        match (can, refused(probe.needs), refused(("native.exec", None))) {
+            (false, ..) => Self::No,
+            (true, true, _) => Self::Granted,
+            (true, false, true) => Self::GrantedAsNative,
+            (true, false, false) => Self::Yes,
         }
     }
 }
@@ -635,16 +644,30 @@ impl Target {
     }
 
     /// Its table of a page, with what is before and behind it.
-    pub fn cut<'a>(&self, page: &'a str) -> (&'a str, &'a str, &'a str) {
+    fn cut<'a>(&self, page: &'a str) -> (&'a str, &'a str, &'a str) {
         let (before, rest) = page.split_once(self.marks.0).expect("the mark before the table");
         let (table, after) = rest.split_once(self.marks.1).expect("the mark behind the table");
         (before, table, after)
     }
 
     /// The page with another table.
-    pub fn with_table(&self, page: &str, table: &str) -> String {
+    fn with_table(&self, page: &str, table: &str) -> String {
         let (before, _, after) = self.cut(page);
         format!("{before}{}{table}{}{after}", self.marks.0, self.marks.1)
+    }
+
+    /// Compares a table with that of the page, or writes it there with `WASMGATE_WRITE_DOCS=1`.
+    pub fn compare(&self, table: &str) {
+        // Tests write the tables of several runtimes at the same time.
+        static TURN: Mutex<()> = Mutex::new(());
+        let path = root().join(PAGE);
+        let read = || std::fs::read_to_string(&path).unwrap();
+        if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+            let _turn = TURN.lock().unwrap();
+            std::fs::write(&path, self.with_table(&read(), table)).unwrap();
+            return;
+        }
+        assert_eq!(table, self.cut(&read()).1);
     }
 }
 

@@ -1,16 +1,14 @@
 //! What the wasmtime shim and youki hand over, and what the gate says of it, by programs that try each thing; and what hardening
 //! takes from pods, by the same programs.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use super::{SITE, Site, platform};
 use crate::support::node::ADDRESS;
 use crate::support::probes::{
-    Cell, Form, HIDDEN, LINKS, LOADED, PAGE, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
+    Cell, Form, HIDDEN, LINKS, LOADED, Peer, Probe, ROOT, SAID, SHIM, Target, explained, named,
 };
-use crate::support::process::{ask_patiently, root};
+use crate::support::process::ask_patiently;
 
 /// One probe in one form, and what `explain` says of its pod.
 struct Trial {
@@ -170,19 +168,8 @@ pub(super) fn outcomes_agree(target: &Target) {
         })
         .collect();
     assert_eq!(wrong, Vec::<String>::new());
-    compare(target, &target.table(&cells));
+    target.compare(&target.table(&cells));
     site.plane.kubectl(&["delete", "pods", "--all", "--wait=false", "--namespace", &namespace]).ok();
-}
-
-/// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
-pub(super) fn compare(target: &Target, table: &str) {
-    let path = root().join(PAGE);
-    let page = fs::read_to_string(&path).unwrap();
-    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
-        fs::write(&path, target.with_table(&page, table)).unwrap();
-        return;
-    }
-    assert_eq!(table, target.cut(&page).1);
 }
 
 /// A way out that `src/runtime/runwasi_wasmtime.rs` names: a variable of the pod moves the server. A grant for the usual port does not
@@ -309,19 +296,28 @@ fn a_root_file_system_that_is_read_only_takes_no_writes_and_another_one_does() {
     assert_eq!(ran(&site, &namespace, pod, "held", |_| true), READ_ONLY);
 }
 
-/// The profile of this cluster asks for it (`setup`); by default it is off.
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn where_hardening_switches_service_links_off_no_variable_names_a_service() {
+    for form in [Form::Module, Form::Component] {
+        services_are_named_where_a_variable_is_granted(&SHIM, form);
+    }
+}
+
+/// Runs the probe of service links where no variable is granted and where one is. The profiles of this cluster ask for them to be
+/// switched off (`setup`).
+pub(super) fn services_are_named_where_a_variable_is_granted(target: &Target, form: Form) {
     let site = SITE.get();
-    let namespace = site.plane.namespace("links", &json!({}));
+    let namespace = site.plane.namespace(&format!("links-{}-{}", target.class, form.name()), &json!({}));
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe", "namespace": namespace},
         "spec": {"ports": [{"port": 80}]}});
     site.apply(&service).ok();
-    let pod = pod_of(&site, &SHIM, &LINKS, Form::Module, &namespace);
+    let pod = pod_of(&site, target, &LINKS, form, &namespace);
     let off = |pod: &Value| pod["spec"]["enableServiceLinks"] == false;
+    let said = ran(&site, &namespace, pod.clone(), "taken", off);
     // `99`: no variable begins so.
-    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", off), "probe 99\n");
+    assert_eq!(said, "probe 99\n", "{form:?} under {}", target.class);
     grant(&site, &namespace, &json!([{"name": "env", "names": ["ANY"]}]));
-    assert_eq!(ran(&site, &namespace, pod, "granted", |pod| !off(pod)), DONE);
+    let said = ran(&site, &namespace, pod, "granted", |pod| !off(pod));
+    assert_eq!(said, DONE, "{form:?} under {}", target.class);
 }

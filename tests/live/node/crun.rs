@@ -6,7 +6,8 @@ mod annotations;
 use serde_json::{Value, json};
 
 use super::capabilities::{
-    mounts_are_written_where_that_is_granted, outcomes_agree, peer, tokens_are_read_where_they_are_granted,
+    mounts_are_written_where_that_is_granted, outcomes_agree, peer,
+    services_are_named_where_a_variable_is_granted, tokens_are_read_where_they_are_granted,
 };
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_that_differ, pod_of};
@@ -105,6 +106,12 @@ fn a_token_that_hardening_takes_cannot_be_read_under_crun_and_one_that_is_grante
 #[ignore = "needs a real node: make test-node"]
 fn a_mount_that_hardening_makes_read_only_takes_no_writes_under_crun() {
     mounts_are_written_where_that_is_granted(&CRUN, Form::Module);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn where_hardening_switches_service_links_off_no_variable_names_a_service_under_crun() {
+    services_are_named_where_a_variable_is_granted(&CRUN, Form::Module);
 }
 
 /// The pod of a program whose folder is `/app`, in an image with a file of its own at `/`, this one below `/app`, and links there that

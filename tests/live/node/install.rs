@@ -215,6 +215,7 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
     switches::give_the_right_to_pull_secrets(&site);
     switches::stop_it_from_refusing_pods_and_have_it_refuse_them_again(&site);
+    switches::have_one_rule_only_recorded_and_refuse_by_it_again(&site);
     bundle::is_brought_in_by_kustomize_and_replaced(&site);
     removed(&site, &before);
 }

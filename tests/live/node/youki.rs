@@ -3,13 +3,13 @@
 
 use serde_json::{Value, json};
 
-use super::capabilities::outcomes_agree;
+use super::capabilities::{outcomes_agree, services_are_named_where_a_variable_is_granted};
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_agree, pod_of};
 use super::sizes::filler;
 use super::warnings::resized;
 use super::{SITE, speaker};
-use crate::support::probes::YOUKI;
+use crate::support::probes::{Form, YOUKI};
 use crate::support::process::ask_patiently;
 
 /// The annotation reaches youki. Mode bits are not asked then.
@@ -66,6 +66,12 @@ fn of_every_golden_row_youki_starts_no_other_native_program_where_nothing_asks_f
 #[ignore = "needs a real node: make test-node"]
 fn programs_can_do_under_youki_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
     outcomes_agree(&YOUKI);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn where_hardening_switches_service_links_off_no_variable_names_a_service_under_youki() {
+    services_are_named_where_a_variable_is_granted(&YOUKI, Form::Module);
 }
 
 #[test]

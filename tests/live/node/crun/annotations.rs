@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::super::capabilities::compare;
 use super::super::golden::{UNSEEN, module, outcome};
 use super::super::needs::pod_of;
 use super::super::{SITE, Site};
@@ -167,7 +166,7 @@ fn annotations_make_crun_act_on_a_node_that_passes_them_on_and_on_no_other_and_t
             .unwrap();
     }
     assert!(heeded[0], "a node that passes annotations on has crun write to the file that one names");
-    compare(&ANNOTATED, &table);
+    ANNOTATED.compare(&table);
     let all = trials.iter().map(|trial| trial.name.as_str());
     let delete: Vec<&str> =
         ["delete", "pods", "--wait=false", "--namespace", UNSEEN].into_iter().chain(all).collect();

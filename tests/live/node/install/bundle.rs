@@ -140,7 +140,7 @@ fn make_claim(site: &Installed) -> PathBuf {
 }
 
 /// Changes a file of the platform's own folder.
-fn edit(site: &Installed, file: &str, from: &str, to: &str) {
+pub(super) fn edit(site: &Installed, file: &str, from: &str, to: &str) {
     let path = site.folder("platform").join(file);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "no `{from}` in {text}");

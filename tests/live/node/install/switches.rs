@@ -1,8 +1,9 @@
-//! The commands of the manual for a gate that is installed: pull secrets that it may read, and the switches that stop it from
-//! refusing pods, from the mildest on, and back again.
+//! The commands of the manual for a gate that is installed: pull secrets that it may read, the switches that stop it from refusing
+//! pods, from the mildest on, and back again, and a configuration that is in force at once.
 
 use serde_json::{Value, json};
 
+use super::bundle::edit;
 use super::{Installed, commands, section};
 use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
@@ -30,10 +31,7 @@ pub(super) fn give_the_right_to_pull_secrets(site: &Installed) {
 
 /// What removing the gate leaves of that, found by the command of the page.
 pub(super) fn rights_to_pull_secrets_that_are_left(site: &Installed) -> Vec<String> {
-    let page = section("Remove");
-    let (_, rest) = page.split_once("`kubectl get rolebindings -A ").expect("how they are found");
-    let find = format!("kubectl get rolebindings -A {}", rest.split('`').next().unwrap_or_default());
-    let listed = site.run("platform", &find);
+    let listed = site.run("platform", &inline("Remove", "kubectl get rolebindings -A "));
     let bindings = ["wasmgate-pull-regcred", "wasmgate-pull-secrets"];
     assert!(bindings.iter().all(|name| listed.contains(name)), "{listed}");
     let bindings = bindings.map(|name| format!("RoleBinding/{name}"));
@@ -64,11 +62,16 @@ fn is_admitted(site: &Installed, namespace: &str) {
     assert_eq!(admitted["spec"]["runtimeClassName"], "wasmtime");
 }
 
-/// A command of the table of milder switches.
-fn milder(start: &str) -> String {
-    let page = section("Emergency switch");
-    let (_, rest) = page.split_once(&format!("| `{start}")).expect("the switch in the table");
+/// A command, or a piece of a configuration, in the text of a section or in a table there.
+fn inline(heading: &str, start: &str) -> String {
+    let page = section(heading);
+    let (_, rest) = page.split_once(&format!("`{start}")).unwrap_or_else(|| panic!("no `{start}` in {page}"));
     format!("{start}{}", rest.split('`').next().unwrap_or_default())
+}
+
+/// One of the milder switches.
+fn milder(start: &str) -> String {
+    inline("Emergency switch", start)
 }
 
 fn failure_policy(site: &Installed) -> Value {
@@ -95,4 +98,38 @@ pub(super) fn stop_it_from_refusing_pods_and_have_it_refuse_them_again(site: &In
     site.run("platform", &commands("Install", "kubectl apply -k ."));
     is_refused(site, "default");
     assert_eq!(failure_policy(site), "Fail");
+    let mutating = inline("When the gate is away or slow", "kubectl get mutatingwebhookconfiguration ");
+    let shown = site.run("platform", &mutating);
+    assert!(shown.contains("reinvocationPolicy: IfNeeded"), "{shown}");
+}
+
+/// Changes the configuration in the platform's folder, and has it in force at once, by the commands of the page.
+fn configured(site: &Installed, from: &str, to: &str) {
+    edit(site, "config.yaml", from, to);
+    let checked = site.run("platform", &inline("Install", "wasmgate check --config "));
+    assert!(checked.contains("nothing is wrong"), "{checked}");
+    site.run("platform", &commands("Install", "kubectl apply -k ."));
+    let replicas = || -> Vec<Value> {
+        let all = site.plane.list(&["pods", "--namespace=wasmgate-system"]);
+        all.iter().map(|replica| replica["metadata"]["uid"].clone()).collect()
+    };
+    let before = replicas();
+    site.run("platform", &commands("Install", "kubectl rollout restart "));
+    site.run("platform", "kubectl rollout status deployment/wasmgate -n wasmgate-system");
+    site.plane.wait_for("the replicas from before to be gone", || {
+        replicas().iter().all(|replica| !before.contains(replica)).then_some(())
+    });
+}
+
+/// A switch of the table that needs replicas with another configuration.
+pub(super) fn have_one_rule_only_recorded_and_refuse_by_it_again(site: &Installed) {
+    let switch = milder("enforcement: {rules: ");
+    let (_, rules) = switch.trim_end_matches('}').split_once('{').expect("the key of a rule");
+    let rules = format!("{rules}}}").replace("RULE", "host-process-in-reach");
+    let (denies, records) = ("  default: deny\n", format!("  default: deny\n  {rules}\n"));
+    is_refused(site, "default");
+    configured(site, denies, &records);
+    is_admitted(site, "default");
+    configured(site, &records, denies);
+    is_refused(site, "default");
 }
