@@ -216,11 +216,15 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
     of_wasmtime(field, profile, problems);
 }
 
-/// Where other shims resolve names by glibc, that is known of them.
+/// Where other shims resolve names by glibc or allocate on demand, that is known of them.
 fn of_wasmtime(field: &str, profile: &Profile, problems: &mut Problems) {
-    if profile.built_with_musl && profile.ambient != Family::RunwasiWasmtime {
+    let said =
+        [("allocatesOnDemand", profile.allocates_on_demand), ("builtWithMusl", profile.built_with_musl)];
+    let others =
+        said.into_iter().filter(|(_, is_said)| *is_said && profile.ambient != Family::RunwasiWasmtime);
+    for (name, _) in others {
         let message = "it says something of runwasi's wasmtime shim: leave it out, or write `ambient: runwasi-wasmtime`";
-        problems.add(wrong(&format!("{field}.builtWithMusl"), &"true", message));
+        problems.add(wrong(&format!("{field}.{name}"), &"true", message));
     }
 }
 
@@ -465,13 +469,15 @@ mod tests {
                 "{other}"
             );
         }
-        assert!(
-            profile("runtimeClass: a, builtWithMusl: true")
-                .contains("builtWithMusl` cannot be `true`: it says something of runwasi's wasmtime shim")
-        );
-        let own =
-            "{name: a, runtimeClass: a, runs: [module], ambient: runwasi-wasmtime, builtWithMusl: true}";
-        assert_eq!(problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")), "");
+        for name in ["allocatesOnDemand", "builtWithMusl"] {
+            let said = profile(&format!("runtimeClass: a, {name}: true"));
+            let expected = format!("{name}` cannot be `true`: it says something of runwasi's wasmtime shim");
+            assert!(said.contains(&expected), "{said}");
+            let own = format!(
+                "{{name: a, runtimeClass: a, runs: [module], ambient: runwasi-wasmtime, {name}: true}}"
+            );
+            assert_eq!(problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")), "");
+        }
         assert_eq!(profile(&affinity("operator: NotIn, values: [a]")), "");
         assert_eq!(profile("runtimeClass: wasm.example.com, sizing: {memoryRequest: 32Mi}"), "");
     }

@@ -7,6 +7,7 @@
 mod features;
 mod memory;
 mod tables;
+mod units;
 
 pub(super) use features::is_http_0_3;
 pub use tables::MAX_TABLES;
@@ -26,10 +27,11 @@ use super::interpreter::Signs;
 use super::magic::{Magic, magic};
 use super::malformed::Malformed;
 use super::size;
-use super::{Feature, Import, ModuleFacts, WasmFormat};
+use super::{Defined, Feature, Import, ModuleFacts, WasmFormat};
 use features::wasi_0_3;
 use memory::Pages;
 use tables::Tables;
+use units::{Frame, Unit, most_defined, total_memory};
 
 /// Most bytes of `.wat` text that are parsed, each of which becomes some two hundred in memory.
 pub const MAX_TEXT: usize = 128 << 10;
@@ -117,22 +119,6 @@ impl From<wasmparser::Error> for Malformed {
     }
 }
 
-/// A nested module or component: its own facts, and how often its parent instantiates it.
-#[derive(Debug, Default)]
-struct Unit {
-    memory: Pages,
-    instances: u64,
-    children: Vec<usize>,
-}
-
-/// A module or component that is being read, with its index spaces of modules and components.
-#[derive(Debug, Default)]
-struct Frame {
-    unit: usize,
-    modules: Vec<Option<usize>>,
-    components: Vec<Option<usize>>,
-}
-
 /// Facts as they accumulate. Unit 0 is the outermost; a child's number is greater than its parent's.
 #[derive(Debug, Default)]
 struct Walk {
@@ -172,7 +158,15 @@ impl Walk {
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
-                    self.memory(&memory?);
+                    let memory = memory?;
+                    self.memory(&memory);
+                    self.define(|unit| unit.add_memory(Pages::of(&memory).initial));
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section.clone() {
+                    let elements = table?.ty.initial;
+                    self.define(|unit| unit.add_table(elements));
                 }
             }
             Payload::ImportSection(section) if self.outermost() => {
@@ -266,6 +260,13 @@ impl Walk {
         }
         let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) else { return };
         unit.memory = unit.memory.plus(Pages::of(memory), 1);
+    }
+
+    /// Counts what the unit that is being read defines itself.
+    fn define(&mut self, add: impl FnOnce(&mut Defined)) {
+        if let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) {
+            add(&mut unit.defined);
+        }
     }
 
     /// Counts a name before it is kept.
@@ -374,21 +375,6 @@ impl Walk {
         }
     }
 
-    /// Memory of everything that is instantiated; a unit that is never instantiated counts once.
-    fn total_memory(&self) -> Pages {
-        let mut totals = vec![Pages::default(); self.units.len()];
-        for (number, unit) in self.units.iter().enumerate().rev() {
-            let whole = unit.children.iter().fold(unit.memory, |sum, child| {
-                let times = self.units.get(*child).map_or(1, |unit| unit.instances.max(1));
-                sum.plus(totals.get(*child).copied().unwrap_or_default(), times)
-            });
-            if let Some(total) = totals.get_mut(number) {
-                *total = whole;
-            }
-        }
-        totals.first().copied().unwrap_or_default()
-    }
-
     /// WasmEdge's first socket interface has `sock_accept` with two parameters, WASI's has three
     /// (`WASI:legacy/preview1/docs.md`).
     fn accepts_for_wasmedge(&self, types: &Types) -> bool {
@@ -398,7 +384,7 @@ impl Walk {
     }
 
     fn facts(mut self, types: &Types, source: &str, size: usize) -> Result<ModuleFacts, Malformed> {
-        let memory = self.total_memory();
+        let memory = total_memory(&self.units);
         if self.accepts_for_wasmedge(types) {
             self.features.insert(Feature::WasmedgeSockets);
         }
@@ -422,21 +408,11 @@ impl Walk {
             data_bytes: self.data,
             memory_bytes: memory.initial,
             memory_max_bytes: memory.maximum,
+            defined: most_defined(&self.units),
             features: self.features,
             interpreters: self.signs.found(),
             size_bytes: size as u64,
         })
-    }
-}
-
-impl Frame {
-    fn space(&mut self, core: bool) -> &mut Vec<Option<usize>> {
-        if core { &mut self.modules } else { &mut self.components }
-    }
-
-    fn find(&self, core: bool, index: u32) -> Option<usize> {
-        let space = if core { &self.modules } else { &self.components };
-        space.get(index as usize).copied().flatten()
     }
 }
 
@@ -571,6 +547,35 @@ mod tests {
         assert_eq!(wat("(module (memory i64 0x1000000000000) (memory 9))").memory_bytes, u64::MAX);
         assert_eq!(wat("(module (memory 7 (pagesize 1)))").memory_bytes, 7);
         assert_eq!(wat(r#"(module (import "env" "memory" (memory 4)) (memory 1))"#).memory_bytes, 5 << 16);
+    }
+
+    #[test]
+    fn of_what_modules_define_the_most_counts_and_of_what_they_import_nothing() {
+        let defined = |memories, pages: u64, tables, table_elements| Defined {
+            memories,
+            memory_bytes: pages << 16,
+            tables,
+            table_elements,
+        };
+        for (text, expected) in [
+            ("(module)", Defined::default()),
+            ("(module (memory 3) (memory 1) (table 5 funcref) (table 7 externref))", defined(2, 3, 2, 7)),
+            (
+                r#"(module (import "env" "m" (memory 9)) (import "env" "t" (table 9 funcref)))"#,
+                defined(0, 0, 0, 0),
+            ),
+            (
+                r#"(module (import "env" "m" (memory 9)) (import "env" "t" (table 9 funcref)) (memory 1) (table 2 funcref))"#,
+                defined(1, 1, 1, 2),
+            ),
+            (
+                "(component (core module (memory 1) (memory 1)) (component (core module (memory 4) (table 7 funcref))))",
+                defined(2, 4, 1, 7),
+            ),
+        ] {
+            assert_eq!(wat(text).defined, expected, "{text}");
+        }
+        assert_eq!(wat("(module (memory i64 0x1000000000000))").defined.memory_bytes, u64::MAX);
     }
 
     #[test]
