@@ -142,6 +142,9 @@ pub struct ModuleFacts {
     /// Elements with which all tables begin that the binary defines or imports.
     #[serde(default)]
     pub table_elements: u64,
+    /// What its core modules define for an engine to allocate.
+    #[serde(default)]
+    pub defined: Defined,
     /// What it needs from its runtime beyond WASI 0.1 and 0.2.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<Feature>,
@@ -150,16 +153,6 @@ pub struct ModuleFacts {
     pub interpreters: Vec<Interpreter>,
     /// Size of the binary in bytes.
     pub size_bytes: u64,
-}
-
-impl ModuleFacts {
-    /// About the bytes that the names of its imports and exports take in memory.
-    pub fn size_in_memory(&self) -> usize {
-        let functions = |import: &Import| import.functions.iter().map(|name| size::name(name)).sum::<usize>();
-        let imported =
-            self.imports.iter().map(|import| size::interface(&import.interface) + functions(import));
-        imported.sum::<usize>() + self.exports.iter().map(|name| size::name(name)).sum::<usize>()
-    }
 }
 
 /// Native machine code in a layer that is declared as Wasm, or as the program that starts.
@@ -453,6 +446,7 @@ pub mod archive;
 pub mod by_name;
 mod checkpoint;
 pub mod config;
+mod defined;
 pub mod descriptor;
 pub mod digest;
 pub mod entry;
@@ -488,6 +482,7 @@ pub mod steps;
 mod toml_text;
 
 pub use by_name::ByName;
+pub use defined::Defined;
 pub use digest::Digest;
 pub use error::Error;
 pub use evidence::Evidence;

@@ -12,6 +12,7 @@ pub mod family;
 mod golden;
 pub mod handover;
 pub mod hardening;
+mod pool;
 mod retired;
 mod runwasi;
 mod runwasi_wamr;
@@ -25,13 +26,14 @@ pub use answers::{Compiler, NativeWay, Runtime};
 pub use family::{Family, runnable_by, start_undescribed, warnings};
 pub use handover::{Extra, Files, HandedOver, Handover, HttpServer, Variables};
 pub use hardening::{Hardening, HardeningMode};
+pub use pool::Pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 use serde::{Deserialize, Serialize};
 
-use crate::image::ImageKind;
+use crate::image::{ImageFacts, ImageKind, Program};
 use crate::quantity::{Quantity, WrittenQuantity};
 
 /// What to do with a request or limit that a person wrote.
@@ -123,6 +125,11 @@ pub struct Profile {
     /// `VACUUM INTO` and no `fts3_tokenizer`. No published shim does. Other families run no SQL.
     #[serde(default)]
     pub confines_sqlite: bool,
+    /// Whether runwasi's wasmtime shim takes memories and tables from the system on demand, and not out of a pool whose limits keep some
+    /// programs from starting: releases before 0.5.0, and nodes on which four terabytes of addresses cannot be reserved, such as those whose
+    /// kernel has addresses of 39 bits.
+    #[serde(default)]
+    pub allocates_on_demand: bool,
     /// Whether this build of runwasi's wasmtime shim, or of youki, is linked with musl, which loads no library of the container when
     /// it resolves the name of a host or looks up a user, as glibc does. The releases of runwasi are.
     #[serde(default)]
@@ -155,6 +162,11 @@ impl Profile {
     /// Whether a RuntimeClass with this handler leads to the profile's shim.
     pub fn has_handler(&self, handler: &str) -> bool {
         self.runtime_class == handler || self.aliases.contains(handler) || self.handlers.contains(handler)
+    }
+
+    /// Whether it says that its nodes start a program for which its runtime has a pool elsewhere, however much that holds.
+    pub fn starts_on_demand(&self, facts: &ImageFacts, program: &Program) -> bool {
+        self.allocates_on_demand && self.ambient.starts_on_demand(facts, program)
     }
 
     /// Memory that the runtime itself needs in the container's cgroup.
@@ -257,6 +269,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         hides_host_process: false,
         checks_hosts: false,
         confines_sqlite: false,
+        allocates_on_demand: false,
         built_with_musl: false,
         shim_variables: BTreeSet::new(),
         mounts_other_files: false,

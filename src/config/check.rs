@@ -216,8 +216,12 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
     of_wasmtime(field, profile, problems);
 }
 
-/// Of other runtimes it is known by which C library they resolve names and look up users.
+/// Of other runtimes it is known by which C library they resolve names and look up users, and that they allocate on demand.
 fn of_wasmtime(field: &str, profile: &Profile, problems: &mut Problems) {
+    if profile.allocates_on_demand && profile.ambient != Family::RunwasiWasmtime {
+        let message = "it says something of runwasi's wasmtime shim: leave it out, or write `ambient: runwasi-wasmtime`";
+        problems.add(wrong(&format!("{field}.allocatesOnDemand"), &"true", message));
+    }
     if profile.built_with_musl && !matches!(profile.ambient, Family::RunwasiWasmtime | Family::YoukiWasmtime)
     {
         let message = "it says something of runwasi's wasmtime shim and of youki: leave it out, or write `ambient: runwasi-wasmtime` \
@@ -471,6 +475,14 @@ mod tests {
             profile("runtimeClass: a, builtWithMusl: true")
                 .contains("builtWithMusl` cannot be `true`: it says something of runwasi's wasmtime shim")
         );
+        assert!(
+            profile("runtimeClass: a, allocatesOnDemand: true").contains(
+                "allocatesOnDemand` cannot be `true`: it says something of runwasi's wasmtime shim"
+            )
+        );
+        let own =
+            "{name: a, runtimeClass: a, runs: [module], ambient: runwasi-wasmtime, allocatesOnDemand: true}";
+        assert_eq!(problem(&format!("runtimes: {{placement: {{}}, profiles: [{own}]}}")), "");
         for ambient in ["runwasi-wasmtime", "youki-wasmtime"] {
             let own = format!(
                 "{{name: a, runtimeClass: a, runs: [module], ambient: {ambient}, builtWithMusl: true}}"

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use super::config::Config;
 use super::malformed::short;
 use super::program::{self, CONCLUSION};
+use super::size;
 use super::{
-    ByName, Digest, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, Program, Shape, WasmFormat,
+    ByName, Defined, Digest, Evidence, ImageFacts, ImageKind, Import, ModuleFacts, NEEDS_COMMAND, Program,
+    Shape, WasmFormat,
 };
 use crate::text;
 
@@ -25,10 +27,19 @@ impl ModuleFacts {
             memory_bytes: 0,
             memory_max_bytes: None,
             table_elements: 0,
+            defined: Defined::default(),
             features: BTreeSet::new(),
             interpreters: Vec::new(),
             size_bytes: 0,
         }
+    }
+
+    /// About the bytes that the names of its imports and exports take in memory.
+    pub fn size_in_memory(&self) -> usize {
+        let functions = |import: &Import| import.functions.iter().map(|name| size::name(name)).sum::<usize>();
+        let imported =
+            self.imports.iter().map(|import| size::interface(&import.interface) + functions(import));
+        imported.sum::<usize>() + self.exports.iter().map(|name| size::name(name)).sum::<usize>()
     }
 }
 

@@ -7,6 +7,7 @@
 mod features;
 mod memory;
 mod tables;
+mod units;
 
 pub(super) use features::is_http_0_3;
 pub use tables::MAX_TABLES;
@@ -26,10 +27,11 @@ use super::interpreter::Signs;
 use super::magic::{Magic, magic};
 use super::malformed::Malformed;
 use super::size;
-use super::{Feature, Import, ModuleFacts, WasmFormat};
+use super::{Defined, Feature, Import, ModuleFacts, WasmFormat};
 use features::wasi_0_3;
-use memory::{Pages, Unit, total};
+use memory::Pages;
 use tables::Tables;
+use units::{Frame, Unit, most_defined, total};
 
 /// Most bytes of `.wat` text that are parsed, each of which becomes some two hundred in memory.
 pub const MAX_TEXT: usize = 128 << 10;
@@ -117,14 +119,6 @@ impl From<wasmparser::Error> for Malformed {
     }
 }
 
-/// A module or component that is being read, with its index spaces of modules and components.
-#[derive(Debug, Default)]
-struct Frame {
-    unit: usize,
-    modules: Vec<Option<usize>>,
-    components: Vec<Option<usize>>,
-}
-
 /// Facts as they accumulate. Unit 0 is the outermost; a child's number is greater than its parent's.
 #[derive(Debug, Default)]
 struct Walk {
@@ -164,12 +158,16 @@ impl Walk {
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
-                    self.memory(&memory?);
+                    let memory = memory?;
+                    self.memory(&memory);
+                    self.define(|unit| unit.add_memory(Pages::of(&memory).initial));
                 }
             }
             Payload::TableSection(section) => {
                 for table in section.clone() {
-                    self.table(&table?.ty);
+                    let table = table?.ty;
+                    self.table(&table);
+                    self.define(|unit| unit.add_table(table.initial));
                 }
             }
             Payload::ImportSection(section) if self.outermost() => {
@@ -268,6 +266,13 @@ impl Walk {
     fn table(&mut self, table: &TableType) {
         let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) else { return };
         unit.needs.elements = unit.needs.elements.saturating_add(table.initial);
+    }
+
+    /// Counts what the unit that is being read defines itself.
+    fn define(&mut self, add: impl FnOnce(&mut Defined)) {
+        if let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) {
+            add(&mut unit.defined);
+        }
     }
 
     /// Counts a name before it is kept.
@@ -410,21 +415,11 @@ impl Walk {
             memory_bytes: needs.memory.initial,
             memory_max_bytes: needs.memory.maximum,
             table_elements: needs.elements,
+            defined: most_defined(&self.units),
             features: self.features,
             interpreters: self.signs.found(),
             size_bytes: size as u64,
         })
-    }
-}
-
-impl Frame {
-    fn space(&mut self, core: bool) -> &mut Vec<Option<usize>> {
-        if core { &mut self.modules } else { &mut self.components }
-    }
-
-    fn find(&self, core: bool, index: u32) -> Option<usize> {
-        let space = if core { &self.modules } else { &self.components };
-        space.get(index as usize).copied().flatten()
     }
 }
 
@@ -580,6 +575,35 @@ mod tests {
             (core instance (instantiate $main))
             (core instance (instantiate $shim (with "main" (instance $i)))))"#);
         assert_eq!(nested.table_elements, 4);
+    }
+
+    #[test]
+    fn of_what_modules_define_the_most_counts_and_of_what_they_import_nothing() {
+        let defined = |memories, pages: u64, tables, table_elements| Defined {
+            memories,
+            memory_bytes: pages << 16,
+            tables,
+            table_elements,
+        };
+        for (text, expected) in [
+            ("(module)", Defined::default()),
+            ("(module (memory 3) (memory 1) (table 5 funcref) (table 7 externref))", defined(2, 3, 2, 7)),
+            (
+                r#"(module (import "env" "m" (memory 9)) (import "env" "t" (table 9 funcref)))"#,
+                defined(0, 0, 0, 0),
+            ),
+            (
+                r#"(module (import "env" "m" (memory 9)) (import "env" "t" (table 9 funcref)) (memory 1) (table 2 funcref))"#,
+                defined(1, 1, 1, 2),
+            ),
+            (
+                "(component (core module (memory 1) (memory 1)) (component (core module (memory 4) (table 7 funcref))))",
+                defined(2, 4, 1, 7),
+            ),
+        ] {
+            assert_eq!(wat(text).defined, expected, "{text}");
+        }
+        assert_eq!(wat("(module (memory i64 0x1000000000000))").defined.memory_bytes, u64::MAX);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{each_together, floor, sizing, together};
 use crate::quantity::Quantity;
-use crate::runtime::{self, Compiler, Profile, Runtimes, runnable_by};
+use crate::runtime::{self, Compiler, Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -201,7 +201,7 @@ fn container_facts<'a>(
         names_no_command: known.is_some_and(|(facts, _)| !names_command(facts, spec)),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
-        runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
+        runnable_by: known.map(|(facts, program)| runnable(facts, program, profile)).unwrap_or_default(),
         requires: capabilities.requires,
         ambient: capabilities.ambient,
         effective,
@@ -300,8 +300,17 @@ fn warnings(
     profile: Option<&Profile>,
     names_command: bool,
 ) -> Vec<String> {
-    let of_runtime = runtime::warnings(profile.map(|profile| profile.ambient), facts, program);
+    let of_runtime = match profile {
+        Some(profile) if profile.starts_on_demand(facts, program) => Vec::new(),
+        _ => runtime::warnings(profile.map(|profile| profile.ambient), facts, program),
+    };
     image_warnings(facts, names_command).into_iter().chain(of_runtime).collect()
+}
+
+/// The runtimes that can start the program; that of the pod also where only its profile says so.
+fn runnable(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> BTreeSet<Family> {
+    let on_demand = profile.filter(|profile| profile.starts_on_demand(facts, program));
+    runnable_by(facts, program).into_iter().chain(on_demand.map(|profile| profile.ambient)).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {

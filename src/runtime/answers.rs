@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::calibrated;
 use super::choice::Choice;
 use super::handover::Handover;
+use super::pool::Pool;
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -147,6 +148,16 @@ pub trait Runtime: Debug + Sync {
 
     /// What to tell people about a program that needs a feature which this runtime lacks. `None` leaves it to the rules.
     fn cannot_start(&self, _program: &str, _lacking: Feature) -> Option<String> {
+        None
+    }
+
+    /// The pool out of which its engine takes memories and tables, if it has one whose limits are known.
+    fn pool(&self) -> Option<Pool> {
+        None
+    }
+
+    /// What to tell people about a program with a core module that its pool does not hold. `None` leaves it to the rules.
+    fn cannot_hold(&self, _program: &str, _exceeded: &str) -> Option<String> {
         None
     }
 

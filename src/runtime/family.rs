@@ -138,6 +138,14 @@ impl Family {
 
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
+        let Program::Wasm { modules, .. } = program else { return false };
+        let runtime = self.runtime();
+        self.starts_on_demand(facts, program)
+            && facts.modules_at(modules).all(|module| exceeded(runtime, module).is_none())
+    }
+
+    /// The same where the nodes let its engine allocate on demand, so that no pool limits what a program defines.
+    pub(super) fn starts_on_demand(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
         let mut features = facts.modules_at(modules).flat_map(|module| &module.features);
         let runtime = self.runtime();
@@ -242,8 +250,15 @@ pub fn warnings(family: Option<Family>, facts: &ImageFacts, program: &Program) -
 
 fn warning(runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
     let lacks = |feature: &&Feature| !is_passed_over(**feature) && !runtime.provides(**feature);
-    let feature = module.features.iter().find(lacks)?;
-    runtime.cannot_start(&module.source, *feature)
+    if let Some(feature) = module.features.iter().find(lacks) {
+        return runtime.cannot_start(&module.source, *feature);
+    }
+    exceeded(runtime, module).and_then(|exceeded| runtime.cannot_hold(&module.source, &exceeded))
+}
+
+/// What a module defines more than the pool of a runtime's engine holds.
+fn exceeded(runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
+    runtime.pool()?.exceeded(&module.defined)
 }
 
 /// Features that engines without support for them skip.

@@ -3,6 +3,7 @@
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, HttpServer, Variables};
+use super::pool::Pool;
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -10,6 +11,12 @@ use crate::image::{Feature, ImageKind, Packaging, Shape};
 /// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct RunwasiWasmtime;
+
+/// What wasmtime's pool has for a core module by default, the same in versions 27 to 48 (`InstanceLimits` of
+/// `wasmtime:crates/wasmtime/src/runtime/vm/instance/allocator/pooling.rs`, later of `wasmtime:crates/wasmtime/src/config.rs`). A component
+/// as a whole has no limit of these. Left out is a mebibyte for what wasmtime itself keeps of an instance: how much that is depends
+/// on the version.
+const POOL: Pool = Pool { memories: 1, memory_bytes: 1 << 32, tables: 1, table_elements: 20_000 };
 
 impl Runtime for RunwasiWasmtime {
     fn choose(&self, view: &View<'_>) -> Choice {
@@ -92,5 +99,18 @@ impl Runtime for RunwasiWasmtime {
             Feature::Text => "is Wasm text, which the shim accepts and its engine does not; ship the binary",
         };
         Some(format!("runwasi's wasmtime shim cannot start `{program}`: it {what}"))
+    }
+
+    /// From release 0.5.0 on, the first that answers HTTP, where four terabytes of addresses can be reserved; elsewhere it allocates on
+    /// demand (`use_pooling_allocator_by_default`).
+    fn pool(&self) -> Option<Pool> {
+        Some(POOL)
+    }
+
+    fn cannot_hold(&self, program: &str, exceeded: &str) -> Option<String> {
+        Some(format!(
+            "runwasi's wasmtime shim cannot start `{program}`: a core module of it defines {exceeded} into the pool of the \
+             shim's engine; build it with less, or place it on another runtime"
+        ))
     }
 }

@@ -13,7 +13,7 @@ use wasmgate::image::{
 use wasmgate::lookup::SizeLimits;
 use wasmgate::lookup::detect::{detect, detect_for};
 use wasmgate::registry::source::{FetchedManifest, Slot, Source};
-use wasmgate::runtime::{Family, runnable_by, warnings};
+use wasmgate::runtime::{Family, Profile, Runtimes, runnable_by, warnings};
 
 use crate::support::oci::{self, Image, ImageBuilder, fixtures};
 
@@ -1344,6 +1344,58 @@ async fn needs_beyond_wasi_decide_which_runtimes_can_start_a_module() {
         (ImageKind::HttpComponent, &[Feature::Wasi03].into())
     );
     assert_eq!(runnable_by(&found, &started(&found, &["/"])), [Spin].into());
+}
+
+/// An image of one file, which is this text.
+async fn assembled(text: &str) -> ImageFacts {
+    let module = fixtures::wat(text);
+    facts(&ImageBuilder::rootfs("linux/amd64", &["/a.wasm"]).files(&[("a.wasm", &module)]).build()).await
+}
+
+#[tokio::test]
+async fn what_the_pool_of_the_wasmtime_shim_does_not_hold_starts_on_other_runtimes_alone() {
+    for (definitions, over) in [
+        ("(memory 65536) (table 20000 funcref)", None),
+        (r#"(import "wasi_snapshot_preview1" "fd_close" (func)) (memory 1) (table 1 funcref)"#, None),
+        ("(memory 1) (memory 1)", Some("2 memories, and at most 1 fit")),
+        ("(memory 1) (table 1 funcref) (table 1 externref)", Some("2 tables, and at most 1 fit")),
+        ("(table 20001 funcref)", Some("20001 initial elements of a table, and at most 20000 fit")),
+        ("(memory i64 65537)", Some("4295032832 bytes of initial memory, and at most 4294967296 fit")),
+    ] {
+        let module = format!(r#"(module {definitions} (func (export "_start")))"#);
+        let component = format!(
+            r#"(component (core module {definitions}) (core module $m (func (export "f") (result i32) i32.const 0))
+                (core instance $i (instantiate $m)) (func $f (result (result)) (canon lift (core func $i "f")))
+                (instance $e (export "run" (func $f))) (export "wasi:cli/run@0.2.0" (instance $e)))"#
+        );
+        for text in [module, component] {
+            let found = assembled(&text).await;
+            let program = started(&found, &[]);
+            let able = runnable_by(&found, &program);
+            assert_eq!(able.contains(&Family::RunwasiWasmtime), over.is_none(), "{text}");
+            let others = [Family::CrunWasmtime, Family::YoukiWasmtime];
+            let is_module = found.kind == ImageKind::Module;
+            assert!(others.iter().all(|family| able.contains(family) == is_module), "{text}: {able:?}");
+            let said = warnings(None, &found, &program);
+            assert_eq!(said.len(), usize::from(over.is_some()), "{text}: {said:?}");
+            assert!(over.is_none_or(|over| said[0].contains(over)), "{text}: {said:?}");
+            let on_demand = Profile { allocates_on_demand: true, ..Runtimes::default().profiles[0].clone() };
+            assert!(on_demand.starts_on_demand(&found, &program), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn allocating_on_demand_brings_nothing_else_that_a_program_needs() {
+    let found = assembled(
+        r#"(module (import "wasi_ephemeral_nn" "load" (func)) (memory 1) (memory 1) (func (export "_start")))"#,
+    )
+    .await;
+    let program = started(&found, &[]);
+    let on_demand = Profile { allocates_on_demand: true, ..Runtimes::default().profiles[0].clone() };
+    assert!(!on_demand.starts_on_demand(&found, &program));
+    let said = warnings(None, &found, &program);
+    assert!(said.len() == 1 && said[0].contains("wasi-nn"), "{said:?}");
 }
 
 #[test]

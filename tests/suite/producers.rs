@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use wasmgate::image::{Feature, ImageKind, InterpreterKind, ModuleFacts, WasmFormat, kind, module};
+use wasmgate::runtime::Family;
 
 use crate::support::oci::fixtures::{componentize, go, go_for, produced};
 use crate::support::process::root;
@@ -51,6 +52,25 @@ fn go_commands_reactors_and_browser_programs_are_told_apart() {
     assert_eq!(kind::of(&reactor, Some("add")), Ok(ImageKind::Module), "the entry point may name a function");
     let browser = read(&go_for("hello", "js", "exe"));
     assert!(refusal(&browser).contains("GOOS=wasip1"), "{}", refusal(&browser));
+}
+
+/// The linker of Go makes a table of one element for each function and 4096 more (`go:src/cmd/link/internal/wasm/asm.go`,
+/// `writeTableSec`).
+#[test]
+fn what_compilers_make_for_wasi_fits_into_the_pool_of_the_wasmtime_shim() {
+    let pool = Family::RunwasiWasmtime.runtime().pool().unwrap();
+    let command = go("hello");
+    assert!(read(&command).defined.table_elements > 4096);
+    assert_eq!(pool.exceeded(&read(&command).defined), None);
+    for name in ["clang", "assemblyscript", "rust", "tinygo", "runwasi", "jscommand", "pycommand"] {
+        let Some(bytes) = produced(name) else { continue };
+        let defined = read(&bytes).defined;
+        assert!(defined.memories == 1, "{name}: {defined:?}");
+        assert_eq!(pool.exceeded(&defined), None, "{name}: {defined:?}");
+    }
+    // wasm-bindgen has a second table, for values of JavaScript.
+    let Some(bytes) = produced("rollup") else { return };
+    assert_eq!(read(&bytes).defined.tables, 2);
 }
 
 #[test]

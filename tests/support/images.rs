@@ -36,6 +36,7 @@ pub fn digest(name: &str) -> String {
 fn catalogue() -> Vec<(&'static str, Image)> {
     [
         modules(),
+        allocations(),
         components(),
         spin_apps(),
         root_file_systems(),
@@ -92,6 +93,18 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("wasix-files", artifact(&calling("wasix_32v1", &[("path_open2", 9)]))),
         ("wasix-spawn", artifact(&calling("wasix_32v1", &[("proc_spawn2", 12)]))),
         ("lying-os", claiming_os("wasip2")),
+    ]
+}
+
+/// Modules that define as much as the pool of wasmtime holds for one, and more.
+fn allocations() -> Vec<(&'static str, Image)> {
+    let defining =
+        |what: &str| artifact(&fixtures::wat(&format!(r#"(module {what} (func (export "_start")))"#)));
+    vec![
+        ("full-pool", defining("(memory 1) (table 20000 funcref)")),
+        ("two-memories", defining("(memory 1) (memory 1)")),
+        ("two-tables", defining("(memory 1) (table 1 funcref) (table 1 funcref)")),
+        ("large-table", defining("(memory 1) (table 20001 funcref)")),
     ]
 }
 

@@ -122,6 +122,7 @@ pub fn module_bytes(data: &[u8]) {
     for facts in [module::read(data, "fuzz"), module::read_text(data, "fuzz")].into_iter().flatten() {
         assert_eq!(facts.size_bytes, data.len() as u64);
         assert!(facts.memory_max_bytes.is_none_or(|most| most >= facts.memory_bytes));
+        assert!(facts.defined.memory_bytes <= facts.memory_bytes);
         let text = serde_json::to_string(&facts).expect("facts are JSON");
         assert_eq!(serde_json::from_str::<ModuleFacts>(&text).expect("and are read back"), facts);
         drop(kind::of(&facts, None));

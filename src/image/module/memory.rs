@@ -46,34 +46,10 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    fn plus(self, other: Self, times: u64) -> Self {
+    pub(super) fn plus(self, other: Self, times: u64) -> Self {
         Self {
             memory: self.memory.plus(other.memory, times),
             elements: self.elements.saturating_add(other.elements.saturating_mul(times)),
         }
     }
-}
-
-/// A nested module or component: its own needs, and how often its parent instantiates it.
-#[derive(Debug, Default)]
-pub(super) struct Unit {
-    pub(super) needs: Needs,
-    pub(super) instances: u64,
-    pub(super) children: Vec<usize>,
-}
-
-/// The needs of everything that is instantiated; a unit that is never instantiated counts once. A child's number is greater than its
-/// parent's, and the first unit is the outermost.
-pub(super) fn total(units: &[Unit]) -> Needs {
-    let mut totals = vec![Needs::default(); units.len()];
-    for (number, unit) in units.iter().enumerate().rev() {
-        let whole = unit.children.iter().fold(unit.needs, |sum, child| {
-            let times = units.get(*child).map_or(1, |unit| unit.instances.max(1));
-            sum.plus(totals.get(*child).copied().unwrap_or_default(), times)
-        });
-        if let Some(total) = totals.get_mut(number) {
-            *total = whole;
-        }
-    }
-    totals.first().copied().unwrap_or_default()
 }

@@ -244,7 +244,7 @@ pub struct ContainerFacts<'a> {
     /// Interpreters in the program; left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, judged by its imports and its packaging.
+    /// The runtimes that can start the program, judged by its imports, its packaging and what it defines.
     pub runnable_by: BTreeSet<Family>,
     /// What the program can call.
     pub requires: Vec<Entry>,

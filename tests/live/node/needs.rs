@@ -1,5 +1,5 @@
-//! Programs that need more than the functions of WASI that every runtime has: what starts of them on a real node, and what the
-//! gate refuses as `runtime-mismatch`.
+//! Programs that need more than the functions of WASI that every runtime has, or more than a pool of the engine holds: what starts of
+//! them on a real node, and what the gate refuses as `runtime-mismatch`.
 
 use serde_json::{Value, json};
 
@@ -23,10 +23,19 @@ pub(super) fn pod_of(site: &Site, class: &str, name: &str, files: &[(&str, &[u8]
 
 /// A module that says where it was, with one more import or another memory.
 fn needing(import: &str, memory: &str, wasi: &str) -> Vec<u8> {
+    program(import, memory, "", wasi)
+}
+
+/// The same with more memories or tables.
+fn defining(more: &str) -> Vec<u8> {
+    program("", "1", more, "wasi_snapshot_preview1")
+}
+
+fn program(import: &str, memory: &str, more: &str, wasi: &str) -> Vec<u8> {
     fixtures::wat(&format!(
         r#"(module {import}
             (import "{wasi}" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-            (memory (export "memory") {memory})
+            (memory (export "memory") {memory}) {more}
             (data (i32.const 16) "started it\n")
             (func (export "_start")
                 (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 11))
@@ -34,7 +43,8 @@ fn needing(import: &str, memory: &str, wasi: &str) -> Vec<u8> {
     ))
 }
 
-/// What needs more than plain WASI, and what is no module.
+/// What needs more than plain WASI, what is no module, and what defines more memories, tables or elements than wasmtime's pool has for a
+/// module, or just as many.
 fn unusual() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let wasi = "wasi_snapshot_preview1";
     let threads = r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#;
@@ -53,6 +63,10 @@ fn unusual() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("neural", "app.wasm", needing(neural, "1", wasi)),
         ("text", "app.wat", text.to_vec()),
         ("component", "app.wasm", fixtures::componentize(&needing("", "1", wasi))),
+        ("memories", "app.wasm", defining("(memory 1)")),
+        ("tables", "app.wasm", defining("(table 1 funcref) (table 1 funcref)")),
+        ("large-table", "app.wasm", defining("(table 20001 funcref)")),
+        ("full-table", "app.wasm", defining("(table 20000 funcref)")),
     ]
 }
 

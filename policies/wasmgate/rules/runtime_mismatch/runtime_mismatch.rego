@@ -35,7 +35,8 @@ violations contains violation if {
 # title: The runtime of the class can start the program
 # description: |
 #   A runtime that runs a kind of program may still be unable to start this one: crun and youki do not start Wasm
-#   layers, only WasmEdge provides its own sockets, and so on. The container would fail on the node.
+#   layers, only WasmEdge provides its own sockets, runwasi's wasmtime shim has one memory and one table for each core
+#   module, and so on. The container would fail on the node.
 # custom:
 #   remedy: Package the image in a form that the runtime starts, or use a class of a runtime that the message names.
 #   severity: high
@@ -52,7 +53,8 @@ violations contains violation if {
 		"message": concat("", [
 			$"{text.container(container)} starts {text.kind(container)} from `{text.image(container)}`",
 			$"{text.evidence(container)}, and {runtime.name} is {input.runtime.ambient}, which cannot start it by how it ",
-			$"is packed or by what it imports: {others(container)}; ship it in another form, or use another class",
+			$"is packed, by what it imports or by the memories and tables that it defines: {others(container)}; ",
+			"ship it in another form, or use another class",
 		]),
 	}
 }
