@@ -51,7 +51,7 @@ fn is_without_capabilities(own: &SecurityContext) -> bool {
     own.privileged != Some(true) && drops_all && adds_only(own, &["NET_BIND_SERVICE"])
 }
 
-/// Whether `/etc/resolv.conf` stays as it is in a container, whoever its user is: the container runtime mounts it read-only where the
+/// Whether `/etc/resolv.conf` stays as it is in a container of any user: the container runtime mounts it read-only where the
 /// root file system is (`containerd:internal/cri/server/container_create.go`, `linuxContainerMounts`;
 /// `cri-o:server/container_create_linux.go`). Who may mount changes that, and who sees processes of other containers has their files.
 pub(super) fn keeps_resolver(spec: &PodSpec, own: Option<&SecurityContext>) -> bool {
