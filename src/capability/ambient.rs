@@ -7,8 +7,10 @@ mod handed_over;
 mod host;
 mod plug_ins;
 mod pod;
+mod privileges;
 mod programs;
 mod resolution;
+mod shared_files;
 mod shim_variables;
 mod spin;
 mod variables;
@@ -118,22 +120,33 @@ impl<'a> RuntimeHost<'a> {
         self.handover() != Handover::SpinManifest
     }
 
-    /// Whether a program that opens files is handed the folder of this one, to write in it.
-    pub fn hands_over_file(&self, file: &str) -> bool {
+    /// The folder that a program which opens files is handed, to write in it; `None` if there is none.
+    fn opened_folder(&self) -> Option<String> {
+        let root = || Some("/".to_string());
         let given = match self.handover() {
             Handover::Only(given) => given,
             // What Spin opens for a component is read-only.
-            Handover::SpinManifest | Handover::SpinLayer => return false,
-            Handover::Everything => return true,
+            Handover::SpinManifest | Handover::SpinLayer => return None,
+            Handover::Everything => return root(),
         };
         match given.files {
-            Files::None => false,
-            Files::Root => true,
+            Files::None => None,
+            Files::Root => root(),
             Files::WorkingDirectory => match self.leads(self.working_directory()) {
-                Leads::To(folder) => super::path::covers(&folder, file),
-                Leads::Anywhere => true,
+                Leads::To(folder) => Some(folder),
+                Leads::Anywhere => root(),
             },
         }
+    }
+
+    /// Whether a program that opens files is handed one by which all containers of the pod resolve names, to write in it.
+    pub fn hands_over_names(&self) -> bool {
+        self.opened_folder().is_some_and(|folder| !shared_files::below(self, &folder).is_empty())
+    }
+
+    /// What a program that opens files may write of the files that all containers of the pod share.
+    pub fn shared_files(&self) -> Vec<Entry> {
+        self.opened_folder().map(|folder| shared_files::writable(self, &folder)).unwrap_or_default()
     }
 
     /// What one unit is handed, sorted.

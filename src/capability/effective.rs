@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ambient::{RuntimeHost, devices, of_name_service, plug_ins};
 use super::required::{Unit, of_app, units};
-use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
+use super::{
+    Access, Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path,
+};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
 use crate::runtime::Profile;
@@ -29,7 +31,7 @@ pub struct Siblings<'a> {
     by_place: BTreeMap<(Role, usize), Sibling<'a>>,
 }
 
-/// One of them, and whether its program may write into the file of the pod's hosts: found out when it is first asked for.
+/// One of them, and whether its program may write into the files by which the pod resolves names: found out when it is first asked for.
 #[derive(Debug)]
 struct Sibling<'a> {
     container: &'a Container,
@@ -47,29 +49,26 @@ impl<'a> Siblings<'a> {
 
     /// The lists of one of the containers, by what the others can do.
     pub fn assess(&self, container: &Container) -> Capabilities {
-        assessed(self.workload, container, self.profile, Some(&|place| self.may_write_hosts(place)))
+        assessed(self.workload, container, self.profile, Some(&|place| self.may_write_names(place)))
     }
 
-    /// Whether the program of a container may write into `/etc/hosts` if its user may.
-    fn may_write_hosts(&self, place: (Role, usize)) -> bool {
+    /// Whether the program of a container may write into `/etc/hosts` or `/etc/resolv.conf` if its user may.
+    fn may_write_names(&self, place: (Role, usize)) -> bool {
         let Some(sibling) = self.by_place.get(&place) else { return true };
         *sibling.writes.get_or_init(|| match sibling.container.known() {
             Some((facts, program @ Program::Wasm { .. })) => {
                 // Its own hosts do not matter here, so that its siblings are not looked at in turn.
                 let known = (facts, program);
                 let host = RuntimeHost::new(self.workload, sibling.container, known, self.profile);
-                opens(&host, facts, program, HOSTS)
+                opens_names(&host, facts, program)
             }
             _ => true,
         })
     }
 }
 
-/// The file in which the kubelet writes the hosts of the pod, and that all its containers share.
-const HOSTS: &str = "/etc/hosts";
-
-/// Whether a Wasm program may open a file of the container, or leave its sandbox.
-fn opens(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program, file: &str) -> bool {
+/// Whether a Wasm program may open a file by which all containers of its pod resolve names, or leave its sandbox.
+fn opens_names(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> bool {
     let all = wasm(host, facts, program);
     let leaves = |entry: &Entry| {
         matches!(
@@ -78,21 +77,21 @@ fn opens(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program, file: &s
         )
     };
     let opener = |entry: &Entry| entry.capability == Capability::Fs && entry.opens;
-    all.effective.iter().any(leaves) || (host.hands_over_file(file) && all.requires.iter().any(opener))
+    all.effective.iter().any(leaves) || (host.hands_over_names() && all.requires.iter().any(opener))
 }
 
 fn assessed(
     workload: &Workload,
     container: &Container,
     profile: Option<&Profile>,
-    may_write_hosts: Option<&dyn Fn((Role, usize)) -> bool>,
+    may_write_names: Option<&dyn Fn((Role, usize)) -> bool>,
 ) -> Capabilities {
     let Some((facts, program)) = container.known() else { return Capabilities::default() };
     if container.role == Role::ImageVolume {
         return Capabilities::default();
     }
     let mut host = RuntimeHost::new(workload, container, (facts, program), profile);
-    host.may_write_hosts = may_write_hosts;
+    host.may_write_names = may_write_names;
     match program {
         Program::Linux => Capabilities::default(),
         Program::Native { source, magic } => native(&host, source, magic),
@@ -140,6 +139,11 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
             add(&mut all, can_call(unit, &ambient), ambient);
         }
     }
+    let shared = host.shared_files();
+    let openers = if shared.is_empty() { Vec::new() } else { calls_that_write(&all.requires) };
+    if !openers.is_empty() {
+        add(&mut all, openers, shared);
+    }
     for sent in host.telemetry().into_iter().chain(host.queues()) {
         add(&mut all, vec![sent.clone()], vec![sent]);
     }
@@ -170,6 +174,15 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
         effective: merge(all.effective),
         missing: merge(all.missing),
     }
+}
+
+/// The calls that open files, to write in them as well.
+fn calls_that_write(requires: &[Entry]) -> Vec<Entry> {
+    let opens = |entry: &&Entry| {
+        let may_write = entry.access != Some(Access::ReadOnly);
+        entry.opens && may_write && matches!(entry.capability, Capability::Fs | Capability::UnknownImport)
+    };
+    requires.iter().filter(opens).cloned().collect()
 }
 
 /// What a unit can call; a unit whose binary was not read can call everything that it is handed.

@@ -158,8 +158,9 @@ pub fn application(view: &View<'_>) -> Option<Program> {
         return Some(match (entry::class(facts, SPIN_TOML), &facts.spin) {
             (Some((_, FileClass::Unreadable { message })), _) => unusable(message),
             (_, Some(_)) => spin_files(view),
-            _ => match entry::find(facts, SPIN_TOML) {
-                Some((_, FileClass::Unreadable { message })) => unusable(message),
+            (written, None) => match (entry::find(facts, SPIN_TOML), written) {
+                (Some((_, FileClass::Unreadable { message })), _) => unusable(message),
+                (_, Some((_, FileClass::Link { target }))) => linked(target),
                 _ => unusable("it could not be read as the manifest of a Spin application"),
             },
         });
@@ -179,6 +180,15 @@ pub fn application(view: &View<'_>) -> Option<Program> {
 /// A manifest of an application that is there and cannot be read.
 fn unusable(message: &str) -> Program {
     unknown(format!("`{SPIN_TOML}` cannot be used: {message}; correct it, and build the image again"))
+}
+
+/// A manifest behind a link to a file that was not read, as is every one of another name.
+fn linked(target: &str) -> Program {
+    unknown(format!(
+        "`{SPIN_TOML}` is a link to `{}`, which is not read as the manifest of a Spin application; make it a file, not a link to \
+         another name",
+        text::quoted(target, 200)
+    ))
 }
 
 /// A Spin application whose modules are files, which the Spin shim compiles inside the pod.
@@ -354,6 +364,19 @@ mod tests {
             let image = facts(Shape::SpinRootfs, files);
             let said = source(&image, &program(&image, &list(&["/"]), &[]));
             assert!(said.contains("`/spin.toml` cannot be used: it has 300000 bytes"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_a_link_to_another_name_is_to_be_made_a_file() {
+        for files in [
+            vec![("/s.toml", FileClass::Other), ("/spin.toml", link("s.toml"))],
+            vec![("/spin.toml", link("s.toml"))],
+        ] {
+            let image = facts(Shape::SpinRootfs, files);
+            let said = source(&image, &program(&image, &list(&["/"]), &[]));
+            assert!(said.contains("`/spin.toml` is a link to `s.toml`"), "{said}");
+            assert!(said.contains("make it a file, not a link to another name"), "{said}");
         }
     }
 

@@ -1288,6 +1288,8 @@ fn crun_s_wasmtime_opens_the_working_directory_and_no_more() {
     for (directory, reached) in [
         ("/", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"][..]),
         ("/app", &["fs /app rw own"]),
+        ("/etc", &["fs /etc rw own", "fs /etc/hosts rw", "fs /etc/resolv.conf rw"]),
+        ("/run", &["fs /run rw own"]),
         ("/data", &["fs /data rw"]),
         ("/logs/../logs", &["fs /logs ro"]),
         ("", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"]),
@@ -1297,6 +1299,36 @@ fn crun_s_wasmtime_opens_the_working_directory_and_no_more() {
             lines(&found.effective).into_iter().filter(|line| line.starts_with("fs ")).collect();
         assert_eq!(files, reached.iter().map(ToString::to_string).collect(), "{directory}");
     }
+}
+
+/// The kubelet and the container runtime mount them into each container, where links of its image lead.
+#[test]
+fn the_files_by_which_all_containers_of_a_pod_resolve_names_need_a_grant_to_be_written() {
+    let reached = |call: &str, more: &Value, links: &[(&str, &str)]| {
+        let image = linked(facts(ImageKind::Module, vec![core(&[call])]), links);
+        let program = wasm(&image);
+        let described = Profile { ambient: Family::CrunWasmtime, ..profile("wasmtime") };
+        let mut container = json!({"workingDir": "/etc"});
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let volumes = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        let found = assess(&pod(&container, &volumes), &container_of(image, program), Some(&described));
+        to_grant(&found)
+    };
+    let (none, both) = (json!({}), ["fs /etc/hosts rw", "fs /etc/resolv.conf rw"]);
+    assert_eq!(reached("path_open", &none, &[]), both);
+    for call in ["fd_readdir", "path_filestat_get", "path_unlink_file", "fd_write"] {
+        assert_eq!(reached(call, &none, &[]), [""; 0], "{call}");
+    }
+    let read_only = json!({"securityContext": {"readOnlyRootFilesystem": true}});
+    assert_eq!(reached("path_open", &read_only, &[]), ["fs /etc/hosts rw"], "the kubelet's stays writable");
+    let other_user = json!({"securityContext": {"runAsNonRoot": true, "allowPrivilegeEscalation": false}});
+    assert_eq!(reached("path_open", &other_user, &[]), both, "its process keeps the capabilities");
+    assert_eq!(reached("path_open", &json!({"securityContext": held(&[])}), &[]), [""; 0]);
+    let mounted = json!({"volumeMounts": [{"name": "v", "mountPath": "/etc/hosts", "subPath": "h"}]});
+    assert_eq!(reached("path_open", &mounted, &[]), ["fs /etc/hosts ro", "fs /etc/resolv.conf rw"]);
+    let elsewhere = json!({"workingDir": "/srv"});
+    assert_eq!(reached("path_open", &elsewhere, &[]), [""; 0]);
+    assert_eq!(reached("path_open", &elsewhere, &[("/etc/hosts", "/srv/hosts")]), ["fs /srv/hosts rw"]);
 }
 
 /// What is reached through files of the kernel.
@@ -2354,7 +2386,12 @@ fn reached_by(container: &Value, spec: &Value, hosts: &[&str]) -> Vec<String> {
     beyond_start(&on("spin", &pod(container, spec), spin(with_hosts(hosts), outgoing())))
 }
 
-/// All containers of a pod have one `/etc/hosts`, which root may write.
+/// A security context in which a container writes nothing that belongs to root, with these capabilities added.
+fn held(add: &[&str]) -> Value {
+    json!({"runAsNonRoot": true, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"], "add": add}})
+}
+
+/// All containers of a pod have one `/etc/hosts`, which root may write, and who has the capabilities of root.
 #[test]
 fn a_host_by_name_is_any_host_beside_a_container_that_may_be_root() {
     let reached = |spec: Value| {
@@ -2366,24 +2403,115 @@ fn a_host_by_name_is_any_host_beside_a_container_that_may_be_root() {
         beyond_start(&on("spin", &workload, spin(with_hosts(&["http://payments.example.:8080"]), outgoing())))
     };
     let (named, any) = (["http.outbound http://payments.example.:8080"], ["http.outbound http://*:8080"]);
-    let beside = |security: Value| {
-        reached(json!({"beside": {"name": "side", "image": "x", "securityContext": security}}))
-    };
     assert_eq!(reached(json!({})), named, "alone");
-    assert_eq!(beside(json!({})), any);
-    assert_eq!(beside(json!({"readOnlyRootFilesystem": true, "runAsNonRoot": true})), any);
-    assert_eq!(beside(json!({"runAsUser": 0, "allowPrivilegeEscalation": false})), any);
-    assert_eq!(beside(json!({"runAsNonRoot": true, "allowPrivilegeEscalation": false})), named);
-    assert_eq!(beside(json!({"runAsUser": 65532, "allowPrivilegeEscalation": false})), named);
-    let of_pod = json!({"securityContext": {"runAsUser": 65532},
-        "beside": {"name": "side", "image": "x", "securityContext": {"allowPrivilegeEscalation": false}}});
-    assert_eq!(reached(of_pod), named);
-    let init = |policy: Option<&str>| {
-        reached(json!({"initContainers": [{"name": "init", "image": "x", "restartPolicy": policy}]}))
+    let (none, quiet) = (json!({"drop": ["ALL"]}), json!({"allowPrivilegeEscalation": false}));
+    for (security, expected) in [
+        (json!({}), any),
+        (json!({"readOnlyRootFilesystem": true, "runAsNonRoot": true}), any),
+        (json!({"runAsUser": 0, "allowPrivilegeEscalation": false, "capabilities": none}), any),
+        (json!({"runAsNonRoot": true, "allowPrivilegeEscalation": false}), any),
+        (json!({"runAsUser": 65532, "allowPrivilegeEscalation": false}), any),
+        (held(&["DAC_OVERRIDE"]), any),
+        (held(&["NET_BIND_SERVICE"]), named),
+        (held(&[]), named),
+        (json!({"runAsUser": 65532, "allowPrivilegeEscalation": false, "capabilities": none}), named),
+    ] {
+        let side = json!({"name": "side", "image": "x", "securityContext": security});
+        assert_eq!(reached(json!({"beside": side})), expected, "{security}");
+    }
+    let of_pod = |own: Value| {
+        let side = json!({"name": "side", "image": "x", "securityContext": own});
+        reached(json!({"securityContext": {"runAsUser": 65532}, "beside": side}))
     };
-    assert_eq!(init(None), named, "the kubelet writes the file anew when the next container starts");
-    assert_eq!(init(Some("Always")), any);
+    assert_eq!(of_pod(quiet), any);
+    assert_eq!(of_pod(json!({"allowPrivilegeEscalation": false, "capabilities": none})), named);
     assert_eq!(reached(json!({"ephemeralContainers": [{"name": "debug", "image": "x"}]})), any);
+}
+
+/// The container runtime writes `/etc/resolv.conf` once for each pod, and mounts it into the containers for the start too; the kubelet
+/// writes `/etc/hosts` anew when the next container starts.
+#[test]
+fn a_host_by_name_is_any_host_after_a_container_for_the_start_that_may_write_the_file_of_the_resolver() {
+    let (named, any) = (["http.outbound http://payments.example.:8080"], ["http.outbound http://*:8080"]);
+    let of = |more: &Value, spec: &Value| {
+        let mut init = json!({"name": "init", "image": "x"});
+        init.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut whole = json!({"initContainers": [init]});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        on("spin", &pod(&json!({}), &whole), spin(with_hosts(&["http://payments.example.:8080"]), outgoing()))
+    };
+    let in_context = |security: Value| json!({"securityContext": security});
+    let read_only =
+        |add: &[&str]| in_context(json!({"readOnlyRootFilesystem": true, "capabilities": {"add": add}}));
+    let none = json!({});
+    for (more, spec, expected) in [
+        (none.clone(), &none, any),
+        (json!({"restartPolicy": "Always"}), &none, any),
+        (in_context(json!({"runAsUser": 65532, "allowPrivilegeEscalation": false})), &none, any),
+        (in_context(held(&[])), &none, named),
+        (read_only(&[]), &none, named),
+        (read_only(&["CHOWN"]), &none, named),
+        (read_only(&["DAC_READ_SEARCH"]), &none, any),
+        (read_only(&["SYS_ADMIN"]), &none, any),
+        (read_only(&[]), &json!({"shareProcessNamespace": true}), any),
+        (in_context(json!({"readOnlyRootFilesystem": true, "privileged": true})), &none, any),
+    ] {
+        assert_eq!(beyond_start(&of(&more, spec)), expected, "{more} {spec}");
+    }
+    let seen = evidence(&of(&none, &none).effective, any[0]).join(", ");
+    let says = "container `init` may write /etc/resolv.conf of the pod before the others start: set `readOnlyRootFilesystem: true`, or \
+                `runAsNonRoot: true`, `allowPrivilegeEscalation: false` and `capabilities: {drop: [ALL]}` in the securityContext of `init`";
+    assert!(seen.contains(says), "{seen}");
+}
+
+/// Containers for the start run one after the other, beside those that were started before them and go on running.
+#[test]
+fn a_container_for_the_start_comes_after_those_before_it_and_runs_beside_those_that_go_on() {
+    let reached = |at: usize, policy: Option<&str>| {
+        let own = json!({"name": "own", "image": "ghcr.io/org/app:v1", "restartPolicy": policy});
+        let mut init = vec![json!({"name": "root", "image": "x"})];
+        init.insert(at, own);
+        let image = spin(with_hosts(&["http://payments.example.:8080"]), outgoing());
+        let program = wasm(&image);
+        let own = Container { index: at, ..container(Role::InitContainer, image, program) };
+        let workload = pod(&json!({"securityContext": held(&[])}), &json!({"initContainers": init}));
+        beyond_start(&assess(&workload, &own, Some(&profile("spin"))))
+    };
+    let (named, any) = (["http.outbound http://payments.example.:8080"], ["http.outbound http://*:8080"]);
+    assert_eq!(reached(0, None), named, "it has ended before the other begins");
+    assert_eq!(reached(1, None), any);
+    assert_eq!(reached(0, Some("Always")), any, "it runs while the other does");
+    assert_eq!(reached(1, Some("Always")), any);
+}
+
+/// All containers of a pod have one network, and rules for its packets stay when the container has ended that wrote them.
+#[test]
+fn an_address_is_any_host_where_a_container_of_the_pod_may_lead_connections_elsewhere() {
+    let (own, any) = (["http.outbound http://10.0.0.1:8080"], ["http.outbound http://*:8080"]);
+    for (list, security, expected) in [
+        ("initContainers", json!({}), own),
+        ("initContainers", held(&["NET_ADMIN"]), any),
+        ("initContainers", json!({"privileged": true}), any),
+        ("ephemeralContainers", json!({"capabilities": {"add": ["SYS_ADMIN"]}}), any),
+        ("ephemeralContainers", json!({"capabilities": {"add": ["NET_RAW"]}}), own),
+    ] {
+        let mut spec = json!({});
+        spec[list] = json!([{"name": "net", "image": "x", "securityContext": security}]);
+        assert_eq!(reached_by(&json!({}), &spec, &["http://10.0.0.1:8080"]), expected, "{list} {security}");
+    }
+    let spec =
+        json!({"initContainers": [{"name": "net", "image": "x", "securityContext": held(&["NET_ADMIN"])}]});
+    assert_eq!(
+        reached_by(&json!({}), &spec, &["http://payments.example.:8080"]),
+        any,
+        "a name leads to an address"
+    );
+    assert_eq!(reached_by(&json!({}), &spec, &["http://self"]), ["service-chaining self"]);
+    let image = spin(with_hosts(&["http://10.0.0.1:8080"]), outgoing());
+    let seen = evidence(&on("spin", &pod(&json!({}), &spec), image).effective, any[0]).join(", ");
+    let says = "http://10.0.0.1:8080 counts as any host, as container `net` may lead connections of the pod elsewhere: leave \
+                `privileged`, NET_ADMIN and SYS_ADMIN out of the securityContext of `net`, or grant http://*:8080";
+    assert!(seen.contains(says), "{seen}");
 }
 
 /// The files that its containers share stay with a pod whose containers are all started again.
@@ -2432,8 +2560,16 @@ fn only_a_program_that_may_write_the_hosts_of_the_pod_makes_names_count_as_any_h
     assert_eq!(reached_beside(quiet(), &json!({})), own);
     assert_eq!(reached_beside(sql(), &json!({})), any, "SQL opens any file, and calls native code");
     assert_eq!(reached_beside(odd(), &json!({})), any, "it is not known what it calls");
-    let restricted = json!({"securityContext": {"runAsNonRoot": true, "allowPrivilegeEscalation": false}});
-    assert_eq!(reached_beside(sql(), &restricted), own, "its user may not write the file");
+    let in_context = |security: Value| json!({"securityContext": security});
+    let other_user = in_context(json!({"runAsNonRoot": true, "allowPrivilegeEscalation": false}));
+    assert_eq!(
+        reached_beside(sql(), &other_user),
+        any,
+        "its process keeps the capabilities of the container"
+    );
+    assert_eq!(reached_beside(sql(), &in_context(held(&[]))), own, "its user may not write the file");
+    let network = in_context(json!({"capabilities": {"add": ["NET_ADMIN"]}}));
+    assert_eq!(reached_beside(quiet(), &network), own, "a program of Wasm has no call for that");
 }
 
 #[test]

@@ -15,9 +15,9 @@ pub(in crate::capability) struct RuntimeHost<'a> {
     pub program: &'a Program,
     pub pod: Pod<'a>,
     pub profile: Option<&'a Profile>,
-    /// Whether the program of another container of the pod may write into `/etc/hosts` if its user may; `None` where it is not known
-    /// what the others start.
-    pub may_write_hosts: Option<&'a dyn Fn((Role, usize)) -> bool>,
+    /// Whether the program of another container of the pod may write into `/etc/hosts` or `/etc/resolv.conf` if its user may; `None`
+    /// where it is not known what the others start.
+    pub may_write_names: Option<&'a dyn Fn((Role, usize)) -> bool>,
     /// The image's own variables. The image chooses how many there are, and how many of them its application asks for.
     of_image: HashSet<&'a str>,
     /// What [`super::spin`] finds out once, and not for each component and variable.
@@ -36,6 +36,8 @@ pub(in crate::capability) struct RuntimeHost<'a> {
 pub(in crate::capability) struct Resolution {
     /// Why every name may.
     pub every: Option<Redirection>,
+    /// Why every connection may, be it to a name or an address.
+    pub connections: Option<Redirection>,
     /// Whether every name may that does not end with a dot.
     pub searched: bool,
     /// The names to which the pod gives an address, each from its end, and the field that does.
@@ -94,7 +96,7 @@ impl<'a> RuntimeHost<'a> {
             program: known.1,
             pod: Pod::new(workload, container).in_image(known.0),
             profile,
-            may_write_hosts: None,
+            may_write_names: None,
             of_image: known.0.env.iter().map(String::as_str).collect(),
             dotenv: OnceCell::new(),
             configuration: OnceCell::new(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{
-    EnvFromSource, EnvVar, PodSpec, ResourceRequirements, Volume, VolumeDevice, VolumeMount,
+    EnvFromSource, EnvVar, PodSpec, ResourceRequirements, SecurityContext, Volume, VolumeDevice, VolumeMount,
 };
 
 use super::variables::Variables;
@@ -19,6 +19,9 @@ use crate::workload::{ContainerSpec, Kind, Role, Workload, may_have_token};
 
 /// The file for messages of a container that names none (`kubernetes:pkg/apis/core/v1/defaults.go`).
 pub const DEFAULT_LOG: &str = "/dev/termination-log";
+
+/// A container, with the list in which it is and its position there.
+pub type Placed<'a> = ((Role, usize), ContainerSpec<'a>);
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
@@ -142,23 +145,47 @@ impl<'a> Pod<'a> {
         self.spec
     }
 
-    /// The other containers that may run while this one does. Init containers that do not go on running end before the others begin.
-    pub fn beside(&self) -> impl Iterator<Item = ((Role, usize), ContainerSpec<'a>)> {
+    /// The other containers that may run while this one does: not those for the start, which end before the others begin, unless this
+    /// one goes on running from before them, or is for debugging and may begin at any time
+    /// (`kubernetes:pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `computePodActions`).
+    pub fn beside(&self) -> impl Iterator<Item = Placed<'a>> {
         let (spec, at) = (self.spec, self.at);
         let ordinary = spec.containers.iter().map(ContainerSpec::from).enumerate();
         let ordinary = ordinary.map(|(index, container)| ((Role::Container, index), container));
         let ephemeral = spec.ephemeral_containers.iter().flatten().map(ContainerSpec::from).enumerate();
         let ephemeral = ephemeral.map(|(index, container)| ((Role::EphemeralContainer, index), container));
-        let init = spec.init_containers.iter().flatten().enumerate();
-        let sidecars = init.filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"));
-        let sidecars =
-            sidecars.map(|(index, container)| ((Role::InitContainer, index), ContainerSpec::from(container)));
+        let is_for_start = self.is_init();
+        let begins_before = move |index: usize| match at.0 {
+            Role::EphemeralContainer => true,
+            Role::InitContainer => !is_for_start && at.1 < index,
+            Role::Container | Role::ImageVolume => false,
+        };
+        let init = self.init().filter(move |((_, index), _, goes_on)| *goes_on || begins_before(*index));
+        let init = init.map(|(place, container, _)| (place, container));
         // Nothing that follows a container for the start has begun.
         let has_begun =
             move |(role, index)| role != Role::Container && (role != Role::InitContainer || index < at.1);
-        let is_first = self.is_init() && !self.may_start_again();
+        let is_first = is_for_start && !self.may_start_again();
         let is_beside = move |other| other != at && (!is_first || has_begun(other));
-        ordinary.chain(ephemeral).chain(sidecars).filter(move |(other, _)| is_beside(*other))
+        ordinary.chain(ephemeral).chain(init).filter(move |(other, _)| is_beside(*other))
+    }
+
+    /// The containers for the start that have ended when this one begins.
+    pub fn before(&self) -> impl Iterator<Item = Placed<'a>> {
+        let (at, again) = (self.at, self.may_start_again());
+        let has_ended = move |index: usize| at.0 != Role::InitContainer || index < at.1 || again;
+        let ended = self.init().filter(move |((role, index), _, goes_on)| {
+            !goes_on && (*role, *index) != at && has_ended(*index)
+        });
+        ended.map(|(place, container, _)| (place, container))
+    }
+
+    /// The init containers, and whether each goes on running.
+    fn init(&self) -> impl Iterator<Item = ((Role, usize), ContainerSpec<'a>, bool)> + use<'a> {
+        self.spec.init_containers.iter().flatten().enumerate().map(|(index, container)| {
+            let goes_on = container.restart_policy.as_deref() == Some("Always");
+            ((Role::InitContainer, index), ContainerSpec::from(container), goes_on)
+        })
     }
 
     /// Whether a rule of a container may start all containers again, those for the start first, with what the others have left in the
@@ -237,6 +264,11 @@ impl<'a> Pod<'a> {
     /// The working directory that the container sets; without one the image's own applies.
     pub fn working_dir(&self) -> Option<&'a str> {
         self.container.working_dir.filter(|directory| !directory.is_empty())
+    }
+
+    /// `securityContext` of the container.
+    pub const fn security(&self) -> Option<&'a SecurityContext> {
+        self.container.security
     }
 
     /// `resources` of the container.

@@ -1,23 +1,25 @@
 //! What a pod changes about how names of hosts resolve in one of its containers. A runtime compares a host by its name with what is
-//! allowed, and then asks the resolver of the container. So a name that the pod leads elsewhere stands for any host.
+//! allowed, and then asks the resolver of the container. So a name that the pod leads elsewhere stands for any host, and so does an
+//! address where the pod may lead its connections elsewhere.
 
 use std::ops::Bound;
 
-use k8s_openapi::api::core::v1::{PodSecurityContext, SecurityContext};
-
 use super::host::{Redirection, Resolution, RuntimeHost};
-use super::pod::DEFAULT_LOG;
+use super::pod::{DEFAULT_LOG, Placed};
+use super::privileges::{keeps_resolver, may_act_as_root, may_redirect};
+use super::shared_files::{HOSTS, OF_POD, RESOLVER};
+use crate::capability::host::Destination;
 use crate::capability::{Entry, path};
 use crate::image::entry::Leads;
 use crate::text;
+use crate::workload::{ContainerSpec, Role};
 
 /// What the evidence says of a host whose name the pod leads elsewhere.
 pub const REDIRECTED: &str = "counts as any host";
 
 /// Files that a resolver reads (hosts(5), resolv.conf(5), nsswitch.conf(5), host.conf(5)). The kubelet and the container runtime
 /// write the first two over those of the image, unless the pod mounts its own.
-const FILES: [&str; 4] = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf"];
-const OF_KUBELET: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
+const FILES: [&str; 4] = [HOSTS, RESOLVER, "/etc/nsswitch.conf", "/etc/host.conf"];
 
 /// Variables by which a resolver changes names, or reads another file (hostname(7), resolv.conf(5), host.conf(5)). The Spin shim
 /// sets those of the container in its own process.
@@ -27,6 +29,11 @@ impl Redirection {
     /// By a field of the pod.
     fn of_pod(seen: String) -> Self {
         Self { seen, cure: "leave that out".to_string() }
+    }
+
+    /// By what another container may do.
+    fn by(container: &str, does: &str, cure: String) -> Self {
+        Self { seen: format!("container `{}` {does}", text::visible(container)), cure }
     }
 }
 
@@ -39,6 +46,7 @@ impl Resolution {
         let searches = spec.dns_config.iter().flat_map(|config| config.searches.iter().flatten());
         Self {
             every: of_pod.map(Redirection::of_pod).or_else(|| written(host)),
+            connections: redirected(host),
             searched: searches.count() > 0,
             given: given.map(|(name, field)| (backwards(name), field)).collect(),
             in_zone: own_start(host),
@@ -76,13 +84,17 @@ impl Resolution {
     }
 }
 
-/// The entry, with any host in the place of one whose name the pod leads elsewhere. Its scheme and port stay.
+/// The entry, with any host in the place of one whose name or address the pod leads elsewhere. Its scheme and port stay.
 pub(super) fn resolved(host: &RuntimeHost<'_>, entry: Entry) -> Entry {
     let Some(written) = &entry.host else { return entry };
-    let Some(name) = written.pattern().name() else { return entry };
+    let pattern = written.pattern();
+    if pattern.is_internal() || pattern.destination() == Destination::Any {
+        return entry;
+    }
     let resolution = host.resolution.get_or_init(|| Resolution::new(host));
-    let Some(why) = resolution.redirects(name, host.pod.namespace()) else { return entry };
-    let any = written.pattern().clone().with_any_host();
+    let by_name = || resolution.redirects(pattern.name()?, host.pod.namespace());
+    let Some(why) = resolution.connections.clone().or_else(by_name) else { return entry };
+    let any = pattern.clone().with_any_host();
     let note = format!("{} {REDIRECTED}, as {}: {}, or grant {any}", written.as_str(), why.seen, why.cure);
     entry.to_host(any).seen_in(note)
 }
@@ -151,32 +163,50 @@ fn variable(host: &RuntimeHost<'_>) -> Option<String> {
     })
 }
 
-/// Another container that may write into `/etc/hosts`, as root and by what it starts: all containers of a pod have the same file,
-/// which belongs to root and is mounted writable, whatever `readOnlyRootFilesystem` says. The kubelet writes it anew whenever a container starts
-/// (`kubernetes:pkg/kubelet/kubelet_pods.go`, `makeHostsMount`, `ensureHostsFile`). `/etc/resolv.conf` is theirs together as well
-/// (`containerd:internal/cri/server/container_create.go`).
+/// Another container that may write into the files of the resolver that all containers of a pod share, as root and by what it starts. One
+/// that runs at the same time may write into either. One for the start that has ended leaves what it wrote into `/etc/resolv.conf`, and
+/// `/etc/hosts` is written anew after it.
 fn written(host: &RuntimeHost<'_>) -> Option<Redirection> {
-    let of_pod = host.pod.spec().security_context.as_ref();
-    let may_write = |place| host.may_write_hosts.is_none_or(|may_write| may_write(place));
-    let mut others = host.pod.beside();
-    let (_, root) =
-        others.find(|(place, container)| may_be_root(of_pod, container.security) && may_write(*place))?;
-    let name = text::visible(root.name);
-    Some(Redirection {
-        seen: format!("container `{name}` may write /etc/hosts of the pod"),
-        cure: format!(
-            "set `runAsNonRoot: true` and `allowPrivilegeEscalation: false` in the securityContext of `{name}`"
-        ),
-    })
+    let spec = host.pod.spec();
+    let may_write = |place: (Role, usize), container: &ContainerSpec<'_>| {
+        may_act_as_root(spec, container.security) && may_write_names(host, place)
+    };
+    if let Some((_, root)) = host.pod.beside().find(|(place, container)| may_write(*place, container)) {
+        let cure = format!("set {HELD} in the securityContext of `{}`", text::visible(root.name));
+        return Some(Redirection::by(root.name, &format!("may write {HOSTS} of the pod"), cure));
+    }
+    let is_writer = |(place, container): &Placed<'_>| {
+        may_write(*place, container) && !keeps_resolver(spec, container.security)
+    };
+    let (_, root) = host.pod.before().find(is_writer)?;
+    let read_only = root.security.and_then(|own| own.read_only_root_filesystem) == Some(true);
+    let or = if read_only { "" } else { "`readOnlyRootFilesystem: true`, or " };
+    let cure = format!("set {or}{HELD} in the securityContext of `{}`", text::visible(root.name));
+    Some(Redirection::by(
+        root.name,
+        &format!("may write {RESOLVER} of the pod before the others start"),
+        cure,
+    ))
 }
 
-/// Whether a container may run as root, or become it.
-fn may_be_root(pod: Option<&PodSecurityContext>, own: Option<&SecurityContext>) -> bool {
-    let user = own.and_then(|own| own.run_as_user).or_else(|| pod.and_then(|pod| pod.run_as_user));
-    let not_root =
-        own.and_then(|own| own.run_as_non_root).or_else(|| pod.and_then(|pod| pod.run_as_non_root));
-    let is_other = user.map_or(not_root == Some(true), |user| user != 0);
-    !is_other || own.and_then(|own| own.allow_privilege_escalation) != Some(false)
+/// What keeps a container from the files of root, as Pod Security's `restricted` asks for it.
+const HELD: &str =
+    "`runAsNonRoot: true`, `allowPrivilegeEscalation: false` and `capabilities: {drop: [ALL]}`";
+
+/// Another container that may lead the connections of the pod elsewhere, whatever they go to. All have one network, and its rules stay
+/// when a container for the start has ended.
+fn redirected(host: &RuntimeHost<'_>) -> Option<Redirection> {
+    let mut others = host.pod.beside().chain(host.pod.before());
+    let (_, found) = others
+        .find(|(place, container)| may_redirect(container.security) && may_write_names(host, *place))?;
+    let name = text::visible(found.name);
+    let cure = format!("leave `privileged`, NET_ADMIN and SYS_ADMIN out of the securityContext of `{name}`");
+    Some(Redirection::by(found.name, "may lead connections of the pod elsewhere", cure))
+}
+
+/// Whether what another container starts may write what its user may; it may where that is not known.
+fn may_write_names(host: &RuntimeHost<'_>, place: (Role, usize)) -> bool {
+    host.may_write_names.is_none_or(|may_write| may_write(place))
 }
 
 /// A mount that may hold one of the resolver's files.
@@ -206,7 +236,7 @@ impl ResolverFile {
 /// The file for messages, which is mounted where links of the image lead it, after the files of the kubelet where its path is as long.
 fn log(host: &RuntimeHost<'_>, files: &[ResolverFile]) -> Option<String> {
     let log = host.pod.termination_log();
-    let lies_below = |file: &&ResolverFile| is_mounted_first(&log) && OF_KUBELET.contains(&file.name);
+    let lies_below = |file: &&ResolverFile| is_mounted_first(&log) && OF_POD.contains(&file.name);
     let left = files.iter().filter(|file| !lies_below(file));
     let file = lies_over(host, left, &log, |place, file| place == file)?;
     Some(format!("terminationMessagePath of the container, {log}, may be {file}"))

@@ -215,8 +215,8 @@ async fn what_makes_a_grant_smaller_comes_before_the_grant() {
     let found = suggestion(&flow_of(case, Vec::new()).await, case).await;
     let first = found.warnings.first().map(String::as_str).unwrap_or_default();
     assert!(first.starts_with("container `app`: https://payments.example.com counts as any host"), "{first}");
-    let cure =
-        "set `runAsNonRoot: true` and `allowPrivilegeEscalation: false` in the securityContext of `other`";
+    let cure = "set `runAsNonRoot: true`, `allowPrivilegeEscalation: false` and `capabilities: {drop: [ALL]}` in the \
+                securityContext of `other`";
     assert!(first.contains(cure), "{first}");
     let text = found.to_yaml();
     let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
