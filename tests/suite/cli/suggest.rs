@@ -282,6 +282,12 @@ fn a_grant_by_address_admits_where_policies_hold_the_pods_and_suggest_says_what_
         "cidr: \"10.0.0.0/8\"",
     ]);
     assert_eq!(policy_for("{name: http.outbound}", &web(LABELLED)).code, 0, "any host is granted");
+    let open = asked_with(ENFORCED, "{name: http.inbound, ports: [8080]}", &["suggest"], &web(LABELLED));
+    assert_eq!(open.code, 0, "{open:?}");
+    open.has(&[
+        "http.outbound reaches any host: ",
+        "NetworkPolicies hold the pods of this profile: write the addresses",
+    ]);
     let look_up = web(LABELLED).replace("/http:", "/dns:");
     let said = asked_with(ENFORCED, "{name: net.dns, hosts: ['tcp://db:5432']}", &suggest, &look_up);
     assert_eq!(said.code, 1, "{said:?}");
