@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::capability::{Capabilities, Entry, Siblings};
+use crate::capability::{Capabilities, Siblings};
 use crate::cluster::Cluster;
 use crate::grant::held::PodGrants;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};

@@ -82,28 +82,29 @@ fn not_admitted(kept: &JudgedFacts) -> Vec<String> {
     let of_container = |container: &Container| -> Vec<String> {
         let effective = container.capabilities.iter().flat_map(|found| &found.effective);
         let open = effective.filter(|effective| effective.entry.covered_by.is_empty());
-        let refused = open.filter_map(|effective| why_refused(effective, &kept.grants));
+        let refused = open.filter_map(|effective| why_refused(effective, kept));
         refused.map(|why| format!("container `{}`: {why}", container.found.name)).collect()
     };
     kept.containers.iter().flat_map(of_container).collect()
 }
 
 /// Why the grant for an entry that none covers does not admit the pod; `None` where none says anything of it.
-fn why_refused(effective: &Effective, grants: &[Arc<WasiGrant>]) -> Option<String> {
+fn why_refused(effective: &Effective, kept: &JudgedFacts) -> Option<String> {
     let Effective { entry, not_held, .. } = effective;
     if let Some(why) = not_held {
         return Some(format!("{why}; so the pod is not admitted"));
     }
     if entry.capability == Capability::NetDns {
         let named = |grant: &&Arc<WasiGrant>| grant.spec.capabilities.iter().any(is_look_up_by_name);
-        let grant = grants.iter().find(named)?;
+        let grant = kept.grants.iter().find(named)?;
         return Some(format!(
             "`{}` does not admit the pod: no NetworkPolicy tells one look-up from another; grant `{}` without hosts",
             grant.label(),
             entry.capability
         ));
     }
-    let grant = grant_for(entry, grants)?;
+    // Where policies are said to hold the pods, every grant that is for the entry was looked at.
+    let grant = grant_for(entry, &kept.grants).filter(|_| !kept.has_network_policies)?;
     let (reached, wider) = if entry.capability == Capability::NetListen {
         ("on any port", "grant it without ports")
     } else {
