@@ -6,6 +6,7 @@ pub mod cover;
 pub mod draft;
 pub mod error;
 pub mod exception;
+pub mod held;
 pub mod index;
 pub mod load;
 pub mod network;

@@ -88,6 +88,18 @@ pub struct OwnMemory {
     pub table_element: u64,
 }
 
+/// Whether the platform says that NetworkPolicies hold the pods of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkPolicies {
+    /// It says nothing of the kind.
+    #[default]
+    Off,
+    /// The network plug-in enforces them, every namespace with such pods denies by one what no other allows, in both directions,
+    /// and the others allow pods what their grants say.
+    Enforced,
+}
+
 /// One runtime: a RuntimeClass, and the properties of the shim behind it.
 #[allow(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,6 +156,10 @@ pub struct Profile {
     /// default.
     #[serde(default)]
     pub mounts_other_files: bool,
+    /// Whether NetworkPolicies hold the pods to the addresses and ports in their grants, so that such grants count where the runtime
+    /// itself hands over any host or any port. The gate does not see whether they do.
+    #[serde(default)]
+    pub network_policies: NetworkPolicies,
     /// Requirements that are ANDed into every term of the required node affinity.
     #[serde(default)]
     pub node_affinity: Vec<NodeSelectorRequirement>,
@@ -273,6 +289,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         built_with_musl: false,
         shim_variables: BTreeSet::new(),
         mounts_other_files: false,
+        network_policies: NetworkPolicies::Off,
         // Every Wasm shim runs on Linux. Labels of a provisioner belong in the configuration, where a person knows
         // them.
         node_affinity: vec![NodeSelectorRequirement {

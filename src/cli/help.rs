@@ -28,7 +28,7 @@ Examples:
 IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
 gives an image on disk a name.
 `--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; it cannot express \
-grants by host name, and exits 1 if there are any.
+grants by host name, and exits 1 if there are any, or if a grant by address does not admit the pods, since their runtime allows any host.
 Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 an \
 object could not be read, or the command failed; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 

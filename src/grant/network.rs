@@ -11,7 +11,7 @@ use serde_json::json;
 use super::draft::scalar;
 use super::types::{GrantedCapability, WasiGrant};
 use crate::capability::host::Destination;
-use crate::capability::{Capability, HostPattern, WrittenHost};
+use crate::capability::{Capability, Entry, HostPattern, WrittenHost};
 use crate::text;
 
 /// The policy for the pods of one workload.
@@ -82,8 +82,8 @@ struct Ingress {
 }
 
 /// How a capability uses the network.
-#[derive(Clone, Copy)]
-enum Use {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
     /// By connections or packets of this protocol to the outside.
     Outgoing(&'static str),
     /// By asking the cluster's resolver.
@@ -96,7 +96,7 @@ enum Use {
 }
 
 /// Exhaustive, so that a new capability has to be placed.
-const fn network_use(capability: Capability) -> Option<Use> {
+pub(super) const fn network_use(capability: Capability) -> Option<Use> {
     match capability {
         Capability::NetTcpConnect
         | Capability::HttpOutbound
@@ -135,8 +135,37 @@ const fn network_use(capability: Capability) -> Option<Use> {
 }
 
 /// Whether a capability reaches the network outside of the pod.
-pub fn is_outgoing(capability: Capability) -> bool {
+fn is_outgoing(capability: Capability) -> bool {
     matches!(network_use(capability), Some(Use::Outgoing(_) | Use::NameLookup))
+}
+
+/// Any host and port, be it of one scheme: a packet filter sees none.
+pub fn leads_anywhere(entry: &Entry) -> bool {
+    let host = entry.host.as_ref().map(WrittenHost::pattern);
+    let any = host.is_none_or(|host| host.destination() == Destination::Any && host.ports().is_none());
+    any && is_outgoing(entry.capability)
+}
+
+/// Whether an entry is any host, or any port to listen on, where a policy can hold the program to those that grants for the
+/// capability name. Of look-ups none can: the resolver answers for every name.
+pub fn is_unlimited(entry: &Entry) -> bool {
+    match entry.capability {
+        Capability::NetTcpConnect | Capability::NetUdp | Capability::HttpOutbound => leads_anywhere(entry),
+        Capability::NetListen => entry.port.is_none(),
+        _ => false,
+    }
+}
+
+/// Whether a policy can say this: an address outside of the pod, or a port.
+pub(super) fn is_expressed(pattern: &HostPattern) -> bool {
+    let ports = pattern.ports();
+    // Port 0 is no port of a NetworkPolicy.
+    let is_port = |(_, last): (u16, u16)| last != 0;
+    match pattern.destination() {
+        Destination::Net(_) => ports.is_none_or(is_port),
+        Destination::Any => ports.is_some_and(is_port),
+        Destination::Name | Destination::Itself => false,
+    }
 }
 
 impl Ingress {
@@ -304,9 +333,24 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::capability::Entry;
     use crate::grant::cover;
+    use crate::grant::held::{Holding, holding};
     use crate::grant::load::parse_documents;
+
+    #[test]
+    fn a_client_that_no_list_holds_to_its_hosts_leads_anywhere() {
+        for (capability, host, expected) in [
+            (Capability::DbPostgres, "postgres://*:*", true),
+            (Capability::NetTcpConnect, "*://*:*", true),
+            (Capability::HttpOutbound, "https://*:443", false),
+            (Capability::HttpOutbound, "https://api.example.com", false),
+            (Capability::HttpInbound, "*://*:*", false),
+        ] {
+            let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
+            assert_eq!(leads_anywhere(&entry), expected, "{host}");
+        }
+        assert!(leads_anywhere(&Entry::new(Capability::Mqtt, "x")));
+    }
 
     fn drafted(capabilities: &str) -> DraftedPolicy {
         let grant = format!(
@@ -472,8 +516,12 @@ mod tests {
     const SOCKETS: [(&str, Capability, &str); 2] =
         [("net.tcp.connect", Capability::NetTcpConnect, "TCP"), ("net.udp", Capability::NetUdp, "UDP")];
 
-    /// Items of a grant for a few addresses and ports, some of them for any host or by a name.
-    fn items() -> impl Strategy<Value = Vec<(usize, Vec<String>)>> {
+    /// Those by which a program reaches any host where its runtime hands over the network, two of them by one protocol.
+    const CLIENTS: [(&str, Capability, &str); 3] =
+        [SOCKETS[0], SOCKETS[1], ("http.outbound", Capability::HttpOutbound, "TCP")];
+
+    /// Items of a grant for a few addresses and ports, some of them for any host or by a name; each for one of so many capabilities.
+    fn items(capabilities: usize) -> impl Strategy<Value = Vec<(usize, Vec<String>)>> {
         let host = prop_oneof![
             (0..8_u8, 80..84_u16).prop_map(|(last, port)| format!("tcp://10.0.0.{last}:{port}")),
             (30..33_u8).prop_map(|bits| format!("*://10.0.0.4/{bits}:*")),
@@ -481,12 +529,18 @@ mod tests {
             (80..84_u16).prop_map(|port| format!("*://*:{port}")),
             Just("tcp://db.example:80".to_owned()),
         ];
-        prop::collection::vec((0..2_usize, prop::collection::vec(host, 1..4)), 1..4)
+        prop::collection::vec((0..capabilities, prop::collection::vec(host, 1..4)), 1..4)
+    }
+
+    /// Whether some item covers a connection by this capability to this place.
+    fn is_covered(granted: &[GrantedCapability], capability: Capability, host: &str) -> bool {
+        let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
+        granted.iter().any(|one| cover::covers(one, &entry))
     }
 
     proptest! {
         #[test]
-        fn a_policy_lets_out_what_a_grant_covers_and_nothing_else(items in items()) {
+        fn a_policy_lets_out_what_a_grant_covers_and_nothing_else(items in items(SOCKETS.len())) {
             let written: Vec<String> = items
                 .iter()
                 .map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", SOCKETS[*which].0))
@@ -502,10 +556,39 @@ mod tests {
             for (_, capability, protocol) in SOCKETS {
                 for (last, port) in (0..8_u8).flat_map(|last| (79..86_u16).map(move |port| (last, port))) {
                     let host = format!("tcp://10.0.0.{last}:{port}");
-                    let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
-                    let covered = granted.iter().any(|one| cover::covers(one, &entry));
+                    let covered = is_covered(granted, capability, &host);
                     let out = lets_out(&policy, protocol, IpAddr::from([10, 0, 0, last]), port);
                     prop_assert_eq!(out, covered, "{} by {}: {}", host, protocol, written);
+                }
+            }
+        }
+
+        #[test]
+        fn by_a_capability_whose_grant_counts_the_policy_lets_out_nothing_that_it_does_not_cover(
+            items in items(CLIENTS.len()),
+        ) {
+            let written: Vec<String> = items
+                .iter()
+                .map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", CLIENTS[*which].0))
+                .collect();
+            let written = written.join(", ");
+            let policy: Value = serde_saphyr::from_str(&drafted(&written).yaml).unwrap();
+            let grant = format!(
+                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
+                 spec: {{ capabilities: [{written}] }}\n"
+            );
+            let grants: Vec<_> =
+                parse_documents(&grant, "test").unwrap().into_iter().map(Arc::new).collect();
+            let granted = &grants[0].spec.capabilities;
+            for (_, capability, protocol) in CLIENTS {
+                let anywhere = Entry::new(capability, "x").to_host(HostPattern::ANY);
+                if !matches!(holding(&anywhere, &grants, &Ok(grants.clone())), Some(Holding::To(_))) {
+                    continue;
+                }
+                for (last, port) in (0..8_u8).flat_map(|last| (79..86_u16).map(move |port| (last, port))) {
+                    let host = format!("tcp://10.0.0.{last}:{port}");
+                    let out = lets_out(&policy, protocol, IpAddr::from([10, 0, 0, last]), port);
+                    prop_assert!(!out || is_covered(granted, capability, &host), "{} {}: {}", host, capability, written);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Builds the input document of the policies from the facts of a review.
 
 mod document;
+mod held;
 mod spec;
 
 pub use document::{
@@ -17,8 +18,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::capability::{Capabilities, Entry, Siblings};
+use crate::capability::{Capabilities, Siblings};
 use crate::cluster::Cluster;
+use crate::grant::held::PodGrants;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
 use crate::image::prefix::Unpinned;
@@ -26,7 +28,7 @@ use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{each_together, floor, sizing, together};
 use crate::quantity::Quantity;
-use crate::runtime::{self, Compiler, Family, Profile, Runtimes, runnable_by};
+use crate::runtime::{self, Compiler, Family, NetworkPolicies, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -62,6 +64,15 @@ pub struct InputParts<'a> {
     pub now: Timestamp,
 }
 
+/// What is the same for all containers of a pod.
+#[derive(Debug)]
+struct PodParts<'a> {
+    profile: Option<&'a Profile>,
+    siblings: Siblings<'a>,
+    /// What NetworkPolicies hold the pod to; `None` where its profile says nothing of any.
+    held_to: Option<PodGrants>,
+}
+
 /// Builds the input document.
 pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
@@ -69,8 +80,9 @@ pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let mut grants = Vec::new();
     let all = &case.inspection.containers;
     let siblings = Siblings::new(case.workload, all, profile);
+    let pod = PodParts { profile, siblings, held_to: held_to(case, profile) };
     let mut containers: Vec<ContainerFacts<'_>> =
-        all.iter().map(|c| container_facts(case, (profile, &siblings), c, &mut grants)).collect();
+        all.iter().map(|c| container_facts(case, &pod, c, &mut grants)).collect();
     share_starts(case, &mut containers);
     let floors = containers.iter().map(|container| container.resources.floor_bytes);
     let shared_memory = shared_memory(case, floors);
@@ -164,6 +176,7 @@ fn runtime_facts<'a>(
         ambient: profile.map(|p| p.ambient),
         no_exec: profile.is_some_and(|p| p.ambient.runtime().has_no_exec()),
         may_exec: profile.map_or(class.is_some(), |p| p.ambient.runtime().may_exec_wasm()),
+        network_policies: profile.is_some_and(|p| p.network_policies == NetworkPolicies::Enforced),
         plugin_variables: profile.map(|p| p.ambient.plugin_variables()).unwrap_or_default(),
         class_for: case.class_for,
     }
@@ -171,11 +184,12 @@ fn runtime_facts<'a>(
 
 fn container_facts<'a>(
     case: &InputParts<'a>,
-    (profile, siblings): (Option<&Profile>, &Siblings<'_>),
+    pod: &PodParts<'_>,
     container: &'a Container,
     grants: &mut Vec<Arc<WasiGrant>>,
 ) -> ContainerFacts<'a> {
-    let (capabilities, effective) = covered(case, siblings, container, grants);
+    let profile = pod.profile;
+    let (capabilities, effective) = covered(case, pod, container, grants);
     let spec = Spec::of(case.workload, container);
     let known = container.known();
     let (kind, packaging, reason, native) = summarise(container);
@@ -215,29 +229,62 @@ fn container_facts<'a>(
 /// are added to those of the document.
 fn covered(
     case: &InputParts<'_>,
-    siblings: &Siblings<'_>,
+    pod: &PodParts<'_>,
     container: &Container,
     grants: &mut Vec<Arc<WasiGrant>>,
 ) -> (Capabilities, Vec<Effective>) {
     let labels = namespace_labels(case);
-    let subject = Subject {
+    let subject = subject(case, &labels, container);
+    let matching = case.grants.matching(&subject, case.now);
+    let mut capabilities = pod.siblings.assess(container);
+    cover::cover(&mut capabilities.effective, &matching);
+    cover::cover(&mut capabilities.ambient, &matching);
+    let effective = std::mem::take(&mut capabilities.effective).into_iter();
+    let effective = effective.map(|entry| held::held(entry, &matching, pod.held_to.as_ref())).collect();
+    let effective = with_remedies(case, &subject, effective);
+    add(grants, matching);
+    (capabilities, effective)
+}
+
+/// The pod with the image of one of its containers, as grants select it.
+fn subject<'a>(
+    case: &InputParts<'a>,
+    namespace_labels: &'a BTreeMap<String, String>,
+    container: &'a Container,
+) -> Subject<'a> {
+    Subject {
         namespace: &case.workload.namespace,
-        namespace_labels: &labels,
+        namespace_labels,
         service_account: case.workload.service_account(),
         labels: &case.workload.labels,
         image: &container.image,
-    };
-    let matching = case.grants.matching(&subject, case.now);
-    let mut capabilities = siblings.assess(container);
-    cover::cover(&mut capabilities.effective, &matching);
-    cover::cover(&mut capabilities.ambient, &matching);
-    for grant in matching {
+    }
+}
+
+/// Adds grants to those of the document, each once.
+fn add(grants: &mut Vec<Arc<WasiGrant>>, more: Vec<Arc<WasiGrant>>) {
+    for grant in more {
         if !grants.iter().any(|known| Arc::ptr_eq(known, &grant)) {
             grants.push(grant);
         }
     }
-    let effective = with_remedies(case, &subject, std::mem::take(&mut capabilities.effective));
-    (capabilities, effective)
+}
+
+/// What NetworkPolicies hold the pod to, where its profile says that they do: the grants of all its containers, since a policy binds them
+/// together.
+fn held_to(case: &InputParts<'_>, profile: Option<&Profile>) -> Option<PodGrants> {
+    if profile?.network_policies == NetworkPolicies::Off {
+        return None;
+    }
+    if let Some(why) = held::obstacle(case.workload, case.inspection) {
+        return Some(Err(why));
+    }
+    let labels = namespace_labels(case);
+    let mut all = Vec::new();
+    for container in &case.inspection.containers {
+        add(&mut all, case.grants.matching(&subject(case, &labels, container), case.now));
+    }
+    Some(Ok(all))
 }
 
 /// What will make an image fail on some node. That an image names no command does not matter if the container does.
@@ -253,22 +300,25 @@ const fn names_command(facts: &ImageFacts, spec: Spec<'_>) -> bool {
 }
 
 /// Adds to each entry that no grant covers the grant that would, and expired grants that did.
-fn with_remedies(case: &InputParts<'_>, subject: &Subject<'_>, entries: Vec<Entry>) -> Vec<Effective> {
-    let uncovered = entries.iter().any(|entry| entry.covered_by.is_empty());
+fn with_remedies(
+    case: &InputParts<'_>,
+    subject: &Subject<'_>,
+    mut entries: Vec<Effective>,
+) -> Vec<Effective> {
+    let is_open = |effective: &Effective| effective.entry.covered_by.is_empty();
+    let uncovered = entries.iter().any(is_open);
     let expired = if uncovered { case.grants.expired_matching(subject, case.now) } else { Vec::new() };
-    let with_remedy = |entry: Entry| {
-        if !entry.covered_by.is_empty() {
-            return Effective { entry, needs_grant: None, expired_grants: Vec::new() };
-        }
+    let to_expired =
+        |grant: &Arc<WasiGrant>| ExpiredGrant { grant: grant.label(), expires_at: grant.spec.expires_at };
+    for effective in entries.iter_mut().filter(|effective| is_open(effective)) {
+        let entry = &effective.entry;
         let would_cover = |grant: &&Arc<WasiGrant>| {
-            grant.spec.capabilities.iter().any(|granted| cover::covers(granted, &entry))
+            grant.spec.capabilities.iter().any(|granted| cover::covers(granted, entry))
         };
-        let to_expired =
-            |grant: &Arc<WasiGrant>| ExpiredGrant { grant: grant.label(), expires_at: grant.spec.expires_at };
-        let expired_grants = expired.iter().filter(would_cover).map(to_expired).collect();
-        Effective { needs_grant: Some(suggest::needed_grant(&entry)), expired_grants, entry }
-    };
-    entries.into_iter().map(with_remedy).collect()
+        effective.expired_grants = expired.iter().filter(would_cover).map(to_expired).collect();
+        effective.needs_grant = Some(suggest::needed_grant(entry));
+    }
+    entries
 }
 
 fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<String>, Vec<NativeCode>) {

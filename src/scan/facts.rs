@@ -136,6 +136,8 @@ pub struct JudgedFacts {
     pub runtime_class: Option<String>,
     /// Whether a profile describes what this class hands over.
     pub is_described: bool,
+    /// Whether the profile says that NetworkPolicies hold the pods of this class.
+    pub has_network_policies: bool,
     /// The grants that match a container of the pod.
     pub grants: Vec<Arc<WasiGrant>>,
     /// The whole input document, if it was requested.
@@ -152,6 +154,7 @@ impl JudgedFacts {
             containers: input.containers.iter().map(|facts| Container::judged(facts, kept)).collect(),
             runtime_class: input.runtime.runtime_class.map(String::from),
             is_described: input.runtime.ambient.is_some_and(|ambient| ambient != Family::Everything),
+            has_network_policies: input.runtime.network_policies,
             grants: input.grants.clone(),
             input: text.map(|text| serde_json::from_str(&text).unwrap_or_default()),
         }

@@ -20,7 +20,7 @@ pub(super) fn of(examined: &Examined<JudgedFacts>, kept: &JudgedFacts, open: &[O
         let about = |text: String| about(one, text);
         advice.extend(interpreters(examined, one).into_iter().map(about));
         advice.extend(unresolved(&one.entries).into_iter().map(about));
-        advice.extend(any_host(&one.entries).map(about));
+        advice.extend(any_host(&one.entries, kept.has_network_policies).map(about));
         advice.extend(unread(&one.entries).map(about));
         advice.extend(patterns(&one.entries).into_iter().map(about));
         advice.extend(unknown_imports(&one.entries).map(about));
@@ -107,18 +107,24 @@ fn redirected(entries: &[Entry]) -> BTreeSet<String> {
 }
 
 /// Advice about sockets and requests on a runtime that does not restrict hosts.
-fn any_host(entries: &[Entry]) -> Option<String> {
+fn any_host(entries: &[Entry], has_policies: bool) -> Option<String> {
     let wide = |entry: &&Entry| {
         entry.host.as_ref().is_some_and(|host| *host.pattern() == HostPattern::ANY)
             && !entry.evidence.iter().any(|e| e.contains(UNRESOLVED) || e.contains(REDIRECTED))
     };
     let mut names: Vec<&str> = entries.iter().filter(wide).map(|entry| entry.capability.as_str()).collect();
     names.dedup();
+    let counts = if has_policies {
+        "NetworkPolicies hold the pods of this profile: write the addresses that it needs into the grant, and they count \
+         for `net.tcp.connect`, `net.udp` and `http.outbound`"
+    } else {
+        "a grant for some hosts would not cover it; restrict it with a NetworkPolicy, and say so in the profile \
+         (`networkPolicies: enforced`) for grants by address to count"
+    };
     (!names.is_empty()).then(|| {
         format!(
-            "{} reaches any host: the image does not say which hosts it needs, and the runtime does not restrict them, so a \
-             grant for some hosts would not cover it; restrict it with a NetworkPolicy, or build the program without these \
-             imports",
+            "{} reaches any host: the image does not say which hosts it needs, and the runtime does not restrict them; {counts}; \
+             or build the program without these imports",
             names.join(", ")
         )
     })

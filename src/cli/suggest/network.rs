@@ -1,16 +1,18 @@
 //! `wasmgate suggest --network-policy`: holds pods to the addresses of their grants where the runtime does not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Suggestion, dns_name, summary};
 use crate::admission::{Examined, Judged};
-use crate::capability::host::Destination;
-use crate::capability::{Capability, Entry, WrittenHost};
+use crate::capability::Capability;
 use crate::cli::manifest::Manifest;
 use crate::cli::report::{Container, JudgedFacts};
-use crate::grant::WasiGrant;
-use crate::grant::network::{NetworkDraft, Unexpressed, is_outgoing};
+use crate::grant::held::grant_for;
+use crate::grant::network::{NetworkDraft, Unexpressed, leads_anywhere};
+use crate::grant::{GrantedCapability, WasiGrant};
 use crate::inspection::ProgramClass;
+use crate::judge::input::Effective;
 use crate::workload::{Role, Workload};
 
 /// The policy for the pods of one object, or why there is none.
@@ -59,12 +61,13 @@ fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Judged
         grants: &kept.grants,
     }
     .draft();
-    let blocked: Vec<String> = draft.unexpressed.iter().map(cut_off).collect();
-    let summary = if blocked.is_empty() {
-        "this policy holds it to the addresses and ports of its grants"
-    } else {
-        "this policy cuts off a part of what its grants allow"
+    let refused = not_admitted(kept);
+    let summary = match (refused.is_empty(), draft.unexpressed.is_empty()) {
+        (true, true) => "this policy holds it to the addresses and ports of its grants",
+        (true, false) => "this policy cuts off a part of what its grants allow",
+        (false, _) => "this policy is for grants that do not admit it on this runtime",
     };
+    let blocked = refused.into_iter().chain(draft.unexpressed.iter().map(cut_off)).collect();
     let general = "a NetworkPolicy sees addresses after Service translation: for a Service, grant the addresses of its pods; it does \
                    nothing where the network plug-in does not enforce it, and another one that selects the same pods allows \
                    more; try it on your plug-in";
@@ -72,6 +75,52 @@ fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Judged
     let warnings = std::iter::once(general.to_string()).chain(configured).collect();
     let grants = vec![draft.yaml];
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
+}
+
+/// Which grants do not admit the pod although the policy makes them true, and what would.
+fn not_admitted(kept: &JudgedFacts) -> Vec<String> {
+    let of_container = |container: &Container| -> Vec<String> {
+        let effective = container.capabilities.iter().flat_map(|found| &found.effective);
+        let open = effective.filter(|effective| effective.entry.covered_by.is_empty());
+        let refused = open.filter_map(|effective| why_refused(effective, kept));
+        refused.map(|why| format!("container `{}`: {why}", container.found.name)).collect()
+    };
+    kept.containers.iter().flat_map(of_container).collect()
+}
+
+/// Why the grant for an entry that none covers does not admit the pod; `None` where none says anything of it.
+fn why_refused(effective: &Effective, kept: &JudgedFacts) -> Option<String> {
+    let Effective { entry, not_held, .. } = effective;
+    if let Some(why) = not_held {
+        return Some(format!("{why}; so the pod is not admitted"));
+    }
+    if entry.capability == Capability::NetDns {
+        let named = |grant: &&Arc<WasiGrant>| grant.spec.capabilities.iter().any(is_look_up_by_name);
+        let grant = kept.grants.iter().find(named)?;
+        return Some(format!(
+            "`{}` does not admit the pod: no NetworkPolicy tells one look-up from another; grant `{}` without hosts",
+            grant.label(),
+            entry.capability
+        ));
+    }
+    // Where policies are said to hold the pods, every grant that is for the entry was looked at.
+    let grant = grant_for(entry, &kept.grants).filter(|_| !kept.has_network_policies)?;
+    let (reached, wider) = if entry.capability == Capability::NetListen {
+        ("on any port", "grant it without ports")
+    } else {
+        ("to any host", "grant any host (`*://*:*`), and this policy has a rule for any address")
+    };
+    Some(format!(
+        "`{}` does not admit the pod on this runtime, which allows `{}` {reached}: a grant covers that as a whole or not at all; write \
+         `networkPolicies: enforced` into the runtime's profile if NetworkPolicies hold its pods, or {wider}",
+        grant.label(),
+        entry.capability
+    ))
+}
+
+/// Whether an item of a grant is for look-ups of some names.
+fn is_look_up_by_name(item: &GrantedCapability) -> bool {
+    item.name == Capability::NetDns && item.hosts.is_some()
 }
 
 /// What the policy cuts off, and what to do about it.
@@ -117,36 +166,9 @@ fn lets_native_code_in(grant: &WasiGrant) -> bool {
     grant.spec.capabilities.iter().any(|granted| native.contains(&granted.name))
 }
 
-/// Any host and port, be it of one scheme: a packet filter sees none.
-fn leads_anywhere(entry: &Entry) -> bool {
-    let host = entry.host.as_ref().map(WrittenHost::pattern);
-    let any = host.is_none_or(|host| host.destination() == Destination::Any && host.ports().is_none());
-    any && is_outgoing(entry.capability)
-}
-
 /// The labels that select the pods: those by which a controller knows its own, which cannot change, or else all of the pod's.
 fn selecting(manifest: &Manifest, workload: &Workload) -> BTreeMap<String, String> {
     let own = manifest.object.pointer("/spec/selector/matchLabels").cloned();
     let own: Option<BTreeMap<String, String>> = own.and_then(|own| serde_json::from_value(own).ok());
     own.filter(|own| !own.is_empty()).unwrap_or_else(|| workload.labels.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_no_list_holds_to_its_hosts_leads_anywhere() {
-        for (capability, host, expected) in [
-            (Capability::DbPostgres, "postgres://*:*", true),
-            (Capability::NetTcpConnect, "*://*:*", true),
-            (Capability::HttpOutbound, "https://*:443", false),
-            (Capability::HttpOutbound, "https://api.example.com", false),
-            (Capability::HttpInbound, "*://*:*", false),
-        ] {
-            let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
-            assert_eq!(leads_anywhere(&entry), expected, "{host}");
-        }
-        assert!(leads_anywhere(&Entry::new(Capability::Mqtt, "x")));
-    }
 }

@@ -189,6 +189,9 @@ pub struct RuntimeFacts<'a> {
     /// Whether a command in a running container may start another Wasm program of its image; left out when it may not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub may_exec: bool,
+    /// Whether the profile says that NetworkPolicies hold its pods; left out where it does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub network_policies: bool,
     /// Variables of a container that make the runtime load native plug-ins.
     pub plugin_variables: Vec<&'static str>,
     /// Image kind → the class that pods of that kind are placed on.
@@ -288,6 +291,12 @@ pub struct Effective {
     /// Grants that would cover it if they had not expired.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expired_grants: Vec<ExpiredGrant>,
+    /// The grants of `coveredBy` whose addresses and ports cover it only because a `NetworkPolicy` is said to hold the pod to them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_by_network_policy: Vec<String>,
+    /// Why no `NetworkPolicy` holds the pod to the grants for it, where policies are said to; a sentence that names one of the grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_held: Option<String>,
 }
 
 /// A grant that has expired.

@@ -195,17 +195,28 @@ fn an_object_that_cannot_be_read_keeps_no_other_from_its_grant() {
 }
 
 fn policy_for(grants: &str, workload: &str) -> Said {
+    asked_with("", grants, &["suggest", "--network-policy"], workload)
+}
+
+/// What a command says of a workload under this configuration, without its head, where one grant has these capabilities.
+fn asked_with(configuration: &str, grants: &str, command: &[&str], workload: &str) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {name: g, namespace: shop}\n";
     let grants = format!("{head}spec: {{capabilities: [{grants}]}}\n");
-    std::fs::write(folder.path().join("grants.yaml"), grants).unwrap();
-    let folder = folder.path().to_str().unwrap();
+    let (config, of_grants) = (folder.path().join("gate.yaml"), folder.path().join("grants"));
+    std::fs::create_dir(&of_grants).unwrap();
+    std::fs::write(of_grants.join("grants.yaml"), grants).unwrap();
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    std::fs::write(&config, format!("{head}{configuration}")).unwrap();
     let images = format!("{}={}", images::HOST, images::folder().display());
-    pipe(
-        &["suggest", "--network-policy", "-f", "-", "--grants", folder, "--image-layouts", &images],
-        workload,
-    )
+    let (config, of_grants) = (config.to_str().unwrap(), of_grants.to_str().unwrap());
+    let options = ["-f", "-", "--config", config, "--grants", of_grants, "--image-layouts", images.as_str()];
+    pipe(&[command, &options].concat(), workload)
 }
+
+/// A runtime whose pods are held by NetworkPolicies, as the platform says.
+const ENFORCED: &str = "runtimes:\n  placement: {http-component: own, component: own}\n  profiles: [{name: own, runtimeClass: own, \
+                        runs: [http-component, component], ambient: runwasi-wasmtime, networkPolicies: enforced}]\n";
 
 fn web(metadata: &str) -> String {
     format!(
@@ -218,6 +229,9 @@ const LABELLED: &str = ", labels: {app: web}";
 
 #[test]
 fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it_cannot_say() {
+    let policy_for = |grants: &str, workload: &str| {
+        asked_with(ENFORCED, grants, &["suggest", "--network-policy"], workload)
+    };
     let said = policy_for("{name: http.outbound, hosts: ['https://10.0.0.0/8']}", &web(LABELLED));
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&[
@@ -228,7 +242,12 @@ fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it
     ]);
     let said = policy_for("{name: http.outbound, hosts: ['https://api.example.com']}", &web(LABELLED));
     assert_eq!(said.code, 1, "{said:?}");
-    said.has(&["WasiGrant/g: http.outbound to `https://api.example.com` is cut off", "k8s-app: kube-dns"]);
+    said.has(&[
+        "# Pod shop/web: this policy is for grants that do not admit it on this runtime\n",
+        "# denied: container `web`: `WasiGrant/g` does not count: `https://api.example.com` is a name",
+        "WasiGrant/g: http.outbound to `https://api.example.com` is cut off",
+        "k8s-app: kube-dns",
+    ]);
     assert!(said.err.contains("is cut off"), "{}", said.err);
     let hosts =
         "'http://localhost:80', 'http://127.0.0.1:80', 'http://[::1]:80', 'https://[::ffff:10.0.0.1]'";
@@ -236,6 +255,47 @@ fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it
     assert_eq!(said.code, 0, "a NetworkPolicy does not cut loopback off: {said:?}");
     said.has(&["    - to: [{ ipBlock: { cidr: \"10.0.0.1/32\" } }]\n"]);
     assert_eq!(said.out.matches("cidr").count(), 1, "{}", said.out);
+}
+
+/// What `suggest` ends with is what `explain` says of the same pod.
+#[test]
+fn a_grant_by_address_admits_where_policies_hold_the_pods_and_suggest_says_what_is_missing_elsewhere() {
+    let own = "{name: http.inbound, ports: [8080]}, {name: http.outbound, hosts: ['https://10.0.0.0/8']}";
+    let suggest = ["suggest", "--network-policy"];
+    let admitted = asked_with(ENFORCED, own, &["explain"], &web(LABELLED));
+    assert_eq!(admitted.code, 0, "{admitted:?}");
+    admitted.has(&["[network-policy-assumed]"]);
+    assert_eq!(asked_with(ENFORCED, own, &suggest, &web(LABELLED)).code, 0);
+
+    assert_eq!(
+        asked_with("", own, &["explain"], &web(LABELLED)).code,
+        1,
+        "no grant by address covers any host"
+    );
+    let said = asked_with("", own, &suggest, &web(LABELLED));
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "# Pod shop/web: this policy is for grants that do not admit it on this runtime\n",
+        "# denied: container `web`: `WasiGrant/g` does not admit the pod on this runtime, which allows `http.outbound` to any host: \
+         a grant covers that as a whole or not at all; write `networkPolicies: enforced` into the runtime's profile if \
+         NetworkPolicies hold its pods, or grant any host (`*://*:*`)",
+        "cidr: \"10.0.0.0/8\"",
+    ]);
+    assert_eq!(policy_for("{name: http.outbound}", &web(LABELLED)).code, 0, "any host is granted");
+    let open = asked_with(ENFORCED, "{name: http.inbound, ports: [8080]}", &["suggest"], &web(LABELLED));
+    assert_eq!(open.code, 0, "{open:?}");
+    open.has(&[
+        "http.outbound reaches any host: ",
+        "NetworkPolicies hold the pods of this profile: write the addresses",
+    ]);
+    let look_up = web(LABELLED).replace("/http:", "/dns:");
+    let said = asked_with(ENFORCED, "{name: net.dns, hosts: ['tcp://db:5432']}", &suggest, &look_up);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["`WasiGrant/g` does not admit the pod: no NetworkPolicy tells one look-up from another"]);
+    let listens = web(LABELLED).replace("/http:", "/tcp-listen:");
+    let said = policy_for("{name: net.listen, ports: [9000]}", &listens);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["which allows `net.listen` on any port", "or grant it without ports", "port: 9000"]);
 }
 
 /// By `/proc/self/mem` the program becomes native code, which connects where it likes although its runtime hands over no network.

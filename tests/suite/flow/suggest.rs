@@ -245,3 +245,37 @@ async fn no_network_policy_is_written_for_a_pod_with_a_linux_program() {
         assert!(blocked.map_or(said.is_empty(), |blocked| said.contains(blocked)), "{found:?}");
     }
 }
+
+/// Where the runtime hands over the whole network, a grant by address admits no pod unless policies are said to hold the pods.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_by_address_admits_a_pod_only_where_network_policies_are_said_to_hold_it() {
+    images::folder();
+    let address = json!({"name": "net.tcp.connect", "hosts": ["tcp://10.1.0.0/16:5432"]});
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "db", "namespace": "shop"}, "spec": {"capabilities": [address]}});
+    let profile = |more: &str| {
+        format!(
+            "runtimes:\n  placement: {{component: own}}\n  profiles: [{{name: own, runtimeClass: own, runs: [component], \
+             ambient: runwasi-wasmtime{more}}}]\n"
+        )
+    };
+    for (more, is_held) in
+        [(", networkPolicies: enforced", true), (", networkPolicies: off", false), ("", false)]
+    {
+        let setup = Setup { configuration: profile(more), grants: vec![grant.clone()], ..Setup::default() };
+        let flow = Flow::new(&setup).await;
+        let (_, _, validate) = flow.admit("shop", &plain_pod("tcp-connect")).await;
+        assert_eq!(validate["allowed"], is_held, "{validate}");
+        let assumed = validate["warnings"].to_string().contains("[network-policy-assumed]");
+        assert_eq!(assumed, is_held, "{validate}");
+        let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("tcp-connect") };
+        let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
+        let found = suggest_policy(&state, &flow.gate.inspector(), &manifest, "shop", budget).await.unwrap();
+        assert_eq!(found.blocked.is_empty(), is_held, "{found:?}");
+        assert!(is_held || found.blocked[0].contains("does not admit the pod on this runtime"), "{found:?}");
+        // The policy is narrow either way.
+        let policy: Value = serde_saphyr::from_str(&found.grants[0]).unwrap();
+        let rule = json!({"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "ports": [{"protocol": "TCP", "port": 5432}]});
+        assert_eq!(policy["spec"]["egress"], json!([rule]), "{found:?}");
+    }
+}

@@ -22,10 +22,15 @@ violations contains violation if {
 		"mendedBy": "grant",
 		"message": concat("", [
 			$"{text.container(found.container)} may use {text.capability(found.entry)} and no grant allows it",
-			$"{text.grounds(found.entry)}; {capabilities.grant(found.container, found.entry)}",
+			$"{text.grounds(found.entry)}{not_held(found.entry)}; {capabilities.grant(found.container, found.entry)}",
 		]),
 	}
 }
+
+# Why a grant by address does not count where NetworkPolicies hold pods to such grants.
+not_held(entry) := $"; {entry.notHeld}" if {
+	is_string(entry.notHeld)
+} else := ""
 
 # A rule that reports instead of this one has a set `reports`, so a new rule need not be named here.
 reported_elsewhere contains i if {

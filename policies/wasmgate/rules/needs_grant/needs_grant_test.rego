@@ -26,6 +26,14 @@ test_a_capability_that_no_grant_covers_is_refused_with_the_grant_that_would if {
 	}} with input as fixture.pod({"effective": [fixture.clock, fixture.connect]})
 }
 
+test_why_a_grant_by_name_does_not_count_is_said if {
+	why := "`WasiGrant/orders-api` does not count: `https://a.example` is a name"
+	named := object.union(fixture.connect, {"notHeld": why})
+	violations := wasmgate.violations with input as fixture.pod({"effective": [named]})
+	said := $"runwasi gives components the network); {why}; a WasiGrant in namespace `shop` would"
+	{contains(v.message, said) | some v in violations} == {true}
+}
+
 test_any_host_is_said_in_words if {
 	anywhere := object.union(fixture.connect, {"host": "*://*:*"})
 	violations := wasmgate.violations with input as fixture.pod({"effective": [anywhere]})
