@@ -2,6 +2,7 @@
 
 mod document;
 mod held;
+mod shared;
 mod spec;
 
 pub use document::{
@@ -26,10 +27,10 @@ use crate::image::annotation::crun_annotation;
 use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
-use crate::plan::{each_together, floor, sizing, together};
-use crate::quantity::Quantity;
+use crate::plan::{floor, sizing};
 use crate::runtime::{self, Compiler, Family, NetworkPolicies, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
+use shared::{share_starts, shared_memory};
 use spec::Spec;
 
 /// Everything that one verdict depends on.
@@ -432,63 +433,6 @@ fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Optio
         (None, Some(of_pod)) => floor.filter(|floor| of_pod < *floor).map(|_| of_pod),
         (own, None) => own,
     }
-}
-
-/// The memory limit of the pod and what its Wasm containers need that run together, if one alone needs less. `floors` are those of the
-/// inspected containers, in their order, which is that of the pod. Ephemeral containers are not counted: those that have ended stay
-/// in the pod.
-fn shared_memory(case: &InputParts<'_>, floors: impl Iterator<Item = Option<u64>>) -> Option<SharedMemory> {
-    let limit_bytes = spec::pod_memory_limit(&case.workload.spec)?;
-    let needs = case.inspection.containers.iter().zip(floors).filter_map(|(container, floor)| {
-        let stays = stays(case.workload, container)?;
-        Some((stays, Quantity::from_bytes(floor?.into())))
-    });
-    let floor_bytes = together(needs)?.bytes();
-    Some(SharedMemory { limit_bytes, floor_bytes })
-}
-
-/// Whether a container of the pod runs as long as the pod; `None` for what is not counted with them.
-fn stays(workload: &Workload, container: &Container) -> Option<bool> {
-    match container.role {
-        Role::Container => Some(true),
-        Role::InitContainer => {
-            let init = workload.spec.init_containers.as_ref().and_then(|all| all.get(container.index));
-            Some(init.is_some_and(spec::is_sidecar))
-        }
-        Role::EphemeralContainer | Role::ImageVolume => None,
-    }
-}
-
-/// Notes of each container that compiles its program what the pod's CPU limit has to compile at the same time, if that is more. A
-/// sidecar may still be compiled when the next container starts, so that those count together which run together.
-fn share_starts(case: &InputParts<'_>, containers: &mut [ContainerFacts<'_>]) {
-    let Some(limit_millis) = spec::pod_cpu_limit(&case.workload.spec) else { return };
-    let estimated = compiled_together(case, containers, |resources| resources.compile_millis);
-    let slowest = compiled_together(case, containers, |resources| resources.slowest_compile_millis);
-    for (facts, (estimated, slowest)) in containers.iter_mut().zip(estimated.into_iter().zip(slowest)) {
-        let own = facts.resources.slowest_compile_millis;
-        if own.is_some_and(|own| own > 0 && own < slowest.millis()) {
-            facts.resources.shared_start = Some(SharedStart {
-                limit_millis,
-                compile_millis: estimated.millis(),
-                slowest_compile_millis: slowest.millis(),
-            });
-        }
-    }
-}
-
-/// The CPU time for which that says so of each container, with what runs beside it.
-fn compiled_together(
-    case: &InputParts<'_>,
-    containers: &[ContainerFacts<'_>],
-    millis: fn(&Resources) -> Option<u64>,
-) -> Vec<Quantity> {
-    let needs = case.inspection.containers.iter().zip(containers).map(|(container, facts)| {
-        let stays = stays(case.workload, container);
-        let own = stays.and_then(|_| millis(&facts.resources)).unwrap_or(0);
-        (stays.unwrap_or(false), Quantity::from_millis(own.into()))
-    });
-    each_together(&needs.collect::<Vec<_>>())
 }
 
 /// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit one of the pod beyond

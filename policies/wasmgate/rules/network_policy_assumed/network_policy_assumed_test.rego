@@ -10,7 +10,7 @@ admitted := enforced({})
 # A pod that may connect anywhere, which a grant covers, on a runtime whose pods are held by NetworkPolicies.
 enforced(changes) := fixture.on(
 	object.union(fixture.wasmtime, {"networkPolicies": true}),
-	{"effective": [object.union(fixture.connect, object.union(anywhere, changes))]},
+	{"effective": [object.union_n([fixture.connect, anywhere, changes])]},
 )
 
 anywhere := {"host": "*://*:*", "coveredBy": ["WasiGrant/orders-api"]}
