@@ -37,7 +37,7 @@ pub(super) fn writable(host: &RuntimeHost<'_>, folder: &str) -> Vec<Entry> {
     let is_volume = |place: &str| host.pod.mounts().iter().any(|mount| mount.path.as_deref() == Some(place));
     let found = below(host, folder).into_iter();
     let found =
-        found.filter(|(file, place)| !(is_read_only && *file == RESOLVER) && !is_volume(place.as_str()));
+        found.filter(|(file, place)| !(is_volume(place.as_str()) || is_read_only && *file == RESOLVER));
     let entry = |(file, place): (&str, String)| {
         let why = format!(
             "{} opens {folder}; {file} is one file for all containers of the pod, which resolve names by it",
