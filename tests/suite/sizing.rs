@@ -6,6 +6,7 @@
 mod constants;
 mod filled;
 mod modules;
+mod needed;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -190,6 +190,15 @@ fn the_page_says_the_constants_in_its_first_table() {
     }
 }
 
+/// The rule about probes counts no more processors than were measured.
+#[test]
+fn the_rule_counts_as_many_processors_as_the_node_had() {
+    let path = "policies/wasmgate/rules/start_outlasts_probe/start_outlasts_probe.rego";
+    let rule = fs::read_to_string(root().join(path)).unwrap();
+    let most = processors() * 1000;
+    assert!(rule.contains(&format!("counted(limit) := {most} if {{\n\tlimit > {most}\n}}")), "{most}");
+}
+
 /// A table of one runtime that needs 3Mi, three bytes for each byte of code, and 2 s for each million of them.
 #[test]
 fn the_formula_finds_what_a_table_was_made_of() {
