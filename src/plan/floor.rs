@@ -81,17 +81,18 @@ fn fixed_and_per_byte(compiler: Compiler, own: OwnMemory) -> (Quantity, i128) {
 fn beside_code(module: &ModuleFacts, compiler: Compiler, own: OwnMemory) -> i128 {
     let tables = i128::from(module.table_elements).saturating_mul(own.table_element.into());
     let linear = i128::from(module.memory_bytes).saturating_add(module.data_bytes.into());
-    tables.saturating_add(linear).saturating_add(rest_of_file(module, compiler))
+    tables.saturating_add(linear).saturating_add(rest_of_binary(module, compiler))
 }
 
-/// What of the file is neither code nor data, such as debug information. A runtime that compiles in the container keeps the whole file
-/// in memory meanwhile: runwasi's shims (`containerd-shim-wasm:src/sandbox/context.rs`, `Source::as_bytes`, read at 1.0.1), youki
-/// (`wasmtime:src/compile/code_builder.rs`, `wasm_binary_or_text_file`, read at 46) and crun
-/// (`crun:src/libcrun/handlers/wasmtime.c`). Of a layer the container has what the shim made of it, in which there is no debug
-/// information (`wasmtime-environ:src/compile/module_environ.rs`, `dwarf_section`, read at 48).
-fn rest_of_file(module: &ModuleFacts, compiler: Compiler) -> i128 {
+/// What of the binary is neither code nor data and is in the container's memory all the same. A runtime that compiles there keeps the
+/// whole file meanwhile, debug information included: runwasi's shims (`containerd-shim-wasm:src/sandbox/context.rs`,
+/// `Source::as_bytes`, read at 1.0.1), youki (`wasmtime:src/compile/code_builder.rs`, `wasm_binary_or_text_file`, read at 46) and crun
+/// (`crun:src/libcrun/handlers/wasmtime.c`). Of a layer the container copies what the shim made of it, in which there are the names of
+/// functions and no debug information (`wasmtime-environ:src/compile/module_environ.rs`, `name_section` and `dwarf_section`, read
+/// at 48).
+fn rest_of_binary(module: &ModuleFacts, compiler: Compiler) -> i128 {
     match compiler {
-        Compiler::Shim => 0,
+        Compiler::Shim => module.name_bytes.into(),
         Compiler::Container | Compiler::Crun => {
             let counted = module.code_bytes.saturating_add(module.data_bytes);
             module.size_bytes.saturating_sub(counted).into()
@@ -267,13 +268,17 @@ mod tests {
 
     /// Debug information is most of what Rust's compiler writes: 5.8 MB for 63 kB of code.
     #[test]
-    fn a_container_that_compiles_has_the_whole_file_in_memory() {
+    fn a_container_that_compiles_has_the_whole_file_in_memory_and_another_one_the_names_of_functions() {
         let rust = ModuleFacts { size_bytes: 5_830_233, data_bytes: 11_862, ..module(62_675, 1_114_112) };
         let hostile = ModuleFacts { size_bytes: 45 * 1024 * 1024 + 100, ..module(100, 65_536) };
         let larger = ModuleFacts { data_bytes: 200, ..module(100, 65_536) };
-        for (program, layer, file) in
-            [(&rust, "6Mi", "24Mi"), (&hostile, "5Mi", "60Mi"), (&larger, "5Mi", "15Mi")]
-        {
+        let named = ModuleFacts { name_bytes: 45 * 1024 * 1024, ..hostile.clone() };
+        for (program, layer, file) in [
+            (&rust, "6Mi", "24Mi"),
+            (&hostile, "5Mi", "60Mi"),
+            (&larger, "5Mi", "15Mi"),
+            (&named, "50Mi", "60Mi"),
+        ] {
             assert_eq!(floor(Compiler::Shim, own(4), std::iter::once(program)).memory(), layer);
             for compiler in [Compiler::Container, Compiler::Crun] {
                 assert_eq!(floor(compiler, own(4), std::iter::once(program)).memory(), file, "{compiler:?}");
