@@ -13,7 +13,7 @@ use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::lookup;
 use wasmgate::plan::sizing::{self, Caps};
 use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, Surplus, floor, plan};
-use wasmgate::quantity::Quantity;
+use wasmgate::quantity::{Quantity, WrittenQuantity};
 use wasmgate::runtime::{Family, Runtimes, SizingMode};
 use wasmgate::usage::{LearnedSize, UsageKey};
 use wasmgate::workload::{self, Kind, Workload};
@@ -649,6 +649,40 @@ fn sizes_follow_the_table() {
     for (what, world, image, resources, expected) in table {
         assert_eq!(brief(&world.plan(&sized(image, resources))), expected, "{what}");
     }
+}
+
+#[test]
+fn a_file_gets_memory_for_the_processors_that_it_is_left() {
+    let four = json!({ "limits": { "cpu": "4" } });
+    let with_four = |mut world: World| {
+        let four = WrittenQuantity::cpu(Quantity::from_millis(4000));
+        world.runtimes.profiles.iter_mut().for_each(|profile| profile.sizing.cpu_limit = four.clone());
+        world
+    };
+    let three = || json!([{ "type": "Pod", "max": { "cpu": "3" } }]);
+    let (fill, clamp) = (World::default, World::clamping);
+    for (what, world, resources, expected) in [
+        ("a person's limit", fill(), &four, "50m/101Mi 4/101Mi"),
+        ("a person's limit that is lowered", clamp(), &four, "50m/93Mi 273m/93Mi"),
+        ("the profile's limit", with_four(fill()), &json!({}), "50m/101Mi 4000m/101Mi"),
+        (
+            "one that the pod is not left",
+            with_four(fill()).with_limits(three()),
+            &json!({}),
+            "50m/97Mi 3000m/97Mi",
+        ),
+        ("the same, clamped", with_four(clamp()).with_limits(three()), &four, "50m/97Mi 3000m/97Mi"),
+        ("none", fill(), &json!({ "limits": { "cpu": "0" } }), "0/149Mi 0/149Mi"),
+    ] {
+        let plan = world.plan(&sized("go-file:1", resources.clone()));
+        assert_eq!(brief(&plan), expected, "{what}");
+        assert_eq!(world.plan(&plan.object).object, plan.object, "{what}, again");
+    }
+    // Under sizes of the pod that name no CPU limit none is filled in.
+    let container =
+        json!({ "name": "app", "image": "go-file:1", "resources": { "limits": { "memory": "140Mi" } } });
+    let spec = json!({ "resources": { "requests": { "cpu": "100m" } }, "containers": [container] });
+    warned(&World::default().plan(&pod(spec)), &["`app`", "limit of 140Mi", "149Mi or more"]);
 }
 
 #[test]
