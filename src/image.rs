@@ -133,6 +133,9 @@ pub struct ModuleFacts {
     pub code_bytes: u64,
     /// Bytes of all data sections.
     pub data_bytes: u64,
+    /// Bytes of all sections `name`, most of which are names of functions.
+    #[serde(default)]
+    pub name_bytes: u64,
     /// Initial linear memory of all memories that the binary defines or imports, in bytes.
     pub memory_bytes: u64,
     /// The most that these memories may grow to, in bytes; `None` when one of them declares no maximum. A 32-bit memory

@@ -86,6 +86,56 @@ impl From<WrittenQuantity> for String {
     }
 }
 
+/// The value is not a decimal number.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{value}` is not a decimal number; write one such as `3.5`")]
+pub struct NotANumber {
+    /// What was written, as a message shows it.
+    pub value: String,
+}
+
+/// A decimal number of the configuration, in quotes or without: the text as written, parsed once. It is not negative.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "String")]
+pub struct WrittenNumber {
+    text: String,
+    number: Quantity,
+}
+
+impl WrittenNumber {
+    /// The text as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The number in thousandths, rounded up.
+    pub fn thousandths(&self) -> u64 {
+        self.number.millis()
+    }
+}
+
+impl TryFrom<Value> for WrittenNumber {
+    type Error = NotANumber;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let text = match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match Quantity::parse(&text) {
+            Ok(number) if is_decimal => Ok(Self { text, number }),
+            Ok(_) | Err(_) => Err(NotANumber { value: text::quoted(&text, 64) }),
+        }
+    }
+}
+
+impl From<WrittenNumber> for String {
+    fn from(written: WrittenNumber) -> Self {
+        written.text
+    }
+}
+
 impl Quantity {
     /// Zero.
     pub const ZERO: Self = Self(0);
@@ -343,6 +393,21 @@ mod tests {
 
     fn nanos(text: &str) -> i128 {
         Quantity::parse(text).unwrap().0
+    }
+
+    #[test]
+    fn a_decimal_number_is_read_with_quotes_and_without_and_nothing_else_is_one() {
+        let read = serde_json::from_str::<WrittenNumber>;
+        for (json, text, thousandths) in
+            [("3.5", "3.5", 3500), ("50", "50", 50_000), ("\"3.2501\"", "3.2501", 3251), ("0", "0", 0)]
+        {
+            let number = read(json).unwrap();
+            assert_eq!((number.as_str(), number.thousandths()), (text, thousandths));
+            assert_eq!(String::from(number), text);
+        }
+        for json in ["-1", "\"3Mi\"", "\"50m\"", "\"1e3\"", "\"\"", "\".\"", "true", "null", "[1]"] {
+            assert!(read(json).unwrap_err().to_string().contains("is not a decimal number"), "{json}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 use serde::{Deserialize, Serialize};
 
 use crate::image::{ImageFacts, ImageKind, Program};
-use crate::quantity::{Quantity, WrittenQuantity};
+use crate::quantity::{Quantity, WrittenNumber, WrittenQuantity};
 
 /// What to do with a request or limit that a person wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -64,6 +64,13 @@ pub struct Sizing {
     /// Memory that the runtime itself needs in the container's cgroup before it loads a module.
     /// Default: 24Mi for Spin, which is a guess, and 4Mi for every other runtime.
     pub base_memory: Option<WrittenQuantity>,
+    /// Memory in bytes for each byte of code that the shim has compiled. Default: as it was measured ([`calibrated`]).
+    pub bytes_per_code_byte: Option<WrittenNumber>,
+    /// Memory that a container which compiles its program itself needs, whatever the program. Default: as it was measured, or
+    /// `base_memory` where that is more.
+    pub file_base_memory: Option<WrittenQuantity>,
+    /// Memory in bytes that such a container needs for each byte of code. Default: as it was measured.
+    pub file_bytes_per_code_byte: Option<WrittenNumber>,
 }
 
 impl Default for Sizing {
@@ -75,6 +82,9 @@ impl Default for Sizing {
             cpu_limit: WrittenQuantity::cpu(Quantity::from_millis(200)),
             mode: SizingMode::Fill,
             base_memory: None,
+            bytes_per_code_byte: None,
+            file_base_memory: None,
+            file_bytes_per_code_byte: None,
         }
     }
 }
@@ -84,6 +94,12 @@ impl Default for Sizing {
 pub struct OwnMemory {
     /// Before it loads a module.
     pub base: Quantity,
+    /// The same where the container compiles its program, if the profile says it.
+    pub file_base: Option<Quantity>,
+    /// For each byte of code that the shim has compiled, in thousandths of a byte, if the profile says it.
+    pub per_byte: Option<u64>,
+    /// The same where the container compiles its program.
+    pub file_per_byte: Option<u64>,
     /// For each element of a table, in bytes.
     pub table_element: u64,
 }
@@ -187,9 +203,16 @@ impl Profile {
 
     /// Memory that the runtime itself needs in the container's cgroup.
     pub fn own_memory(&self) -> OwnMemory {
-        let (written, runtime) = (self.sizing.base_memory.as_ref(), self.ambient.runtime());
-        let base = written.map_or_else(|| runtime.base_memory(), WrittenQuantity::quantity);
-        OwnMemory { base: base.max(Quantity::ZERO), table_element: runtime.table_element_bytes() }
+        let (sizing, runtime) = (&self.sizing, self.ambient.runtime());
+        let at_least_zero = |written: &WrittenQuantity| written.quantity().max(Quantity::ZERO);
+        let base = sizing.base_memory.as_ref().map_or_else(|| runtime.base_memory(), at_least_zero);
+        OwnMemory {
+            base,
+            file_base: sizing.file_base_memory.as_ref().map(at_least_zero),
+            per_byte: sizing.bytes_per_code_byte.as_ref().map(WrittenNumber::thousandths),
+            file_per_byte: sizing.file_bytes_per_code_byte.as_ref().map(WrittenNumber::thousandths),
+            table_element: runtime.table_element_bytes(),
+        }
     }
 }
 

@@ -284,6 +284,9 @@ fn tolerated(field: &str, toleration: &Toleration) -> Result<(), Error> {
     known("effect", toleration.effect.as_ref(), &["NoSchedule", "PreferNoSchedule", "NoExecute"])
 }
 
+/// The most bytes of memory for each byte of code that a profile may say: twenty times what was measured.
+const MOST_PER_BYTE: u64 = 1000;
+
 fn sizing(field: &str, sizing: &Sizing, problems: &mut Problems) {
     let written = [
         ("memoryRequest", Some(&sizing.memory_request)),
@@ -291,12 +294,22 @@ fn sizing(field: &str, sizing: &Sizing, problems: &mut Problems) {
         ("cpuRequest", Some(&sizing.cpu_request)),
         ("cpuLimit", Some(&sizing.cpu_limit)),
         ("baseMemory", sizing.base_memory.as_ref()),
+        ("fileBaseMemory", sizing.file_base_memory.as_ref()),
     ];
     let mut negative = BTreeSet::new();
     for (name, value) in written {
         let Some(value) = value.filter(|value| value.quantity() < Quantity::ZERO) else { continue };
         negative.insert(name);
         problems.add(wrong(&format!("{field}.{name}"), &value.as_str(), "a size is not negative"));
+    }
+    let numbers = [
+        ("bytesPerCodeByte", sizing.bytes_per_code_byte.as_ref()),
+        ("fileBytesPerCodeByte", sizing.file_bytes_per_code_byte.as_ref()),
+    ];
+    for (name, value) in numbers {
+        let Some(value) = value.filter(|value| value.thousandths() > MOST_PER_BYTE * 1000) else { continue };
+        let message = format!("write at most {MOST_PER_BYTE}; it is a number of bytes");
+        problems.add(wrong(&format!("{field}.{name}"), &value.as_str(), &message));
     }
     let mut pair = |(request, asked): (&str, &WrittenQuantity), (limit, most): (&str, &WrittenQuantity)| {
         if asked.quantity() > most.quantity() && !negative.contains(limit) {
@@ -452,6 +465,15 @@ mod tests {
                 "memoryRequest` cannot be `64Mi`: `memoryLimit` is `32Mi`",
             ),
             ("runtimeClass: a, sizing: {cpuRequest: '1'}".into(), "cpuRequest` cannot be `1`"),
+            ("runtimeClass: a, sizing: {fileBaseMemory: -1Mi}".into(), "fileBaseMemory` cannot be `-1Mi`"),
+            (
+                "runtimeClass: a, sizing: {bytesPerCodeByte: 1000.001}".into(),
+                "bytesPerCodeByte` cannot be `1000.001`: write at most 1000",
+            ),
+            (
+                "runtimeClass: a, sizing: {fileBytesPerCodeByte: 1001}".into(),
+                "fileBytesPerCodeByte` cannot be `1001`",
+            ),
         ] {
             let said = profile(&fields);
             assert!(said.contains(expected), "{fields}: {said}");

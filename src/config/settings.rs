@@ -365,6 +365,7 @@ fn check_runtimes(runtimes: &Runtimes, problems: &mut Problems) {
 mod tests {
     use super::*;
     use crate::config::parse;
+    use crate::quantity::Quantity;
 
     const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
 
@@ -520,6 +521,27 @@ mod tests {
         let error = settings(body).unwrap_err().to_string();
         assert!(error.contains("gate.yaml") && error.contains("line 11"), "{error}");
         assert!(error.contains("`32Mx` is not a quantity; write one such as `32Mi`"), "{error}");
+    }
+
+    #[test]
+    fn what_a_platform_measured_takes_the_place_of_the_built_in_constants() {
+        let own = |sizing: &str| {
+            let profile = format!(
+                "name: a, runtimeClass: a, runs: [module], ambient: youki-wasmtime, sizing: {{{sizing}}}"
+            );
+            let body = format!("runtimes: {{placement: {{}}, profiles: [{{{profile}}}]}}\n");
+            settings(&body).unwrap().runtimes.by_class("a").unwrap().own_memory()
+        };
+        let written =
+            own("baseMemory: 6Mi, bytesPerCodeByte: 3.5, fileBaseMemory: 8Mi, fileBytesPerCodeByte: '33'");
+        assert_eq!(written.base.memory(), "6Mi");
+        assert_eq!(written.file_base.map(Quantity::memory).as_deref(), Some("8Mi"));
+        assert_eq!((written.per_byte, written.file_per_byte), (Some(3500), Some(33_000)));
+        let usual = own("");
+        assert_eq!((usual.file_base, usual.per_byte, usual.file_per_byte), (None, None, None));
+        let body = "runtimes: {placement: {}, profiles: [{name: a, runtimeClass: a, runs: [], ambient: spin, sizing: {bytesPerCodeByte: 3Mi}}]}\n";
+        let error = settings(body).unwrap_err().to_string();
+        assert!(error.contains("`3Mi` is not a decimal number; write one such as `3.5`"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ impl ModuleFacts {
             exports: BTreeSet::new(),
             code_bytes: 0,
             data_bytes: 0,
+            name_bytes: 0,
             memory_bytes: 0,
             memory_max_bytes: None,
             table_elements: 0,

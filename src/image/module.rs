@@ -129,6 +129,8 @@ struct Walk {
     exports: BTreeSet<String>,
     code: u64,
     data: u64,
+    /// Bytes of the sections `name`.
+    name_sections: u64,
     features: BTreeSet<Feature>,
     signs: Signs,
     /// Functions that the outermost module has imported so far: the index of the next one.
@@ -181,6 +183,9 @@ impl Walk {
                 }
             }
             Payload::CustomSection(section) => {
+                if section.name() == "name" {
+                    self.name_sections = self.name_sections.saturating_add(section.data().len() as u64);
+                }
                 self.features.extend(machine_code(section.name()));
                 self.signs.custom(section);
             }
@@ -412,6 +417,7 @@ impl Walk {
             exports: self.exports,
             code_bytes: self.code,
             data_bytes: self.data,
+            name_bytes: self.name_sections,
             memory_bytes: needs.memory.initial,
             memory_max_bytes: needs.memory.maximum,
             table_elements: needs.elements,
@@ -604,6 +610,17 @@ mod tests {
             assert_eq!(wat(text).defined, expected, "{text}");
         }
         assert_eq!(wat("(module (memory i64 0x1000000000000))").defined.memory_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn the_names_of_functions_are_told_from_other_sections() {
+        let size = |text: &str| wat(text).name_bytes;
+        assert_eq!(size("(module (func))"), 0);
+        // A subsection of the kind 1 with one name of three letters for the function 0.
+        assert_eq!(size("(module (func $abc))"), 8);
+        assert_eq!(size(r#"(module (func) (@custom "names" "abc"))"#), 0);
+        let nested = "(component (core module (func $abc)) (core module (func $abc)))";
+        assert_eq!(size(nested), 16);
     }
 
     #[test]

@@ -386,14 +386,16 @@ fn resources(
 ) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
     let of_pod = spec::pod_memory_limit(&case.workload.spec);
+    let processors_of_pod = spec::pod_cpu_limit(&case.workload.spec);
+    let processors = spec.cpu_limit().into_iter().chain(processors_of_pod).min();
+    let processors = processors.map(|millis| Quantity::from_millis(millis.into()));
     let known = container.known();
-    let caps = known.zip(profile).and_then(|((facts, program), profile)| {
-        sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
+    let caps = known.zip(profile).and_then(|(program, profile)| {
+        sizing::caps(program, processors, profile, case.cluster, &case.workload.namespace)
     });
-    let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
+    let floor_bytes = known.and_then(|program| memory_floor(program, processors, profile));
     let compile = known.and_then(|(facts, program)| compile_millis(facts, program, profile));
     let cap_millis = caps.map(|caps| caps.cpu.millis());
-    let processors_of_pod = spec::pod_cpu_limit(&case.workload.spec);
     // An ephemeral container can have no sizes of its own.
     let is_sized = matches!(container.role, Role::Container | Role::InitContainer);
     let is_capped = is_sized && caps.is_some();
@@ -445,11 +447,16 @@ fn narrowest_processors(own: Option<u64>, of_pod: Option<u64>, cap: Option<u64>)
     }
 }
 
-fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
+/// What the program needs to start under this CPU limit.
+fn memory_floor(
+    (facts, program): (&ImageFacts, &Program),
+    cpu_limit: Option<Quantity>,
+    profile: Option<&Profile>,
+) -> Option<u64> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let profile = profile?;
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    Some(floor::memory(compiler, profile.own_memory(), facts.modules_at(modules)).bytes())
+    Some(floor::memory(compiler, profile.own_memory(), cpu_limit, facts.modules_at(modules)).bytes())
 }
 
 /// CPU time for compiling in the container, as estimated and at the slowest; `None` where the shim compiles, and for an engine of which

@@ -20,7 +20,7 @@ use crate::workload::Role;
 
 use super::draft::{Error, Notes, Object};
 use container::ContainerSizing;
-use context::{Defaults, proposals};
+use context::{Defaults, cpu_proposal, memory_proposal};
 use resource::{PodResources, Resource};
 use total::{fit_total, warn_of_shared_limit, warn_of_total};
 
@@ -50,10 +50,15 @@ pub(super) fn size(
             )?);
         }
     }
-    for resource in Resource::BOTH {
-        if !pod.named.contains(&resource) {
-            fit_total(spec, &mut sizings, context, resource)?;
-        }
+    // CPU comes first: how many processors a program has decides what memory it takes to compile.
+    if !pod.named.contains(&Resource::Cpu) {
+        fit_total(spec, &mut sizings, context, Resource::Cpu)?;
+    }
+    for sizing in &mut sizings {
+        sizing.follow_cpu(spec, context, &pod)?;
+    }
+    if !pod.named.contains(&Resource::Memory) {
+        fit_total(spec, &mut sizings, context, Resource::Memory)?;
     }
     for sizing in &sizings {
         sizing.write(spec, context, &pod, notes)?;
@@ -73,11 +78,11 @@ pub struct Caps {
     pub cpu: Quantity,
 }
 
-/// The limits to which the plan lowers a person's own; `None` if it keeps them or does not size the program. A resize
-/// does not pass through the plan, so a rule must apply the same limits.
+/// The limits to which the plan lowers a person's own; `None` if it keeps them or does not size the program, which starts under this CPU
+/// limit (`None` for none). A resize does not pass through the plan, so a rule must apply the same limits.
 pub fn caps(
-    facts: &ImageFacts,
-    program: &Program,
+    (facts, program): (&ImageFacts, &Program),
+    cpu_limit: Option<Quantity>,
     profile: &Profile,
     cluster: &Cluster,
     namespace: &str,
@@ -89,6 +94,8 @@ pub fn caps(
     let defaults = Defaults::of(profile);
     let bounds = cluster.limit_ranges.get(namespace).map(|ranges| ranges.container).unwrap_or_default();
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    let [(_, memory), (_, cpu)] = proposals(&defaults, compiler, (facts, indices), (None, false));
+    let (program, learned) = ((facts, indices.as_slice()), (None, false));
+    let memory = memory_proposal(&defaults, (compiler, cpu_limit), program, learned);
+    let cpu = cpu_proposal(&defaults, compiler, program, learned);
     Some(Caps { memory: bounds.memory.fit(memory.size.limit), cpu: bounds.cpu.fit(cpu.size.limit) })
 }

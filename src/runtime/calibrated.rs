@@ -23,7 +23,10 @@ pub struct Time {
 }
 
 // === Written from docs/sizing.csv ===
-// kubelet 1.36.3, containerd 2.4.2, containerd-shim-wasm 1.0.1 with wasmtime 48.0.8, youki 0.7.0 with wasmtime 46, both at opt-level 1; amd64 with cgroup v1, no CPU limit.
+// kubelet 1.36.3, containerd 2.4.2, containerd-shim-wasm 1.0.1 with wasmtime 48.0.8, youki 0.7.0 with wasmtime 46, both at opt-level 1; amd64 with cgroup v1, 2 processors, no CPU limit.
+
+/// The processors of the node, none of which a limit took away.
+pub const PROCESSORS: u32 = 2;
 
 /// A Wasm layer, which the shim compiles: 11 rows, measured from 2026-11-28 to 2026-11-29.
 pub const LAYER_MEMORY: Memory = Memory { fixed_mebibytes: 4, per_byte: 4 };

@@ -109,4 +109,9 @@ impl Runtime for Everything {
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }
+
+    /// Those on runwasi's library do, so that a person has to hear of it. crun and youki do not.
+    fn ignores_resize(&self) -> bool {
+        true
+    }
 }

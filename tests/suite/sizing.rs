@@ -5,13 +5,15 @@
 
 mod constants;
 mod filled;
+mod modules;
+mod needed;
 
 use std::fmt::Write as _;
 use std::fs;
 
 use wasmgate::image::{ModuleFacts, WasmFormat};
 use wasmgate::plan::floor;
-use wasmgate::quantity::MIB;
+use wasmgate::quantity::{MIB, Quantity};
 use wasmgate::runtime::{Compiler, Runtimes};
 
 use crate::support::process::root;
@@ -26,6 +28,10 @@ struct Row {
     made_by: String,
     runtime: String,
     packing: String,
+    /// The compiler with its version, and the digest and the size of the module; empty and 0 where they are not known.
+    made_with: String,
+    digest: String,
+    file_bytes: u64,
     code_bytes: u64,
     data_bytes: u64,
     memory_bytes: u64,
@@ -41,19 +47,25 @@ struct Row {
 fn row(line: &str) -> Row {
     let (module, rest) = line.split_once(",\"").unwrap();
     let (made_by, rest) = rest.split_once("\",").unwrap();
+    let (way, rest) = rest.split_once(",\"").unwrap();
+    let (made_with, rest) = rest.split_once("\",").unwrap();
+    let (runtime, packing) = way.split_once(',').unwrap();
     let fields: Vec<&str> = rest.split(',').collect();
-    let [runtime, packing, numbers @ .., measured] = &fields[..] else { panic!("{line}") };
+    let [digest, file, numbers @ .., measured] = &fields[..] else { panic!("{line}") };
     let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().unwrap()).collect();
     let [code_bytes, data_bytes, memory_bytes, peak_kib, cpu_millis, starts, fails] = numbers[..] else {
         panic!("{line}")
     };
-    let [module, made_by, runtime, packing, measured] =
-        [module, made_by, runtime, packing, measured].map(String::from);
+    let [module, made_by, runtime, packing, made_with, digest, measured] =
+        [module, made_by, runtime, packing, made_with, digest, measured].map(String::from);
     Row {
         module,
         made_by,
         runtime,
         packing,
+        made_with,
+        digest,
+        file_bytes: if file.is_empty() { 0 } else { file.parse().unwrap() },
         code_bytes,
         data_bytes,
         memory_bytes,
@@ -85,6 +97,13 @@ fn conditions() -> String {
     measured().lines().next().unwrap().trim_start_matches("# ").to_string()
 }
 
+/// The processors of the node that measured.
+fn processors() -> u32 {
+    let conditions = conditions();
+    let (before, _) = conditions.split_once(" processors, no CPU limit").unwrap();
+    before.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 /// Those of crun, which is not built everywhere.
 fn conditions_of_crun() -> Option<String> {
     let text = measured();
@@ -107,6 +126,7 @@ impl Row {
 
     fn facts(&self) -> ModuleFacts {
         ModuleFacts {
+            size_bytes: self.file_bytes,
             code_bytes: self.code_bytes,
             data_bytes: self.data_bytes,
             memory_bytes: self.memory_bytes,
@@ -118,9 +138,24 @@ impl Row {
     fn floor(&self) -> u64 {
         let runtimes = Runtimes::default();
         let profile = runtimes.profiles.iter().find(|profile| profile.name == "wasmtime").unwrap();
-        whole_mib(
-            &floor::memory(self.compiler(), profile.own_memory(), std::iter::once(&self.facts())).memory(),
-        )
+        let limit = Some(Quantity::from_millis(i128::from(processors()) * 1000));
+        let own = profile.own_memory();
+        whole_mib(&floor::memory(self.compiler(), own, limit, std::iter::once(&self.facts())).memory())
+    }
+
+    /// Bytes of the file that the container reads beside its code and its data.
+    fn rest_of_file(&self) -> u64 {
+        match self.compiler() {
+            Compiler::Shim => 0,
+            Compiler::Container | Compiler::Crun => {
+                self.file_bytes.saturating_sub(self.code_bytes + self.data_bytes)
+            }
+        }
+    }
+
+    /// Bytes that it needs to start whatever its code: its memory, the data that is copied into that, and the rest of its file.
+    fn beside_code(&self) -> u64 {
+        self.memory_bytes + self.data_bytes + self.rest_of_file()
     }
 
     /// The limit that the gate fills in: the floor, or the profile's own where that is more.
@@ -128,9 +163,9 @@ impl Row {
         self.floor().max(least())
     }
 
-    /// Mi that the code needs, beside the linear memory and the data that is copied into it.
+    /// Mi that the code needs.
     fn for_code(&self) -> f64 {
-        self.starts as f64 - (self.memory_bytes + self.data_bytes) as f64 / MIB as f64
+        self.starts as f64 - self.beside_code() as f64 / MIB as f64
     }
 }
 
@@ -298,24 +333,29 @@ fn said_of_crun() -> String {
 fn table(rows: &[Row]) -> String {
     let mut text = format!("{}.\n\n{}\n\n", conditions(), said_of_crun());
     text.push_str(
-        "| module | made by | runtime | packed as | code | data | memory | peak | CPU | starts with | fails with | floor | the gate gives | measured |\n",
+        "| module | made by | with | runtime | packed as | file | code | data | memory | peak | CPU | starts with | fails with | floor | the gate gives | measured |\n",
     );
-    text.push_str("|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
+    text.push_str("|---|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
     for row in rows {
-        let Row { module, made_by, runtime, packing, cpu_millis, starts, fails, measured, .. } = row;
+        let Row { module, made_by, made_with, runtime, packing, cpu_millis, starts, fails, measured, .. } =
+            row;
+        let file = match row.file_bytes {
+            0 => String::new(),
+            bytes => format!("{} kB", bytes.div_ceil(1000)),
+        };
         let (code, data) = (row.code_bytes.div_ceil(1000), row.data_bytes.div_ceil(1000));
         let memory = row.memory_bytes >> 10;
         let peak = row.peak_kib as f64 / 1024.0;
         let (floor, given) = (row.floor(), row.given());
         writeln!(
             text,
-            "| {module} | {made_by} | {runtime} | {packing} | {code} kB | {data} kB | {memory} KiB | {peak:.1}Mi | {cpu_millis} ms | {starts}Mi | {fails}Mi \
+            "| {module} | {made_by} | {made_with} | {runtime} | {packing} | {file} | {code} kB | {data} kB | {memory} KiB | {peak:.1}Mi | {cpu_millis} ms | {starts}Mi | {fails}Mi \
              | {floor}Mi | {given}Mi | {measured} |"
         )
         .unwrap();
     }
     write!(text, "\nThe constants that follow from these:\n\n{}", constants::table()).unwrap();
-    text.push_str("\nFitted to these by least squares, beside the initial memory and the data:\n\n");
+    text.push_str("\nFitted to these by least squares, beside the initial memory, the data and, for files, the rest of the file:\n\n");
     text.push_str("| | fixed | for each byte of code | largest error | CPU for each million bytes of code |\n|---|--:|--:|--:|--:|\n");
     for (runtime, packing, what) in WAYS {
         let of: Vec<&Row> =

@@ -383,20 +383,36 @@ pub mod fixtures {
     pub fn go_for(name: &str, os: &str, mode: &str) -> Vec<u8> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go").join(name);
-        let built = cache_folder().join(format!("go-{name}-{os}-{mode}-{}.wasm", fingerprint(&folder)));
+        let (folder, built) = go_paths(name, os, mode);
         if !built.exists() {
             build(&folder, &built, os, mode);
         }
         std::fs::read(built).unwrap()
     }
 
+    /// [`go`] if it was built before.
+    pub fn built_go(name: &str) -> Option<Vec<u8>> {
+        std::fs::read(go_paths(name, "wasip1", "exe").1).ok()
+    }
+
+    /// The sources of a Go program, and where it is kept once it is built.
+    fn go_paths(name: &str, os: &str, mode: &str) -> (PathBuf, PathBuf) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go").join(name);
+        let built = cache_folder().join(format!("go-{name}-{os}-{mode}-{}.wasm", fingerprint(&folder)));
+        (folder, built)
+    }
+
+    /// The version that `tests/fixtures/producers/list` pins.
+    pub fn pinned(name: &str) -> &'static str {
+        let list = include_str!("../fixtures/producers/list");
+        let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.and_then(|line| line.split_whitespace().nth(1)).expect("a name in the list")
+    }
+
     /// A binary that `tests/fixtures/producers/fetch` downloaded, or `None` with a note. With
     /// `WASMGATE_PRODUCERS=required` the test fails if it is absent.
     pub fn produced(name: &str) -> Option<Vec<u8>> {
-        let list = include_str!("../fixtures/producers/list");
-        let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
-        let version = line.and_then(|line| line.split_whitespace().nth(1)).expect("a name in the list");
+        let version = pinned(name);
         let file = cache_folder().with_file_name("producers").join(format!("{name}-{version}.wasm"));
         let bytes = std::fs::read(&file).ok();
         if bytes.is_none() {

@@ -5,20 +5,25 @@ use serde_json::{Value, json};
 use super::super::draft::{Error, Notes, Object, container_mut, object, object_mut};
 use super::super::sum::{Free, PodShare};
 use super::compiling::Compiling;
-use super::context::{SizingContext, proposals};
+use super::context::{LearnedRequests, Modules, SizingContext, cpu_proposal, memory_proposal};
 use super::resource::{PodResources, Resource, Side, above_zero, written};
 use super::settle::{Chosen, Proposal, settle};
 use crate::image::{ImageFacts, Packaging};
 use crate::inspection::Container;
 use crate::quantity::Quantity;
-use crate::runtime::SizingMode;
+use crate::runtime::{Compiler, SizingMode};
 use crate::workload::Role;
 
 /// One container, with the resources that it should get.
 pub(super) struct ContainerSizing<'a> {
     container: &'a Container,
     path: String,
+    program: Modules<'a>,
+    compiler: Compiler,
+    learned: LearnedRequests,
     memory: ResourceSizing,
+    /// The CPU limit for which the memory was sized.
+    sized_under: Option<Quantity>,
     cpu: ResourceSizing,
     compiling: Compiling,
 }
@@ -40,23 +45,46 @@ impl<'a> ContainerSizing<'a> {
     pub(super) fn read(
         spec: &mut Object,
         container: &'a Container,
-        (facts, packaging, indices): (&ImageFacts, Packaging, &[usize]),
+        (facts, packaging, indices): (&'a ImageFacts, Packaging, &'a [usize]),
         context: &SizingContext<'_>,
         pod: &PodResources,
     ) -> Result<Self, Error> {
         let path = format!("spec.{}[{}].resources", container.role.list(), container.index);
         let item = container_mut(spec, container.role, container.index, &container.name)?;
         let compiler = context.profile.ambient.runtime().compiler(packaging);
-        let learned = context.learned(&facts.digest);
-        let learned = (learned, context.raises_learned);
-        let [(_, memory), (_, mut cpu)] = proposals(&context.defaults, compiler, (facts, indices), learned);
-        let compiling = Compiling::of((container, context), compiler, (facts, indices));
+        let learned = (context.learned(&facts.digest), context.raises_learned);
+        let program = (facts, indices);
+        let mut cpu = cpu_proposal(&context.defaults, compiler, program, learned);
+        let compiling = Compiling::of((container, context), compiler, program);
         cpu.size.limit = compiling.raised(cpu.size.limit);
         let sized = |resource, proposal| {
             ResourceField { container, resource, context, path: &path }.plan(item, proposal, pod)
         };
-        let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
-        Ok(Self { container, path, memory, cpu, compiling })
+        let cpu = sized(Resource::Cpu, cpu)?;
+        let sized_under = cpu_limit(&cpu, pod);
+        let memory = memory_proposal(&context.defaults, (compiler, sized_under), program, learned);
+        let memory = sized(Resource::Memory, memory)?;
+        Ok(Self { container, path, program, compiler, learned, memory, sized_under, cpu, compiling })
+    }
+
+    /// Sizes the memory again if the CPU limit has changed since, because the limits of the pod add up to too much.
+    pub(super) fn follow_cpu(
+        &mut self,
+        spec: &mut Object,
+        context: &SizingContext<'_>,
+        pod: &PodResources,
+    ) -> Result<(), Error> {
+        let now = cpu_limit(&self.cpu, pod);
+        if now == self.sized_under {
+            return Ok(());
+        }
+        let container = self.container;
+        let item = container_mut(spec, container.role, container.index, &container.name)?;
+        let proposal = memory_proposal(&context.defaults, (self.compiler, now), self.program, self.learned);
+        let field = ResourceField { container, resource: Resource::Memory, context, path: &self.path };
+        self.memory = field.plan(item, proposal, pod)?;
+        self.sized_under = now;
+        Ok(())
     }
 
     pub(super) const fn place(&self) -> (&'static str, usize) {
@@ -107,6 +135,11 @@ impl<'a> ContainerSizing<'a> {
         }
         self.compiling.warn(item, (container, pod), &self.path, notes)
     }
+}
+
+/// The CPU limit under which a container starts: its own, or that of the pod if it is lower.
+fn cpu_limit(cpu: &ResourceSizing, pod: &PodResources) -> Option<Quantity> {
+    Quantity::lesser(above_zero(cpu.wanted.limit), above_zero(pod.cpu_limit))
 }
 
 impl ResourceSizing {

@@ -132,30 +132,49 @@ fn is_autoscaled(workload: &Workload, metadata: Option<&Object>, cluster: &Clust
 /// program used while no client called says little of what it needs when one does.
 const LEAST_CPU: i128 = 10;
 
-/// The size of both resources that is proposed for a program: that of the profile, with the requests that were learned, and whether these may
-/// be more. The limits are always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low kills.
-pub(super) fn proposals(
+/// A program: what is known of its image, and which modules of that start.
+pub(super) type Modules<'a> = (&'a ImageFacts, &'a [usize]);
+
+/// What was learned of an image, and whether its requests may be more than those of the profile.
+pub(super) type LearnedRequests = (Option<LearnedSize>, bool);
+
+/// The memory that is proposed for a program which starts under this CPU limit (`None` for none): that of the profile, with the request
+/// that was learned. The limits are always those of the profile: samples that are a minute apart miss peaks, and a limit that is too low
+/// kills.
+pub(super) fn memory_proposal(
+    defaults: &Defaults,
+    (compiler, cpu_limit): (Compiler, Option<Quantity>),
+    (facts, indices): Modules<'_>,
+    (learned, raises): LearnedRequests,
+) -> Proposal {
+    let floor = floor::memory(compiler, defaults.own, cpu_limit, facts.modules_at(indices));
+    let size = raised(defaults.memory, floor);
+    let learned = learned.map(|learned| learned.memory);
+    let (request, is_learned) = filled_in(size, floor, (learned, raises));
+    Proposal { floor, size, request, is_learned, step: Quantity::BYTE }
+}
+
+/// The same of CPU.
+pub(super) fn cpu_proposal(
     defaults: &Defaults,
     compiler: Compiler,
-    (facts, indices): (&ImageFacts, &[usize]),
-    (learned, raises): (Option<LearnedSize>, bool),
-) -> [(Resource, Proposal); 2] {
-    // Of what was learned, what counts and whether it does: not where it is more than may be.
-    let filled_in = |size: Pair, least: Quantity, learned: Option<Quantity>| match learned {
-        Some(learned) if raises => (learned.max(least).min(size.limit), true),
-        Some(learned) if learned <= size.request => (learned.max(least), true),
-        Some(_) | None => (size.request, false),
-    };
-    let floor = floor::memory(compiler, defaults.own, facts.modules_at(indices));
-    let size = raised(defaults.memory, floor);
-    let (request, is_learned) = filled_in(size, floor, learned.map(|learned| learned.memory));
-    let memory = Proposal { floor, size, request, is_learned, step: Quantity::BYTE };
+    (facts, indices): Modules<'_>,
+    (learned, raises): LearnedRequests,
+) -> Proposal {
     let compile = floor::cpu(compiler, facts.modules_at(indices));
     let size = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
     let least = Quantity::from_millis(LEAST_CPU).min(size.request);
-    let (request, is_learned) = filled_in(size, least, learned.map(|learned| learned.cpu));
-    let cpu = Proposal { floor: Quantity::ZERO, size, request, is_learned, step: Quantity::MILLI };
-    [(Resource::Memory, memory), (Resource::Cpu, cpu)]
+    let (request, is_learned) = filled_in(size, least, (learned.map(|learned| learned.cpu), raises));
+    Proposal { floor: Quantity::ZERO, size, request, is_learned, step: Quantity::MILLI }
+}
+
+/// Of what was learned, what counts and whether it does: not where it is more than may be.
+fn filled_in(size: Pair, least: Quantity, (learned, raises): (Option<Quantity>, bool)) -> (Quantity, bool) {
+    match learned {
+        Some(learned) if raises => (learned.max(least).min(size.limit), true),
+        Some(learned) if learned <= size.request => (learned.max(least), true),
+        Some(_) | None => (size.request, false),
+    }
 }
 
 fn raised(size: Pair, floor: Quantity) -> Pair {

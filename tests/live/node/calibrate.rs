@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmgate::image::module;
+use wasmgate::image::{ModuleFacts, module};
+use wasmparser::{KnownCustom, Parser, Payload};
 
 use super::cgroup::{self, Counted, counted};
 use super::golden::UNSEEN;
 use super::{SITE, Site, platform};
-use crate::support::oci::{Image, ImageBuilder, fixtures};
+use crate::support::oci::{Image, ImageBuilder, digest, fixtures};
 use crate::support::process::{own, root};
 
 /// How often a limit has to start a module.
@@ -33,7 +34,7 @@ const LAST_LOOKS: usize = 3;
 /// every end of the call by a trap for an error (`containers/crun:src/libcrun/handlers/wasmtime.c`).
 const ENDED_ITSELF: &str = "Exited with i32 exit status 0";
 
-const COLUMNS: &str = "module,made_by,runtime,packing,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
+const COLUMNS: &str = "module,made_by,runtime,packing,compiler,digest,file_bytes,code_bytes,data_bytes,memory_bytes,peak_kib,cpu_ms,starts_mib,fails_mib,measured";
 
 /// A runtime with a way of packing, as the columns of the file name them.
 const WAYS: [(&str, &str); 4] =
@@ -53,6 +54,15 @@ impl Program {
     fn runs_under(&self, runtime: &str) -> bool {
         let module = self.bytes.get(4) == Some(&1);
         runtime == "wasmtime" || module
+    }
+
+    fn facts(&self) -> ModuleFacts {
+        module::read(&self.bytes, self.name).unwrap()
+    }
+
+    /// The columns that say which module it is.
+    fn origin(&self) -> String {
+        format!("\"{}\",{},{},", compiler(self), digest(&self.bytes), self.bytes.len())
     }
 
     /// The arguments of its container. A file is named by the image, and a layer by the first of them: containerd starts no
@@ -292,13 +302,13 @@ fn unlimited(site: &Site, measured: &Measured<'_>) -> (u64, u64) {
 }
 
 fn row(site: &Site, program: &Program, way: (&str, &str)) -> String {
-    let facts = module::read(&program.bytes, program.name).unwrap();
+    let facts = program.facts();
     let measured = pushed(site, program, way);
     let (peak, cpu) = unlimited(site, &measured);
     let (smallest, fails) = limits(site, &measured, peak.div_ceil(1 << 20));
-    let (code, data, memory) = (facts.code_bytes, facts.data_bytes, facts.memory_bytes);
+    let (begin, origin, sizes) = (begin(program, way), program.origin(), sizes(&facts));
     let peak = peak >> 10;
-    format!("{}{code},{data},{memory},{peak},{cpu},{smallest},{fails},{}", begin(program, way), today())
+    format!("{begin}{origin}{sizes}{peak},{cpu},{smallest},{fails},{}", today())
 }
 
 /// A line of the file with another CPU time, measured today.
@@ -315,6 +325,56 @@ fn with_cpu(line: &str, cpu_millis: u64) -> String {
 /// How the line of a program begins.
 fn begin(program: &Program, (runtime, packing): (&str, &str)) -> String {
     format!("{},\"{}\",{runtime},{packing},", program.name, program.made_by)
+}
+
+/// The columns of the sizes of its sections and its memory.
+fn sizes(facts: &ModuleFacts) -> String {
+    format!("{},{},{},", facts.code_bytes, facts.data_bytes, facts.memory_bytes)
+}
+
+/// A line that does not say of which module it is, with what that is today if it has as many bytes of code, data and memory.
+fn with_origin(line: &str, program: &Program, begin: &str) -> String {
+    let rest = line.strip_prefix(begin).and_then(|rest| rest.split_once("\","));
+    let mut fields = rest.map(|(_, fields)| fields.splitn(3, ',')).into_iter().flatten();
+    match (fields.next(), fields.next(), fields.next()) {
+        (Some(""), Some(_), Some(figures)) if figures.starts_with(&sizes(&program.facts())) => {
+            format!("{begin}{}{figures}", program.origin())
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// The compilers that name themselves in a module, each before those that it uses.
+const COMPILERS: [&str; 4] = ["TinyGo", "Go cmd/compile", "rustc", "clang"];
+
+/// The compiler of a program with its version: that of the list of fixtures, where it leaves no name in the module.
+fn compiler(program: &Program) -> String {
+    let pinned = |tool: &str| format!("{tool} {}", fixtures::pinned(program.name));
+    match program.name {
+        "assemblyscript" => pinned("AssemblyScript"),
+        "jscommand" => pinned("componentize-js"),
+        "pycommand" => pinned("componentize-py"),
+        _ => {
+            let tools = processed_by(&program.bytes);
+            let found = COMPILERS.iter().find_map(|name| tools.iter().find(|(tool, _)| tool.contains(*name)));
+            found.map(|(tool, version)| format!("{tool} {version}")).unwrap_or_default()
+        }
+    }
+}
+
+/// The tools that the first section `producers` names, each with its version.
+fn processed_by(bytes: &[u8]) -> Vec<(String, String)> {
+    let producers = Parser::new(0).parse_all(bytes).find_map(|payload| match payload.unwrap() {
+        Payload::CustomSection(section) => match section.as_known() {
+            KnownCustom::Producers(fields) => Some(fields),
+            _ => None,
+        },
+        _ => None,
+    });
+    let fields = producers.into_iter().flatten().map(Result::unwrap);
+    let tools = fields.filter(|field| field.name == "processed-by").flat_map(|field| field.values);
+    let told = |version: &str| version.split(' ').next().unwrap_or_default().to_owned();
+    tools.map(Result::unwrap).map(|tool| (tool.name.to_owned(), told(tool.version))).collect()
 }
 
 fn today() -> String {
@@ -357,7 +417,8 @@ fn with_this_crun(mut lines: Vec<String>) -> Vec<String> {
 
 /// The versions that the figures depend on.
 fn versions(site: &Site) -> String {
-    let info = site.plane.get(&["node", &site.node.name])["status"]["nodeInfo"].clone();
+    let status = site.plane.get(&["node", &site.node.name])["status"].clone();
+    let (info, processors) = (&status["nodeInfo"], status["capacity"]["cpu"].as_str().unwrap());
     let told = |field: &str| info[field].as_str().unwrap().to_string();
     let (manifest, youki) = (tool("runwasi/Cargo.toml"), tool("youki/crate"));
     let pinned = |name: &str| {
@@ -369,7 +430,7 @@ fn versions(site: &Site) -> String {
         youki.lines().find_map(|line| line.strip_prefix("youki ")).unwrap().split(' ').next().unwrap();
     format!(
         "kubelet {}, {}, containerd-shim-wasm {} with wasmtime {}, youki {youki} with wasmtime 46, both at opt-level 1; \
-         {} with cgroup v{}, no CPU limit",
+         {} with cgroup v{}, {processors} processors, no CPU limit",
         told("kubeletVersion").trim_start_matches('v'),
         told("containerRuntimeVersion").replace("://", " "),
         pinned("containerd-shim-wasm"),
@@ -418,7 +479,7 @@ fn what_modules_of_real_compilers_need_is_measured_and_written_down() {
                     *line = with_cpu(line, unlimited(&site, &pushed(&site, &program, way)).1);
                     println!("{line}");
                 }
-                Some(_) => continue,
+                Some(line) => *line = with_origin(line, &program, &begin),
                 None => {
                     let row = row(&site, &program, way);
                     println!("{row}");

@@ -5,12 +5,12 @@ import data.wasmgate.lib.runtime
 # METADATA
 # title: A resize reaches the running container
 # description: |
-#   The runwasi and Spin shims do not change the sizes of a running container. The API server accepts the resize and
-#   reports it as completed, and the container's cgroup keeps its old limits; what the kubelet changes is the cgroup of
-#   the pod as a whole. A resize that restarts each container which it changes, as their `resizePolicy` says, is not
-#   judged: they start again with the new sizes. A container without a limit of its own has that of its pod
-#   (`spec.resources`), and is changed with it. Where every container keeps its limits and the pod alone is resized,
-#   that reaches it.
+#   The runwasi and Spin shims do not change the sizes of a running container, and under a class that no profile
+#   describes one of them may be. The API server accepts the resize and reports it as completed, and the container's
+#   cgroup keeps its old limits; what the kubelet changes is the cgroup of the pod as a whole. A resize that restarts
+#   each container which it changes, as their `resizePolicy` says, is not judged: they start again with the new sizes. A
+#   container without a limit of its own has that of its pod (`spec.resources`), and is changed with it. Where every
+#   container keeps its limits and the pod alone is resized, that reaches it.
 # custom:
 #   remedy: |
 #     Change the sizes in the workload's template, or delete the pod and create it with the new ones. Where pods are to
@@ -24,8 +24,19 @@ violations contains violation if {
 		"action": "warn",
 		"mendedBy": "pod",
 		"message": concat("", [
-			$"{runtime.name} ignores a resize: the API will report it as completed, and the containers keep the limits ",
+			$"{runtime.name} {ignores} a resize: the API will report it as completed, and the containers {keep} the limits ",
 			"with which they started, although those of the pod as a whole may change; create the pod again with the new sizes",
 		]),
 	}
 }
+
+# The runtime is not known, as of `crun-wasm` and `wasmer` among the built-in classes.
+is_any_runtime if input.runtime.ambient == "everything"
+
+ignores := "may ignore" if {
+	is_any_runtime
+} else := "ignores"
+
+keep := "may keep" if {
+	is_any_runtime
+} else := "keep"

@@ -25,6 +25,15 @@ test_a_resize_that_changes_nothing_on_the_node_is_warned_of if {
 	}} with input as refused
 }
 
+test_a_runtime_that_is_not_known_may_change_nothing if {
+	violations := wasmgate.violations with input as resized({"ignoresResize": true, "ambient": "everything"})
+	said := concat("", [
+		"runtime class `wasmtime` may ignore a resize: the API will report it as completed, and the containers may keep ",
+		"the limits with which they started",
+	])
+	{contains(v.message, said) | some v in violations; v.rule == "resize-ignored"} == {true}
+}
+
 test_a_new_pod_of_the_same_runtime_is_fine if {
 	wasmgate.violations == set() with input as object.union(fixture.pod({}), {"runtime": {"ignoresResize": true}})
 }

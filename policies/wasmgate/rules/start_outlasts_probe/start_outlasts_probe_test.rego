@@ -65,6 +65,18 @@ test_a_probe_that_allows_no_time_needs_a_startup_probe if {
 	{contains(v.message, said) | some v in violations} == {true}
 }
 
+test_more_than_two_processors_count_as_two if {
+	said := concat("", [
+		"for 8 to 18 seconds under its CPU limit of 16000m, and its `startupProbe` may restart it after 17; write a ",
+		"`startupProbe` that waits longer, or push",
+	])
+	violations := wasmgate.violations with input as probed(16000, "startupProbe", 17)
+	{contains(v.message, said) | some v in violations} == {true}
+	wasmgate.violations == set() with input as probed(16000, "startupProbe", 18)
+	"start-outlasts-probe" in fixture.rules_of(probed(1951, "startupProbe", 18))
+	wasmgate.violations == set() with input as probed(1952, "startupProbe", 18)
+}
+
 # The highest limit that a profile allows which clamps.
 capped(limit, cap) := json.patch(probed(limit, "livenessProbe", 23), [{
 	"op": "add",

@@ -6,9 +6,10 @@ import data.wasmgate.lib.text
 # title: The memory limit is enough to start
 # description: |
 #   With a memory limit below what the program needs to start, the kernel kills it (OOM). The floor is an estimate from
-#   the size of its code, its initial memory, and whether the shim or the container compiles it. No measured program
-#   needed more; small ones started with less (`docs/sizing.md`). Spin's shim was not measured: its 24Mi is a guess. A
-#   kill under runwasi's shims or Spin's does not show as `OOMKilled`, so it looks like a crash of the program.
+#   the size of its code, its initial memory, and whether the shim or the container compiles it; a container that does
+#   also reads the whole file, debug information included, and takes more with more than two processors. No measured
+#   program needed more; small ones started with less (`docs/sizing.md`). Spin's shim was not measured: its 24Mi is a
+#   guess. A kill under runwasi's shims or Spin's does not show as `OOMKilled`, so it looks like a crash of the program.
 # custom:
 #   remedy: |
 #     Raise `resources.limits.memory`, or leave it out so that the gate sets it. Where the pod has a limit that is too
