@@ -33,10 +33,10 @@ violations contains violation if {
 # The runtime is not known, as of `crun-wasm` and `wasmer` among the built-in classes.
 is_any_runtime if input.runtime.ambient == "everything"
 
-ignores := "may ignore" if {
-	is_any_runtime
-} else := "ignores"
+default ignores := "ignores"
 
-keep := "may keep" if {
-	is_any_runtime
-} else := "keep"
+ignores := "may ignore" if is_any_runtime
+
+default keep := "keep"
+
+keep := "may keep" if is_any_runtime
