@@ -28,6 +28,7 @@ use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
+use crate::quantity::Quantity;
 use crate::runtime::{self, Compiler, Family, NetworkPolicies, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use shared::{share_starts, shared_memory};
