@@ -173,7 +173,9 @@ impl<'o> Scan<'o> {
         let level = match self.level() {
             // What stands in it is counted as what it stands in.
             Some(level @ (Level::List | Level::Containers | Level::Volumes)) => level,
-            Some(Level::Object) | None => list_called(self.last),
+            Some(Level::Object) => list_called(self.last),
+            // The outermost value, or one that is too deep to be parsed. Its last string may be of any length, and no name of it.
+            None => Level::List,
         };
         self.open(level);
     }

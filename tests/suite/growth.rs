@@ -510,6 +510,36 @@ fn objects() -> Vec<Growth> {
     ]
 }
 
+/// Objects whose values are counted before they are parsed.
+fn counted_objects() -> Vec<Growth> {
+    let read: Reads = |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|object| workload::parsed_bytes(object, Kind::Pod) > bytes.len())
+    };
+    vec![
+        Growth {
+            what: "pod that is counted, a long name and many lists",
+            bytes: |n| format!(r#"{{"{}":[{}]}}"#, "a".repeat(50 * n), list(n, "[]")).into_bytes(),
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "pod that is counted, the same deeper than anything is parsed",
+            bytes: |n| {
+                let (begin, end) = ("[".repeat(200), "]".repeat(200));
+                format!(r#"{{"{}":{begin}{}{end}}}"#, "a".repeat(50 * n), list(n, "[]")).into_bytes()
+            },
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "pod that is counted, names with escapes",
+            bytes: |n| format!("{{{}}}", list(n, r#""contain\u0065rs#":[{}],"\"[{\\":[1]"#)).into_bytes(),
+            read,
+            few: 500,
+        },
+    ]
+}
+
 fn other_objects() -> Vec<Growth> {
     vec![
         Growth {
@@ -744,6 +774,7 @@ fn parsers() -> Parsers {
         headers(),
         logins(),
         objects(),
+        counted_objects(),
         other_objects(),
         texts(),
         binaries(),
