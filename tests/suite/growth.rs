@@ -1194,6 +1194,21 @@ fn aliases_of_yaml_do_not_multiply_the_work() {
     }
 }
 
+/// What is reserved for an object before it is parsed knows of a string only how long it is.
+#[test]
+fn json_in_a_string_of_an_object_takes_no_more_memory_than_the_string() {
+    let many = list(10_000, r#"{"a":#}"#);
+    let key = format!(r#"k:{{"x":[{many}],"name":"app"}}"#);
+    let noted = format!(r#"{{"x":[{many}],"spec":{{"enableServiceLinks":true}}}}"#);
+    let metadata = json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": noted}});
+    let metadata = metadata.as_object().unwrap();
+    let mut found = (None, false);
+    let info =
+        measure(|| found = (managed::name_in(&key), managed::is_applied(metadata, "enableServiceLinks")));
+    assert_eq!(found, (Some("app".to_owned()), true));
+    assert!(info.bytes_max <= key.len() as u64, "{}", info.bytes_max);
+}
+
 #[test]
 fn what_is_too_long_is_refused_before_it_is_read() {
     const LONG: usize = 2 << 20;
