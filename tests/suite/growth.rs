@@ -1209,6 +1209,18 @@ fn json_in_a_string_of_an_object_takes_no_more_memory_than_the_string() {
     assert!(info.bytes_max <= key.len() as u64, "{}", info.bytes_max);
 }
 
+/// Of a masked value the strings alone are kept, to look for them in what rules said.
+#[test]
+fn a_masked_value_with_many_values_takes_no_more_memory_than_a_few_times_its_bytes() {
+    let object = pod(&format!(r#","env":[{{"name":"A","value":[{}]}}]"#, list(10_000, r#"{"a":#}"#)), "", "");
+    let raw: Box<RawValue> = serde_json::from_slice(&object).unwrap();
+    let masks = Masks::default();
+    let mut masked = String::new();
+    let info = measure(|| masked = Masking::new(&masks).object(&raw, "/object"));
+    assert!(masked.contains("**REDACTED**"), "{masked}");
+    assert!(info.bytes_max < 8 * object.len() as u64, "{} of {}", info.bytes_max, object.len());
+}
+
 #[test]
 fn what_is_too_long_is_refused_before_it_is_read() {
     const LONG: usize = 2 << 20;
