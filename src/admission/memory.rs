@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::examine::{ReviewContext, not_ours};
 use super::state::Error;
 use crate::review::Operation;
-use crate::shares::{Share, Shares};
+use crate::shares::{self, Share, Shares};
 use crate::workload;
 
 const MIB: usize = 1 << 20;
@@ -49,6 +49,9 @@ const WAIT_FOR_LARGE: u32 = 32;
 
 /// Of small ones as many as there are: memory for them is short only where the server is.
 const WAIT_FOR_SMALL: u32 = u32::MAX;
+
+/// Most reviews with large bodies that wait for one part, each of a namespace of its own: there are places for few of them (`server`), and others want to be read.
+const WAIT_WITH_LARGE_BODIES: u32 = 4;
 
 static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::new);
 
@@ -96,11 +99,14 @@ impl Memory {
 struct Part {
     memory: Shares,
     waiting: Shares,
+    /// The same of those with large bodies.
+    waiting_large: Shares,
 }
 
 impl Part {
     fn of(bytes: usize, most_waiting: u32) -> Self {
-        Self { memory: Shares::new(units(bytes)), waiting: Shares::new(most_waiting) }
+        let waiting_large = Shares::in_parts(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES);
+        Self { memory: Shares::new(units(bytes)), waiting: Shares::new(most_waiting), waiting_large }
     }
 
     /// So many units, within this time. `None` where there are none in time, or no place to wait for them.
@@ -110,7 +116,9 @@ impl Part {
         if let Some(free) = share.as_mut().now_or_never() {
             return free;
         }
-        let _place = self.waiting.take(namespace, 1).now_or_never().flatten()?;
+        // Large bodies take turns.
+        let waiting = if shares::has_turn() { &self.waiting_large } else { &self.waiting };
+        let _place = waiting.take(namespace, 1).now_or_never().flatten()?;
         timeout(wait, share).await.ok().flatten()
     }
 }
@@ -161,6 +169,7 @@ pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shares::Line;
 
     const AMPLE: Duration = Duration::from_mins(1);
 
@@ -209,6 +218,22 @@ mod tests {
         assert!(other.now_or_never().is_some_and(|share| share.is_ok()));
         drop(evil);
         assert!(at_once(&memory, "evil", FOR_LARGE).is_some(), "nor is a place to wait held any more");
+    }
+
+    #[tokio::test]
+    async fn one_review_with_a_large_body_waits_for_each_namespace() {
+        let (memory, turns) = (Memory::new(), Line::of(1));
+        let _held = memory.take("evil", FOR_LARGE, AMPLE).await.unwrap();
+        let mut waiting = Vec::new();
+        for namespace in ["evil", "evil", "shop", "evil"] {
+            let turn = turns.take(1, None).now_or_never().flatten();
+            assert!(turn.is_some());
+            let mut share = Box::pin(memory.take(namespace, FOR_LARGE, AMPLE));
+            let found = shares::in_turn(turn, || (&mut share).now_or_never());
+            waiting.push((share, found.is_none()));
+        }
+        let waiting: Vec<_> = waiting.iter().map(|(_, waits)| *waits).collect();
+        assert_eq!(waiting, [true, false, true, false]);
     }
 
     #[tokio::test]
