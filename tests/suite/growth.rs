@@ -1088,6 +1088,34 @@ fn the_places_of_as_many_mounts_as_are_followed_take_a_bounded_amount_of_memory(
     assert!((OF_MOUNTS / 8..OF_MOUNTS).contains(&largest), "{largest}");
 }
 
+/// What is found of a pod with so many mounts of one volume, whose path grows as well.
+fn of_mounts_of_one(count: usize) -> AllocationInfo {
+    let mounts: Vec<Value> =
+        (0..count).map(|number| json!({"name": "v", "mountPath": format!("/m{number}")})).collect();
+    let path = format!("/{}", "a".repeat(100 * count));
+    let spec = json!({
+        "containers": [{"name": "c", "image": "a", "volumeMounts": mounts}],
+        "volumes": [{"name": "v", "hostPath": {"path": path}}],
+    });
+    let pod = workload::read(&json!({"metadata": {}, "spec": spec}).to_string(), Kind::Pod, "shop").unwrap();
+    let digest: Digest = DIGEST.parse().unwrap();
+    let module = ModuleFacts::blank("/app.wasm", WasmFormat::Module);
+    let facts = ImageFacts { modules: vec![module], ..ImageFacts::blank(&digest, &digest) };
+    let program =
+        Program::Wasm { kind: ImageKind::Module, packaging: Packaging::RootFilesystem, modules: vec![0] };
+    let lookup = LookupResult::Known { facts: Arc::new(facts), program };
+    let container =
+        Container { role: Role::Container, index: 0, name: "c".into(), image: "a".into(), lookup };
+    measure(|| drop(assess(&pod, &container, None)))
+}
+
+#[test]
+fn the_source_of_a_volume_is_not_said_in_full_for_each_of_its_mounts() {
+    let (small, large) = (of_mounts_of_one(60), of_mounts_of_one(60 * TIMES));
+    println!("{} and {} bytes", small.bytes_total, large.bytes_total);
+    assert!(large.bytes_total <= MOST_TIMES * small.bytes_total);
+}
+
 /// Variables of a container, the application that the image holds, the image's own variables, and the aliases of the pod.
 type Judged = (Value, SpinApp, Vec<String>, Value);
 
