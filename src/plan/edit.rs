@@ -1,6 +1,7 @@
 //! The plan: makes every edit on the raw object, and computes the patch from what it was to what it is then.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -152,26 +153,24 @@ fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<
     let metadata = object_mut(pod, "metadata", "")?;
     let annotations = object_mut(metadata, "annotations", "metadata")?;
     let earlier = text(annotations, CHANGED_ANNOTATION, "metadata.annotations")?.unwrap_or_default();
-    let mut entries: Vec<&str> = Vec::new();
-    let known = earlier.split(',').filter(|entry| could_be_ours(entry, inspection));
-    for entry in known.chain(notes.tokens.iter().map(String::as_str)) {
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
-    }
-    let joined = entries.join(",");
+    // Looked for in sets: a tenant chooses how many entries there are, and how many containers.
+    let names: BTreeSet<&str> = inspection.containers.iter().map(|one| one.name.as_str()).collect();
+    let known = earlier.split(',').filter(|entry| could_be_ours(entry, &names));
+    let mut seen = BTreeSet::new();
+    let new = known.chain(notes.tokens.iter().map(String::as_str)).filter(|entry| seen.insert(*entry));
+    let joined = new.collect::<Vec<&str>>().join(",");
     annotations.insert(CHANGED_ANNOTATION.to_owned(), json!(joined));
     Ok(())
 }
 
-fn could_be_ours(entry: &str, inspection: &Inspection) -> bool {
+fn could_be_ours(entry: &str, names: &BTreeSet<&str>) -> bool {
     match entry.split_once('/') {
         None => {
             matches!(entry, "runtimeClassName" | "affinity" | "tolerations")
                 || harden::OF_POD.contains(&entry)
         }
         Some(("resources" | "learned" | "image" | "volume" | harden::READ_ONLY, name)) => {
-            inspection.containers.iter().any(|c| c.name == name)
+            names.contains(name)
         }
         Some(_) => false,
     }
