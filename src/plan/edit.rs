@@ -153,14 +153,22 @@ fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<
     let metadata = object_mut(pod, "metadata", "")?;
     let annotations = object_mut(metadata, "annotations", "metadata")?;
     let earlier = text(annotations, CHANGED_ANNOTATION, "metadata.annotations")?.unwrap_or_default();
-    // Looked for in sets: a tenant chooses how many entries there are, and how many containers.
+    let joined = if earlier.is_empty() {
+        notes.tokens.join(",")
+    } else {
+        with_earlier(earlier, inspection, &notes.tokens)
+    };
+    annotations.insert(CHANGED_ANNOTATION.to_owned(), json!(joined));
+    Ok(())
+}
+
+/// Entries of both, each once. They are looked for in sets: a tenant chooses how many there are, and how many containers.
+fn with_earlier(earlier: &str, inspection: &Inspection, tokens: &[String]) -> String {
     let names: BTreeSet<&str> = inspection.containers.iter().map(|one| one.name.as_str()).collect();
     let known = earlier.split(',').filter(|entry| could_be_ours(entry, &names));
     let mut seen = BTreeSet::new();
-    let new = known.chain(notes.tokens.iter().map(String::as_str)).filter(|entry| seen.insert(*entry));
-    let joined = new.collect::<Vec<&str>>().join(",");
-    annotations.insert(CHANGED_ANNOTATION.to_owned(), json!(joined));
-    Ok(())
+    let all = known.chain(tokens.iter().map(String::as_str)).filter(|entry| seen.insert(*entry));
+    all.collect::<Vec<&str>>().join(",")
 }
 
 fn could_be_ours(entry: &str, names: &BTreeSet<&str>) -> bool {
