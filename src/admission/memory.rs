@@ -1,15 +1,17 @@
 //! Memory for what the objects of reviews are parsed to. It is reserved before anything is parsed, by what the bytes of an object may become
 //! ([`workload::parsed_bytes`]), and held until its review is answered.
 
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::examine::{ReviewContext, not_ours};
 use super::state::Error;
 use crate::review::Operation;
-use crate::shares::{Share, Shares};
+use crate::shares::{self, Share, Shares};
 use crate::workload;
 
 const MIB: usize = 1 << 20;
@@ -38,35 +40,48 @@ pub const PARSED_BYTES: usize = FOR_SMALL + FOR_MIDDLE + FOR_LARGE;
 /// Most bytes that an object takes which is judged as it is (`scan`) and reserves nothing.
 pub const SCANNED_BYTES: usize = MIDDLE;
 
+/// Most reviews that wait for memory of middle size, half of them of one namespace. Each holds its body and a place of the server meanwhile, which every other
+/// review needs (`server`): they are a small part of these. Those that find no place to wait are answered at once.
+const WAIT_FOR_MIDDLE: u32 = 64;
+
+/// The same of large ones, whose bodies are larger, and of which each takes longer.
+const WAIT_FOR_LARGE: u32 = 32;
+
+/// Of small ones as many as there are: memory for them is short only where the server is.
+const WAIT_FOR_SMALL: u32 = u32::MAX;
+
+/// Most reviews with large bodies that wait for one part, each of a namespace of its own: there are places for few of them (`server`), and others want to be read.
+const WAIT_WITH_LARGE_BODIES: u32 = 4;
+
 static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::new);
 
 /// The memory, each part with a line of its own. The pods of one namespace never hold more than half of a part.
 #[derive(Debug)]
 struct Memory {
-    small: Shares,
-    middle: Shares,
-    large: Shares,
+    small: Part,
+    middle: Part,
+    large: Part,
 }
 
 impl Memory {
     fn new() -> Self {
-        let shares = |bytes| Shares::new(units(bytes));
-        Self { small: shares(FOR_SMALL), middle: shares(FOR_MIDDLE), large: shares(FOR_LARGE) }
+        Self {
+            small: Part::of(FOR_SMALL, WAIT_FOR_SMALL),
+            middle: Part::of(FOR_MIDDLE, WAIT_FOR_MIDDLE),
+            large: Part::of(FOR_LARGE, WAIT_FOR_LARGE),
+        }
     }
 
     /// Memory of this size. It is waited for no longer than half of what is `left` to the review: what comes later would leave too little to look its images up,
     /// and a pod whose images are not known is refused.
     async fn take(&self, namespace: &str, bytes: usize, left: Duration) -> Result<Share, Error> {
         let part = self.part_for(bytes)?;
-        let wait = left / 2;
-        let deadline = Instant::now().checked_add(wait);
         let namespace: Arc<str> = namespace.into();
-        let share = part.take_by(&namespace, units(bytes), deadline);
-        timeout(wait, share).await.ok().flatten().ok_or(Error::NoPlace)
+        part.take(&namespace, units(bytes), left / 2).await.ok_or(Error::NoPlace)
     }
 
     /// The part for a review of this size. What needs more than all of the last one would wait in vain.
-    fn part_for(&self, bytes: usize) -> Result<&Shares, Error> {
+    fn part_for(&self, bytes: usize) -> Result<&Part, Error> {
         if bytes <= SMALL {
             Ok(&self.small)
         } else if bytes <= MIDDLE {
@@ -76,6 +91,35 @@ impl Memory {
         } else {
             Err(Error::ObjectTooLarge { needed: bytes.div_ceil(MIB), most: FOR_LARGE / MIB })
         }
+    }
+}
+
+/// A part of the memory, and the places of those that wait for it.
+#[derive(Debug)]
+struct Part {
+    memory: Shares,
+    waiting: Shares,
+    /// The same of those with large bodies.
+    waiting_large: Shares,
+}
+
+impl Part {
+    fn of(bytes: usize, most_waiting: u32) -> Self {
+        let waiting_large = Shares::in_parts(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES);
+        Self { memory: Shares::new(units(bytes)), waiting: Shares::new(most_waiting), waiting_large }
+    }
+
+    /// So many units, within this time. `None` where there are none in time, or no place to wait for them.
+    async fn take(&self, namespace: &Arc<str>, units: u32, wait: Duration) -> Option<Share> {
+        let deadline = Instant::now().checked_add(wait);
+        let mut share = pin!(self.memory.take_by(namespace, units, deadline));
+        if let Some(free) = share.as_mut().now_or_never() {
+            return free;
+        }
+        // Large bodies take turns.
+        let waiting = if shares::has_turn() { &self.waiting_large } else { &self.waiting };
+        let _place = waiting.take(namespace, 1).now_or_never().flatten()?;
+        timeout(wait, share).await.ok().flatten()
     }
 }
 
@@ -124,9 +168,8 @@ pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
+    use crate::shares::Line;
 
     const AMPLE: Duration = Duration::from_mins(1);
 
@@ -153,6 +196,44 @@ mod tests {
         assert_eq!(held.len(), FOR_SMALL / SMALL / 2);
         let others: Vec<_> = (0..1_000).map_while(|_| at_once(&memory, "shop", SMALL)).collect();
         assert_eq!(others.len(), held.len());
+    }
+
+    #[tokio::test]
+    async fn few_reviews_of_one_namespace_wait_for_large_memory_and_the_next_one_is_that_of_another() {
+        let memory = Memory::new();
+        let held = memory.take("evil", FOR_LARGE, AMPLE).await.unwrap();
+        let mut evil: Vec<_> = (0..1_000).map(|_| Box::pin(memory.take("evil", FOR_LARGE, AMPLE))).collect();
+        let (mut refused, mut begun) = (0, 0);
+        for one in &mut evil {
+            match one.now_or_never() {
+                None => {}
+                Some(Err(Error::NoPlace)) => refused += 1,
+                Some(_) => begun += 1,
+            }
+        }
+        assert_eq!((refused, begun), (1_000 - WAIT_FOR_LARGE / 2, 0));
+        let mut other = Box::pin(memory.take("shop", 2 * MIDDLE, AMPLE));
+        assert!((&mut other).now_or_never().is_none(), "it waits beside them");
+        drop(held);
+        assert!(other.now_or_never().is_some_and(|share| share.is_ok()));
+        drop(evil);
+        assert!(at_once(&memory, "evil", FOR_LARGE).is_some(), "nor is a place to wait held any more");
+    }
+
+    #[tokio::test]
+    async fn one_review_with_a_large_body_waits_for_each_namespace() {
+        let (memory, turns) = (Memory::new(), Line::of(1));
+        let _held = memory.take("evil", FOR_LARGE, AMPLE).await.unwrap();
+        let mut waiting = Vec::new();
+        for namespace in ["evil", "evil", "shop", "evil"] {
+            let turn = turns.take(1, None).now_or_never().flatten();
+            assert!(turn.is_some());
+            let mut share = Box::pin(memory.take(namespace, FOR_LARGE, AMPLE));
+            let found = shares::in_turn(turn, || (&mut share).now_or_never());
+            waiting.push((share, found.is_none()));
+        }
+        let waiting: Vec<_> = waiting.iter().map(|(_, waits)| *waits).collect();
+        assert_eq!(waiting, [true, false, true, false]);
     }
 
     #[tokio::test]

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::json;
@@ -54,12 +56,13 @@ impl Secrets {
     /// The same of a value as JSON. One that cannot be read can not be looked for either, so no text is shown then.
     pub(super) fn take_json(&mut self, written: &str) {
         let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        match inner.filter(|inner| !inner.contains('\\')) {
-            Some(plain) => self.text(plain),
-            None => match serde_json::from_str(written) {
-                Ok(value) => self.take(&value),
-                Err(_) => self.give_up(),
-            },
+        if let Some(plain) = inner.filter(|inner| !inner.contains('\\')) {
+            return self.text(plain);
+        }
+        let mut reader = serde_json::Deserializer::from_str(written);
+        let read = Taken(&mut *self).deserialize(&mut reader).and_then(|()| reader.end());
+        if read.is_err() {
+            self.give_up();
         }
     }
 
@@ -128,6 +131,65 @@ impl Secrets {
     /// Whether nothing was masked that could be looked for.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && !self.overflows
+    }
+}
+
+/// Takes in a value as it is read: a tree of it may take eighty times its bytes, of objects of which nothing was counted before.
+struct Taken<'s>(&'s mut Secrets);
+
+impl<'de> DeserializeSeed<'de> for Taken<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Taken<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.0.text(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.0.text(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.0.take(&Value::from(value));
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.0.text(value);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Taken(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while members.next_key::<IgnoredAny>()?.is_some() {
+            members.next_value_seed(Taken(&mut *self.0))?;
+        }
+        Ok(())
     }
 }
 
@@ -232,6 +294,10 @@ mod tests {
         }
         as_json.take_json(r#""\u0068unter2""#);
         assert_eq!(as_json.values, secrets(&values).values);
+        // Of a member that is there twice another reader may take either.
+        let mut twice = Secrets::default();
+        twice.take_json(r#"{"a": "hunter2", "a": ["hunter3", 1234.5678, -1234567]}"#);
+        assert_eq!(twice.values, secrets(&json!(["hunter2", "hunter3", 1234.5678, -1_234_567])).values);
     }
 
     #[test]
@@ -240,6 +306,12 @@ mod tests {
         secrets.take_json(r#""\ud800 alone""#);
         assert_eq!(secrets.hider(&[]).hide("anything"), REDACTED);
         assert!(!secrets.is_empty());
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for unreadable in [deep.as_str(), r#"{"a": "hunter3""#, r#"["hunter3"] x"#, r#"{"\ud800": 1}"#] {
+            let mut secrets = Secrets::default();
+            secrets.take_json(unreadable);
+            assert_eq!(secrets.hider(&[]).hide("anything"), REDACTED, "{unreadable}");
+        }
     }
 
     #[test]

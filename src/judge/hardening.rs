@@ -245,6 +245,7 @@ impl<'a> HardeningCase<'a> {
         // A person's `false` is seen in a manifest only: the API server leaves it out.
         let unsaid =
             container.mounts.iter().zip(places.places()).filter(|(mount, _)| mount.read_only.is_none());
+        let name: Arc<str> = name.as_str().into();
         let found = unsaid.filter_map(|(mount, path)| {
             let written = &mount.mount_path;
             let writes = looked.writes(path);
@@ -252,7 +253,7 @@ impl<'a> HardeningCase<'a> {
             (trees.contains(path) && harmless).then(|| WritableMount {
                 role: *role,
                 index: *index,
-                container: name.clone(),
+                container: Arc::clone(&name),
                 mount_path: written.clone(),
                 written: writes,
             })

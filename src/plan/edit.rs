@@ -1,6 +1,7 @@
 //! The plan: makes every edit on the raw object, and computes the patch from what it was to what it is then.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -152,26 +153,32 @@ fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<
     let metadata = object_mut(pod, "metadata", "")?;
     let annotations = object_mut(metadata, "annotations", "metadata")?;
     let earlier = text(annotations, CHANGED_ANNOTATION, "metadata.annotations")?.unwrap_or_default();
-    let mut entries: Vec<&str> = Vec::new();
-    let known = earlier.split(',').filter(|entry| could_be_ours(entry, inspection));
-    for entry in known.chain(notes.tokens.iter().map(String::as_str)) {
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
-    }
-    let joined = entries.join(",");
+    let joined = if earlier.is_empty() {
+        notes.tokens.join(",")
+    } else {
+        with_earlier(earlier, inspection, &notes.tokens)
+    };
     annotations.insert(CHANGED_ANNOTATION.to_owned(), json!(joined));
     Ok(())
 }
 
-fn could_be_ours(entry: &str, inspection: &Inspection) -> bool {
+/// Entries of both, each once. They are looked for in sets: a tenant chooses how many there are, and how many containers.
+fn with_earlier(earlier: &str, inspection: &Inspection, tokens: &[String]) -> String {
+    let names: BTreeSet<&str> = inspection.containers.iter().map(|one| one.name.as_str()).collect();
+    let known = earlier.split(',').filter(|entry| could_be_ours(entry, &names));
+    let mut seen = BTreeSet::new();
+    let all = known.chain(tokens.iter().map(String::as_str)).filter(|entry| seen.insert(*entry));
+    all.collect::<Vec<&str>>().join(",")
+}
+
+fn could_be_ours(entry: &str, names: &BTreeSet<&str>) -> bool {
     match entry.split_once('/') {
         None => {
             matches!(entry, "runtimeClassName" | "affinity" | "tolerations")
                 || harden::OF_POD.contains(&entry)
         }
         Some(("resources" | "learned" | "image" | "volume" | harden::READ_ONLY, name)) => {
-            inspection.containers.iter().any(|c| c.name == name)
+            names.contains(name)
         }
         Some(_) => false,
     }

@@ -2,6 +2,7 @@
 //! (`judge::hardening`); here it is written.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -39,8 +40,8 @@ pub struct WritableMount {
     pub role: Role,
     /// Its position there.
     pub index: usize,
-    /// Its name.
-    pub container: String,
+    /// Its name, which a pod that is not valid yet may have of any length.
+    pub container: Arc<str>,
     /// `mountPath` as written.
     pub mount_path: String,
     /// Whether the program can write there.
@@ -56,6 +57,9 @@ pub const LINKS: &str = "enableServiceLinks";
 /// a person or the API server wrote it.
 pub const KEEP_ANNOTATION: &str = "wasmgate.dev/keep";
 
+/// Most characters of the name of a container in what is said of each of its mounts. A valid one has no more than 63.
+const LONGEST_NAME: usize = 63;
+
 /// The entry of the annotation for the mounts of a container, before its name.
 pub(super) const READ_ONLY: &str = "readOnly";
 
@@ -70,8 +74,9 @@ pub(super) fn harden(spec: &mut Object, surplus: &Surplus, notes: &mut Notes) ->
     if let Some(why) = &surplus.token_stays {
         notes.tell(why.clone());
     }
-    for mount in &surplus.mounts {
-        read_only(spec, mount, notes)?;
+    // Those of a container stand together.
+    for mounts in surplus.mounts.chunk_by(|one, next| (one.role, one.index) == (next.role, next.index)) {
+        read_only(spec, mounts, notes)?;
     }
     if surplus.service_links {
         spec.insert(LINKS.to_owned(), Value::Bool(false));
@@ -134,12 +139,14 @@ fn retain(holder: &mut Object, key: &str, path: &str, names: &BTreeSet<String>) 
     Ok(())
 }
 
-fn read_only(spec: &mut Object, mount: &WritableMount, notes: &mut Notes) -> Result<(), Error> {
-    let WritableMount { role, index, container, mount_path, written } = mount;
+/// Makes mounts of one container read-only. Those of one path, of which the API server refuses all but one later, are told once.
+fn read_only(spec: &mut Object, mounts: &[WritableMount], notes: &mut Notes) -> Result<(), Error> {
+    let Some(WritableMount { role, index, container, .. }) = mounts.first() else { return Ok(()) };
     let item = container_mut(spec, *role, *index, container)?;
     let path = format!("spec.{}[{index}]", role.list());
+    let mut paths: BTreeSet<&str> = mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     for (place, found) in list_mut(item, "volumeMounts", &path)?.iter_mut().enumerate() {
-        if found.get("mountPath").and_then(Value::as_str) != Some(mount_path) {
+        if !found.get("mountPath").and_then(Value::as_str).is_some_and(|at| paths.contains(at)) {
             continue;
         }
         let path = format!("{path}.volumeMounts[{place}]");
@@ -147,9 +154,18 @@ fn read_only(spec: &mut Object, mount: &WritableMount, notes: &mut Notes) -> Res
         found.insert("readOnly".to_owned(), Value::Bool(true));
         notes.change(&format!("{READ_ONLY}/{container}"), format!("{path}.readOnly = true"));
     }
-    let said = format!(
-        "container `{container}`: the mount at `{mount_path}` is now `readOnly: true`, as its grant says"
-    );
+    for mount in mounts {
+        if paths.remove(mount.mount_path.as_str()) {
+            tell_read_only(mount, notes);
+        }
+    }
+    Ok(())
+}
+
+fn tell_read_only(WritableMount { container, mount_path, written, .. }: &WritableMount, notes: &mut Notes) {
+    let name: String = container.chars().take(LONGEST_NAME).collect();
+    let said =
+        format!("container `{name}`: the mount at `{mount_path}` is now `readOnly: true`, as its grant says");
     if *written {
         let said = format!(
             "{said}: the program could write there; a grant with `access: read-write` would allow it"
@@ -160,5 +176,39 @@ fn read_only(spec: &mut Object, mount: &WritableMount, notes: &mut Notes) -> Res
         notes.taken.push(said.clone());
         notes.tell(said);
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn many_mounts_of_one_path_are_told_once_and_each_is_made_read_only_once() {
+        let name = "c".repeat(1_000);
+        let mount = |path: &str, written| WritableMount {
+            role: Role::Container,
+            index: 0,
+            container: name.as_str().into(),
+            mount_path: path.to_owned(),
+            written,
+        };
+        let mounts = [vec![mount("/a", false); 100], vec![mount("/b", true)]].concat();
+        let mut written: Vec<Value> =
+            mounts.iter().map(|mount| json!({"name": "v", "mountPath": mount.mount_path})).collect();
+        written.push(json!({"name": "v", "mountPath": "/c"}));
+        let spec = json!({"containers": [{"name": name, "volumeMounts": written}]});
+        let mut spec = spec.as_object().cloned().unwrap();
+        let surplus = Surplus { mounts, ..Surplus::default() };
+        let mut notes = Notes::default();
+        harden(&mut spec, &surplus, &mut notes).unwrap();
+        let list = spec["containers"][0]["volumeMounts"].as_array().unwrap();
+        let is_held = |mount: &&Value| mount["readOnly"] == true;
+        assert_eq!((list.len(), list.iter().filter(is_held).count()), (102, 101));
+        assert!(list[101].get("readOnly").is_none());
+        assert_eq!((notes.changes.len(), notes.tokens.len(), notes.taken.len()), (101, 1, 2));
+        assert!(notes.notices[0].starts_with("container `ccc") && notes.notices[0].len() < 200);
+        assert!(notes.warnings[0].contains("the mount at `/b` is now `readOnly: true`"));
+    }
 }

@@ -143,7 +143,9 @@ fn review(request: Request<'_>) -> Result<Review, String> {
 fn user(info: &RawValue) -> Result<UserInfo, String> {
     let parts = text::outside_strings(info.get().as_bytes());
     if parts.filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MOST_USER_VALUES {
-        return Err(format!("its `request.userInfo` has more than {MOST_USER_VALUES} values"));
+        return Err(format!(
+            "its `request.userInfo` has more than {MOST_USER_VALUES} values; put the user into fewer groups"
+        ));
     }
     serde_json::from_str(info.get())
         .map_err(|error| format!("`request.userInfo`: {error}; see {API_VERSION} {KIND}"))

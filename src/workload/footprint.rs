@@ -38,6 +38,12 @@ const TEXT: usize = 144;
 /// How often the text of an object is in memory: as it came, in what it is parsed to, changed, as the input of rules, and in the record.
 const COPIES_OF_TEXT: usize = 6;
 
+/// Texts up to this length are part of what is said of an element anyway.
+const SHORT: usize = 256;
+
+/// The name of a member whose text stands in the input of the rules once for each mount: the path of a folder of the node.
+const PATH: &[u8] = b"path";
+
 /// Deepest level whose kind is known. `serde_json` parses no value that is deeper.
 const DEEPEST: usize = 128;
 
@@ -80,6 +86,8 @@ struct Counts {
     lists: usize,
     /// Values after the first one of an object or a list.
     further: usize,
+    /// Bytes of the longest path, if it is no short text.
+    path: usize,
 }
 
 impl Counts {
@@ -94,8 +102,11 @@ impl Counts {
     }
 
     fn bytes(&self, text: usize, typed: usize, trees: usize) -> usize {
+        let elements = [self.containers, self.volumes, self.small].into_iter().fold(0, usize::saturating_add);
         let parts = [
             (text, COPIES_OF_TEXT),
+            // Any element may be a mount.
+            (self.path.saturating_mul(elements), COPIES_OF_TEXT),
             (self.containers, LARGE * typed + CONTAINER),
             (self.volumes, LARGE * typed + ENTRY),
             (self.small, SMALL * typed + ENTRY),
@@ -173,7 +184,9 @@ impl<'o> Scan<'o> {
         let level = match self.level() {
             // What stands in it is counted as what it stands in.
             Some(level @ (Level::List | Level::Containers | Level::Volumes)) => level,
-            Some(Level::Object) | None => list_called(self.last),
+            Some(Level::Object) => list_called(self.last),
+            // The outermost value, or one that is too deep to be parsed. Its last string may be of any length, and no name of it.
+            None => Level::List,
         };
         self.open(level);
     }
@@ -196,6 +209,9 @@ impl<'o> Scan<'o> {
             self.counts.maps += usize::from(!self.is_element);
         }
         let end = end_of_string(bytes);
+        if end > SHORT && may_be_path(self.last) {
+            self.counts.path = self.counts.path.max(end);
+        }
         self.last = bytes.get(..end).unwrap_or(bytes);
         bytes.get(end + 1..).unwrap_or_default()
     }
@@ -213,6 +229,11 @@ fn end_of_string(bytes: &[u8]) -> usize {
         from = at + 2;
     }
     bytes.len()
+}
+
+/// Whether the string before a text may be [`PATH`]. Each of its letters may be an escape of six.
+fn may_be_path(name: &[u8]) -> bool {
+    name == PATH || (name.len() <= 6 * PATH.len() && name.contains(&b'\\'))
 }
 
 /// What a list is that is the member of this name. A StatefulSet gets a volume for each claim template. A name with an escape may be any.
@@ -246,7 +267,8 @@ mod tests {
     #[test]
     fn values_are_counted_by_what_they_stand_in_and_texts_are_none() {
         let found = counted(r#"{"volumes":[{},{"name":"a,[{\"","b":["x"]}],"env":[{"a":{"b":1}}],"c":{}}"#);
-        let wanted = Counts { containers: 0, volumes: 2, small: 1, filled: 4, maps: 2, lists: 3, further: 4 };
+        let wanted =
+            Counts { containers: 0, volumes: 2, small: 1, filled: 4, maps: 2, lists: 3, further: 4, path: 0 };
         assert_eq!(found, wanted);
         assert_eq!(counted(""), Counts::default());
     }
@@ -317,6 +339,21 @@ mod tests {
         assert!(held > 100 * text.len(), "{held}");
         assert!(counted >= held && counted < 4 * held, "{counted} {held}");
         assert!(parsed_bytes(&text, Kind::Deployment) > counted);
+    }
+
+    #[test]
+    fn the_path_of_a_folder_of_the_node_counts_for_each_mount_and_no_other_text_does() {
+        let (long, mounts) = ("/a".repeat(1_000), vec![json!({"name": "v", "mountPath": "/m"}); 1_000]);
+        let volumes = json!([{"name": "v", "hostPath": {"path": long}}]);
+        let text = pod(&json!({"containers": [{"volumeMounts": mounts}], "volumes": volumes}));
+        let counted = parsed_bytes(&text, Kind::Pod);
+        assert!(counted > COPIES_OF_TEXT * 1_000 * long.len(), "{counted}");
+        let escaped = text.replace(r#""path""#, r#""\u0070\u0061\u0074\u0068""#);
+        assert_ne!(text, escaped);
+        assert!(parsed_bytes(&escaped, Kind::Pod) >= counted);
+        let other = text.replace(r#""path""#, r#""type""#);
+        assert!(parsed_bytes(&other, Kind::Pod) < counted / 2);
+        assert_eq!(Counts::of(br#"{"path":"/srv","args":["path","b"]}"#).path, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
@@ -129,14 +129,93 @@ pub fn is_applied(metadata: &Map<String, Value>, field: &str) -> bool {
         return true;
     }
     let noted = metadata.get("annotations").and_then(|all| all.get(LAST_APPLIED)).and_then(Value::as_str);
-    let noted: Option<Value> = noted.and_then(|text| serde_json::from_str(text).ok());
-    noted.is_some_and(|noted| noted.pointer(&format!("/spec/{field}")) == Some(&Value::Bool(true)))
+    noted.and_then(|text| scalar_at(text, &["spec", field])) == Some(Scalar::Flag(true))
 }
 
 /// The name in the key of a list's item, such as `k:{"name":"app"}`.
 pub fn name_in(key: &str) -> Option<String> {
-    let key: Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
-    key.get("name")?.as_str().map(String::from)
+    match scalar_at(key.strip_prefix("k:")?, &["name"])? {
+        Scalar::Text(name) => Some(name),
+        Scalar::Flag(_) => None,
+    }
+}
+
+/// A value that is neither a list nor an object.
+#[derive(Debug, PartialEq, Eq)]
+enum Scalar {
+    Flag(bool),
+    Text(String),
+}
+
+/// What stands at this place of a text that is JSON, which stands in a string itself. All else is read and not kept: what the values of an object take in memory is
+/// counted before they are parsed (`footprint`), and what is in a string is not counted with them.
+fn scalar_at(text: &str, place: &[&str]) -> Option<Scalar> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let found = At(place).deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    found
+}
+
+/// Reads a value for what stands at a place in it.
+struct At<'p>(&'p [&'p str]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = Option<Scalar>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Option<Scalar>, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = Option<Scalar>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Option<Scalar>, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Option<Scalar>, E> {
+        Ok(self.0.is_empty().then_some(Scalar::Flag(value)))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Option<Scalar>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Option<Scalar>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Option<Scalar>, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Option<Scalar>, E> {
+        Ok(self.0.is_empty().then(|| Scalar::Text(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<Scalar>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Option<Scalar>, A::Error> {
+        let mut found = None;
+        while let Some(key) = members.next_key::<Cow<'de, str>>()? {
+            match self.0.split_first() {
+                // Of two members of one name the last counts.
+                Some((name, below)) if *key == **name => found = members.next_value_seed(At(below))?,
+                _ => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +270,42 @@ mod tests {
             [r#"{"metadata":{"managedFields":[1}}"#, r#"{"metadata":{}} x"#, r#"{"a":"\ud83d"}"#, "{", ""]
         {
             assert!(apart(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_json_in_a_string_the_last_member_at_a_place_counts_and_what_is_no_json_says_nothing() {
+        for (key, name) in [
+            (r#"k:{"name":"app"}"#, Some("app")),
+            (r#"k:{"containerPort":80,"protocol":"TCP","name":"http"}"#, Some("http")),
+            (r#"k:{"n\u0061me":"a\u0070p"}"#, Some("app")),
+            (r#"k:{"name":"a","name":"b"}"#, Some("b")),
+            (r#"k:{"name":"a","name":["b"]}"#, None),
+            (r#"k:{"x":{"name":"a"},"y":["name","a"],"z":[1,-2,1.5,null]}"#, None),
+            (r#"k:{"name":true}"#, None),
+            (r#"k:["app"]"#, None),
+            (r#"k:"app""#, None),
+            (r#"k:{"name":"app"} x"#, None),
+            (r#"k:{"name":"app""#, None),
+            (r#"{"name":"app"}"#, None),
+            ("k:", None),
+        ] {
+            assert_eq!(name_in(key).as_deref(), name, "{key}");
+        }
+        for (noted, expected) in [
+            (r#"{"spec":{"a":1,"enableServiceLinks":true},"x":[{}]}"#, true),
+            (r#"{"spec":{"enableServiceLinks":true},"spec":{}}"#, false),
+            (r#"{"spec":{"enableServiceLinks":false}}"#, false),
+            (r#"{"spec":{"enableServiceLinks":"true"}}"#, false),
+            (r#"{"spec":{"x":{"enableServiceLinks":true}}}"#, false),
+            (r#"{"enableServiceLinks":true,"spec":null}"#, false),
+            (r#"{"spec":["enableServiceLinks",true]}"#, false),
+            (r#"{"spec":{"enableServiceLinks":true}"#, false),
+            ("true", false),
+            ("", false),
+        ] {
+            let metadata = json!({"annotations": {LAST_APPLIED: noted}});
+            assert_eq!(is_applied(metadata.as_object().unwrap(), "enableServiceLinks"), expected, "{noted}");
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::path::wrong_field;
 use super::{ContainerSpec, Error, ImageUse, Kind, Role, Workload, described, spin_app};
+use crate::text;
 
 /// The object with its pod template at [`Kind::template_pointer`]. Most kinds stay as sent. A SpinApp gets the template
 /// that the Spin operator will make of it, and a described kind a copy of its own template. The later stages read and
@@ -160,6 +161,9 @@ fn stateful_set(mut object: Controller, namespace: &str) -> Result<Workload, Err
     Ok(workload)
 }
 
+/// Longest name of an object (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`, `DNS1123SubdomainMaxLength`).
+const LONGEST_NAME: usize = 253;
+
 /// Adds the volumes that a StatefulSet's controller makes for each of its pods. They replace volumes of the template
 /// with the same name (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go`, `updateStorage`), in their place
 /// in the list, so that positions stay those of the object.
@@ -171,8 +175,10 @@ fn claim(workload: &mut Workload, templates: Vec<ClaimTemplate>) {
     // Indexed by name: a tenant chooses how many there are of each.
     let mut places: HashMap<String, usize> =
         volumes.iter().enumerate().rev().map(|(place, volume)| (volume.name.clone(), place)).collect();
+    // The name may be of any length in an object that is not valid, and stands in that of each claim.
+    let owner = text::shorten(&workload.name, LONGEST_NAME);
     for name in templates.into_iter().filter_map(|template| template.metadata?.name) {
-        let claim_name = format!("{name}-{}-<ordinal>", workload.name);
+        let claim_name = format!("{name}-{owner}-<ordinal>");
         let source = PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
         let made = Volume { name: name.clone(), persistent_volume_claim: Some(source), ..Volume::default() };
         if let Some(volume) = places.get(&name).and_then(|place| volumes.get_mut(*place)) {
@@ -608,6 +614,18 @@ mod tests {
         let claim = |name: &str| (name.to_owned(), Some(format!("{name}-db-<ordinal>")));
         assert_eq!(claims, [claim("log"), ("tmp".to_owned(), None), claim("data")]);
         assert_eq!(volumes(Kind::Deployment).len(), 2);
+    }
+
+    #[test]
+    fn claims_hold_no_more_of_a_name_than_a_valid_one_has() {
+        let one = |number| json!({"metadata": {"name": format!("a{number}")}});
+        let claims: Vec<Value> = (0..100).map(one).collect();
+        let set = json!({"metadata": {"name": "b".repeat(10_000)}, "spec": {
+            "volumeClaimTemplates": claims, "template": {"spec": {"containers": []}}}});
+        let volumes = read(&set.to_string(), Kind::StatefulSet, "").unwrap().spec.volumes.unwrap();
+        let claimed = volumes.iter().filter_map(|volume| volume.persistent_volume_claim.as_ref());
+        let lengths: Vec<usize> = claimed.map(|claim| claim.claim_name.len()).collect();
+        assert!(lengths.len() == 100 && lengths.iter().all(|length| *length < 300), "{lengths:?}");
     }
 
     #[test]

@@ -510,6 +510,36 @@ fn objects() -> Vec<Growth> {
     ]
 }
 
+/// Objects whose values are counted before they are parsed.
+fn counted_objects() -> Vec<Growth> {
+    let read: Reads = |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|object| workload::parsed_bytes(object, Kind::Pod) > bytes.len())
+    };
+    vec![
+        Growth {
+            what: "pod that is counted, a long name and many lists",
+            bytes: |n| format!(r#"{{"{}":[{}]}}"#, "a".repeat(50 * n), list(n, "[]")).into_bytes(),
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "pod that is counted, the same deeper than anything is parsed",
+            bytes: |n| {
+                let (begin, end) = ("[".repeat(200), "]".repeat(200));
+                format!(r#"{{"{}":{begin}{}{end}}}"#, "a".repeat(50 * n), list(n, "[]")).into_bytes()
+            },
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "pod that is counted, names with escapes",
+            bytes: |n| format!("{{{}}}", list(n, r#""contain\u0065rs#":[{}],"\"[{\\":[1]"#)).into_bytes(),
+            read,
+            few: 500,
+        },
+    ]
+}
+
 fn other_objects() -> Vec<Growth> {
     vec![
         Growth {
@@ -744,6 +774,7 @@ fn parsers() -> Parsers {
         headers(),
         logins(),
         objects(),
+        counted_objects(),
         other_objects(),
         texts(),
         binaries(),
@@ -1057,6 +1088,34 @@ fn the_places_of_as_many_mounts_as_are_followed_take_a_bounded_amount_of_memory(
     assert!((OF_MOUNTS / 8..OF_MOUNTS).contains(&largest), "{largest}");
 }
 
+/// What is found of a pod with so many mounts of one volume, whose path grows as well.
+fn of_mounts_of_one(count: usize) -> AllocationInfo {
+    let mounts: Vec<Value> =
+        (0..count).map(|number| json!({"name": "v", "mountPath": format!("/m{number}")})).collect();
+    let path = format!("/{}", "a".repeat(100 * count));
+    let spec = json!({
+        "containers": [{"name": "c", "image": "a", "volumeMounts": mounts}],
+        "volumes": [{"name": "v", "hostPath": {"path": path}}],
+    });
+    let pod = workload::read(&json!({"metadata": {}, "spec": spec}).to_string(), Kind::Pod, "shop").unwrap();
+    let digest: Digest = DIGEST.parse().unwrap();
+    let module = ModuleFacts::blank("/app.wasm", WasmFormat::Module);
+    let facts = ImageFacts { modules: vec![module], ..ImageFacts::blank(&digest, &digest) };
+    let program =
+        Program::Wasm { kind: ImageKind::Module, packaging: Packaging::RootFilesystem, modules: vec![0] };
+    let lookup = LookupResult::Known { facts: Arc::new(facts), program };
+    let container =
+        Container { role: Role::Container, index: 0, name: "c".into(), image: "a".into(), lookup };
+    measure(|| drop(assess(&pod, &container, None)))
+}
+
+#[test]
+fn the_source_of_a_volume_is_not_said_in_full_for_each_of_its_mounts() {
+    let (small, large) = (of_mounts_of_one(60), of_mounts_of_one(60 * TIMES));
+    println!("{} and {} bytes", small.bytes_total, large.bytes_total);
+    assert!(large.bytes_total <= MOST_TIMES * small.bytes_total);
+}
+
 /// Variables of a container, the application that the image holds, the image's own variables, and the aliases of the pod.
 type Judged = (Value, SpinApp, Vec<String>, Value);
 
@@ -1161,6 +1220,33 @@ fn aliases_of_yaml_do_not_multiply_the_work() {
             text.len()
         );
     }
+}
+
+/// What is reserved for an object before it is parsed knows of a string only how long it is.
+#[test]
+fn json_in_a_string_of_an_object_takes_no_more_memory_than_the_string() {
+    let many = list(10_000, r#"{"a":#}"#);
+    let key = format!(r#"k:{{"x":[{many}],"name":"app"}}"#);
+    let noted = format!(r#"{{"x":[{many}],"spec":{{"enableServiceLinks":true}}}}"#);
+    let metadata = json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": noted}});
+    let metadata = metadata.as_object().unwrap();
+    let mut found = (None, false);
+    let info =
+        measure(|| found = (managed::name_in(&key), managed::is_applied(metadata, "enableServiceLinks")));
+    assert_eq!(found, (Some("app".to_owned()), true));
+    assert!(info.bytes_max <= key.len() as u64, "{}", info.bytes_max);
+}
+
+/// Of a masked value the strings alone are kept, to look for them in what rules said.
+#[test]
+fn a_masked_value_with_many_values_takes_no_more_memory_than_a_few_times_its_bytes() {
+    let object = pod(&format!(r#","env":[{{"name":"A","value":[{}]}}]"#, list(10_000, r#"{"a":#}"#)), "", "");
+    let raw: Box<RawValue> = serde_json::from_slice(&object).unwrap();
+    let masks = Masks::default();
+    let mut masked = String::new();
+    let info = measure(|| masked = Masking::new(&masks).object(&raw, "/object"));
+    assert!(masked.contains("**REDACTED**"), "{masked}");
+    assert!(info.bytes_max < 8 * object.len() as u64, "{} of {}", info.bytes_max, object.len());
 }
 
 #[test]

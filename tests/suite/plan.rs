@@ -276,6 +276,15 @@ fn templates_are_planned_in_place_as_their_pods_will_be() {
 }
 
 #[test]
+fn entries_of_an_earlier_review_stay_in_front_once_each_if_they_could_be_its_own() {
+    let mut raw = one("go-layer:1");
+    let earlier = "image/app,image/app,x,image/other,affinity,,resources/app,affinity,labels/app";
+    raw["metadata"]["annotations"][CHANGED_ANNOTATION] = json!(earlier);
+    let plan = World::default().plan(&raw);
+    assert_eq!(changed(&plan), "image/app,affinity,resources/app,runtimeClassName");
+}
+
+#[test]
 fn an_inspection_of_another_object_is_refused() {
     let workload = workload::read(&one("go-layer:1").to_string(), Kind::Pod, "shop").unwrap();
     let world = World::default();

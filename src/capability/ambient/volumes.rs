@@ -1,34 +1,48 @@
 //! What a volume of a pod is, as far as its kind says.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Volume, VolumeMount, VolumeProjection};
 
 use crate::capability::path;
 use crate::text;
 use crate::workload::TOKEN_VOLUME;
 
+/// Longest path that the kernel takes (`linux:include/uapi/linux/limits.h`, `PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+
+/// Most characters of a source. The names of objects have fewer; a path may have any number, and stands here once for each mount of its volume.
+const LONGEST_SOURCE: usize = 256;
+
 /// The volume's type and source, as people search for it: `persistentVolumeClaim data`.
 pub(super) fn describe(name: &str, volume: Option<&Volume>) -> String {
-    let Some(volume) = volume else { return format!("volume {name}, which the pod does not define") };
+    let Some(volume) = volume else {
+        return format!("volume {}, which the pod does not define", short(name));
+    };
     if let Some(claim) = &volume.persistent_volume_claim {
-        format!("persistentVolumeClaim {}", claim.claim_name)
+        format!("persistentVolumeClaim {}", short(&claim.claim_name))
     } else if let Some(secret) = &volume.secret {
-        format!("secret {}", secret.secret_name.as_deref().unwrap_or(name))
+        format!("secret {}", short(secret.secret_name.as_deref().unwrap_or(name)))
     } else if let Some(map) = &volume.config_map {
-        format!("configMap {}", map.name)
+        format!("configMap {}", short(&map.name))
     } else if let Some(host) = &volume.host_path {
         match secret_of_node(&host.path) {
-            Some(reason) => format!("hostPath {}: {reason}", host.path),
-            None => format!("hostPath {}", host.path),
+            Some(reason) => format!("hostPath {}: {reason}", short(&host.path)),
+            None => format!("hostPath {}", short(&host.path)),
         }
     } else if let Some(csi) = &volume.csi {
-        format!("csi {}", csi.driver)
+        format!("csi {}", short(&csi.driver))
     } else if let Some(image) = &volume.image {
-        format!("image {}", image.reference.as_deref().unwrap_or_default())
+        format!("image {}", short(image.reference.as_deref().unwrap_or_default()))
     } else if let Some(nfs) = &volume.nfs {
-        format!("nfs {}:{}", nfs.server, nfs.path)
+        format!("nfs {}:{}", short(&nfs.server), short(&nfs.path))
     } else {
-        format!("{} {}", plain_type(volume), without_random_letters(name))
+        format!("{} {}", plain_type(volume), short(without_random_letters(name)))
     }
+}
+
+fn short(source: &str) -> Cow<'_, str> {
+    text::shorten(source, LONGEST_SOURCE)
 }
 
 /// The name of a volume, of the token's without the letters that make it another one in each pod of a workload: their verdicts say the
@@ -108,6 +122,9 @@ const CONTAINERS: &str = "the files of every container of the node";
 
 /// The secret in a tree of the node. A tree that contains a secret tree counts as well, `/` first of all.
 fn secret_of_node(host_path: &str) -> Option<&'static str> {
+    if host_path.len() > LONGEST_PATH {
+        return Some("a path that is longer than the kernel takes, so that it is not known what it leads to");
+    }
     let host = text::clean_path(host_path);
     let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
     if host == "/" {
@@ -139,4 +156,40 @@ pub(super) fn is_secret(volume: &Volume) -> bool {
 /// Whether the volume has a source of a kind that is known here. What a later Kubernetes provides may be a secret.
 fn is_known(volume: &Volume) -> bool {
     Volume { name: volume.name.clone(), ..Volume::default() } != *volume
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn volume(source: Value) -> Volume {
+        from_value(source).unwrap()
+    }
+
+    #[test]
+    fn a_source_of_any_length_is_said_in_short() {
+        let long = "a".repeat(100_000);
+        for source in [
+            json!({"name": long, "emptyDir": {}}),
+            json!({"name": "v", "hostPath": {"path": format!("/srv/{long}")}}),
+            json!({"name": "v", "nfs": {"server": long, "path": long}}),
+            json!({"name": "v", "image": {"reference": long}}),
+            json!({"name": "v", "csi": {"driver": long}}),
+        ] {
+            let said = describe(&long, Some(&volume(source)));
+            assert!((LONGEST_SOURCE..1_000).contains(&said.chars().count()), "{said}");
+        }
+        assert!(describe(&long, None).len() < 1_000);
+        let host = volume(json!({"name": "v", "hostPath": {"path": "/srv/data"}}));
+        assert_eq!(describe("v", Some(&host)), "hostPath /srv/data");
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_any_may_lead_to_a_secret() {
+        let host = |path: &str| volume(json!({"name": "v", "hostPath": {"path": path}}));
+        assert!(!is_secret(&host(&"/srv".repeat(LONGEST_PATH / 4))));
+        assert!(is_secret(&host(&"/srv".repeat(LONGEST_PATH / 4 + 1))));
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{self as k8s, PodSpec, Probe, ResourceRequirements, VolumeMount};
+use k8s_openapi::api::core::v1::{self as k8s, PodSpec, Probe, ResourceRequirements, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 
@@ -62,7 +62,7 @@ impl<'a> Spec<'a> {
         SpecFacts {
             privileged: self.0.security.and_then(|s| s.privileged) == Some(true),
             host_ports: self.0.ports.iter().filter_map(|port| port.host_port).filter(|p| *p != 0).collect(),
-            host_paths: self.0.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
+            host_paths: host_paths(pod, self.0.mounts),
             exec_hooks: self.exec_hooks(),
             first_restart: self.0.first_restart(),
         }
@@ -203,13 +203,23 @@ fn amount(list: Option<&BTreeMap<String, ApiQuantity>>, resource: &str) -> Optio
     Quantity::parse(&list?.get(resource)?.0).ok()
 }
 
-fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> {
-    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name)?;
-    Some(HostPath {
-        path: &volume.host_path.as_ref()?.path,
-        mount_path: text::clean_path(&mount.mount_path),
-        read_only: mount.read_only == Some(true),
-    })
+fn host_paths<'a>(pod: &'a PodSpec, mounts: &[VolumeMount]) -> Vec<HostPath<'a>> {
+    let volumes = pod.volumes.as_deref().unwrap_or_default();
+    if volumes.iter().all(|volume| volume.host_path.is_none()) {
+        return Vec::new();
+    }
+    // The first of a name. By their names, since a tenant chooses how many there are of each.
+    let by_name: HashMap<&str, &'a Volume> =
+        volumes.iter().rev().map(|volume| (volume.name.as_str(), volume)).collect();
+    let host_path = |mount: &VolumeMount| {
+        let volume = by_name.get(mount.name.as_str()).copied()?;
+        Some(HostPath {
+            path: &volume.host_path.as_ref()?.path,
+            mount_path: text::clean_path(&mount.mount_path),
+            read_only: mount.read_only == Some(true),
+        })
+    };
+    mounts.iter().filter_map(host_path).collect()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const BUDGET: Duration = Duration::from_mins(2);
 /// So many values of one kind in a pod. A vector of the longer ones is nearly full: what it has beyond its elements is not touched, and counted here.
 type Shape = (&'static str, usize, fn(&mut Value, usize));
 
-const SHAPES: [Shape; 10] = [
+const SHAPES: [Shape; 11] = [
     ("nothing", 0, |_, _| {}),
     ("volumes", 4_000, |pod, n| pod["spec"]["volumes"] = list(n, |v| json!({"name": format!("v{v}")}))),
     ("volumes without a member", 4_000, |pod, n| pod["spec"]["volumes"] = list(n, |_| json!({}))),
@@ -39,6 +39,12 @@ const SHAPES: [Shape; 10] = [
     }),
     ("mounts", 2_000, |pod, n| {
         pod["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        let mount = |number| json!({"name": "v", "mountPath": format!("/m{number}")});
+        pod["spec"]["containers"][0]["volumeMounts"] = list(n, mount);
+    }),
+    ("mounts of a volume with a long path", 2_000, |pod, n| {
+        let path = format!("/{}", "a".repeat(400));
+        pod["spec"]["volumes"] = json!([{"name": "v", "hostPath": {"path": path}}]);
         let mount = |number| json!({"name": "v", "mountPath": format!("/m{number}")});
         pod["spec"]["containers"][0]["volumeMounts"] = list(n, mount);
     }),
