@@ -26,8 +26,7 @@ use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts
 use crate::lookup::Inspector;
 use crate::plan::Plan;
 use crate::policy::{Evaluation, names_calls};
-use crate::review::Webhook;
-use crate::review::{Operation, Review};
+use crate::review::{Operation, Review, Webhook};
 use crate::shares;
 use crate::workload::{self, Kind, Workload, managed};
 

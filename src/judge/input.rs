@@ -85,9 +85,9 @@ pub fn prepare<'a>(case: &InputParts<'a>) -> PolicyInput<'a> {
     let pod = PodParts { profile, siblings, held_to: held_to(case, profile) };
     let mut containers: Vec<ContainerFacts<'_>> =
         all.iter().map(|c| container_facts(case, &pod, c, &mut grants)).collect();
-    share_starts(case, &mut containers);
+    share_starts((case.workload, case.inspection), &mut containers);
     let floors = containers.iter().map(|container| container.resources.floor_bytes);
-    let shared_memory = shared_memory(case, floors);
+    let shared_memory = shared_memory((case.workload, case.inspection), floors);
     PolicyInput {
         api_version: API_VERSION,
         request: case.request,

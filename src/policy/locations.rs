@@ -371,7 +371,7 @@ mod tests {
         {
             assert!(rules.contains(rule), "{rules:?}");
         }
-        assert_eq!((rules.len(), named.len()), (23, 32));
+        assert_eq!((rules.len(), named.len()), (24, 34));
         for definition in named {
             let middle = u64::midpoint(definition.code.start, definition.code.end);
             assert_eq!(locations.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());
