@@ -4,6 +4,7 @@
 //! The module does not know what a gate decides. It owns sockets and timeouts: every wait is bounded here or
 //! passed down as a budget.
 
+mod answers;
 mod connection;
 mod pace;
 mod page;
@@ -156,6 +157,11 @@ pub struct ServerOptions {
     /// beside them is not read until there is space, within its budget. It waits in the order of arrival until the time of the oldest is nearly over; then the
     /// newest comes first, and what waits behind it may be refused though it could still have been answered.
     pub small_bodies: usize,
+    /// Most bytes of all answers that their clients have not read yet, and a quarter of it for one peer. An answer beyond them becomes an HTTP 503.
+    pub unread_answers: usize,
+    /// How long a client may leave an answer unread: a connection on which it still sends is closed then, however much it sends, and a silent one when it has been
+    /// idle for too long. No API server waits for an answer for longer than 30 s.
+    pub unread_timeout: Duration,
     /// How long the server keeps serving after it reports that it is not ready, until no client is sent here any more.
     pub pause: Duration,
     /// Time limit for requests in flight after the pause.
@@ -183,6 +189,8 @@ impl ServerOptions {
             reviews: 512,
             large_bodies: 4,
             small_bodies: 128 << 20,
+            unread_answers: 32 << 20,
+            unread_timeout: Duration::from_secs(30),
             pause: Duration::from_secs(2),
             drain: Duration::from_secs(20),
         }

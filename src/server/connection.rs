@@ -1,4 +1,4 @@
-//! Connections: limits on their number, no Nagle delay, and timeouts when nothing is read or written.
+//! Connections: limits on their number, no Nagle delay, and timeouts when nothing is read or written, or an answer stays unread.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::http::Request;
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
+use super::answers::Unread;
 use super::shutdown::Phase;
 use super::{AdmissionHandler, Event, ServerOptions, under_way};
 
@@ -27,10 +29,20 @@ pub(super) struct Bounded<A, G> {
     inner: A,
     places: Arc<Semaphore>,
     peers: Arc<Peers>,
-    first: Duration,
-    idle: Duration,
+    times: Times,
     phase: Phase,
     gate: Arc<G>,
+}
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// For the first byte, and for the rest of the first request head.
+    first: Duration,
+    /// Without a byte.
+    idle: Duration,
+    /// With an answer that is not read.
+    unread: Duration,
 }
 
 impl<A: Clone, G> Clone for Bounded<A, G> {
@@ -39,8 +51,7 @@ impl<A: Clone, G> Clone for Bounded<A, G> {
             inner: self.inner.clone(),
             places: self.places.clone(),
             peers: self.peers.clone(),
-            first: self.first,
-            idle: self.idle,
+            times: self.times,
             phase: self.phase.clone(),
             gate: self.gate.clone(),
         }
@@ -53,8 +64,11 @@ impl<A, G> Bounded<A, G> {
             inner,
             places: ServerOptions::semaphore(options.connections),
             peers: Arc::new(Peers { most: options.connections_per_peer.max(1), held: Mutex::default() }),
-            first: options.handshake_timeout,
-            idle: options.idle(),
+            times: Times {
+                first: options.handshake_timeout,
+                idle: options.idle(),
+                unread: options.unread_timeout,
+            },
             phase: phase.clone(),
             gate,
         }
@@ -105,7 +119,7 @@ where
         };
         // Without TCP_NODELAY a response may wait for the peer's delayed acknowledgement; a failure here costs only that.
         let _ = stream.set_nodelay(true);
-        let (first, idle) = (self.first, self.idle);
+        let times = self.times;
         let (gate, phase) = (self.gate.clone(), self.phase.clone());
         let handshake = self.inner.accept(stream, service);
         Box::pin(async move {
@@ -118,8 +132,9 @@ where
                 tracing::debug!(%error, "a TLS handshake failed");
             })?;
             let begun = Arc::new(AtomicBool::new(false));
-            let service = Begun { service, begun: begun.clone() };
-            Ok((Timed::new(stream, first, idle, begun, place), service))
+            let unread = Unread::default();
+            let service = Begun { service, begun: begun.clone(), unread: unread.clone() };
+            Ok((Timed::new(stream, times, begun, unread, place), service))
         })
     }
 }
@@ -187,14 +202,15 @@ impl Drop for Share {
 
 // === time ===
 
-/// A service that notes its first call, which is when the first request head is complete.
+/// A service that notes its first call, which is when the first request head is complete, and tells each request which answers of its connection are unread.
 #[derive(Debug, Clone)]
 pub(super) struct Begun<S> {
     service: S,
     begun: Arc<AtomicBool>,
+    unread: Unread,
 }
 
-impl<S: Service<R>, R> Service<R> for Begun<S> {
+impl<S: Service<Request<B>>, B> Service<Request<B>> for Begun<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -203,8 +219,9 @@ impl<S: Service<R>, R> Service<R> for Begun<S> {
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         self.begun.store(true, Ordering::Release);
+        request.extensions_mut().insert(self.unread.clone());
         self.service.call(request)
     }
 }
@@ -221,28 +238,22 @@ enum Stage {
 }
 
 /// A stream that fails when its first request head is late, or when nothing is read or written
-/// for too long after that. It holds the connection's place.
+/// for too long after that, or an answer is not read for too long. It holds the connection's place.
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     stream: S,
-    first: Duration,
-    idle: Duration,
+    times: Times,
     stage: Stage,
     begun: Arc<AtomicBool>,
+    unread: Unread,
     alarm: Pin<Box<Sleep>>,
     _place: ConnectionSlot,
 }
 
 impl<S> Timed<S> {
-    fn new(
-        stream: S,
-        first: Duration,
-        idle: Duration,
-        begun: Arc<AtomicBool>,
-        place: ConnectionSlot,
-    ) -> Self {
-        let alarm = Box::pin(sleep(first));
-        Self { stream, first, idle, stage: Stage::Silent, begun, alarm, _place: place }
+    fn new(stream: S, times: Times, begun: Arc<AtomicBool>, unread: Unread, place: ConnectionSlot) -> Self {
+        let alarm = Box::pin(sleep(times.first));
+        Self { stream, times, stage: Stage::Silent, begun, unread, alarm, _place: place }
     }
 
     fn set_alarm(&mut self, after: Duration) {
@@ -251,17 +262,19 @@ impl<S> Timed<S> {
         }
     }
 
-    /// Turns a pending poll into an error once the time is up; progress restarts the timer.
+    /// Turns a pending poll into an error once the time is up; progress restarts the timer. With an answer that is not read for too long there is no progress:
+    /// whatever a client sends, and gets for that, it may do so for ever.
     fn bound<T>(&mut self, poll: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let began = self.stage != Stage::Begun && self.begun.load(Ordering::Acquire);
         if began {
             self.stage = Stage::Begun;
         }
         if began || (self.stage == Stage::Begun && poll.is_ready()) {
-            self.set_alarm(self.idle);
+            self.set_alarm(self.times.idle);
         }
         if poll.is_ready() {
-            return poll;
+            let is_late = self.unread.is_older_than(self.times.unread);
+            return if is_late { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { poll };
         }
         ready!(self.alarm.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -277,7 +290,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
         if self.stage == Stage::Silent && poll.is_ready() {
             self.stage = Stage::Head;
-            let first = self.first;
+            let first = self.times.first;
             self.set_alarm(first);
         }
         self.bound(poll, context)

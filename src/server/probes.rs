@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::answers::{Answers, Reader};
 use super::shutdown::Phase;
 use super::tls::Problem;
 use super::{AdmissionHandler, Check};
@@ -19,19 +20,29 @@ use crate::text;
 /// (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>, "Protocol Negotiation").
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Why there are no metrics for a client.
+const UNREAD: &str = "the gate holds as many answers as it may that this client has not read\n";
+
 struct ProbeRoutes<G> {
     gate: Arc<G>,
     phase: Phase,
     certificate: Problem,
+    /// Memory for answers, which the webhooks share.
+    answers: Arc<Answers>,
 }
 
-pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, phase: Phase, certificate: Problem) -> Router {
+pub(super) fn router<G: AdmissionHandler>(
+    gate: Arc<G>,
+    phase: Phase,
+    certificate: Problem,
+    answers: Arc<Answers>,
+) -> Router {
     Router::new()
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(ready::<G>))
         .route("/metrics", get(metrics::<G>))
         .fallback(async || (StatusCode::NOT_FOUND, "this port serves `/livez`, `/readyz` and `/metrics`\n"))
-        .with_state(Arc::new(ProbeRoutes { gate, phase, certificate }))
+        .with_state(Arc::new(ProbeRoutes { gate, phase, certificate, answers }))
 }
 
 /// 200 while the gate takes reviews. If a certificate could not be replaced, the text says so, but the status stays 200.
@@ -74,9 +85,15 @@ fn readiness<G: AdmissionHandler>(routes: &ProbeRoutes<G>) -> (StatusCode, Strin
     }
 }
 
-async fn metrics<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -> Response {
+async fn metrics<G: AdmissionHandler>(
+    State(routes): State<Arc<ProbeRoutes<G>>>,
+    request: Request,
+) -> Response {
     match catch_unwind(AssertUnwindSafe(|| routes.gate.metrics())) {
-        Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(text) => match routes.answers.hold(text.into_bytes(), &Reader::of(&request)) {
+            Some(bytes) => ([(CONTENT_TYPE, OPEN_METRICS)], bytes).into_response(),
+            None => (StatusCode::SERVICE_UNAVAILABLE, UNREAD).into_response(),
+        },
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; see the log\n")
             .into_response(),
     }

@@ -1,21 +1,21 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::answers::{Answers, Reader};
 use super::pace::Pace;
 use super::under_way::{Unanswered, UnderWay};
 use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
@@ -57,6 +57,8 @@ struct WebhookRoutes<G> {
     pace: Pace,
     large: Shares,
     small: Shares,
+    /// Memory for answers.
+    answers: Arc<Answers>,
     /// Turns of work on large bodies.
     turns: Arc<Line>,
 }
@@ -68,7 +70,11 @@ struct Held {
     _memory: Share,
 }
 
-pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptions>) -> Router {
+pub(super) fn router<G: AdmissionHandler>(
+    gate: Arc<G>,
+    options: Arc<ServerOptions>,
+    answers: Arc<Answers>,
+) -> Router {
     let count = |number: usize| u32::try_from(number.max(1)).unwrap_or(u32::MAX);
     let large = Shares::in_parts(count(options.large_bodies), PEERS_WITH_LARGE_BODIES);
     let small = Shares::in_parts(units(options.small_bodies), PEERS);
@@ -92,6 +98,7 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptio
             pace: Pace::default(),
             large,
             small,
+            answers,
             turns,
         }))
 }
@@ -116,6 +123,8 @@ enum Refused {
     BrokenBody,
     #[error("the gate has more reviews than it can answer in time; add replicas")]
     Busy,
+    #[error("the gate holds as many answers as it may that this client has not read")]
+    Unread,
     #[error("the gate did not answer in time")]
     Late,
     #[error("the gate failed while it answered; see its log")]
@@ -137,7 +146,7 @@ impl Refused {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody => StatusCode::BAD_REQUEST,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -145,17 +154,20 @@ impl Refused {
 
     /// A review that is too large is refused with an AdmissionReview if its uid is known, because neither a retry nor
     /// another replica can help. Everything else is an HTTP error, so that the API server applies the failurePolicy.
-    fn respond(self) -> Response {
+    fn respond(self, reader: &Reader) -> Response {
         let status = self.status();
+        let plain = || plain_text(reader.told(format!("{self}\n")));
         match &self {
-            Self::TooLarge { uid: Some(uid), .. } => refuse(uid, status, self.to_string()),
-            Self::Method => (status, [(ALLOW, "POST")], format!("{self}\n")).into_response(),
-            _ => (status, format!("{self}\n")).into_response(),
+            Self::TooLarge { uid: Some(uid), .. } => {
+                json(reader.told(refusal(uid, status, self.to_string())))
+            }
+            Self::Method => (status, [(ALLOW, "POST")], plain()).into_response(),
+            _ => (status, plain()).into_response(),
         }
     }
 }
 
-fn refuse(uid: &str, status: StatusCode, message: String) -> Response {
+fn refusal(uid: &str, status: StatusCode, message: String) -> Vec<u8> {
     let refusal =
         Refusal { code: status.as_u16(), reason: "RequestEntityTooLarge", message, causes: Vec::new() };
     let response = review::Response {
@@ -165,43 +177,56 @@ fn refuse(uid: &str, status: StatusCode, message: String) -> Response {
         warnings: Vec::new(),
         audit_annotations: std::collections::BTreeMap::new(),
     };
-    json(response.to_bytes())
+    response.to_bytes()
 }
 
-fn json(bytes: Vec<u8>) -> Response {
+fn json(bytes: Bytes) -> Response {
     ([(CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
-async fn wrong_path<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>, uri: Uri) -> Response {
-    routes.refused(Refused::Path(text::quoted(uri.path(), 80)))
+fn plain_text(bytes: Bytes) -> Response {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], bytes).into_response()
 }
 
-async fn wrong_method<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>) -> Response {
-    routes.refused(Refused::Method)
+async fn wrong_path<G: AdmissionHandler>(
+    State(routes): State<Arc<WebhookRoutes<G>>>,
+    request: Request,
+) -> Response {
+    routes.refused(Refused::Path(text::quoted(request.uri().path(), 80)), &Reader::of(&request))
+}
+
+async fn wrong_method<G: AdmissionHandler>(
+    State(routes): State<Arc<WebhookRoutes<G>>>,
+    request: Request,
+) -> Response {
+    routes.refused(Refused::Method, &Reader::of(&request))
 }
 
 impl<G: AdmissionHandler> WebhookRoutes<G> {
     async fn handle(&self, webhook: Webhook, request: Request) -> Response {
-        match self.answer(webhook, request).await {
+        let reader = Reader::of(&request);
+        let answer = self.answer(webhook, request, &reader.peer).await;
+        let held = answer.and_then(|bytes| self.answers.hold(bytes, &reader).ok_or(Refused::Unread));
+        match held {
             Ok(bytes) => json(bytes),
-            Err(refused) => self.refused(refused),
+            Err(refused) => self.refused(refused, &reader),
         }
     }
 
-    fn refused(&self, refused: Refused) -> Response {
+    fn refused(&self, refused: Refused, reader: &Reader) -> Response {
         let status = refused.status();
         self.gate.observe(Event::RequestRefused(status.as_u16()));
         tracing::warn!(status = status.as_u16(), reason = %refused, "refused a request");
-        refused.respond()
+        refused.respond(reader)
     }
 
-    async fn answer(&self, webhook: Webhook, request: Request) -> Result<Vec<u8>, Refused> {
+    async fn answer(&self, webhook: Webhook, request: Request, peer: &Arc<str>) -> Result<Vec<u8>, Refused> {
         check_content_type(request.headers())?;
         let options = &self.options;
         let deadline = Instant::now() + budget(options, request.uri().query());
         let size = Size::of(request.headers());
         let parent = parent(request.headers());
-        let memory = self.claim_memory(&size, &peer(&request), deadline).await?;
+        let memory = self.claim_memory(&size, peer, deadline).await?;
         // A body that had to wait is only read from now on.
         let body_deadline = deadline.min(Instant::now() + options.body_timeout.min(LONGEST));
         let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
@@ -276,12 +301,6 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
 /// So many bytes in units, rounded up.
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
-}
-
-/// The address of the client, without its port.
-fn peer(request: &Request) -> Arc<str> {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    address.map_or_else(|| Arc::from(""), |ConnectInfo(peer)| peer.ip().to_canonical().to_string().into())
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {

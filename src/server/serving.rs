@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::answers::Answers;
 use super::connection::Bounded;
 use super::shutdown::{Phase, Signals};
 use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, shutdown, tls};
@@ -52,6 +53,8 @@ const READERS_PER_PEER: usize = 32;
 /// Most streams of a connection of HTTP/2 at a time. Not fewer than the hundred that Go's client opens before it knows
 /// (`golang/net:http2/transport.go`, `initialMaxConcurrentStreams`).
 const STREAMS: u32 = 128;
+/// The same of a connection for probes and metrics, of which a client needs one: the kubelet and Prometheus speak HTTP/1.1 there.
+const PROBE_STREAMS: u32 = 4;
 /// Bytes that a client may send on a stream before they are read. A usual review takes a few of these, each with the answer that more may
 /// come (RFC 9113, 6.9). Larger ones would make it faster, and a connection hold more.
 const STREAM_WINDOW: u32 = 8 << 10;
@@ -131,12 +134,13 @@ impl Server {
     ) -> Listeners {
         let mut listeners = JoinSet::new();
         let options = Arc::new(self.options);
+        let answers = Arc::new(Answers::in_bytes(options.unread_answers));
         let mut certificate = tls::Follow::new(&options, self.tls.clone());
         if let Some(page) = self.page {
             certificate = certificate.and(tls::Files::for_any_client(&options), page.tls.clone());
             page.spawn(&mut listeners, &options, phase, gate);
         }
-        let router = routes::router(gate.clone(), options.clone())
+        let router = routes::router(gate.clone(), options.clone(), answers.clone())
             .layer(from_fn_with_state(phase.clone(), shutdown::last_of_its_connection));
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &options, phase, gate.clone());
@@ -145,11 +149,12 @@ impl Server {
         limit_http(&mut server, &options);
         listeners.spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
 
-        let router = probes::router(gate.clone(), phase.clone(), certificate.problem());
+        let router = probes::router(gate.clone(), phase.clone(), certificate.problem(), answers);
         let acceptor = Bounded::new(DefaultAcceptor::new(), &options, &Phase::default(), gate.clone());
         let mut server = axum_server::Server::from_listener(self.side).acceptor(acceptor);
         limit_http(&mut server, &options);
-        listeners.spawn(server.serve(router.into_make_service()));
+        server.http_builder().http2().max_concurrent_streams(PROBE_STREAMS);
+        listeners.spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
 
         listeners.spawn(certificate.run(gate.clone()));
         listeners

@@ -528,6 +528,49 @@ async fn small_bodies_share_their_memory_and_one_peer_leaves_most_of_it_to_the_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_not_read_share_their_memory_and_one_peer_leaves_most_of_it_to_the_others() {
+    // One KiB for each peer: some ten answers.
+    let server = start_with(|options| options.unread_answers = 4 << 10).await;
+    let [one, other] = [1, 2].map(|last| server.client(Http::Two).from([127, 0, 0, last]));
+    let mut unreading = one.open_unreading(server.address).await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        unread.push(unreading.send(post("/mutate", "{}")).await.unwrap());
+    }
+    let statuses: Vec<u16> = unread.iter().map(|answer| answer.status().as_u16()).collect();
+    let held = statuses.iter().take_while(|status| **status == 200).count();
+    assert!((2..30).contains(&held) && statuses[held..].iter().all(|status| *status == 503), "{statuses:?}");
+    assert!(server.gate.saw(Event::RequestRefused(503)));
+    let refused = one.send(server.address, post("/mutate", "{}")).await.unwrap();
+    assert_eq!(refused.status, 503, "at once, also on another connection of the peer");
+    let served = other.send(server.address, post("/mutate", "{}")).await.unwrap();
+    assert_eq!(served.status, 200, "the part of another one is free");
+    drop(unread);
+    let back = async || one.send(server.address, post("/mutate", "{}")).await.unwrap().status == 200;
+    until("the memory", back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_an_answer_unread_is_disconnected_whatever_it_sends_and_one_that_reads_is_not() {
+    let server = start_with(|options| {
+        (options.idle_timeout, options.handshake_timeout) = (FOR_EVER, AMPLE);
+        options.unread_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let client = server.client(Http::Two);
+    let mut reading = client.open(server.address).await.unwrap();
+    let mut unreading = client.open_unreading(server.address).await.unwrap();
+    assert_eq!(reading.send(post("/mutate", "{}")).await.unwrap().status, 200);
+    let start = Instant::now();
+    let unread = unreading.send(post("/mutate", "{}")).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    let closed = timeout(AMPLE, &mut unreading.connection).await;
+    assert!(closed.is_ok(), "its PINGs keep it");
+    assert!(start.elapsed() > Duration::from_millis(900), "an answer has its time");
+    assert_eq!(reading.send(post("/mutate", "{}")).await.unwrap().status, 200, "an idle one is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_connection_too_many_is_closed_and_its_slot_is_reused() {
     let server = start_with(|options| options.connections = 2).await;
     let client = server.client(Http::One);

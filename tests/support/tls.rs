@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::{HeaderMap, Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -17,6 +19,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -150,6 +153,16 @@ impl Client {
         session.send(request).await
     }
 
+    /// Opens a connection whose answers are not read. The client has to offer HTTP/2.
+    pub async fn open_unreading(&self, address: SocketAddr) -> Result<Unreading, BoxError> {
+        let io = TokioIo::new(self.connect(address).await?);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).initial_stream_window_size(0_u32);
+        builder.keep_alive_interval(Duration::from_millis(20)).keep_alive_while_idle(true);
+        let (sender, connection) = builder.handshake(io).await?;
+        Ok(Unreading { sender, connection: tokio::spawn(connection) })
+    }
+
     /// Opens a connection for several requests.
     pub async fn open(&self, address: SocketAddr) -> Result<Session, BoxError> {
         let stream = self.connect(address).await?;
@@ -164,6 +177,21 @@ impl Client {
             tokio::spawn(connection);
             Ok(Session::One(sender))
         }
+    }
+}
+
+/// A connection of HTTP/2 whose client gives no window, so that of an answer only the head arrives, and sends a PING again and again.
+pub struct Unreading {
+    sender: http2::SendRequest<Full<Bytes>>,
+    /// Ends when the connection is closed.
+    pub connection: JoinHandle<hyper::Result<()>>,
+}
+
+impl Unreading {
+    /// Sends a request, and returns the head of the answer. The answer is unread until that is dropped.
+    pub async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, BoxError> {
+        *request.uri_mut() = format!("https://localhost{}", request.uri()).parse()?;
+        Ok(self.sender.send_request(request).await?)
     }
 }
 
