@@ -133,7 +133,7 @@ where
             })?;
             let begun = Arc::new(AtomicBool::new(false));
             let unread = Unread::default();
-            let service = Begun { service, begun: begun.clone(), unread: unread.clone() };
+            let service = Begun { service, is_called: begun.clone(), unread: unread.clone() };
             Ok((Timed::new(stream, times, begun, unread, place), service))
         })
     }
@@ -206,7 +206,7 @@ impl Drop for Share {
 #[derive(Debug, Clone)]
 pub(super) struct Begun<S> {
     service: S,
-    begun: Arc<AtomicBool>,
+    is_called: Arc<AtomicBool>,
     unread: Unread,
 }
 
@@ -220,7 +220,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Begun<S> {
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        self.begun.store(true, Ordering::Release);
+        self.is_called.store(true, Ordering::Release);
         request.extensions_mut().insert(self.unread.clone());
         self.service.call(request)
     }
