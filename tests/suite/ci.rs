@@ -396,7 +396,8 @@ fn kube_proxy_is_of_the_modules_that_the_other_programs_of_kubernetes_are_of() {
         let text = fs::read_to_string(root().join("tools").join(folder).join("go.mod")).unwrap();
         let lines =
             text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| line.contains(" v"));
-        lines.filter_map(|line| line.split_once(' ')).map(|(name, rest)| (name.into(), rest.into())).collect()
+        let entries = lines.filter_map(|line| line.trim_end_matches(" // indirect").split_once(' '));
+        entries.map(|(name, rest)| (name.into(), rest.into())).collect()
     };
     let (all, own) = (modules("kubernetes"), modules("kube-proxy"));
     assert!(all.iter().any(|(name, version)| name == "k8s.io/kubernetes" && version.starts_with("v1.")));
@@ -404,9 +405,9 @@ fn kube_proxy_is_of_the_modules_that_the_other_programs_of_kubernetes_are_of() {
         of.iter().filter(|(other, _)| other == name).map(|(_, version)| version.clone()).collect()
     };
     let mut shared = 0;
-    for (name, _) in &own {
+    for (name, version) in &own {
         let known = versions(&all, name);
-        assert!(known.is_empty() || known == versions(&own, name), "{name}");
+        assert!(known.is_empty() || known.contains(version), "{name} {version}: {known:?}");
         shared += usize::from(!known.is_empty());
     }
     assert!(shared > 50, "{shared}");
