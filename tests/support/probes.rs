@@ -447,7 +447,7 @@ fn library() -> &'static [u8] {
 }
 
 /// A library of this machine with statements of C that run as soon as it is loaded.
-pub fn library_that(does: &str) -> Vec<u8> {
+fn library_that(does: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let (source, library) = (folder.path().join("probe.c"), folder.path().join("probe.so"));
     let text = format!(

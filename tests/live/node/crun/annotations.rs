@@ -3,7 +3,6 @@
 //! whether it refuses them.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::golden::{UNSEEN, module, outcome};
 use super::super::needs::pod_of;
 use super::super::{SITE, Site};
-use crate::support::probes::{ANNOTATED, CRUN, library_that};
+use crate::support::probes::{ANNOTATED, CRUN};
 use crate::support::process::ask_patiently;
 
 /// How it shows that crun has heeded an annotation.
@@ -22,8 +21,6 @@ enum Trace {
     File,
     /// The socket that it names was connected to.
     Socket,
-    /// The library that it names was loaded, and has made a file.
-    Library,
     /// The filter that it holds, which is none, keeps the pod from starting.
     Refusal,
 }
@@ -35,18 +32,13 @@ struct Act {
 }
 
 /// Every container of this node's class has a hook ([`ANNOTATED`]), and every pod here a filter of system calls.
-static ACTS: [Act; 6] = [
+static ACTS: [Act; 5] = [
     Act {
         annotation: "run.oci.hooks.stdout",
         does: "writes to a file of the node, if the container has hooks",
         trace: Trace::File,
     },
     Act { annotation: "run.oci.hooks.stderr", does: "does the same", trace: Trace::File },
-    Act {
-        annotation: "run.oci.seccomp.plugins",
-        does: "loads a library of the node (`crun create`, which containerd calls)",
-        trace: Trace::Library,
-    },
     Act {
         annotation: "run.oci.seccomp.receiver",
         does: "connects to a socket of the node, if the container has a filter of system calls",
@@ -80,11 +72,6 @@ impl Trial {
         let name = format!("act-{number}-{class}");
         let path = site.plane.home().path().join(&name);
         let listener = (act.trace == Trace::Socket).then(|| UnixListener::bind(&path).unwrap());
-        if act.trace == Trace::Library {
-            let made = path.with_extension("loaded");
-            let does = format!(r#"close(open("{}", O_CREAT | O_WRONLY, 0600));"#, made.display());
-            fs::write(&path, library_that(&does)).unwrap();
-        }
         let value = if act.trace == Trace::Refusal { "!".to_string() } else { path.display().to_string() };
         let mut pod = pod_of(site, class, &name, &[("app.wasm", program)]);
         pod["metadata"]["annotations"][act.annotation] = json!(value);
@@ -95,7 +82,7 @@ impl Trial {
 
     /// What started, once it is clear.
     fn end(&self, site: &Site) -> String {
-        let may_be_refused = matches!(self.act.trace, Trace::Library | Trace::Refusal);
+        let may_be_refused = self.act.trace == Trace::Refusal;
         let seen = ask_patiently(|| {
             let refused = || may_be_refused.then(|| refusal(site, &self.name)).flatten();
             outcome(site, &self.name).or_else(refused)
@@ -109,7 +96,6 @@ impl Trial {
         println!("{:<26} {:<20} {end}", self.act.annotation, self.name);
         match self.act.trace {
             Trace::File => self.path.exists(),
-            Trace::Library => self.path.with_extension("loaded").exists(),
             Trace::Refusal => end != "/app.wasm",
             Trace::Socket => self.listener.as_ref().is_some_and(|listener| {
                 listener.set_nonblocking(true).unwrap();
