@@ -169,7 +169,7 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
         let sizes = &pod["spec"]["containers"][0]["resources"];
         (sizes["limits"]["memory"] == "24Mi").then(|| sizes.clone())
     });
-    assert_eq!(sized["requests"]["memory"], "15Mi", "ours and not the LimitRanger's: {sized}");
+    assert_eq!(sized["requests"]["memory"], "18Mi", "ours and not the LimitRanger's: {sized}");
 
     // Grants, and labels of namespaces.
     plane.kubectl(&["delete", "wasigrant", "hello", "--namespace", &live.namespace]).ok();

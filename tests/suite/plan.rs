@@ -636,16 +636,16 @@ fn sizes_follow_the_table() {
         ("nothing said, a small program", fill(), "tiny:1", json!({}), "50m/10Mi 200m/32Mi"),
         ("null is nothing said", fill(), "tiny:1", json!(null), "50m/10Mi 200m/32Mi"),
         ("a layer is raised a little", fill(), "go-layer:1", json!({}), "50m/13Mi 200m/32Mi"),
-        ("a file is raised a lot, and compiles", fill(), "go-file:1", json!({}), "50m/93Mi 273m/93Mi"),
+        ("a file is raised a lot, and compiles", fill(), "go-file:1", json!({}), "50m/96Mi 257m/96Mi"),
         ("an app's modules add up on Spin's base", fill(), "spin:1", json!({}), "50m/34Mi 200m/34Mi"),
         ("a larger limit is kept", fill(), "tiny:1", mem("", "64Mi"), "50m/10Mi 200m/64Mi"),
         ("a limit under our request takes it down", fill(), "tiny:1", mem("", "8Mi"), "50m/8Mi 200m/8Mi"),
         ("a request over our limit takes it up", fill(), "tiny:1", mem("100Mi", ""), "50m/100Mi 200m/100Mi"),
         ("a small request is kept", fill(), "tiny:1", mem("1Mi", ""), "50m/1Mi 200m/32Mi"),
-        ("both are kept", fill(), "go-file:1", mem("1Gi", "2Gi"), "50m/1Gi 273m/2Gi"),
+        ("both are kept", fill(), "go-file:1", mem("1Gi", "2Gi"), "50m/1Gi 257m/2Gi"),
         ("a bare number is bytes", fill(), "tiny:1", number, "50m/10Mi 200m/-"),
         ("clamping lowers", clamp(), "tiny:1", mem("1Gi", "2Gi"), "50m/32Mi 200m/32Mi"),
-        ("clamping raises", clamp(), "go-file:1", mem("1Mi", "2Mi"), "50m/93Mi 273m/93Mi"),
+        ("clamping raises", clamp(), "go-file:1", mem("1Mi", "2Mi"), "50m/96Mi 257m/96Mi"),
         (
             "clamping brings a request under its limit",
             clamp(),
@@ -671,17 +671,17 @@ fn a_file_gets_memory_for_the_processors_that_it_is_left() {
     let three = || json!([{ "type": "Pod", "max": { "cpu": "3" } }]);
     let (fill, clamp) = (World::default, World::clamping);
     for (what, world, resources, expected) in [
-        ("a person's limit", fill(), &four, "50m/101Mi 4/101Mi"),
-        ("a person's limit that is lowered", clamp(), &four, "50m/93Mi 273m/93Mi"),
-        ("the profile's limit", with_four(fill()), &json!({}), "50m/101Mi 4000m/101Mi"),
+        ("a person's limit", fill(), &four, "50m/104Mi 4/104Mi"),
+        ("a person's limit that is lowered", clamp(), &four, "50m/96Mi 257m/96Mi"),
+        ("the profile's limit", with_four(fill()), &json!({}), "50m/104Mi 4000m/104Mi"),
         (
             "one that the pod is not left",
             with_four(fill()).with_limits(three()),
             &json!({}),
-            "50m/97Mi 3000m/97Mi",
+            "50m/100Mi 3000m/100Mi",
         ),
-        ("the same, clamped", with_four(clamp()).with_limits(three()), &four, "50m/97Mi 3000m/97Mi"),
-        ("none", fill(), &json!({ "limits": { "cpu": "0" } }), "0/149Mi 0/149Mi"),
+        ("the same, clamped", with_four(clamp()).with_limits(three()), &four, "50m/100Mi 3000m/100Mi"),
+        ("none", fill(), &json!({ "limits": { "cpu": "0" } }), "0/152Mi 0/152Mi"),
     ] {
         let plan = world.plan(&sized("go-file:1", resources.clone()));
         assert_eq!(brief(&plan), expected, "{what}");
@@ -691,7 +691,7 @@ fn a_file_gets_memory_for_the_processors_that_it_is_left() {
     let container =
         json!({ "name": "app", "image": "go-file:1", "resources": { "limits": { "memory": "140Mi" } } });
     let spec = json!({ "resources": { "requests": { "cpu": "100m" } }, "containers": [container] });
-    warned(&World::default().plan(&pod(spec)), &["`app`", "limit of 140Mi", "149Mi or more"]);
+    warned(&World::default().plan(&pod(spec)), &["`app`", "limit of 140Mi", "152Mi or more"]);
 }
 
 #[test]
@@ -699,15 +699,15 @@ fn a_limit_that_is_too_low_is_kept_or_raised_with_a_warning() {
     let raw = sized("go-file:1", json!({ "limits": { "memory": "32Mi" } }));
     let kept = World::default().plan(&raw);
     assert_eq!(resources(&kept)["limits"]["memory"], "32Mi");
-    warned(&kept, &["`app`", "32Mi", "137", "OOMKilled", "93Mi or more"]);
+    warned(&kept, &["`app`", "32Mi", "137", "OOMKilled", "96Mi or more"]);
     let mut crun = World::default();
     crun.runtimes.profiles.iter_mut().for_each(|profile| profile.ambient = Family::CrunWasmtime);
     let kept = crun.plan(&raw);
     warned(&kept, &["`app`", "killed for memory; set a memory limit"]);
     assert!(!kept.warnings.iter().any(|line| line.contains("runwasi")), "{:?}", kept.warnings);
     let raised = World::clamping().plan(&raw);
-    assert_eq!(resources(&raised)["limits"]["memory"], "93Mi");
-    warned(&raised, &["`app`", "limits.memory is now 93Mi (was 32Mi)", "clamps"]);
+    assert_eq!(resources(&raised)["limits"]["memory"], "96Mi");
+    warned(&raised, &["`app`", "limits.memory is now 96Mi (was 32Mi)", "clamps"]);
     let unlimited = World::default().plan(&sized("go-file:1", json!({ "limits": { "memory": "0" } })));
     assert!(!unlimited.warnings.iter().any(|line| line.contains("137")), "{:?}", unlimited.warnings);
 }
@@ -721,10 +721,10 @@ fn a_limit_of_the_pod_that_is_too_low_for_its_programs_together_causes_a_warning
         World::default().plan(&pod(spec)).warnings
     };
     let together = |warnings: &[String]| warnings.iter().filter(|line| line.contains("run together")).count();
-    let low = planned("185Mi", json!([]));
+    let low = planned("191Mi", json!([]));
     assert_eq!(together(&low), 1, "{low:?}");
     let line = low.iter().find(|line| line.contains("run together")).unwrap();
-    for part in ["about 186Mi to start", "limit of the pod of 185Mi", "137", "`spec.resources.limits.memory`"]
+    for part in ["about 192Mi to start", "limit of the pod of 191Mi", "137", "`spec.resources.limits.memory`"]
     {
         assert!(line.contains(part), "{line}");
     }
@@ -732,7 +732,7 @@ fn a_limit_of_the_pod_that_is_too_low_for_its_programs_together_causes_a_warning
     let mut sidecar = setup.clone();
     sidecar["restartPolicy"] = json!("Always");
     for (init, expected) in [(json!([]), 0), (json!([setup]), 0), (json!([sidecar]), 1)] {
-        assert_eq!(together(&planned("186Mi", init.clone())), expected, "{init}");
+        assert_eq!(together(&planned("192Mi", init.clone())), expected, "{init}");
     }
 }
 
@@ -740,13 +740,13 @@ fn a_limit_of_the_pod_that_is_too_low_for_its_programs_together_causes_a_warning
 fn a_cpu_limit_that_makes_compiling_slow_causes_a_warning() {
     let low = World::default().plan(&sized("monkey:1", json!({ "limits": { "cpu": 0.1 } })));
     assert_eq!(resources(&low)["limits"]["cpu"], 0.1);
-    warned(&low, &["compiles for 16 to 36 CPU seconds", "limit of 100m", "1532m or more"]);
+    warned(&low, &["compiles for 15 to 29 CPU seconds", "limit of 100m", "1442m or more"]);
     let filled = World::default().plan(&one("monkey:1"));
-    assert_eq!(resources(&filled)["limits"]["cpu"], "1532m");
+    assert_eq!(resources(&filled)["limits"]["cpu"], "1442m");
     assert!(!filled.warnings.iter().any(|line| line.contains("compiles")));
 }
 
-/// The program takes 15 s to compile as estimated, and 35,128 ms at the slowest.
+/// The program takes 14.4 s to compile as estimated, and 28,823 ms at the slowest.
 #[test]
 fn a_cpu_limit_is_filled_in_with_which_a_slow_machine_compiles_before_a_probe_restarts_the_container() {
     let planned = |world: &World, probe: &Value, limit: &Value| {
@@ -759,13 +759,15 @@ fn a_cpu_limit_is_filled_in_with_which_a_slow_machine_compiles_before_a_probe_re
         plan.changes.iter().filter(|line| line.contains(".limits.cpu = ") && line.contains(&why)).count()
     };
     for (probe, seconds, expected, explained) in [
-        (json!({}), 20, "1757m", 1),
-        // 1528m would be enough, and ten seconds ask for more.
-        (json!({ "initialDelaySeconds": 3 }), 23, "1532m", 0),
-        (json!({ "periodSeconds": 9 }), 18, "1952m", 1),
-        // 17564m would be needed. That more than two processors compile faster was not measured.
-        (json!({ "periodSeconds": 1 }), 2, "1532m", 0),
-        (json!({ "failureThreshold": 1 }), 0, "1532m", 0),
+        // Ten seconds ask for as much.
+        (json!({}), 20, "1442m", 0),
+        // 1254m would be enough, and ten seconds ask for more.
+        (json!({ "initialDelaySeconds": 3 }), 23, "1442m", 0),
+        (json!({ "periodSeconds": 9 }), 18, "1602m", 1),
+        (json!({ "periodSeconds": 8 }), 16, "1802m", 1),
+        // 14412m would be needed. That more than two processors compile faster was not measured.
+        (json!({ "periodSeconds": 1 }), 2, "1442m", 0),
+        (json!({ "failureThreshold": 1 }), 0, "1442m", 0),
     ] {
         let plan = planned(&World::default(), &probe, &json!({}));
         assert_eq!(
@@ -776,14 +778,14 @@ fn a_cpu_limit_is_filled_in_with_which_a_slow_machine_compiles_before_a_probe_re
         let clamped = planned(&World::clamping(), &probe, &json!({}));
         assert_eq!(
             (&resources(&clamped)["limits"]["cpu"], says(&clamped, seconds)),
-            (&json!("1532m"), 0),
+            (&json!("1442m"), 0),
             "{probe}"
         );
     }
     // The limit that a person wrote stays, and the warning names one of which nothing is said.
     let low = planned(&World::default(), &json!({}), &json!({ "cpu": "100m" }));
     assert_eq!((&resources(&low)["limits"]["cpu"], says(&low, 20)), (&json!("100m"), 0));
-    warned(&low, &["limit of 100m", "1757m or more"]);
+    warned(&low, &["limit of 100m", "1442m or more"]);
     let small = World::default().with_limits(json!([{ "type": "Container", "max": { "cpu": "1" } }]));
     assert_eq!(resources(&planned(&small, &json!({}), &json!({})))["limits"]["cpu"], "1000m");
 }
@@ -799,21 +801,21 @@ fn a_limit_of_the_pod_that_is_too_low_is_the_one_that_a_warning_says_to_raise() 
             "go-file:1",
             json!({ "memory": "64Mi" }),
             json!({ "memory": "32Mi" }),
-            "; set `spec.resources.limits.memory` to 93Mi or more, and no lower limit in the container",
+            "; set `spec.resources.limits.memory` to 96Mi or more, and no lower limit in the container",
         ),
         (
             "go-file:1",
-            json!({ "memory": "93Mi" }),
+            json!({ "memory": "96Mi" }),
             json!({ "memory": "32Mi" }),
-            "; set a memory limit of 93Mi or more",
+            "; set a memory limit of 96Mi or more",
         ),
         (
             "monkey:1",
             json!({ "cpu": "500m" }),
             json!({ "cpu": "100m" }),
-            "; set `spec.resources.limits.cpu` to 1532m or more, and no lower limit in the container, or push",
+            "; set `spec.resources.limits.cpu` to 1442m or more, and no lower limit in the container, or push",
         ),
-        ("monkey:1", json!({ "cpu": "2" }), json!({ "cpu": "100m" }), "; set one of 1532m or more, or push"),
+        ("monkey:1", json!({ "cpu": "2" }), json!({ "cpu": "100m" }), "; set one of 1442m or more, or push"),
     ] {
         warned(&planned(image, of_pod, own), &["`app`", fix]);
     }
@@ -908,7 +910,7 @@ fn a_limit_range_that_is_too_small_for_the_program_is_named() {
     let world = World::default().with_limits(json!([{ "type": "Container", "max": { "memory": "64Mi" } }]));
     let plan = world.plan(&one("go-file:1"));
     assert_eq!(resources(&plan)["limits"]["memory"], "64Mi");
-    warned(&plan, &["LimitRange of namespace `shop`", "64Mi at most", "raise that to 93Mi"]);
+    warned(&plan, &["LimitRange of namespace `shop`", "64Mi at most", "raise that to 96Mi"]);
 }
 
 /// Memory of the containers after planning, as `request/limit`, under LimitRanges of type `Pod`.
@@ -1049,8 +1051,8 @@ fn a_ratio_that_leaves_too_little_for_the_program_is_named() {
     let world = World::default()
         .with_limits(json!([{ "type": "Container", "maxLimitRequestRatio": { "memory": "2" } }]));
     let plan = world.plan(&sized("go-file:1", json!({ "requests": { "memory": "10Mi" } })));
-    assert_eq!(brief(&plan), "50m/10Mi 273m/20Mi");
-    warned(&plan, &["memory limit of 20Mi", "93Mi or more", "ratio", "namespace `shop`"]);
+    assert_eq!(brief(&plan), "50m/10Mi 257m/20Mi");
+    warned(&plan, &["memory limit of 20Mi", "96Mi or more", "ratio", "namespace `shop`"]);
 }
 
 #[test]
@@ -1062,7 +1064,7 @@ fn a_learned_request_is_filled_in_between_the_floor_and_the_limit_of_the_profile
         ("tiny", 7, 15, "15m/7Mi 200m/32Mi"),
         ("tiny", 7, 1, "10m/7Mi 200m/32Mi"),
         ("tiny", 7, 900, "200m/7Mi 200m/32Mi"),
-        ("go-file", 20, 260, "260m/93Mi 273m/93Mi"),
+        ("go-file", 20, 250, "250m/96Mi 257m/96Mi"),
     ] {
         for world in [World::default(), World::clamping()] {
             let plan = world.with_learned(image, memory, cpu).plan(&one(&format!("{image}:1")));
@@ -1154,33 +1156,33 @@ fn under_a_pod_level_size_nothing_is_filled_in_for_that_resource() {
     let mut raw = one("go-file:1");
     raw["spec"]["resources"] = json!({ "limits": { "memory": "64Mi" }, "requests": { "memory": "64Mi" } });
     let plan = World::default().plan(&raw);
-    assert_eq!(brief(&plan), "50m/- 273m/-");
+    assert_eq!(brief(&plan), "50m/- 257m/-");
     assert_eq!(plan.object["spec"]["resources"], raw["spec"]["resources"]);
-    warned(&plan, &["memory limit of 64Mi", "93Mi or more"]);
+    warned(&plan, &["memory limit of 64Mi", "96Mi or more"]);
     raw["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "2Gi" } });
     raw["spec"]["resources"]["limits"]["memory"] = json!("4Gi");
-    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/93Mi", "clamping lowers, here too");
+    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 257m/96Mi", "clamping lowers, here too");
     raw["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "0" } });
-    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/93Mi", "zero means none");
+    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 257m/96Mi", "zero means none");
     raw["spec"]["resources"]["limits"]["memory"] = json!("64Mi");
-    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 273m/64Mi", "not more than the pod");
+    assert_eq!(brief(&World::clamping().plan(&raw)), "50m/- 257m/64Mi", "not more than the pod");
     raw["spec"]["resources"]["limits"]["memory"] = json!("0");
     assert_eq!(
         brief(&World::clamping().plan(&raw)),
-        "50m/- 273m/0",
+        "50m/- 257m/0",
         "the pod may have no limit of a container"
     );
-    assert_eq!(brief(&World::default().plan(&raw)), "50m/- 273m/0");
+    assert_eq!(brief(&World::default().plan(&raw)), "50m/- 257m/0");
 }
 
 #[test]
 fn of_a_pod_level_limit_and_that_of_a_container_one_of_zero_is_none() {
     let mut raw = sized("go-file:1", json!({ "limits": { "memory": "0" } }));
     raw["spec"]["resources"] = json!({ "limits": { "memory": "64Mi" } });
-    warned(&World::default().plan(&raw), &["memory limit of 64Mi", "93Mi or more"]);
+    warned(&World::default().plan(&raw), &["memory limit of 64Mi", "96Mi or more"]);
     raw["spec"]["resources"]["limits"]["memory"] = json!("0");
     raw["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!("64Mi");
-    warned(&World::default().plan(&raw), &["memory limit of 64Mi", "93Mi or more"]);
+    warned(&World::default().plan(&raw), &["memory limit of 64Mi", "96Mi or more"]);
 }
 
 #[test]
@@ -1555,7 +1557,7 @@ fn limit_ranges() -> impl Strategy<Value = Vec<Value>> {
         // What the gate itself writes: the sizes of its profile, and what a program needs to start.
         Just(json!({ "type": "Container", "default": { "memory": "32Mi", "cpu": "200m" },
             "defaultRequest": { "memory": "10Mi", "cpu": "50m" } })),
-        Just(json!({ "type": "Container", "default": { "memory": "93Mi", "cpu": "273m" },
+        Just(json!({ "type": "Container", "default": { "memory": "96Mi", "cpu": "257m" },
             "defaultRequest": { "memory": "13Mi" } })),
         Just(json!({ "type": "Container", "max": { "memory": "24Mi", "cpu": "150m" } })),
         Just(json!({ "type": "Container", "min": { "memory": "40Mi", "cpu": "60m" } })),

@@ -273,7 +273,7 @@ fn no_module_took_longer_to_compile_than_a_probe_waits_of_which_nothing_is_said(
             unwarned.push(format!("{} under {}: {measured} ms, at most {slowest}", row.module, row.runtime));
         }
     }
-    assert!(too_slow >= 4 && unwarned.is_empty(), "{too_slow} rows: {unwarned:#?}");
+    assert!(too_slow >= 1 && unwarned.is_empty(), "{too_slow} rows: {unwarned:#?}");
 }
 
 #[test]
