@@ -95,7 +95,9 @@ pub fn caps(
     let bounds = cluster.limit_ranges.get(namespace).map(|ranges| ranges.container).unwrap_or_default();
     let compiler = profile.ambient.runtime().compiler(*packaging);
     let (program, learned) = ((facts, indices.as_slice()), (None, false));
-    let memory = memory_proposal(&defaults, (compiler, cpu_limit), program, learned);
-    let cpu = cpu_proposal(&defaults, compiler, program, learned);
-    Some(Caps { memory: bounds.memory.fit(memory.size.limit), cpu: bounds.cpu.fit(cpu.size.limit) })
+    let cpu = bounds.cpu.fit(cpu_proposal(&defaults, compiler, program, learned).size.limit);
+    // A resize may lower the CPU limit alone: what the plan gave under a higher one stays within the cap.
+    let under = cpu_limit.map(|limit| limit.max(cpu));
+    let memory = memory_proposal(&defaults, (compiler, under), program, learned);
+    Some(Caps { memory: bounds.memory.fit(memory.size.limit), cpu })
 }

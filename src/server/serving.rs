@@ -134,13 +134,15 @@ impl Server {
     ) -> Listeners {
         let mut listeners = JoinSet::new();
         let options = Arc::new(self.options);
-        let answers = Arc::new(Answers::in_bytes(options.unread_answers));
+        // Metrics, which any pod may ask for, take nothing of what the webhooks answer with.
+        let of_probes = options.unread_answers / 16;
+        let answers = Arc::new(Answers::in_bytes(options.unread_answers.saturating_sub(of_probes)));
         let mut certificate = tls::Follow::new(&options, self.tls.clone());
         if let Some(page) = self.page {
             certificate = certificate.and(tls::Files::for_any_client(&options), page.tls.clone());
             page.spawn(&mut listeners, &options, phase, gate);
         }
-        let router = routes::router(gate.clone(), options.clone(), answers.clone())
+        let router = routes::router(gate.clone(), options.clone(), answers)
             .layer(from_fn_with_state(phase.clone(), shutdown::last_of_its_connection));
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &options, phase, gate.clone());
@@ -149,6 +151,7 @@ impl Server {
         limit_http(&mut server, &options);
         listeners.spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
 
+        let answers = Arc::new(Answers::in_bytes(of_probes));
         let router = probes::router(gate.clone(), phase.clone(), certificate.problem(), answers);
         let acceptor = Bounded::new(DefaultAcceptor::new(), &options, &Phase::default(), gate.clone());
         let mut server = axum_server::Server::from_listener(self.side).acceptor(acceptor);

@@ -2511,7 +2511,7 @@ fn an_address_is_any_host_where_a_container_of_the_pod_may_lead_connections_else
     let image = spin(with_hosts(&["http://10.0.0.1:8080"]), outgoing());
     let seen = evidence(&on("spin", &pod(&json!({}), &spec), image).effective, any[0]).join(", ");
     let says = "http://10.0.0.1:8080 counts as any host, as container `net` may lead connections of the pod elsewhere: leave \
-                `privileged`, NET_ADMIN and SYS_ADMIN out of the securityContext of `net`, or grant http://*:8080";
+                `privileged`, NET_ADMIN, SYS_ADMIN and SYS_MODULE out of the securityContext of `net`, or grant http://*:8080";
     assert!(seen.contains(says), "{seen}");
 }
 

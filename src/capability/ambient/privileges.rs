@@ -26,7 +26,7 @@ const USUAL: [&str; 14] = [
 ];
 
 /// Those by which a process changes where the connections of its network namespace lead, or takes any other.
-const OF_NETWORK: [&str; 3] = ["ALL", "NET_ADMIN", "SYS_ADMIN"];
+const OF_NETWORK: [&str; 4] = ["ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE"];
 
 /// Whether a container may write what root may. It may not where Pod Security's `restricted` is kept: with another user, who becomes no
 /// other, and without capabilities of Linux. Another user alone is not enough. A shim executes no program when it starts a Wasm
@@ -170,7 +170,9 @@ mod tests {
 
     #[test]
     fn a_container_that_may_change_the_network_is_told_however_it_is_written() {
-        for name in ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "SYS_ADMIN", "ALL", "net_adm\u{131}n"] {
+        for name in
+            ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "ALL", "net_adm\u{131}n"]
+        {
             assert!(may_redirect(Some(&with(&json!([name]), &json!(["ALL"])))), "{name}");
         }
         assert!(may_redirect(Some(&context(&json!({"privileged": true})))));

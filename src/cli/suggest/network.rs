@@ -151,7 +151,9 @@ fn blocked(why: String) -> Suggestion {
 
 /// The first container with a program to which no grant applies.
 fn other_program(kept: &JudgedFacts) -> Option<&Container> {
-    let starts = |container: &&Container| container.found.role != Role::ImageVolume;
+    // An ephemeral container changes nothing about the policy that binds the pod.
+    let starts =
+        |container: &&Container| matches!(container.found.role, Role::Container | Role::InitContainer);
     kept.containers.iter().filter(starts).find(|container| container.found.class != ProgramClass::Wasm)
 }
 

@@ -5,10 +5,11 @@ import data.wasmgate.lib.runtime
 # METADATA
 # title: A resize reaches the running container
 # description: |
-#   The runwasi and Spin shims do not change the sizes of a running container, and under a class that no profile
-#   describes one of them may be. The API server accepts the resize and reports it as completed, and the container's
-#   cgroup keeps its old limits; what the kubelet changes is the cgroup of the pod as a whole. A resize that restarts
-#   each container which it changes, as their `resizePolicy` says, is not judged: they start again with the new sizes. A
+#   The runwasi and Spin shims do not change the sizes of a running container, and where the profile says
+#   `ambient: everything`, as that of `wasmer` does, one of them may be. The API server accepts the resize and reports
+#   it as completed, and the container's cgroup keeps its old limits; what the kubelet changes is the cgroup of the pod
+#   as a whole. A resize that restarts each container which it changes, as their `resizePolicy` says, is not judged:
+#   they start again with the new sizes. A
 #   container without a limit of its own has that of its pod (`spec.resources`), and is changed with it. Where every
 #   container keeps its limits and the pod alone is resized, that reaches it.
 # custom:
