@@ -164,7 +164,7 @@ fn a_limit_below_the_floor_ends_as_error_137_and_the_one_that_is_filled_in_does_
     // One that is killed before its container exists stays `Pending`, so there are several.
     for number in 0..3 {
         let said = site.apply(&pod(&format!("short-{number}"), &json!({"limits": {"memory": "8Mi"}})));
-        let floor = "has a memory limit of 8Mi and needs about 24Mi to start";
+        let floor = "has a memory limit of 8Mi and needs about 21Mi to start";
         assert!(said.stderr.contains(floor), "{}", said.stderr);
         assert!(
             said.stderr.contains("`Error` with exit code 137, and not as `OOMKilled`"),
