@@ -200,7 +200,9 @@ fn redirected(host: &RuntimeHost<'_>) -> Option<Redirection> {
     let (_, found) = others
         .find(|(place, container)| may_redirect(container.security) && may_write_names(host, *place))?;
     let name = text::visible(found.name);
-    let cure = format!("leave `privileged`, NET_ADMIN, SYS_ADMIN and SYS_MODULE out of the securityContext of `{name}`");
+    let cure = format!(
+        "leave `privileged`, NET_ADMIN, SYS_ADMIN and SYS_MODULE out of the securityContext of `{name}`"
+    );
     Some(Redirection::by(found.name, "may lead connections of the pod elsewhere", cure))
 }
 
