@@ -319,7 +319,9 @@ impl ControlPlane {
             let namespace = metadata["namespace"].as_str().unwrap_or_default();
             format!("{kind} {namespace}/{}", metadata["name"].as_str().unwrap())
         };
-        Some(all["items"].as_array().unwrap().iter().map(told).collect())
+        // A kubelet writes the lease of its node when it comes to it.
+        let lasts = |name: &String| !name.starts_with("Lease kube-node-lease/");
+        Some(all["items"].as_array().unwrap().iter().map(told).filter(lasts).collect())
     }
 
     /// [`Self::everything`], once nothing is added any more: a new cluster and a new node write objects of their own for some

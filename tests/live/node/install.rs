@@ -536,7 +536,6 @@ fn removed_by_helm(site: &Installed, before: &BTreeSet<String>) {
     assert_eq!(named(site, AROUND), Vec::<String>::new());
     assert_eq!(named(site, INSIDE), Vec::<String>::new());
     // The pod of this test went with its node.
-    let of_node = [format!("Node /{SECOND}"), format!("Lease kube-node-lease/{SECOND}")];
-    let made: Vec<String> = of_node.into_iter().chain([CLASS.to_string()]).collect();
+    let made = [format!("Node /{SECOND}"), CLASS.to_string()];
     site.plane.has_only(before, &made);
 }
