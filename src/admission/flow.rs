@@ -126,33 +126,25 @@ async fn decided_within_memory(
     let asked = ReviewContext { state, inspector, webhook, review, clock };
     match memory::reserve(&asked).await {
         // It is held until what was parsed is gone. On the heap, so that a decision that is known does not move the space for it.
-        Ok(_memory) => Box::pin(decided(basis, webhook, review, question, clock)).await,
+        Ok(_memory) => Box::pin(decided(basis, &asked, question)).await,
         Err(error) => Decision::of_no_memory(webhook, review, state.kinds.of(&review.kind), error),
     }
 }
 
 /// A new decision, which is kept if it may come out again.
-async fn decided(
-    basis: &Basis,
-    webhook: Webhook,
-    review: &Review,
-    question: Option<Question<'_>>,
-    clock: Clock,
-) -> Decision {
-    let Basis { state, inspector, decisions } = basis;
-    let asked = ReviewContext { state, inspector, webhook, review, clock };
+async fn decided(basis: &Basis, asked: &ReviewContext<'_>, question: Option<Question<'_>>) -> Decision {
     let mut named = Named::default();
     let read = |input: &PolicyInput<'_>| {
         named = Named::in_input(input, question.as_ref());
         // Without it the decision is replayed by none, and stands all the same.
-        if state.records_input { to_raw_value(input).ok() } else { None }
+        if asked.state.records_input { to_raw_value(input).ok() } else { None }
     };
-    let examination = examine(&asked, read).await;
+    let examination = examine(asked, read).await;
     let question = question.filter(|question| decisions::may_keep(question, &named, &examination));
     let puller = question.as_ref().and_then(|_| decisions::puller(&examination));
-    let decision = Decision::of(webhook, review, examination);
+    let decision = Decision::of(asked.webhook, asked.review, examination);
     if let Some((question, puller)) = question.zip(puller) {
-        decisions.keep(&question, (named, puller), &decision, &clock).await;
+        basis.decisions.keep(&question, (named, puller), &decision, &asked.clock).await;
     }
     decision
 }
