@@ -352,12 +352,17 @@ mod tests {
         assert!(leads_anywhere(&Entry::new(Capability::Mqtt, "x")));
     }
 
-    fn drafted(capabilities: &str) -> DraftedPolicy {
+    /// The grant of these capabilities.
+    fn grants_of(capabilities: &str) -> Vec<WasiGrant> {
         let grant = format!(
             "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
              spec: {{ capabilities: [{capabilities}] }}\n"
         );
-        let grants: Vec<_> = parse_documents(&grant, "test").unwrap().into_iter().map(Arc::new).collect();
+        parse_documents(&grant, "test").unwrap()
+    }
+
+    fn drafted(capabilities: &str) -> DraftedPolicy {
+        let grants: Vec<_> = grants_of(capabilities).into_iter().map(Arc::new).collect();
         let labels = [("app".to_string(), "orders".to_string())].into();
         NetworkDraft { name: "orders-egress", namespace: "shop", labels: &labels, grants: &grants }.draft()
     }
@@ -532,6 +537,13 @@ mod tests {
         prop::collection::vec((0..capabilities, prop::collection::vec(host, 1..4)), 1..4)
     }
 
+    /// Such items as a grant has them, of the capabilities in [`CLIENTS`], which begin with those in [`SOCKETS`].
+    fn written(items: &[(usize, Vec<String>)]) -> String {
+        let written =
+            items.iter().map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", CLIENTS[*which].0));
+        written.collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether some item covers a connection by this capability to this place.
     fn is_covered(granted: &[GrantedCapability], capability: Capability, host: &str) -> bool {
         let entry = Entry::new(capability, "x").to_host(host.parse().unwrap());
@@ -541,17 +553,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_policy_lets_out_what_a_grant_covers_and_nothing_else(items in items(SOCKETS.len())) {
-            let written: Vec<String> = items
-                .iter()
-                .map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", SOCKETS[*which].0))
-                .collect();
-            let written = written.join(", ");
+            let written = written(&items);
             let policy: Value = serde_saphyr::from_str(&drafted(&written).yaml).unwrap();
-            let grant = format!(
-                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
-                 spec: {{ capabilities: [{written}] }}\n"
-            );
-            let grants = parse_documents(&grant, "test").unwrap();
+            let grants = grants_of(&written);
             let granted = &grants[0].spec.capabilities;
             for (_, capability, protocol) in SOCKETS {
                 for (last, port) in (0..8_u8).flat_map(|last| (79..86_u16).map(move |port| (last, port))) {
@@ -567,18 +571,9 @@ mod tests {
         fn by_a_capability_whose_grant_counts_the_policy_lets_out_nothing_that_it_does_not_cover(
             items in items(CLIENTS.len()),
         ) {
-            let written: Vec<String> = items
-                .iter()
-                .map(|(which, hosts)| format!("{{ name: {}, hosts: {hosts:?} }}", CLIENTS[*which].0))
-                .collect();
-            let written = written.join(", ");
+            let written = written(&items);
             let policy: Value = serde_saphyr::from_str(&drafted(&written).yaml).unwrap();
-            let grant = format!(
-                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
-                 spec: {{ capabilities: [{written}] }}\n"
-            );
-            let grants: Vec<_> =
-                parse_documents(&grant, "test").unwrap().into_iter().map(Arc::new).collect();
+            let grants: Vec<_> = grants_of(&written).into_iter().map(Arc::new).collect();
             let granted = &grants[0].spec.capabilities;
             for (_, capability, protocol) in CLIENTS {
                 let anywhere = Entry::new(capability, "x").to_host(HostPattern::ANY);
