@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio::time::{Instant, timeout};
 
+use super::ending::Ending;
 use super::examine::{ReviewContext, not_ours};
 use super::state::Error;
 use crate::review::Operation;
 use crate::shares::{self, Share, Shares};
-use crate::workload;
+use crate::workload::{self, Kind};
 
 const MIB: usize = 1 << 20;
 
@@ -132,6 +133,17 @@ pub(super) async fn reserve(asked: &ReviewContext<'_>) -> Result<Option<Share>, 
 /// for the images of each, while the reviews need the memory.
 pub(super) async fn reserve_for_scan(asked: &ReviewContext<'_>) -> Result<Option<Share>, Error> {
     take_for(asked, bytes(asked).filter(|bytes| *bytes > SCANNED_BYTES)).await
+}
+
+/// Whether any review gets as much as the objects of this one may take, where nothing is reserved: no other review waits for the memory of a command.
+pub(super) fn check(asked: &ReviewContext<'_>) -> Result<(), Error> {
+    bytes(asked).map_or(Ok(()), |bytes| MEMORY.part_for(bytes).map(|_| ()))
+}
+
+/// The ending of a review for whose objects there is no memory.
+pub(super) fn none_for<K>(asked: &ReviewContext<'_>, error: Error) -> Ending<K> {
+    let kind = asked.state.kinds.of(&asked.review.kind);
+    Ending::NoMemory { error, is_template: kind.is_some_and(Kind::is_template) }
 }
 
 async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Option<Share>, Error> {

@@ -1,6 +1,6 @@
 //! Entry point of the offline commands: the answers of both webhooks to a new object, in the API server's order. The
-//! object is completed, examined and answered as in `serve`, but nothing is recorded. An object that exists is judged as it
-//! is.
+//! object is completed, examined and answered as in `serve`, but nothing is recorded, and no memory is reserved: an object that is too
+//! large there is so here. An object that exists is judged as it is.
 
 use std::time::Duration;
 
@@ -199,7 +199,10 @@ pub async fn judge_as_is<K, T>(
 }
 
 async fn answered<K>(asked: &ReviewContext<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Answered<K> {
-    let ending = examine(asked, keep).await.ending;
+    let ending = match memory::check(asked) {
+        Ok(()) => examine(asked, keep).await.ending,
+        Err(error) => memory::none_for(asked, error),
+    };
     let answer = decision::answer(asked.webhook, asked.review, &ending);
     Answered { ending, answer }
 }
