@@ -1,5 +1,6 @@
 //! Memory for what the objects of reviews are parsed to. It is reserved before anything is parsed, by what the bytes of an object may become
-//! ([`workload::parsed_bytes`]), and held until its review is answered.
+//! ([`workload::parsed_bytes`]), and held until its review is decided, also while its images are looked up: less would have to grow again for the plan and the rules, and
+//! reviews that hold a part and wait for more would wait for each other.
 
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
@@ -48,7 +49,9 @@ const WAIT_FOR_MIDDLE: u32 = 64;
 /// The same of large ones, whose bodies are larger, and of which each takes longer.
 const WAIT_FOR_LARGE: u32 = 32;
 
-/// Of small ones as many as there are: memory for them is short only where the server is.
+/// Of small ones as many as the server has places for. At their usual size there is memory for all of these. It is short where many are nearly as large as [`SMALL`] and
+/// registries are slow: a review holds its memory while its images are looked up, as it holds its place. Then the others wait for it, half of their time at most, and
+/// those of one namespace leave them half of it.
 const WAIT_FOR_SMALL: u32 = u32::MAX;
 
 /// Most reviews with large bodies that wait for one part, each of a namespace of its own: there are places for few of them (`server`), and others want to be read.

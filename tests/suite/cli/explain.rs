@@ -503,7 +503,10 @@ fn a_pod_that_would_take_more_memory_than_any_review_gets_is_refused_as_by_the_w
         let object = &report["objects"][0];
         assert_eq!(object["outcome"], "denied");
         let error = object["error"].as_str().unwrap();
-        assert!(error.contains("MiB of memory") && error.contains("split it into several objects"), "{error}");
+        assert!(
+            error.contains("MiB of memory") && error.contains("split it into several objects"),
+            "{error}"
+        );
         let code = &object["answers"]["validate"]["response"]["status"]["code"];
         assert_eq!(*code, if is_review { json!(413) } else { Value::Null });
     }
