@@ -57,6 +57,10 @@ const WAIT_FOR_SMALL: u32 = u32::MAX;
 /// Most reviews with large bodies that wait for one part, each of a namespace of its own: there are places for few of them (`server`), and others want to be read.
 const WAIT_WITH_LARGE_BODIES: u32 = 4;
 
+/// How often the groups of the user are in memory: as they came, in what a decision is known by, as the input of rules is made and as they get it, and in the record and its
+/// line.
+const COPIES_OF_USER: usize = 6;
+
 static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::new);
 
 /// The memory, each part with a line of its own. The pods of one namespace never hold more than half of a part.
@@ -163,7 +167,8 @@ fn bytes(asked: &ReviewContext<'_>) -> Option<usize> {
     }
     let review = asked.review;
     let kind = asked.state.kinds.of(&review.kind)?;
-    let new = workload::parsed_bytes(review.object.as_deref()?.get(), kind);
+    let object = workload::parsed_bytes(review.object.as_deref()?.get(), kind);
+    let new = object.saturating_add(review.user.list_bytes().saturating_mul(COPIES_OF_USER));
     let former = review.old_object.as_deref().filter(|_| review.operation == Operation::Update);
     Some(former.map_or(new, |former| new.saturating_add(workload::former_bytes(former.get(), kind))))
 }

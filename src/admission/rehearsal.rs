@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -17,7 +16,7 @@ use crate::lookup::Inspector;
 use crate::plan::Plan;
 use crate::policy::ExactNumbers;
 use crate::review::Webhook;
-use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, User};
 use crate::workload::managed;
 
 /// A new object, before it is created.
@@ -217,7 +216,7 @@ fn review(new: &NewObject<'_>, received: &Value) -> Result<Review, Error> {
         name: new.name.to_owned(),
         namespace: new.namespace.to_owned(),
         operation: Operation::Create,
-        user: UserInfo::default(),
+        user: User::default(),
         dry_run: true,
         object: Some(to_raw_value(received).map_err(Error::WriteObject)?),
         old_object: None,
