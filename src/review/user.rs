@@ -1,5 +1,5 @@
 //! The user of a request. What there may be any number of stays JSON: a group of three bytes would take a hundred as a text of its own, before any memory is reserved
-//! for the review, and whoever authenticates users may put one into as many groups as there are.
+//! for the review, and an authenticator may put a user into as many groups as there are.
 
 use std::fmt;
 
