@@ -21,7 +21,7 @@ use crate::audit::{Stage, Timings};
 use crate::image::annotation::{handlers, on_node, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection};
-use crate::judge::input::UserFacts;
+use crate::judge::input::{Groups, UserFacts};
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::Inspector;
 use crate::plan::Plan;
@@ -275,7 +275,7 @@ pub async fn judge<K>(
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let work = Work::of(workload, inspection);
     let (kept, is_late, (evaluation, shadow)) =
-        if let Some(turn) = work.turn(&state.policies, object.get().len(), left()).await {
+        if let Some(turn) = work.turn(&state.policies, asked.review.bytes_with(object), left()).await {
             let (kept, found) = shares::beside(|| {
                 let input = judge::prepare(&case);
                 (keep(&input), turn.evaluate(&input, left()))
@@ -493,7 +493,7 @@ fn request_facts(review: &Review) -> RequestFacts<'_> {
         name: &review.name,
         user: UserFacts {
             username: review.user.username.as_deref().unwrap_or_default(),
-            groups: review.user.groups.as_deref().unwrap_or_default(),
+            groups: Groups(review.user.groups.as_deref()),
         },
         dry_run: review.dry_run,
     }

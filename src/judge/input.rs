@@ -6,8 +6,8 @@ mod shared;
 mod spec;
 
 pub use document::{
-    API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PodLimits, PolicyInput,
-    PolicyOptions, RequestFacts, Resources, RuntimeFacts, SharedMemory, SharedStart, UserFacts,
+    API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, Groups, InterpreterFacts, PodLimits,
+    PolicyInput, PolicyOptions, RequestFacts, Resources, RuntimeFacts, SharedMemory, SharedStart, UserFacts,
     WorkloadFacts,
 };
 pub use spec::{HostPath, SpecFacts, restarts_what_it_resizes};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use crate::image::annotation;
 use crate::image::config;
 use crate::image::descriptor::Descriptor;
 use crate::image::malformed::Malformed;
@@ -168,11 +169,9 @@ impl<S: Source> Look<'_, S> {
         }
         let kinds: BTreeSet<&str> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
         facts.saw("manifest.layers[].mediaType", kinds.into_iter().collect::<Vec<_>>().join(", "));
-        // crun and proxy-wasm share the first annotation: it only causes the files to be read, which then decide.
-        for key in ["module.wasm.image/variant", "run.oci.handler"] {
-            if let Some(value) = manifest.annotations.get(key) {
-                facts.saw(format!("manifest.annotations.{key}"), value);
-            }
+        // crun and proxy-wasm share `module.wasm.image/variant`: it only causes the files to be read, which then decide.
+        for (place, value) in annotation::seen(&manifest.annotations) {
+            facts.saw(place, value);
         }
         let layout = manifest::layout(manifest);
         match layout {

@@ -8,6 +8,7 @@ use super::answers::NativeWay;
 use super::choice::Choice;
 use super::handover::{Files, Handover, Variables};
 use super::start_undescribed;
+use crate::image::annotation;
 use crate::image::archive::Compression;
 use crate::image::entry::{Sharer, Start, Variable, View};
 use crate::image::layer::{Tree, UnpackLimits};
@@ -1647,7 +1648,14 @@ fn an_annotation_by_which_crun_acts_on_the_node_leads_to_no_verdict() {
     let by = |family: Family, key: &str| {
         let annotations = [(key.to_string(), "/x".to_string())].into();
         let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
-        started(family, &scratch("/app.wasm"), &start)
+        let found = started(family, &scratch("/app.wasm"), &start);
+        let mut image = scratch("/app.wasm");
+        for (seen, value) in annotation::seen(&annotations) {
+            image.evidence.push(Evidence { seen, value: value.into() });
+        }
+        let plain = Start { command: &command, ..Start::default() };
+        assert_eq!(started(family, &image, &plain), found, "the image's annotation may reach crun too");
+        found
     };
     let property = "org.systemd.property.DeviceAllow";
     for key in [
@@ -1662,6 +1670,11 @@ fn an_annotation_by_which_crun_acts_on_the_node_leads_to_no_verdict() {
         assert_eq!(by(Family::RunwasiWasmtime, key), "/app.wasm", "{key}");
     }
     assert_eq!(by(Family::CrunWasmtime, "run.oci.keep_original_groups"), "/app.wasm");
+    let mut image = linux("/bin/app!");
+    image.evidence.push(Evidence { seen: format!("manifest.annotations.{property}"), value: "x".into() });
+    let command = ["/bin/app".to_string()];
+    let start = Start { command: &command, ..Start::default() };
+    assert_eq!(started(Family::CrunWasmtime, &image, &start), "linux", "no Linux program is judged");
 }
 
 /// `wasmedge compile` writes a shared library, out of which WasmEdge takes the module.

@@ -671,6 +671,40 @@ async fn an_index_whose_entries_differ_in_what_a_runtime_reads_of_the_config_is_
     assert_eq!(same.kind, ImageKind::Linux, "the order and the values of other variables decide nothing");
 }
 
+/// A pod is judged by the manifest of one platform, and crun acts on what that of another one says.
+#[tokio::test]
+async fn an_index_whose_manifests_differ_in_an_annotation_that_crun_heeds_is_unknown() {
+    let with = |platform: &str, file: &[u8], annotations: &serde_json::Value| {
+        let mut builder = ImageBuilder::rootfs(platform, &["/bin/app"]);
+        builder.extra = json!({"annotations": annotations});
+        builder.files(&[("bin/app", file)]).build()
+    };
+    let (module, created) = (fixtures::command(), json!({"org.opencontainers.image.created": "2026-01-01"}));
+    for (file, kind) in [(&module[..], ImageKind::Module), (&b"\x7fELF...."[..], ImageKind::Linux)] {
+        let both = async |one: &serde_json::Value, other: &serde_json::Value| {
+            let (amd, arm) = (with("linux/amd64", file, one), with("linux/arm64", file, other));
+            deep(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])).await
+        };
+        for acting in [
+            json!({"run.oci.handler": "krun"}),
+            json!({"run.oci.handler": "wasmedge"}),
+            json!({"module.wasm.image/variant": "compat"}),
+            json!({"run.oci.hooks.stdout": "/srv/data/out"}),
+            json!({"org.systemd.property.DeviceAllow": "x"}),
+        ] {
+            for (one, other) in [(&created, &acting), (&acting, &created)] {
+                let found = both(one, other).await;
+                assert_eq!(found.kind, ImageKind::Unknown, "{one} {other}");
+                assert!(conclusion(&found).contains("another program"), "{}", conclusion(&found));
+            }
+            let same = both(&acting, &acting).await;
+            assert_eq!(same.kind, kind, "{acting}");
+        }
+        let plain = both(&created, &json!({"run.oci.keep_original_groups": "1"})).await;
+        assert_eq!(plain.kind, kind, "crun does nothing else for these");
+    }
+}
+
 #[tokio::test]
 async fn wasm_layers_that_the_shims_cannot_read_are_unknown_and_files_are_not_harmed() {
     let mut layers = ImageBuilder::runwasi(&fixtures::command(), "/app.wasm");

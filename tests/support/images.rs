@@ -435,6 +435,11 @@ fn leading_nodes() -> Vec<(&'static str, Image)> {
     let image = || ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
     let mut checkpoint = image();
     checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
+    let mut hooked = image();
+    hooked.extra = json!({"annotations": {"run.oci.hooks.stdout": "/srv/data/out"}});
+    let (hooked, plain) = (files(&mut hooked), files(&mut image()));
+    // The first platform is chosen; the annotation is that of the other.
+    let hooked_elsewhere = Image::index(&[("linux/amd64", &plain), ("linux/arm64", &hooked)]);
     let mut restarted = image();
     restarted.set("Labels", json!({"containerd.io/restart.loguri": "binary:///bin/sh"}));
     // A harmless layer, and a file of its name with another program, which a shim starts that cannot read the layer.
@@ -444,6 +449,8 @@ fn leading_nodes() -> Vec<(&'static str, Image)> {
     both.extra = json!({"annotations": {"a": null}});
     vec![
         ("checkpoint", files(&mut checkpoint)),
+        ("hooked", hooked),
+        ("hooked-elsewhere", hooked_elsewhere),
         ("restarted", files(&mut restarted)),
         ("layer-beside-files", both.build()),
         ("layer-beside-files-behind-an-index", behind_index),

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Look;
+use crate::image::annotation;
 use crate::image::entry::DIFFERS;
 use crate::image::layer::{MAX_NODES, MAX_PATHS};
 use crate::image::malformed::Malformed;
@@ -11,7 +12,7 @@ use crate::image::manifest::{self, Document, ImageManifest};
 use crate::image::names::APPLICATION_FILES;
 use crate::image::path;
 use crate::image::platform::is_wasm;
-use crate::image::{Depth, Digest, FileClass, ImageFacts, leads};
+use crate::image::{Depth, Digest, Evidence, FileClass, ImageFacts, leads};
 use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
@@ -182,7 +183,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         kind,
         shape,
         platform: _,
-        evidence: _,
+        evidence,
         entrypoint,
         cmd,
         working_dir,
@@ -207,7 +208,14 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         && (search_path, volumes) == (&other.search_path, &other.volumes)
         && names(env) == names(&other.env)
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
+        && of_annotations(evidence).eq(of_annotations(&other.evidence))
         && (shape.is_ordinary() || program_folders == &other.program_folders)
+}
+
+/// What was seen of the annotations of a manifest: by some of them crun chooses another handler, or acts on the node. All other evidence
+/// says what the facts beside it say, or is only for people.
+fn of_annotations(evidence: &[Evidence]) -> impl Iterator<Item = &Evidence> {
+    evidence.iter().filter(|evidence| annotation::seen_at(&evidence.seen).is_some())
 }
 
 /// The files that every platform has to have alike: native programs and links differ between those of every ordinary image.
