@@ -38,6 +38,9 @@ const HOST_FEATURES: [&str; 2] = ["local_service_chaining", "middleware"];
 pub(crate) const MAX_USES: usize = 128;
 /// Most components of an application, each of which runs a module.
 const MAX_COMPONENTS: usize = MAX_USES;
+/// Most bytes of a component's id, which every module that it runs and all that it is handed are told apart by. Spin makes a
+/// folder of it, and no file system of a node takes a longer name (`NAME_MAX`, `linux/limits.h`).
+const MAX_ID: usize = 255;
 /// Most types of triggers of an application, and bytes of the name of one. Each is kept for every component that it may start;
 /// the shim knows five.
 const MAX_TRIGGER_TYPES: usize = 16;
@@ -56,7 +59,7 @@ pub fn dotenv_of(path: &str, bytes: &[u8]) -> Option<DotEnv> {
 /// Reads a locked app.
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let root: Value = json::read(bytes)?;
-    let root = At { value: &root, path: String::new() };
+    let root = At::document(&root);
     check_version(&root)?;
     check_requirements(&root)?;
     let mut components = Vec::new();
@@ -196,7 +199,7 @@ fn check_ids(components: &[SpinComponent]) -> Result<(), Malformed> {
 fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
     check_features(at)?;
     let nothing = Value::Object(Map::new());
-    let metadata = at.get("metadata")?.unwrap_or(At { value: &nothing, path: at.child("metadata") });
+    let metadata = at.get("metadata")?.unwrap_or_else(|| at.member("metadata", &nothing));
     let hosts = hosts(&metadata)?;
     let config = at.map_of_text("config")?;
     let dependencies = dependencies(at)?;
@@ -224,12 +227,21 @@ fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
     })
 }
 
+/// Refuses an id that is too long.
+fn check_id(at: &At<'_>, id: &str) -> Result<(), Malformed> {
+    if id.len() > MAX_ID {
+        return Err(at.wrong(&format!("is an id of {} bytes; at most {MAX_ID} are read", id.len())));
+    }
+    Ok(())
+}
+
 /// The id of a component. Spin copies the component's files into a folder of this name
 /// (`spin:crates/oci/src/loader.rs`, `resolve_component_content_refs`), so an id with a slash would lead it over the
 /// module that was judged. Spin itself makes words of letters and digits with `-` between them
 /// (`spin:crates/serde/src/id.rs`); older releases took any text, so `_` and `.` are read too.
 fn folder_name(at: &At<'_>) -> Result<String, Malformed> {
     let id = at.text()?;
+    check_id(at, &id)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(plain) {
         return Ok(id);
@@ -243,7 +255,7 @@ fn folder_name(at: &At<'_>) -> Result<String, Malformed> {
 /// with its digest.
 fn files(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
-    for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
+    for file in at.list_of("files")? {
         found.push(below(&file.need("path")?)?);
         if file.get("inline")?.is_none() || file.get("digest")?.is_some() {
             digest_of(&file)?;
@@ -303,9 +315,8 @@ fn hosts(metadata: &At<'_>) -> Result<Vec<String>, Malformed> {
 /// `register_dependency`), so the meaning of such a list is not known.
 fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
     let (mut inherited, mut isolated, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for (name, value) in at.get("dependencies")?.map(|all| all.map()).transpose()?.into_iter().flatten() {
-        names.push(name.clone());
-        let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
+    for (name, dependency) in at.members_of("dependencies")? {
+        names.push(name.to_string());
         let list = if inherits(&dependency)? { &mut inherited } else { &mut isolated };
         list.insert(digest(&dependency)?);
     }
@@ -326,9 +337,8 @@ fn inherits(dependency: &At<'_>) -> Result<bool, Malformed> {
 /// Middleware is composed with the component, so it counts whether or not it says that it inherits.
 fn middleware(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
-    let Some(all) = at.get("trigger_dependencies")? else { return Ok(found) };
-    for (name, value) in all.map()? {
-        for dependency in (At { value, path: all.child(name) }).list()? {
+    for (_, all) in at.members_of("trigger_dependencies")? {
+        for dependency in all.list()? {
             found.push(digest(&dependency)?);
         }
     }
@@ -510,6 +520,19 @@ mod tests {
         }
         let error = read(&app(&json!([{"id": "a", "source": source("d"), "files": [{"path": "x"}]}])));
         assert!(error.unwrap_err().0.contains("`components[0].files[0].digest` is missing"));
+    }
+
+    #[test]
+    fn an_id_is_no_longer_than_the_name_of_a_folder() {
+        let with = |length: usize| {
+            let id = "c".repeat(length);
+            read(&app(&json!([{"id": id, "source": source("d")}]))).map(|_| ())
+        };
+        assert!(with(255).is_ok());
+        assert_eq!(
+            with(256).unwrap_err().0,
+            "`components[0].id` is an id of 256 bytes; at most 255 are read"
+        );
     }
 
     #[test]

@@ -117,6 +117,20 @@ fn documents_take_no_more_memory_than_is_said() {
                 "]}",
             )
         }),
+        document(APP, "locked app, middleware below a long name", |n| {
+            let name = "k".repeat(200 * n);
+            let before = format!(
+                r#"{{"spin_lock_version":1,"triggers":[],"components":[{{"id":"c","source":{{"digest":"{DIGEST}"}},"trigger_dependencies":{{"{name}":["#
+            );
+            list(&before, &format!(r#"{{"source":{{"digest":"{DIGEST}"}}}}"#), n, "]}}]}")
+        }),
+        document(APP, "locked app, triggers that have a long text in common", |n| {
+            let name = "v".repeat(10 * n);
+            let before = format!(
+                r#"{{"spin_lock_version":1,"components":[],"metadata":{{"triggers":{{"redis":{{"address":"redis://a","x":"{{{{ {name} }}}}"}}}}}},"triggers":["#
+            );
+            list(&before, r#"{"trigger_type":"redis"}"#, n, "]}")
+        }),
     ]);
 }
 
@@ -323,7 +337,19 @@ fn the_manifest_of_an_application_in_files_takes_a_bounded_amount_of_memory() {
         shape("spin.toml, what is nothing", |n| "= ".repeat(n).into_bytes()),
         shape("spin.toml, one text", |n| format!("a=\"{}\"", "\\n".repeat(n)).into_bytes()),
         shape("spin.toml, numbers", |n| format!("a=[{}]", "0,".repeat(n)).into_bytes()),
+        shape("spin.toml, files below a long id", |n| {
+            let files = "'a',".repeat(n);
+            of_application(&format!("[component.{}]\nsource='a.wasm'\nfiles=[{files}]\n", "c".repeat(40 * n)))
+        }),
+        shape("spin.toml, components that depend on one with a long source", |n| {
+            let one = "[[trigger.http]]\ncomponent={source='a',dependencies={b={component='c'}}}\n".repeat(n);
+            of_application(&format!("{one}[component.c]\nsource='{}'\n", "c".repeat(40 * n)))
+        }),
     ]);
+}
+
+fn of_application(components: &str) -> Vec<u8> {
+    format!("spin_manifest_version=2\n[application]\nname='a'\n{components}").into_bytes()
 }
 
 /// A frame whose window has `1 << log` bytes, of one block that is not compressed.

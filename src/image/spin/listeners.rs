@@ -14,6 +14,8 @@ const CONNECTING: [&str; 2] = ["redis", "mqtt"];
 const TWICE: &str = "redis";
 /// Most bytes of an address: more than a grant can write.
 const MAX_ADDRESS: usize = 4096;
+/// Most bytes in which variables are looked for. What the triggers of a type have in common is gone through for each of them.
+const MAX_SCANNED: usize = 4 << 20;
 
 /// The connections of an application, as they are read.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct Listeners {
     found: Vec<SpinListener>,
     /// How many there are, with the variables in them.
     count: usize,
+    /// Bytes in which variables were looked for.
+    scanned: usize,
 }
 
 impl Listeners {
@@ -37,7 +41,7 @@ impl Listeners {
             return Ok(());
         }
         let own = config.and_then(address);
-        let Some(address) = own.clone().or_else(|| defaults.iter().find_map(address)) else { return Ok(()) };
+        let Some(address) = own.or_else(|| defaults.iter().find_map(address)) else { return Ok(()) };
         if address.len() > MAX_ADDRESS {
             let length = address.len();
             return Err(Malformed::new(format!(
@@ -46,14 +50,42 @@ impl Listeners {
         }
         let mut variables = BTreeSet::new();
         for part in config.into_iter().chain(defaults) {
-            sent(part, own.is_some(), &mut variables)?;
+            self.sent(part, own.is_some(), &mut variables)?;
         }
-        let (trigger, component) = (kind.to_string(), component.map(String::from));
+        let (trigger, address) = (kind.to_string(), address.to_string());
+        let component = component.map(String::from);
         let twice = kind == TWICE && own.is_none();
         let variables: Vec<String> = variables.into_iter().collect();
         self.count += 1 + variables.len();
         self.found.push(SpinListener { trigger, component, address, variables, twice });
         self.check(0)
+    }
+
+    /// The variables in all texts of a trigger: what it does not use today may be used by a later version. The common address is not
+    /// sent where the trigger has one of its own.
+    fn sent(
+        &mut self,
+        at: &At<'_>,
+        has_own: bool,
+        variables: &mut BTreeSet<String>,
+    ) -> Result<(), Malformed> {
+        let is_other = |key: &str, text: &str| has_own && key == "address" && address(at) != Some(text);
+        for (key, value) in at.map()? {
+            let bytes = key.len().saturating_add(value.as_str().map_or(1, str::len));
+            self.scanned = self.scanned.saturating_add(bytes);
+            if self.scanned > MAX_SCANNED {
+                let most = MAX_SCANNED >> 20;
+                return Err(Malformed::new(format!(
+                    "its triggers have more than {most} MiB of text, with what they have in common"
+                )));
+            }
+            let Some(text) = value.as_str().filter(|text| !is_other(key, text)) else { continue };
+            variables.extend(template_variables(text));
+            if variables.len() > MAX_HANDED {
+                return Err(Malformed::new(format!("a trigger reads more than {MAX_HANDED} variables")));
+            }
+        }
+        Ok(())
     }
 
     /// All of them, if there are not too many beside what the components are handed.
@@ -76,21 +108,6 @@ impl Listeners {
     }
 }
 
-fn address(at: &At<'_>) -> Option<String> {
-    Some(at.value.get("address")?.as_str()?.to_string())
-}
-
-/// The variables in all texts of a trigger: what it does not use today may be used by a later version. The common address is not
-/// sent where the trigger has one of its own.
-fn sent(at: &At<'_>, has_own: bool, variables: &mut BTreeSet<String>) -> Result<(), Malformed> {
-    let is_other =
-        |key: &str, text: &str| has_own && key == "address" && address(at).as_deref() != Some(text);
-    for (key, value) in at.map()? {
-        let Some(text) = value.as_str().filter(|text| !is_other(key, text)) else { continue };
-        variables.extend(template_variables(text));
-        if variables.len() > MAX_HANDED {
-            return Err(Malformed::new(format!("a trigger reads more than {MAX_HANDED} variables")));
-        }
-    }
-    Ok(())
+fn address<'a>(at: &At<'a>) -> Option<&'a str> {
+    at.value.get("address")?.as_str()
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::at::At;
 use super::listeners::Listeners;
 use super::variables::template_variables;
-use super::{Dependencies, check_components, handed, hosts, trigger_type};
+use super::{Dependencies, MAX_COMPONENTS, check_components, check_id, handed, hosts, trigger_type};
 use crate::image::malformed::Malformed;
 use crate::image::outbound::OutboundHost;
 use crate::image::path;
@@ -63,7 +63,7 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| Malformed::new(format!("it is not text: {error}")))?;
     let root = toml_text::read(text)?;
-    let root = At { value: &root, path: String::new() };
+    let root = At::document(&root);
     let app = if is_version_1(&root)? { version_1(&root) } else { version_2(&root) }?;
     check_components(&app.components)?;
     Ok(app)
@@ -88,8 +88,9 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
     let of_app = root.need("trigger")?;
     let trigger = trigger_type(&of_app.need("type")?.text()?, &BTreeSet::new())?;
     let mut listeners = Listeners::default();
-    for at in root.get("component")?.map(|list| list.list()).transpose()?.unwrap_or_default() {
-        let mut component = component(&at, at.need("id")?.text()?, &Listed::new())?;
+    for at in root.list_of("component")? {
+        check_count(&components)?;
+        let mut component = component(&at, id_of(&at.need("id")?)?, &Listed::new())?;
         if at.get("allowed_outbound_hosts")?.is_none() {
             let defaults = VERSION_1_HOSTS.map(OutboundHost::from);
             component.allowed_outbound_hosts.splice(0..0, defaults);
@@ -106,30 +107,28 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
 
 fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
     let mut components = Vec::new();
-    let listed: Listed<'_> =
-        entries(root, "component")?.into_iter().map(|(id, value)| (id.as_str(), value)).collect();
-    for (id, value) in &listed {
-        components.push(component(
-            &At { value, path: format!("component.{id}") },
-            (*id).to_string(),
-            &listed,
-        )?);
+    let listed: Listed<'_> = root.members_of("component")?.collect();
+    for (id, at) in &listed {
+        check_id(at, id)?;
+        check_count(&components)?;
+        components.push(component(at, (*id).to_string(), &listed)?);
     }
     let mut triggers = BTreeSet::new();
     let mut listeners = Listeners::default();
     let application = root.need("application")?;
     let of_app = application.get("trigger")?;
-    for (kind, value) in entries(root, "trigger")? {
+    for (kind, all) in root.members_of("trigger")? {
         triggers.insert(trigger_type(kind, &triggers)?);
         let defaults: Vec<At<'_>> =
             of_app.as_ref().map(|all| all.get(kind)).transpose()?.flatten().into_iter().collect();
-        for trigger in (At { value, path: format!("trigger.{kind}") }).list()? {
+        for trigger in all.list()? {
             check_trigger(&trigger)?;
             // A component may be written inline instead of by name.
             let named = match trigger.get("component")? {
                 Some(at) if at.value.is_object() => {
-                    components.push(component(&at, at.path.clone(), &listed)?);
-                    Some(at.path)
+                    check_count(&components)?;
+                    components.push(component(&at, at.path(), &listed)?);
+                    Some(at.path())
                 }
                 Some(at) => Some(at.text()?),
                 None => None,
@@ -172,10 +171,18 @@ fn check_trigger(trigger: &At<'_>) -> Result<(), Malformed> {
 }
 
 /// The components of a manifest by their ids, as they are written.
-type Listed<'a> = BTreeMap<&'a str, &'a Value>;
+type Listed<'a> = BTreeMap<&'a str, At<'a>>;
 
-fn entries<'a>(at: &At<'a>, key: &str) -> Result<Vec<(&'a String, &'a Value)>, Malformed> {
-    Ok(at.get(key)?.map(|found| found.map()).transpose()?.into_iter().flatten().collect())
+fn id_of(at: &At<'_>) -> Result<String, Malformed> {
+    let id = at.text()?;
+    check_id(at, &id)?;
+    Ok(id)
+}
+
+/// Refuses a further component where there are as many as are read: those of a table are counted once all of them are there, and
+/// triggers bring more.
+fn check_count(components: &[SpinComponent]) -> Result<(), Malformed> {
+    if components.len() > MAX_COMPONENTS { check_components(components) } else { Ok(()) }
 }
 
 fn component(at: &At<'_>, id: String, listed: &Listed<'_>) -> Result<SpinComponent, Malformed> {
@@ -214,7 +221,7 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
     let path = match key {
         Some(key) if at.value.is_object() => at.get(key)?,
         Some(_) => None,
-        None => at.value.is_string().then_some(At { value: at.value, path: at.path.clone() }),
+        None => at.value.is_string().then(|| at.clone()),
     };
     match path {
         Some(path) => Ok(text::clean_path(&forward(&path)?)),
@@ -224,9 +231,19 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
     }
 }
 
+/// A path that the kernel takes. Each component that has it is handed a copy.
+fn path_of(at: &At<'_>) -> Result<String, Malformed> {
+    let text = at.text()?;
+    if text.len() > path::MAX_LENGTH {
+        let most = path::MAX_LENGTH;
+        return Err(at.wrong(&format!("is a path of {} bytes; at most {most} are read", text.len())));
+    }
+    Ok(text)
+}
+
 /// A path that does not go up from a name: where that leads depends on links, and as text it leads elsewhere.
 fn forward(at: &At<'_>) -> Result<String, Malformed> {
-    let text = at.text()?;
+    let text = path_of(at)?;
     if path::goes_up(&text) {
         return Err(at.wrong(&format!("is `{text}`, which goes up from a name; write the path without `..`")));
     }
@@ -238,12 +255,12 @@ fn dependencies(at: &At<'_>, listed: &Listed<'_>) -> Result<Dependencies, Malfor
     let all =
         at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
     let (mut inherited, mut isolated, mut names) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for (name, value) in entries(at, "dependencies")? {
-        names.push(name.clone());
-        let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
-        let own = value.get("inherit_configuration").is_some_and(|flag| flag != &Value::Bool(false));
+    for (name, dependency) in at.members_of("dependencies")? {
+        names.push(name.to_string());
+        let own =
+            dependency.value.get("inherit_configuration").is_some_and(|flag| flag != &Value::Bool(false));
         let list = if all || own { &mut inherited } else { &mut isolated };
-        let module = match value.get("component") {
+        let module = match dependency.value.get("component") {
             Some(_) => of_component(&dependency, listed)?,
             None => local_file(&dependency, Some("path"))?,
         };
@@ -265,12 +282,11 @@ fn of_component(dependency: &At<'_>, listed: &Listed<'_>) -> Result<String, Malf
             .wrong("names a component and something else, which Spin refuses; leave one of them out"));
     }
     let id = dependency.need("component")?.text()?;
-    let Some(value) = listed.get(id.as_str()) else {
+    let Some(other) = listed.get(id.as_str()) else {
         return Err(dependency.wrong(&format!(
             "names the component `{id}`, which is no table `component.{id}` of the manifest"
         )));
     };
-    let other = At { value, path: format!("component.{id}") };
     for key in OF_ITS_OWN {
         let is_empty = |at: &At<'_>| match at.value {
             Value::Array(list) => list.is_empty(),
@@ -290,9 +306,9 @@ fn of_component(dependency: &At<'_>, listed: &Listed<'_>) -> Result<String, Malf
 /// the first wildcard of a pattern (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`).
 fn files(at: &At<'_>) -> Result<Vec<(String, String)>, Malformed> {
     let mut found = Vec::new();
-    for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
+    for file in at.list_of("files")? {
         let (source, place) = if file.value.is_object() {
-            (forward(&file.need("source")?)?, file.need("destination")?.text()?)
+            (forward(&file.need("source")?)?, path_of(&file.need("destination")?)?)
         } else {
             let pattern = forward(&file)?;
             (pattern.clone(), pattern)
@@ -358,6 +374,24 @@ mod tests {
         assert!(with(&components(128), &triggers(16)).is_ok());
         assert!(with(&components(129), "").unwrap_err().0.contains("129 components"));
         assert!(with("", &triggers(17)).unwrap_err().0.contains("16 types"));
+    }
+
+    #[test]
+    fn ids_and_paths_are_no_longer_than_a_node_takes_them() {
+        let refused = |from: &str, to: &str| refusal(&SHOP.replace(from, to));
+        let long = "w".repeat(256);
+        assert!(refused("component.web", &format!("component.{long}")).contains("an id of 256 bytes"));
+        assert!(parse(SHOP.replace("web", &"w".repeat(255)).as_bytes()).is_ok());
+        let path = "/w".repeat(path::MAX_LENGTH);
+        for (from, to) in [
+            ("\"web.wasm\"", format!("\"{path}\"")),
+            ("\"/www\"", format!("\"{path}\"")),
+            ("\"static\"", format!("\"{path}\"")),
+            ("\"lib/dep.wasm\"", format!("\"{path}\"")),
+        ] {
+            let said = refused(from, &to);
+            assert!(said.contains("is a path of 16384 bytes") && said.len() < 300, "{from}: {said}");
+        }
     }
 
     /// As in a locked app: the shim gives a variable `spin_variable_a` the value of `a`.

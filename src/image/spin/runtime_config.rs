@@ -9,6 +9,7 @@ use crate::image::address::is_plain;
 use crate::image::malformed::Malformed;
 use crate::image::shim_files::{Backend, Provider, RuntimeConfig};
 use crate::image::toml_text;
+use crate::text;
 
 /// Most stores, databases, providers, and variables of a provider.
 const MAX_ENTRIES: usize = 256;
@@ -16,6 +17,8 @@ const MAX_ENTRIES: usize = 256;
 const MAX_PROVIDERS: usize = 16;
 /// Most bytes of an address or a path.
 const MAX_LENGTH: usize = 4096;
+/// Most characters of why the file was not read.
+const LONGEST_REASON: usize = 400;
 /// The tables and values of the file. `log_dir` is not used by the shim, and the tables of outgoing connections only narrow.
 const KEYS: [&str; 11] = [
     "key_value_store",
@@ -36,9 +39,12 @@ pub(crate) fn parse(path: &str, bytes: &[u8]) -> RuntimeConfig {
     let read = std::str::from_utf8(bytes)
         .map_err(|error| Malformed::new(format!("it is not text: {error}")))
         .and_then(toml_text::read)
-        .and_then(|root| of_root(&At { value: &root, path: String::new() }));
-    let found = read
-        .unwrap_or_else(|malformed| RuntimeConfig { unread: Some(malformed.0), ..RuntimeConfig::default() });
+        .and_then(|root| of_root(&At::document(&root)));
+    let found = read.unwrap_or_else(|malformed| {
+        // It is said of all that the file may lead elsewhere, in every container.
+        let unread = Some(text::shorten(&malformed.0, LONGEST_REASON).into_owned());
+        RuntimeConfig { unread, ..RuntimeConfig::default() }
+    });
     RuntimeConfig { path: path.to_string(), ..found }
 }
 
@@ -48,7 +54,8 @@ fn of_root(root: &At<'_>) -> Result<RuntimeConfig, Malformed> {
         Some(list) => Some(list),
         None => root.get("config_provider")?,
     };
-    let providers = providers.map(|list| list.list()).transpose()?.unwrap_or_default();
+    let providers = providers.map(|list| list.list()).transpose()?.into_iter().flatten();
+    let providers: Vec<At<'_>> = providers.take(MAX_PROVIDERS + 1).collect();
     if providers.len() > MAX_PROVIDERS {
         return Err(root.wrong(&format!("names more than {MAX_PROVIDERS} providers of variables")));
     }
@@ -72,11 +79,8 @@ fn by_name(
 ) -> Result<BTreeMap<String, Backend>, Malformed> {
     let Some(table) = root.get(key)? else { return Ok(BTreeMap::new()) };
     bounded(&table, table.map()?.len())?;
-    let one = |(name, value): (&String, _)| {
-        let at = At { value, path: table.child(name) };
-        Ok((name.clone(), read(&at)?))
-    };
-    table.map()?.iter().map(one).collect()
+    let one = |(name, at): (&str, At<'_>)| Ok((name.to_string(), read(&at)?));
+    table.members()?.map(one).collect()
 }
 
 /// `spin:crates/key-value-spin`, `key-value-redis`, `key-value-azure` and `key-value-aws`, each `src/lib.rs`.
@@ -192,7 +196,7 @@ fn azure_key_vault(at: &At<'_>) -> Result<Backend, Malformed> {
 /// `spin:crates/factor-outbound-networking/src/runtime_config/spin.rs`, `tls_configs_from_table`.
 fn tls_files(root: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
-    for one in root.get("client_tls")?.map(|list| list.list()).transpose()?.unwrap_or_default() {
+    for one in root.list_of("client_tls")? {
         for key in ["ca_roots_file", "client_cert_file", "client_private_key_file"] {
             found.extend(one.get(key)?.map(|at| short(&at)).transpose()?);
         }
