@@ -180,17 +180,15 @@ pub(crate) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -
     wanted.iter().map(|path| text::clean_path(path)).collect()
 }
 
-/// A name with a slash is relative to the working directory; one without is searched for first
-/// (`runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs`).
+/// A name with a slash is relative to the working directory; one without is searched for first. What is too long leads nowhere and is
+/// left out (`runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs`).
 pub(super) fn candidates(name: &str, working_dir: &str) -> Vec<String> {
     if name.is_empty() {
         return Vec::new();
     }
-    let here = path::join(working_dir, name);
-    if name.contains('/') {
-        return vec![here];
-    }
-    SEARCH_PATH.iter().map(|folder| path::join(folder, name)).chain([here]).collect()
+    let searched: &[&str] = if name.contains('/') { &[] } else { &SEARCH_PATH };
+    let folders = searched.iter().copied().chain([working_dir]);
+    folders.filter_map(|folder| path::join_short(folder, name)).collect()
 }
 
 /// The file to which a path of the image leads, ignoring volumes. If something on the way may be a link that is not the
@@ -296,6 +294,16 @@ impl<'a> View<'a> {
     /// A name relative to the working directory.
     pub fn here(&self, name: &str) -> String {
         path::join(self.working_dir(), name)
+    }
+
+    /// The same; `None` where it leads nowhere, because it is too long.
+    pub fn here_short(&self, name: &str) -> Option<String> {
+        path::join_short(self.working_dir(), name)
+    }
+
+    /// What a path leads to that may be too long to lead anywhere.
+    pub fn at_short(&self, place: Option<&String>) -> At<'a> {
+        place.map_or(At::Nothing, |place| self.at(place))
     }
 
     /// What a path leads to, mounts included. A path that ends like a folder leads to no file.

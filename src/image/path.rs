@@ -46,6 +46,13 @@ pub fn join(folder: &str, name: &str) -> String {
     if name.starts_with('/') { name.to_string() } else { format!("{folder}/{name}") }
 }
 
+/// The same; `None` where it would be longer than a path that is followed. It is not made then: an image and a pod choose how long each
+/// part is, and there are many folders.
+pub fn join_short(folder: &str, name: &str) -> Option<String> {
+    let length = if name.starts_with('/') { 0 } else { folder.len().saturating_add(1) };
+    (length.saturating_add(name.len()) <= MAX_LENGTH).then(|| join(folder, name))
+}
+
 /// The folder and the last part of a normalised path.
 pub fn split(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
@@ -231,6 +238,18 @@ mod tests {
             ("/loop", true, None),
         ] {
             assert_eq!(resolve(path, last, link).as_deref(), end, "{path} {last}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_would_lead_nowhere_is_not_made() {
+        let long = "a".repeat(MAX_LENGTH);
+        assert_eq!(join_short("/bin", "app"), Some("/bin/app".into()));
+        assert_eq!(join_short(&long, "/app"), Some("/app".into()));
+        assert_eq!(join_short("", &"a".repeat(MAX_LENGTH - 1)).map(|path| path.len()), Some(MAX_LENGTH));
+        for (folder, name) in [("", long.as_str()), (long.as_str(), ""), ("/bin", &long)] {
+            assert_eq!(join_short(folder, name), None);
+            assert_eq!(resolve(&join(folder, name), true, |_| None), None);
         }
     }
 

@@ -48,9 +48,14 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
 /// What stands in a reason between what is wrong and what to do about it, where the reason says that.
 pub const WHAT_TO_DO: &str = "; ";
 
+/// Most characters of why a program is unknown. Each container has it, and it may quote what an image says.
+const LONGEST_REASON: usize = 2000;
+
 /// An unknown program, with the reason.
 pub fn unknown(reason: impl Into<String>) -> Program {
-    Program::Unknown { reason: text::visible(&reason.into()).into_owned() }
+    let reason = reason.into();
+    let visible = text::visible(&text::shorten(&reason, LONGEST_REASON)).into_owned();
+    Program::Unknown { reason: visible }
 }
 
 /// What the look-up concluded about the image as a whole.

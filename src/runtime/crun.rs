@@ -175,7 +175,8 @@ impl Crun {
         let may_be_elf = || {
             places(view, argument).is_none_or(|places| {
                 let mut places = places.iter().take(runwasi::MAX_PLACES);
-                places.any(|place| matches!(view.at(place), At::File(_, class) if is_elf(class)))
+                places
+                    .any(|place| matches!(view.at_short(place.as_ref()), At::File(_, class) if is_elf(class)))
             })
         };
         self.handler == "wasmedge" && asks_for_wasm(view, argument) && may_be_elf()
@@ -264,7 +265,7 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     }
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for (number, place) in places.iter().enumerate() {
-        match view.at(place) {
+        match view.at_short(place.as_ref()) {
             // A search passes over what no user may execute; where it finds nothing, that is opened under the name as it is.
             At::File(_, FileClass::Data) if number + 1 < places.len() => {}
             At::Hidden(mount) => {
@@ -308,16 +309,16 @@ fn found_before(facts: &ImageFacts, files: &[(&str, &FileClass)], name: &str) ->
     })
 }
 
-/// Where a name is looked for, in order; `None` where the container's `PATH` is not known.
-fn places(view: &View<'_>, argument: &str) -> Option<Vec<String>> {
-    let here = view.here(argument);
+/// Where a name is looked for, in order, each place `None` that is too long to be one; `None` where the container's `PATH` is not known.
+fn places(view: &View<'_>, argument: &str) -> Option<Vec<Option<String>>> {
+    let here = view.here_short(argument);
     Some(match argument {
         "" => Vec::new(),
         path if path.contains('/') => vec![here],
         name => {
             let folders = search_path(view)?;
-            let folders = folders.iter().take(runwasi::MAX_PLACES).map(|f| path::join(&view.here(f), name));
-            folders.chain([here]).collect()
+            let place = |folder: &&str| path::join_short(&view.here_short(folder)?, name);
+            folders.iter().take(runwasi::MAX_PLACES).map(place).chain([here]).collect()
         }
     })
 }
@@ -328,7 +329,7 @@ pub(super) fn may_start_as_it_is(view: &View<'_>, argument: &str) -> bool {
     places(view, argument).is_none_or(|places| {
         let looks_at_all = places.len() <= runwasi::MAX_PLACES;
         !looks_at_all
-            || places.iter().any(|place| match view.at(place) {
+            || places.iter().any(|place| match view.at_short(place.as_ref()) {
                 At::Hidden(_) => true,
                 At::File(_, class) => !matches!(class, FileClass::Wasm),
                 At::Nothing => false,

@@ -326,9 +326,10 @@ fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     }
     let usual = SEARCH_PATH.iter().chain(&HOST_FOLDERS).copied();
     let linked = view.facts.program_folders.iter().map(String::as_str);
-    let folders = usual.chain(linked).map(|folder| path::join(folder, name));
-    let other = view.facts.named(name).map(String::from);
-    let mut places: Vec<String> = folders.chain(other).take(MAX_PLACES + 1).collect();
+    let folders = usual.chain(linked).map(|folder| path::join_short(folder, name));
+    let other = view.facts.named(name).map(|place| Some(place.to_string()));
+    // What is too long leads nowhere, and counts all the same.
+    let mut places: Vec<Option<String>> = folders.chain(other).take(MAX_PLACES + 1).collect();
     if places.len() > MAX_PLACES {
         return Search::TooMany;
     }
@@ -336,7 +337,7 @@ fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     places.dedup();
     let mut found: Vec<(&str, &FileClass)> = Vec::new();
     for place in places {
-        match view.at(&place) {
+        match view.at_short(place.as_ref()) {
             At::Hidden(mount) => return Search::Hidden(mount),
             At::File(at, class) if found.iter().all(|(known, _)| *known != at) => {
                 found.push((at, class));

@@ -32,8 +32,8 @@ use wasmgate::image::mounts::Mount;
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
 use wasmgate::image::{
-    Depth, Digest, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, SpinApp, SpinComponent,
-    WasmFormat, module,
+    Depth, Digest, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, SpinApp,
+    SpinComponent, WasmFormat, module,
 };
 use wasmgate::inspection::{Container, LookupResult};
 use wasmgate::learn;
@@ -44,7 +44,7 @@ use wasmgate::quantity::Quantity;
 use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::{Login, foreign};
 use wasmgate::review;
-use wasmgate::runtime::Runtimes;
+use wasmgate::runtime::{Family, Runtimes};
 use wasmgate::sources::{Algorithm, KeyOptions, Signers};
 use wasmgate::workload::{self, Kind, Role, managed};
 
@@ -1114,6 +1114,50 @@ fn the_source_of_a_volume_is_not_said_in_full_for_each_of_its_mounts() {
     let (small, large) = (of_mounts_of_one(60), of_mounts_of_one(60 * TIMES));
     println!("{} and {} bytes", small.bytes_total, large.bytes_total);
     assert!(large.bytes_total <= MOST_TIMES * small.bytes_total);
+}
+
+/// An image with a working directory of a megabyte, two hundred folders that are searched from there, and as many sources of files.
+fn with_long_folder() -> ImageFacts {
+    let sources: Vec<String> = (0..200).map(|number| format!("s{number}")).collect();
+    let component = SpinComponent { files: sources.clone(), sources, ..component_of(0) };
+    let digest: Digest = DIGEST.parse().unwrap();
+    ImageFacts {
+        working_dir: format!("/{}", "w".repeat(1 << 20)),
+        search_path: Some(vec!["bin"; 200].join(":")),
+        entrypoint: vec!["app".into()],
+        files: vec![("/app".to_string(), FileClass::Wasm)],
+        scanned: true,
+        shape: Shape::ScratchRootfs,
+        spin: Some(app_of(vec![component])),
+        modules: vec![ModuleFacts::blank("/app", WasmFormat::Module)],
+        ..ImageFacts::blank(&digest, &digest)
+    }
+}
+
+#[test]
+fn a_long_working_directory_is_not_copied_for_each_folder_that_is_searched() {
+    let facts = with_long_folder();
+    let mut most = 0;
+    for family in Family::DESCRIBED {
+        let taken = measure(|| drop(family.start(&facts, &Start::default())));
+        println!("{family:?}: {} bytes at a time, {} in all", taken.bytes_max, taken.bytes_total);
+        most = most.max(taken.bytes_max);
+    }
+    assert!(most < 16 << 20, "{most}");
+}
+
+#[test]
+fn a_long_working_directory_is_not_copied_for_each_source_of_an_application() {
+    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "c", "image": "a"}]}}).to_string();
+    let pod = workload::read(&pod, Kind::Pod, "shop").unwrap();
+    let program =
+        Program::Wasm { kind: ImageKind::SpinApp, packaging: Packaging::RootFilesystem, modules: vec![0] };
+    let lookup = LookupResult::Known { facts: Arc::new(with_long_folder()), program };
+    let container =
+        Container { role: Role::Container, index: 0, name: "c".into(), image: "a".into(), lookup };
+    let spin = Runtimes::default().profiles.into_iter().find(|profile| profile.name == "spin").unwrap();
+    let taken = measure(|| drop(assess(&pod, &container, Some(&spin))));
+    assert!(taken.bytes_total < 64 << 20, "{}", taken.bytes_total);
 }
 
 /// Variables of a container, the application that the image holds, the image's own variables, and the aliases of the pod.
