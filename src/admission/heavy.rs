@@ -8,7 +8,7 @@ use super::started::{Spec, mounts_of, started};
 use super::state::Error;
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
-use crate::image::{ImageFacts, Program, program};
+use crate::image::{FileClass, ImageFacts, Program, path, program};
 use crate::inspection::{self, Container, Inspection, LookupResult};
 use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
@@ -28,13 +28,19 @@ const STEP_IN_A_SMALL_IMAGE: usize = 2;
 /// What a source of Spin's `files` counts. Applications have a few.
 const LINKS_OF_A_SOURCE: usize = 64;
 
+/// Most steps along such a source, beside its own parts and those of the working directory, in an image without links.
+const STEPS_OF_A_SOURCE: usize = 16;
+
+/// The same in an image with links, of which each source may lead through as many as the kernel follows, and each of them through many folders.
+const STEPS_OF_A_LINKED_SOURCE: usize = 1024;
+
 /// What a variable counts, or another name that an application hands over: it becomes an entry with its evidence.
 const NAME: usize = 8;
 
 /// Bytes of values and arguments that count as one: they are gone through and not kept.
 const SCANNED: usize = 64;
 
-/// Most steps along mounts, names that are handed over, and volumes that containers go through, of one pod in whatever image: those of eight thousand
+/// Most steps along mounts and sources, names that are handed over, and volumes that containers go through, of one pod in whatever image: those of eight thousand
 /// mounts, or of four hundred containers, or half a million variables. So its work has an end, and with it what is remembered of its mounts.
 const MOST_STEPS: usize = 1 << 19;
 
@@ -234,6 +240,26 @@ fn most_steps(workload: &Workload, image: &ImageUse<'_>, facts: &ImageFacts) -> 
     Mounts::most_steps(facts, mounts)
         .saturating_add(volumes)
         .saturating_add(handed_names(container, Some(facts)))
+        .saturating_add(source_steps(image, facts))
+}
+
+/// Most steps along the sources of Spin's `files`, each of which is looked for below the root and in the working directory. An image chooses how many
+/// there are and how deep that is; one that is too long to be followed is no step.
+fn source_steps(image: &ImageUse<'_>, facts: &ImageFacts) -> usize {
+    let components = facts.spin.iter().flat_map(|app| &app.components);
+    let mut sources = components.flat_map(|component| &component.sources).peekable();
+    if sources.peek().is_none() {
+        return 0;
+    }
+    let folders = [image.working_dir, Some(facts.working_dir.as_str())].into_iter().flatten();
+    let folders = folders.filter(|folder| folder.len() <= path::MAX_LENGTH);
+    let parts = folders.map(|folder| folder.split('/').count()).max().unwrap_or_default();
+    let is_link =
+        |(_, class): &(String, FileClass)| matches!(class, FileClass::Link { .. } | FileClass::Varies { .. });
+    let has_links = facts.files.iter().any(is_link);
+    let links = if has_links { STEPS_OF_A_LINKED_SOURCE } else { STEPS_OF_A_SOURCE };
+    let each = links.saturating_add(parts);
+    sources.map(|source| each.saturating_add(source.len())).fold(0, usize::saturating_add)
 }
 
 /// What starts was not found out in time.
@@ -262,7 +288,8 @@ pub(super) fn had_no_place(inspection: &Inspection, is_concerned: bool) -> bool 
 /// What starts is not looked for.
 fn crowded() -> Program {
     program::unknown(
-        "the pod has more containers, volumes, variables and mounts than are followed through the files of images; split it into several",
+        "the pod has more containers, volumes, variables, mounts and sources of Spin's `files` than are followed through the files of images; \
+         split it into several",
     )
 }
 
@@ -327,7 +354,7 @@ fn searched(workload: &Workload, image: &ImageUse<'_>, facts: Option<&ImageFacts
     let handed =
         NAME.saturating_mul(handed_names(spec.0, facts)).saturating_add(written_bytes(spec.0) / SCANNED);
     searched
-        .saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE))
+        .saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE.saturating_add(folder)))
         .saturating_add(volumes)
         .saturating_add(handed)
 }
@@ -356,7 +383,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::image::{Digest, FileClass, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
+    use crate::image::{Digest, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
     use crate::policy::{Bundle, Engine, Limits};
     use crate::shares::Line;
     use crate::workload::{self, Kind};
@@ -647,6 +674,30 @@ mod tests {
         let component = SpinComponent { variables: many, ..SpinComponent::default() };
         let app = SpinApp { components: vec![component], ..SpinApp::default() };
         assert!(of(bare(), &ImageFacts { spin: Some(app), ..plain }) > LIGHT);
+    }
+
+    /// What is judged of a Spin application takes time for each of its sources, in each container.
+    #[test]
+    fn the_steps_of_an_application_have_an_end_and_what_comes_after_is_not_judged() {
+        let pod = with_mounts("shop", 2, 0);
+        let started = |sources: usize, folder: &str, links: &[(&str, &str)]| {
+            let sources: Vec<String> = (0..sources).map(|number| format!("s{number}")).collect();
+            let component = SpinComponent { files: sources.clone(), sources, ..SpinComponent::default() };
+            let app = SpinApp { components: vec![component], ..SpinApp::default() };
+            let bare = image(&pod, links)[0].clone().unwrap();
+            let facts = ImageFacts { spin: Some(app), working_dir: folder.into(), ..(*bare).clone() };
+            let facts = vec![Some(Arc::new(facts)); 2];
+            let found = all(&pod, FAMILY, &facts, None);
+            found.into_iter().flatten().filter(|starts| *starts != crowded()).count()
+        };
+        let (deep, long) = ("/w".repeat(3_000), "/w".repeat(3_000_000));
+        let link = [("/l", "/n")];
+        assert_eq!(started(200, "/app", &link), 2, "as in an application of many components");
+        assert_eq!(started(5_000, "/app", &[]), 2);
+        assert_eq!(started(5_000, &long, &[]), 2, "it is not followed");
+        assert_eq!(started(100, &deep, &[]), 1);
+        assert_eq!(started(200, &deep, &[]), 0);
+        assert_eq!(started(5_000, "/app", &link), 0);
     }
 
     /// Whatever a pod has many of: mounts of one container, containers, or volumes that each container goes through.

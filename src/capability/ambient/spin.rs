@@ -132,7 +132,7 @@ fn files(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<Ent
 /// The folders that a source may name; `/` for one that may be any, with the reason. What the kernel shows has links of
 /// its own, such as `/proc/self/root`.
 fn sources(host: &RuntimeHost<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
-    let folder = |source: String| match host.leads(&source) {
+    let folder = |source: Option<String>| match source.map_or(Leads::Anywhere, |source| host.leads(&source)) {
         Leads::To(place) if entry::kernel_tree(&place).is_none() => (place, ""),
         _ => ("/".to_string(), ", which a link in a volume or in /proc may lead anywhere"),
     };

@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use crate::image::path;
+
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
@@ -176,9 +178,11 @@ pub fn env_files(working_directory: &str) -> [String; 2] {
 }
 
 /// The places that a source of `files` may name. Where it is written relative, the shim looks for it below `/` and hands over
-/// what it finds below its working directory (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`), so that both count.
-pub fn sources(working_directory: &str, source: &str) -> [String; 2] {
-    [source.to_string(), below(working_directory, source.trim_start_matches('/'))]
+/// what it finds below its working directory (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`), so that both count. `None`
+/// stands for a place that is too long to be followed: an image chooses how long its working directory is, and how many sources there
+/// are.
+pub fn sources(working_directory: &str, source: &str) -> [Option<String>; 2] {
+    [Some(source.to_string()), path::join_short(working_directory, source.trim_start_matches('/'))]
 }
 
 fn below(folder: &str, name: &str) -> String {
@@ -240,6 +244,11 @@ mod tests {
     fn files_and_variables_are_looked_for_in_two_places_each() {
         assert_eq!(variables("api_host"), ["API_HOST", "SPIN_VARIABLE_API_HOST"]);
         assert_eq!(env_files("/app"), ["/app/.env", "/.env"]);
-        assert_eq!(sources("/app", "/static"), ["/static", "/app/static"]);
+        assert_eq!(
+            sources("/app", "/static"),
+            ["/static", "/app/static"].map(|place| Some(place.to_string()))
+        );
+        let long = "/w".repeat(path::MAX_LENGTH);
+        assert_eq!(sources(&long, "/static"), [Some("/static".to_string()), None]);
     }
 }

@@ -217,7 +217,8 @@ fn server(host: &RuntimeHost<'_>, kind: &str, written: &str, why: &str) -> Vec<E
 fn in_mounts(host: &RuntimeHost<'_>, file: &str, access: Option<Access>, why: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for folder in [host.working_directory(), "/"] {
-        let found = match host.leads(&path::join(folder, file)) {
+        let at = path::join_short(folder, file);
+        let found = match at.map_or(Leads::Anywhere, |at| host.leads(&at)) {
             Leads::To(place) if entry::kernel_tree(&place).is_none() => above(host, &place),
             _ => host.pod.mounts().to_vec(),
         };
