@@ -17,6 +17,8 @@ const MAX_ENTRIES: usize = 256;
 const MAX_PROVIDERS: usize = 16;
 /// Most bytes of an address or a path.
 const MAX_LENGTH: usize = 4096;
+/// What the regions of AWS begin with that are of no partition of their own.
+const AREAS: [&str; 9] = ["af", "ap", "ca", "eu", "il", "me", "mx", "sa", "us"];
 /// Most characters of why the file was not read.
 const LONGEST_REASON: usize = 400;
 /// The tables and values of the file. `log_dir` is not used by the shim, and the tables of outgoing connections only narrow.
@@ -115,11 +117,24 @@ fn aws_dynamo(at: &At<'_>) -> Result<Backend, Malformed> {
         return Ok(Backend::Ambient { kind: "aws_dynamo".into() });
     }
     let region = label(&at.need("region")?)?;
-    let end = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    if region.contains("iso") {
-        return Err(at.wrong("names a region whose hosts are not known here"));
-    }
+    let end =
+        end_of_region(&region).ok_or_else(|| at.wrong("names a region whose hosts are not known here"))?;
     Ok(servers("aws_dynamo", &[format!("https://dynamodb.{region}.{end}")]))
+}
+
+/// How the hosts of a region end. Those of other partitions end otherwise, and `local` is the machine itself
+/// (`smithy-rs:aws/sdk/aws-models/sdk-partitions.json`, `regionRegex` and `dnsSuffix`; `…/dynamodb.json`, the rules for endpoints).
+fn end_of_region(region: &str) -> Option<&'static str> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_word = |text: &str| !text.is_empty();
+    match region.split('-').collect::<Vec<_>>().as_slice() {
+        ["cn", place, number] if is_word(place) && is_number(number) => Some("amazonaws.com.cn"),
+        ["us", "gov", place, number] if is_word(place) && is_number(number) => Some("amazonaws.com"),
+        [area, place, number] if AREAS.contains(area) && is_word(place) && is_number(number) => {
+            Some("amazonaws.com")
+        }
+        _ => None,
+    }
 }
 
 /// `spin:crates/sqlite/src/lib.rs`, `get_connection_creator`.
@@ -314,6 +329,33 @@ mod tests {
                 &["*", "aws_dynamo"],
             ),
         ]);
+    }
+
+    #[test]
+    fn a_region_of_a_partition_that_is_not_known_has_no_hosts() {
+        for region in ["us-east-1", "eu-central-2", "us-gov-west-1", "mx-central-1", "il-central-1"] {
+            assert_eq!(end_of_region(region), Some("amazonaws.com"), "{region}");
+        }
+        assert_eq!(end_of_region("cn-northwest-1"), Some("amazonaws.com.cn"));
+        for region in [
+            "eusc-de-east-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eu-isoe-west-1",
+            "us-isof-south-1",
+            "local",
+            "aws-global",
+            "us-east",
+            "us-east-x",
+            "us--1",
+            "xx-east-1",
+            "cn-gov-north-1",
+            "",
+        ] {
+            assert_eq!(end_of_region(region), None, "{region}");
+        }
+        let file = "[key_value_store.a]\ntype = \"aws_dynamo\"\nregion = \"eusc-de-east-1\"\naccess_key = \"a\"\nsecret_key = \"s\"";
+        assert!(read(file).unread.is_some_and(|why| why.contains("are not known here")));
     }
 
     #[test]
