@@ -10,6 +10,7 @@ pub mod examine;
 pub mod flow;
 mod gained;
 mod gate;
+mod handed;
 mod heavy;
 mod look;
 mod memory;

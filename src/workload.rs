@@ -13,6 +13,7 @@ mod spin_app;
 
 pub use container::{ContainerSpec, may_have_token, may_hold_links, volumes_by_one_container};
 pub use error::Error;
+pub(crate) use footprint::{CONTAINER as CONTAINER_BYTES, ENTRY as ENTRY_BYTES};
 pub use footprint::{former_bytes, parsed_bytes};
 pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, same_spec, template_field, unchanged_ephemeral};

@@ -33,9 +33,9 @@ pub enum Ending<K = ()> {
         under_wasm: bool,
     },
     /// There is no memory for what the object is parsed to: it would take more than any review gets ([`Error::ObjectTooLarge`]), or others have it
-    /// ([`Error::NoPlace`]).
+    /// ([`Error::NoPlace`]). Or there is none for what its images bring ([`Error::ImagesTooLarge`]).
     NoMemory {
-        /// Which of both.
+        /// Which of them.
         error: Error,
         /// Whether it is a template, whose pods are judged when they are created.
         is_template: bool,

@@ -1,5 +1,4 @@
-//! Examines one review: from its object to facts, a plan or a verdict. `serve` and the offline commands share
-//! [`examine`], which calls the stages in order.
+//! Examines one review: from its object to facts, a plan or a verdict. `serve` and the offline commands share [`examine`], which calls the stages in order.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,6 +11,7 @@ use serde_json::value::RawValue;
 use super::Clock;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
+use super::handed;
 use super::heavy::{self, BEFORE_THE_END, Work};
 pub use super::look::inspect;
 use super::state::{Error, State};
@@ -67,6 +67,14 @@ pub async fn examine<K>(
     let inspection = inspect(state, inspector, &workload, clock.for_inspection()).await;
     let inspected = clock.elapsed();
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
+    let is_concerned = || concerns(state, &workload, &inspection);
+    let _memory = match handed::reserve(&workload.namespace, &inspection, clock.left(), is_concerned).await {
+        Ok(memory) => memory,
+        Err(error) => {
+            let ending = Ending::NoMemory { error, is_template: workload.kind.is_template() };
+            return Examination { ending, timings };
+        }
+    };
     let conclusion = conclude(asked, &object, &workload, &inspection, keep).await;
     let advice = match &conclusion {
         Conclusion::NotWasm => template::no_application(state.runtimes(), &workload, &inspection)
@@ -85,8 +93,7 @@ const fn stage_of(webhook: Webhook) -> Stage {
     }
 }
 
-/// The mutating webhook plans changes. The validating one judges a pod as it is, and a template as the pods that will be
-/// created from it.
+/// The mutating webhook plans changes. The validating one judges a pod as it is, and a template as the pods that will be created from it.
 async fn conclude<K>(
     asked: &ReviewContext<'_>,
     object: &RawValue,
@@ -201,9 +208,8 @@ fn former(review: &Review, kind: Kind) -> Option<(Cow<'_, RawValue>, Workload)> 
     Some((old, workload))
 }
 
-/// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
-/// class is examined for any value, since a build of crun may have a handler of that name, and for what makes crun act on the
-/// node; of a pod without one only the values count that mean Wasm.
+/// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a class is examined for any value, since
+/// a build of crun may have a handler of that name, and for what makes crun act on the node; of a pod without one only the values count that mean Wasm.
 fn same_handlers(new: &Workload, old: &Workload) -> bool {
     let (new_ones, old_ones) = (&new.annotations, &old.annotations);
     if new.spec.runtime_class_name.is_none() {
@@ -221,9 +227,8 @@ fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
 
 // === Inspecting ===
 
-/// Whether the pod has to do with Wasm: it starts a Wasm program, or native code from an image that is packed as
-/// Wasm, or its class is a Wasm runtime according to a profile; or its program is not known, and there
-/// is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
+/// Whether the pod has to do with Wasm: it starts a Wasm program, or native code from an image that is packed as Wasm, or its class is a Wasm
+/// runtime according to a profile; or its program is not known, and there is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
     let native = inspection.containers.iter().any(is_native_in_wasm);
     native
@@ -233,8 +238,7 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
             && judge::suspicion(workload, inspection, state.runtimes(), state.cluster()).is_some())
 }
 
-/// Whether the container starts native code from an image packed as Wasm, or from a Wasm file. A scratch image whose native
-/// files a pod starts counts as an ordinary Linux image.
+/// Whether the container starts native code from an image packed as Wasm, or from a Wasm file. A scratch image whose native files a pod starts counts as an ordinary Linux image.
 fn is_native_in_wasm(container: &Container) -> bool {
     let Some((facts, Program::Native { source, .. })) = container.known() else { return false };
     facts.shape != Shape::ScratchRootfs || facts.modules.iter().any(|module| module.source == *source)
@@ -358,8 +362,7 @@ fn restarts(review: &Review, workload: &Workload) -> bool {
             .is_some_and(|(_, old)| judge::restarts_what_it_resizes(&workload.spec, &old.spec))
 }
 
-/// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod
-/// may outlive its class.
+/// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod may outlive its class.
 fn missing_class(state: &State, workload: &Workload) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_ref()?;
     let known = state.cluster().runtime_classes.as_ref()?;
@@ -384,8 +387,7 @@ fn verdict(
     )
 }
 
-/// Judges a template as the pods that a controller would create from it: with defaults, changed by the mutating webhook,
-/// and then judged.
+/// Judges a template as the pods that a controller would create from it: with defaults, changed by the mutating webhook, and then judged.
 async fn judge_as_pods<K>(
     asked: &ReviewContext<'_>,
     object: &RawValue,
@@ -444,8 +446,7 @@ fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Co
     former(asked.review, new.kind).filter(|(_, former)| gained::changes_an_image(new, former))
 }
 
-/// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what
-/// the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
+/// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
 fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection) -> Option<String> {
     if asked.webhook != Webhook::Validate || !new.kind.is_template() {
         return None;
@@ -458,8 +459,7 @@ fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection)
     gained::left_wasm(inspection, &found)
 }
 
-/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for
-/// which no review waits long, or it is much work, for which advice does not stand in the line of reviews.
+/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for which no review waits long, or it is much work, for which advice does not stand in the line of reviews.
 async fn abilities_before(
     asked: &ReviewContext<'_>,
     old: &RawValue,

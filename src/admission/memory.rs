@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::ending::Ending;
 use super::examine::{ReviewContext, not_ours};
+use super::handed::HANDED_BYTES;
 use super::state::Error;
 use crate::review::Operation;
 use crate::shares::{self, Share, Shares};
@@ -34,10 +35,10 @@ const FOR_SMALL: usize = 192 * MIB;
 const FOR_MIDDLE: usize = 64 * MIB;
 
 /// For all larger ones, and so the most that one review gets.
-const FOR_LARGE: usize = 224 * MIB;
+const FOR_LARGE: usize = 216 * MIB;
 
-/// Most bytes that the objects of all reviews take at a time.
-pub const PARSED_BYTES: usize = FOR_SMALL + FOR_MIDDLE + FOR_LARGE;
+/// Most bytes that the objects of all reviews take at a time, with what their images bring to the rules.
+pub const PARSED_BYTES: usize = FOR_SMALL + FOR_MIDDLE + FOR_LARGE + HANDED_BYTES;
 
 /// Most bytes that an object takes which is judged as it is (`scan`) and reserves nothing.
 pub const SCANNED_BYTES: usize = MIDDLE;
@@ -274,7 +275,7 @@ mod tests {
         let memory = Memory::new();
         let refused = memory.take("shop", FOR_LARGE + 1, AMPLE).now_or_never();
         let refused = refused.and_then(Result::err).unwrap();
-        assert!(matches!(refused, Error::ObjectTooLarge { needed: 225, most: 224 }), "{refused}");
+        assert!(matches!(refused, Error::ObjectTooLarge { needed: 217, most: 216 }), "{refused}");
         let _held = memory.take("shop", FOR_LARGE, AMPLE).await.unwrap();
         let late = memory.take("shop", 2 * MIDDLE, Duration::from_millis(2)).await;
         assert!(matches!(late, Err(Error::NoPlace)), "{late:?}");

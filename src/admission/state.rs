@@ -50,6 +50,15 @@ pub enum Error {
         /// The most that there is.
         most: usize,
     },
+    /// What the images of the review bring to the input of its rules takes more memory than there is for one review.
+    #[error(
+        "what its images hand over and ask for has so many names, or so long ones, that to judge it would take more than {most} MiB of memory; split the pod into \
+         several, or build the images with fewer"
+    )]
+    ImagesTooLarge {
+        /// The most that there is, in MiB.
+        most: usize,
+    },
     /// The review was given up; the text says why.
     #[error("{0}")]
     FinishReview(String),

@@ -24,10 +24,10 @@ const SMALL: usize = largest(&[
 ]);
 
 /// What the input of the rules says of an element, with its evidence.
-const ENTRY: usize = 1536;
+pub(crate) const ENTRY: usize = 1536;
 
 /// The same of a container: what its image asks for, as it is found and as text. It has some seven kilobytes of that as a rule.
-const CONTAINER: usize = 32 << 10;
+pub(crate) const CONTAINER: usize = 32 << 10;
 
 /// A map of texts, beside its texts: a leaf of its tree has space for eleven pairs of 48 bytes.
 const MAP: usize = 560;
