@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(join_short("/bin", "app"), Some("/bin/app".into()));
         assert_eq!(join_short(&long, "/app"), Some("/app".into()));
         assert_eq!(join_short("", &"a".repeat(MAX_LENGTH - 1)).map(|path| path.len()), Some(MAX_LENGTH));
-        for (folder, name) in [("", long.as_str()), (long.as_str(), ""), ("/bin", &long)] {
+        for (folder, name) in [("", long.as_str()), (long.as_str(), ""), ("/bin", long.as_str())] {
             assert_eq!(join_short(folder, name), None);
             assert_eq!(resolve(&join(folder, name), true, |_| None), None);
         }

@@ -1123,7 +1123,7 @@ fn with_long_folder() -> ImageFacts {
     let digest: Digest = DIGEST.parse().unwrap();
     ImageFacts {
         working_dir: format!("/{}", "w".repeat(1 << 20)),
-        search_path: Some(vec!["bin"; 200].join(":")),
+        search_path: Some(["bin"; 200].join(":")),
         entrypoint: vec!["app".into()],
         files: vec![("/app".to_string(), FileClass::Wasm)],
         scanned: true,
