@@ -58,7 +58,10 @@ fn of_reviews(settings: &Settings) -> Vec<Part> {
         part("bodies of up to 256 KiB", server.small_bodies as u64),
         parts_of("larger bodies", server.large_bodies as u64, server.body_limit as u64),
         part("answers that clients have not read yet", server.unread_answers as u64),
-        part("what the objects of reviews are parsed to", PARSED_BYTES as u64),
+        part(
+            "what the objects of reviews are parsed to, and what their images bring to the rules",
+            PARSED_BYTES as u64,
+        ),
         parts_of(evaluations, evaluations_at_a_time(PROCESSORS) as u64, policies.memory_limit_bytes as u64),
         parts_of(
             "mounts of large pods that are followed through images",
