@@ -78,7 +78,7 @@ fn by_grammar(image: &str) -> Result<Reference, Error> {
 }
 
 /// Reads a name that is written as nearly all are. `None` says nothing about it: the grammar decides. That is a regular expression in which
-/// a tag has any letter of Unicode up to 128 times, so it takes five megabytes as long as the process runs, and a quarter of a start
+/// a tag has any letter of Unicode up to 128 times, so it takes five megabytes or more as long as the process runs, and a quarter of a start
 /// that compiles no policies. What is read here is read by the grammar in the same way, which the tests compare.
 fn plain(image: &str) -> Option<Reference> {
     let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
