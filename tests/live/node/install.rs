@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{NODE, layers};
 use crate::support::control_plane::{ControlPlane, Options};
 use crate::support::live_gate::bare_pod;
-use crate::support::node::{ADDRESS, Node};
+use crate::support::node::{ADDRESS, Node, lacks_proxy};
 use crate::support::oci::{Image, ImageBuilder, fixtures};
 use crate::support::process::{own, program, root};
 use crate::support::registry::Registry;
@@ -70,6 +70,10 @@ impl Installed {
             push_gates(&plane, &registry);
             joining.join().unwrap()
         });
+        // With kube-proxy the API server calls the webhooks at the address of their Service, as in a cluster of several machines.
+        if let Some(why) = lacks_proxy() {
+            println!("the API server looks for the pods of the webhooks itself: {why}");
+        }
         fs::create_dir(plane.home().path().join("platform")).unwrap();
         let site = Self { plane, node, registry };
         site.check_out(&older_root());
