@@ -200,11 +200,12 @@ pub(super) fn upgrades(part: &str, loads: &[Load]) {
     if !is_written() {
         return;
     }
-    match older_commit() {
-        Some(older) => write(part, &upgrade_text(part, [&older, &commit()], &today(), loads)),
-        None => println!(
+    if let Some(older) = older_commit() {
+        write(part, &upgrade_text(part, [&older, &commit()], &today(), loads));
+    } else {
+        println!(
             "the part `{part}` of {PAGE} stays as it is: WASMGATE_TEST_OLDER_GATE is not what tools/older/build makes"
-        ),
+        );
     }
 }
 
