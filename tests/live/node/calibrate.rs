@@ -484,7 +484,10 @@ fn known_lines(path: &Path, part: &Path, head: &str) -> String {
     let known = read(part).or_else(|| read(path)).unwrap_or_default();
     if std::env::var_os("WASMGATE_CALIBRATE_ONLY").is_some_and(|names| !names.is_empty()) {
         let path = path.display();
-        assert!(!known.is_empty(), "{path} is of other versions, so all of it has to be measured again: {head}");
+        assert!(
+            !known.is_empty(),
+            "{path} is of other versions, so all of it has to be measured again: {head}"
+        );
     }
     known
 }
