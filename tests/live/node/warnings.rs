@@ -7,7 +7,7 @@ use super::sizes::filler;
 use super::{NODE, SITE, Site, file_system, layers};
 use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
-use crate::support::oci::{Image, ImageBuilder};
+use crate::support::oci::{Image, ImageBuilder, fixtures};
 use crate::support::probes::padded_greeter;
 
 const MIB: u64 = 1 << 20;
@@ -237,6 +237,52 @@ fn starts_with_the_limit_of_the_warning(site: &Site, pod: &Value) {
     let ran = site.finished(namespace, name);
     assert_eq!(ran["spec"]["containers"][0]["resources"]["limits"]["memory"], "21Mi");
     assert_eq!((&ran["status"]["phase"], &*site.logs(namespace, name)), (&json!("Succeeded"), "hello\n"));
+}
+
+/// A command that fills 16 MiB, says something and then waits for ever, a second at a time.
+fn staying_filler() -> Vec<u8> {
+    fixtures::wat(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 257)
+            (data (i32.const 0) "\10\00\00\00\06\00\00\00") (data (i32.const 16) "hello\n")
+            (func (export "_start")
+                (memory.fill (i32.const 65536) (i32.const 1) (i32.const 16777216))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+                ;; One subscription: the monotonic clock, a second from now.
+                (i32.store (i32.const 1040) (i32.const 1)) (i64.store (i32.const 1048) (i64.const 1000000000))
+                (loop $again
+                    (drop (call $poll (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 3000)))
+                    (br $again))))"#,
+    )
+}
+
+/// Each of them would run alone. The kernel ends the larger one, which is that which runs already.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_limit_of_the_pod_below_what_its_programs_need_together_ends_one_of_them() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("floor-of-the-pod", &json!({}));
+    site.push("stays", &ImageBuilder::wasm_artifact(&staying_filler()).build());
+    let mut pod = pod_of(&site, &namespace, "stays");
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod["spec"]["resources"] = json!({"limits": {"memory": "28Mi"}});
+    let mut other = pod["spec"]["containers"][0].clone();
+    other["name"] = json!("other");
+    pod["spec"]["containers"].as_array_mut().unwrap().push(other);
+    let said = site.apply(&pod);
+    let together = "the pod has a memory limit of 28Mi, and its Wasm containers that run together need about 41Mi to start";
+    assert!(said.stderr.contains(together), "{}", said.stderr);
+    warned(said, "under-floor");
+    let ended = site.plane.wait_for("the kernel to end one of them", || {
+        let pod = site.plane.get(&["pod", "stays", "--namespace", &namespace]);
+        let statuses = pod["status"]["containerStatuses"].as_array()?;
+        let mut ended = statuses.iter().map(|status| &status["state"]["terminated"]);
+        ended.find(|ended| ended["exitCode"] == 137).cloned()
+    });
+    assert_eq!(ended["reason"], "Error", "{ended}");
+    site.plane.kubectl(&["delete", "pod", "stays", "--namespace", &namespace, "--wait=false"]).ok();
 }
 
 /// The CPU time that the container of a running pod has taken, in milliseconds.
