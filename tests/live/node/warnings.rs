@@ -267,7 +267,7 @@ fn a_limit_of_the_pod_below_what_its_programs_need_together_ends_one_of_them() {
     site.push("stays", &ImageBuilder::wasm_artifact(&staying_filler()).build());
     let mut pod = pod_of(&site, &namespace, "stays");
     pod["spec"]["restartPolicy"] = json!("Never");
-    pod["spec"]["resources"] = json!({"limits": {"memory": "28Mi"}});
+    pod["spec"]["resources"] = json!({"requests": {"memory": "28Mi"}, "limits": {"memory": "28Mi"}});
     let mut other = pod["spec"]["containers"][0].clone();
     other["name"] = json!("other");
     pod["spec"]["containers"].as_array_mut().unwrap().push(other);
