@@ -274,10 +274,9 @@ fn doubt(webhook: Webhook, kind: Kind, inspection: &Inspection) -> Option<String
 /// be refused. Those of another template get the warning when they are created, but their controller does not show it: so the
 /// template gets it where the image suggests Wasm, and an ordinary one does not when its registry is down.
 fn is_told(webhook: Webhook, kind: Kind, container: &Container) -> bool {
-    let suggests_wasm = || container.known().is_some_and(|(facts, _)| facts.suggests_wasm());
     webhook == Webhook::Mutate
         || kind == Kind::SpinApp
-        || (kind.is_template() && container.is_open() && suggests_wasm())
+        || (kind.is_template() && container.is_open() && container.suggests_wasm())
 }
 
 fn doubt_of(container: &Container) -> Option<String> {
