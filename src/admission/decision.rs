@@ -318,16 +318,18 @@ mod tests {
     #[test]
     fn a_template_says_that_its_program_is_not_known_where_its_image_suggests_wasm() {
         let error = lookup::Error::TimedOut { image: "web:1".to_owned(), budget_ms: 1 };
+        let read = lookup::Error::ReadWasm { source: Box::new(error.clone()) };
         let inspections = [
             unknown(Shape::WasmArtifact),
+            inspection(LookupResult::Unread { error: Arc::new(read) }),
             unknown(Shape::LinuxRootfs),
             inspection(LookupResult::Unread { error: Arc::new(error) }),
         ];
         for (webhook, kind, expected) in [
-            (Webhook::Validate, Kind::Deployment, [true, false, false]),
-            (Webhook::Validate, Kind::SpinApp, [true; 3]),
-            (Webhook::Validate, Kind::Pod, [false; 3]),
-            (Webhook::Mutate, Kind::Pod, [true; 3]),
+            (Webhook::Validate, Kind::Deployment, [true, true, false, false]),
+            (Webhook::Validate, Kind::SpinApp, [true; 4]),
+            (Webhook::Validate, Kind::Pod, [false; 4]),
+            (Webhook::Mutate, Kind::Pod, [true; 4]),
         ] {
             let told = inspections.each_ref().map(|inspection| doubt(webhook, kind, inspection).is_some());
             assert_eq!(told, expected, "{webhook:?} {kind:?}");

@@ -124,7 +124,7 @@ impl Error {
     }
 
     /// The error itself, without what was read of the image before it.
-    pub fn cause(&self) -> &Self {
+    pub fn itself(&self) -> &Self {
         if let Self::ReadWasm { source } = self { source } else { self }
     }
 

@@ -313,7 +313,7 @@ impl Inner {
                 }
             }
         }
-        if !progress.is_queued() && !matches!(error.cause(), Error::WaitForMemory { .. }) {
+        if !progress.is_queued() && !matches!(error.itself(), Error::WaitForMemory { .. }) {
             let namespace = question.asker.namespace();
             self.memory.fail(&question.key, question.depth, namespace, error.clone()).await;
         }
@@ -450,14 +450,14 @@ fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
 /// Whether what was known before no longer holds: the image is gone, the registry refuses it to the pod's pull secrets, or
 /// the registry may not be asked for it. A refusal to the platform itself may come from a limit on requests.
 fn is_final(error: &Error, question: &Question) -> bool {
-    let is_denied = matches!(error.cause(), Error::Fetch(registry::Error::AuthorizeFetch { .. }));
-    let is_gone = matches!(error.cause(), Error::Fetch(registry::Error::FindImage { .. }));
+    let is_denied = matches!(error.itself(), Error::Fetch(registry::Error::AuthorizeFetch { .. }));
+    let is_gone = matches!(error.itself(), Error::Fetch(registry::Error::FindImage { .. }));
     is_gone || (is_denied && question.is_private()) || is_refused(error)
 }
 
 /// Whether no credentials can help.
 pub(super) fn is_refused(error: &Error) -> bool {
-    let Error::Fetch(error) = error.cause() else { return false };
+    let Error::Fetch(error) = error.itself() else { return false };
     matches!(
         error,
         registry::Error::RefuseRegistry { .. }
