@@ -405,7 +405,8 @@ async fn an_image_that_nothing_starts_suggests_wasm_by_its_documents_and_not_by_
         }
         builder.build()
     };
-    let of_linux = |word: &str| json!({"os": "linux", "architecture": "amd64", "config": {"Entrypoint": [word]}});
+    let of_linux =
+        |word: &str| json!({"os": "linux", "architecture": "amd64", "config": {"Entrypoint": [word]}});
     let (long, erofs) = (format!("application/{}", "a".repeat(200)), "application/vnd.erofs.layer.v1");
     for (image, suggests_wasm) in [
         (with(of_linux("/bin/app"), &[long.as_str(), oci::WASM_LAYER, oci::RUNWASI_LAYER]), true),
