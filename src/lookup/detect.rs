@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use crate::image::annotation::crun_annotation;
-use crate::image::config::{self, Config};
+use crate::image::annotation;
+use crate::image::config;
 use crate::image::descriptor::Descriptor;
 use crate::image::hints::{self, Next};
 use crate::image::malformed::Malformed;
@@ -173,7 +173,7 @@ impl<S: Source> Look<'_, S> {
     /// Notes what the manifest says of Wasm, before anything after it is read.
     fn note_manifest(&self, facts: &mut ImageFacts, manifest: &ImageManifest) {
         facts.wasm_media_type = hints::has_wasm_type(manifest);
-        if facts.wasm_media_type || crun_annotation(&manifest.annotations).is_some() {
+        if facts.wasm_media_type || annotation::crun_annotation(&manifest.annotations).is_some() {
             self.source.note_wasm();
         }
     }
@@ -268,7 +268,11 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// The config, whose fields the facts have adopted.
-    async fn adopted(&self, facts: &mut ImageFacts, manifest: &ImageManifest) -> Result<Config, S::Error> {
+    async fn adopted(
+        &self,
+        facts: &mut ImageFacts,
+        manifest: &ImageManifest,
+    ) -> Result<config::Config, S::Error> {
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
         let config = self.document(bytes, config::parse, "the config").await?;
         facts.adopt(&config);
