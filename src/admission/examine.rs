@@ -141,8 +141,7 @@ fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>
     let (workload, object) = read.map_err(|error| match error {
         workload::Error::FindTemplate { at, .. } => Ending::Skipped(Skip::NoTemplate { at }),
         error => {
-            let under_wasm = names_wasm_class(state, kind, object.get());
-            Ending::Unreadable { error: error.into(), under_wasm }
+            Ending::Unreadable { under_wasm: names_wasm_class(state, kind, object), error: error.into() }
         }
     })?;
     match nothing_to_do(asked, &workload, object.get()) {
@@ -212,9 +211,10 @@ fn same_handlers(new: &Workload, old: &Workload) -> bool {
     handlers(new_ones) == handlers(old_ones) && on_node(new_ones).eq(on_node(old_ones))
 }
 
-/// Whether an object that cannot be read as a workload still names a Wasm runtime.
-fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
-    let value: Value = serde_json::from_str(object).unwrap_or_default();
+/// Whether an object that cannot be read as a workload still names a Wasm runtime, where it is judged.
+fn names_wasm_class(state: &State, kind: Kind, object: &RawValue) -> bool {
+    let judged = workload::as_judged(object, kind).unwrap_or(Cow::Borrowed(object));
+    let value: Value = serde_json::from_str(judged.get()).unwrap_or_default();
     let field = format!("{}/spec/runtimeClassName", kind.template_pointer());
     value.pointer(&field).and_then(Value::as_str).is_some_and(|class| state.profile_of(class).is_some())
 }

@@ -7,7 +7,7 @@ use super::malformed::{Malformed, short};
 
 /// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
 /// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
-const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
+pub(super) const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
 /// Their values that mean Wasm.
 const CRUN_VALUES: [&str; 9] =
     ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
@@ -84,7 +84,7 @@ pub fn wasm_handlers(annotations: &BTreeMap<String, String>) -> [Option<&str>; 2
 }
 
 /// Whether a value means Wasm, to crun at least, which reads it up to a NUL (`json-c:json_object.h`, `json_object_get_string`).
-fn means_wasm(value: &str) -> bool {
+pub(super) fn means_wasm(value: &str) -> bool {
     let read = value.split('\0').next().unwrap_or_default();
     CRUN_VALUES.contains(&read)
 }
