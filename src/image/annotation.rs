@@ -1,4 +1,5 @@
-//! The annotations that ask crun and youki for a Wasm handler, and those by which crun acts on the node.
+//! The annotations that ask crun and youki for a Wasm handler, those by which crun acts on the node, and those by which CRI-O hands over
+//! devices.
 
 use std::collections::BTreeMap;
 
@@ -28,9 +29,14 @@ const INSIDE: [&str; 3] =
 /// with which it mounts (`crun:src/libcrun/linux.c`, `get_selinux_context_type`; `utils.c`, `add_selinux_mount_label`).
 const MOUNT_CONTEXT: (&str, [&str; 4]) =
     ("run.oci.mount_context_type", ["context", "fscontext", "defcontext", "rootcontext"]);
+/// Annotations of a pod by which CRI-O gives device files of the node to each of its containers, those that `allowed_devices` has
+/// (`cri-o:server/container_create_linux.go`, `specSetDevices`). Its default handler heeds them
+/// (`cri-o:pkg/config/config.go`, `defaultRuntimeHandler`). Versions before 1.35 know the second alone.
+const DEVICES: [&str; 2] = ["devices.crio.io", "io.kubernetes.cri-o.Devices"];
 /// How the names of annotations begin that matter on a pod which is there already, as the webhook's registration has them: of those that
-/// choose a handler, and of those by which crun acts on the node.
-pub const JUDGED_LATER: [&str; 4] = [CRUN_ANNOTATIONS[0], OF_CRUN[0], OF_CRUN[1], OF_CRUN[2]];
+/// choose a handler, of those by which crun acts on the node, and of those by which CRI-O hands over devices.
+pub const JUDGED_LATER: [&str; 6] =
+    [CRUN_ANNOTATIONS[0], OF_CRUN[0], OF_CRUN[1], OF_CRUN[2], DEVICES[0], DEVICES[1]];
 
 /// Refuses annotations of a manifest or an index by which a node starts something else: those of a checkpoint, and those that crun,
 /// to which a node may hand them on, reads up to a NUL.
@@ -58,6 +64,11 @@ pub fn on_node(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (
 fn stays_inside(key: &str, value: &str) -> bool {
     let (mount_context, known) = MOUNT_CONTEXT;
     INSIDE.contains(&key) || (key == mount_context && known.contains(&value))
+}
+
+/// The annotations by which CRI-O hands over devices, with their values. It heeds the first alone where a pod has both.
+pub fn devices(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (&'static str, &str)> {
+    DEVICES.into_iter().filter_map(move |key| Some((key, annotations.get(key)?.as_str())))
 }
 
 /// The values of the annotations that choose a handler, as they are written: a build of crun may have other handlers than those
@@ -105,9 +116,13 @@ mod tests {
             "run.oci.mount_context_type",
         ];
         assert_eq!(on_node(&of(&acting)).count(), acting.len());
-        assert!(acting.iter().chain(&CRUN_ANNOTATIONS).all(|key| is_judged_later(key)));
+        assert!(acting.iter().chain(&CRUN_ANNOTATIONS).chain(&DEVICES).all(|key| is_judged_later(key)));
+        assert_eq!(on_node(&of(&DEVICES)).count(), 0);
+        assert_eq!(devices(&of(&DEVICES)).count(), 2);
         assert_eq!(on_node(&of(&INSIDE)).count(), 0);
-        for (value, acts) in [("fscontext", 0), ("context", 0), ("Context", 1), ("size=1g,context", 1), ("", 1)] {
+        for (value, acts) in
+            [("fscontext", 0), ("context", 0), ("Context", 1), ("size=1g,context", 1), ("", 1)]
+        {
             let annotations = [(MOUNT_CONTEXT.0.to_string(), value.to_string())].into();
             assert_eq!(on_node(&annotations).count(), acts, "{value}");
         }
