@@ -39,7 +39,7 @@ fn limit_in_force(site: &Site, pod: &Value) -> u64 {
 
 /// Resizes a running container from 64Mi to 96Mi; returns what the API server answered, and what the kernel holds it to once the
 /// API says that it is done.
-pub(super) fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
+fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
     let get = || site.plane.get(&["pod", name, "--namespace", namespace]);
     let running = get();
     assert_eq!(limit_in_force(site, &running), 64 * MIB, "before");
