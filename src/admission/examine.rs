@@ -18,7 +18,7 @@ use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
-use crate::image::annotation::{handlers, on_node, wasm_handlers};
+use crate::image::annotation::{devices, handlers, on_node, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection};
 use crate::judge::input::{Groups, UserFacts};
@@ -202,9 +202,12 @@ fn former(review: &Review, kind: Kind) -> Option<(Cow<'_, RawValue>, Workload)> 
 
 /// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
 /// class is examined for any value, since a build of crun may have a handler of that name, and for what makes crun act on the
-/// node; of a pod without one only the values count that mean Wasm.
+/// node; of a pod without one only the values count that mean Wasm. The devices that CRI-O hands over count for both.
 fn same_handlers(new: &Workload, old: &Workload) -> bool {
     let (new_ones, old_ones) = (&new.annotations, &old.annotations);
+    if !devices(new_ones).eq(devices(old_ones)) {
+        return false;
+    }
     if new.spec.runtime_class_name.is_none() {
         return wasm_handlers(new_ones) == wasm_handlers(old_ones);
     }

@@ -3,12 +3,15 @@
 use serde_json::{Value, json};
 
 use super::cgroup::{counted, cpu_quota, memory_limit, of_pod};
+use super::golden::UNSEEN;
+use super::needs;
 use super::sizes::filler;
-use super::{NODE, SITE, Site, file_system, layers};
+use super::{NODE, SITE, Site, file_system, layers, speaker};
 use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
 use crate::support::oci::{Image, ImageBuilder, fixtures};
-use crate::support::probes::padded_greeter;
+use crate::support::probes::{Target, padded_greeter};
+use crate::support::process::ask_patiently;
 
 const MIB: u64 = 1 << 20;
 
@@ -36,7 +39,7 @@ fn limit_in_force(site: &Site, pod: &Value) -> u64 {
 
 /// Resizes a running container from 64Mi to 96Mi; returns what the API server answered, and what the kernel holds it to once the
 /// API says that it is done.
-pub(super) fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
+fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
     let get = || site.plane.get(&["pod", name, "--namespace", namespace]);
     let running = get();
     assert_eq!(limit_in_force(site, &running), 64 * MIB, "before");
@@ -54,6 +57,53 @@ pub(super) fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
     });
     assert_eq!(done["status"]["containerStatuses"][0]["restartCount"], 0, "{done}");
     (said, limit_in_force(site, &done))
+}
+
+/// Resizes what runs under a runtime that changes the sizes of a running container.
+pub(super) fn a_resize_is_in_force(target: &Target) {
+    let site = SITE.get();
+    let name = format!("resized-{}", target.class);
+    let program = speaker("hello from what is resized");
+    let mut pod = needs::pod_of(&site, target.class, &name, &[("app.wasm", &program)]);
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi"}});
+    site.apply(&pod).ok();
+    site.plane.wait_for("the program to speak", || {
+        let logs = site.plane.kubectl(&["logs", "--namespace", UNSEEN, &name]);
+        logs.stdout.contains("hello from what is resized").then_some(())
+    });
+    let (said, limit) = resized(&site, UNSEEN, &name);
+    said.ok();
+    assert_eq!(limit, 96 * MIB);
+}
+
+/// runwasi's shim shows such an end as `Error`, and the rule `under-floor` says which of both people will see.
+pub(super) fn a_kill_for_memory_is_shown_as_that(target: &Target) {
+    let site = SITE.get();
+    let program = filler();
+    let pod = |name: &str| {
+        let mut pod = needs::pod_of(&site, target.class, name, &[("app.wasm", &program)]);
+        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "8Mi"}});
+        pod
+    };
+    let namespace = site.plane.namespace(&format!("floor-{}", target.class), &json!({}));
+    let mut judged = pod(&format!("short-{}", target.class));
+    judged["metadata"]["namespace"] = json!(namespace);
+    judged["spec"].as_object_mut().unwrap().remove("nodeName");
+    let said = site.plane.apply(&judged, &["--dry-run=server"]);
+    assert!(said.stderr.contains("[under-floor]"), "{}", said.stderr);
+    assert!(said.stderr.contains("which shows as `OOMKilled`"), "{}", said.stderr);
+    // One that is killed before its program starts has no such end, so there are several.
+    let names = [0, 1, 2].map(|number| format!("short-of-memory-{}-{number}", target.class));
+    for name in &names {
+        site.apply(&pod(name)).ok();
+    }
+    let shown = |name: &String| {
+        let pod = site.plane.get(&["pod", name, "--namespace", UNSEEN]);
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
+    };
+    let seen = ask_patiently(|| names.iter().any(&shown).then_some(()));
+    assert!(seen.is_some(), "{}", site.story(UNSEEN));
 }
 
 #[test]
@@ -326,7 +376,7 @@ fn a_program_that_compiles_longer_than_its_probe_waits_is_restarted_and_with_mor
         pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE});
         pod
     };
-    // At the fastest that was measured, 1.0 CPU seconds for each MB of code, that takes 12 s, and the probe waits for some four.
+    // At the fastest that was measured, 1.1 CPU seconds for each million bytes of code, that takes some 13 s, and the probe waits for some four.
     let hurried = pod("hurried", "250m", 2);
     site.plane.wait_for("the grant to be in force", || {
         (site.plane.apply(&hurried, &["--dry-run=server"]).code == 0).then_some(())

@@ -190,6 +190,24 @@ fn the_page_says_the_constants_in_its_first_table() {
     ] {
         assert!(page.contains(&said), "{said}");
     }
+    let configuration = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let crun = crun().map_or(files, |found| found.memory);
+    let exception = |files: String, crun: String| format!("{files} ({crun} with `ambient: crun-wasmtime`)");
+    let fixed = |memory: Memory| format!("{}Mi", memory.fixed_mebibytes);
+    let fixed = exception(fixed(files), fixed(crun));
+    let per_byte = exception(files.per_byte.to_string(), crun.per_byte.to_string());
+    for (page, said) in [
+        (
+            &page,
+            format!("under `crun-wasmtime` {}Mi and code × {} in their", crun.fixed_mebibytes, crun.per_byte),
+        ),
+        (&page, fixed.replacen("Mi (", "Mi by default (", 1)),
+        (&page, per_byte.replacen(" (", " by default (", 1)),
+        (&configuration, format!("what was measured, {fixed}, or `baseMemory`")),
+        (&configuration, format!("what was measured, {per_byte}. |")),
+    ] {
+        assert!(page.contains(&said), "{said}");
+    }
 }
 
 /// The rule about probes counts no more processors than were measured.
