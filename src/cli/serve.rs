@@ -59,7 +59,6 @@ const OPEN_FILES: u64 = 8192;
 /// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     log::start(options.log_format);
-    raise_open_files();
     let read = reload::version(&options);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     // Before they are read, so that a later change is seen as one.
@@ -210,6 +209,7 @@ async fn serve(
     page: Option<(SocketAddr, ReportPage)>,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
+    raise_open_files();
     let options = server::ServerOptions::new(cert, key);
     let reviews = file.max_concurrent_reviews;
     let options = server::ServerOptions {

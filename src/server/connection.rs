@@ -116,7 +116,7 @@ where
         let (gate, phase) = (self.gate.clone(), self.phase.clone());
         Box::pin(async move {
             let place = place_for(&stream, &places, &phase, gate.as_ref()).await?;
-            let _in_use = place.usage.hold();
+            let in_use = place.usage.hold();
             // Without TCP_NODELAY a response may wait for the peer's delayed acknowledgement; a failure here costs only that.
             let _ = stream.set_nodelay(true);
             let done = tokio::select! {
@@ -127,7 +127,7 @@ where
                 gate.observe(Event::HandshakeFailed);
                 tracing::debug!(%error, "a TLS handshake failed");
             })?;
-            let timed = Timed::new(stream, times, place);
+            let timed = Timed::new(stream, times, place, in_use);
             let service = timed.serving(service);
             Ok((timed, service))
         })
@@ -205,16 +205,16 @@ pub(super) struct Timed<S> {
     begun: Arc<AtomicBool>,
     unread: Unread,
     alarm: Pin<Box<Sleep>>,
-    /// The use of the connection while its first request head is read.
-    head: Option<InUse>,
+    /// The use of the connection until its first request has arrived: none that is slow to send it makes place for another one before its time is over.
+    until_begun: Option<InUse>,
     place: Place,
 }
 
 impl<S> Timed<S> {
-    fn new(stream: S, times: Times, place: Place) -> Self {
+    fn new(stream: S, times: Times, place: Place, in_use: InUse) -> Self {
         let (begun, unread) = (Arc::default(), Unread::default());
         let alarm = Box::pin(sleep(times.first));
-        Self { stream, times, stage: Stage::Silent, begun, unread, alarm, head: None, place }
+        Self { stream, times, stage: Stage::Silent, begun, unread, alarm, until_begun: Some(in_use), place }
     }
 
     /// What serves its requests.
@@ -236,7 +236,7 @@ impl<S> Timed<S> {
         let began = self.stage != Stage::Begun && self.begun.load(Ordering::Acquire);
         if began {
             self.stage = Stage::Begun;
-            self.head = None;
+            self.until_begun = None;
         }
         if began || poll.is_ready() {
             let now = Instant::now();
@@ -263,7 +263,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
         if self.stage == Stage::Silent && poll.is_ready() {
             self.stage = Stage::Head;
-            self.head = Some(self.place.usage.hold());
             let first = self.times.first;
             self.set_alarm(Instant::now(), first);
         }

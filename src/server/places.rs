@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use super::ServerOptions;
 use crate::shares::{Share, Shares};
 
-/// How long a connection has been idle that makes place for another one. Its client may send a request at any time, which is lost where the server has closed the
-/// connection meanwhile; Go's client sends it again on another one.
+/// How long a connection has been idle that makes place for another one. A request that its client sends at that moment is lost; but Go's client goes on with the
+/// connection that it used last, so the one that has been idle for longest is the last that it would use.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// How often what waits for a place looks for an idle connection.
@@ -160,7 +160,7 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(super) struct Usage {
     begin: Instant,
-    /// Requests that are being read or answered, and a handshake.
+    /// Requests that are being answered, and the time until the first one.
     holders: AtomicU32,
     /// When something was last read or written, in milliseconds since the beginning.
     last: AtomicU64,
@@ -180,9 +180,10 @@ impl Usage {
         }
     }
 
-    /// The connection is in use until this is dropped.
+    /// The connection is in use until this is dropped. What asked it to end before that came too late.
     pub fn hold(self: &Arc<Self>) -> InUse {
         self.holders.fetch_add(1, Ordering::SeqCst);
+        self.is_asked.store(false, Ordering::SeqCst);
         InUse(Arc::clone(self))
     }
 
@@ -199,7 +200,7 @@ impl Usage {
             return false;
         }
         let is_idle = self.holders.load(Ordering::SeqCst) == 0;
-        // A request came first.
+        // Its request came at the same time.
         self.is_asked.store(is_idle, Ordering::SeqCst);
         is_idle
     }
