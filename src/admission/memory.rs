@@ -177,7 +177,7 @@ async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Opt
 /// Bytes of the objects of a review, which are nearly all of its body.
 fn text_bytes(asked: &ReviewContext<'_>) -> usize {
     let objects = [&asked.review.object, &asked.review.old_object];
-    objects.into_iter().filter_map(|object| object.as_deref()).map(|object| object.get().len()).sum()
+    objects.into_iter().filter_map(Option::as_deref).map(|object| object.get().len()).sum()
 }
 
 /// What the objects of a review may take. `None` where none is parsed.
