@@ -178,6 +178,7 @@ fn main() {
     let (mutate, validate) = (Webhook::Mutate, Webhook::Validate);
     for (gate, name, webhook, sample) in [
         (&keeps, "Linux pod, validate", validate, "web"),
+        (&forgets, "Linux pod, validate, not cached", validate, "web"),
         (&keeps, "Wasm pod, mutate", mutate, "orders"),
         (&forgets, "Wasm pod, mutate, not cached", mutate, "orders"),
         (&keeps, "Wasm pod, validate, allowed", validate, "orders.mutated"),
