@@ -3,13 +3,14 @@
 
 pub mod request;
 pub mod response;
+mod user;
 mod webhook;
 
 pub use request::{Error, parse, uid_of};
 pub use response::{Overloaded, Reply, Response};
+pub use user::User;
 pub use webhook::Webhook;
 
-use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -86,11 +87,18 @@ pub struct Review {
     /// The verb.
     pub operation: Operation,
     /// The user of the request.
-    pub user: UserInfo,
+    pub user: User,
     /// Whether nothing will be stored.
     pub dry_run: bool,
     /// The object as it would be stored; `None` on DELETE.
     pub object: Option<Box<RawValue>>,
     /// The object as it is stored; present on UPDATE and DELETE.
     pub old_object: Option<Box<RawValue>>,
+}
+
+impl Review {
+    /// Bytes of what rules may read of it, with its object in this form.
+    pub fn bytes_with(&self, object: &RawValue) -> usize {
+        object.get().len().saturating_add(self.user.list_bytes())
+    }
 }

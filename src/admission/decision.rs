@@ -53,6 +53,7 @@ impl Decision {
         let decision = match ending {
             Ending::Skipped(skip) => Self::without_facts(said, skip.note()),
             Ending::Unreadable { .. } => Self::without_facts(said, "unreadable object"),
+            Ending::NoMemory { error, is_template } => Self::without_memory(said, error, is_template),
             Ending::Examined(examined) => Self::of_examined(said, *examined),
         };
         Self { timings, ..decision }
@@ -114,23 +115,13 @@ impl Decision {
         Self { failure, ..Self::without_facts(said, why.note()) }
     }
 
-    /// The decision about a review for whose objects there is no memory: they would take more than any review gets ([`Error::ObjectTooLarge`]), or others have it
-    /// ([`Error::NoPlace`]). A template is warned about, since its pods are judged, and the mutating webhook refuses nothing for its size.
-    pub(super) fn of_no_memory(webhook: Webhook, review: &Review, kind: Option<Kind>, error: Error) -> Self {
-        let uid = &review.uid;
-        if kind.is_some_and(Kind::is_template) {
-            let warning = format!("wasmgate could not judge this object: {error}");
-            return Self::failed(answer::skip_with_warning(uid, warning), Step::JudgeTemplate, error);
+    fn without_memory(said: Answer, error: Error, is_template: bool) -> Self {
+        if is_template {
+            return Self::failed(said, Step::JudgeTemplate, error);
         }
         if matches!(error, Error::NoPlace) {
-            return Self::failed(answer::failed(uid, error.to_string()), Step::TakePlace, error);
+            return Self::failed(said, Step::TakePlace, error);
         }
-        let said = match webhook {
-            Webhook::Mutate => {
-                answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
-            }
-            Webhook::Validate => answer::too_large(uid, format!("wasmgate did not judge this pod: {error}")),
-        };
         Self { failure: Some(("too-large", error)), ..Self::without_facts(said, "too large") }
     }
 
@@ -212,7 +203,22 @@ pub fn answer<K>(webhook: Webhook, review: &Review, ending: &Ending<K>) -> Answe
         Ending::Unreadable { error, .. } => {
             answer::skip_with_warning(uid, format!("wasmgate left this object alone: {error}"))
         }
+        Ending::NoMemory { error, is_template } => answer_without_memory(webhook, uid, error, *is_template),
         Ending::Examined(examined) => answer_examined(webhook, uid, examined),
+    }
+}
+
+/// A template is warned about, since its pods are judged, and the mutating webhook refuses nothing for its size.
+fn answer_without_memory(webhook: Webhook, uid: &str, error: &Error, is_template: bool) -> Answer {
+    if is_template {
+        return answer::skip_with_warning(uid, format!("wasmgate could not judge this object: {error}"));
+    }
+    match (error, webhook) {
+        (Error::NoPlace, _) => answer::failed(uid, error.to_string()),
+        (_, Webhook::Mutate) => {
+            answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
+        }
+        (_, Webhook::Validate) => answer::too_large(uid, format!("wasmgate did not judge this pod: {error}")),
     }
 }
 
@@ -274,10 +280,9 @@ fn doubt(webhook: Webhook, kind: Kind, inspection: &Inspection) -> Option<String
 /// be refused. Those of another template get the warning when they are created, but their controller does not show it: so the
 /// template gets it where the image suggests Wasm, and an ordinary one does not when its registry is down.
 fn is_told(webhook: Webhook, kind: Kind, container: &Container) -> bool {
-    let suggests_wasm = || container.known().is_some_and(|(facts, _)| facts.suggests_wasm());
     webhook == Webhook::Mutate
         || kind == Kind::SpinApp
-        || (kind.is_template() && container.is_open() && suggests_wasm())
+        || (kind.is_template() && container.is_open() && container.suggests_wasm())
 }
 
 fn doubt_of(container: &Container) -> Option<String> {
@@ -319,16 +324,18 @@ mod tests {
     #[test]
     fn a_template_says_that_its_program_is_not_known_where_its_image_suggests_wasm() {
         let error = lookup::Error::TimedOut { image: "web:1".to_owned(), budget_ms: 1 };
+        let read = lookup::Error::ReadWasm { source: Box::new(error.clone()) };
         let inspections = [
             unknown(Shape::WasmArtifact),
+            inspection(LookupResult::Unread { error: Arc::new(read) }),
             unknown(Shape::LinuxRootfs),
             inspection(LookupResult::Unread { error: Arc::new(error) }),
         ];
         for (webhook, kind, expected) in [
-            (Webhook::Validate, Kind::Deployment, [true, false, false]),
-            (Webhook::Validate, Kind::SpinApp, [true; 3]),
-            (Webhook::Validate, Kind::Pod, [false; 3]),
-            (Webhook::Mutate, Kind::Pod, [true; 3]),
+            (Webhook::Validate, Kind::Deployment, [true, true, false, false]),
+            (Webhook::Validate, Kind::SpinApp, [true; 4]),
+            (Webhook::Validate, Kind::Pod, [false; 4]),
+            (Webhook::Mutate, Kind::Pod, [true; 4]),
         ] {
             let told = inspections.each_ref().map(|inspection| doubt(webhook, kind, inspection).is_some());
             assert_eq!(told, expected, "{webhook:?} {kind:?}");

@@ -32,6 +32,14 @@ pub enum Ending<K = ()> {
         /// Whether the object names a RuntimeClass that a profile describes as a Wasm runtime.
         under_wasm: bool,
     },
+    /// There is no memory for what the object is parsed to: it would take more than any review gets ([`Error::ObjectTooLarge`]), or others have it
+    /// ([`Error::NoPlace`]).
+    NoMemory {
+        /// Which of both.
+        error: Error,
+        /// Whether it is a template, whose pods are judged when they are created.
+        is_template: bool,
+    },
     /// The object was read and its images were looked up.
     Examined(Box<Examined<K>>),
 }
@@ -41,7 +49,7 @@ impl<K> Ending<K> {
     pub fn examined(&self) -> Option<&Examined<K>> {
         match self {
             Self::Examined(examined) => Some(examined),
-            Self::Skipped(_) | Self::Unreadable { .. } => None,
+            Self::Skipped(_) | Self::Unreadable { .. } | Self::NoMemory { .. } => None,
         }
     }
 
@@ -54,14 +62,14 @@ impl<K> Ending<K> {
     pub(super) fn conclusion_mut(&mut self) -> Option<&mut Conclusion<K>> {
         match self {
             Self::Examined(examined) => Some(&mut examined.conclusion),
-            Self::Skipped(_) | Self::Unreadable { .. } => None,
+            Self::Skipped(_) | Self::Unreadable { .. } | Self::NoMemory { .. } => None,
         }
     }
 
     /// Why the object could not be read, planned or judged.
     pub fn error(&self) -> Option<&Error> {
         match self {
-            Self::Unreadable { error, .. } => Some(error),
+            Self::Unreadable { error, .. } | Self::NoMemory { error, .. } => Some(error),
             Self::Examined(examined) => match &examined.conclusion {
                 Conclusion::Failed { error, .. } => Some(error),
                 Conclusion::NotWasm
@@ -76,7 +84,7 @@ impl<K> Ending<K> {
     /// The same ending, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         match self {
-            Self::Unreadable { error, .. } => Err(error),
+            Self::Unreadable { error, .. } | Self::NoMemory { error, .. } => Err(error),
             Self::Examined(examined) => match *examined {
                 Examined { conclusion: Conclusion::Failed { error, .. }, .. } => Err(error),
                 examined => Ok(Self::Examined(examined.into())),

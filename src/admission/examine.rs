@@ -21,7 +21,7 @@ use crate::audit::{Stage, Timings};
 use crate::image::annotation::{handlers, on_node, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection};
-use crate::judge::input::UserFacts;
+use crate::judge::input::{Groups, UserFacts};
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::Inspector;
 use crate::plan::Plan;
@@ -141,8 +141,7 @@ fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>
     let (workload, object) = read.map_err(|error| match error {
         workload::Error::FindTemplate { at, .. } => Ending::Skipped(Skip::NoTemplate { at }),
         error => {
-            let under_wasm = names_wasm_class(state, kind, object.get());
-            Ending::Unreadable { error: error.into(), under_wasm }
+            Ending::Unreadable { under_wasm: names_wasm_class(state, kind, object), error: error.into() }
         }
     })?;
     match nothing_to_do(asked, &workload, object.get()) {
@@ -212,9 +211,10 @@ fn same_handlers(new: &Workload, old: &Workload) -> bool {
     handlers(new_ones) == handlers(old_ones) && on_node(new_ones).eq(on_node(old_ones))
 }
 
-/// Whether an object that cannot be read as a workload still names a Wasm runtime.
-fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
-    let value: Value = serde_json::from_str(object).unwrap_or_default();
+/// Whether an object that cannot be read as a workload still names a Wasm runtime, where it is judged.
+fn names_wasm_class(state: &State, kind: Kind, object: &RawValue) -> bool {
+    let judged = workload::as_judged(object, kind).unwrap_or(Cow::Borrowed(object));
+    let value: Value = serde_json::from_str(judged.get()).unwrap_or_default();
     let field = format!("{}/spec/runtimeClassName", kind.template_pointer());
     value.pointer(&field).and_then(Value::as_str).is_some_and(|class| state.profile_of(class).is_some())
 }
@@ -275,7 +275,7 @@ pub async fn judge<K>(
     let left = || asked.clock.left().saturating_sub(BEFORE_THE_END);
     let work = Work::of(workload, inspection);
     let (kept, is_late, (evaluation, shadow)) =
-        if let Some(turn) = work.turn(&state.policies, object.get().len(), left()).await {
+        if let Some(turn) = work.turn(&state.policies, asked.review.bytes_with(object), left()).await {
             let (kept, found) = shares::beside(|| {
                 let input = judge::prepare(&case);
                 (keep(&input), turn.evaluate(&input, left()))
@@ -493,7 +493,7 @@ fn request_facts(review: &Review) -> RequestFacts<'_> {
         name: &review.name,
         user: UserFacts {
             username: review.user.username.as_deref().unwrap_or_default(),
-            groups: review.user.groups.as_deref().unwrap_or_default(),
+            groups: Groups(review.user.groups.as_deref()),
         },
         dry_run: review.dry_run,
     }

@@ -10,10 +10,11 @@ use serde_json::value::to_raw_value;
 
 use super::decision::{Decision, GivenUp};
 use super::decisions::{self, Named, Question};
+use super::ending::Examination;
 use super::examine::{ReviewContext, examine};
 use super::gate::Basis;
 use super::{Clock, Gate, memory, record};
-use crate::audit::Stage;
+use crate::audit::{Stage, Timings};
 use crate::judge::PolicyInput;
 use crate::otlp::SpanContext;
 use crate::review::Webhook;
@@ -127,7 +128,10 @@ async fn decided_within_memory(
     match memory::reserve(&asked).await {
         // It is held until what was parsed is gone. On the heap, so that a decision that is known does not move the space for it.
         Ok(_memory) => Box::pin(decided(basis, &asked, question)).await,
-        Err(error) => Decision::of_no_memory(webhook, review, state.kinds.of(&review.kind), error),
+        Err(error) => {
+            let ending = memory::none_for(&asked, error);
+            Decision::of(webhook, review, Examination { ending, timings: Timings::default() })
+        }
     }
 }
 
@@ -179,9 +183,10 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::{State, heavy};
+    use super::super::{Error, State, heavy};
     use super::*;
     use crate::admission::examine::{advice, as_pods, inspect};
+    use crate::admission::rehearsal::{Asked, rehearse_review};
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::inspection::LookupResult;
     use crate::lookup::{self, Inspector};
@@ -243,6 +248,25 @@ mod tests {
             let texts: Vec<&String> = refusal.chain(&response.warnings).collect();
             assert!(texts.len() == 1 && texts[0].contains(said), "{texts:?}");
             assert!(texts[0].contains("MiB of memory") && !decision.is_overloaded(), "{texts:?}");
+        }
+    }
+
+    /// Where nothing is reserved, as in `explain`.
+    #[tokio::test]
+    async fn a_rehearsal_says_of_an_object_that_is_too_large_what_a_review_of_it_says() {
+        let (gate, spec, budget) = (gate().await, of_volumes(30_000), Duration::from_secs(20));
+        for review in [review_of(&spec), review_of_deployment(&spec, None)] {
+            let basis = gate.basis();
+            let (mutated, _) = decide(&basis, Webhook::Mutate, &review, Clock::start(budget)).await;
+            let (validated, _) = decide(&basis, Webhook::Validate, &review, Clock::start(budget)).await;
+            let (state, inspector, asked) = (&basis.state, &basis.inspector, (Asked::Both, budget));
+            let rehearsal = rehearse_review(state, inspector, review, asked, |_| ()).await.unwrap();
+            let warnings = rehearsal.warnings();
+            assert_eq!(rehearsal.mutate.as_ref().map(|answered| &answered.answer), Some(&mutated.answer));
+            assert_eq!(rehearsal.validate.answer, validated.answer);
+            assert!(warnings.iter().all(|warning| warning.contains("MiB of memory")), "{warnings:?}");
+            let error = rehearsal.into_result().unwrap_err();
+            assert!(matches!(error, Error::ObjectTooLarge { .. }), "{error}");
         }
     }
 

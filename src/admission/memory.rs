@@ -1,5 +1,6 @@
 //! Memory for what the objects of reviews are parsed to. It is reserved before anything is parsed, by what the bytes of an object may become
-//! ([`workload::parsed_bytes`]), and held until its review is answered.
+//! ([`workload::parsed_bytes`]), and held until its review is decided, also while its images are looked up: less would have to grow again for the plan and the rules, and
+//! reviews that hold a part and wait for more would wait for each other.
 
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
@@ -8,11 +9,12 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio::time::{Instant, timeout};
 
+use super::ending::Ending;
 use super::examine::{ReviewContext, not_ours};
 use super::state::Error;
 use crate::review::Operation;
 use crate::shares::{self, Share, Shares};
-use crate::workload;
+use crate::workload::{self, Kind};
 
 const MIB: usize = 1 << 20;
 
@@ -47,11 +49,17 @@ const WAIT_FOR_MIDDLE: u32 = 64;
 /// The same of large ones, whose bodies are larger, and of which each takes longer.
 const WAIT_FOR_LARGE: u32 = 32;
 
-/// Of small ones as many as there are: memory for them is short only where the server is.
+/// Of small ones as many as the server has places for. At their usual size there is memory for all of these. It is short where many are nearly as large as [`SMALL`] and
+/// registries are slow: a review holds its memory while its images are looked up, as it holds its place. Then the others wait for it, half of their time at most, and
+/// those of one namespace leave them half of it.
 const WAIT_FOR_SMALL: u32 = u32::MAX;
 
 /// Most reviews with large bodies that wait for one part, each of a namespace of its own: there are places for few of them (`server`), and others want to be read.
 const WAIT_WITH_LARGE_BODIES: u32 = 4;
+
+/// How often the groups of the user are in memory: as they came, in what a decision is known by, as the input of rules is made and as they get it, and in the record and its
+/// line.
+const COPIES_OF_USER: usize = 6;
 
 static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::new);
 
@@ -134,6 +142,17 @@ pub(super) async fn reserve_for_scan(asked: &ReviewContext<'_>) -> Result<Option
     take_for(asked, bytes(asked).filter(|bytes| *bytes > SCANNED_BYTES)).await
 }
 
+/// Whether any review gets as much as the objects of this one may take, where nothing is reserved: no other review waits for the memory of a command.
+pub(super) fn check(asked: &ReviewContext<'_>) -> Result<(), Error> {
+    bytes(asked).map_or(Ok(()), |bytes| MEMORY.part_for(bytes).map(|_| ()))
+}
+
+/// The ending of a review for whose objects there is no memory.
+pub(super) fn none_for<K>(asked: &ReviewContext<'_>, error: Error) -> Ending<K> {
+    let kind = asked.state.kinds.of(&asked.review.kind);
+    Ending::NoMemory { error, is_template: kind.is_some_and(Kind::is_template) }
+}
+
 async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Option<Share>, Error> {
     match bytes {
         Some(bytes) => MEMORY.take(&asked.review.namespace, bytes, asked.clock.left()).await.map(Some),
@@ -148,7 +167,8 @@ fn bytes(asked: &ReviewContext<'_>) -> Option<usize> {
     }
     let review = asked.review;
     let kind = asked.state.kinds.of(&review.kind)?;
-    let new = workload::parsed_bytes(review.object.as_deref()?.get(), kind);
+    let object = workload::parsed_bytes(review.object.as_deref()?.get(), kind);
+    let new = object.saturating_add(review.user.list_bytes().saturating_mul(COPIES_OF_USER));
     let former = review.old_object.as_deref().filter(|_| review.operation == Operation::Update);
     Some(former.map_or(new, |former| new.saturating_add(workload::former_bytes(former.get(), kind))))
 }

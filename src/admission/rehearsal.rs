@@ -1,10 +1,9 @@
 //! Entry point of the offline commands: the answers of both webhooks to a new object, in the API server's order. The
-//! object is completed, examined and answered as in `serve`, but nothing is recorded. An object that exists is judged as it
-//! is.
+//! object is completed, examined and answered as in `serve`, but nothing is recorded, and no memory is reserved: an object that is too
+//! large there is so here. An object that exists is judged as it is.
 
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -17,7 +16,7 @@ use crate::lookup::Inspector;
 use crate::plan::Plan;
 use crate::policy::ExactNumbers;
 use crate::review::Webhook;
-use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, User};
 use crate::workload::managed;
 
 /// A new object, before it is created.
@@ -199,7 +198,10 @@ pub async fn judge_as_is<K, T>(
 }
 
 async fn answered<K>(asked: &ReviewContext<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Answered<K> {
-    let ending = examine(asked, keep).await.ending;
+    let ending = match memory::check(asked) {
+        Ok(()) => examine(asked, keep).await.ending,
+        Err(error) => memory::none_for(asked, error),
+    };
     let answer = decision::answer(asked.webhook, asked.review, &ending);
     Answered { ending, answer }
 }
@@ -214,7 +216,7 @@ fn review(new: &NewObject<'_>, received: &Value) -> Result<Review, Error> {
         name: new.name.to_owned(),
         namespace: new.namespace.to_owned(),
         operation: Operation::Create,
-        user: UserInfo::default(),
+        user: User::default(),
         dry_run: true,
         object: Some(to_raw_value(received).map_err(Error::WriteObject)?),
         old_object: None,

@@ -10,7 +10,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -22,7 +21,7 @@ use super::mask::{Alike, Masking, Masks, OBJECT, OLD_OBJECT, POLICY_INPUT};
 use super::result::{RecordedError, RecordedResult, ResultText};
 use super::rules::LogRules;
 use super::secrets::{Secrets, Shown};
-use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
+use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, User, Webhook};
 use crate::text;
 
 /// The recorded review.
@@ -35,7 +34,7 @@ pub struct Input {
     pub(super) name: String,
     pub(super) namespace: String,
     operation: Operation,
-    user: UserInfo,
+    user: User,
     pub(super) dry_run: bool,
     pub(super) object: Option<Box<RawValue>>,
     pub(super) old_object: Option<Box<RawValue>>,
@@ -79,14 +78,15 @@ struct Request<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     namespace: &'a str,
     operation: Operation,
-    user_info: &'a UserInfo,
+    user_info: &'a User,
     dry_run: bool,
 }
 
 impl Input {
     /// Approximate size in memory, in bytes.
     fn weight(&self) -> usize {
-        [&self.object, &self.old_object].into_iter().flatten().map(|raw| raw.get().len()).sum()
+        let objects = [&self.object, &self.old_object].into_iter().flatten();
+        objects.map(|raw| raw.get().len()).sum::<usize>() + self.user.list_bytes()
     }
 
     /// Writes the review, and says where in the line its masked objects are.
@@ -425,7 +425,7 @@ pub(super) mod tests {
             name: String::new(),
             namespace: "shop".into(),
             operation: Operation::Create,
-            user: UserInfo { username: Some("jane@example.com".into()), ..UserInfo::default() },
+            user: User { username: Some("jane@example.com".into()), ..User::default() },
             dry_run: false,
             object: Some(raw(object)),
             old_object: None,

@@ -192,7 +192,7 @@ fn of_ending(
         }
         Ending::Skipped(skip @ Skip::NoTemplate { .. }) => summary(&format!("not judged: {}", skip.reason())),
         Ending::Skipped(skip) => summary(&format!("left alone ({}), so nothing is needed", skip.note())),
-        Ending::Unreadable { error, .. } => summary(&error.to_string()),
+        Ending::Unreadable { error, .. } | Ending::NoMemory { error, .. } => summary(&error.to_string()),
     }
 }
 

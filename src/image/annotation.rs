@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::checkpoint;
-use super::malformed::Malformed;
+use super::malformed::{Malformed, short};
 
 /// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
 /// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
-const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
+pub(super) const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
 /// Their values that mean Wasm.
 const CRUN_VALUES: [&str; 9] =
     ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
@@ -25,6 +25,8 @@ const INSIDE: [&str; 6] = [
     "run.oci.seccomp_fail_unknown_syscall",
     "run.oci.systemd.subgroup",
 ];
+/// How evidence names the place of an annotation of a manifest.
+pub const OF_MANIFEST: &str = "manifest.annotations.";
 /// How the names of annotations begin that matter on a pod which is there already, as the webhook's registration has them: of those that
 /// choose a handler, and of those by which crun acts on the node.
 pub const JUDGED_LATER: [&str; 4] = [CRUN_ANNOTATIONS[0], OF_CRUN[0], OF_CRUN[1], OF_CRUN[2]];
@@ -47,8 +49,27 @@ pub(super) fn check<'a>(
 /// connects to a socket, takes another filter of system calls, or mounts something into the container. One that is not known
 /// counts.
 pub fn on_node(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    let acts = |key: &str| OF_CRUN.iter().any(|start| key.starts_with(start)) && !INSIDE.contains(&key);
-    annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).filter(move |&(key, _)| acts(key))
+    let named = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    named.filter(|&(key, _)| acts_on_node(key))
+}
+
+/// Whether crun acts on the node by an annotation of this name.
+pub fn acts_on_node(key: &str) -> bool {
+    OF_CRUN.iter().any(|start| key.starts_with(start)) && !INSIDE.contains(&key)
+}
+
+/// What is kept of the annotations of a manifest, as evidence names the place, with the values: those that choose a handler, and the
+/// first by which crun acts on the node. A verdict depends on no other.
+pub fn seen(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (String, &str)> {
+    let choosing =
+        CRUN_ANNOTATIONS.into_iter().filter_map(move |key| Some((key, annotations.get(key)?.as_str())));
+    let kept = choosing.chain(on_node(annotations).take(1));
+    kept.map(|(key, value)| (format!("{OF_MANIFEST}{}", short(key)), value))
+}
+
+/// The annotation of a manifest that was seen at this place; `None` for any other place.
+pub fn seen_at(place: &str) -> Option<&str> {
+    place.strip_prefix(OF_MANIFEST)
 }
 
 /// The values of the annotations that choose a handler, as they are written: a build of crun may have other handlers than those
@@ -63,7 +84,7 @@ pub fn wasm_handlers(annotations: &BTreeMap<String, String>) -> [Option<&str>; 2
 }
 
 /// Whether a value means Wasm, to crun at least, which reads it up to a NUL (`json-c:json_object.h`, `json_object_get_string`).
-fn means_wasm(value: &str) -> bool {
+pub(super) fn means_wasm(value: &str) -> bool {
     let read = value.split('\0').next().unwrap_or_default();
     CRUN_VALUES.contains(&read)
 }
@@ -100,6 +121,32 @@ mod tests {
             on_node(&of(&["run.oci.of_tomorrow"])).collect::<Vec<_>>(),
             [("run.oci.of_tomorrow", "x")]
         );
+    }
+
+    #[test]
+    fn of_the_annotations_of_a_manifest_those_are_kept_that_crun_heeds() {
+        let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect()
+        };
+        let long = format!("run.oci.{}", "a".repeat(1_000));
+        let annotations = of(&[
+            ("run.oci.handler", "wasm"),
+            ("module.wasm.image/variant", "compat"),
+            ("run.oci.hooks.stdout", "/srv/out"),
+            ("run.oci.keep_original_groups", "1"),
+            ("org.opencontainers.image.created", "2026-01-01"),
+        ]);
+        let kept: Vec<_> = seen(&annotations).collect();
+        let kept: Vec<_> = kept.iter().map(|(place, value)| (seen_at(place), *value)).collect();
+        let expected = [
+            (Some("module.wasm.image/variant"), "compat"),
+            (Some("run.oci.handler"), "wasm"),
+            (Some("run.oci.hooks.stdout"), "/srv/out"),
+        ];
+        assert_eq!(kept, expected);
+        assert_eq!(seen_at("manifest.config.mediaType"), None);
+        let places: Vec<_> = seen(&of(&[(long.as_str(), "x")])).map(|(place, _)| place).collect();
+        assert!(places[0].len() < 300 && seen_at(&places[0]).is_some_and(acts_on_node), "{places:?}");
     }
 
     /// crun heeds `run.oci.handler` first, whatever the other one says.

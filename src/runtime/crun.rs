@@ -6,7 +6,7 @@ use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
-use crate::image::annotation::on_node;
+use crate::image::annotation::{self, OF_MANIFEST, on_node};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
 use crate::text;
@@ -135,12 +135,8 @@ impl Crun {
         if !wasm && !matches!(&chosen, Choice::Nothing(_)) {
             return chosen;
         }
-        if let Some((key, _)) = view.start.annotations.and_then(|annotations| on_node(annotations).next()) {
-            return Choice::unknown(format!(
-                "the annotation `{}` makes crun act on the node as root, outside of the container and with what the pod names, where \
-                 it reaches crun; leave it out",
-                text::quoted(key, 200)
-            ));
+        if let Some(reason) = acts_on_node(view) {
+            return Choice::unknown(reason);
         }
         let known = ["wasm", "wasm-smart", self.handler];
         let mut others = named_handlers(view, HANDLER).filter(|handler| !known.contains(handler));
@@ -186,6 +182,25 @@ impl Crun {
     }
 }
 
+/// Why crun may act on the node, if an annotation of the pod or of the image's manifest makes it. No container runtime of Kubernetes hands
+/// it those of a manifest; one that did would give them the same effect.
+fn acts_on_node(view: &View<'_>) -> Option<String> {
+    if let Some((key, _)) = view.start.annotations.and_then(|annotations| on_node(annotations).next()) {
+        return Some(format!(
+            "the annotation `{}` makes crun act on the node as root, outside of the container and with what the pod names, where \
+             it reaches crun; leave it out",
+            text::quoted(key, 200)
+        ));
+    }
+    let mut of_image = view.facts.evidence.iter().filter_map(|evidence| annotation::seen_at(&evidence.seen));
+    let key = of_image.find(|key| annotation::acts_on_node(key))?;
+    Some(format!(
+        "the image's annotation `{}` makes crun act on the node as root, outside of the container and with what the image names, \
+         where it reaches crun; build the image without it",
+        text::quoted(key, 200)
+    ))
+}
+
 /// Whether an annotation of the pod or of the image's manifest asks for a Wasm handler for this program.
 fn asks_for_wasm(view: &View<'_>, argument: &str) -> bool {
     let name = argument.to_ascii_lowercase();
@@ -202,7 +217,7 @@ fn asks_for_wasm(view: &View<'_>, argument: &str) -> bool {
 /// configuration of the node's container runtime.
 fn named_handlers<'a>(view: &View<'a>, key: &str) -> impl Iterator<Item = &'a str> + use<'a> {
     let of_pod = view.start.annotations.and_then(|annotations| annotations.get(key));
-    let seen = format!("manifest.annotations.{key}");
+    let seen = format!("{OF_MANIFEST}{key}");
     let of_image = view.facts.evidence.iter().filter(move |evidence| evidence.seen == seen);
     of_pod.into_iter().chain(of_image.map(|evidence| &evidence.value)).map(String::as_str)
 }

@@ -239,8 +239,12 @@ pub fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
         Ending::Skipped(Skip::NoTemplate { .. }) => return ExplainOutcome::NoTemplate,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
         Ending::Skipped(_) => return ExplainOutcome::Skipped,
-        Ending::Unreadable { under_wasm: true, .. } => return ExplainOutcome::Denied,
-        Ending::Unreadable { under_wasm: false, .. } => return ExplainOutcome::Unreadable,
+        Ending::Unreadable { under_wasm: true, .. } | Ending::NoMemory { is_template: false, .. } => {
+            return ExplainOutcome::Denied;
+        }
+        Ending::Unreadable { under_wasm: false, .. } | Ending::NoMemory { is_template: true, .. } => {
+            return ExplainOutcome::Unreadable;
+        }
         Ending::Examined(examined) => examined,
     };
     if let Some(judged) = ending.judged() {

@@ -103,7 +103,7 @@ impl Judge {
             outcome: facts::outcome(ending),
             reason: match ending {
                 Ending::Skipped(skip) => Some(skip.reason().into_owned()),
-                Ending::Unreadable { .. } | Ending::Examined(_) => None,
+                Ending::Unreadable { .. } | Ending::NoMemory { .. } | Ending::Examined(_) => None,
             },
             containers: facts::containers(ending).iter().map(program).collect(),
             violations: violations.unwrap_or_default(),

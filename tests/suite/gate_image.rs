@@ -357,3 +357,15 @@ fn what_is_no_program_or_no_layout_is_refused_with_a_reason_and_left_alone() {
     assert!(refused(SHELL, &kept).contains("is not an image layout"));
     assert_eq!(fs::read_to_string(kept.join("thesis.txt")).unwrap(), "years of work");
 }
+
+/// It would take an hour to find that out.
+#[test]
+fn a_build_in_two_folders_does_not_begin_for_a_page_without_a_place_for_what_comes_of_it() {
+    let mut twice = own("tools/image/twice", &["--page".as_ref(), "README.md".as_ref()]);
+    let output = twice.current_dir(root()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("README.md has no marks"), "{said}");
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    assert_eq!(page.matches("<!-- recorded: built twice -->\n").count(), 1);
+    assert_eq!(page.matches("<!-- end of what was recorded: built twice -->\n").count(), 1);
+}

@@ -397,6 +397,30 @@ async fn lookalikes_are_unknown_and_their_layers_are_not_fetched() {
 }
 
 #[tokio::test]
+async fn an_image_that_nothing_starts_suggests_wasm_by_its_documents_and_not_by_what_evidence_shows() {
+    let with = |config: serde_json::Value, layers: &[&str]| {
+        let mut builder = ImageBuilder::new(oci::OCI_CONFIG, config);
+        for layer in layers {
+            builder.layer(layer, layer.as_bytes().to_vec());
+        }
+        builder.build()
+    };
+    let of_linux =
+        |word: &str| json!({"os": "linux", "architecture": "amd64", "config": {"Entrypoint": [word]}});
+    let (long, erofs) = (format!("application/{}", "a".repeat(200)), "application/vnd.erofs.layer.v1");
+    for (image, suggests_wasm) in [
+        (with(of_linux("/bin/app"), &[long.as_str(), oci::WASM_LAYER, oci::RUNWASI_LAYER]), true),
+        (with(of_linux("/bin/app"), &[erofs]), false),
+        (with(of_linux("/app.wasm"), &[erofs]), true),
+        (with(json!({"os": "wasip1", "architecture": "wasm"}), &[erofs]), true),
+    ] {
+        let found = facts(&image).await;
+        let evidence = &found.evidence;
+        assert_eq!((found.shape, found.suggests_wasm()), (Shape::Other, suggests_wasm), "{evidence:?}");
+    }
+}
+
+#[tokio::test]
 async fn sizes_are_refused_before_and_after_the_transfer() {
     let module = fixtures::command();
     let image = ImageBuilder::wasm_artifact(&module).build();
@@ -669,6 +693,40 @@ async fn an_index_whose_entries_differ_in_what_a_runtime_reads_of_the_config_is_
     }
     let same = both("/bin/sh", &["A=1", "B=2"], &["B=3", "A=1"]).await;
     assert_eq!(same.kind, ImageKind::Linux, "the order and the values of other variables decide nothing");
+}
+
+/// A pod is judged by the manifest of one platform, and crun acts on what that of another one says.
+#[tokio::test]
+async fn an_index_whose_manifests_differ_in_an_annotation_that_crun_heeds_is_unknown() {
+    let with = |platform: &str, file: &[u8], annotations: &serde_json::Value| {
+        let mut builder = ImageBuilder::rootfs(platform, &["/bin/app"]);
+        builder.extra = json!({"annotations": annotations});
+        builder.files(&[("bin/app", file)]).build()
+    };
+    let (module, created) = (fixtures::command(), json!({"org.opencontainers.image.created": "2026-01-01"}));
+    for (file, kind) in [(&module[..], ImageKind::Module), (&b"\x7fELF...."[..], ImageKind::Linux)] {
+        let both = async |one: &serde_json::Value, other: &serde_json::Value| {
+            let (amd, arm) = (with("linux/amd64", file, one), with("linux/arm64", file, other));
+            deep(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])).await
+        };
+        for acting in [
+            json!({"run.oci.handler": "krun"}),
+            json!({"run.oci.handler": "wasmedge"}),
+            json!({"module.wasm.image/variant": "compat"}),
+            json!({"run.oci.hooks.stdout": "/srv/data/out"}),
+            json!({"org.systemd.property.DeviceAllow": "x"}),
+        ] {
+            for (one, other) in [(&created, &acting), (&acting, &created)] {
+                let found = both(one, other).await;
+                assert_eq!(found.kind, ImageKind::Unknown, "{one} {other}");
+                assert!(conclusion(&found).contains("another program"), "{}", conclusion(&found));
+            }
+            let same = both(&acting, &acting).await;
+            assert_eq!(same.kind, kind, "{acting}");
+        }
+        let plain = both(&created, &json!({"run.oci.keep_original_groups": "1"})).await;
+        assert_eq!(plain.kind, kind, "crun does nothing else for these");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use wasmgate::grant::Grants;
 use wasmgate::image::ImageFacts;
 use wasmgate::image::prefix::Unpinned;
 use wasmgate::inspection::{Container, Inspection, LookupResult};
-use wasmgate::judge::input::UserFacts;
+use wasmgate::judge::input::{Groups, UserFacts};
 use wasmgate::judge::{InputParts, PolicyOptions, RequestFacts, prepare};
 use wasmgate::registry;
 use wasmgate::review::GroupVersionKind;
@@ -82,7 +82,7 @@ pub fn input_under(
     });
     let inspection = Inspection { containers: containers.collect() };
     let kind: GroupVersionKind = from_value(json!({"version": "v1", "kind": "Pod"})).unwrap();
-    let groups = ["system:serviceaccounts".to_string(), "system:authenticated".to_string()];
+    let groups = to_raw_value(&["system:serviceaccounts", "system:authenticated"]).unwrap();
     let request = RequestFacts {
         uid: "705ab4f5-6393-11e8-b7cc-42010a800002",
         operation: "CREATE",
@@ -92,7 +92,7 @@ pub fn input_under(
         name: "orders-6d4cf56db6-",
         user: UserFacts {
             username: "system:serviceaccount:kube-system:replicaset-controller",
-            groups: &groups,
+            groups: Groups(Some(&groups)),
         },
         dry_run: false,
     };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -73,7 +73,21 @@ pub struct UserFacts<'a> {
     /// User name.
     pub username: &'a str,
     /// Groups.
-    pub groups: &'a [String],
+    pub groups: Groups<'a>,
+}
+
+/// The groups of a user, as the JSON of the request. None are an empty list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Groups<'a>(pub Option<&'a RawValue>);
+
+impl Serialize for Groups<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let none: &[&str] = &[];
+        match self.0 {
+            Some(groups) => groups.serialize(to),
+            None => none.serialize(to),
+        }
+    }
 }
 
 /// Options for the rules from the platform's configuration; each bundle documents the names that it reads.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Look;
+use crate::image::annotation;
 use crate::image::entry::DIFFERS;
 use crate::image::layer::{MAX_NODES, MAX_PATHS};
 use crate::image::malformed::Malformed;
@@ -11,7 +12,7 @@ use crate::image::manifest::{self, Document, ImageManifest};
 use crate::image::names::APPLICATION_FILES;
 use crate::image::path;
 use crate::image::platform::is_wasm;
-use crate::image::{Depth, Digest, FileClass, ImageFacts, leads};
+use crate::image::{Depth, Digest, Evidence, FileClass, ImageFacts, leads};
 use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
@@ -25,7 +26,7 @@ impl<S: Source> Look<'_, S> {
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
-        match self.parsed(fetched.bytes, manifest::parse, "a manifest of the index").await? {
+        match self.document(fetched.bytes, manifest::parse, "a manifest of the index").await? {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");
@@ -45,6 +46,9 @@ impl<S: Source> Look<'_, S> {
                 return Ok(ImageFacts::blank(digest, digest).not_startable(format!("the index: {nothing}")));
             }
         };
+        if is_wasm(&choice.entry.platform) {
+            self.source.note_wasm();
+        }
         let chosen = self.entry(&choice.entry).await?;
         let mut facts = ImageFacts::blank(digest, &choice.entry.descriptor.digest);
         facts.saw("index.manifests", choice.reason);
@@ -182,7 +186,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         kind,
         shape,
         platform: _,
-        evidence: _,
+        evidence,
         entrypoint,
         cmd,
         working_dir,
@@ -194,6 +198,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         program_folders,
         scanned,
         native,
+        wasm_media_type,
         archives,
         spin,
         unmatched_platform: _,
@@ -206,8 +211,16 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         && (entrypoint, cmd, working_dir) == (&other.entrypoint, &other.cmd, &other.working_dir)
         && (search_path, volumes) == (&other.search_path, &other.volumes)
         && names(env) == names(&other.env)
+        && *wasm_media_type == other.wasm_media_type
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
+        && of_annotations(evidence).eq(of_annotations(&other.evidence))
         && (shape.is_ordinary() || program_folders == &other.program_folders)
+}
+
+/// What was seen of the annotations of a manifest: by some of them crun chooses another handler, or acts on the node. All other evidence
+/// says what the facts beside it say, or is only for people.
+fn of_annotations(evidence: &[Evidence]) -> impl Iterator<Item = &Evidence> {
+    evidence.iter().filter(|evidence| annotation::seen_at(&evidence.seen).is_some())
 }
 
 /// The files that every platform has to have alike: native programs and links differ between those of every ordinary image.

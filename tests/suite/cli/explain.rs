@@ -486,6 +486,34 @@ fn review(operation: &str, old: Option<&Value>) -> String {
     request.to_body()
 }
 
+/// A few bytes of each volume become kilobytes.
+#[test]
+fn a_pod_that_would_take_more_memory_than_any_review_gets_is_refused_as_by_the_webhooks() {
+    let pod = |volumes: usize| {
+        let volumes = vec![json!({"name": "a"}); volumes];
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "namespace": "shop"},
+            "spec": {"containers": [{"name": "app", "image": "samples.example/hello:1"}], "volumes": volumes}})
+    };
+    let large = pod(25_000);
+    let review = Request::create("shop", large.clone()).to_body();
+    for (document, is_review) in [(large.to_string(), false), (review, true)] {
+        let said = explain_text(&document, &["-o", "json"]);
+        assert_eq!(said.code, 2, "{}", said.err);
+        let report = said.json();
+        let object = &report["objects"][0];
+        assert_eq!(object["outcome"], "denied");
+        let error = object["error"].as_str().unwrap();
+        assert!(
+            error.contains("MiB of memory") && error.contains("split it into several objects"),
+            "{error}"
+        );
+        let code = &object["answers"]["validate"]["response"]["status"]["code"];
+        assert_eq!(*code, if is_review { json!(413) } else { Value::Null });
+    }
+    let small = explain_text(&pod(10).to_string(), &["-o", "json"]).json();
+    assert_eq!(small["objects"][0].get("error"), None, "{small}");
+}
+
 #[test]
 fn a_review_is_answered_with_its_user_operation_and_old_object() {
     let said = explain_text(&review("CREATE", None), &[]);

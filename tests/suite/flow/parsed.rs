@@ -69,7 +69,10 @@ fn deployment(pod: &Value) -> Value {
 
 /// The most bytes that the thread of a review holds at a time.
 fn taken(runtime: &Runtime, flow: &Flow, webhook: Webhook, object: &Value) -> u64 {
-    let body = Request::create("shop", object.clone()).to_body();
+    taken_by(runtime, flow, webhook, &Request::create("shop", object.clone()).to_body())
+}
+
+fn taken_by(runtime: &Runtime, flow: &Flow, webhook: Webhook, body: &str) -> u64 {
     let mut answer = Vec::new();
     let review = || answer = runtime.block_on(flow.gate.review(webhook, body.as_bytes(), BUDGET));
     let taken = measure(review).bytes_max;
@@ -105,4 +108,25 @@ fn a_review_takes_no_more_memory_than_is_reserved_for_it() {
     }
     assert!(most > 8 << 20, "{most}");
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Groups of three bytes each, of which every one would take a hundred as a text of its own.
+#[test]
+fn the_groups_of_a_user_take_no_more_memory_than_is_reserved_for_them() {
+    const COUNT: usize = 100_000;
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let flow = runtime.block_on(Flow::new(&Setup::default()));
+    let groups = format!(r#""groups":[{}]"#, vec![r#""""#; COUNT].join(","));
+    let mut pod = plain_pod("hello");
+    pod["spec"]["runtimeClassName"] = "wasmtime".into();
+    let body = Request::create("shop", pod.clone()).to_body();
+    let many = body.replace(r#""groups":["team-a","system:authenticated"]"#, &groups);
+    assert!(many.len() > body.len() + 2 * COUNT, "the body has no such groups: {body}");
+    for webhook in [Webhook::Validate, Webhook::Mutate] {
+        // Before the first one nothing is known of the image.
+        taken_by(&runtime, &flow, webhook, &body);
+        let reserved = parsed_bytes(&pod.to_string(), Kind::Pod) + 6 * groups.len();
+        let taken = taken_by(&runtime, &flow, webhook, &many);
+        assert!(taken <= reserved as u64 + BESIDE, "{webhook:?}: {taken} of {reserved}");
+    }
 }
