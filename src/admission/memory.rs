@@ -196,7 +196,8 @@ async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Opt
 /// Bytes of the objects and of the user of a review, which are nearly all of its body.
 fn text_bytes(asked: &ReviewContext<'_>) -> usize {
     let objects = [&asked.review.object, &asked.review.old_object];
-    let objects: usize = objects.into_iter().filter_map(Option::as_deref).map(|object| object.get().len()).sum();
+    let objects: usize =
+        objects.into_iter().filter_map(Option::as_deref).map(|object| object.get().len()).sum();
     objects.saturating_add(asked.review.user.list_bytes())
 }
 

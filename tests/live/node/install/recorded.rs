@@ -235,7 +235,7 @@ fn samples() -> Vec<(&'static str, String)> {
     let needs = Needs { resident: 1, own: 1, listens: 0.0, ready: 0 };
     let mut all = vec![(REPLICA, replica_text("0", "0-0-0", [0; 3], [needs; 2]))];
     for (part, done) in UPGRADES {
-        let load = |what: &&'static str| Load { what: *what, created: 0, seconds: 0.0, slowest: 0 };
+        let load = |what: &&'static str| Load { what, created: 0, seconds: 0.0, slowest: 0 };
         let loads: Vec<Load> = done.iter().map(load).collect();
         all.push((part, upgrade_text(part, ["0", "0"], "0-0-0", &loads)));
     }
