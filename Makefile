@@ -94,16 +94,14 @@ test-policy-reporter: ## Compare what Policy Reporter shows with the reports, wh
 	$(CARGO) test --locked --test live -- --ignored reports::policy_reporter:: $(ARGS)
 
 .PHONY: calibrate
-calibrate: ## Measure on a real node what modules of real compilers need, and write docs/sizing.csv, .md and .svg, and the constants
+calibrate: ## Measure on a real node what modules of real compilers need, and write docs/sizing.csv, .md and .svg, and the constants; benches/calibrate --help says how to measure a few
 	if ! why=$$(tools/cluster/node check machine); then echo "not measured, $$why"; exit 1; fi; \
 	tools/build $(TOOLS) >/dev/null; tests/fixtures/producers/fetch; \
 	paths=$$(tools/build --path $(TOOLS) $$(tools/cluster/node parts)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	tools/build --built $$(tools/cluster/node parts further) >/dev/null 2>&1 || echo 'not measured: youki, it is not built; `make node-tools` builds it; its rows stay if their versions are the same'; \
 	tools/build --built $$(tools/cluster/node parts optional) >/dev/null 2>&1 || echo 'not measured: crun, it is not built; `tools/build crun` builds it; its rows stay if its version is the same'; \
-	$(CARGO) test --locked --test live -- --ignored node::calibrate:: --nocapture $(ARGS); \
-	WASMGATE_WRITE_CALIBRATED=1 $(CARGO) test --locked --test suite -- --exact sizing::constants::the_constants_are_those_that_the_formula_makes_of_the_table; \
-	WASMGATE_WRITE_DOCS=1 $(CARGO) test --locked --test suite -- sizing::
+	CARGO='$(CARGO)' benches/calibrate $(ARGS)
 
 .PHONY: policies
 policies: ## Test the Rego and compile the bundle that is built into the gate
@@ -132,7 +130,7 @@ bench: ## Measure a review and its stages
 	$(CARGO) bench --locked $(ARGS)
 
 .PHONY: bench-serve
-bench-serve: ## Measure the serving gate beside a floor and OPA, some half an hour: make bench-serve ARGS='--page docs/performance.md'
+bench-serve: ## Measure the serving gate beside a floor and OPA, some fifty minutes: make bench-serve ARGS='--page docs/performance.md'
 	$(CARGO) build --locked --release --package wasmgate --package wasmgate-floor
 	paths=$$(tools/build --path opa oha); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \

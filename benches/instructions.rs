@@ -103,6 +103,10 @@ fn review(runtime: &Runtime, gate: &Gate, case: &Case<'_>) {
     let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
     let inspection = runtime.block_on(examine::inspect(&state, &inspector, &pod, BUDGET));
     stage(case.name, "review", || drop(black_box(review::parse(black_box(&body)).unwrap())));
+    // Before anything is parsed: what the object may take.
+    stage(case.name, "memory", || {
+        black_box(workload::parsed_bytes(black_box(object.get()), Kind::Pod));
+    });
     stage(case.name, "workload", || {
         drop(black_box(workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap()));
     });
@@ -178,6 +182,7 @@ fn main() {
     let (mutate, validate) = (Webhook::Mutate, Webhook::Validate);
     for (gate, name, webhook, sample) in [
         (&keeps, "Linux pod, validate", validate, "web"),
+        (&forgets, "Linux pod, validate, not cached", validate, "web"),
         (&keeps, "Wasm pod, mutate", mutate, "orders"),
         (&forgets, "Wasm pod, mutate, not cached", mutate, "orders"),
         (&keeps, "Wasm pod, validate, allowed", validate, "orders.mutated"),

@@ -102,6 +102,14 @@ impl Container {
             && self.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
     }
 
+    /// Whether its image suggests Wasm, as far as it was read.
+    pub fn suggests_wasm(&self) -> bool {
+        match &self.lookup {
+            LookupResult::Known { facts, .. } => facts.suggests_wasm(),
+            LookupResult::Unread { error } => error.suggests_wasm(),
+        }
+    }
+
     /// Why it is unknown what the container starts; `None` if it is known.
     pub fn reason(&self) -> Option<String> {
         match &self.lookup {

@@ -8,6 +8,7 @@ mod answers;
 mod connection;
 mod pace;
 mod page;
+mod places;
 mod probes;
 mod routes;
 mod serving;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use crate::certs;
 use crate::otlp::SpanContext;
@@ -38,7 +38,7 @@ use crate::review::{Reply, Webhook};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection was closed at once, because too many are open: in total, or from this peer.
+    /// A connection was closed before its handshake, because too many were open for too long, in total or from this peer, or too many waited for their end.
     ConnectionRefused,
     /// A TLS handshake failed or took too long; often a client that does not trust the certificate.
     HandshakeFailed,
@@ -142,11 +142,16 @@ pub struct ServerOptions {
     pub budget: Duration,
     /// Part of `?timeout=` that is reserved for the response to reach the API server.
     pub margin: Duration,
-    /// Most connections at a time; further ones are closed at once.
+    /// Most connections at a time. Further ones, up to as many again, wait for a place, and are closed where they get none in time.
     pub connections: usize,
-    /// Most connections of one peer address at a time; further ones are closed at once. An API server multiplexes its
-    /// reviews over few connections, so a quarter of all is enough for it, and other peers cannot use up the rest.
+    /// Most connections of one peer address at a time; the same goes for further ones. An API server speaks HTTP/1.1 with webhooks
+    /// (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/webhook/client.go`, `NextProtos`), so each review that it has at a time has a connection of its own: 600 with
+    /// its default limits (`--max-requests-inflight` and `--max-mutating-requests-inflight`). It gets as many as there are places for reviews and half of that on
+    /// top, and other peers find a quarter of all at least.
     pub connections_per_peer: usize,
+    /// How long a connection waits for a place before its handshake. What has been idle for a second makes place for it meanwhile. Its first request has so much less
+    /// time, but half of its own at least.
+    pub connection_wait: Duration,
     /// Most reviews at a time; further ones wait within their budgets, in the order of arrival until the time of the oldest is nearly over: then
     /// they are more than can be answered in time, and the newest comes first.
     pub reviews: usize,
@@ -185,18 +190,16 @@ impl ServerOptions {
             budget: Duration::from_secs(8),
             margin: Duration::from_millis(300),
             connections: 1024,
-            connections_per_peer: 256,
+            connections_per_peer: 768,
+            connection_wait: Duration::from_secs(5),
             reviews: 512,
-            large_bodies: 4,
+            large_bodies: 8,
             small_bodies: 128 << 20,
             unread_answers: 32 << 20,
             unread_timeout: Duration::from_secs(30),
             pause: Duration::from_secs(2),
             drain: Duration::from_secs(20),
         }
-    }
-    fn semaphore(permits: usize) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)))
     }
 }
 

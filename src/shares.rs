@@ -51,7 +51,13 @@ impl Shares {
     /// One of so many parts of them for each holder.
     pub(crate) fn in_parts(total: u32, parts: u32) -> Self {
         let all = total.max(1);
-        Self { all: Line::of(all), most: all.div_ceil(parts.max(1)), namespaces: Mutex::default() }
+        Self::with_most(all, all.div_ceil(parts.max(1)))
+    }
+
+    /// No more than so many of them for each holder.
+    pub(crate) fn with_most(total: u32, most: u32) -> Self {
+        let all = total.max(1);
+        Self { all: Line::of(all), most: most.clamp(1, all), namespaces: Mutex::default() }
     }
 
     /// Waits for units: first for the namespace's own, then for the common ones, each first come, first served. A

@@ -280,10 +280,9 @@ fn doubt(webhook: Webhook, kind: Kind, inspection: &Inspection) -> Option<String
 /// be refused. Those of another template get the warning when they are created, but their controller does not show it: so the
 /// template gets it where the image suggests Wasm, and an ordinary one does not when its registry is down.
 fn is_told(webhook: Webhook, kind: Kind, container: &Container) -> bool {
-    let suggests_wasm = || container.known().is_some_and(|(facts, _)| facts.suggests_wasm());
     webhook == Webhook::Mutate
         || kind == Kind::SpinApp
-        || (kind.is_template() && container.is_open() && suggests_wasm())
+        || (kind.is_template() && container.is_open() && container.suggests_wasm())
 }
 
 fn doubt_of(container: &Container) -> Option<String> {
@@ -325,16 +324,18 @@ mod tests {
     #[test]
     fn a_template_says_that_its_program_is_not_known_where_its_image_suggests_wasm() {
         let error = lookup::Error::TimedOut { image: "web:1".to_owned(), budget_ms: 1 };
+        let read = lookup::Error::ReadWasm { source: Box::new(error.clone()) };
         let inspections = [
             unknown(Shape::WasmArtifact),
+            inspection(LookupResult::Unread { error: Arc::new(read) }),
             unknown(Shape::LinuxRootfs),
             inspection(LookupResult::Unread { error: Arc::new(error) }),
         ];
         for (webhook, kind, expected) in [
-            (Webhook::Validate, Kind::Deployment, [true, false, false]),
-            (Webhook::Validate, Kind::SpinApp, [true; 3]),
-            (Webhook::Validate, Kind::Pod, [false; 3]),
-            (Webhook::Mutate, Kind::Pod, [true; 3]),
+            (Webhook::Validate, Kind::Deployment, [true, true, false, false]),
+            (Webhook::Validate, Kind::SpinApp, [true; 4]),
+            (Webhook::Validate, Kind::Pod, [false; 4]),
+            (Webhook::Mutate, Kind::Pod, [true; 4]),
         ] {
             let told = inspections.each_ref().map(|inspection| doubt(webhook, kind, inspection).is_some());
             assert_eq!(told, expected, "{webhook:?} {kind:?}");

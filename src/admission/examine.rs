@@ -18,7 +18,7 @@ use super::state::{Error, State};
 pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
-use crate::image::annotation::{handlers, on_node, wasm_handlers};
+use crate::image::annotation::{devices, handlers, on_node, wasm_handlers};
 use crate::image::{Program, Shape};
 use crate::inspection::{Container, Inspection};
 use crate::judge::input::{Groups, UserFacts};
@@ -68,12 +68,9 @@ pub async fn examine<K>(
     let inspected = clock.elapsed();
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
     let is_concerned = || concerns(state, &workload, &inspection);
-    let _memory = match handed::reserve(&workload.namespace, &inspection, clock.left(), is_concerned).await {
+    let _memory = match handed::reserve(&workload, &inspection, clock.left(), is_concerned).await {
         Ok(memory) => memory,
-        Err(error) => {
-            let ending = Ending::NoMemory { error, is_template: workload.kind.is_template() };
-            return Examination { ending, timings };
-        }
+        Err(ending) => return Examination { ending, timings },
     };
     let conclusion = conclude(asked, &object, &workload, &inspection, keep).await;
     let advice = match &conclusion {
@@ -148,8 +145,7 @@ fn read<'a, K>(asked: &ReviewContext<'a>) -> Result<(Workload, Cow<'a, RawValue>
     let (workload, object) = read.map_err(|error| match error {
         workload::Error::FindTemplate { at, .. } => Ending::Skipped(Skip::NoTemplate { at }),
         error => {
-            let under_wasm = names_wasm_class(state, kind, object.get());
-            Ending::Unreadable { error: error.into(), under_wasm }
+            Ending::Unreadable { under_wasm: names_wasm_class(state, kind, object), error: error.into() }
         }
     })?;
     match nothing_to_do(asked, &workload, object.get()) {
@@ -209,26 +205,29 @@ fn former(review: &Review, kind: Kind) -> Option<(Cow<'_, RawValue>, Workload)> 
 }
 
 /// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a class is examined for any value, since
-/// a build of crun may have a handler of that name, and for what makes crun act on the node; of a pod without one only the values count that mean Wasm.
+/// a build of crun may have a handler of that name, and for what makes crun act on the node; of a pod without one only the values count that mean Wasm. The devices that CRI-O hands over count for both.
 fn same_handlers(new: &Workload, old: &Workload) -> bool {
     let (new_ones, old_ones) = (&new.annotations, &old.annotations);
+    if !devices(new_ones).eq(devices(old_ones)) {
+        return false;
+    }
     if new.spec.runtime_class_name.is_none() {
         return wasm_handlers(new_ones) == wasm_handlers(old_ones);
     }
     handlers(new_ones) == handlers(old_ones) && on_node(new_ones).eq(on_node(old_ones))
 }
 
-/// Whether an object that cannot be read as a workload still names a Wasm runtime.
-fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
-    let value: Value = serde_json::from_str(object).unwrap_or_default();
+/// Whether an object that cannot be read as a workload still names a Wasm runtime, where it is judged.
+fn names_wasm_class(state: &State, kind: Kind, object: &RawValue) -> bool {
+    let judged = workload::as_judged(object, kind).unwrap_or(Cow::Borrowed(object));
+    let value: Value = serde_json::from_str(judged.get()).unwrap_or_default();
     let field = format!("{}/spec/runtimeClassName", kind.template_pointer());
     value.pointer(&field).and_then(Value::as_str).is_some_and(|class| state.profile_of(class).is_some())
 }
 
 // === Inspecting ===
 
-/// Whether the pod has to do with Wasm: it starts a Wasm program, or native code from an image that is packed as Wasm, or its class is a Wasm
-/// runtime according to a profile; or its program is not known, and there is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
+/// Whether the pod has to do with Wasm: it starts a Wasm program, or native code from an image that is packed as Wasm, or its class is a Wasm runtime according to a profile; or its program is not known, and there is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
     let native = inspection.containers.iter().any(is_native_in_wasm);
     native

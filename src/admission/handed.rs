@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::ending::Ending;
 use super::state::Error;
 use crate::image::{ImageFacts, ModuleFacts, Program, SpinComponent};
 use crate::inspection::{Container, Inspection};
 use crate::shares::{Share, Shares};
-use crate::workload::{CONTAINER_BYTES, ENTRY_BYTES};
+use crate::workload::{CONTAINER_BYTES, ENTRY_BYTES, Workload};
 
 const MIB: usize = 1 << 20;
 
@@ -31,8 +32,19 @@ const LONGEST: usize = 4096;
 
 static MEMORY: LazyLock<Shares> = LazyLock::new(|| Shares::new(units(HANDED_BYTES)));
 
-/// Memory for what the images of a pod bring. `None` where none is needed, which is so of nearly every pod, and of one that has nothing to do with Wasm.
-pub(super) async fn reserve(
+/// Memory for what the images of a pod bring. `None` where none is needed, which is so of nearly every pod, and of one that has nothing to do with Wasm. The error is
+/// the ending of a review for which there is none.
+pub(super) async fn reserve<K>(
+    workload: &Workload,
+    inspection: &Inspection,
+    left: Duration,
+    is_concerned: impl FnOnce() -> bool,
+) -> Result<Option<Share>, Ending<K>> {
+    let found = wanted(&workload.namespace, inspection, left, is_concerned).await;
+    found.map_err(|error| Ending::NoMemory { error, is_template: workload.kind.is_template() })
+}
+
+async fn wanted(
     namespace: &str,
     inspection: &Inspection,
     left: Duration,
@@ -148,14 +160,14 @@ mod tests {
     #[tokio::test]
     async fn an_ordinary_image_needs_nothing_beside_its_container_and_one_of_long_names_does() {
         assert_eq!(beyond(&pod(50, 15, 20)), 0);
-        let found = reserve("shop", &pod(50, 15, 20), Duration::ZERO, || true).await;
+        let found = wanted("shop", &pod(50, 15, 20), Duration::ZERO, || true).await;
         assert!(matches!(found, Ok(None)), "{found:?}");
         let (one, many) = (beyond(&pod(1, 230, 1004)), beyond(&pod(100, 230, 1004)));
         assert!(one > 230 * 1004 * COPIES && one < HANDED_BYTES, "{one}");
         assert!(many > HANDED_BYTES, "{many}");
-        let found = reserve("shop", &pod(100, 230, 1004), AMPLE, || true).await;
+        let found = wanted("shop", &pod(100, 230, 1004), AMPLE, || true).await;
         assert!(matches!(found, Err(Error::ImagesTooLarge { most: 8 })), "{found:?}");
-        let found = reserve("shop", &pod(100, 230, 1004), AMPLE, || false).await;
+        let found = wanted("shop", &pod(100, 230, 1004), AMPLE, || false).await;
         assert!(matches!(found, Ok(None)), "it has nothing to do with Wasm: {found:?}");
     }
 

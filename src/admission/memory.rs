@@ -29,7 +29,7 @@ const SMALL: usize = 2 * MIB;
 const MIDDLE: usize = 16 * MIB;
 
 /// Memory for small reviews: for as many as are worked on at a time (`server`), as large as they are as a rule.
-const FOR_SMALL: usize = 192 * MIB;
+const FOR_SMALL: usize = 164 * MIB;
 
 /// For those of middle size, which small ones do not wait for.
 const FOR_MIDDLE: usize = 64 * MIB;
@@ -43,20 +43,25 @@ pub const PARSED_BYTES: usize = FOR_SMALL + FOR_MIDDLE + FOR_LARGE + HANDED_BYTE
 /// Most bytes that an object takes which is judged as it is (`scan`) and reserves nothing.
 pub const SCANNED_BYTES: usize = MIDDLE;
 
-/// Most reviews that wait for memory of middle size, half of them of one namespace. Each holds its body and a place of the server meanwhile, which every other
-/// review needs (`server`): they are a small part of these. Those that find no place to wait are answered at once.
-const WAIT_FOR_MIDDLE: u32 = 64;
+/// Those that wait for memory of middle size. Each holds its body and a place of the server meanwhile, which every other review needs (`server`): they are half
+/// of these places at most, and a part of the memory for bodies. That is enough for a burst of one namespace: what could still be answered waits for its turn,
+/// and what finds no place to wait is answered at once. Its own memory is bounded by what it waits for.
+const WAIT_FOR_MIDDLE: Waiters = Waiters { all: 16 * MIB, of_one: 10 * MIB, least: 64 << 10 };
 
-/// The same of large ones, whose bodies are larger, and of which each takes longer.
-const WAIT_FOR_LARGE: u32 = 32;
+/// The same of large ones, of which each takes longer, so that fewer get their turn in time.
+const WAIT_FOR_LARGE: Waiters = Waiters { all: 8 * MIB, of_one: 4 * MIB, least: 128 << 10 };
 
 /// Of small ones as many as the server has places for. At their usual size there is memory for all of these. It is short where many are nearly as large as [`SMALL`] and
 /// registries are slow: a review holds its memory while its images are looked up, as it holds its place. Then the others wait for it, half of their time at most, and
 /// those of one namespace leave them half of it.
-const WAIT_FOR_SMALL: u32 = u32::MAX;
+const WAIT_FOR_SMALL: Waiters = Waiters { all: usize::MAX, of_one: usize::MAX, least: UNIT };
 
-/// Most reviews with large bodies that wait for one part, each of a namespace of its own: there are places for few of them (`server`), and others want to be read.
-const WAIT_WITH_LARGE_BODIES: u32 = 4;
+/// Most reviews with large bodies that wait for one part. With what is worked on of one namespace, its own leave a quarter of the places for such bodies to
+/// others (`ServerOptions::large_bodies`), and so do all that wait.
+const WAIT_WITH_LARGE_BODIES: u32 = 6;
+
+/// The same of one namespace, whose reviews are worked on one after the other where each needs most of its half.
+const WAIT_WITH_LARGE_BODIES_OF_ONE: u32 = 5;
 
 /// How often the groups of the user are in memory: as they came, in what a decision is known by, as the input of rules is made and as they get it, and in the record and its
 /// line.
@@ -81,12 +86,13 @@ impl Memory {
         }
     }
 
-    /// Memory of this size. It is waited for no longer than half of what is `left` to the review: what comes later would leave too little to look its images up,
+    /// Memory for this. It is waited for no longer than half of what is `left` to the review: what comes later would leave too little to look its images up,
     /// and a pod whose images are not known is refused.
-    async fn take(&self, namespace: &str, bytes: usize, left: Duration) -> Result<Share, Error> {
-        let part = self.part_for(bytes)?;
+    async fn take(&self, namespace: &str, need: impl Into<Need>, left: Duration) -> Result<Share, Error> {
+        let need = need.into();
+        let part = self.part_for(need.bytes)?;
         let namespace: Arc<str> = namespace.into();
-        part.take(&namespace, units(bytes), left / 2).await.ok_or(Error::NoPlace)
+        part.take(&namespace, need, left / 2).await.ok_or(Error::NoPlace)
     }
 
     /// The part for a review of this size. What needs more than all of the last one would wait in vain.
@@ -103,31 +109,59 @@ impl Memory {
     }
 }
 
+/// What a review needs.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    /// Bytes that its objects are parsed to.
+    bytes: usize,
+    /// Bytes of their texts, which it holds while it waits.
+    text: usize,
+}
+
+/// How many may wait for a part: each counts the bytes that it holds meanwhile, and no fewer than `least`, since it holds a place of the server too.
+#[derive(Debug, Clone, Copy)]
+struct Waiters {
+    all: usize,
+    /// Of one namespace.
+    of_one: usize,
+    least: usize,
+}
+
 /// A part of the memory, and the places of those that wait for it.
 #[derive(Debug)]
 struct Part {
     memory: Shares,
     waiting: Shares,
-    /// The same of those with large bodies.
+    /// What each that waits counts at least.
+    least: usize,
+    /// The same of those with large bodies, which the server has few of.
     waiting_large: Shares,
 }
 
 impl Part {
-    fn of(bytes: usize, most_waiting: u32) -> Self {
-        let waiting_large = Shares::in_parts(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES);
-        Self { memory: Shares::new(units(bytes)), waiting: Shares::new(most_waiting), waiting_large }
+    fn of(bytes: usize, waiters: Waiters) -> Self {
+        Self {
+            memory: Shares::new(units(bytes)),
+            waiting: Shares::with_most(units(waiters.all), units(waiters.of_one)),
+            least: waiters.least,
+            waiting_large: Shares::with_most(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES_OF_ONE),
+        }
     }
 
-    /// So many units, within this time. `None` where there are none in time, or no place to wait for them.
-    async fn take(&self, namespace: &Arc<str>, units: u32, wait: Duration) -> Option<Share> {
+    /// So much of it, within this time. `None` where there is none in time, or no place to wait for it.
+    async fn take(&self, namespace: &Arc<str>, need: Need, wait: Duration) -> Option<Share> {
         let deadline = Instant::now().checked_add(wait);
-        let mut share = pin!(self.memory.take_by(namespace, units, deadline));
+        let mut share = pin!(self.memory.take_by(namespace, units(need.bytes), deadline));
         if let Some(free) = share.as_mut().now_or_never() {
             return free;
         }
         // Large bodies take turns.
-        let waiting = if shares::has_turn() { &self.waiting_large } else { &self.waiting };
-        let _place = waiting.take(namespace, 1).now_or_never().flatten()?;
+        let (waiting, places) = if shares::has_turn() {
+            (&self.waiting_large, 1)
+        } else {
+            (&self.waiting, units(need.text.max(self.least)))
+        };
+        let _place = waiting.take(namespace, places).now_or_never().flatten()?;
         timeout(wait, share).await.ok().flatten()
     }
 }
@@ -155,10 +189,17 @@ pub(super) fn none_for<K>(asked: &ReviewContext<'_>, error: Error) -> Ending<K> 
 }
 
 async fn take_for(asked: &ReviewContext<'_>, bytes: Option<usize>) -> Result<Option<Share>, Error> {
-    match bytes {
-        Some(bytes) => MEMORY.take(&asked.review.namespace, bytes, asked.clock.left()).await.map(Some),
-        None => Ok(None),
-    }
+    let Some(bytes) = bytes else { return Ok(None) };
+    let need = Need { bytes, text: text_bytes(asked) };
+    MEMORY.take(&asked.review.namespace, need, asked.clock.left()).await.map(Some)
+}
+
+/// Bytes of the objects and of the user of a review, which are nearly all of its body.
+fn text_bytes(asked: &ReviewContext<'_>) -> usize {
+    let objects = [&asked.review.object, &asked.review.old_object];
+    let objects: usize =
+        objects.into_iter().filter_map(Option::as_deref).map(|object| object.get().len()).sum();
+    objects.saturating_add(asked.review.user.list_bytes())
 }
 
 /// What the objects of a review may take. `None` where none is parsed.
@@ -179,6 +220,14 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
+#[cfg(test)]
+impl From<usize> for Need {
+    /// That of an object with next to no text.
+    fn from(bytes: usize) -> Self {
+        Self { bytes, text: 0 }
+    }
+}
+
 /// Takes all memory for large reviews, as two other namespaces might.
 #[cfg(test)]
 pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
@@ -189,6 +238,10 @@ pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::shares::Line;
 
@@ -232,7 +285,7 @@ mod tests {
                 Some(_) => begun += 1,
             }
         }
-        assert_eq!((refused, begun), (1_000 - WAIT_FOR_LARGE / 2, 0));
+        assert_eq!((refused, begun), (1_000 - WAIT_FOR_LARGE.of_one / WAIT_FOR_LARGE.least, 0));
         let mut other = Box::pin(memory.take("shop", 2 * MIDDLE, AMPLE));
         assert!((&mut other).now_or_never().is_none(), "it waits beside them");
         drop(held);
@@ -242,11 +295,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_review_with_a_large_body_waits_for_each_namespace() {
+    async fn reviews_with_large_bodies_of_one_namespace_wait_and_leave_a_place_to_another() {
         let (memory, turns) = (Memory::new(), Line::of(1));
         let _held = memory.take("evil", FOR_LARGE, AMPLE).await.unwrap();
         let mut waiting = Vec::new();
-        for namespace in ["evil", "evil", "shop", "evil"] {
+        let of_evil = std::iter::repeat_n("evil", 6);
+        for namespace in of_evil.chain(["shop", "other"]) {
             let turn = turns.take(1, None).now_or_never().flatten();
             assert!(turn.is_some());
             let mut share = Box::pin(memory.take(namespace, FOR_LARGE, AMPLE));
@@ -254,7 +308,100 @@ mod tests {
             waiting.push((share, found.is_none()));
         }
         let waiting: Vec<_> = waiting.iter().map(|(_, waits)| *waits).collect();
-        assert_eq!(waiting, [true, false, true, false]);
+        assert_eq!(waiting, [true, true, true, true, true, false, true, false]);
+    }
+
+    /// What a review of this pod needs.
+    fn need(spec: &Value) -> Need {
+        let pod = json!({"metadata": {}, "spec": spec}).to_string();
+        Need { bytes: workload::parsed_bytes(&pod, workload::Kind::Pod), text: pod.len() }
+    }
+
+    /// A container of usual size.
+    fn container(number: usize) -> Value {
+        json!({
+            "name": format!("app-{number}"), "image": format!("registry.example/shop/orders:{}", "v".repeat(60)),
+            "env": [{"name": "LOG", "value": "info"}, {"name": "PORT", "value": "8080"}],
+            "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}},
+            "securityContext": {"readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+            "volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}],
+            "terminationMessagePath": "/dev/termination-log", "imagePullPolicy": "Always",
+        })
+    }
+
+    /// Works on what waits, until each has had its memory or was refused: how many did, and how many were.
+    async fn work_off(
+        mut waiting: Vec<Pin<Box<impl Future<Output = Result<Share, Error>>>>>,
+    ) -> (usize, usize) {
+        let (mut done, mut refused) = (0, 0);
+        for _ in 0..1_000 {
+            let mut held = Vec::new();
+            waiting.retain_mut(|one| match one.now_or_never() {
+                None => true,
+                Some(Ok(share)) => {
+                    held.push(share);
+                    false
+                }
+                Some(Err(_)) => {
+                    refused += 1;
+                    false
+                }
+            });
+            done += held.len();
+            drop(held);
+            tokio::task::yield_now().await;
+        }
+        (done, refused)
+    }
+
+    /// With `failurePolicy: Fail` each that is refused is a pod that is not created.
+    #[tokio::test]
+    async fn a_burst_of_one_namespace_waits_for_its_turn_and_the_others_for_none_of_it() {
+        let containers = json!({"containers": (0..50).map(container).collect::<Vec<_>>()});
+        let volumes = (0..1_000).map(|number| json!({"name": format!("v{number}"), "emptyDir": {}}));
+        let volumes = json!({"containers": [], "volumes": volumes.collect::<Vec<_>>()});
+        for (spec, number) in [(containers, 60), (volumes, 150)] {
+            let (memory, need) = (Memory::new(), need(&spec));
+            assert!(need.bytes > SMALL && need.bytes <= MIDDLE, "{need:?}");
+            let mut burst: Vec<_> = (0..number).map(|_| Box::pin(memory.take("shop", need, AMPLE))).collect();
+            // Those that find memory at once hold it until all have asked.
+            let mut held = Vec::new();
+            burst.retain_mut(|one| match one.now_or_never() {
+                None => true,
+                Some(found) => {
+                    held.push(found.unwrap());
+                    false
+                }
+            });
+            assert!(held.len() < burst.len(), "most of them wait");
+            for bytes in [SMALL, need.bytes] {
+                assert!(at_once(&memory, "other", bytes).is_some(), "{bytes}");
+            }
+            let begun = held.len();
+            drop(held);
+            assert_eq!(work_off(burst).await, (number - begun, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn six_pods_with_large_bodies_of_one_namespace_get_their_memory_one_after_the_other() {
+        let (memory, turns) = (Memory::new(), Line::of(1));
+        let variables = (0..32_768).map(|number| json!({"name": format!("V{number}"), "value": "x"}));
+        let container = json!({"name": "app", "env": variables.collect::<Vec<_>>()});
+        let need = need(&json!({"containers": [container]}));
+        assert!(need.bytes > MIDDLE && need.bytes <= FOR_LARGE, "{need:?}");
+        let (mut held, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            let mut share = Box::pin(memory.take("shop", need, AMPLE));
+            let turn = turns.take(1, None).now_or_never().flatten();
+            match shares::in_turn(turn, || (&mut share).now_or_never()) {
+                None => waiting.push(share),
+                Some(found) => held.push(found.unwrap()),
+            }
+        }
+        let begun = held.len();
+        drop(held);
+        assert_eq!(work_off(waiting).await, (6 - begun, 0));
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -50,6 +51,10 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often the serving certificate's expiry is read again.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Open files that the gate asks for: twice its connections, since as many may wait, on both of its ports, with what else it opens. A container runtime may give a process
+/// no more than 1024 at first.
+const OPEN_FILES: u64 = 8192;
 
 /// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
@@ -111,6 +116,21 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     }
     flush(gate, uploader.zip(uploading), exporting).await;
     served.map(|()| Exit::Success)
+}
+
+/// Raises the limit of open files as far as this process may.
+fn raise_open_files() {
+    let Some(raised) = raised(getrlimit(Resource::Nofile)) else { return };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
+}
+
+/// The limit to set, if that in force is lower than what is wanted and may be raised.
+fn raised(limit: Rlimit) -> Option<Rlimit> {
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    let is_lower = limit.current.is_some_and(|current| current < wanted);
+    is_lower.then_some(Rlimit { current: Some(wanted), ..limit })
 }
 
 /// Writes and sends the last records and spans, even if the listeners failed. A loss is logged and does not change the exit code.
@@ -189,14 +209,20 @@ async fn serve(
     page: Option<(SocketAddr, ReportPage)>,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
+    raise_open_files();
     let options = server::ServerOptions::new(cert, key);
+    let reviews = file.max_concurrent_reviews;
     let options = server::ServerOptions {
         reload_every: reload_every.unwrap_or(options.reload_every),
         address: file.listen,
         probes: file.probes,
         client_ca: file.client_ca_file.clone(),
         budget: settings.review_timeout,
-        reviews: file.max_concurrent_reviews,
+        reviews,
+        connections: options.connections.max(reviews.saturating_mul(2)),
+        connections_per_peer: options.connections_per_peer.max(reviews.saturating_add(reviews / 2)),
+        // Half of its time is what a review has left after that.
+        connection_wait: settings.review_timeout / 2,
         pause: settings.shutdown_pause,
         drain: settings.drain_deadline,
         ..options
@@ -292,4 +318,22 @@ async fn certificate(
     let ca = server.cert_dir.join("ca.crt");
     tracing::info!(ca = %ca.display(), "serving with a development certificate");
     Ok((server.cert_dir.join("tls.crt"), server.cert_dir.join("tls.key")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_it_may_be_and_never_lowered() {
+        let of = |current, maximum| {
+            raised(Rlimit { current, maximum }).map(|limit| (limit.current, limit.maximum))
+        };
+        assert_eq!(of(Some(1024), Some(524_288)), Some((Some(OPEN_FILES), Some(524_288))));
+        assert_eq!(of(Some(1024), None), Some((Some(OPEN_FILES), None)));
+        assert_eq!(of(Some(1024), Some(4096)), Some((Some(4096), Some(4096))));
+        for enough in [(Some(1024), Some(1024)), (Some(1 << 20), Some(1 << 20)), (None, None)] {
+            assert_eq!(of(enough.0, enough.1), None, "{enough:?}");
+        }
+    }
 }

@@ -153,7 +153,7 @@ impl Default for ServerSettings {
             cert_names: Vec::new(),
             client_ca_file: None,
             review_timeout: SignedDuration::from_millis(2_500),
-            max_concurrent_reviews: 256,
+            max_concurrent_reviews: 512,
             shutdown_pause: SignedDuration::from_secs(2),
             drain_deadline: SignedDuration::from_secs(20),
         }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::config::Config;
+use super::entry::needs_layers;
 use super::malformed::short;
+use super::platform::is_wasm;
 use super::program::{self, CONCLUSION};
 use super::size;
 use super::{
@@ -56,15 +58,15 @@ impl ImageFacts {
     }
 
     /// Whether the image may be meant for a Wasm runtime: it is packed as Wasm, or its files were read, which an ordinary
-    /// image gives no reason for. What no node unpacks counts by its media types, since layers of container images may
-    /// be encrypted.
+    /// image gives no reason for. What nothing starts as it is counts where anything else of it says Wasm: it may be a Wasm image in
+    /// an unusual form, and also an artifact, or an ordinary image with layers that are encrypted.
     pub fn suggests_wasm(&self) -> bool {
         match self.shape {
             Shape::LinuxRootfs => self.scanned,
-            Shape::Other => self.evidence.iter().any(|evidence| {
-                let names = |word| evidence.value.contains(word);
-                evidence.seen.ends_with("ediaType") && (names("wasm") || names("spin"))
-            }),
+            Shape::Other => {
+                let holds_wasm = !self.modules.is_empty() || self.spin.is_some();
+                self.wasm_media_type || self.scanned || holds_wasm || self.config_says_wasm()
+            }
             Shape::WasmArtifact
             | Shape::RunwasiLayers
             | Shape::SpinArtifact
@@ -76,6 +78,12 @@ impl ImageFacts {
             | Shape::WasmRootfs
             | Shape::ScratchRootfs => true,
         }
+    }
+
+    /// Whether its config says Wasm: by the platform, or by the name of what the image starts.
+    pub(crate) fn config_says_wasm(&self) -> bool {
+        let first = self.entrypoint.first().or(self.cmd.first());
+        is_wasm(&self.platform) || first.is_some_and(|argument| needs_layers(argument))
     }
 
     /// Facts about an image of which nothing is known yet but its digest and that of the manifest which was taken, the same
@@ -101,6 +109,7 @@ impl ImageFacts {
             by_name: ByName::default(),
             scanned: false,
             native: Vec::new(),
+            wasm_media_type: false,
             archives: false,
             spin: None,
             warnings: Vec::new(),

@@ -76,7 +76,7 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// Folds letter case like Go's `encoding/json`: also the long s, and the Kelvin sign (which lower-cases to `k`).
-fn fold(key: &str) -> String {
+pub(super) fn fold(key: &str) -> String {
     key.to_lowercase().replace('ſ', "s")
 }
 

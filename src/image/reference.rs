@@ -12,6 +12,13 @@ use crate::text;
 /// of 128 and a `sha512` digest (`distribution:reference/regexp.go`, `reference.go`).
 const LONGEST_NAME: usize = 1024;
 
+/// Longest repository and longest tag of them, in bytes.
+const LONGEST_REPOSITORY: usize = 255;
+const LONGEST_TAG: usize = 128;
+
+/// The tag of a name with neither tag nor digest.
+const DEFAULT_TAG: &str = "latest";
+
 /// How much of an unparsable name its error message repeats, in characters.
 const SHOWN_CHARS: usize = 200;
 
@@ -31,19 +38,8 @@ pub struct Reference {
 impl Reference {
     /// Parses an image name. Trims nothing, as Kubernetes does: a name with a space does not parse.
     pub fn parse(image: &str) -> Result<Self, Error> {
-        let refuse =
-            |message: String| Error::ParseReference { image: text::quoted(image, SHOWN_CHARS), message };
-        obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
-        let parsed: oci_spec::distribution::Reference =
-            image.parse().map_err(|error| refuse(explain(image, &error)))?;
-        late_mistake(&parsed).map_or(Ok(()), |message| Err(refuse(message)))?;
-        let digest = parsed.digest().map(str::parse).transpose();
-        Ok(Self {
-            registry: parsed.registry().to_string(),
-            repository: parsed.repository().to_string(),
-            tag: parsed.tag().map(String::from),
-            digest: digest.map_err(|malformed: Malformed| refuse(malformed.0))?,
-        })
+        obvious_mistake(image).map_or(Ok(()), |message| Err(refused(image, message)))?;
+        plain(image).map_or_else(|| by_grammar(image), Ok)
     }
 
     /// The same repository at a digest.
@@ -61,6 +57,77 @@ impl fmt::Display for Reference {
         }
         self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
     }
+}
+
+fn refused(image: &str, message: String) -> Error {
+    Error::ParseReference { image: text::quoted(image, SHOWN_CHARS), message }
+}
+
+/// Reads any name by the grammar of oci-spec.
+fn by_grammar(image: &str) -> Result<Reference, Error> {
+    let parsed: oci_spec::distribution::Reference =
+        image.parse().map_err(|error| refused(image, explain(image, &error)))?;
+    late_mistake(&parsed).map_or(Ok(()), |message| Err(refused(image, message)))?;
+    let digest = parsed.digest().map(str::parse).transpose();
+    Ok(Reference {
+        registry: parsed.registry().to_string(),
+        repository: parsed.repository().to_string(),
+        tag: parsed.tag().map(String::from),
+        digest: digest.map_err(|malformed: Malformed| refused(image, malformed.0))?,
+    })
+}
+
+/// Reads a name that is written as nearly all are. `None` says nothing about it: the grammar decides. That is a regular expression in which
+/// a tag has any letter of Unicode up to 128 times, so it takes five megabytes or more as long as the process runs, and a quarter of a start
+/// that compiles no policies. What is read here is read by the grammar in the same way, which the tests compare.
+fn plain(image: &str) -> Option<Reference> {
+    let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let digest: Option<Digest> = digest.map(str::parse).transpose().ok()?;
+    let name = repository(image);
+    let tag = match tagged.strip_prefix(name)? {
+        "" => digest.is_none().then_some(DEFAULT_TAG),
+        rest => Some(rest.strip_prefix(':').filter(|tag| is_plain_tag(tag))?),
+    };
+    let is_host = |part: &str| part == "localhost" || part.contains(['.', ':']);
+    let (host, path) = name.split_once('/').filter(|(host, _)| is_host(host)).unwrap_or((DOCKER_HUB, name));
+    let registry = if host == DOCKER_HUB_OLDER { DOCKER_HUB } else { host };
+    let official = if registry == DOCKER_HUB && !path.contains('/') { OFFICIAL } else { "" };
+    let repository = format!("{official}{path}");
+    let is_plain = is_plain_host(host)
+        && path.split('/').all(is_plain_component)
+        && repository.len() <= LONGEST_REPOSITORY;
+    let registry = registry.to_string();
+    is_plain.then(|| Reference { registry, repository, tag: tag.map(String::from), digest })
+}
+
+/// A host of labels, with or without a port.
+fn is_plain_host(host: &str) -> bool {
+    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    name.split('.').all(is_label) && port.is_none_or(is_port)
+}
+
+/// Lower-case letters and digits, with one dot, one or two underscores, or dashes between them.
+fn is_plain_component(component: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let joins =
+        |between: &str| matches!(between, "." | "_" | "__") || between.bytes().all(|byte| byte == b'-');
+    component.starts_with(is_letter)
+        && component.ends_with(is_letter)
+        && component.split(is_letter).all(joins)
+}
+
+/// A tag in ASCII.
+fn is_plain_tag(tag: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_rest = |byte: u8| is_word(byte) || matches!(byte, b'.' | b'-');
+    tag.len() <= LONGEST_TAG && tag.bytes().next().is_some_and(is_word) && tag.bytes().all(is_rest)
 }
 
 /// What oci-spec accepts and container runtimes refuse.
@@ -235,6 +302,56 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_as_they_are_written_need_no_grammar() {
+        for image in [
+            "nginx",
+            "nginx:1.27-alpine",
+            "library/nginx:latest",
+            "docker.io/org/app_name:V1.2",
+            "index.docker.io/nginx",
+            "ghcr.io/org/some--app/part__2:v1",
+            "Registry.Example:5000/team/app",
+            "localhost/app",
+            "123456789.dkr.ecr.eu-central-1.amazonaws.com/app:2026-11-30",
+        ] {
+            let whole = format!("{image}@sha256:{HEX}");
+            for written in [image, whole.as_str()] {
+                assert_eq!(plain(written), by_grammar(written).ok(), "{written}");
+                assert!(plain(written).is_some(), "{written}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_plainly_is_left_to_the_grammar() {
+        let (long, tag) = ("a/".repeat(128), "t".repeat(129));
+        for image in [
+            format!("{long}a"),
+            format!("a:{tag}"),
+            format!("a@sha256:{}", HEX.to_uppercase()),
+            format!("a@sha256:{HEX}@sha256:{HEX}"),
+            "a:ä".into(),
+            "a:".into(),
+            "a@".into(),
+            "/a".into(),
+            "a/".into(),
+            "a//b".into(),
+            "a..b".into(),
+            "a___b".into(),
+            "a-_b".into(),
+            "Org/app".into(),
+            "-a.b/c".into(),
+            "a.b-/c".into(),
+            "a..b/c".into(),
+            "a:x/b".into(),
+            "a:/b".into(),
+            "a.b:1:2/c".into(),
+        ] {
+            assert_eq!(plain(&image), None, "{image}");
+        }
+    }
+
     /// Names from `distribution:reference/normalize_test.go` and `reference_test.go`, and how they are read.
     #[test]
     fn names_are_normalised_as_container_runtimes_do_it() {
@@ -371,8 +488,21 @@ mod tests {
             tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20})?",
             digest in "(@sha256:[0-9a-f]{64})?",
         ) {
-            let once = Reference::parse(&format!("{host}{path}{tag}{digest}")).unwrap();
+            let written = format!("{host}{path}{tag}{digest}");
+            let once = Reference::parse(&written).unwrap();
             prop_assert_eq!(&once, &Reference::parse(&once.to_string()).unwrap());
+            prop_assert_eq!(plain(&written), by_grammar(&written).ok());
+        }
+
+        #[test]
+        fn what_is_read_without_the_grammar_is_read_as_by_it(
+            image in "[abA0._:/@-]{1,12}",
+            parts in "([abA0._-]{0,3}/)?[ab0._-]{0,4}(/[ab0._-]{0,4}){0,2}(:[abA0._-]{0,3})?",
+        ) {
+            for image in [image, parts] {
+                let read = plain(&image);
+                prop_assert!(read.is_none() || read == by_grammar(&image).ok(), "{image}: {read:?}");
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::cluster::Cluster;
 use crate::grant::held::PodGrants;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
+use crate::image::entry::needs_layers;
 use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
@@ -137,8 +138,8 @@ fn pod_limits(workload: &Workload) -> Option<PodLimits> {
 
 /// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler
 /// on nodes whose ordinary runtime is crun or youki; or the cluster is not known to have the class, because it is too
-/// new, or was deleted under running pods; or the program of an image that suggests Wasm was not recognised. Completes
-/// the sentence "what it may call is not known …".
+/// new, or was deleted under running pods; or an image that suggests Wasm was not read, or its program not recognised.
+/// Completes the sentence "what it may call is not known …".
 pub fn suspicion(
     workload: &Workload,
     inspection: &Inspection,
@@ -156,10 +157,19 @@ pub fn suspicion(
     if cluster.runtime_classes.as_ref().is_some_and(|known| !known.contains_key(class)) {
         return Some(format!("under runtime class `{class}`, which the cluster is not known to have"));
     }
-    let may_be_wasm = inspection.containers.iter().any(|container| {
-        container.is_open() && container.known().is_some_and(|(facts, _)| facts.suggests_wasm())
-    });
+    let mut containers = inspection.containers.iter();
+    let may_be_wasm = containers.any(|container| container.is_open() && suggests_wasm(workload, container));
     may_be_wasm.then(|| format!("under runtime class `{class}`, which no profile describes"))
+}
+
+/// Whether the image of a container suggests Wasm, as far as it was read, or the command of the pod does, for which the files of an
+/// image are read. That one could not be read suggests nothing else: an ordinary image may be unusual too, or its registry down.
+/// `args` may be those of a Linux program of the image, such as `wasmtime`.
+fn suggests_wasm(workload: &Workload, container: &Container) -> bool {
+    let is_unread = container.known().is_none();
+    let written = workload.container(container.role, container.index).filter(|_| is_unread);
+    let command = written.and_then(|written| written.command.first());
+    container.suggests_wasm() || command.is_some_and(|first| needs_layers(first))
 }
 
 fn runtime_facts<'a>(

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use crate::image::annotation;
 use crate::image::config;
 use crate::image::descriptor::Descriptor;
+use crate::image::hints::{self, Next};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, Document, ImageManifest, ManifestKind};
 use crate::image::platform::Nodes;
@@ -24,6 +25,9 @@ mod rootfs;
 /// Why an image does not start whose config may be that of any other Wasm layer.
 const OF_NO_LAYER: &str = "its config does not name its Wasm layer alone, so a node may start that of another image with the same \
     config; push it with `wkg` or `spin registry push`, which name it";
+
+/// Most documents that lead from one to the next: an index, a manifest of it, and its config.
+const DOCUMENTS: usize = 3;
 
 /// How large all layers of an image together may be, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
@@ -72,7 +76,7 @@ pub async fn detect_for<S: Source>(
     let (names, image) = (OnceCell::new(), reference.to_string());
     let look = Look { source, reference, depth, limits, nodes, slot, names, image };
     let FetchedManifest { bytes, digest } = look.manifest(reference).await?;
-    let facts = match look.parsed(bytes, manifest::parse, "the manifest").await? {
+    let facts = match look.document(bytes, manifest::parse, "the manifest").await? {
         Document::Manifest(manifest) => {
             let facts = ImageFacts::blank(&digest, &digest);
             look.image(facts, &manifest).await
@@ -124,6 +128,56 @@ impl<S: Source> Look<'_, S> {
         read.map_err(|malformed| self.error(what, malformed))
     }
 
+    /// The same of a manifest, an index or a config. A node may read one that is refused here, so what it suggests is noted.
+    async fn document<T: Send + 'static>(
+        &self,
+        bytes: Bytes,
+        parse: fn(&[u8]) -> Result<T, Malformed>,
+        what: &str,
+    ) -> Result<T, S::Error> {
+        let read = self.parsed(bytes.clone(), parse, what).await;
+        if read.is_err() {
+            Box::pin(self.note_hints(bytes)).await;
+        }
+        read
+    }
+
+    /// Notes whether a document suggests Wasm, or one that a node reads after it. What cannot be read suggests nothing.
+    async fn note_hints(&self, bytes: Bytes) {
+        let mut read = bytes;
+        for _ in 0..DOCUMENTS {
+            let Ok(hints) = self.on_blocking_thread("a document", move || hints::read(&read)).await else {
+                return;
+            };
+            if hints.is_wasm {
+                self.source.note_wasm();
+                return;
+            }
+            let Some(next) = hints.next else { return };
+            let Some(bytes) = self.after(next).await else { return };
+            read = bytes;
+        }
+    }
+
+    /// What a node reads after a document, if it can be had.
+    async fn after(&self, next: Next) -> Option<Bytes> {
+        match next {
+            Next::Config(config) => self.blob(&config, "the config", self.limits.config).await.ok(),
+            Next::Manifest(manifest) => {
+                let fetched = self.manifest(&self.reference.with_digest(&manifest.digest)).await.ok()?;
+                Some(fetched.bytes)
+            }
+        }
+    }
+
+    /// Notes what the manifest says of Wasm, before anything after it is read.
+    fn note_manifest(&self, facts: &mut ImageFacts, manifest: &ImageManifest) {
+        facts.wasm_media_type = hints::has_wasm_type(manifest);
+        if facts.wasm_media_type || annotation::crun_annotation(&manifest.annotations).is_some() {
+            self.source.note_wasm();
+        }
+    }
+
     async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, S::Error> {
         let limit = self.limits.manifest;
         let fetched = self.source.manifest(reference, limit).await?;
@@ -163,6 +217,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     async fn image(&self, mut facts: ImageFacts, manifest: &ImageManifest) -> Result<ImageFacts, S::Error> {
+        self.note_manifest(&mut facts, manifest);
         facts.saw("manifest.config.mediaType", &manifest.config.media_type);
         if !manifest.artifact_type.is_empty() {
             facts.saw("manifest.artifactType", &manifest.artifact_type);
@@ -175,13 +230,13 @@ impl<S: Source> Look<'_, S> {
         }
         let layout = manifest::layout(manifest);
         match layout {
-            ManifestKind::Other(what) => return Ok(facts.not_startable(what)),
+            ManifestKind::Other(what) => {
+                return Ok(self.with_config(facts, manifest).await?.not_startable(what));
+            }
             ManifestKind::SpinLegacy => return self.spin_legacy(facts, manifest).await,
             _ => {}
         }
-        let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
-        let config = self.parsed(bytes, config::parse, "the config").await?;
-        facts.adopt(&config);
+        let config = self.adopted(&mut facts, manifest).await?;
         if layout != ManifestKind::Rootfs {
             config.check_labels().map_err(|malformed| self.error("the config", malformed))?;
         }
@@ -208,6 +263,36 @@ impl<S: Source> Look<'_, S> {
             }
             _ => self.single(facts, manifest, Shape::RunwasiLayers, None).await,
         }
+    }
+
+    /// The config, whose fields the facts have adopted.
+    async fn adopted(
+        &self,
+        facts: &mut ImageFacts,
+        manifest: &ImageManifest,
+    ) -> Result<config::Config, S::Error> {
+        let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
+        let config = self.document(bytes, config::parse, "the config").await?;
+        facts.adopt(&config);
+        if facts.config_says_wasm() {
+            self.source.note_wasm();
+        }
+        Ok(config)
+    }
+
+    /// The facts with the config of a container image whose layers are not read, such as file systems of EROFS: it says what the image
+    /// is meant for.
+    async fn with_config(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &ImageManifest,
+    ) -> Result<ImageFacts, S::Error> {
+        let is_image =
+            [manifest::OCI_CONFIG, manifest::DOCKER_CONFIG].contains(&manifest.config.media_type.as_str());
+        if is_image && !facts.wasm_media_type {
+            self.adopted(&mut facts, manifest).await?;
+        }
+        Ok(facts)
     }
 
     /// Parses on another thread: reviews must not wait for each other's images.

@@ -83,6 +83,12 @@ pub enum Error {
         /// Which secrets, why, and how to mend that.
         notes: String,
     },
+    /// The image could not be read, and what was read of it before suggests Wasm.
+    #[error(transparent)]
+    ReadWasm {
+        /// The error.
+        source: Box<Error>,
+    },
     /// The look-up ended without a result: a defect of the gate.
     #[error("could not look up `{image}`: the look-up stopped before its end; this is a bug")]
     Finish {
@@ -108,11 +114,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the image suggests Wasm as far as it could be read.
+    pub fn suggests_wasm(&self) -> bool {
+        match self {
+            Self::ReadWasm { .. } => true,
+            Self::ReadPullSecrets { source, .. } => source.suggests_wasm(),
+            _ => false,
+        }
+    }
+
+    /// The error itself, without what was read of the image before it.
+    pub fn itself(&self) -> &Self {
+        if let Self::ReadWasm { source } = self { source } else { self }
+    }
+
     /// What is wrong with the image.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Fetch(error) => fault_of(error),
-            Self::ReadPullSecrets { source, .. } => source.fault(),
+            Self::ReadPullSecrets { source, .. } | Self::ReadWasm { source } => source.fault(),
             Self::TimedOut { .. } | Self::LeftWaiting { .. } => Fault::Time,
             Self::WaitForMemory { .. }
             | Self::ExceedMemory { .. }
@@ -161,8 +181,12 @@ mod tests {
         ];
         for (error, fault) in cases {
             assert_eq!(error.fault(), fault, "{error}");
-            let tried = Error::ReadPullSecrets { source: Box::new(error), notes: text() };
+            assert!(!error.suggests_wasm(), "{error}");
+            let read = Error::ReadWasm { source: Box::new(error.clone()) };
+            assert_eq!((read.fault(), read.to_string()), (fault, error.to_string()));
+            let tried = Error::ReadPullSecrets { source: Box::new(read), notes: text() };
             assert_eq!(tried.fault(), fault, "{tried}");
+            assert!(tried.suggests_wasm(), "{tried}");
         }
     }
 }

@@ -191,7 +191,8 @@ impl Inner {
             }
             let waited = start.elapsed();
             if waited >= budget.whole {
-                return Err(Arc::new(running.progress.timed_out(&question.image, budget.whole)));
+                let error = running.progress.timed_out(&question.image, budget.whole);
+                return Err(Arc::new(running.progress.with_what_was_read(error)));
             }
             if budget.doubtful
                 && waited >= self.patience
@@ -199,7 +200,8 @@ impl Inner {
             {
                 let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
                 let (image, registry) = (question.image.to_string(), reference.registry.clone());
-                return Err(Arc::new(Error::LeftWaiting { image, registry, waited_ms }));
+                let error = Error::LeftWaiting { image, registry, waited_ms };
+                return Err(Arc::new(running.progress.with_what_was_read(error)));
             }
         }
     }
@@ -285,7 +287,7 @@ impl Inner {
         let bound = self.lookup_timeout;
         let read = tokio::time::timeout(bound, self.read(&question, &reference, &progress)).await;
         let outcome = read.unwrap_or_else(|_| Err(progress.timed_out(&question.image, bound)));
-        match outcome {
+        match outcome.map_err(|error| progress.with_what_was_read(error)) {
             Ok(facts) => Ok(facts),
             Err(error) => Err(self.remember_failure(&question, &reference, error, &progress).await),
         }
@@ -311,7 +313,7 @@ impl Inner {
                 }
             }
         }
-        if !progress.is_queued() && !matches!(*error, Error::WaitForMemory { .. }) {
+        if !progress.is_queued() && !matches!(error.itself(), Error::WaitForMemory { .. }) {
             let namespace = question.asker.namespace();
             self.memory.fail(&question.key, question.depth, namespace, error.clone()).await;
         }
@@ -448,14 +450,14 @@ fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
 /// Whether what was known before no longer holds: the image is gone, the registry refuses it to the pod's pull secrets, or
 /// the registry may not be asked for it. A refusal to the platform itself may come from a limit on requests.
 fn is_final(error: &Error, question: &Question) -> bool {
-    let is_denied = matches!(error, Error::Fetch(registry::Error::AuthorizeFetch { .. }));
-    let is_gone = matches!(error, Error::Fetch(registry::Error::FindImage { .. }));
+    let is_denied = matches!(error.itself(), Error::Fetch(registry::Error::AuthorizeFetch { .. }));
+    let is_gone = matches!(error.itself(), Error::Fetch(registry::Error::FindImage { .. }));
     is_gone || (is_denied && question.is_private()) || is_refused(error)
 }
 
 /// Whether no credentials can help.
 pub(super) fn is_refused(error: &Error) -> bool {
-    let Error::Fetch(error) = error else { return false };
+    let Error::Fetch(error) = error.itself() else { return false };
     matches!(
         error,
         registry::Error::RefuseRegistry { .. }

@@ -26,6 +26,8 @@ pub(super) struct Progress {
     begun: AtomicBool,
     /// Number of layers that wait for memory.
     waits_for_memory: AtomicUsize,
+    /// Whether what was read of the image suggests Wasm.
+    suggests_wasm: AtomicBool,
 }
 
 impl Progress {
@@ -36,6 +38,19 @@ impl Progress {
     /// Whether it still waits for a slot.
     pub(super) fn is_queued(&self) -> bool {
         !self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes that what was read of the image suggests Wasm.
+    pub(super) fn note_wasm(&self) {
+        self.suggests_wasm.store(true, Ordering::Relaxed);
+    }
+
+    /// An error of the look-up, with what was read before it.
+    pub(super) fn with_what_was_read(&self, error: Error) -> Error {
+        if !self.suggests_wasm.load(Ordering::Relaxed) || error.suggests_wasm() {
+            return error;
+        }
+        Error::ReadWasm { source: Box::new(error) }
     }
 
     /// Awaits a reservation, and counts that as waiting for memory.
@@ -172,5 +187,16 @@ mod tests {
         );
         drop(waiting);
         assert!(matches!(progress.timed_out("a:1", bound), Error::TimedOut { .. }), "it no longer waits");
+    }
+
+    #[test]
+    fn an_error_says_once_whether_what_was_read_before_suggests_wasm() {
+        let progress = Progress::default();
+        let error = || progress.timed_out("a:1", Duration::from_millis(5));
+        assert_eq!(progress.with_what_was_read(error()), error());
+        progress.note_wasm();
+        let told = progress.with_what_was_read(error());
+        assert!(told.suggests_wasm() && told.to_string() == error().to_string(), "{told:?}");
+        assert_eq!(progress.with_what_was_read(told.clone()), told);
     }
 }

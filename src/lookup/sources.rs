@@ -151,6 +151,10 @@ impl Source for LookupSource {
         Ok(reservation.hold(self.images.blob(reference, descriptor, limit).await?))
     }
 
+    fn note_wasm(&self) {
+        self.progress.note_wasm();
+    }
+
     async fn names(&self, _reference: &Reference) -> Result<Slot, Error> {
         let taking = self.names.take(&self.namespace, 1);
         Ok(Slot::holding(self.progress.waiting_for_memory(taking).await))

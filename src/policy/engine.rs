@@ -84,13 +84,17 @@ impl Engine {
         let Some(compiled) = &self.compiled else {
             return self.compiling.apart(|| Module::new(&self.wasm, wasm));
         };
-        let (module, origin) = self.compiling.apart(|| compiled.module(&self.config, &self.wasm, wasm))?;
+        let obtain = || self.compiling.apart(|| compiled.module(&self.config, &self.wasm, wasm));
+        let (module, origin) = obtain()?;
         match origin {
             Obtained::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
             Obtained::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),
             Obtained::NotKept => tracing::warn!(bundle, "the compiled policy cannot be kept on disk"),
         }
-        Ok(module)
+        // What was compiled lies in pieces among what Cranelift has freed, whose pages stay as long as one piece of each does. Taken from the
+        // disk it lies together, as after any later start.
+        let again = (origin == Obtained::Kept).then(obtain).and_then(Result::ok);
+        Ok(again.map_or(module, |(module, _)| module))
     }
 }
 

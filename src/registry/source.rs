@@ -67,6 +67,9 @@ pub trait Source: Send + Sync {
         self.blob(reference, descriptor, limit)
     }
 
+    /// Is told that what was read of the image so far suggests Wasm, also where the rest of it cannot be read.
+    fn note_wasm(&self) {}
+
     /// The right to hold the names of all files of one root file system, which may be many: a source may make it wait.
     fn names(&self, _reference: &Reference) -> impl Future<Output = Result<Slot, Self::Error>> + Send {
         std::future::ready(Ok(Slot::default()))

@@ -193,8 +193,9 @@ fn acts_on_node(view: &View<'_>) -> Option<String> {
             text::quoted(key, 200)
         ));
     }
-    let mut of_image = view.facts.evidence.iter().filter_map(|evidence| annotation::seen_at(&evidence.seen));
-    let key = of_image.find(|key| annotation::acts_on_node(key))?;
+    let of_image = view.facts.evidence.iter();
+    let mut of_image = of_image.filter_map(|one| Some((annotation::seen_at(&one.seen)?, one.value.as_str())));
+    let (key, _) = of_image.find(|&(key, value)| annotation::acts_on_node(key, value))?;
     Some(format!(
         "the image's annotation `{}` makes crun act on the node as root, outside of the container and with what the image names, \
          where it reaches crun; build the image without it",

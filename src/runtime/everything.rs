@@ -4,7 +4,7 @@
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
-use super::{retired, runwasi};
+use super::retired;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
@@ -106,8 +106,9 @@ impl Runtime for Everything {
         true
     }
 
+    /// Those on runwasi's library do not say why, and crun and youki do.
     fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
+        Some("which may show as `Error` with exit code 137, and not as `OOMKilled`")
     }
 
     /// Those on runwasi's library do, so that a person has to hear of it. crun and youki do not.

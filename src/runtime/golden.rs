@@ -830,23 +830,33 @@ fn what_no_runtime_starts_has_that_as_its_reason_and_not_the_program_of_slight()
 }
 
 #[test]
-fn what_no_node_unpacks_suggests_wasm_only_by_its_media_types() {
-    let of = |layers: &str| {
-        let evidence = |seen: &str, value: &str| Evidence { seen: seen.into(), value: value.into() };
-        ImageFacts {
-            evidence: vec![
-                evidence("manifest.config.mediaType", "application/vnd.oci.image.config.v1+json"),
-                evidence("manifest.layers[].mediaType", layers),
-                evidence("conclusion", "nothing that spins wasm"),
-            ],
-            ..blank(Shape::Other)
-        }
+fn what_nothing_starts_suggests_wasm_where_anything_of_it_says_so_whatever_its_evidence_shows() {
+    let cut = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted, application/wasm";
+    let evidence = |seen: &str| Evidence { seen: seen.into(), value: cut.into() };
+    let bare = ImageFacts {
+        evidence: vec![evidence("manifest.layers[].mediaType"), evidence("conclusion")],
+        scanned: false,
+        ..blank(Shape::Other)
     };
-    assert!(!of("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").suggests_wasm());
-    assert!(
-        of("application/vnd.fermyon.spin.layer.v1+wasm, application/vnd.oci.image.layer.v1.tar")
-            .suggests_wasm()
-    );
+    assert!(!bare.suggests_wasm(), "what people read decides nothing");
+    let entrypoint = |word: &str| ImageFacts { entrypoint: vec![word.into()], ..bare.clone() };
+    let cmd = |word: &str| ImageFacts { cmd: vec![word.into()], ..bare.clone() };
+    for image in [
+        ImageFacts { wasm_media_type: true, ..bare.clone() },
+        ImageFacts { scanned: true, ..bare.clone() },
+        ImageFacts { modules: scratch("/app.wasm").modules, ..bare.clone() },
+        ImageFacts { spin: Some(SpinApp::default()), ..bare.clone() },
+        ImageFacts { platform: "wasip1/wasm".into(), ..bare.clone() },
+        entrypoint("/app.wasm"),
+        entrypoint("/"),
+        cmd("/app.wasm"),
+    ] {
+        assert!(image.suggests_wasm(), "{image:?}");
+        let program = start_undescribed(&image, &Start::default());
+        assert!(matches!(program, Program::Unknown { .. }), "{program:?}");
+    }
+    let of_linux = ImageFacts { cmd: vec!["/app.wasm".into()], ..entrypoint("wasmtime") };
+    assert!(!of_linux.suggests_wasm() && !entrypoint("/bin/app").suggests_wasm());
 }
 
 #[test]
@@ -1645,8 +1655,8 @@ fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
 #[test]
 fn an_annotation_by_which_crun_acts_on_the_node_leads_to_no_verdict() {
     let command = ["/app.wasm".to_string()];
-    let by = |family: Family, key: &str| {
-        let annotations = [(key.to_string(), "/x".to_string())].into();
+    let by = |family: Family, key: &str, value: &str| {
+        let annotations = [(key.to_string(), value.to_string())].into();
         let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
         let found = started(family, &scratch("/app.wasm"), &start);
         let mut image = scratch("/app.wasm");
@@ -1657,21 +1667,30 @@ fn an_annotation_by_which_crun_acts_on_the_node_leads_to_no_verdict() {
         assert_eq!(started(family, &image, &plain), found, "the image's annotation may reach crun too");
         found
     };
-    let property = "org.systemd.property.DeviceAllow";
-    for key in [
-        "run.oci.hooks.stdout",
-        "run.oci.seccomp.plugins",
-        "run.oci.of_tomorrow",
-        "org.criu.config",
-        property,
+    let context = "run.oci.mount_context_type";
+    for (key, value) in [
+        ("run.oci.hooks.stdout", "/x"),
+        ("run.oci.seccomp.plugins", "/x"),
+        ("run.oci.of_tomorrow", "/x"),
+        ("run.oci.systemd.subgroup", "../../system.slice"),
+        ("run.oci.systemd.subgroup", "inner"),
+        ("run.oci.delegate-cgroup", "../../system.slice"),
+        (context, "size=1g,context"),
+        ("org.criu.config", "/x"),
+        ("org.systemd.property.DeviceAllow", "/x"),
     ] {
-        assert_eq!(by(Family::CrunWasmtime, key), "?", "{key}");
-        assert_eq!(by(Family::Everything, key), "?", "{key}");
-        assert_eq!(by(Family::RunwasiWasmtime, key), "/app.wasm", "{key}");
+        assert_eq!(by(Family::CrunWasmtime, key, value), "?", "{key}: {value}");
+        assert_eq!(by(Family::Everything, key, value), "?", "{key}: {value}");
+        assert_eq!(by(Family::RunwasiWasmtime, key, value), "/app.wasm", "{key}: {value}");
     }
-    assert_eq!(by(Family::CrunWasmtime, "run.oci.keep_original_groups"), "/app.wasm");
+    for (key, value) in [("run.oci.keep_original_groups", "1"), (context, "rootcontext")] {
+        assert_eq!(by(Family::CrunWasmtime, key, value), "/app.wasm", "{key}: {value}");
+    }
     let mut image = linux("/bin/app!");
-    image.evidence.push(Evidence { seen: format!("manifest.annotations.{property}"), value: "x".into() });
+    image.evidence.push(Evidence {
+        seen: "manifest.annotations.org.systemd.property.DeviceAllow".into(),
+        value: "x".into(),
+    });
     let command = ["/bin/app".to_string()];
     let start = Start { command: &command, ..Start::default() };
     assert_eq!(started(Family::CrunWasmtime, &image, &start), "linux", "no Linux program is judged");

@@ -1,13 +1,10 @@
-//! Connections: limits on their number, no Nagle delay, and timeouts when nothing is read or written, or an answer stays unread.
+//! Connections: each has a place (`places`), no Nagle delay, and timeouts when nothing is read or written, or an answer stays unread.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,11 +12,11 @@ use axum::http::Request;
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
 use super::answers::Unread;
+use super::places::{InUse, Place, Places, Usage};
 use super::shutdown::Phase;
 use super::{AdmissionHandler, Event, ServerOptions, under_way};
 
@@ -27,8 +24,7 @@ use super::{AdmissionHandler, Event, ServerOptions, under_way};
 #[derive(Debug)]
 pub(super) struct Bounded<A, G> {
     inner: A,
-    places: Arc<Semaphore>,
-    peers: Arc<Peers>,
+    places: Arc<Places>,
     times: Times,
     phase: Phase,
     gate: Arc<G>,
@@ -50,7 +46,6 @@ impl<A: Clone, G> Clone for Bounded<A, G> {
         Self {
             inner: self.inner.clone(),
             places: self.places.clone(),
-            peers: self.peers.clone(),
             times: self.times,
             phase: self.phase.clone(),
             gate: self.gate.clone(),
@@ -62,8 +57,7 @@ impl<A, G> Bounded<A, G> {
     pub(super) fn new(inner: A, options: &ServerOptions, phase: &Phase, gate: Arc<G>) -> Self {
         Self {
             inner,
-            places: ServerOptions::semaphore(options.connections),
-            peers: Arc::new(Peers { most: options.connections_per_peer.max(1), held: Mutex::default() }),
+            places: Arc::new(Places::of(options)),
             times: Times {
                 first: options.handshake_timeout,
                 idle: options.idle(),
@@ -82,147 +76,111 @@ impl ServerOptions {
     }
 }
 
-impl<A, G: AdmissionHandler> Bounded<A, G> {
-    /// A place for this connection, or why there is none.
-    fn place(&self, stream: &TcpStream) -> io::Result<ConnectionSlot> {
-        let peer = stream.peer_addr()?.ip().to_canonical();
-        let refused = |said: bool| {
-            self.gate.observe(Event::ConnectionRefused);
-            if !said {
-                tracing::warn!(%peer, "closed a connection at once: too many are open");
-            }
-            io::Error::other("too many connections")
-        };
-        // The peer's share first: a peer over its share must not take a place of another one, not even for a moment.
-        let share = Peers::take(&self.peers, peer).map_err(|full| refused(full.said))?;
-        let all = self.places.clone().try_acquire_owned().map_err(|_| refused(false))?;
-        Ok(ConnectionSlot { _share: share, _all: all })
-    }
+/// A place for this connection, or why there is none.
+async fn place_for<G: AdmissionHandler>(
+    stream: &TcpStream,
+    places: &Arc<Places>,
+    phase: &Phase,
+    gate: &G,
+) -> io::Result<Place> {
+    let peer = stream.peer_addr()?.ip().to_canonical();
+    let place = tokio::select! {
+        biased;
+        place = places.take(peer) => place,
+        () = phase.closed() => return Err(io::Error::other("shutting down")),
+    };
+    place.ok_or_else(|| {
+        gate.observe(Event::ConnectionRefused);
+        if places.is_news(peer) {
+            tracing::warn!(%peer, "closed a connection: too many are open");
+        }
+        io::Error::other("too many connections")
+    })
 }
 
 impl<A, G, S> Accept<TcpStream, S> for Bounded<A, G>
 where
     G: AdmissionHandler,
-    A: Accept<TcpStream, S>,
+    A: Accept<TcpStream, S> + Clone + Send + 'static,
     A::Future: Send + 'static,
     A::Stream: Send + 'static,
     A::Service: Send + 'static,
+    S: Send + 'static,
 {
     type Stream = Timed<A::Stream>;
     type Service = Begun<A::Service>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let place = match self.place(&stream) {
-            Ok(place) => place,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
-        };
-        // Without TCP_NODELAY a response may wait for the peer's delayed acknowledgement; a failure here costs only that.
-        let _ = stream.set_nodelay(true);
-        let times = self.times;
+        let (inner, places, times) = (self.inner.clone(), self.places.clone(), self.times);
         let (gate, phase) = (self.gate.clone(), self.phase.clone());
-        let handshake = self.inner.accept(stream, service);
         Box::pin(async move {
+            let place = place_for(&stream, &places, &phase, gate.as_ref()).await?;
+            let in_use = place.usage.hold();
+            // Without TCP_NODELAY a response may wait for the peer's delayed acknowledgement; a failure here costs only that.
+            let _ = stream.set_nodelay(true);
             let done = tokio::select! {
-                done = handshake => done,
+                done = inner.accept(stream, service) => done,
                 () = phase.closed() => Err(io::Error::other("shutting down")),
             };
             let (stream, service) = done.inspect_err(|error| {
                 gate.observe(Event::HandshakeFailed);
                 tracing::debug!(%error, "a TLS handshake failed");
             })?;
-            let begun = Arc::new(AtomicBool::new(false));
-            let unread = Unread::default();
-            let service = Begun { service, is_called: begun.clone(), unread: unread.clone() };
-            Ok((Timed::new(stream, times, begun, unread, place), service))
+            let timed = Timed::new(stream, times, place, in_use);
+            let service = timed.serving(service);
+            Ok((timed, service))
         })
-    }
-}
-
-// === places ===
-
-/// The place of one connection in the total and in its peer's share; dropping it frees both.
-#[derive(Debug)]
-struct ConnectionSlot {
-    _share: Share,
-    _all: OwnedSemaphorePermit,
-}
-
-/// Number of open connections per peer. A peer is a full IPv6 address: a pod has one, and the pods of a node share a
-/// prefix but are different peers.
-#[derive(Debug)]
-struct Peers {
-    most: usize,
-    held: Mutex<HashMap<IpAddr, Held>>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    connections: usize,
-    /// Whether the log already says that this peer is over its share. Logged once until it has closed all connections,
-    /// since a peer that keeps trying would fill the log.
-    said: bool,
-}
-
-/// A peer has no place left.
-struct Full {
-    said: bool,
-}
-
-impl Peers {
-    fn take(peers: &Arc<Self>, peer: IpAddr) -> Result<Share, Full> {
-        let mut held = peers.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = held.entry(peer).or_default();
-        if own.connections >= peers.most {
-            return Err(Full { said: std::mem::replace(&mut own.said, true) });
-        }
-        own.connections += 1;
-        Ok(Share { peers: peers.clone(), peer })
-    }
-}
-
-/// One connection of a peer's share; dropping it gives it back.
-#[derive(Debug)]
-struct Share {
-    peers: Arc<Peers>,
-    peer: IpAddr,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut held = self.peers.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut own) = held.entry(self.peer) {
-            own.get_mut().connections = own.get().connections.saturating_sub(1);
-            if own.get().connections == 0 {
-                own.remove();
-            }
-        }
     }
 }
 
 // === time ===
 
-/// A service that notes its first call, which is when the first request head is complete, and tells each request which answers of its connection are unread.
+/// How long a connection waited for its place, as its first request did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waited(pub Duration);
+
+/// A service that notes its first call, which is when the first request head is complete, and tells each request which answers of its connection are unread. Its
+/// connection is in use while it answers.
 #[derive(Debug, Clone)]
 pub(super) struct Begun<S> {
     service: S,
     is_called: Arc<AtomicBool>,
     unread: Unread,
+    usage: Arc<Usage>,
+    waited: Waited,
 }
 
 impl<S: Service<Request<B>>, B> Service<Request<B>> for Begun<S> {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.service.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        self.is_called.store(true, Ordering::Release);
+        let in_use = self.usage.hold();
+        if !self.is_called.swap(true, Ordering::AcqRel) && !self.waited.0.is_zero() {
+            request.extensions_mut().insert(self.waited);
+        }
         request.extensions_mut().insert(self.unread.clone());
-        self.service.call(request)
+        Answering { answer: Box::pin(self.service.call(request)), _in_use: in_use }
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Answering<F> {
+    answer: Pin<Box<F>>,
+    _in_use: InUse,
+}
+
+impl<F: Future> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.answer.as_mut().poll(context)
     }
 }
 
@@ -247,17 +205,27 @@ pub(super) struct Timed<S> {
     begun: Arc<AtomicBool>,
     unread: Unread,
     alarm: Pin<Box<Sleep>>,
-    _place: ConnectionSlot,
+    /// The use of the connection until its first request has arrived: none that is slow to send it makes place for another one before its time is over.
+    until_begun: Option<InUse>,
+    place: Place,
 }
 
 impl<S> Timed<S> {
-    fn new(stream: S, times: Times, begun: Arc<AtomicBool>, unread: Unread, place: ConnectionSlot) -> Self {
+    fn new(stream: S, times: Times, place: Place, in_use: InUse) -> Self {
+        let (begun, unread) = (Arc::default(), Unread::default());
         let alarm = Box::pin(sleep(times.first));
-        Self { stream, times, stage: Stage::Silent, begun, unread, alarm, _place: place }
+        Self { stream, times, stage: Stage::Silent, begun, unread, alarm, until_begun: Some(in_use), place }
     }
 
-    fn set_alarm(&mut self, after: Duration) {
-        if let Some(when) = Instant::now().checked_add(after) {
+    /// What serves its requests.
+    fn serving<T>(&self, service: T) -> Begun<T> {
+        let (is_called, unread) = (Arc::clone(&self.begun), self.unread.clone());
+        let (usage, waited) = (Arc::clone(&self.place.usage), Waited(self.place.waited));
+        Begun { service, is_called, unread, usage, waited }
+    }
+
+    fn set_alarm(&mut self, now: Instant, after: Duration) {
+        if let Some(when) = now.checked_add(after) {
             self.alarm.as_mut().reset(when);
         }
     }
@@ -268,9 +236,14 @@ impl<S> Timed<S> {
         let began = self.stage != Stage::Begun && self.begun.load(Ordering::Acquire);
         if began {
             self.stage = Stage::Begun;
+            self.until_begun = None;
         }
-        if began || (self.stage == Stage::Begun && poll.is_ready()) {
-            self.set_alarm(self.times.idle);
+        if began || poll.is_ready() {
+            let now = Instant::now();
+            self.place.usage.note(now);
+            if self.stage == Stage::Begun {
+                self.set_alarm(now, self.times.idle);
+            }
         }
         if poll.is_ready() {
             let is_late = self.unread.is_older_than(self.times.unread);
@@ -291,7 +264,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         if self.stage == Stage::Silent && poll.is_ready() {
             self.stage = Stage::Head;
             let first = self.times.first;
-            self.set_alarm(first);
+            self.set_alarm(Instant::now(), first);
+        }
+        if poll.is_pending() && self.place.usage.ends(context) {
+            // The end of what is read. The other end of the connection is closed then, since no request is under way.
+            return Poll::Ready(Ok(()));
         }
         self.bound(poll, context)
     }

@@ -1,6 +1,7 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::answers::{Answers, Reader};
+use super::connection::Waited;
 use super::pace::Pace;
 use super::under_way::{Unanswered, UnderWay};
 use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
@@ -42,6 +44,10 @@ const PEERS: u32 = 4;
 /// The same of the places for larger bodies, of which there are few.
 const PEERS_WITH_LARGE_BODIES: u32 = 2;
 
+/// Most bodies that wait for memory at a time, half of them of one peer. What came of each before it is read is held meanwhile: with HTTP/2 the window of its stream
+/// (`serving`), of which a connection has many.
+const UNREAD_BODIES: u32 = 8192;
+
 /// Bytes to keep of a body that is too large; the uid is at its beginning.
 const START: usize = 64 << 10;
 
@@ -57,6 +63,8 @@ struct WebhookRoutes<G> {
     pace: Pace,
     large: Shares,
     small: Shares,
+    /// Places to wait for either ([`UNREAD_BODIES`]).
+    unread: Shares,
     /// Memory for answers.
     answers: Arc<Answers>,
     /// Turns of work on large bodies.
@@ -98,6 +106,7 @@ pub(super) fn router<G: AdmissionHandler>(
             pace: Pace::default(),
             large,
             small,
+            unread: Shares::new(UNREAD_BODIES),
             answers,
             turns,
         }))
@@ -223,7 +232,8 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
     async fn answer(&self, webhook: Webhook, request: Request, peer: &Arc<str>) -> Result<Vec<u8>, Refused> {
         check_content_type(request.headers())?;
         let options = &self.options;
-        let deadline = Instant::now() + budget(options, request.uri().query());
+        let waited = request.extensions().get::<Waited>().map_or(Duration::ZERO, |waited| waited.0);
+        let deadline = Instant::now() + left_after(waited, budget(options, request.uri().query()));
         let size = Size::of(request.headers());
         let parent = parent(request.headers());
         let memory = self.claim_memory(&size, peer, deadline).await?;
@@ -262,7 +272,11 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             Some(declared) => (&self.small, units(declared).max(1)),
             None => (&self.large, 1),
         };
-        let share = memory.take_by(peer, units, Some(deadline));
+        let mut share = pin!(memory.take_by(peer, units, Some(deadline)));
+        if let Some(free) = share.as_mut().now_or_never() {
+            return free.ok_or(Refused::Busy);
+        }
+        let _waits = self.unread.take(peer, 1).now_or_never().flatten().ok_or(Refused::Busy)?;
         timeout_at(deadline, share).await.ok().flatten().ok_or(Refused::Busy)
     }
 
@@ -325,6 +339,12 @@ fn budget(options: &ServerOptions, query: Option<&str>) -> Duration {
     let asked =
         query.and_then(asked_timeout).map(|asked| asked.saturating_sub(options.margin).max(asked / 2));
     asked.unwrap_or(LONGEST).min(options.budget).min(LONGEST)
+}
+
+/// What is left of this budget where the connection has waited for its place: the API server's time began before that. A connection may get its first request later,
+/// so half of it is left in any case.
+fn left_after(waited: Duration, budget: Duration) -> Duration {
+    budget.saturating_sub(waited).max(budget / 2)
 }
 
 /// `timeout=10s` or `timeout=500ms` of a query, as Go prints a duration; `None` for anything else.
@@ -414,6 +434,14 @@ mod tests {
         }
         let endless = ServerOptions { budget: Duration::MAX, ..options.clone() };
         assert_eq!(budget(&endless, Some("timeout=18446744073709551615s")), LONGEST);
+    }
+
+    #[test]
+    fn what_its_connection_waited_is_no_part_of_the_time_of_a_review_but_half_of_it_is_left() {
+        let (second, whole) = (Duration::from_secs(1), Duration::from_secs(8));
+        assert_eq!(left_after(Duration::ZERO, whole), whole);
+        assert_eq!(left_after(second * 3, whole), second * 5);
+        assert_eq!(left_after(second * 30, whole), second * 4);
     }
 
     #[test]

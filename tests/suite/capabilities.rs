@@ -992,6 +992,31 @@ fn a_device_needs_a_grant_by_the_name_of_its_resource_or_its_claim() {
     assert_eq!((found.len(), found[0].as_str()), (257, "device"));
 }
 
+/// A path may be followed by one in the container and by a mode.
+#[test]
+fn a_device_that_an_annotation_of_cri_o_names_needs_a_grant_by_its_path() {
+    let found = |runtime: &str, annotations: &[(&str, &str)]| {
+        let mut pod = plain_pod();
+        let pairs = annotations.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string()));
+        pod.annotations.extend(pairs);
+        to_grant(&on(runtime, &pod, facts(ImageKind::Module, vec![core(&["fd_write"])])))
+    };
+    let (key, former) = ("devices.crio.io", "io.kubernetes.cri-o.Devices");
+    let both = ["device /dev/fuse", "device /dev/net/tun"];
+    for runtime in ["wasmtime", "wasmedge", "other"] {
+        for key in [key, former] {
+            assert_eq!(found(runtime, &[(key, "/dev/net/tun,/dev/fuse:/dev/f:rw")]), both, "{runtime} {key}");
+            assert_eq!(found(runtime, &[(key, "")]), [""; 0], "{runtime} {key}");
+        }
+    }
+    assert_eq!(found("wasmtime", &[(key, "/dev/fuse"), (former, ",/dev/net/tun:r,/dev/fuse")]), both);
+    assert_eq!(found("wasmtime", &[("devices.crio.io/app", "/dev/fuse")]), [""; 0], "CRI-O does not read it");
+    // Any device: without a path, and of more than are told apart, however often one of them is named.
+    assert_eq!(found("wasmtime", &[(key, ":/dev/fuse")]), ["device"]);
+    assert_eq!(found("wasmtime", &[(key, &format!("{}/dev/fuse", "/dev/null,".repeat(256)))]), ["device"]);
+    assert_eq!(found("wasmtime", &[(key, &"/dev/fuse,".repeat(256))]), ["device /dev/fuse"]);
+}
+
 /// Who writes the pod may write the ConfigMap, so that what a whole one may hold counts.
 #[test]
 fn a_whole_config_map_that_may_load_a_native_plug_in_counts_as_one_that_does() {

@@ -311,7 +311,8 @@ fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lo
     let registry = Registry::start();
     let folder = tempfile::tempdir().unwrap();
     let image = registry.image("platform/wasmgate:0.1.0");
-    let mut build = own("tools/image/build", &["--binary".as_ref(), SHELL.as_ref(), "--insecure".as_ref()]);
+    // It speaks plain HTTP, and as it is on this machine that need not be said.
+    let mut build = own("tools/image/build", &["--binary".as_ref(), SHELL.as_ref()]);
     build.arg("--out").arg(folder.path().join("image")).args(["--push", &image]);
     let output = build.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -356,4 +357,16 @@ fn what_is_no_program_or_no_layout_is_refused_with_a_reason_and_left_alone() {
     fs::write(kept.join("thesis.txt"), "years of work").unwrap();
     assert!(refused(SHELL, &kept).contains("is not an image layout"));
     assert_eq!(fs::read_to_string(kept.join("thesis.txt")).unwrap(), "years of work");
+}
+
+/// It would take an hour to find that out.
+#[test]
+fn a_build_in_two_folders_does_not_begin_for_a_page_without_a_place_for_what_comes_of_it() {
+    let mut twice = own("tools/image/twice", &["--page".as_ref(), "README.md".as_ref()]);
+    let output = twice.current_dir(root()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("README.md has no marks"), "{said}");
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    assert_eq!(page.matches("<!-- recorded: built twice -->\n").count(), 1);
+    assert_eq!(page.matches("<!-- end of what was recorded: built twice -->\n").count(), 1);
 }

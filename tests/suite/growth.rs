@@ -26,6 +26,7 @@ use wasmgate::grant::load;
 use wasmgate::image::archive::Compression;
 use wasmgate::image::config;
 use wasmgate::image::entry::{Start, View};
+use wasmgate::image::hints;
 use wasmgate::image::layer::{Tree, UnpackLimits};
 use wasmgate::image::manifest::{self, Document};
 use wasmgate::image::mounts::Mount;
@@ -106,7 +107,9 @@ fn layer() -> String {
 }
 
 fn read_manifest(bytes: &[u8]) -> bool {
-    matches!(manifest::parse(bytes), Ok(Document::Manifest(read)) if { drop(manifest::layout(&read)); true })
+    // As if it were refused.
+    let is_hinted = hints::read(bytes).next.is_some();
+    matches!(manifest::parse(bytes), Ok(Document::Manifest(read)) if { drop(manifest::layout(&read)); is_hinted })
 }
 
 fn read_index(bytes: &[u8]) -> bool {

@@ -397,6 +397,30 @@ async fn lookalikes_are_unknown_and_their_layers_are_not_fetched() {
 }
 
 #[tokio::test]
+async fn an_image_that_nothing_starts_suggests_wasm_by_its_documents_and_not_by_what_evidence_shows() {
+    let with = |config: serde_json::Value, layers: &[&str]| {
+        let mut builder = ImageBuilder::new(oci::OCI_CONFIG, config);
+        for layer in layers {
+            builder.layer(layer, layer.as_bytes().to_vec());
+        }
+        builder.build()
+    };
+    let of_linux =
+        |word: &str| json!({"os": "linux", "architecture": "amd64", "config": {"Entrypoint": [word]}});
+    let (long, erofs) = (format!("application/{}", "a".repeat(200)), "application/vnd.erofs.layer.v1");
+    for (image, suggests_wasm) in [
+        (with(of_linux("/bin/app"), &[long.as_str(), oci::WASM_LAYER, oci::RUNWASI_LAYER]), true),
+        (with(of_linux("/bin/app"), &[erofs]), false),
+        (with(of_linux("/app.wasm"), &[erofs]), true),
+        (with(json!({"os": "wasip1", "architecture": "wasm"}), &[erofs]), true),
+    ] {
+        let found = facts(&image).await;
+        let evidence = &found.evidence;
+        assert_eq!((found.shape, found.suggests_wasm()), (Shape::Other, suggests_wasm), "{evidence:?}");
+    }
+}
+
+#[tokio::test]
 async fn sizes_are_refused_before_and_after_the_transfer() {
     let module = fixtures::command();
     let image = ImageBuilder::wasm_artifact(&module).build();

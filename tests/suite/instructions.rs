@@ -87,7 +87,7 @@ fn the_page_of_performance_has_a_place_for_each_part_and_says_of_which_commit_it
     let (parts, _) = parts.split_once("\n}\n").unwrap();
     let names: Vec<&str> = parts.lines().filter_map(|line| line.split('"').nth(1)).collect();
     assert!(names.len() > 10, "{names:?}");
-    for name in names.into_iter().chain(["build", "goals"]) {
+    for name in names.into_iter().chain(["build", "bundles", "goals"]) {
         let shown = between_marks(&page, name);
         if let Ok(text) = fs::read_to_string(root.join(format!("docs/performance/{name}.json"))) {
             let record: Value = serde_json::from_str(&text).unwrap();

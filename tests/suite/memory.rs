@@ -90,7 +90,7 @@ async fn a_layer_that_needs_more_than_the_whole_memory_is_refused_with_the_reaso
     spin_images(folder.path(), 1, 2 * MIB);
     let inspector = Inspector::new(options(folder.path(), 3 * MIB)).unwrap();
     let error = look_at_all(&inspector, 1).await.remove(0).unwrap_err();
-    assert!(matches!(*error, Error::ExceedMemory { .. }), "{error}");
+    assert!(matches!(error.itself(), Error::ExceedMemory { .. }), "{error}");
     let said = error.to_string();
     assert!(said.contains("more than the 3145728 bytes that all look-ups share"), "{said}");
     assert!(said.contains("raise `images.memoryBytes`"), "{said}");
@@ -119,14 +119,15 @@ async fn a_look_up_that_waits_too_long_for_memory_is_reported_and_ends_once_ther
     until("a layer", async || inspector.stats().layer_bytes > 0).await;
     let image = "large.test/app0:v1";
     let error = inspector.inspect(image, Depth::Config, Duration::from_millis(300)).await.unwrap_err();
-    assert!(matches!(*error, Error::WaitForMemory { budget_ms: 300, .. }), "{error}");
+    assert!(matches!(error.itself(), Error::WaitForMemory { budget_ms: 300, .. }), "{error}");
     assert!(error.to_string().contains("timed out waiting for memory"), "{error}");
     let error = holds.await.unwrap().unwrap_err();
-    assert!(matches!(*error, Error::TimedOut { budget_ms: 4000, .. }), "{error}");
+    assert!(matches!(error.itself(), Error::TimedOut { budget_ms: 4000, .. }), "{error}");
+    assert!(error.suggests_wasm(), "its manifest was read: {error}");
     // The waiting look-up began a moment later and may have timed out by now; the memory is free for the next one.
     until("what was held to come back", async || {
         match inspector.inspect(image, Depth::Config, AMPLE).await {
-            Err(error) if matches!(*error, Error::TimedOut { .. }) => false,
+            Err(error) if matches!(error.itself(), Error::TimedOut { .. }) => false,
             facts => facts.unwrap().kind == ImageKind::SpinApp,
         }
     })

@@ -62,7 +62,9 @@ fn what_compilers_make_for_wasi_fits_into_the_pool_of_the_wasmtime_shim() {
     let command = go("hello");
     assert!(read(&command).defined.table_elements > 4096);
     assert_eq!(pool.exceeded(&read(&command).defined), None);
-    for name in ["clang", "assemblyscript", "rust", "tinygo", "runwasi", "jscommand", "pycommand"] {
+    for name in
+        ["clang", "clang-950k", "assemblyscript", "rust", "tinygo", "runwasi", "jscommand", "pycommand"]
+    {
         let Some(bytes) = produced(name) else { continue };
         let defined = read(&bytes).defined;
         assert!(defined.memories == 1, "{name}: {defined:?}");
@@ -133,6 +135,19 @@ fn a_program_that_clang_made_imports_what_its_libc_uses() {
     let calls = functions(&facts, "wasi");
     assert!(calls.contains(&"fd_write") && !calls.contains(&"path_open"), "{calls:?}");
     assert!(facts.features.is_empty() && facts.memory_bytes >= 1 << 16);
+}
+
+/// What is between small and large in `docs/sizing.csv`. The largest has to stay below a million bytes, from which on a program is large
+/// to the formula of sizes.
+#[test]
+fn programs_of_c_with_generated_functions_have_about_as_much_code_as_they_are_named_for() {
+    for (name, bytes) in [("clang-300k", 300_000), ("clang-600k", 600_000), ("clang-950k", 950_000)] {
+        let Some(module) = produced(name) else { continue };
+        let facts = read(&module);
+        assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module), "{name}");
+        assert!(facts.code_bytes * 10 > bytes * 8, "{name}: {}", facts.code_bytes);
+        assert!(facts.code_bytes * 100 < bytes * 105, "{name}: {}", facts.code_bytes);
+    }
 }
 
 #[test]

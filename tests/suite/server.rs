@@ -456,7 +456,11 @@ async fn a_client_that_hangs_up_frees_no_memory_that_its_review_still_holds() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_with_many_large_bodies_leaves_places_to_the_others() {
-    let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
+    let server = start_with(|options| {
+        options.large_bodies = 4;
+        (options.body_timeout, options.budget) = (AMPLE, AMPLE);
+    })
+    .await;
     let [one, other] = [1, 2].map(|last| server.client(Http::One).from([127, 0, 0, last]));
     let large = |start: &str| start.to_owned() + &" ".repeat(300 << 10);
     let address = server.address;
@@ -571,17 +575,24 @@ async fn a_client_that_leaves_an_answer_unread_is_disconnected_whatever_it_sends
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_connection_too_many_is_closed_and_its_slot_is_reused() {
-    let server = start_with(|options| options.connections = 2).await;
-    let client = server.client(Http::One);
-    let mut first = client.open(server.address).await.unwrap();
-    let second = client.open(server.address).await.unwrap();
-    assert!(client.open(server.address).await.is_err());
+async fn one_connection_too_many_waits_and_is_then_closed_and_a_slot_is_reused() {
+    let server = start_with(|options| {
+        options.connections = 2;
+        options.connection_wait = MOMENT;
+        options.budget = FOR_EVER;
+    })
+    .await;
+    let (client, address) = (server.client(Http::One), server.address);
+    let review = || {
+        let client = client.clone();
+        tokio::spawn(async move { client.send(address, post("/mutate", "sleep:600000")).await.is_ok() })
+    };
+    let (first, _second) = (review(), review());
+    server.gate.wait_for_reviews(2).await;
+    assert!(client.open(address).await.is_err());
     assert!(server.gate.saw(Event::ConnectionRefused));
-    assert_eq!(first.send(post("/mutate", "{}")).await.unwrap().status, 200);
-    drop(second);
-    let served =
-        async || client.send(server.address, post("/mutate", "{}")).await.is_ok_and(|a| a.status == 200);
+    first.abort();
+    let served = async || client.send(address, post("/mutate", "{}")).await.is_ok_and(|a| a.status == 200);
     until("the slot", served).await;
 }
 
@@ -590,6 +601,7 @@ async fn one_connection_too_many_is_closed_and_its_slot_is_reused() {
 async fn a_peer_with_its_share_of_connections_locks_no_other_out_and_gets_its_slots_back() {
     let server = start_with(|options| {
         options.connections_per_peer = 2;
+        options.connection_wait = MOMENT;
         options.handshake_timeout = Duration::from_secs(30);
         options.idle_timeout = Duration::from_secs(30);
     })
@@ -612,6 +624,61 @@ async fn a_peer_with_its_share_of_connections_locks_no_other_out_and_gets_its_sl
     drop(held);
     let back = async || greedy.send(server.address, post("/validate", "{}")).await.is_ok();
     until("the places to come back", back).await;
+}
+
+/// Sends so many reviews at once, each on a connection of its own, as an API server does that speaks HTTP/1.1: the statuses of the answers.
+async fn send_at_once(server: &Running, number: usize, body: &'static str) -> Vec<u16> {
+    let (client, address) = (server.client(Http::One), server.address);
+    let mut reviews = Vec::new();
+    for _ in 0..number {
+        let client = client.clone();
+        reviews.push(tokio::spawn(async move { client.send(address, post("/validate", body)).await }));
+    }
+    let mut statuses = Vec::new();
+    for review in reviews {
+        let answer = review.await.unwrap();
+        statuses.extend(
+            answer.inspect_err(|error| println!("{error}")).ok().map(|answer| answer.status.as_u16()),
+        );
+    }
+    statuses
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_reviews_as_an_api_server_has_at_a_time_are_all_answered_over_connections_of_their_own() {
+    // With the bounds of a gate, and of fewer connections than there are reviews: the others wait for places. Waits that suit a busy machine.
+    for per_peer in [None, Some(300)] {
+        let server = start_with(|options| {
+            options.connections_per_peer = per_peer.unwrap_or(options.connections_per_peer);
+            (options.handshake_timeout, options.idle_timeout) = (FOR_EVER, FOR_EVER);
+            (options.body_timeout, options.budget) = (FOR_EVER, FOR_EVER);
+            options.connection_wait = FOR_EVER;
+        })
+        .await;
+        let statuses = send_at_once(&server, 600, "sleep:200").await;
+        assert_eq!(statuses, [200; 600], "{per_peer:?}");
+        assert!(!server.gate.saw(Event::ConnectionRefused));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_makes_place_for_another_one_and_none_that_is_in_use_does() {
+    let server = start_with(|options| {
+        options.connections_per_peer = 2;
+        (options.handshake_timeout, options.idle_timeout) = (FOR_EVER, FOR_EVER);
+        (options.budget, options.connection_wait) = (FOR_EVER, AMPLE);
+    })
+    .await;
+    let (client, address) = (server.client(Http::One), server.address);
+    let (slow, body) = (client.clone(), "sleep:600000");
+    let in_use = tokio::spawn(async move { slow.send(address, post("/mutate", body)).await.is_ok() });
+    server.gate.wait_for_reviews(1).await;
+    let mut idle = client.open(address).await.unwrap();
+    assert_eq!(idle.send(post("/mutate", "{}")).await.unwrap().status, 200);
+    assert_eq!(client.send(address, post("/mutate", "{}")).await.unwrap().status, 200);
+    assert!(idle.send(post("/mutate", "{}")).await.is_err(), "it was closed");
+    assert!(!in_use.is_finished());
 }
 
 #[tokio::test(flavor = "multi_thread")]

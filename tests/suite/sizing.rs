@@ -153,6 +153,11 @@ impl Row {
         }
     }
 
+    /// Whether a script wrote the program.
+    fn is_generated(&self) -> bool {
+        BETWEEN.contains(&self.module.as_str())
+    }
+
     /// Bytes that it needs to start whatever its code: its memory, the data that is copied into that, and the rest of its file.
     fn beside_code(&self) -> u64 {
         self.memory_bytes + self.data_bytes + self.rest_of_file()
@@ -180,6 +185,9 @@ fn least() -> u64 {
 const MODULES: [&str; 7] = ["wat", "clang", "assemblyscript", "rust", "tinygo", "go", "go-large"];
 const COMPONENTS: [&str; 4] = ["clang-component", "runwasi", "jscommand", "pycommand"];
 
+/// Between small and large, and generated. They were measured under the shim; the other runtimes may have rows of them.
+const BETWEEN: [&str; 3] = ["clang-300k", "clang-600k", "clang-950k"];
+
 #[test]
 fn every_module_is_in_the_table_in_every_way_in_which_it_runs() {
     let mut expected: Vec<(&str, &str, &str)> = Vec::new();
@@ -187,13 +195,16 @@ fn every_module_is_in_the_table_in_every_way_in_which_it_runs() {
     for (runtime, packing, _) in WAYS.into_iter().filter(|way| crun || way.0 != "crun") {
         expected.extend(MODULES.map(|module| (module, runtime, packing)));
         // youki and crun run no components.
-        expected.extend(
-            COMPONENTS.map(|module| (module, runtime, packing)).iter().filter(|_| runtime == "wasmtime"),
-        );
+        if runtime == "wasmtime" {
+            expected.extend(COMPONENTS.map(|module| (module, runtime, packing)));
+            expected.extend(BETWEEN.map(|module| (module, runtime, packing)));
+        }
     }
     let rows = rows();
+    let is_further = |row: &Row| row.runtime != "wasmtime" && row.is_generated();
+    let needed = rows.iter().filter(|row| !is_further(row));
     let mut found: Vec<(&str, &str, &str)> =
-        rows.iter().map(|row| (&*row.module, &*row.runtime, &*row.packing)).collect();
+        needed.map(|row| (&*row.module, &*row.runtime, &*row.packing)).collect();
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, expected);
@@ -241,8 +252,7 @@ fn what_was_measured_and_tried_is_of_the_versions_that_the_node_has() {
 #[test]
 fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_module_took_and_not_far_below() {
     let rows = rows();
-    // That of crun is of its own rows, which are few and of one day.
-    let large = |row: &&Row| row.compiler() == Compiler::Container && row.code_bytes > 1_000_000;
+    let large = |row: &&Row| row.compiler() != Compiler::Shim && row.code_bytes > 1_000_000;
     let (mut looked_at, mut wrong) = (0, Vec::new());
     for row in rows.iter().filter(large) {
         let estimate = floor::compile_millis(row.compiler(), std::iter::once(&row.facts()));
@@ -252,7 +262,7 @@ fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_modu
             wrong.push(format!("{} under {}: {measured} ms, estimated {estimate}", row.module, row.runtime));
         }
     }
-    assert!(looked_at >= 6 && wrong.is_empty(), "{looked_at} rows: {wrong:#?}");
+    assert!(looked_at >= 8 && wrong.is_empty(), "{looked_at} rows: {wrong:#?}");
 }
 
 /// Seconds after which a liveness probe with the defaults of the API server may restart a container.

@@ -44,6 +44,7 @@ fn catalogue() -> Vec<(&'static str, Image)> {
         leading_nodes(),
         linux_programs(),
         namesakes(),
+        unusual(),
         broken(),
     ]
     .into_iter()
@@ -664,6 +665,48 @@ fn linux_programs() -> Vec<(&'static str, Image)> {
         ),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF), ("srv/app.wasm", &files)])),
     ]
+}
+
+/// Images that say Wasm, each in a form that is not judged, and ordinary ones in the same forms.
+fn unusual() -> Vec<(&'static str, Image)> {
+    let module = fixtures::file_command();
+    let files: &[(&str, &[u8])] = &[("app.wasm", &module)];
+    let linux: &[(&str, &[u8])] = &[("bin/app", ELF)];
+    let wasm = || ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let two = [
+        ("linux/amd64", &rootfs("linux/amd64", "/app.wasm", files)),
+        ("linux/arm64", &rootfs("linux/arm64", "/bin/app", linux)),
+    ];
+    let mut large = ImageBuilder::wasm_artifact(&module);
+    let layer = json!({"mediaType": oci::WASM_LAYER, "digest": oci::digest(&module), "size": 200_000_000});
+    large.extra = json!({"layers": [layer]});
+    let mut checkpoint = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
+    checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
+    vec![
+        ("two-programs", Image::index(&two)),
+        ("long-media-types", with_long_media_type()),
+        ("global-header", wasm().layer(oci::TAR_LAYER, oci::tar_with_global_header(files)).build()),
+        ("gzip-called-tar", wasm().layer(oci::TAR_LAYER, oci::gzip(&oci::tar_of(files))).build()),
+        ("large-layer", large.build()),
+        ("refused-config", wasm().files(files).set("Env", json!(["PATH"])).build()),
+        ("erofs", wasm().layer("application/vnd.erofs.layer.v1", b"erofs".to_vec()).build()),
+        (
+            "linux-global-header",
+            ImageBuilder::rootfs("linux/amd64", &["/bin/app"])
+                .layer(oci::TAR_LAYER, oci::tar_with_global_header(linux))
+                .build(),
+        ),
+        ("linux-checkpoint", checkpoint.files(linux).build()),
+    ]
+}
+
+/// Two Wasm layers behind another one, whose media type is so long that the evidence does not show theirs.
+fn with_long_media_type() -> Image {
+    let config = json!({"os": "linux", "architecture": "amd64", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}});
+    let mut image = ImageBuilder::new(oci::OCI_CONFIG, config);
+    image.layer(&format!("application/{}", "a".repeat(180)), b"x".to_vec());
+    image.layer(oci::WASM_LAYER, fixtures::command()).layer(oci::WASM_LAYER, fixtures::file_command());
+    image.build()
 }
 
 fn broken() -> Vec<(&'static str, Image)> {

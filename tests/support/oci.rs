@@ -251,6 +251,24 @@ pub fn tar_of_mode(files: &[(&str, &[u8])], mode: u32) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// The same behind a global pax header, with which git begins its archives.
+pub fn tar_with_global_header(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XGlobalHeader);
+    header.set_mode(0o644);
+    let record = b"13 comment=x\n";
+    header.set_size(record.len() as u64);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_data(&mut header, "pax_global_header", &record[..]).unwrap();
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
 /// A tar archive of one symbolic link.
 pub fn tar_link(name: &str, target: &str) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use wasmgate::capability::HostPattern;
 use wasmgate::grant::load;
 use wasmgate::image::archive::Compression;
+use wasmgate::image::hints;
 use wasmgate::image::layer::{Files, Tree, UnpackLimits};
 use wasmgate::image::manifest::{self, Document};
 use wasmgate::image::reference::Reference;
@@ -70,6 +71,7 @@ pub fn reference(data: &[u8]) {
 
 /// A manifest or index, and what follows from it.
 pub fn document(data: &[u8]) {
+    drop(hints::read(data));
     match manifest::parse(data) {
         Ok(Document::Manifest(read)) => {
             assert!(read.layers.len() <= manifest::MAX_LAYERS);
@@ -86,6 +88,7 @@ pub fn document(data: &[u8]) {
 
 /// An image config.
 pub fn image_config(data: &[u8]) {
+    drop(hints::read(data));
     if let Ok(config) = config::parse(data) {
         assert_eq!(config.platform(), config.platform().to_lowercase());
         assert!(config.env.iter().all(|name| !name.contains('=')));

@@ -306,6 +306,7 @@ impl<'a> Question<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -551,5 +552,66 @@ mod tests {
             assert_eq!(token_volume(spec), None, "{spec}");
         }
         assert_eq!(token_volume(r#"{"a":"kube-api-access-é2k4p"}"#), None);
+    }
+
+    /// Where a spec may speak of a pod, its own or another one.
+    const SPOKEN: [&str; 7] = [
+        "/metadata/annotations/peer",
+        "/metadata/labels/peer",
+        "/spec/hostname",
+        "/spec/hostAliases/0/hostnames/0",
+        "/spec/volumes/0/persistentVolumeClaim/claimName",
+        "/spec/containers/0/args/0",
+        "/spec/containers/0/env/0/value",
+    ];
+
+    /// A pod with these letters in its name, which has a text at one of those places.
+    fn speaking(random: &str, place: &str, text: &str) -> Value {
+        let mut pod = pod(&format!("{WORKLOAD}{random}"), "kube-api-access-bcdfg");
+        pod["metadata"]["annotations"] = json!({"peer": ""});
+        pod["metadata"]["labels"]["peer"] = json!("");
+        pod["spec"] = json!({
+            "hostname": "",
+            "hostAliases": [{"ip": "192.0.2.1", "hostnames": [""]}],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": ""}}],
+            "containers": [{"name": "app", "image": "a", "args": [""], "env": [{"name": "PEER", "value": ""}]}],
+        });
+        *pod.pointer_mut(place).unwrap() = json!(text);
+        pod
+    }
+
+    proptest! {
+        /// The name is left out where it is the pod's own, and nowhere else: a host, a variable or a claim that is named like the pod may lead
+        /// each pod of a workload elsewhere.
+        #[test]
+        fn a_name_of_which_the_spec_speaks_is_part_of_the_question(
+            random in "[bcdfghjklmnpqrstvwxz2456789]{5}",
+            other in "[bcdfghjklmnpqrstvwxz2456789]{5}",
+            before in "(data-|https://)?",
+            after in "(-0|\\.web\\.shop\\.svc|:8080/)?",
+            place in prop::sample::select(SPOKEN.to_vec()),
+        ) {
+            let of = |own: &str, spoken: &str| {
+                validated(&speaking(own, place, &format!("{before}{WORKLOAD}{spoken}{after}")))
+            };
+            let own = of(&random, &random);
+            prop_assert_eq!(own, of(&other, &random), "a sibling that has the same text there");
+            prop_assert_eq!(own == of(&other, &other), random == other, "a sibling that has its own name there");
+            prop_assert_eq!(own == of(&random, &other), random == other, "the same pod with a sibling's name there");
+        }
+    }
+
+    /// The claim of a StatefulSet's pod has the pod's name in it, which has no random letters: `data-web-0`.
+    #[test]
+    fn the_claim_of_a_pod_of_a_stateful_set_is_part_of_the_question() {
+        let of = |claim: &str| {
+            let mut pod = pod("web-0", "kube-api-access-bcdfg");
+            pod["metadata"]["generateName"] = json!("web-");
+            pod["metadata"]["ownerReferences"][0]["kind"] = json!("StatefulSet");
+            pod["spec"]["volumes"][0]["persistentVolumeClaim"] = json!({"claimName": claim});
+            validated(&pod)
+        };
+        assert_eq!(of("data-web-0"), of("data-web-0"));
+        assert_ne!(of("data-web-0"), of("data-web-1"));
     }
 }

@@ -7,9 +7,13 @@ use k8s_openapi::api::core::v1::{PodResourceClaim, ResourceRequirements};
 
 use super::RuntimeHost;
 use crate::capability::{Capability, Entry, MAX_ENTRIES};
+use crate::image::annotation;
 
 /// What a node adds for one, as evidence.
 const ADDED: &str = "the node adds device files, mounts, variables and hooks that are in no pod spec, and a mount may hide the program";
+
+/// What CRI-O adds for one that an annotation names, as evidence.
+const BY_CRIO: &str = "CRI-O adds the device file of the node to each container of the pod";
 
 /// Most claims of a pod that are told apart by their names. Each container may name each of them.
 const MOST_CLAIMS: usize = 64;
@@ -17,7 +21,7 @@ const MOST_CLAIMS: usize = 64;
 /// The devices of a container: by the names of extended resources, for which a device plugin answers or a driver of claims, and by
 /// the claims that it names (`kubernetes:pkg/kubelet/cm/devicemanager/manager.go`, `Allocate`; `…/cm/dra/manager.go`,
 /// `GetResources`). An annotation `cdi.k8s.io/…` of a pod asks for none: containerd and CRI-O read those of the container, which
-/// the kubelet writes (`kubernetes:pkg/kubelet/kuberuntime/labels.go`, `newContainerAnnotations`).
+/// the kubelet writes (`kubernetes:pkg/kubelet/kuberuntime/labels.go`, `newContainerAnnotations`). Two of CRI-O's own do.
 pub(in crate::capability) fn devices(host: &RuntimeHost<'_>) -> Vec<Entry> {
     let spec = host.pod.spec();
     let declared = spec.resource_claims.as_deref().filter(|claims| claims.len() <= MOST_CLAIMS);
@@ -38,8 +42,23 @@ pub(in crate::capability) fn devices(host: &RuntimeHost<'_>) -> Vec<Entry> {
         .map(|claim| claim.name.as_str())
         .collect();
     let by_claim = claims.into_iter().map(|name| claimed(name, declared.iter().find(|one| one.name == name)));
+    let by_annotation =
+        annotation::devices(host.pod.annotations()).flat_map(|(key, value)| annotated(key, value));
     // A tenant chooses how many there are. Of more than are told apart, one stands for all.
-    by_name.take(MAX_ENTRIES + 1).chain(by_claim.take(MAX_ENTRIES + 1)).collect()
+    by_name.take(MAX_ENTRIES + 1).chain(by_claim.take(MAX_ENTRIES + 1)).chain(by_annotation).collect()
+}
+
+/// The device files that an annotation names, each by its path on the node: `PATH[:PATH IN THE CONTAINER][:MODE]`, with commas between
+/// them (`cri-o:internal/config/device/device_linux.go`, `DevicesFromAnnotation`). Of more than are told apart, one stands for all.
+fn annotated(key: &str, value: &str) -> Vec<Entry> {
+    let entry = || Entry::new(Capability::Device, format!("annotation {key}: {BY_CRIO}"));
+    let devices = || value.split(',').filter(|device| !device.is_empty());
+    if devices().take(MAX_ENTRIES + 1).count() > MAX_ENTRIES {
+        return vec![entry()];
+    }
+    let paths: BTreeSet<&str> =
+        devices().map(|device| device.split_once(':').map_or(device, |(path, _)| path)).collect();
+    paths.into_iter().map(|path| if path.is_empty() { entry() } else { entry().named(path) }).collect()
 }
 
 /// Resources for which the kubelet adds nothing to a container

@@ -218,6 +218,11 @@ impl<'a> Pod<'a> {
         self.workload.of_stateful_set
     }
 
+    /// The annotations of the pod.
+    pub const fn annotations(&self) -> &'a BTreeMap<String, String> {
+        &self.workload.annotations
+    }
+
     /// The RuntimeClass that the pod names.
     pub fn runtime_class(&self) -> Option<&'a str> {
         self.spec.runtime_class_name.as_deref()

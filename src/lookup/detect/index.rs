@@ -26,7 +26,7 @@ impl<S: Source> Look<'_, S> {
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
-        match self.parsed(fetched.bytes, manifest::parse, "a manifest of the index").await? {
+        match self.document(fetched.bytes, manifest::parse, "a manifest of the index").await? {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");
@@ -46,6 +46,9 @@ impl<S: Source> Look<'_, S> {
                 return Ok(ImageFacts::blank(digest, digest).not_startable(format!("the index: {nothing}")));
             }
         };
+        if is_wasm(&choice.entry.platform) {
+            self.source.note_wasm();
+        }
         let chosen = self.entry(&choice.entry).await?;
         let mut facts = ImageFacts::blank(digest, &choice.entry.descriptor.digest);
         facts.saw("index.manifests", choice.reason);
@@ -195,6 +198,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         program_folders,
         scanned,
         native,
+        wasm_media_type,
         archives,
         spin,
         unmatched_platform: _,
@@ -207,6 +211,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         && (entrypoint, cmd, working_dir) == (&other.entrypoint, &other.cmd, &other.working_dir)
         && (search_path, volumes) == (&other.search_path, &other.volumes)
         && names(env) == names(&other.env)
+        && *wasm_media_type == other.wasm_media_type
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
         && of_annotations(evidence).eq(of_annotations(&other.evidence))
         && (shape.is_ordinary() || program_folders == &other.program_folders)

@@ -119,6 +119,19 @@ fn a_linux_pod_is_judged_when_an_annotation_makes_it_wasm() {
 }
 
 #[test]
+fn a_wasm_pod_is_judged_when_an_annotation_hands_it_a_device_of_the_node() {
+    let cluster = CLUSTER.get();
+    let namespace = cluster.namespace("device");
+    let mut pod = plain("hello");
+    pod["spec"]["schedulingGates"] = json!([{"name": "example.com/hold"}]);
+    cluster.pod(&namespace, "app", pod);
+    for annotation in ["devices.crio.io=/dev/fuse", "io.kubernetes.cri-o.Devices=/dev/net/tun"] {
+        let said = cluster.kubectl(&namespace, &["annotate", "pod", "app", annotation]);
+        assert_denied(said, "needs-grant");
+    }
+}
+
+#[test]
 fn what_a_verdict_depends_on_cannot_be_changed_afterwards() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("immutable");

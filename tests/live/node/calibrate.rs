@@ -40,6 +40,9 @@ const COLUMNS: &str = "module,made_by,runtime,packing,compiler,digest,file_bytes
 const WAYS: [(&str, &str); 4] =
     [("wasmtime", "layer"), ("wasmtime", "file"), ("youki", "file"), ("crun", "file")];
 
+/// Between small and large: of one kind of function, as often as need be (`functions_in_c` in `tests/fixtures/producers/fetch`).
+const GENERATED: &str = "C, generated functions";
+
 /// A program that ends by itself.
 struct Program {
     name: &'static str,
@@ -87,6 +90,9 @@ fn programs() -> Vec<Program> {
         Some(hello("wat", "by hand", fixtures::command())),
         c,
         adapted,
+        produced("clang-300k", GENERATED),
+        produced("clang-600k", GENERATED),
+        produced("clang-950k", GENERATED),
         produced("assemblyscript", "AssemblyScript"),
         produced("rust", "Rust, Debian's rustc"),
         produced("runwasi", "Rust, containerd-shim-wasm-test-modules"),
@@ -440,14 +446,21 @@ fn versions(site: &Site) -> String {
     )
 }
 
+/// The runtime of a row; nothing of another line.
+fn runtime_of(line: &str) -> &str {
+    let (_, rest) = line.split_once("\",").unwrap_or_default();
+    rest.split(',').next().unwrap_or_default()
+}
+
 /// The lines that stay: those of the same versions that are not to be measured again.
 fn kept(known: &str, head: &str) -> Vec<String> {
     let again = std::env::var("WASMGATE_CALIBRATE").unwrap_or_default();
     let again: Vec<&str> = again.split(',').filter(|name| !name.is_empty()).collect();
     let lines = known.strip_prefix(head).unwrap_or_default().lines();
-    let stays =
-        |line: &&str| !again.iter().any(|name| *name == "all" || line.starts_with(&format!("{name},")));
-    lines.filter(stays).map(String::from).collect()
+    let is_named =
+        |line: &str| again.iter().any(|name| *name == "all" || line.starts_with(&format!("{name},")));
+    let goes = |line: &str| is_named(line) && is_asked_for("WASMGATE_CALIBRATE_UNDER", runtime_of(line));
+    lines.filter(|line| !goes(line)).map(String::from).collect()
 }
 
 /// Whether only the CPU time of a program is to be measured again. What else ran on the machine meanwhile is in that time, and
@@ -457,22 +470,46 @@ fn only_cpu(program: &Program) -> bool {
     again.split(',').any(|name| name.strip_prefix("cpu:") == Some(program.name))
 }
 
+/// Whether a name is in the list of a variable that narrows what is measured: `WASMGATE_CALIBRATE_ONLY` names modules, and
+/// `WASMGATE_CALIBRATE_UNDER` runtimes.
+fn is_asked_for(variable: &str, name: &str) -> bool {
+    let names = std::env::var(variable).unwrap_or_default();
+    names.is_empty() || names.split(',').any(|one| one == name)
+}
+
+/// The lines of the file, or of what an earlier call measured that did not come to its end. A call for a few modules does not begin a
+/// file anew: that would throw away what was measured with other versions.
+fn known_lines(path: &Path, part: &Path, head: &str) -> String {
+    let read = |path: &Path| fs::read_to_string(path).ok().filter(|text| text.starts_with(head));
+    let known = read(part).or_else(|| read(path)).unwrap_or_default();
+    if std::env::var_os("WASMGATE_CALIBRATE_ONLY").is_some_and(|names| !names.is_empty()) {
+        let path = path.display();
+        assert!(
+            !known.is_empty(),
+            "{path} is of other versions, so all of it has to be measured again: {head}"
+        );
+    }
+    known
+}
+
 /// `WASMGATE_CALIBRATE=clang,go` measures these again, `cpu:go` the CPU time of that one, and `all` every one; without it, what
-/// the file does not have for these versions.
+/// the file does not have for these versions. [`is_asked_for`] narrows that; `benches/calibrate --help` has options for all of these.
 #[test]
 #[ignore = "measures for an hour: make calibrate"]
 fn what_modules_of_real_compilers_need_is_measured_and_written_down() {
     let site = SITE.get();
     let path = root().join("docs/sizing.csv");
-    // What an earlier call measured that did not come to its end.
     let part = path.with_extension("csv.part");
     let head = format!("# {}\n{COLUMNS}\n", versions(&site));
-    let read = |path: &Path| fs::read_to_string(path).ok().filter(|text| text.starts_with(&head));
-    let known = read(&part).or_else(|| read(&path)).unwrap_or_default();
+    let known = known_lines(&path, &part, &head);
     let mut lines = with_this_crun(kept(&known, &head));
-    let ways = WAYS.map(|way| (way, is_built(way.0)));
-    for program in programs() {
-        for (way, _) in ways.into_iter().filter(|(way, built)| *built && program.runs_under(way.0)) {
+    let is_wanted = |runtime| is_asked_for("WASMGATE_CALIBRATE_UNDER", runtime) && is_built(runtime);
+    let ways = WAYS.map(|way| (way, is_wanted(way.0)));
+    let mut programs = programs();
+    programs.retain(|program| is_asked_for("WASMGATE_CALIBRATE_ONLY", program.name));
+    assert!(!programs.is_empty(), "the modules that are asked for are not in the cache of the fixtures");
+    for program in programs {
+        for (way, _) in ways.into_iter().filter(|(way, wanted)| *wanted && program.runs_under(way.0)) {
             let begin = begin(&program, way);
             match lines.iter_mut().find(|line| line.starts_with(&begin)) {
                 Some(line) if only_cpu(&program) => {

@@ -81,6 +81,14 @@ pub(super) fn memory_limit(cgroup: &Path) -> Option<u64> {
     read("memory.max").or_else(|| read("memory.limit_in_bytes"))
 }
 
+/// The CPU limit of a cgroup, in microseconds of each tenth of a second. Without one the first version says -1, and the second `max`.
+pub(super) fn cpu_quota(cgroup: &Path) -> Option<u64> {
+    let read = |file: &str| -> Option<u64> {
+        fs::read_to_string(cgroup.join(file)).ok()?.split_whitespace().next()?.parse().ok()
+    };
+    read("cpu.max").or_else(|| read("cpu.cfs_quota_us"))
+}
+
 fn number(file: &Path) -> u64 {
     fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
@@ -129,6 +137,15 @@ fn the_files_of_both_versions_of_cgroups_say_the_same() {
     );
     let unlimited = folder(&[("memory.max", "max\n")]);
     assert_eq!(memory_limit(unlimited.path()), None);
+}
+
+#[test]
+fn the_files_of_both_versions_say_the_same_of_a_cpu_limit() {
+    let [first, second] = ["cpu.cfs_quota_us", "cpu.max"].map(|file| folder(&[(file, "25000 100000\n")]));
+    assert_eq!((cpu_quota(first.path()), cpu_quota(second.path())), (Some(25_000), Some(25_000)));
+    let [first, second] =
+        [("cpu.cfs_quota_us", "-1\n"), ("cpu.max", "max 100000\n")].map(|file| folder(&[file]));
+    assert_eq!((cpu_quota(first.path()), cpu_quota(second.path())), (None, None));
 }
 
 /// A cgroup goes away while it is read, and an older kernel has no peak.

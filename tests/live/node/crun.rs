@@ -11,6 +11,7 @@ use super::capabilities::{
 };
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_that_differ, pod_of};
+use super::warnings::{a_kill_for_memory_is_shown_as_that, a_resize_is_in_force};
 use super::{SITE, Site, platform, speaker};
 use crate::support::oci::{ImageBuilder, TAR_LAYER, tar_link};
 use crate::support::probes::{CRUN, ESCAPES, FOLDER, Form, Probe, named};
@@ -227,6 +228,18 @@ fn what_the_whole_of_a_text_with_a_nul_names_does_not_start_under_crun() {
         let seen = seen.unwrap_or_else(|| panic!("{said}\n{}", site.story(UNSEEN)));
         assert_ne!(seen, "/good.wasm", "{said}");
     }
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_resize_reaches_what_runs_under_crun() {
+    a_resize_is_in_force(&CRUN);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_program_that_is_killed_for_memory_under_crun_is_shown_as_that() {
+    a_kill_for_memory_is_shown_as_that(&CRUN);
 }
 
 /// `crun:src/libcrun/container.c`, `exec_process_entrypoint`.

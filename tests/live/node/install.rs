@@ -2,9 +2,11 @@
 //! run as they are written there, and its replicas run on the real node and judge what runs beside them.
 
 mod bundle;
+mod recorded;
 mod switches;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use serde_json::{Value, json};
 use super::{NODE, layers};
 use crate::support::control_plane::{ControlPlane, Options};
 use crate::support::live_gate::bare_pod;
-use crate::support::node::{ADDRESS, Node};
+use crate::support::node::{ADDRESS, Node, lacks_proxy};
 use crate::support::oci::{Image, ImageBuilder, fixtures};
 use crate::support::process::{own, program, root};
 use crate::support::registry::Registry;
@@ -70,6 +72,10 @@ impl Installed {
             push_gates(&plane, &registry);
             joining.join().unwrap()
         });
+        // With kube-proxy the API server calls the webhooks at the address of their Service, as in a cluster of several machines.
+        if let Some(why) = lacks_proxy() {
+            println!("the API server looks for the pods of the webhooks itself: {why}");
+        }
         fs::create_dir(plane.home().path().join("platform")).unwrap();
         let site = Self { plane, node, registry };
         site.check_out(&older_root());
@@ -212,7 +218,9 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     site.check_out(root());
     site.write_kustomization("0.1.1");
     let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
-    under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
+    let load = under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
+    recorded::upgrades(recorded::KUSTOMIZE, &[load]);
+    recorded::what_a_replica_needs(&site);
     switches::give_the_right_to_pull_secrets(&site);
     switches::stop_it_from_refusing_pods_and_have_it_refuse_them_again(&site);
     switches::have_one_rule_only_recorded_and_refuse_by_it_again(&site);
@@ -267,15 +275,38 @@ fn they_run_without_rights(site: &Installed) {
         // The scheduler counts on the request, so a replica that has judged little stays below it.
         let requested = &replica["spec"]["containers"][0]["resources"]["requests"]["memory"];
         let requested: u64 = requested.as_str().unwrap().trim_end_matches("Mi").parse().unwrap();
-        let own: u64 = field("RssAnon")[0].parse().unwrap();
-        assert!(own < requested << 10, "{own} KiB of its own, and {requested}Mi are requested");
+        let needs = needs_of(site, &replica);
+        assert!(needs.own < requested << 10, "{} KiB of its own, and {requested}Mi are requested", needs.own);
         println!(
             "a replica: {} KiB resident, of it {} KiB its own; listens {:.2} s after its process began, ready {} s after its container",
-            field("VmRSS")[0],
-            field("RssAnon")[0],
-            listens_after(site, &replica, process),
-            ready_after(&replica)
+            needs.resident, needs.own, needs.listens, needs.ready
         );
+    }
+}
+
+/// What a replica takes of memory, in KiB, and how long its start took, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    resident: u64,
+    /// Without pages of files.
+    own: u64,
+    listens: f64,
+    ready: i64,
+}
+
+fn needs_of(site: &Installed, replica: &Value) -> Needs {
+    let processes = processes_of(replica["metadata"]["uid"].as_str().unwrap());
+    let [process] = processes.as_slice() else { panic!("{processes:?}") };
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let amount = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    Needs {
+        resident: amount("VmRSS"),
+        own: amount("RssAnon"),
+        listens: listens_after(site, replica, process),
+        ready: ready_after(replica),
     }
 }
 
@@ -407,11 +438,12 @@ fn a_release_of_the_chart_is_upgraded_and_its_node_drained_under_load_without_a_
     a_pod_without_its_grant_is_denied(&site);
     site.check_out(root());
     let upgrade = commands("Upgrade", "kubectl apply --server-side ");
-    under_load(&site, "an upgrade", || upgraded(&site, "wasmgate", &upgrade, &older));
+    let upgrade = under_load(&site, "an upgrade", || upgraded(&site, "wasmgate", &upgrade, &older));
     bundle::is_brought_in_by_the_chart_and_replaced(&site);
-    under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));
+    let stuck = under_load(&site, "a drain that has nowhere to go", || drained_with_nowhere_to_go(&site));
     let _second = Node::join_as(&site.plane, &site.registry, SECOND, 2);
-    under_load(&site, "a drain", || drained(&site));
+    let drain = under_load(&site, "a drain", || drained(&site));
+    recorded::upgrades(recorded::HELM, &[upgrade, stuck, drain]);
     removed_by_helm(&site, &before);
 }
 
@@ -441,8 +473,28 @@ fn said_by_now(site: &Installed) -> String {
     lines.map(|line| [line, "\n"].concat()).collect::<String>() + &said.stderr
 }
 
+/// How many pods were created while something was done, none of which was refused.
+#[derive(Debug, Clone)]
+struct Load {
+    what: &'static str,
+    created: usize,
+    seconds: f64,
+    /// The longest of one, in milliseconds.
+    slowest: usize,
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, created, seconds, slowest } = self;
+        write!(
+            f,
+            "{created} pods were created in {seconds:.0} s of {what}, none was refused; the slowest took {slowest} ms"
+        )
+    }
+}
+
 /// Creates pods from several clients while something is done: none may be refused, and none may miss the gate's changes.
-fn under_load(site: &Installed, what: &str, done: impl FnOnce()) {
+fn under_load(site: &Installed, what: &'static str, done: impl FnOnce()) -> Load {
     let mut pod = bare_pod(&format!("{}/hello:1", site.host()), &json!({}));
     pod["spec"]["containers"][0]["args"] = json!(["hello"]);
     let pod: Pod = serde_json::from_value(pod).unwrap();
@@ -480,12 +532,16 @@ fn under_load(site: &Installed, what: &str, done: impl FnOnce()) {
             eprintln!("what the replicas say that are there now:\n{}", said_by_now(site));
             std::panic::resume_unwind(panic);
         }
-        let (created, slowest) = (created.load(Ordering::Relaxed), slowest.load(Ordering::Relaxed));
-        println!(
-            "{created} pods were created in {seconds:.0} s of {what}, none was refused; the slowest took {slowest} ms"
-        );
-        assert!(created >= 20 * CLIENTS, "{created} pods during {what}");
-    });
+        let load = Load {
+            what,
+            created: created.load(Ordering::Relaxed),
+            seconds,
+            slowest: slowest.load(Ordering::Relaxed),
+        };
+        println!("{load}");
+        assert!(load.created >= 20 * CLIENTS, "{load}");
+        load
+    })
 }
 
 /// There is no other node, so the replica that is evicted stays pending, and the budget keeps the other one.

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use super::capabilities::{outcomes_agree, services_are_named_where_a_variable_is_granted};
 use super::golden::{Setting, UNSEEN, module, outcome, rows_agree};
 use super::needs::{needs_agree, pod_of};
-use super::sizes::filler;
-use super::warnings::resized;
+use super::warnings::{a_kill_for_memory_is_shown_as_that, a_resize_is_in_force};
 use super::{SITE, speaker};
 use crate::support::probes::{Form, YOUKI};
 use crate::support::process::ask_patiently;
@@ -136,49 +135,13 @@ fn a_command_in_a_running_container_starts_another_module_under_youki_and_none_u
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn a_resize_reaches_what_runs_under_youki() {
-    let site = SITE.get();
-    let mut pod = pod_of(&site, "youki", "resized", &[("app.wasm", &speaker("hello from what is resized"))]);
-    pod["spec"]["containers"][0]["resources"] =
-        json!({"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi"}});
-    site.apply(&pod).ok();
-    site.plane.wait_for("the program to speak", || {
-        let logs = site.plane.kubectl(&["logs", "--namespace", UNSEEN, "resized"]);
-        logs.stdout.contains("hello from what is resized").then_some(())
-    });
-    let (said, limit) = resized(&site, UNSEEN, "resized");
-    said.ok();
-    assert_eq!(limit, 96 << 20);
+    a_resize_is_in_force(&YOUKI);
 }
 
-/// runwasi's shim shows such an end as `Error` (`warnings.rs`), and the rule `under-floor` says which of both people will see.
 #[test]
 #[ignore = "needs a real node: make test-node"]
 fn a_program_that_is_killed_for_memory_under_youki_is_shown_as_that() {
-    let site = SITE.get();
-    let program = filler();
-    let pod = |name: &str| {
-        let mut pod = pod_of(&site, "youki", name, &[("app.wasm", &program)]);
-        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "8Mi"}});
-        pod
-    };
-    let namespace = site.plane.namespace("youki-floor", &json!({}));
-    let mut judged = pod("short");
-    judged["metadata"]["namespace"] = json!(namespace);
-    judged["spec"].as_object_mut().unwrap().remove("nodeName");
-    let said = site.plane.apply(&judged, &["--dry-run=server"]);
-    assert!(said.stderr.contains("[under-floor]"), "{}", said.stderr);
-    assert!(said.stderr.contains("which shows as `OOMKilled`"), "{}", said.stderr);
-    // One that is killed before its program starts has no such end, so there are several.
-    let names = ["short-of-memory-0", "short-of-memory-1", "short-of-memory-2"];
-    for name in names {
-        site.apply(&pod(name)).ok();
-    }
-    let shown = |name: &str| {
-        let pod = site.plane.get(&["pod", name, "--namespace", UNSEEN]);
-        pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
-    };
-    let seen = ask_patiently(|| names.into_iter().any(&shown).then_some(()));
-    assert!(seen.is_some(), "{}", site.story(UNSEEN));
+    a_kill_for_memory_is_shown_as_that(&YOUKI);
 }
 
 #[test]

@@ -224,12 +224,19 @@ async fn an_object_that_cannot_be_read_ends_alike() {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
             "spec": {"template": {"spec": spec(class)}}})
     };
+    // Its template is found at the place that its kind names.
+    let service = |class| {
+        json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "a"},
+            "spec": {"template": {"spec": spec(class)}}})
+    };
     let (wasm, other) = ("wasmtime", "other");
     for (object, outcome) in [
         (pod(other), ExplainOutcome::Unreadable),
         (pod(wasm), ExplainOutcome::Denied),
         (deployment(other), ExplainOutcome::Unreadable),
         (deployment(wasm), ExplainOutcome::Denied),
+        (service(other), ExplainOutcome::Unreadable),
+        (service(wasm), ExplainOutcome::Denied),
     ] {
         let case = Case::of_object("skip-unreadable", "shop", &object);
         let report = explained(&flow, &case, &object).await;

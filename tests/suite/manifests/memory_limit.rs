@@ -23,6 +23,7 @@ use crate::{adverse, growth, memory};
 const MIB: u64 = 1 << 20;
 
 /// What a replica takes that gets ten times as many reviews of usual size as it can answer, with their evaluations: measured, and rounded up.
+/// The goal for that peak is the same number: `benches/goals` reads it in the table that is written here.
 const BUSY: u64 = 256 * MIB;
 
 /// More than a node has. Of all parts, evaluations alone grow with them, up to a number.
@@ -198,4 +199,15 @@ fn a_busy_gate_was_measured_to_take_no_more_than_it_is_counted_for() {
     assert!(peaks.len() >= 2, "{peaks:?}");
     let most = f64::from(u32::try_from(BUSY / MIB).unwrap());
     assert!(peaks.iter().all(|peak| *peak < most), "{peaks:?}");
+}
+
+/// `benches/goals` takes the bound from the table above, and writes it into the page with the goals.
+#[test]
+fn the_goal_for_the_peak_is_what_a_busy_gate_is_counted_for() {
+    let bound = format!("| ten times the top rate: memory | bounded, ≤ {} MiB |", BUSY / MIB);
+    let page = "docs/performance.md";
+    assert!(
+        read(page).contains(&bound),
+        "{page} has no `{bound}`; `benches/serve --render --page {page}` writes it"
+    );
 }

@@ -6,6 +6,7 @@ use wasmgate::image::module;
 
 use super::rows;
 use crate::support::oci::{digest, fixtures};
+use crate::support::process::own;
 
 /// The module of that name, unless it would have to be built or downloaded first.
 fn today(name: &str) -> Option<Vec<u8>> {
@@ -49,5 +50,20 @@ fn a_row_with_a_digest_says_with_which_compiler_the_module_was_made_and_how_larg
         let by_hand = row.module == "wat";
         assert_eq!(row.made_with.is_empty(), by_hand, "{row:?}");
         assert!(by_hand || row.made_with.ends_with(|last: char| last.is_ascii_digit()), "{row:?}");
+    }
+}
+
+/// A name that is misspelt would measure nothing, and a runtime that is measured by no row would too.
+#[test]
+fn what_cannot_be_measured_is_not_asked_for() {
+    for (arguments, why) in [
+        (&["clang-300k", "clagn"][..], "there is no module `clagn`"),
+        (&["clang", "--under", "wasmer"][..], "nothing is measured under `wasmer`"),
+        (&["--again"][..], "which modules?"),
+    ] {
+        let mut calibrate = own("benches/calibrate", &[]);
+        let output = calibrate.args(arguments).env("CARGO", "false").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(why), "{arguments:?}: {said}");
     }
 }

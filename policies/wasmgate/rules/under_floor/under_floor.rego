@@ -9,7 +9,8 @@ import data.wasmgate.lib.text
 #   the size of its code, its initial memory, and whether the shim or the container compiles it; a container that does
 #   also reads the whole file, debug information included, and takes more with more than two processors. No measured
 #   program needed more; small ones started with less (`docs/sizing.md`). Spin's shim was not measured: its 24Mi is a
-#   guess. A kill under runwasi's shims or Spin's does not show as `OOMKilled`, so it looks like a crash of the program.
+#   guess. A kill under runwasi's shims or Spin's does not show as `OOMKilled`, so it looks like a crash of the program,
+#   and where the profile says `ambient: everything`, one of them may be the runtime.
 # custom:
 #   remedy: |
 #     Raise `resources.limits.memory`, or leave it out so that the gate sets it. Where the pod has a limit that is too
@@ -60,9 +61,14 @@ violations contains violation if {
 
 default killed := "which shows as `OOMKilled`"
 
-killed := "which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`" if {
+killed := $"which this runtime {shows} as `Error` with exit code 137, and not as `OOMKilled`" if {
 	input.runtime.hidesOutOfMemory
 }
+
+default shows := "shows"
+
+# The runtime is not known, as of `crun-wasm` and `wasmer` among the built-in classes: crun and youki show the reason.
+shows := "may show" if input.runtime.ambient == "everything"
 
 # Kubernetes refuses a limit of a container that is over that of its pod.
 cure(size, least) := $"`spec.resources.limits.memory: {size}` or leave it out, and no lower limit in the container" if {

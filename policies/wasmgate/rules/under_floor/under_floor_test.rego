@@ -63,6 +63,13 @@ test_a_runtime_that_hides_the_reason_of_the_kill_is_said_to if {
 	{contains(v.message, shown) | some v in violations} == {true}
 }
 
+test_a_runtime_that_is_not_known_may_hide_the_reason_of_the_kill if {
+	runtime := {"hidesOutOfMemory": true, "ambient": "everything"}
+	violations := wasmgate.violations with input as object.union(refused, {"runtime": runtime})
+	shown := "it may be killed, which this runtime may show as `Error` with exit code 137, and not as `OOMKilled`; write"
+	{contains(v.message, shown) | some v in violations; v.rule == "under-floor"} == {true}
+}
+
 shared(limit, needed) := fixture.with_workload(fixture.pod({}), {"sharedMemory": {
 	"limitBytes": limit,
 	"floorBytes": needed,
