@@ -28,11 +28,12 @@ const STEP_IN_A_SMALL_IMAGE: usize = 2;
 /// What a source of Spin's `files` counts. Applications have a few.
 const LINKS_OF_A_SOURCE: usize = 64;
 
-/// Most steps along such a source, beside its own parts and those of the working directory, in an image without links.
+/// What such a source counts, beside its own parts, those of the working directory, and the links on its way.
 const STEPS_OF_A_SOURCE: usize = 16;
 
-/// The same in an image with links, of which each source may lead through as many as the kernel follows, and each of them through many folders.
-const STEPS_OF_A_LINKED_SOURCE: usize = 1024;
+/// How many links on the way of a source count, each with as many folders as the longest target of the image may have. The kernel follows four times as many, which no
+/// image has on purpose: then the work of a pod takes longer, and ends all the same.
+const LINKS_ON_A_WAY: usize = 10;
 
 /// What a variable counts, or another name that an application hands over: it becomes an entry with its evidence.
 const NAME: usize = 8;
@@ -254,11 +255,12 @@ fn source_steps(image: &ImageUse<'_>, facts: &ImageFacts) -> usize {
     let folders = [image.working_dir, Some(facts.working_dir.as_str())].into_iter().flatten();
     let folders = folders.filter(|folder| folder.len() <= path::MAX_LENGTH);
     let parts = folders.map(|folder| folder.split('/').count()).max().unwrap_or_default();
-    let is_link =
-        |(_, class): &(String, FileClass)| matches!(class, FileClass::Link { .. } | FileClass::Varies { .. });
-    let has_links = facts.files.iter().any(is_link);
-    let links = if has_links { STEPS_OF_A_LINKED_SOURCE } else { STEPS_OF_A_SOURCE };
-    let each = links.saturating_add(parts);
+    let targets = facts.files.iter().filter_map(|(_, class)| match class {
+        FileClass::Link { target } => Some(target.len() / 2 + 1),
+        _ => None,
+    });
+    let links = targets.max().unwrap_or_default().saturating_mul(LINKS_ON_A_WAY);
+    let each = links.saturating_add(parts).saturating_add(STEPS_OF_A_SOURCE);
     sources.map(|source| each.saturating_add(source.len())).fold(0, usize::saturating_add)
 }
 
@@ -691,13 +693,16 @@ mod tests {
             found.into_iter().flatten().filter(|starts| *starts != crowded()).count()
         };
         let (deep, long) = ("/w".repeat(3_000), "/w".repeat(3_000_000));
-        let link = [("/l", "/n")];
+        let far = "/n".repeat(2_000);
+        let (link, far) = ([("/l", "/n")], [("/l", far.as_str())]);
         assert_eq!(started(200, "/app", &link), 2, "as in an application of many components");
         assert_eq!(started(5_000, "/app", &[]), 2);
         assert_eq!(started(5_000, &long, &[]), 2, "it is not followed");
         assert_eq!(started(100, &deep, &[]), 1);
         assert_eq!(started(200, &deep, &[]), 0);
-        assert_eq!(started(5_000, "/app", &link), 0);
+        assert_eq!(started(5_000, "/app", &link), 2);
+        assert_eq!(started(20, "/app", &far), 1);
+        assert_eq!(started(50, "/app", &far), 0);
     }
 
     /// Whatever a pod has many of: mounts of one container, containers, or volumes that each container goes through.
