@@ -382,13 +382,11 @@ pub struct ImageFacts {
     pub scanned: bool,
     /// Native code in layers that are declared as Wasm.
     pub native: Vec<NativeCode>,
-    /// Whether a media type of its manifest names Wasm or Spin: that of its config or of a layer, or the type of the artifact. The
-    /// evidence, which is for people, may be cut before it.
+    /// Whether a media type of its manifest names Wasm or Spin: of its config, a layer or the artifact. The evidence may be cut before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wasm_media_type: bool,
-    /// Whether it has layers that the Spin shim unpacks below a temporary folder
-    /// (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). What is in them is not read: it becomes
-    /// files of components, by its own digests.
+    /// Whether it has layers that the Spin shim unpacks below a temporary folder (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
+    /// `handle_archive_layer`). What is in them is not read: it becomes files of components, by its own digests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub archives: bool,
     /// The locked app of a Spin image.
