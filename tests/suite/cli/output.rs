@@ -317,6 +317,7 @@ fn the_fields_of_inspect_are_those_of_the_page() {
         (ImageFacts::blank(&digest, &digest), ModuleFacts::blank("/a.wasm", WasmFormat::Module));
     // Fields that are left out where there is nothing to say.
     image.search_path = Some("/bin".into());
+    image.wasm_media_type = true;
     image.spin = Some(SpinApp::default());
     image.claims = vec![Claim { field: "os".into(), claimed: "a".into(), found: "b".into() }];
     module.component = Some("web".into());
