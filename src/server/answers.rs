@@ -68,6 +68,8 @@ struct Waiting {
     next: u64,
     /// When each was made, by their numbers.
     since: BTreeMap<u64, Instant>,
+    /// When one was last written, or dropped with its connection.
+    last: Option<Instant>,
 }
 
 impl Unread {
@@ -77,7 +79,12 @@ impl Unread {
         oldest.is_some_and(|since| since.elapsed() >= limit)
     }
 
-    fn hold(&self, bytes: Vec<u8>, memory: Option<Share>) -> Bytes {
+    /// When one of them was last written.
+    pub fn last_written(&self) -> Option<Instant> {
+        self.waiting().last
+    }
+
+    pub(super) fn hold(&self, bytes: Vec<u8>, memory: Option<Share>) -> Bytes {
         let mut waiting = self.waiting();
         let number = waiting.next;
         waiting.next = number.wrapping_add(1);
@@ -107,7 +114,9 @@ impl AsRef<[u8]> for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.unread.waiting().since.remove(&self.number);
+        let mut waiting = self.unread.waiting();
+        waiting.since.remove(&self.number);
+        waiting.last = Some(Instant::now());
     }
 }
 

@@ -212,7 +212,7 @@ pub(super) struct Timed<S> {
 
 impl<S> Timed<S> {
     fn new(stream: S, times: Times, place: Place, in_use: InUse) -> Self {
-        let (begun, unread) = (Arc::default(), Unread::default());
+        let (begun, unread) = (Arc::default(), place.usage.unread.clone());
         let alarm = Box::pin(sleep(times.first));
         Self { stream, times, stage: Stage::Silent, begun, unread, alarm, until_begun: Some(in_use), place }
     }
@@ -238,12 +238,8 @@ impl<S> Timed<S> {
             self.stage = Stage::Begun;
             self.until_begun = None;
         }
-        if began || poll.is_ready() {
-            let now = Instant::now();
-            self.place.usage.note(now);
-            if self.stage == Stage::Begun {
-                self.set_alarm(now, self.times.idle);
-            }
+        if self.stage == Stage::Begun && (began || poll.is_ready()) {
+            self.set_alarm(Instant::now(), self.times.idle);
         }
         if poll.is_ready() {
             let is_late = self.unread.is_older_than(self.times.unread);
@@ -266,8 +262,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
             let first = self.times.first;
             self.set_alarm(Instant::now(), first);
         }
-        if poll.is_pending() && self.place.usage.ends(context) {
-            // The end of what is read. The other end of the connection is closed then, since no request is under way.
+        if poll.is_ready() {
+            self.place.usage.note_read(Instant::now());
+        } else if self.place.usage.ends(context) {
+            // The end of what is read. The other end of the connection is closed then, since no request is under way, and no answer is being written.
             return Poll::Ready(Ok(()));
         }
         self.bound(poll, context)

@@ -1,7 +1,8 @@
 //! Places for connections: so many in total, and of each peer. A connection that finds none waits for one for a while: an API server speaks HTTP/1.1 with webhooks
 //! and opens a connection for each review that it has at a time, so who loses a connection loses a review. What is idle makes place for what waits.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -11,30 +12,76 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::task::AtomicWaker;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ServerOptions;
+use super::answers::Unread;
 use crate::shares::{Share, Shares};
 
 /// How long a connection has been idle that makes place for another one. A request that its client sends at that moment is lost; but Go's client goes on with the
 /// connection that it used last, so the one that has been idle for longest is the last that it would use.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often what waits for a place looks for an idle connection.
+/// How often idle connections are looked for while something waits for a place.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the log says that a connection was closed whose peer has none.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest that a connection may wait for its place, whatever the options say.
 const LONGEST: Duration = Duration::from_mins(1);
 
+/// One part of so many of all places is kept for peers that have few.
+const KEPT_PART: usize = 8;
+
+/// A peer has few while it has less than one part of so many of all places: of 1024 that is 32, and Go's client keeps 25 idle connections to a server
+/// (`kubernetes:staging/src/k8s.io/client-go/transport/cache.go`, `idleConnsPerHost`).
+const FEW_PART: usize = 32;
+
 /// The places of a listener.
 #[derive(Debug)]
 pub(super) struct Places {
-    all: Shares,
+    all: Pool,
     /// For those that wait: as many again.
-    waiting: Shares,
+    waiting: Pool,
     wait: Duration,
+    unread_timeout: Duration,
     per_peer: usize,
     open: Mutex<Open>,
+}
+
+/// Places of which a part is kept for peers that have few, so that two others with all that a peer may have do not take them all.
+#[derive(Debug)]
+struct Pool {
+    common: Shares,
+    /// `None` where there are too few in all.
+    kept: Option<Shares>,
+    few: usize,
+}
+
+impl Pool {
+    fn of(options: &ServerOptions) -> Self {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (all, most) = (options.connections.max(1), options.connections_per_peer.max(1));
+        let (kept, few) = (all / KEPT_PART, (all / FEW_PART).max(2).min(most));
+        Self {
+            common: Shares::with_most(count(all.saturating_sub(kept)), count(most)),
+            kept: (kept > 0).then(|| Shares::with_most(count(kept), count(few))),
+            few,
+        }
+    }
+
+    /// One that is free, for a peer that has so many connections.
+    fn free(&self, name: &Arc<str>, number: usize) -> Option<Share> {
+        let common = self.common.take(name, 1).now_or_never().flatten();
+        common.or_else(|| self.kept(name, number))
+    }
+
+    /// The same of those that are kept.
+    fn kept(&self, name: &Arc<str>, number: usize) -> Option<Share> {
+        let kept = self.kept.as_ref().filter(|_| number < self.few)?;
+        kept.take(name, 1).now_or_never().flatten()
+    }
 }
 
 /// The connections that are open.
@@ -43,25 +90,77 @@ struct Open {
     /// Number of the next one.
     next: u64,
     connections: BTreeMap<u64, (IpAddr, Arc<Usage>)>,
+    /// How many each peer has, and how many of it wait for a place.
+    counts: HashMap<IpAddr, usize>,
+    waiting: HashMap<IpAddr, usize>,
+    /// When idle ones were last looked for.
+    looked: Option<Instant>,
     /// Peers of which the log says that they have too many.
     said: HashSet<IpAddr>,
+    /// When the log last said so of a peer that has none.
+    last_said: Option<Instant>,
 }
 
 impl Open {
     /// How many a peer has. It is a full IPv6 address: a pod has one, and the pods of a node share a prefix but are different peers.
     fn of(&self, peer: IpAddr) -> usize {
-        self.connections.values().filter(|(other, _)| *other == peer).count()
+        self.counts.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Asks as many idle connections to end as wait: of the same peer where that has all of its own, else of all.
+    fn make_places(&self, now: Instant, per_peer: usize) {
+        let idle = self.idle(now);
+        let mut of_all = 0_usize;
+        for (peer, number) in &self.waiting {
+            if self.of(*peer) < per_peer {
+                of_all = of_all.saturating_add(*number);
+                continue;
+            }
+            for (_, usage) in idle.iter().filter(|(other, _)| other == peer).take(*number) {
+                usage.ask_to_end();
+            }
+        }
+        for (_, usage) in idle.iter().filter(|(_, usage)| !usage.is_asked()).take(of_all) {
+            usage.ask_to_end();
+        }
+    }
+
+    /// Those that have been idle for long. The first is of the peer that has the most open, and of that the one that has been idle for longest; the next is what
+    /// the first would be without it. So the only connection of a peer comes last.
+    fn idle(&self, now: Instant) -> Vec<(IpAddr, &Arc<Usage>)> {
+        let idle =
+            self.connections.values().filter_map(|(peer, usage)| Some((usage.idle_for(now)?, *peer, usage)));
+        let mut idle: Vec<_> = idle.filter(|(idle, ..)| *idle >= IDLE).collect();
+        idle.sort_by_key(|(idle, ..)| Reverse(*idle));
+        let mut left = self.counts.clone();
+        let ranked = idle.into_iter().map(|(_, peer, usage)| {
+            let count = left.entry(peer).or_default();
+            let rank = *count;
+            *count = rank.saturating_sub(1);
+            (rank, peer, usage)
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by_key(|(rank, ..)| Reverse(*rank));
+        ranked.into_iter().map(|(_, peer, usage)| (peer, usage)).collect()
+    }
+}
+
+fn one_less(counts: &mut HashMap<IpAddr, usize>, peer: IpAddr) {
+    if let Some(count) = counts.get_mut(&peer) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&peer);
+        }
     }
 }
 
 impl Places {
     pub fn of(options: &ServerOptions) -> Self {
-        let count = |number: usize| u32::try_from(number.max(1)).unwrap_or(u32::MAX);
-        let places = || Shares::with_most(count(options.connections), count(options.connections_per_peer));
         Self {
-            all: places(),
-            waiting: places(),
+            all: Pool::of(options),
+            waiting: Pool::of(options),
             wait: options.connection_wait.min(LONGEST),
+            unread_timeout: options.unread_timeout,
             per_peer: options.connections_per_peer.max(1),
             open: Mutex::default(),
         }
@@ -72,30 +171,60 @@ impl Places {
     pub async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let begin = Instant::now();
         let (name, deadline) = (Arc::<str>::from(peer.to_string()), begin + self.wait);
-        let mut share = pin!(self.all.take_by(&name, 1, Some(deadline)));
+        let mut share = pin!(self.all.common.take_by(&name, 1, Some(deadline)));
         if let Some(free) = share.as_mut().now_or_never() {
             return free.map(|share| self.place(peer, share, Duration::ZERO));
         }
-        let _waits = self.waiting.take(&name, 1).now_or_never().flatten()?;
-        let share = self.wait_for(share, peer, deadline).await?;
+        let number = self.number_of(peer);
+        if let Some(kept) = self.all.kept(&name, number) {
+            return Some(self.place(peer, kept, Duration::ZERO));
+        }
+        let _waits = self.waits(peer, self.waiting.free(&name, number)?);
+        let share = self.wait_for(share, (peer, &name), deadline).await?;
         Some(self.place(peer, share, begin.elapsed()))
     }
 
-    /// Whether the log does not say yet that this peer has too many. It says so once until the peer has closed all of them, since a peer that keeps trying would
-    /// fill it.
+    /// Whether the log does not say yet that this peer has too many. It says so once until the peer has closed all of them, and once a second of all peers that have
+    /// none: one that keeps trying would fill it.
     pub fn is_news(&self, peer: IpAddr) -> bool {
+        let now = Instant::now();
         let mut open = self.open();
-        open.of(peer) == 0 || open.said.insert(peer)
+        if open.of(peer) > 0 {
+            return open.said.insert(peer);
+        }
+        let is_due = open.last_said.is_none_or(|last| now.saturating_duration_since(last) >= SAY_EVERY);
+        if is_due {
+            open.last_said = Some(now);
+        }
+        is_due
+    }
+
+    /// Returns when no connection waits for a place. The one that got the last has a moment for its handshake.
+    pub async fn until_none_waits(&self) {
+        while self.has_waiting() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.open().waiting.is_empty()
+    }
+
+    fn number_of(&self, peer: IpAddr) -> usize {
+        self.open().of(peer)
     }
 
     async fn wait_for(
         &self,
         mut share: Pin<&mut (impl Future<Output = Option<Share>> + Send)>,
-        peer: IpAddr,
+        (peer, name): (IpAddr, &Arc<str>),
         deadline: Instant,
     ) -> Option<Share> {
         loop {
-            self.make_place(peer);
+            self.look();
+            if let Some(kept) = self.all.kept(name, self.number_of(peer)) {
+                return Some(kept);
+            }
             let look = deadline.min(Instant::now() + LOOK_EVERY);
             if let Ok(share) = timeout_at(look, share.as_mut()).await {
                 return share;
@@ -106,31 +235,47 @@ impl Places {
         }
     }
 
-    /// Asks the connection to end that has been idle for longest, if one has been so for long: of this peer where it has all of its own, else of all.
-    fn make_place(&self, peer: IpAddr) {
+    /// Looks for idle connections for all that wait, unless another one did so a moment ago.
+    fn look(&self) {
         let now = Instant::now();
-        let open = self.open();
-        let is_full = open.of(peer) >= self.per_peer;
-        let others = open.connections.values().filter(|(other, _)| !is_full || *other == peer);
-        let idle = others.filter_map(|(_, usage)| Some((usage.idle_for(now)?, usage)));
-        let longest = idle.filter(|(idle, _)| *idle >= IDLE).max_by_key(|(idle, _)| *idle);
-        if let Some((_, usage)) = longest {
-            usage.ask_to_end();
+        let mut open = self.open();
+        if open.looked.is_none_or(|last| now.saturating_duration_since(last) >= LOOK_EVERY) {
+            open.looked = Some(now);
+            open.make_places(now, self.per_peer);
         }
     }
 
+    fn waits(&self, peer: IpAddr, share: Share) -> Waits<'_> {
+        *self.open().waiting.entry(peer).or_default() += 1;
+        Waits { places: self, peer, _share: share }
+    }
+
     fn place(self: &Arc<Self>, peer: IpAddr, share: Share, waited: Duration) -> Place {
-        let usage = Arc::new(Usage::new());
+        let usage = Arc::new(Usage::new(self.unread_timeout));
         let mut open = self.open();
         let number = open.next;
         open.next = number.wrapping_add(1);
         open.connections.insert(number, (peer, Arc::clone(&usage)));
+        *open.counts.entry(peer).or_default() += 1;
         drop(open);
         Place { places: Arc::clone(self), peer, number, usage, waited, _share: share }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that waits for its place; dropping it ends that.
+struct Waits<'a> {
+    places: &'a Places,
+    peer: IpAddr,
+    _share: Share,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        one_less(&mut self.places.open().waiting, self.peer);
     }
 }
 
@@ -150,6 +295,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.places.open();
         open.connections.remove(&self.number);
+        one_less(&mut open.counts, self.peer);
         if !open.said.is_empty() && open.of(self.peer) == 0 {
             open.said.remove(&self.peer);
         }
@@ -162,19 +308,28 @@ pub(super) struct Usage {
     begin: Instant,
     /// Requests that are being answered, and the time until the first one.
     holders: AtomicU32,
-    /// When something was last read or written, in milliseconds since the beginning.
+    /// Answers that are being written.
+    pub unread: Unread,
+    /// How long it is in use for them.
+    unread_timeout: Duration,
+    /// When it was last in use, in milliseconds since the beginning.
     last: AtomicU64,
+    /// Whether something was read since.
+    is_read: AtomicBool,
     is_asked: AtomicBool,
     /// The task that reads the connection.
     reader: AtomicWaker,
 }
 
 impl Usage {
-    fn new() -> Self {
+    fn new(unread_timeout: Duration) -> Self {
         Self {
             begin: Instant::now(),
             holders: AtomicU32::new(0),
+            unread: Unread::default(),
+            unread_timeout,
             last: AtomicU64::new(0),
+            is_read: AtomicBool::new(false),
             is_asked: AtomicBool::new(false),
             reader: AtomicWaker::new(),
         }
@@ -187,8 +342,15 @@ impl Usage {
         InUse(Arc::clone(self))
     }
 
-    /// Something was read or written.
-    pub fn note(&self, now: Instant) {
+    /// Something was read. The first bytes since an answer may begin a request, whose rest has a moment to come. Further ones change nothing: a client that sends a
+    /// PING each moment would never be idle.
+    pub fn note_read(&self, now: Instant) {
+        if !self.is_read.swap(true, Ordering::SeqCst) {
+            self.note(now);
+        }
+    }
+
+    fn note(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.begin).as_millis();
         self.last.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -210,13 +372,21 @@ impl Usage {
         self.reader.wake();
     }
 
-    /// How long it has been idle. `None` where it is in use, or was asked to end already.
+    fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::SeqCst)
+    }
+
+    /// How long it has been idle. `None` where it is in use, as it is too while an answer is being written, or was asked to end already.
     fn idle_for(&self, now: Instant) -> Option<Duration> {
-        if self.holders.load(Ordering::SeqCst) > 0 || self.is_asked.load(Ordering::SeqCst) {
+        let is_written =
+            self.unread.is_older_than(Duration::ZERO) && !self.unread.is_older_than(self.unread_timeout);
+        if is_written || self.holders.load(Ordering::SeqCst) > 0 || self.is_asked() {
             return None;
         }
         let last = Duration::from_millis(self.last.load(Ordering::SeqCst));
-        Some(now.saturating_duration_since(self.begin).saturating_sub(last))
+        let since_use = now.saturating_duration_since(self.begin).saturating_sub(last);
+        let written = self.unread.last_written().map(|written| now.saturating_duration_since(written));
+        Some(written.map_or(since_use, |since| since.min(since_use)))
     }
 }
 
@@ -226,7 +396,8 @@ pub(super) struct InUse(Arc<Usage>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        // First, so that it is not idle since long ago for a moment.
+        self.0.is_read.store(false, Ordering::SeqCst);
+        // Before it ends, so that it is not idle since long ago for a moment.
         self.0.note(Instant::now());
         self.0.holders.fetch_sub(1, Ordering::SeqCst);
     }
@@ -241,6 +412,7 @@ mod tests {
 
     const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
     const MODEST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+    const UNREAD: Duration = Duration::from_secs(30);
 
     /// Of so many connections, half for each peer.
     fn places(connections: usize, wait: Duration) -> Arc<Places> {
@@ -259,10 +431,13 @@ mod tests {
 
     /// As long ago as makes place for others.
     fn idle_since_long(place: &mut Place) {
-        let usage = Usage { begin: Instant::now().checked_sub(IDLE * 2).unwrap(), ..Usage::new() };
+        let usage = Usage { begin: Instant::now().checked_sub(IDLE * 2).unwrap(), ..Usage::new(UNREAD) };
         place.usage = Arc::new(usage);
         let listed = (place.peer, Arc::clone(&place.usage));
-        place.places.open().connections.insert(place.number, listed);
+        let mut open = place.places.open();
+        open.connections.insert(place.number, listed);
+        // The next one that waits looks at once.
+        open.looked = None;
     }
 
     #[tokio::test]
@@ -291,6 +466,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_log_says_once_a_second_that_peers_without_a_connection_find_no_place() {
+        let places = places(2, Duration::ZERO);
+        assert!(places.is_news(GREEDY) && !places.is_news(GREEDY) && !places.is_news(MODEST));
+        places.open().last_said = Instant::now().checked_sub(SAY_EVERY);
+        assert!(places.is_news(MODEST) && !places.is_news(GREEDY));
+    }
+
+    #[tokio::test]
+    async fn two_peers_with_all_that_they_may_have_leave_places_to_those_that_have_few() {
+        let options = ServerOptions {
+            connections: 64,
+            connections_per_peer: 48,
+            connection_wait: Duration::from_millis(2),
+            ..ServerOptions::new("c", "k")
+        };
+        let places = Arc::new(Places::of(&options));
+        let mut held = Vec::new();
+        let take = |held: &mut Vec<Place>, peer: IpAddr, number: usize| {
+            for _ in 0..number {
+                held.extend(places.take(peer).now_or_never().flatten());
+            }
+            places.number_of(peer)
+        };
+        let other = |last: u8| IpAddr::V4(Ipv4Addr::new(10, 0, 1, last));
+        assert_eq!(take(&mut held, GREEDY, 60), 48);
+        assert_eq!(take(&mut held, MODEST, 60), 8, "an eighth is kept");
+        for last in 1..=4 {
+            assert_eq!(take(&mut held, other(last), 10), 2, "no more than few");
+        }
+        assert_eq!(take(&mut held, other(5), 1), 0, "all are taken");
+        held.pop();
+        assert_eq!(take(&mut held, GREEDY, 1), 48);
+        assert_eq!(take(&mut held, other(5), 1), 1);
+    }
+
+    #[test]
+    fn what_waits_takes_no_place_to_wait_from_peers_that_have_few() {
+        let options =
+            ServerOptions { connections: 64, connections_per_peer: 48, ..ServerOptions::new("c", "k") };
+        let pool = Pool::of(&options);
+        let (greedy, modest): (Arc<str>, Arc<str>) = (GREEDY.to_string().into(), MODEST.to_string().into());
+        let waits = |name: &Arc<str>, number: usize| pool.free(name, number);
+        let held: Vec<_> = (0..60).filter_map(|_| waits(&greedy, 48)).collect();
+        let held_too: Vec<_> = (0..60).filter_map(|_| waits(&modest, 8)).collect();
+        assert_eq!((held.len(), held_too.len()), (48, 8));
+        assert!(waits(&"10.0.0.3".into(), 0).is_some());
+    }
+
+    #[tokio::test]
     async fn the_connection_that_is_idle_for_longest_makes_place_and_none_that_is_in_use() {
         let places = places(4, Duration::from_mins(1));
         let mut old = places.take(GREEDY).await.unwrap();
@@ -309,6 +533,69 @@ mod tests {
         assert!(ends(&old) && !ends(&new) && !ends(&other));
         drop(old);
         assert!(waiting.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_peer_with_the_most_connections_makes_place_and_as_many_end_as_wait() {
+        let places = places(8, Duration::from_mins(1));
+        let mut only = places.take(MODEST).await.unwrap();
+        idle_since_long(&mut only);
+        let mut greedy = Vec::new();
+        for _ in 0..4 {
+            greedy.push(places.take(GREEDY).await.unwrap());
+        }
+        let third = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
+        // With one that is kept for peers that have few, all are taken.
+        let _others = [places.take(third).await.unwrap(), places.take(third).await.unwrap()];
+        let _kept = places.take(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4))).await.unwrap();
+        greedy.iter_mut().for_each(idle_since_long);
+        places.open().looked = Some(Instant::now() + Duration::from_mins(1));
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(places.take(third))).collect();
+        for one in &mut waiting {
+            assert!(one.now_or_never().is_none());
+        }
+        places.open().looked = None;
+        places.look();
+        let ended = greedy.iter().filter(|place| ends(place)).count();
+        assert_eq!((ended, ends(&only)), (2, false));
+    }
+
+    #[tokio::test]
+    async fn bytes_without_a_request_keep_no_connection_and_an_answer_that_is_being_written_does() {
+        let mut place = places(2, Duration::from_mins(1)).take(GREEDY).await.unwrap();
+        idle_since_long(&mut place);
+        let usage = Arc::clone(&place.usage);
+        let begin = Instant::now();
+        let later = begin + IDLE * 10;
+        assert!(usage.idle_for(begin).is_some_and(|idle| idle >= IDLE));
+        usage.note_read(begin);
+        assert!(usage.idle_for(begin).is_some_and(|idle| idle < IDLE), "a request may have begun");
+        usage.note_read(later);
+        assert!(usage.idle_for(later).is_some_and(|idle| idle >= IDLE), "a PING is none");
+        drop(usage.hold());
+        let answer = usage.unread.hold(vec![b'x'], None);
+        assert_eq!(usage.idle_for(later), None);
+        drop(answer);
+        assert!(usage.idle_for(Instant::now()).is_some_and(|idle| idle < IDLE), "it was written just now");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_unread_for_too_long_keeps_no_connection() {
+        let usage = Usage::new(Duration::ZERO);
+        let _answer = usage.unread.hold(vec![b'x'], None);
+        assert!(usage.idle_for(Instant::now()).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_wait_of_all_ends_with_that_of_the_last() {
+        let places = places(2, Duration::from_mins(1));
+        let held = places.take(GREEDY).await.unwrap();
+        assert!(places.until_none_waits().now_or_never().is_some());
+        let mut waiting = Box::pin(places.take(GREEDY));
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(places.until_none_waits().now_or_never().is_none());
+        drop(held);
+        assert!(waiting.await.is_some() && places.until_none_waits().now_or_never().is_some());
     }
 
     #[tokio::test]
