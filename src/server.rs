@@ -142,12 +142,13 @@ pub struct ServerOptions {
     pub budget: Duration,
     /// Part of `?timeout=` that is reserved for the response to reach the API server.
     pub margin: Duration,
-    /// Most connections at a time. Further ones, up to as many again, wait for a place, and are closed where they get none in time.
+    /// Most connections at a time. Further ones, up to as many again, wait for a place, and are closed where they get none in time. An eighth of these places, and of
+    /// those to wait, is for peers that have less than one in 32. Probes, and the page, have no more than 128 and 64 of their own.
     pub connections: usize,
-    /// Most connections of one peer address at a time; the same goes for further ones. An API server speaks HTTP/1.1 with webhooks
-    /// (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/webhook/client.go`, `NextProtos`), so each review that it has at a time has a connection of its own: 600 with
+    /// Most connections of one peer address at a time; the same goes for further ones. An API server speaks HTTP/1.1 with webhooks,
+    /// unless their URL is one of its own host (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/webhook/client.go`, `NextProtos` and `isLocalHost`), so each review that it has at a time has a connection of its own: 600 with
     /// its default limits (`--max-requests-inflight` and `--max-mutating-requests-inflight`). It gets as many as there are places for reviews and half of that on
-    /// top, and other peers find a quarter of all at least.
+    /// top. Beside one such peer others find a quarter of all; beside two, those that have few find what is kept for them.
     pub connections_per_peer: usize,
     /// How long a connection waits for a place before its handshake. What has been idle for a second makes place for it meanwhile. Its first request has so much less
     /// time, but half of its own at least.

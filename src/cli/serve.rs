@@ -52,9 +52,11 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the serving certificate's expiry is read again.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Open files that the gate asks for: twice its connections, since as many may wait, on both of its ports, with what else it opens. A container runtime may give a process
-/// no more than 1024 at first.
+/// Open files that the gate asks for at least. A container runtime may give a process no more than 1024 at first.
 const OPEN_FILES: u64 = 8192;
+
+/// Of these, what the gate opens beside the connections of its ports.
+const OTHER_FILES: u64 = 256;
 
 /// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
@@ -118,17 +120,38 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     served.map(|()| Exit::Success)
 }
 
-/// Raises the limit of open files as far as this process may.
-fn raise_open_files() {
-    let Some(raised) = raised(getrlimit(Resource::Nofile)) else { return };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+/// Raises the limit of open files as far as this process may. The options get no more connections than that limit has space for.
+fn within_open_files(options: server::ServerOptions) -> server::ServerOptions {
+    let wanted = wanted(&options);
+    if let Some(raised) = raised(getrlimit(Resource::Nofile), wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
         tracing::warn!(%error, "could not raise the limit of open files");
     }
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return options };
+    let before = options.connections;
+    let left = usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    let options = options.within_open_files(left);
+    let connections = options.connections;
+    if connections < before {
+        tracing::warn!(
+            limit,
+            connections,
+            "fewer connections, since the limit of open files is too low for more"
+        );
+    }
+    options
+}
+
+/// Open files for these options.
+fn wanted(options: &server::ServerOptions) -> u64 {
+    let connections = u64::try_from(options.open_files()).unwrap_or(u64::MAX);
+    OPEN_FILES.max(connections.saturating_add(OTHER_FILES))
 }
 
 /// The limit to set, if that in force is lower than what is wanted and may be raised.
-fn raised(limit: Rlimit) -> Option<Rlimit> {
-    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+fn raised(limit: Rlimit, wanted: u64) -> Option<Rlimit> {
+    let wanted = limit.maximum.map_or(wanted, |most| most.min(wanted));
     let is_lower = limit.current.is_some_and(|current| current < wanted);
     is_lower.then_some(Rlimit { current: Some(wanted), ..limit })
 }
@@ -209,7 +232,6 @@ async fn serve(
     page: Option<(SocketAddr, ReportPage)>,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
-    raise_open_files();
     let options = server::ServerOptions::new(cert, key);
     let reviews = file.max_concurrent_reviews;
     let options = server::ServerOptions {
@@ -227,7 +249,7 @@ async fn serve(
         drain: settings.drain_deadline,
         ..options
     };
-    let mut server = Server::bind(options).await?;
+    let mut server = Server::bind(within_open_files(options)).await?;
     if let Some((address, page)) = page {
         server = server.with_page(address, Arc::new(page)).await?;
     }
@@ -327,7 +349,7 @@ mod tests {
     #[test]
     fn the_limit_of_open_files_is_raised_as_far_as_it_may_be_and_never_lowered() {
         let of = |current, maximum| {
-            raised(Rlimit { current, maximum }).map(|limit| (limit.current, limit.maximum))
+            raised(Rlimit { current, maximum }, OPEN_FILES).map(|limit| (limit.current, limit.maximum))
         };
         assert_eq!(of(Some(1024), Some(524_288)), Some((Some(OPEN_FILES), Some(524_288))));
         assert_eq!(of(Some(1024), None), Some((Some(OPEN_FILES), None)));
@@ -335,5 +357,12 @@ mod tests {
         for enough in [(Some(1024), Some(1024)), (Some(1 << 20), Some(1 << 20)), (None, None)] {
             assert_eq!(of(enough.0, enough.1), None, "{enough:?}");
         }
+    }
+
+    #[test]
+    fn more_open_files_are_asked_for_where_there_are_more_connections() {
+        let options = server::ServerOptions::new("c", "k");
+        assert_eq!(wanted(&options), OPEN_FILES);
+        assert!(wanted(&server::ServerOptions { connections: 10_000, ..options }) > 20_000);
     }
 }

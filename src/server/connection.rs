@@ -67,6 +67,10 @@ impl<A, G> Bounded<A, G> {
             gate,
         }
     }
+
+    pub(super) fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.places)
+    }
 }
 
 impl ServerOptions {

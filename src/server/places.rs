@@ -25,6 +25,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often idle connections are looked for while something waits for a place.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Time for the handshake and the request of a connection that has its place late in a shutdown.
+const HANDSHAKE: Duration = Duration::from_millis(500);
+
 /// How often the log says that a connection was closed whose peer has none.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 
@@ -199,11 +202,15 @@ impl Places {
         is_due
     }
 
-    /// Returns when no connection waits for a place. The one that got the last has a moment for its handshake.
+    /// Returns when no connection waits for a place, and the one that got the last has had a moment for its handshake.
     pub async fn until_none_waits(&self) {
+        if !self.has_waiting() {
+            return;
+        }
         while self.has_waiting() {
             sleep(LOOK_EVERY).await;
         }
+        sleep(HANDSHAKE).await;
     }
 
     fn has_waiting(&self) -> bool {

@@ -12,10 +12,11 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answers::Answers;
 use super::connection::Bounded;
+use super::places::Places;
 use super::shutdown::{Phase, Signals};
 use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, shutdown, tls};
 
@@ -49,6 +50,11 @@ impl std::fmt::Debug for Page {
 const READERS: usize = 64;
 /// See [`READERS`].
 const READERS_PER_PEER: usize = 32;
+
+/// The same for probes and metrics: the kubelet and Prometheus need a few, and a kubelet that finds none restarts the gate.
+const PROBES: usize = 128;
+/// See [`PROBES`].
+const PROBES_PER_PEER: usize = 16;
 
 /// Most streams of a connection of HTTP/2 at a time. Not fewer than the hundred that Go's client opens before it knows
 /// (`golang/net:http2/transport.go`, `initialMaxConcurrentStreams`).
@@ -106,16 +112,16 @@ impl Server {
     pub async fn run<G: AdmissionHandler>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
         let phase = Phase::default();
         let main = Handle::new();
-        let (pause, drain) = (self.options.pause, self.options.drain);
-        let mut listeners = self.spawn(&gate, &phase, &main);
+        let times = Times::of(&self.options);
+        let (mut listeners, places) = self.spawn(&gate, &phase, &main);
         tokio::select! {
             () = signals.next() => {}
             ended = listeners.join_next() => return Err(Error::Serve(unexpected(ended))),
         }
         phase.end_readiness();
-        tracing::info!(pause_ms = pause.as_millis(), "shutting down: not ready any more");
+        tracing::info!(pause_ms = times.pause.as_millis(), "shutting down: not ready any more");
         tokio::select! {
-            () = wind_down(&main, &mut listeners, &phase, pause, drain) => {}
+            () = wind_down(&main, &mut listeners, &phase, &places, times) => {}
             () = signals.next() => {
                 phase.close();
                 main.shutdown();
@@ -131,7 +137,7 @@ impl Server {
         gate: &Arc<G>,
         phase: &Phase,
         main: &Handle<SocketAddr>,
-    ) -> Listeners {
+    ) -> (Listeners, Arc<Places>) {
         let mut listeners = JoinSet::new();
         let options = Arc::new(self.options);
         // Metrics, which any pod may ask for, take nothing of what the webhooks answer with.
@@ -146,6 +152,7 @@ impl Server {
             .layer(from_fn_with_state(phase.clone(), shutdown::last_of_its_connection));
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &options, phase, gate.clone());
+        let places = acceptor.places();
         let mut server =
             axum_server::Server::from_listener(self.main).acceptor(acceptor).handle(main.clone());
         limit_http(&mut server, &options);
@@ -153,14 +160,42 @@ impl Server {
 
         let answers = Arc::new(Answers::in_bytes(of_probes));
         let router = probes::router(gate.clone(), phase.clone(), certificate.problem(), answers);
-        let acceptor = Bounded::new(DefaultAcceptor::new(), &options, &Phase::default(), gate.clone());
+        let few = options.with_at_most(PROBES, PROBES_PER_PEER);
+        let acceptor = Bounded::new(DefaultAcceptor::new(), &few, &Phase::default(), gate.clone());
         let mut server = axum_server::Server::from_listener(self.side).acceptor(acceptor);
         limit_http(&mut server, &options);
         server.http_builder().http2().max_concurrent_streams(PROBE_STREAMS);
         listeners.spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()));
 
         listeners.spawn(certificate.run(gate.clone()));
-        listeners
+        (listeners, places)
+    }
+}
+
+impl ServerOptions {
+    /// The same with no more than so many connections, and so many of a peer.
+    fn with_at_most(&self, connections: usize, per_peer: usize) -> Self {
+        Self {
+            connections: self.connections.min(connections),
+            connections_per_peer: self.connections_per_peer.min(per_peer),
+            ..self.clone()
+        }
+    }
+
+    /// Open files that the connections of all ports take at most, with those that wait for a place: as many again.
+    pub fn open_files(&self) -> usize {
+        self.connections.saturating_add(PROBES + READERS).saturating_mul(2)
+    }
+
+    /// The same with no more connections than so many open files have space for, of which one peer leaves a quarter to the others.
+    #[must_use]
+    pub fn within_open_files(self, files: usize) -> Self {
+        let most = (files / 2).saturating_sub(PROBES + READERS).max(1);
+        if self.connections <= most {
+            return self;
+        }
+        let per_peer = self.connections_per_peer.min(most.saturating_sub(most / 4));
+        Self { connections: most, connections_per_peer: per_peer, ..self }
     }
 }
 
@@ -172,8 +207,7 @@ impl Page {
         phase: &Phase,
         gate: &Arc<G>,
     ) {
-        let fewer =
-            ServerOptions { connections: READERS, connections_per_peer: READERS_PER_PEER, ..options.clone() };
+        let fewer = options.with_at_most(READERS, READERS_PER_PEER);
         let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
         let acceptor = Bounded::new(secure, &fewer, phase, gate.clone());
         let mut server = axum_server::Server::from_listener(self.listener).acceptor(acceptor);
@@ -198,21 +232,38 @@ fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Serv
     http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
 }
 
+/// How long the parts of a shutdown take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    pause: Duration,
+    drain: Duration,
+    /// For the connections that wait for a place at the end of the pause, as a part of the drain: the review of one that is cut off is lost.
+    wait: Duration,
+}
+
+impl Times {
+    fn of(options: &ServerOptions) -> Self {
+        let (pause, drain) = (options.pause, options.drain);
+        Self { pause, drain, wait: options.connection_wait.min(drain / 2) }
+    }
+}
+
 /// Pauses, closes the webhook listener, and waits for the requests in flight. Probes work until the caller drops the
 /// listeners.
 async fn wind_down(
     main: &Handle<SocketAddr>,
     listeners: &mut Listeners,
     phase: &Phase,
-    pause: Duration,
-    drain: Duration,
+    places: &Places,
+    Times { pause, drain, wait }: Times,
 ) {
     sleep(pause).await;
+    let started = Instant::now();
+    let _ = timeout(wait, places.until_none_waits()).await;
     // A connection in its handshake carries no request.
     phase.close();
-    let started = Instant::now();
     tracing::info!(connections = main.connection_count(), "draining");
-    main.graceful_shutdown(Some(drain));
+    main.graceful_shutdown(Some(drain.saturating_sub(started.elapsed())));
     // Only the webhook listener ends.
     let _ = listeners.join_next().await;
     if started.elapsed() >= drain {
@@ -228,5 +279,32 @@ fn unexpected(ended: Option<Result<io::Result<()>, tokio::task::JoinError>>) -> 
         Some(Ok(Err(error))) => error,
         Some(Err(error)) => io::Error::other(error),
         Some(Ok(Ok(()))) | None => io::Error::other("it returned"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_the_open_files_have_space_for_with_those_that_wait() {
+        let options = ServerOptions::new("c", "k");
+        let (connections, files) = (options.connections, options.open_files());
+        assert_eq!(options.clone().within_open_files(files).connections, connections);
+        for files in [files - 2, files / 2, 512] {
+            let fitting = options.clone().within_open_files(files);
+            assert!(fitting.connections < connections && fitting.open_files() <= files, "{files}");
+            assert!(fitting.connections_per_peer < fitting.connections, "{files}");
+        }
+        assert_eq!(options.within_open_files(0).connections, 1, "it serves still");
+    }
+
+    #[test]
+    fn probes_and_the_page_have_few_connections_and_none_of_the_webhooks() {
+        let options = ServerOptions::new("c", "k");
+        let few = options.with_at_most(PROBES, PROBES_PER_PEER);
+        assert_eq!((few.connections, few.connections_per_peer), (PROBES, PROBES_PER_PEER));
+        let fewer = ServerOptions { connections: 2, connections_per_peer: 1, ..options };
+        assert_eq!(fewer.with_at_most(PROBES, PROBES_PER_PEER).connections, 2);
     }
 }

@@ -13,7 +13,7 @@ use hyper::Request;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
@@ -880,6 +880,57 @@ async fn no_request_is_lost_on_connections_that_are_in_use_when_the_server_stops
         }
         server.task.abort();
     }
+}
+
+/// Its API server began the review before the pause ended, and does not send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_waits_for_a_place_when_the_pause_ends_is_answered() {
+    let server = start_with(|options| {
+        options.connections = 1;
+        (options.handshake_timeout, options.budget) = (AMPLE, FOR_EVER);
+        (options.connection_wait, options.drain) = (AMPLE, FOR_EVER);
+    })
+    .await;
+    let (client, address) = (server.client(Http::One), server.address);
+    let review = |body: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.send(address, post("/mutate", body)).await })
+    };
+    let first = review("sleep:1500");
+    server.gate.wait_for_reviews(1).await;
+    let waiting = review("{}");
+    sleep(Duration::from_millis(300)).await;
+    server.trigger.send().await;
+    server.until_it_shuts_down().await;
+    for review in [first, waiting] {
+        assert_eq!(review.await.unwrap().unwrap().status, 200);
+    }
+    server.end().await.unwrap();
+}
+
+/// A probe that finds no place would let the kubelet restart the gate.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_port_of_probes_from_other_addresses_leave_places_to_the_kubelet() {
+    let server = start_with(|options| {
+        (options.handshake_timeout, options.idle_timeout) = (FOR_EVER, FOR_EVER);
+        (options.connections, options.connections_per_peer) = (16, 8);
+        options.connection_wait = MOMENT;
+    })
+    .await;
+    let mut held = Vec::new();
+    for last in 2..=3 {
+        for _ in 0..10 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+            let mut half = socket.connect(server.probes).await.unwrap();
+            if half.write_all(b"GET /metrics HTTP/1.1\r\nhost: ").await.is_ok() {
+                held.push(half);
+            }
+        }
+    }
+    assert_eq!(get(server.probes, "/livez").await.unwrap().text(), "ok");
+    drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
