@@ -17,6 +17,7 @@ mod tls;
 mod under_way;
 
 pub use page::{PageAnswer, PageHandler};
+pub use routes::UNREAD_BYTES;
 pub use serving::Server;
 pub use shutdown::{Signals, Trigger};
 

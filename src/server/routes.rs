@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answers::{Answers, Reader};
 use super::connection::Waited;
 use super::pace::Pace;
+use super::serving::STREAM_WINDOW;
 use super::under_way::{Unanswered, UnderWay};
 use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
 use crate::otlp::{self, SpanContext};
@@ -47,6 +48,9 @@ const PEERS_WITH_LARGE_BODIES: u32 = 2;
 /// Most bodies that wait for memory at a time, half of them of one peer. What came of each before it is read is held meanwhile: with HTTP/2 the window of its stream
 /// (`serving`), of which a connection has many.
 const UNREAD_BODIES: u32 = 8192;
+
+/// Bytes that may have come of all of them.
+pub const UNREAD_BYTES: u64 = UNREAD_BODIES as u64 * STREAM_WINDOW as u64;
 
 /// Bytes to keep of a body that is too large; the uid is at its beginning.
 const START: usize = 64 << 10;
@@ -341,8 +345,9 @@ fn budget(options: &ServerOptions, query: Option<&str>) -> Duration {
     asked.unwrap_or(LONGEST).min(options.budget).min(LONGEST)
 }
 
-/// What is left of this budget where the connection has waited for its place: the API server's time began before that. A connection may get its first request later,
-/// so half of it is left in any case.
+/// What is left of this budget where the connection has waited for its place: the API server's time began before that. That is its first request, as over HTTP/1.1
+/// one is sent at a time; further ones that HTTP/2 sends at the same time get the whole budget, and may be given up before it ends. A connection may get its first
+/// request later, so half of it is left in any case.
 fn left_after(waited: Duration, budget: Duration) -> Duration {
     budget.saturating_sub(waited).max(budget / 2)
 }

@@ -63,7 +63,7 @@ const STREAMS: u32 = 128;
 const PROBE_STREAMS: u32 = 4;
 /// Bytes that a client may send on a stream before they are read. A usual review takes a few of these, each with the answer that more may
 /// come (RFC 9113, 6.9). Larger ones would make it faster, and a connection hold more.
-const STREAM_WINDOW: u32 = 8 << 10;
+pub(super) const STREAM_WINDOW: u32 = 8 << 10;
 /// The same of all streams of a connection together. It is enough for all of them: bodies that wait for their turn, however many, leave
 /// one that is read its window.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;

@@ -12,7 +12,7 @@ use wasmgate::lookup::{FAILURES_BYTES, largest_need, manifests_bytes, places_for
 use wasmgate::policy::evaluations_at_a_time;
 use wasmgate::reports::KEPT_BYTES;
 use wasmgate::scan::bounds::Budget;
-use wasmgate::server::ServerOptions;
+use wasmgate::server::{ServerOptions, UNREAD_BYTES};
 use wasmgate::watch::SECRETS_BYTES;
 
 use super::{pod, settings};
@@ -24,7 +24,7 @@ const MIB: u64 = 1 << 20;
 
 /// What a replica takes that gets ten times as many reviews of usual size as it can answer, with their evaluations: measured, and rounded up.
 /// The goal for that peak is the same number: `benches/goals` reads it in the table that is written here.
-const BUSY: u64 = 256 * MIB;
+const BUSY: u64 = 288 * MIB;
 
 /// More than a node has. Of all parts, evaluations alone grow with them, up to a number.
 const PROCESSORS: usize = 1024;
@@ -58,6 +58,7 @@ fn of_reviews(settings: &Settings) -> Vec<Part> {
         part("a busy gate, with reviews of usual size and their evaluations", BUSY),
         part("bodies of up to 256 KiB", server.small_bodies as u64),
         parts_of("larger bodies", server.large_bodies as u64, server.body_limit as u64),
+        part("what came of bodies that wait to be read", UNREAD_BYTES),
         part("answers that clients have not read yet", server.unread_answers as u64),
         part(
             "what the objects of reviews are parsed to, and what their images bring to the rules",
@@ -144,7 +145,7 @@ fn table(parts: &[Part], further: &[Part]) -> String {
 fn limit(objects: &Objects) -> u64 {
     let pod = pod(objects);
     let limit = text(&pod["containers"][0]["resources"]["limits"]["memory"]);
-    limit.strip_suffix("Gi").unwrap().parse::<u64>().unwrap() << 30
+    limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() * MIB
 }
 
 /// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
