@@ -359,6 +359,18 @@ fn what_is_no_program_or_no_layout_is_refused_with_a_reason_and_left_alone() {
     assert_eq!(fs::read_to_string(kept.join("thesis.txt")).unwrap(), "years of work");
 }
 
+/// Of a file that is not there neither has a digest, and these are the same.
+#[test]
+fn two_builds_that_make_no_program_are_not_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let mut twice = own("tools/image/twice", &[]);
+    let output =
+        twice.env("CARGO", "true").env("CARGO_HOME", home.path()).current_dir(root()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("the build made no "), "{said}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
 /// It would take an hour to find that out.
 #[test]
 fn a_build_in_two_folders_does_not_begin_for_a_page_without_a_place_for_what_comes_of_it() {
