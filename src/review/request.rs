@@ -138,7 +138,7 @@ fn review(request: Request<'_>) -> Result<Review, String> {
 
 /// The user who asks.
 fn user(info: &RawValue) -> Result<User, String> {
-    serde_json::from_str(info.get())
+    super::user::object(info)
         .map_err(|error| format!("`request.userInfo`: {error}; see {API_VERSION} {KIND}"))
 }
 

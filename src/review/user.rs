@@ -3,13 +3,13 @@
 
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// The user of a request (`kubernetes:staging/src/k8s.io/api/authentication/v1/types.go`, `UserInfo`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(expecting = "a UserInfo")]
 pub struct User {
     /// What the authenticator says beside: lists of texts by their names, without white space between them.
     #[serde(default, deserialize_with = "lists", skip_serializing_if = "Option::is_none")]
@@ -30,6 +30,25 @@ impl User {
     pub fn list_bytes(&self) -> usize {
         let lists = self.groups.iter().chain(&self.extra);
         lists.map(|list| list.get().len()).sum()
+    }
+}
+
+/// A user, of an object alone: what is derived for the type takes a list as well, and four `null` as a user without a name.
+pub(super) fn object<'de, D: Deserializer<'de>>(from: D) -> Result<User, D::Error> {
+    from.deserialize_map(UserVisitor)
+}
+
+struct UserVisitor;
+
+impl<'de> Visitor<'de> for UserVisitor {
+    type Value = User;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a UserInfo")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<User, A::Error> {
+        User::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
@@ -122,7 +141,8 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<User, String> {
-        serde_json::from_str(json).map_err(|error| error.to_string())
+        let mut from = serde_json::Deserializer::from_str(json);
+        object(&mut from).and_then(|user| from.end().map(|()| user)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -155,7 +175,9 @@ mod tests {
             (r#"{"extra":{"a":"b"}}"#, "a list of texts"),
             (r#"{"extra":{"a":[{}]}}"#, "a string"),
             (r#"{"username":["a"]}"#, "a string"),
-            ("[]", ""),
+            ("[]", "a UserInfo"),
+            ("[null,null,null,null]", "a UserInfo"),
+            ("null", "a UserInfo"),
         ] {
             let error = read(json).err();
             assert!(error.as_ref().is_some_and(|error| error.contains(expected)), "{json}: {error:?}");
