@@ -93,8 +93,14 @@ impl Engine {
         }
         // What was compiled lies in pieces among what Cranelift has freed, whose pages stay as long as one piece of each does. Taken from the
         // disk it lies together, as after any later start.
-        let again = (origin == Obtained::Kept).then(obtain).and_then(Result::ok);
-        Ok(again.map_or(module, |(module, _)| module))
+        if origin != Obtained::Kept {
+            return Ok(module);
+        }
+        if let Ok((again, Obtained::Disk)) = obtain() {
+            return Ok(again);
+        }
+        tracing::warn!(bundle, "the compiled policy was put on disk and is not there");
+        Ok(module)
     }
 }
 
