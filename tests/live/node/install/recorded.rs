@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Installed, Load, Needs, REGISTRY, gate, needs_of, older_gate};
 use crate::support::process::{own, root};
@@ -64,13 +65,18 @@ fn write(part: &str, text: &str) {
     fs::write(root().join(PAGE), format!("{before}{begin}{text}{end}{after}")).unwrap();
 }
 
-/// The commit of this tree, with `-dirty` where it is not what the gate was built from.
+/// The commit of this tree, with `-dirty` where the gate may not be built from it: the program does not say its commit. Sources of this tree differ from the commit,
+/// or one was changed by a commit after the program had been built.
 fn commit() -> String {
     let git = |arguments: &[&str]| Command::new("git").args(arguments).current_dir(root()).output().unwrap();
     let head = String::from_utf8(git(&["rev-parse", "--short=12", "HEAD"]).stdout).unwrap();
     let sources = ["src", "policies", "manifests", "Cargo.toml", "Cargo.lock"];
     let compared = git(&[&["diff", "--quiet", "HEAD", "--"][..], &sources[..]].concat());
-    format!("{}{}", head.trim(), if compared.status.success() { "" } else { "-dirty" })
+    let last = git(&[&["log", "-1", "--format=%ct", "--"][..], &sources[..]].concat());
+    let last: u64 = String::from_utf8(last.stdout).unwrap().trim().parse().unwrap();
+    let built = fs::metadata(gate()).unwrap().modified().unwrap();
+    let is_of_it = compared.status.success() && built >= UNIX_EPOCH + Duration::from_secs(last);
+    format!("{}{}", head.trim(), if is_of_it { "" } else { "-dirty" })
 }
 
 /// The commit of the older program, which is in a folder of that name.
