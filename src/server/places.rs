@@ -472,8 +472,8 @@ mod tests {
         assert!(places.is_news(GREEDY));
     }
 
-    #[tokio::test]
-    async fn the_log_says_once_a_second_that_peers_without_a_connection_find_no_place() {
+    #[test]
+    fn the_log_says_once_a_second_that_peers_without_a_connection_find_no_place() {
         let places = places(2, Duration::ZERO);
         assert!(places.is_news(GREEDY) && !places.is_news(GREEDY) && !places.is_news(MODEST));
         places.open().last_said = Instant::now().checked_sub(SAY_EVERY);
@@ -586,8 +586,8 @@ mod tests {
         assert!(usage.idle_for(Instant::now()).is_some_and(|idle| idle < IDLE), "it was written just now");
     }
 
-    #[tokio::test]
-    async fn an_answer_that_is_unread_for_too_long_keeps_no_connection() {
+    #[test]
+    fn an_answer_that_is_unread_for_too_long_keeps_no_connection() {
         let usage = Usage::new(Duration::ZERO);
         let _answer = usage.unread.hold(vec![b'x'], None);
         assert!(usage.idle_for(Instant::now()).is_some());

@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout_at};
 use super::answers::{Answers, Reader};
 use super::connection::Waited;
 use super::pace::Pace;
-use super::serving::STREAM_WINDOW;
 use super::under_way::{Unanswered, UnderWay};
 use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
 use crate::otlp::{self, SpanContext};
@@ -46,10 +45,14 @@ const PEERS: u32 = 4;
 const PEERS_WITH_LARGE_BODIES: u32 = 2;
 
 /// Most bodies that wait for memory at a time, half of them of one peer. What came of each before it is read is held meanwhile: with HTTP/2 the window of its stream
-/// (`serving`), of which a connection has many.
+/// ([`STREAM_WINDOW`]), of which a connection has many.
 const UNREAD_BODIES: u32 = 8192;
 
-/// Bytes that may have come of all of them.
+/// Bytes that a client of HTTP/2 may send on a stream before they are read. A usual review takes a few of these, each with the answer that more may
+/// come (RFC 9113, 6.9). Larger ones would make it faster, and a connection hold more.
+pub(super) const STREAM_WINDOW: u32 = 8 << 10;
+
+/// Bytes that may have come of all bodies that wait for memory.
 pub const UNREAD_BYTES: u64 = UNREAD_BODIES as u64 * STREAM_WINDOW as u64;
 
 /// Bytes to keep of a body that is too large; the uid is at its beginning.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::answers::Answers;
 use super::connection::Bounded;
 use super::places::Places;
+use super::routes::STREAM_WINDOW;
 use super::shutdown::{Phase, Signals};
 use super::{AdmissionHandler, Error, PageHandler, ServerOptions, page, probes, routes, shutdown, tls};
 
@@ -61,10 +62,7 @@ const PROBES_PER_PEER: usize = 16;
 const STREAMS: u32 = 128;
 /// The same of a connection for probes and metrics, of which a client needs one: the kubelet and Prometheus speak HTTP/1.1 there.
 const PROBE_STREAMS: u32 = 4;
-/// Bytes that a client may send on a stream before they are read. A usual review takes a few of these, each with the answer that more may
-/// come (RFC 9113, 6.9). Larger ones would make it faster, and a connection hold more.
-pub(super) const STREAM_WINDOW: u32 = 8 << 10;
-/// The same of all streams of a connection together. It is enough for all of them: bodies that wait for their turn, however many, leave
+/// What is sent before it is read ([`STREAM_WINDOW`]) of all streams of a connection together. It is enough for all of them: bodies that wait for their turn, however many, leave
 /// one that is read its window.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
