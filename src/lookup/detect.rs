@@ -26,8 +26,8 @@ mod rootfs;
 const OF_NO_LAYER: &str = "its config does not name its Wasm layer alone, so a node may start that of another image with the same \
     config; push it with `wkg` or `spin registry push`, which name it";
 
-/// Most documents that lead from one to the next: an index, a manifest of it, and its config.
-const DOCUMENTS: usize = 3;
+/// Most documents that lead from one to the next: an index, one in it, a manifest of that, and its config.
+const DOCUMENTS: usize = 4;
 
 /// How large all layers of an image together may be, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
@@ -157,6 +157,8 @@ impl<S: Source> Look<'_, S> {
             let Some(bytes) = self.after(next).await else { return };
             read = bytes;
         }
+        // A node reads on, and no tool writes so many.
+        self.source.note_wasm();
     }
 
     /// What a node reads after a document, if it can be had.
