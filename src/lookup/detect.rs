@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -28,6 +29,9 @@ const OF_NO_LAYER: &str = "its config does not name its Wasm layer alone, so a n
 
 /// Most documents that lead from one to the next: an index, one in it, a manifest of that, and its config.
 const DOCUMENTS: usize = 4;
+
+/// How long it is looked for what suggests Wasm behind a document that is refused. The rest of the time of its look-up is left to say why it is.
+const FOR_HINTS: Duration = Duration::from_secs(2);
 
 /// How large all layers of an image together may be, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
@@ -137,9 +141,15 @@ impl<S: Source> Look<'_, S> {
     ) -> Result<T, S::Error> {
         let read = self.parsed(bytes.clone(), parse, what).await;
         if read.is_err() {
-            Box::pin(self.note_hints(bytes)).await;
+            self.note_hints_in_time(bytes).await;
         }
         read
+    }
+
+    /// [`Look::note_hints`], as far as it comes in a short time.
+    async fn note_hints_in_time(&self, bytes: Bytes) {
+        // What is noted until then stays noted.
+        let _elapsed = tokio::time::timeout(FOR_HINTS, Box::pin(self.note_hints(bytes))).await;
     }
 
     /// Notes whether a document suggests Wasm, or one that a node reads after it. What cannot be read suggests nothing.

@@ -31,7 +31,7 @@ impl<S: Source> Look<'_, S> {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 // containerd reads on in it (`containerd:core/images/image.go`, `Manifest`).
-                Box::pin(self.note_hints(bytes)).await;
+                self.note_hints_in_time(bytes).await;
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");
                 Err(self.error("the index", malformed))
             }
