@@ -277,6 +277,15 @@ fn keep_few(entries: &mut Vec<Entry>) {
     }
 }
 
+impl Capabilities {
+    /// [`keep_few`] of each list.
+    fn keep_few(&mut self) {
+        for list in [&mut self.requires, &mut self.ambient, &mut self.effective, &mut self.missing] {
+            keep_few(list);
+        }
+    }
+}
+
 fn joined(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     let mut merged: Vec<Entry> = entries.into_iter().collect();
     merged.sort_by(Entry::cmp_but_evidence);

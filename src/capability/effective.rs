@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ambient::{RuntimeHost, devices, of_name_service, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{
-    Access, Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, keep_few, merge,
-    path,
+    Access, Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path,
 };
 use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
@@ -138,9 +137,7 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
         for unit in started {
             let ambient = host.hands_over(unit);
             add(&mut all, can_call(unit, &ambient), ambient);
-            for list in [&mut all.requires, &mut all.ambient, &mut all.effective, &mut all.missing] {
-                keep_few(list);
-            }
+            all.keep_few();
         }
     }
     let shared = host.shared_files();

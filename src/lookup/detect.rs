@@ -337,7 +337,6 @@ impl<S: Source> Look<'_, S> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use tokio::sync::Semaphore;
 
