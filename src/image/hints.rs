@@ -68,7 +68,7 @@ fn replaced(bytes: &[u8]) -> Vec<u8> {
         text.extend_from_slice(chunk.valid().as_bytes());
         text.extend(chunk.invalid().iter().map(|_| b'?'));
     }
-    let mut before = [0; 2];
+    let mut before = [0_u8; 2];
     for byte in &mut text {
         if before == *br"\u" && byte.eq_ignore_ascii_case(&b'd') {
             *byte = b'e';
