@@ -257,6 +257,9 @@ fn fits(written: &str) -> bool {
 /// judges every entry and every record contains it.
 pub const MAX_ENTRIES: usize = 256;
 
+/// Most entries of the files of a Spin component and of the mounts in them that are told apart. More become one that stands for all files.
+pub const MAX_OPENED: usize = 4 * MAX_ENTRIES;
+
 /// Most places that an entry lists; the rest is counted.
 pub const MAX_EVIDENCE: usize = 8;
 
@@ -264,6 +267,26 @@ pub const MAX_EVIDENCE: usize = 8;
 /// capability has more than [`MAX_ENTRIES`], the last ones become one entry without parameters, which is wider than
 /// each of them: nothing that needed a grant stops needing one, and a grant by name does not cover it.
 pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    collapse(joined(entries))
+}
+
+/// Entries that are still added to, without those that are there again, once they are many: each of many components may have the same.
+fn keep_few(entries: &mut Vec<Entry>) {
+    if entries.len() > 8 * MAX_ENTRIES {
+        *entries = joined(std::mem::take(entries));
+    }
+}
+
+impl Capabilities {
+    /// [`keep_few`] of each list.
+    fn keep_few(&mut self) {
+        for list in [&mut self.requires, &mut self.ambient, &mut self.effective, &mut self.missing] {
+            keep_few(list);
+        }
+    }
+}
+
+fn joined(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     let mut merged: Vec<Entry> = entries.into_iter().collect();
     merged.sort_by(Entry::cmp_but_evidence);
     merged.dedup_by(|later, kept| {
@@ -276,7 +299,7 @@ pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     for entry in &mut merged {
         entry.evidence = counted(std::mem::take(&mut entry.evidence));
     }
-    collapse(merged)
+    merged
 }
 
 /// Evidence sorted and without duplicates, cut to [`MAX_EVIDENCE`] items. Adds up earlier counts of further places.
@@ -378,7 +401,7 @@ mod tests {
 
     use super::{
         Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, PARAMETER_CHARS, counted, glob, is_widest,
-        merge, widest_of,
+        keep_few, merge, widest_of,
     };
 
     /// The same, one entry after the other, where none is too many.
@@ -423,6 +446,25 @@ mod tests {
                 }
             },
         )
+    }
+
+    #[test]
+    fn what_many_components_have_in_common_is_kept_once_while_they_are_looked_at() {
+        let of = |component: usize| {
+            let name = move |number: usize| {
+                let evidence = format!("component {component:03}");
+                Entry::new(Capability::UnknownImport, evidence).named(format!("f{number}"))
+            };
+            (0..MAX_ENTRIES).map(name)
+        };
+        let (mut few, mut all) = (Vec::new(), Vec::new());
+        for component in 0..128 {
+            few.extend(of(component));
+            keep_few(&mut few);
+            assert!(few.len() <= 8 * MAX_ENTRIES, "{component}: {}", few.len());
+            all.extend(of(component));
+        }
+        assert_eq!(merge(few), merge(all));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum Ending<K = ()> {
         under_wasm: bool,
     },
     /// There is no memory for what the object is parsed to: it would take more than any review gets ([`Error::ObjectTooLarge`]), or others have it
-    /// ([`Error::NoPlace`]). Or there is none for what its images bring ([`Error::ImagesTooLarge`]).
+    /// ([`Error::NoPlace`]), so that it is not judged. Or what its images bring would take more ([`Error::ImagesTooLarge`]).
     NoMemory {
         /// Which of them.
         error: Error,

@@ -67,12 +67,12 @@ pub async fn examine<K>(
     let inspection = inspect(state, inspector, &workload, clock.for_inspection()).await;
     let inspected = clock.elapsed();
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
-    let is_concerned = || concerns(state, &workload, &inspection);
-    let _memory = match handed::reserve(&workload, &inspection, clock.left(), is_concerned).await {
+    let is_concerned = concerns(state, &workload, &inspection);
+    let _memory = match handed::reserve(asked, is_concerned, &workload, &inspection).await {
         Ok(memory) => memory,
         Err(ending) => return Examination { ending, timings },
     };
-    let conclusion = conclude(asked, &object, &workload, &inspection, keep).await;
+    let conclusion = conclude(asked, &object, &workload, &inspection, is_concerned, keep).await;
     let advice = match &conclusion {
         Conclusion::NotWasm => template::no_application(state.runtimes(), &workload, &inspection)
             .or_else(|| left_wasm(asked, &workload, &inspection)),
@@ -96,9 +96,9 @@ async fn conclude<K>(
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
+    is_concerned: bool,
     keep: impl FnOnce(&PolicyInput<'_>) -> K,
 ) -> Conclusion<K> {
-    let is_concerned = concerns(asked.state, workload, inspection);
     if heavy::had_no_place(inspection, is_concerned) {
         let step = if workload.kind.is_template() { Step::JudgeTemplate } else { Step::TakePlace };
         return Conclusion::Failed { step, error: Error::NoPlace };
@@ -458,7 +458,7 @@ fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection)
     gained::left_wasm(inspection, &found)
 }
 
-/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for which no review waits long, or it is much work, for which advice does not stand in the line of reviews.
+/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for which no review waits long, they bring more than is counted for each container, or it is much work, for which advice does not stand in the line of reviews.
 async fn abilities_before(
     asked: &ReviewContext<'_>,
     old: &RawValue,
@@ -470,7 +470,7 @@ async fn abilities_before(
     }
     let budget = asked.clock.for_inspection().min(COMPARISON);
     let inspection = inspect(state, asked.inspector, workload, budget).await;
-    if !heavy::is_light_with(workload, &inspection) {
+    if !heavy::is_light_with(workload, &inspection) || handed::is_needed(workload, &inspection) {
         return None;
     }
     let pods = as_pods(asked, old, workload, &inspection).await.ok()?;

@@ -17,7 +17,7 @@ use crate::review::Operation;
 use crate::shares::{self, Share, Shares};
 use crate::workload::{self, Kind};
 
-const MIB: usize = 1 << 20;
+pub(super) const MIB: usize = 1 << 20;
 
 /// Bytes in which the memory is counted.
 const UNIT: usize = 1 << 10;
@@ -111,25 +111,25 @@ impl Memory {
 
 /// What a review needs.
 #[derive(Debug, Clone, Copy)]
-struct Need {
-    /// Bytes that its objects are parsed to.
-    bytes: usize,
+pub(super) struct Need {
+    /// Bytes that its objects are parsed to, or its images bring.
+    pub bytes: usize,
     /// Bytes of their texts, which it holds while it waits.
-    text: usize,
+    pub text: usize,
 }
 
 /// How many may wait for a part: each counts the bytes that it holds meanwhile, and no fewer than `least`, since it holds a place of the server too.
 #[derive(Debug, Clone, Copy)]
-struct Waiters {
-    all: usize,
+pub(super) struct Waiters {
+    pub all: usize,
     /// Of one namespace.
-    of_one: usize,
-    least: usize,
+    pub of_one: usize,
+    pub least: usize,
 }
 
 /// A part of the memory, and the places of those that wait for it.
 #[derive(Debug)]
-struct Part {
+pub(super) struct Part {
     memory: Shares,
     waiting: Shares,
     /// What each that waits counts at least.
@@ -139,7 +139,7 @@ struct Part {
 }
 
 impl Part {
-    fn of(bytes: usize, waiters: Waiters) -> Self {
+    pub fn of(bytes: usize, waiters: Waiters) -> Self {
         Self {
             memory: Shares::new(units(bytes)),
             waiting: Shares::with_most(units(waiters.all), units(waiters.of_one)),
@@ -149,7 +149,7 @@ impl Part {
     }
 
     /// So much of it, within this time. `None` where there is none in time, or no place to wait for it.
-    async fn take(&self, namespace: &Arc<str>, need: Need, wait: Duration) -> Option<Share> {
+    pub async fn take(&self, namespace: &Arc<str>, need: Need, wait: Duration) -> Option<Share> {
         let deadline = Instant::now().checked_add(wait);
         let mut share = pin!(self.memory.take_by(namespace, units(need.bytes), deadline));
         if let Some(free) = share.as_mut().now_or_never() {

@@ -1,6 +1,6 @@
 //! Entry point of the offline commands: the answers of both webhooks to a new object, in the API server's order. The
-//! object is completed, examined and answered as in `serve`, but nothing is recorded, and no memory is reserved: an object that is too
-//! large there is so here. An object that exists is judged as it is.
+//! object is completed, examined and answered as in `serve`, but nothing is recorded, and no memory is reserved for the object: one that is
+//! too large there is so here. An object that exists is judged as it is.
 
 use std::time::Duration;
 

@@ -137,6 +137,7 @@ fn wasm(host: &RuntimeHost<'_>, facts: &ImageFacts, program: &Program) -> Capabi
         for unit in started {
             let ambient = host.hands_over(unit);
             add(&mut all, can_call(unit, &ambient), ambient);
+            all.keep_few();
         }
     }
     let shared = host.shared_files();

@@ -8,7 +8,7 @@ mod wasi;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Capability, Entry, MAX_EVIDENCE, merge};
+use super::{Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, merge};
 use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, WasmFormat};
 use need::Need;
 
@@ -21,6 +21,21 @@ pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
 /// What the code of these modules can call, wherever they come from.
 pub fn of_modules(modules: &[ModuleFacts]) -> Vec<Entry> {
     merge(modules.iter().flat_map(|module| of_module(module, "", false)))
+}
+
+/// Lengths of the names that functions of a module's imports get, which are not known and need a grant each: as many of an import as are kept.
+pub fn named_functions(module: &ModuleFacts) -> impl Iterator<Item = usize> {
+    let format = module.format;
+    module.imports.iter().flat_map(move |import| {
+        let interface = import.interface.as_str();
+        let known = component::known_functions(import);
+        let is_named = move |function: &&String| match format {
+            WasmFormat::Module => preview1::is_named(interface, function),
+            WasmFormat::Component => known.is_some_and(|known| !component::is_known(known, function)),
+        };
+        let named = import.functions.iter().filter(is_named).take(MAX_ENTRIES + 1);
+        named.map(move |function| interface.len().saturating_add(function.len()))
+    })
 }
 
 /// The part of a program that has capabilities of its own: a Spin component, or else the whole program.

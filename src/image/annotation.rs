@@ -69,7 +69,8 @@ pub fn acts_on_node(key: &str, value: &str) -> bool {
     OF_CRUN.iter().any(|start| key.starts_with(start)) && !stays_inside
 }
 
-/// The annotations by which CRI-O hands over devices, with their values. It heeds the first alone where a pod has both.
+/// The annotations by which CRI-O hands over devices, with their values. It heeds the first alone where a pod has both; both
+/// count, since older versions know the second alone.
 pub fn devices(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (&'static str, &str)> {
     DEVICES.into_iter().filter_map(move |key| Some((key, annotations.get(key)?.as_str())))
 }

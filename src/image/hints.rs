@@ -1,5 +1,6 @@
 //! What in the documents of an image suggests Wasm: also in those that are refused, since a node may read them all the same.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use super::descriptor::Descriptor;
 use super::entry::needs_layers;
 use super::malformed::fold;
 use super::manifest::{HOST_PLATFORMS, ImageManifest};
+use super::path;
 use super::platform::{self, is_wasm};
 
 /// Whether a media type of a manifest names Wasm or Spin: that of its config or of a layer, or the type of the artifact.
@@ -42,20 +44,39 @@ pub enum Next {
 }
 
 /// Reads what suggests Wasm in a manifest, an index or a config, by the names of its fields in any letter case, as Go reads them.
-/// Holds no more of it than a few texts. What is no JSON suggests nothing, and no node reads it either.
+/// Takes one copy of it, and of a text with escapes one more. What is no JSON suggests nothing, and no node reads it either.
 pub fn read(bytes: &[u8]) -> Hints {
-    // Go takes any text and any half of a pair of surrogates. What becomes of either matters to no field.
-    let text = String::from_utf8_lossy(bytes).replace(r"\ud", r"\ue").replace(r"\uD", r"\ue");
-    let mut json = serde_json::Deserializer::from_str(&text);
-    let said = Reader { levels: LEVELS }.deserialize(&mut json);
-    let said = said.and_then(|said| json.end().map(|()| said)).unwrap_or_default();
-    let is_wasm = said.is_wasm || is_wasm(&platform::named(&said.os, &said.architecture));
+    let text = replaced(bytes);
+    let repeats = Cell::new(false);
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    let said = Reader { levels: LEVELS, repeats: &repeats }.deserialize(&mut json);
+    let Ok(said) = said.and_then(|said| json.end().map(|()| said)) else { return Hints::default() };
+    let is_wasm = repeats.get() || said.is_wasm || is_wasm(&platform::named(&said.os, &said.architecture));
     match said.entry {
         Some((rank, descriptor)) => {
             Hints { is_wasm: is_wasm || rank == OF_WASM, next: Some(Next::Manifest(descriptor)) }
         }
         None => Hints { is_wasm, next: said.config.map(Next::Config) },
     }
+}
+
+/// The document without what Go takes and this reader does not: bytes that are no text, and halves of a pair of surrogates. What becomes of
+/// either matters to no field.
+fn replaced(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.extend_from_slice(chunk.valid().as_bytes());
+        text.extend(chunk.invalid().iter().map(|_| b'?'));
+    }
+    let mut before = [0_u8; 2];
+    for byte in &mut text {
+        if before == *br"\u" && byte.eq_ignore_ascii_case(&b'd') {
+            *byte = b'e';
+        }
+        let [_, last] = before;
+        before = [last, *byte];
+    }
+    text
 }
 
 /// The rank of an entry of an index whose platform is Wasm: it is taken where the index has nothing for Linux
@@ -77,17 +98,22 @@ fn rank(platform: &str) -> Option<usize> {
 struct Said {
     /// Whether a field in it suggests Wasm, but for those of the platform.
     is_wasm: bool,
-    /// The text that it is, or the first one of a list.
+    /// The beginning of the text that it is, or of the first one of a list.
     text: String,
+    /// Whether that names Wasm, as a media type.
+    names_wasm: bool,
+    /// The same as what a container starts.
+    starts_wasm: bool,
     /// The number that it is.
     number: u64,
     digest: String,
     size: u64,
     os: String,
     architecture: String,
-    /// The first words of its `Entrypoint` and its `Cmd`.
-    entrypoint: String,
-    cmd: String,
+    /// Whether the first word of its `Entrypoint` starts Wasm; `None` where it has none.
+    entrypoint: Option<bool>,
+    /// The same of its `Cmd`.
+    cmd: Option<bool>,
     /// Its `config`, if that is a descriptor.
     config: Option<Descriptor>,
     /// The entry of its list that a node takes, with its rank.
@@ -101,31 +127,37 @@ impl Said {
         Some(Descriptor { media_type: String::new(), digest, size: self.size })
     }
 
+    /// Whether it starts Wasm; `None` where it is empty.
+    fn word(&self) -> Option<bool> {
+        (!self.text.is_empty()).then_some(self.starts_wasm)
+    }
+
     /// Takes a value of a list.
-    fn add(&mut self, value: &Self, is_first: bool) {
+    fn add(&mut self, value: Self, is_first: bool) {
         self.is_wasm |= value.is_wasm;
-        if is_first {
-            self.text.clone_from(&value.text);
-        }
-        let Some(rank) = rank(&platform::named(&value.os, &value.architecture)) else { return };
-        if self.entry.as_ref().is_none_or(|(best, _)| rank < *best)
+        if let Some(rank) = rank(&platform::named(&value.os, &value.architecture))
+            && self.entry.as_ref().is_none_or(|(best, _)| rank < *best)
             && let Some(descriptor) = value.descriptor()
         {
             self.entry = Some((rank, descriptor));
+        }
+        if is_first {
+            (self.names_wasm, self.starts_wasm) = (value.names_wasm, value.starts_wasm);
+            self.text = value.text;
         }
     }
 
     /// Takes the value of a field.
     fn set(&mut self, field: &str, value: Self) {
         match field {
-            "mediatype" | "artifacttype" => self.is_wasm |= names_wasm(&value.text),
+            "mediatype" | "artifacttype" => self.is_wasm |= value.names_wasm,
             "digest" => self.digest = value.text,
             "size" => self.size = value.number,
             "os" => self.os = value.text,
             "architecture" => self.architecture = value.text,
             "platform" => (self.os, self.architecture) = (value.os, value.architecture),
-            "entrypoint" => self.entrypoint = value.text,
-            "cmd" => self.cmd = value.text,
+            "entrypoint" => self.entrypoint = value.word(),
+            "cmd" => self.cmd = value.word(),
             "config" => {
                 self.is_wasm |= value.is_wasm;
                 self.config = value.descriptor();
@@ -139,8 +171,7 @@ impl Said {
 
     /// The same with what its entry point suggests.
     fn ended(mut self) -> Self {
-        let first = if self.entrypoint.is_empty() { &self.cmd } else { &self.entrypoint };
-        self.is_wasm |= needs_layers(first);
+        self.is_wasm |= self.entrypoint.or(self.cmd).unwrap_or_default();
         self
     }
 }
@@ -163,22 +194,59 @@ const FIELDS: [&str; 13] = [
     "size",
 ];
 
+/// Most bytes of the name of a field. A letter of one has three bytes at most (the Kelvin sign), and none has more than twelve letters. The
+/// names of annotations are shorter.
+const LONGEST_NAME: usize = 3 * 12;
+
+/// Most characters of a text that are kept. No digest, platform or handler is as long.
+const LONGEST_TEXT: usize = 256;
+
 /// Values within one another that are looked into: a document, its list, an entry, its platform, and a text.
 const LEVELS: usize = 5;
 
-/// Reads a value down to so many levels, and passes over what is below.
-#[derive(Clone, Copy)]
-struct Reader {
-    levels: usize,
-}
+/// The name of a field that is read, in lower case, or of an annotation that chooses a handler; `None` for any other.
+struct Name(Option<&'static str>);
 
-impl Reader {
-    const fn below(self) -> Self {
-        Self { levels: self.levels.saturating_sub(1) }
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl Visitor<'_> for Names {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+                if name.len() > LONGEST_NAME {
+                    return Ok(Name(None));
+                }
+                let folded = fold(name);
+                let field = FIELDS.into_iter().find(|field| *field == folded);
+                let annotation = || CRUN_ANNOTATIONS.into_iter().find(|annotation| *annotation == name);
+                Ok(Name(field.or_else(annotation)))
+            }
+        }
+        deserializer.deserialize_str(Names)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader {
+/// Reads a value down to so many levels, and passes over what is below.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    levels: usize,
+    /// Whether a field was there twice. Which of the two a node takes, or what it makes of both, differs by the kind of field: a
+    /// `null` changes nothing, a second object is merged into the first one. No tool writes such a document, so that it suggests Wasm.
+    repeats: &'a Cell<bool>,
+}
+
+impl Reader<'_> {
+    const fn below(self) -> Self {
+        Self { levels: self.levels.saturating_sub(1), ..self }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Said;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Said, D::Error> {
@@ -190,7 +258,7 @@ impl<'de> DeserializeSeed<'de> for Reader {
     }
 }
 
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Said;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,14 +286,18 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Said, E> {
-        Ok(Said { text: text.to_owned(), ..Said::default() })
+        // Longer than any path that a node follows; it may lead anywhere.
+        let starts_wasm = text.len() > path::MAX_LENGTH || needs_layers(text);
+        let names_wasm = names_wasm(text);
+        let text = text.chars().take(LONGEST_TEXT).collect();
+        Ok(Said { text, names_wasm, starts_wasm, ..Said::default() })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Said, A::Error> {
         let mut said = Said::default();
         let mut is_first = true;
         while let Some(value) = list.next_element_seed(self.below())? {
-            said.add(&value, is_first);
+            said.add(value, is_first);
             is_first = false;
         }
         Ok(said)
@@ -233,10 +305,14 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
         let mut said = Said::default();
-        while let Some(key) = map.next_key::<String>()? {
-            let field = fold(&key);
-            if FIELDS.contains(&field.as_str()) || CRUN_ANNOTATIONS.contains(&key.as_str()) {
-                said.set(&field, map.next_value_seed(self.below())?);
+        let mut seen = Vec::new();
+        while let Some(Name(name)) = map.next_key()? {
+            if let Some(field) = name {
+                if seen.contains(&field) {
+                    self.repeats.set(true);
+                }
+                seen.push(field);
+                said.set(field, map.next_value_seed(self.below())?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -340,6 +416,49 @@ mod tests {
             (&["windows/amd64", "unknown/unknown"][..], false, None),
         ] {
             assert_eq!(of_index(platforms), Hints { is_wasm, next }, "{platforms:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_suggests_wasm_and_one_in_what_is_no_json_does_not() {
+        let digest = Digest::of(b"c");
+        let blob = format!(r#"{{"digest":"{digest}","size":7}}"#);
+        let null = format!(r#"{{"digest":"{digest}","digest":null,"size":7}}"#);
+        let platform = r#""platform":{"os":"linux","architecture":"amd64"}"#;
+        for document in [
+            r#"{"os":"linux","architecture":"wasm","architecture":null}"#.to_owned(),
+            r#"{"config":{"Entrypoint":["/app.wasm"],"entrypoint":null}}"#.to_owned(),
+            format!(r#"{{"config":{blob},"config":{{}}}}"#),
+            format!(r#"{{"config":{blob},"Config":null}}"#),
+            format!(r#"{{"config":{null}}}"#),
+            format!(r#"{{"manifests":[{{"digest":"{digest}","size":7,{platform},{platform}}}]}}"#),
+            format!(r#"{{"manifests":[{null}]}}"#),
+        ] {
+            assert!(read(document.as_bytes()).is_wasm, "{document}");
+            let unended = document.strip_suffix('}').unwrap();
+            assert_eq!(read(unended.as_bytes()), Hints::default(), "{unended}");
+        }
+        let other =
+            r#"{"x":1,"x":2,"config":{"Labels":{"os":"a","OS":"b"}},"os":"linux","architecture":null}"#;
+        assert_eq!(read(other.as_bytes()), Hints::default());
+    }
+
+    #[test]
+    fn a_long_text_says_what_the_whole_of_it_says() {
+        let long = |end: &str| format!("{}{end}", "a/".repeat(1_000));
+        for document in [
+            json!({"config": {"mediaType": long("wasm")}}),
+            json!({"config": {"Cmd": [long("app.wasm")]}}),
+            json!({"config": {"Cmd": ["/".repeat(path::MAX_LENGTH + 1)]}}),
+        ] {
+            assert!(of(&document).is_wasm, "{document}");
+        }
+        for document in [
+            json!({"config": {"Cmd": [long("app")]}, "architecture": format!("wasm{}", " ".repeat(1_000))}),
+            json!({"annotations": {"run.oci.handler": format!("wasm{}", "a".repeat(1_000))}}),
+            json!({(long("os")): "wasi", "architecture": "amd64"}),
+        ] {
+            assert_eq!(of(&document), Hints::default(), "{document}");
         }
     }
 

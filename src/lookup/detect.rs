@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -26,8 +27,11 @@ mod rootfs;
 const OF_NO_LAYER: &str = "its config does not name its Wasm layer alone, so a node may start that of another image with the same \
     config; push it with `wkg` or `spin registry push`, which name it";
 
-/// Most documents that lead from one to the next: an index, a manifest of it, and its config.
-const DOCUMENTS: usize = 3;
+/// Most documents that lead from one to the next: an index, one in it, a manifest of that, and its config.
+const DOCUMENTS: usize = 4;
+
+/// How long it is looked for what suggests Wasm behind a document that is refused. The rest of the time of its look-up is left to say why it is.
+const FOR_HINTS: Duration = Duration::from_secs(2);
 
 /// How large all layers of an image together may be, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
@@ -137,9 +141,15 @@ impl<S: Source> Look<'_, S> {
     ) -> Result<T, S::Error> {
         let read = self.parsed(bytes.clone(), parse, what).await;
         if read.is_err() {
-            Box::pin(self.note_hints(bytes)).await;
+            self.note_hints_in_time(bytes).await;
         }
         read
+    }
+
+    /// [`Look::note_hints`], as far as it comes in a short time.
+    async fn note_hints_in_time(&self, bytes: Bytes) {
+        // What is noted until then stays noted.
+        let _elapsed = tokio::time::timeout(FOR_HINTS, Box::pin(self.note_hints(bytes))).await;
     }
 
     /// Notes whether a document suggests Wasm, or one that a node reads after it. What cannot be read suggests nothing.
@@ -157,6 +167,8 @@ impl<S: Source> Look<'_, S> {
             let Some(bytes) = self.after(next).await else { return };
             read = bytes;
         }
+        // A node reads on, and no tool writes so many.
+        self.source.note_wasm();
     }
 
     /// What a node reads after a document, if it can be had.
@@ -325,7 +337,6 @@ impl<S: Source> Look<'_, S> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use tokio::sync::Semaphore;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::admission::{Conclusion, Ending, Examined, Skip};
+use crate::admission::{Conclusion, Ending, Error, Examined, Skip};
 use crate::capability::Entry;
 use crate::grant::WasiGrant;
 use crate::image::{Evidence, ImageKind, Packaging, Shape};
@@ -239,10 +239,15 @@ pub fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
         Ending::Skipped(Skip::NoTemplate { .. }) => return ExplainOutcome::NoTemplate,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
         Ending::Skipped(_) => return ExplainOutcome::Skipped,
-        Ending::Unreadable { under_wasm: true, .. } | Ending::NoMemory { is_template: false, .. } => {
+        Ending::Unreadable { under_wasm: true, .. } => return ExplainOutcome::Denied,
+        Ending::NoMemory {
+            error: Error::ObjectTooLarge { .. } | Error::ImagesTooLarge { .. },
+            is_template: false,
+        } => {
             return ExplainOutcome::Denied;
         }
-        Ending::Unreadable { under_wasm: false, .. } | Ending::NoMemory { is_template: true, .. } => {
+        // Where others have the memory, it is not judged.
+        Ending::Unreadable { under_wasm: false, .. } | Ending::NoMemory { .. } => {
             return ExplainOutcome::Unreadable;
         }
         Ending::Examined(examined) => examined,
@@ -262,5 +267,23 @@ pub fn outcome(ending: &Ending<JudgedFacts>) -> ExplainOutcome {
         (true, _) => ExplainOutcome::Unread,
         (false, true) => ExplainOutcome::Unrecognised,
         (false, false) => ExplainOutcome::NotWasm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_review_gets_memory_for_is_denied_and_what_got_none_in_time_is_not_judged() {
+        let of = |error, is_template| outcome(&Ending::NoMemory { error, is_template });
+        let too_large = || [Error::ObjectTooLarge { needed: 2, most: 1 }, Error::ImagesTooLarge { most: 1 }];
+        for error in too_large() {
+            assert_eq!(of(error, false), ExplainOutcome::Denied);
+        }
+        for error in too_large() {
+            assert_eq!(of(error, true), ExplainOutcome::Unreadable);
+        }
+        assert_eq!(of(Error::NoPlace, false), ExplainOutcome::Unreadable);
     }
 }

@@ -3,7 +3,7 @@
 
 use allocation_counter::measure;
 use wasmgate::image::layer::{MAX_APPLICATION_FILE, Tree, UnpackLimits};
-use wasmgate::image::{archive::Compression, config, manifest, module, spin};
+use wasmgate::image::{archive::Compression, config, hints, manifest, module, spin};
 
 use crate::support::oci::tar_of;
 
@@ -70,6 +70,8 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 
 const CONFIG: fn(&[u8]) -> bool = |bytes| config::parse(bytes).is_ok();
 const MANIFEST: fn(&[u8]) -> bool = |bytes| manifest::parse(bytes).is_ok();
+/// Of one that names the architecture of Wasm at its end.
+const HINTS: fn(&[u8]) -> bool = |bytes| hints::read(bytes).is_wasm;
 const APP: fn(&[u8]) -> bool = |bytes| spin::parse(bytes).is_ok();
 
 fn document(read: fn(&[u8]) -> bool, what: &'static str, bytes: fn(usize) -> Vec<u8>) -> Shape {
@@ -130,6 +132,27 @@ fn documents_take_no_more_memory_than_is_said() {
                 r#"{{"spin_lock_version":1,"components":[],"metadata":{{"triggers":{{"redis":{{"address":"redis://a","x":"{{{{ {name} }}}}"}}}}}},"triggers":["#
             );
             list(&before, r#"{"trigger_type":"redis"}"#, n, "]}")
+        }),
+    ]);
+}
+
+#[test]
+fn documents_that_are_refused_take_no_more_memory_than_is_said() {
+    check(vec![
+        document(HINTS, "refused document, bytes that are no text", |n| {
+            [&br#"{"os":""#[..], &vec![0xff; n], br#"","architecture":"wasm"}"#].concat()
+        }),
+        document(HINTS, "refused document, one long text", |n| {
+            format!(r#"{{"os":"{}","architecture":"wasm"}}"#, r"\na".repeat(n)).into_bytes()
+        }),
+        document(HINTS, "refused document, one long name", |n| {
+            format!(r#"{{"{}":"","architecture":"wasm"}}"#, r"\na".repeat(n)).into_bytes()
+        }),
+        document(HINTS, "refused document, halves of pairs of surrogates", |n| {
+            format!(r#"{{"Cmd":["{}"],"architecture":"wasm"}}"#, r"\ud83d".repeat(n)).into_bytes()
+        }),
+        document(HINTS, "refused document, words", |n| {
+            list(r#"{"architecture":"wasm","cmd":["#, r#""a""#, n, "]}")
         }),
     ]);
 }

@@ -867,7 +867,7 @@ fn read_layout(bytes: &[u8]) -> bool {
     });
     std::fs::write(FOLDER.path().join("index.json"), bytes).unwrap();
     let (layouts, reference) = Layouts::direct(&format!("{}:v1", FOLDER.path().display())).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let read = runtime.block_on(detect(&layouts, &reference, Depth::Layers, &SizeLimits::default()));
     read.is_err_and(|error| error.to_string().contains(&DIGEST[7..]))
 }

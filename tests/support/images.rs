@@ -684,6 +684,7 @@ fn unusual() -> Vec<(&'static str, Image)> {
     checkpoint.extra = json!({"annotations": {"org.criu.checkpoint.container.name": "app"}});
     vec![
         ("two-programs", Image::index(&two)),
+        ("index-of-an-index", Image::index(&[("linux/amd64", &Image::index(&two))])),
         ("long-media-types", with_long_media_type()),
         ("global-header", wasm().layer(oci::TAR_LAYER, oci::tar_with_global_header(files)).build()),
         ("gzip-called-tar", wasm().layer(oci::TAR_LAYER, oci::gzip(&oci::tar_of(files))).build()),

@@ -232,7 +232,8 @@ pub fn layout(data: &[u8]) {
     });
     std::fs::write(folder.join("index.json"), data).expect("the folder can be written to");
     let Ok((layouts, reference)) = Layouts::direct(&folder.to_string_lossy()) else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
     let limits = SizeLimits::default();
     let read = runtime.block_on(detect::detect(&layouts, &reference, Depth::Layers, &limits));
     assert!(read.is_err(), "an image was read that is not there");

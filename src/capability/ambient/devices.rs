@@ -42,6 +42,7 @@ pub(in crate::capability) fn devices(host: &RuntimeHost<'_>) -> Vec<Entry> {
         .map(|claim| claim.name.as_str())
         .collect();
     let by_claim = claims.into_iter().map(|name| claimed(name, declared.iter().find(|one| one.name == name)));
+    // Those of both annotations: older versions of CRI-O know the second alone.
     let by_annotation =
         annotation::devices(host.pod.annotations()).flat_map(|(key, value)| annotated(key, value));
     // A tenant chooses how many there are. Of more than are told apart, one stands for all.

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::RuntimeHost;
 use super::handed_over::{self, listening};
 use super::shim_variables;
-use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, WrittenHost, path};
+use crate::capability::{Access, Capability, Entry, MAX_OPENED, WrittenHost, path};
 use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
 use crate::image::names::SPIN_RETAINED;
@@ -94,9 +94,6 @@ pub(super) fn component(host: &RuntimeHost<'_>, component: &SpinComponent) -> Ve
     entries
 }
 
-/// Most entries of `files` and of the mounts in them that are told apart. More become one that stands for all files.
-const MAX_OPENED: usize = 4 * MAX_ENTRIES;
-
 /// What `files` opens.
 fn files(host: &RuntimeHost<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -148,6 +145,10 @@ fn opened(host: &RuntimeHost<'_>, source: Option<&str>, place: &str, how: &str) 
     let mut entries = Vec::new();
     let mut inside = false;
     for mount in host.pod.touching(&source) {
+        // A pod may have thousands of mounts, of which each source in `/` opens all.
+        if entries.len() > MAX_OPENED {
+            return entries;
+        }
         let mounted = mount.path.clone().unwrap_or_default();
         let below = path::covers(&source, &mounted);
         inside |= path::covers(&mounted, &source);

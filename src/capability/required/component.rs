@@ -62,17 +62,26 @@ fn is_client_of_candidate(version: &str) -> bool {
 /// The functions of a listed interface that no known version of it has: a later version may have them. Release
 /// candidates have other functions, which are not listed, and get no more of them.
 fn unknown_functions(import: &Import) -> Vec<Need<'_>> {
-    let (name, version) = name_and_version(import);
-    let Some((package, interface)) = name.split_once('/') else { return Vec::new() };
-    if !is_known_line(version) || is_candidate(version) {
-        return Vec::new();
-    }
-    let Some(known) = wasi::functions(package, interface) else { return Vec::new() };
-    // What takes a path is judged by `filesystem`, which takes it for one that opens files.
-    let is_of_files = (package, interface) == ("wasi:filesystem", "types");
-    let is_known = |f: &str| known.contains(&f) || (is_of_files && f.ends_with("-at"));
-    let functions = import.functions.iter().filter(|function| !is_known(bare(function)));
+    let Some(known) = known_functions(import) else { return Vec::new() };
+    let functions = import.functions.iter().filter(|function| !is_known(known, function));
     functions.map(|function| unknown_function(import, function)).collect()
+}
+
+/// The functions that its interface has, and whether that has the files; `None` where they are not listed.
+pub(super) fn known_functions(import: &Import) -> Option<(&'static [&'static str], bool)> {
+    let (name, version) = name_and_version(import);
+    let (package, interface) = name.split_once('/')?;
+    if !is_known_line(version) || is_candidate(version) {
+        return None;
+    }
+    let is_of_files = (package, interface) == ("wasi:filesystem", "types");
+    wasi::functions(package, interface).map(|known| (known, is_of_files))
+}
+
+/// Whether it is one of [`known_functions`]. What takes a path is judged by `filesystem`, which takes it for one that opens files.
+pub(super) fn is_known((known, is_of_files): (&[&str], bool), function: &str) -> bool {
+    let function = bare(function);
+    known.contains(&function) || (is_of_files && function.ends_with("-at"))
 }
 
 fn is_candidate(version: &str) -> bool {

@@ -78,6 +78,16 @@ fn of_import(import: &Import, threads: bool) -> Vec<Need<'_>> {
     }
 }
 
+/// Whether a function of an import is named by itself ([`named_unknown`]).
+pub(super) fn is_named(interface: &str, function: &str) -> bool {
+    match interface {
+        "wasi_snapshot_preview1" | "wasi_unstable" => purpose(function) == Purpose::Unknown,
+        "wasi_ephemeral_nn" => false,
+        _ if is_wasix(interface) => wasix(function) == Purpose::Unknown,
+        _ => spin_legacy(interface).is_none(),
+    }
+}
+
 fn functions(import: &Import) -> impl Iterator<Item = &str> {
     import.functions.iter().map(String::as_str)
 }

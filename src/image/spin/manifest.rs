@@ -231,7 +231,7 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
     }
 }
 
-/// A path that the kernel takes. Each component that has it is handed a copy.
+/// A path that is followed: twice as long at most as one that the kernel takes. Each component that has it is handed a copy.
 fn path_of(at: &At<'_>) -> Result<String, Malformed> {
     let text = at.text()?;
     if text.len() > path::MAX_LENGTH {

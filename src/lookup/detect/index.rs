@@ -26,9 +26,12 @@ impl<S: Source> Look<'_, S> {
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
-        match self.document(fetched.bytes, manifest::parse, "a manifest of the index").await? {
+        let bytes = fetched.bytes;
+        match self.document(bytes.clone(), manifest::parse, "a manifest of the index").await? {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
+                // containerd reads on in it (`containerd:core/images/image.go`, `Manifest`).
+                self.note_hints_in_time(bytes).await;
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");
                 Err(self.error("the index", malformed))
             }

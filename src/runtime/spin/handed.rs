@@ -172,9 +172,9 @@ pub fn filled<'a>(written: &str, mut value: impl FnMut(&str) -> Option<&'a str>)
 }
 
 /// Files `.env` from which Spin takes the variables that the container does not set: in the shim's working directory and at the
-/// root (`spin:crates/variables-env/src/lib.rs`).
-pub fn env_files(working_directory: &str) -> [String; 2] {
-    [below(working_directory, ".env"), "/.env".to_string()]
+/// root (`spin:crates/variables-env/src/lib.rs`). `None` stands for a place that is too long to be followed, as in [`sources`].
+pub fn env_files(working_directory: &str) -> [Option<String>; 2] {
+    [path::join_short(working_directory, ".env"), Some("/.env".to_string())]
 }
 
 /// The places that a source of `files` may name. Where it is written relative, the shim looks for it below `/` and hands over
@@ -183,10 +183,6 @@ pub fn env_files(working_directory: &str) -> [String; 2] {
 /// are.
 pub fn sources(working_directory: &str, source: &str) -> [Option<String>; 2] {
     [Some(source.to_string()), path::join_short(working_directory, source.trim_start_matches('/'))]
-}
-
-fn below(folder: &str, name: &str) -> String {
-    format!("{folder}/{name}")
 }
 
 #[cfg(test)]
@@ -243,12 +239,13 @@ mod tests {
     #[test]
     fn files_and_variables_are_looked_for_in_two_places_each() {
         assert_eq!(variables("api_host"), ["API_HOST", "SPIN_VARIABLE_API_HOST"]);
-        assert_eq!(env_files("/app"), ["/app/.env", "/.env"]);
+        assert_eq!(env_files("/app"), ["/app/.env", "/.env"].map(|place| Some(place.to_string())));
         assert_eq!(
             sources("/app", "/static"),
             ["/static", "/app/static"].map(|place| Some(place.to_string()))
         );
         let long = "/w".repeat(path::MAX_LENGTH);
         assert_eq!(sources(&long, "/static"), [Some("/static".to_string()), None]);
+        assert_eq!(env_files(&long), [None, Some("/.env".to_string())]);
     }
 }

@@ -25,7 +25,7 @@ impl<'a> DotEnvFiles<'a> {
         };
         let of_provider = |provider: &Provider| match provider {
             Provider::Env { dotenv: Some(file), .. } => {
-                find(host, &[crate::image::path::join(host.working_directory(), file)])
+                find(host, &[crate::image::path::join_short(host.working_directory(), file)])
             }
             _ => find(host, &[]),
         };
@@ -170,11 +170,13 @@ impl Value<'_, '_> {
 
 /// The files of variables at these places. Such a file may copy any variable of the shim's process, by `${NAME}`
 /// (`dotenvy:src/parse.rs`, `apply_substitution`). So what one supplies counts as a secret whose text is not known.
-fn find<'a>(host: &RuntimeHost<'a>, places: &[String]) -> VariableFiles<'a> {
+/// A place that is too long to be followed may be any.
+fn find<'a>(host: &RuntimeHost<'a>, places: &[Option<String>]) -> VariableFiles<'a> {
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     let mut known: Vec<&DotEnv> = Vec::new();
     for file in places {
-        let leads = host.leads(file);
+        let leads = file.as_deref().map_or(Leads::Anywhere, |file| host.leads(file));
+        let file = file.as_deref().unwrap_or(VARIABLES_FILE);
         let holds = |mount: &&Entry| {
             let tree = mount.path.as_deref().unwrap_or_default();
             match &leads {
