@@ -15,6 +15,7 @@ mod heavy;
 mod look;
 mod memory;
 mod mounted;
+mod part;
 pub mod record;
 pub mod rehearsal;
 pub mod replay;

@@ -68,7 +68,8 @@ pub async fn examine<K>(
     let inspected = clock.elapsed();
     timings.note(Stage::Inspect, inspected.saturating_sub(read));
     let is_concerned = concerns(state, &workload, &inspection);
-    let _memory = match handed::reserve(asked, is_concerned, &workload, &inspection).await {
+    let is_needed = is_concerned && asked.webhook == Webhook::Validate;
+    let _memory = match handed::reserve(is_needed, &workload, &inspection, clock.left()).await {
         Ok(memory) => memory,
         Err(ending) => return Examination { ending, timings },
     };

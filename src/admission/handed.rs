@@ -8,13 +8,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::ending::Ending;
-use super::examine::ReviewContext;
-use super::memory::{MIB, Need, Part, Waiters};
+use super::part::{MIB, Need, Part, Waiters};
 use super::state::Error;
 use crate::capability::{MAX_OPENED, required};
 use crate::image::{ImageFacts, ModuleFacts, Program, SpinComponent, SpinListener};
 use crate::inspection::{Container, Inspection};
-use crate::review::Webhook;
 use crate::shares::Share;
 use crate::workload::{CONTAINER_BYTES, ENTRY_BYTES, Workload};
 
@@ -37,19 +35,16 @@ const WAITERS: Waiters = Waiters { all: 8 * MIB, of_one: 4 * MIB, least: 128 << 
 
 static MEMORY: LazyLock<Part> = LazyLock::new(|| Part::of(HANDED_BYTES, WAITERS));
 
-/// Memory for what the images of a pod bring. `None` where none is needed, which is so of nearly every pod, of one that has nothing to do with
+/// Memory for what the images of a pod bring, of a review with so much time `left`. `None` where none is needed: of nearly every pod, of one that has nothing to do with
 /// Wasm, and under the mutating webhook, which makes no input of rules. The error is the ending of a review for which there is none.
 pub(super) async fn reserve<K>(
-    asked: &ReviewContext<'_>,
-    is_concerned: bool,
+    is_needed: bool,
     workload: &Workload,
     inspection: &Inspection,
+    left: Duration,
 ) -> Result<Option<Share>, Ending<K>> {
-    if !is_concerned || asked.webhook != Webhook::Validate {
-        return Ok(None);
-    }
-    let bytes = beyond(inspection, &mounts_in(workload));
-    let found = wanted(&workload.namespace, bytes, asked.clock.left()).await;
+    let bytes = if is_needed { beyond(inspection, &mounts_in(workload)) } else { 0 };
+    let found = wanted(&workload.namespace, bytes, left).await;
     found.map_err(|error| Ending::NoMemory { error, is_template: workload.kind.is_template() })
 }
 

@@ -2,25 +2,17 @@
 //! ([`workload::parsed_bytes`]), and held until its review is decided, also while its images are looked up: less would have to grow again for the plan and the rules, and
 //! reviews that hold a part and wait for more would wait for each other.
 
-use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-
-use futures::FutureExt as _;
-use tokio::time::{Instant, timeout};
 
 use super::ending::Ending;
 use super::examine::{ReviewContext, not_ours};
 use super::handed::HANDED_BYTES;
+use super::part::{MIB, Need, Part, UNIT, Waiters};
 use super::state::Error;
 use crate::review::Operation;
-use crate::shares::{self, Share, Shares};
+use crate::shares::Share;
 use crate::workload::{self, Kind};
-
-pub(super) const MIB: usize = 1 << 20;
-
-/// Bytes in which the memory is counted.
-const UNIT: usize = 1 << 10;
 
 /// Most bytes of a small review: a pod with a few containers takes some hundred kilobytes, and a template of such pods twice as much.
 const SMALL: usize = 2 * MIB;
@@ -55,13 +47,6 @@ const WAIT_FOR_LARGE: Waiters = Waiters { all: 8 * MIB, of_one: 4 * MIB, least: 
 /// registries are slow: a review holds its memory while its images are looked up, as it holds its place. Then the others wait for it, half of their time at most, and
 /// those of one namespace leave them half of it.
 const WAIT_FOR_SMALL: Waiters = Waiters { all: usize::MAX, of_one: usize::MAX, least: UNIT };
-
-/// Most reviews with large bodies that wait for one part. With what is worked on of one namespace, its own leave a quarter of the places for such bodies to
-/// others (`ServerOptions::large_bodies`), and so do all that wait.
-const WAIT_WITH_LARGE_BODIES: u32 = 6;
-
-/// The same of one namespace, whose reviews are worked on one after the other where each needs most of its half.
-const WAIT_WITH_LARGE_BODIES_OF_ONE: u32 = 5;
 
 /// How often the groups of the user are in memory: as they came, in what a decision is known by, as the input of rules is made and as they get it, and in the record and its
 /// line.
@@ -106,63 +91,6 @@ impl Memory {
         } else {
             Err(Error::ObjectTooLarge { needed: bytes.div_ceil(MIB), most: FOR_LARGE / MIB })
         }
-    }
-}
-
-/// What a review needs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Need {
-    /// Bytes that its objects are parsed to, or its images bring.
-    pub bytes: usize,
-    /// Bytes of their texts, which it holds while it waits.
-    pub text: usize,
-}
-
-/// How many may wait for a part: each counts the bytes that it holds meanwhile, and no fewer than `least`, since it holds a place of the server too.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Waiters {
-    pub all: usize,
-    /// Of one namespace.
-    pub of_one: usize,
-    pub least: usize,
-}
-
-/// A part of the memory, and the places of those that wait for it.
-#[derive(Debug)]
-pub(super) struct Part {
-    memory: Shares,
-    waiting: Shares,
-    /// What each that waits counts at least.
-    least: usize,
-    /// The same of those with large bodies, which the server has few of.
-    waiting_large: Shares,
-}
-
-impl Part {
-    pub fn of(bytes: usize, waiters: Waiters) -> Self {
-        Self {
-            memory: Shares::new(units(bytes)),
-            waiting: Shares::with_most(units(waiters.all), units(waiters.of_one)),
-            least: waiters.least,
-            waiting_large: Shares::with_most(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES_OF_ONE),
-        }
-    }
-
-    /// So much of it, within this time. `None` where there is none in time, or no place to wait for it.
-    pub async fn take(&self, namespace: &Arc<str>, need: Need, wait: Duration) -> Option<Share> {
-        let deadline = Instant::now().checked_add(wait);
-        let mut share = pin!(self.memory.take_by(namespace, units(need.bytes), deadline));
-        if let Some(free) = share.as_mut().now_or_never() {
-            return free;
-        }
-        // Large bodies take turns.
-        let (waiting, places) = if shares::has_turn() {
-            (&self.waiting_large, 1)
-        } else {
-            (&self.waiting, units(need.text.max(self.least)))
-        };
-        let _place = waiting.take(namespace, places).now_or_never().flatten()?;
-        timeout(wait, share).await.ok().flatten()
     }
 }
 
@@ -215,19 +143,6 @@ fn bytes(asked: &ReviewContext<'_>) -> Option<usize> {
     Some(former.map_or(new, |former| new.saturating_add(workload::former_bytes(former.get(), kind))))
 }
 
-/// So many bytes in units, rounded up.
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-impl From<usize> for Need {
-    /// That of an object with next to no text.
-    fn from(bytes: usize) -> Self {
-        Self { bytes, text: 0 }
-    }
-}
-
 /// Takes all memory for large reviews, as two other namespaces might.
 #[cfg(test)]
 pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
@@ -240,10 +155,11 @@ pub(super) async fn take_all_for_large() -> [Result<Share, Error>; 2] {
 mod tests {
     use std::pin::Pin;
 
+    use futures::FutureExt as _;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::shares::Line;
+    use crate::shares::{self, Line};
 
     const AMPLE: Duration = Duration::from_mins(1);
 

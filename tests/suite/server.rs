@@ -899,6 +899,7 @@ async fn a_connection_that_waits_for_a_place_when_the_pause_ends_is_answered() {
     let first = review("sleep:1500");
     server.gate.wait_for_reviews(1).await;
     let waiting = review("{}");
+    // Nothing says that the second connection waits for its place.
     sleep(Duration::from_millis(300)).await;
     server.trigger.send().await;
     server.until_it_shuts_down().await;

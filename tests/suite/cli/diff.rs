@@ -392,7 +392,7 @@ fn a_comment_has_a_bounded_length_and_says_what_it_leaves_out() {
     importing(folder.path(), "old", &[]);
     importing(folder.path(), "new", &functions);
     let images = format!("evil.example={}", folder.path().display());
-    let pod = |file: &str, image: &str| evil_pod(folder.path(), file, "many", &vec![image.to_string(); 20]);
+    let pod = |file: &str, image: &str| evil_pod(folder.path(), file, "many", &vec![image.to_string(); 6]);
     let (old, new) = (pod("old.json", "evil.example/old:1"), pod("new.json", "evil.example/new:1"));
     let said = run(&["diff", &old, &new, "--image-layouts", &images, "-o", "markdown"]);
     assert!(said.out.len() <= 60_000, "{}", said.out.len());

@@ -1,0 +1,92 @@
+//! A part of a memory that reviews share: how much of it there is, and how many may wait for it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::time::{Instant, timeout};
+
+use crate::shares::{self, Share, Shares};
+
+pub(super) const MIB: usize = 1 << 20;
+
+/// Bytes in which the memory is counted.
+pub(super) const UNIT: usize = 1 << 10;
+
+/// Most reviews with large bodies that wait for one part. With what is worked on of one namespace, its own leave a quarter of the places for such bodies to
+/// others (`ServerOptions::large_bodies`), and so do all that wait.
+const WAIT_WITH_LARGE_BODIES: u32 = 6;
+
+/// The same of one namespace, whose reviews are worked on one after the other where each needs most of its half.
+const WAIT_WITH_LARGE_BODIES_OF_ONE: u32 = 5;
+
+/// What a review needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    /// Bytes that its objects are parsed to, or its images bring.
+    pub bytes: usize,
+    /// Bytes of their texts, which it holds while it waits.
+    pub text: usize,
+}
+
+/// How many may wait for a part: each counts the bytes that it holds meanwhile, and no fewer than `least`, since it holds a place of the server too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiters {
+    pub all: usize,
+    /// Of one namespace.
+    pub of_one: usize,
+    pub least: usize,
+}
+
+/// A part of the memory, and the places of those that wait for it.
+#[derive(Debug)]
+pub(super) struct Part {
+    memory: Shares,
+    waiting: Shares,
+    /// What each that waits counts at least.
+    least: usize,
+    /// The same of those with large bodies, which the server has few of.
+    waiting_large: Shares,
+}
+
+impl Part {
+    pub fn of(bytes: usize, waiters: Waiters) -> Self {
+        Self {
+            memory: Shares::new(units(bytes)),
+            waiting: Shares::with_most(units(waiters.all), units(waiters.of_one)),
+            least: waiters.least,
+            waiting_large: Shares::with_most(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES_OF_ONE),
+        }
+    }
+
+    /// So much of it, within this time. `None` where there is none in time, or no place to wait for it.
+    pub async fn take(&self, namespace: &Arc<str>, need: Need, wait: Duration) -> Option<Share> {
+        let deadline = Instant::now().checked_add(wait);
+        let mut share = pin!(self.memory.take_by(namespace, units(need.bytes), deadline));
+        if let Some(free) = share.as_mut().now_or_never() {
+            return free;
+        }
+        // Large bodies take turns.
+        let (waiting, places) = if shares::has_turn() {
+            (&self.waiting_large, 1)
+        } else {
+            (&self.waiting, units(need.text.max(self.least)))
+        };
+        let _place = waiting.take(namespace, places).now_or_never().flatten()?;
+        timeout(wait, share).await.ok().flatten()
+    }
+}
+
+/// So many bytes in units, rounded up.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+impl From<usize> for Need {
+    /// That of an object with next to no text.
+    fn from(bytes: usize) -> Self {
+        Self { bytes, text: 0 }
+    }
+}
