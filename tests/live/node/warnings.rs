@@ -322,7 +322,7 @@ fn a_limit_of_the_pod_below_what_its_programs_need_together_ends_one_of_them() {
     other["name"] = json!("other");
     pod["spec"]["containers"].as_array_mut().unwrap().push(other);
     let said = site.apply(&pod);
-    let together = "the pod has a memory limit of 28Mi, and its Wasm containers that run together need about 41Mi to start";
+    let together = "the pod has a memory limit of 28Mi, and its Wasm containers that run together need about 42Mi to start";
     assert!(said.stderr.contains(together), "{}", said.stderr);
     warned(said, "under-floor");
     let ended = site.plane.wait_for("the kernel to end one of them", || {

@@ -53,7 +53,7 @@ fn of_ways<'a>(rows: &'a [Row], ways: &[(&str, &str)]) -> Vec<Vec<&'a Row>> {
 }
 
 /// The two constants of the floor: of each way the most that a large program needs for a byte of its code, beside what the way needs
-/// without code; and the most that any program needs beside that.
+/// without code; and the most that any program needs beside that, with a margin for what no generated program tells of.
 fn memory(ways: &[Vec<&Row>]) -> Memory {
     let is_layers = ways.iter().flatten().all(|row| row.packing == "layer");
     let quarters = if is_layers { QUARTERS.0 } else { QUARTERS.1 };
@@ -65,9 +65,14 @@ fn memory(ways: &[Vec<&Row>]) -> Memory {
         large.map(|row| over(needed(row) - fixed, code(row))).max().unwrap()
     };
     let per_byte = ways.iter().map(of_way).max().unwrap();
-    let rest = ways.iter().flatten().map(|row| needed(row) - per_byte * code(row)).max().unwrap().max(0);
+    // The margin is for programs of other kinds and nodes, so what is generated only has to fit.
+    let rest = |is_generated: bool| {
+        let rows = ways.iter().flatten().filter(|row| row.is_generated() == is_generated);
+        rows.map(|row| needed(row) - per_byte * code(row)).max().unwrap_or_default().max(0)
+    };
+    let fixed = over(rest(false) * quarters, 4).max(rest(true));
     Memory {
-        fixed_mebibytes: u32::try_from(over(rest * quarters, 4 * MIB)).unwrap(),
+        fixed_mebibytes: u32::try_from(over(fixed, MIB)).unwrap(),
         per_byte: u32::try_from(per_byte.max(0)).unwrap(),
     }
 }
