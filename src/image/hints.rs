@@ -10,9 +10,9 @@ use super::annotation::{CRUN_ANNOTATIONS, means_wasm};
 use super::descriptor::Descriptor;
 use super::entry::needs_layers;
 use super::malformed::fold;
-use super::manifest::{HOST_PLATFORMS, ImageManifest};
+use super::manifest::ImageManifest;
 use super::path;
-use super::platform::{self, is_wasm};
+use super::platform::{self, OF_WASM, is_wasm, rank};
 
 /// Whether a media type of a manifest names Wasm or Spin: that of its config or of a layer, or the type of the artifact.
 pub fn has_wasm_type(manifest: &ImageManifest) -> bool {
@@ -77,20 +77,6 @@ fn replaced(bytes: &[u8]) -> Vec<u8> {
         before = [last, *byte];
     }
     text
-}
-
-/// The rank of an entry of an index whose platform is Wasm: it is taken where the index has nothing for Linux
-/// ([`super::manifest::choose`]).
-const OF_WASM: usize = HOST_PLATFORMS.len() + 2;
-
-/// How late an entry of an index is taken; `None` if it never is.
-fn rank(platform: &str) -> Option<usize> {
-    let host = HOST_PLATFORMS.iter().position(|host| *host == platform);
-    match platform {
-        "" => Some(HOST_PLATFORMS.len() + 1),
-        linux if linux.starts_with("linux/") => Some(host.unwrap_or(HOST_PLATFORMS.len())),
-        other => is_wasm(other).then_some(OF_WASM),
-    }
 }
 
 /// What a value of a document says.

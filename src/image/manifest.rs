@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::archive::Compression;
 use super::descriptor::Descriptor;
 use super::malformed::{Malformed, Rest, no_lookalikes};
-use super::platform::{self, is_wasm};
+use super::platform::{self, OF_WASM, is_wasm, rank};
 use super::{annotation, json, lazy};
 
 /// Most layers of one image. Spin stays below 500 (`spin:crates/oci/src/client.rs`), overlayfs below 128.
@@ -64,9 +64,6 @@ const ROOTFS_LAYERS: [(&str, Compression); 10] = [
 pub fn compression(media_type: &str) -> Option<Compression> {
     ROOTFS_LAYERS.iter().find(|(known, _)| *known == media_type).map(|(_, compression)| *compression)
 }
-
-/// Host platforms, in the order of preference in an index.
-pub const HOST_PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
 
 /// The parts of an image manifest that detection needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -335,11 +332,9 @@ impl RawDescriptor {
 pub fn choose(entries: &[IndexEntry]) -> Result<EntryChoice, Malformed> {
     let programs: Vec<&IndexEntry> = entries.iter().filter(|entry| !entry.attestation).collect();
     let wasm = programs.iter().find(|entry| is_wasm(&entry.platform));
-    let host = HOST_PLATFORMS
-        .iter()
-        .find_map(|host| programs.iter().find(|entry| entry.platform == *host))
-        .or_else(|| programs.iter().find(|entry| entry.platform.starts_with("linux/")))
-        .or_else(|| programs.iter().find(|entry| entry.platform.is_empty()));
+    let ranked = programs.iter().filter_map(|entry| Some((rank(&entry.platform)?, entry)));
+    let host =
+        ranked.filter(|(rank, _)| *rank < OF_WASM).min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
     match (host, wasm) {
         (Some(host), wasm) => Ok(choose_host(host, wasm.copied(), programs.len())),
         (None, Some(wasm)) => Ok(choose_wasm(wasm)),

@@ -60,6 +60,22 @@ impl Nodes {
     }
 }
 
+/// Host platforms, in the order of preference in an index.
+const HOST_PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
+
+/// The rank of an entry of an index whose platform is Wasm: it is taken where the index has nothing for Linux.
+pub(super) const OF_WASM: usize = HOST_PLATFORMS.len() + 2;
+
+/// How late an entry of an index for this platform is taken ([`super::manifest::choose`]); `None` if it never is.
+pub(super) fn rank(platform: &str) -> Option<usize> {
+    let host = HOST_PLATFORMS.iter().position(|host| *host == platform);
+    match platform {
+        "" => Some(HOST_PLATFORMS.len() + 1),
+        linux if linux.starts_with("linux/") => Some(host.unwrap_or(HOST_PLATFORMS.len())),
+        other => is_wasm(other).then_some(OF_WASM),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
