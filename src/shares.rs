@@ -7,9 +7,11 @@ mod line;
 mod turn;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::time::Instant;
+use futures::FutureExt as _;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use beside::{beside, has_other_threads, processors};
 pub(crate) use line::{Held, Line};
@@ -79,6 +81,26 @@ impl Shares {
         Some(Share { of_all, own })
     }
 
+    /// The same for one that holds other things while it waits: what is free it takes, and else it waits until the deadline with a place among those that may. Without
+    /// such a place it gets nothing, at once.
+    pub(crate) async fn take_or_wait(
+        &self,
+        namespace: &Arc<str>,
+        units: u32,
+        deadline: Option<Instant>,
+        (waiting, places): (&Self, u32),
+    ) -> Option<Share> {
+        let mut share = pin!(self.take_by(namespace, units, deadline));
+        if let Some(free) = share.as_mut().now_or_never() {
+            return free;
+        }
+        let _place = waiting.take(namespace, places).now_or_never().flatten()?;
+        match deadline {
+            Some(deadline) => timeout_at(deadline, share).await.ok().flatten(),
+            None => share.await,
+        }
+    }
+
     /// The line of a namespace. It lives as long as units are held or waited for.
     fn of(&self, namespace: &Arc<str>) -> Arc<Line> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +124,6 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use futures::FutureExt;
 
     use super::*;
 

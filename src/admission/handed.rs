@@ -4,7 +4,7 @@
 //! alone: for no other memory, and no look-up of an image that brings any.
 
 use std::iter::{once, repeat_n};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::ending::Ending;
@@ -60,13 +60,11 @@ async fn wanted(namespace: &str, bytes: usize, left: Duration) -> Result<Option<
     take(&MEMORY, namespace, bytes, left).await.map(Some)
 }
 
-/// It is waited for no longer than half of what is left to the review, which needs the rest for its rules.
 async fn take(memory: &Part, namespace: &str, bytes: usize, left: Duration) -> Result<Share, Error> {
     if bytes > HANDED_BYTES {
         return Err(Error::ImagesTooLarge { most: HANDED_BYTES / MIB });
     }
-    let (namespace, need): (Arc<str>, Need) = (namespace.into(), Need { bytes, text: 0 });
-    memory.take(&namespace, need, left / 2).await.ok_or(Error::NoPlace)
+    memory.take(namespace, Need { bytes, text: 0 }, left).await
 }
 
 /// How many mounts a container of a pod has.
@@ -161,6 +159,8 @@ fn opened(component: &SpinComponent, mounts: usize) -> impl Iterator<Item = usiz
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures::FutureExt;
 
     use super::*;

@@ -2,7 +2,7 @@
 //! ([`workload::parsed_bytes`]), and held until its review is decided, also while its images are looked up: less would have to grow again for the plan and the rules, and
 //! reviews that hold a part and wait for more would wait for each other.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::ending::Ending;
@@ -71,13 +71,10 @@ impl Memory {
         }
     }
 
-    /// Memory for this. It is waited for no longer than half of what is `left` to the review: what comes later would leave too little to look its images up,
-    /// and a pod whose images are not known is refused.
+    /// Memory for this, of the part for its size ([`Part::take`]).
     async fn take(&self, namespace: &str, need: impl Into<Need>, left: Duration) -> Result<Share, Error> {
         let need = need.into();
-        let part = self.part_for(need.bytes)?;
-        let namespace: Arc<str> = namespace.into();
-        part.take(&namespace, need, left / 2).await.ok_or(Error::NoPlace)
+        self.part_for(need.bytes)?.take(namespace, need, left).await
     }
 
     /// The part for a review of this size. What needs more than all of the last one would wait in vain.

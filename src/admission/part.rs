@@ -1,12 +1,11 @@
 //! A part of a memory that reviews share: how much of it there is, and how many may wait for it.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::state::Error;
 use crate::shares::{self, Share, Shares};
 
 pub(super) const MIB: usize = 1 << 20;
@@ -60,21 +59,18 @@ impl Part {
         }
     }
 
-    /// So much of it, within this time. `None` where there is none in time, or no place to wait for it.
-    pub async fn take(&self, namespace: &Arc<str>, need: Need, wait: Duration) -> Option<Share> {
-        let deadline = Instant::now().checked_add(wait);
-        let mut share = pin!(self.memory.take_by(namespace, units(need.bytes), deadline));
-        if let Some(free) = share.as_mut().now_or_never() {
-            return free;
-        }
+    /// So much of it, for a review with so much time `left`. It is waited for no longer than half of that: what comes later would leave too little to look its
+    /// images up, and a pod whose images are not known is refused. The error is [`Error::NoPlace`], also where there is no place to wait for it.
+    pub async fn take(&self, namespace: &str, need: Need, left: Duration) -> Result<Share, Error> {
+        let (namespace, deadline) = (Arc::from(namespace), Instant::now().checked_add(left / 2));
         // Large bodies take turns.
-        let (waiting, places) = if shares::has_turn() {
+        let waiting = if shares::has_turn() {
             (&self.waiting_large, 1)
         } else {
             (&self.waiting, units(need.text.max(self.least)))
         };
-        let _place = waiting.take(namespace, places).now_or_never().flatten()?;
-        timeout(wait, share).await.ok().flatten()
+        let share = self.memory.take_or_wait(&namespace, units(need.bytes), deadline, waiting);
+        share.await.ok_or(Error::NoPlace)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt as _, StreamExt};
+use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::answers::{Answers, Reader};
@@ -279,12 +278,8 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             Some(declared) => (&self.small, units(declared).max(1)),
             None => (&self.large, 1),
         };
-        let mut share = pin!(memory.take_by(peer, units, Some(deadline)));
-        if let Some(free) = share.as_mut().now_or_never() {
-            return free.ok_or(Refused::Busy);
-        }
-        let _waits = self.unread.take(peer, 1).now_or_never().flatten().ok_or(Refused::Busy)?;
-        timeout_at(deadline, share).await.ok().flatten().ok_or(Refused::Busy)
+        let share = memory.take_or_wait(peer, units, Some(deadline), (&self.unread, 1));
+        share.await.ok_or(Refused::Busy)
     }
 
     /// Runs the gate, and what it does not answer at once on a task of its own.
