@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
-use super::answers::Unread;
 use super::places::{InUse, Place, Places, Usage};
 use super::shutdown::Phase;
 use super::{AdmissionHandler, Event, ServerOptions, under_way};
@@ -150,7 +149,6 @@ pub(super) struct Waited(pub Duration);
 pub(super) struct Begun<S> {
     service: S,
     is_called: Arc<AtomicBool>,
-    unread: Unread,
     usage: Arc<Usage>,
     waited: Waited,
 }
@@ -169,7 +167,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Begun<S> {
         if !self.is_called.swap(true, Ordering::AcqRel) && !self.waited.0.is_zero() {
             request.extensions_mut().insert(self.waited);
         }
-        request.extensions_mut().insert(self.unread.clone());
+        request.extensions_mut().insert(self.usage.unread.clone());
         Answering { answer: Box::pin(self.service.call(request)), _in_use: in_use }
     }
 }
@@ -207,7 +205,6 @@ pub(super) struct Timed<S> {
     times: Times,
     stage: Stage,
     begun: Arc<AtomicBool>,
-    unread: Unread,
     alarm: Pin<Box<Sleep>>,
     /// The use of the connection until its first request has arrived: none that is slow to send it makes place for another one before its time is over.
     until_begun: Option<InUse>,
@@ -216,20 +213,18 @@ pub(super) struct Timed<S> {
 
 impl<S> Timed<S> {
     fn new(stream: S, times: Times, place: Place, in_use: InUse) -> Self {
-        let (begun, unread) = (Arc::default(), place.usage.unread.clone());
-        let alarm = Box::pin(sleep(times.first));
-        Self { stream, times, stage: Stage::Silent, begun, unread, alarm, until_begun: Some(in_use), place }
+        let (begun, alarm) = (Arc::default(), Box::pin(sleep(times.first)));
+        Self { stream, times, stage: Stage::Silent, begun, alarm, until_begun: Some(in_use), place }
     }
 
     /// What serves its requests.
     fn serving<T>(&self, service: T) -> Begun<T> {
-        let (is_called, unread) = (Arc::clone(&self.begun), self.unread.clone());
         let (usage, waited) = (Arc::clone(&self.place.usage), Waited(self.place.waited));
-        Begun { service, is_called, unread, usage, waited }
+        Begun { service, is_called: Arc::clone(&self.begun), usage, waited }
     }
 
-    fn set_alarm(&mut self, now: Instant, after: Duration) {
-        if let Some(when) = now.checked_add(after) {
+    fn set_alarm(&mut self, after: Duration) {
+        if let Some(when) = Instant::now().checked_add(after) {
             self.alarm.as_mut().reset(when);
         }
     }
@@ -243,10 +238,10 @@ impl<S> Timed<S> {
             self.until_begun = None;
         }
         if self.stage == Stage::Begun && (began || poll.is_ready()) {
-            self.set_alarm(Instant::now(), self.times.idle);
+            self.set_alarm(self.times.idle);
         }
         if poll.is_ready() {
-            let is_late = self.unread.is_older_than(self.times.unread);
+            let is_late = self.place.usage.unread.is_older_than(self.times.unread);
             return if is_late { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { poll };
         }
         ready!(self.alarm.as_mut().poll(context));
@@ -264,7 +259,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         if self.stage == Stage::Silent && poll.is_ready() {
             self.stage = Stage::Head;
             let first = self.times.first;
-            self.set_alarm(Instant::now(), first);
+            self.set_alarm(first);
         }
         if poll.is_ready() {
             self.place.usage.note_read(Instant::now());
