@@ -3,6 +3,7 @@
 
 pub mod api_server;
 mod clock;
+mod concern;
 pub mod decision;
 mod decisions;
 pub mod ending;

@@ -1,4 +1,5 @@
-//! Examines one review: from its object to facts, a plan or a verdict. `serve` and the offline commands share [`examine`], which calls the stages in order.
+//! Examines one review: from its object to facts, a plan or a verdict. `serve` and the offline commands share
+//! [`examine`], which calls the stages in order.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Clock;
+pub use super::concern::concerns;
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::gained::{self, Abilities};
 use super::handed;
@@ -19,8 +21,7 @@ pub use super::template::plan;
 use super::template::{self, AsPods};
 use crate::audit::{Stage, Timings};
 use crate::image::annotation::{devices, handlers, on_node, wasm_handlers};
-use crate::image::{Program, Shape};
-use crate::inspection::{Container, Inspection};
+use crate::inspection::Inspection;
 use crate::judge::input::{Groups, UserFacts};
 use crate::judge::{self, ExemptionContext, InputParts, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::Inspector;
@@ -91,7 +92,8 @@ const fn stage_of(webhook: Webhook) -> Stage {
     }
 }
 
-/// The mutating webhook plans changes. The validating one judges a pod as it is, and a template as the pods that will be created from it.
+/// The mutating webhook plans changes. The validating one judges a pod as it is, and a template as the pods that will be
+/// created from it.
 async fn conclude<K>(
     asked: &ReviewContext<'_>,
     object: &RawValue,
@@ -205,8 +207,9 @@ fn former(review: &Review, kind: Kind) -> Option<(Cow<'_, RawValue>, Workload)> 
     Some((old, workload))
 }
 
-/// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a class is examined for any value, since
-/// a build of crun may have a handler of that name, and for what makes crun act on the node; of a pod without one only the values count that mean Wasm. The devices that CRI-O hands over count for both.
+/// Whether the same handler starts the images: an annotation that is changed before the pod is bound decides that. A pod of a
+/// class is examined for any value, since a build of crun may have a handler of that name, and for what makes crun act on the
+/// node; of a pod without one only the values count that mean Wasm. The devices that CRI-O hands over count for both.
 fn same_handlers(new: &Workload, old: &Workload) -> bool {
     let (new_ones, old_ones) = (&new.annotations, &old.annotations);
     if !devices(new_ones).eq(devices(old_ones)) {
@@ -224,29 +227,6 @@ fn names_wasm_class(state: &State, kind: Kind, object: &RawValue) -> bool {
     let value: Value = serde_json::from_str(judged.get()).unwrap_or_default();
     let field = format!("{}/spec/runtimeClassName", kind.template_pointer());
     value.pointer(&field).and_then(Value::as_str).is_some_and(|class| state.profile_of(class).is_some())
-}
-
-// === Inspecting ===
-
-/// Whether the pod has to do with Wasm: it starts a Wasm program, or native code from an image that is packed as Wasm, or its class is a Wasm runtime according to a profile; or its program is not known, and there is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
-pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
-    let native = inspection.containers.iter().any(is_native_in_wasm);
-    native
-        || inspection.has_wasm()
-        || under_wasm_class(state, workload)
-        || (inspection.containers.iter().any(Container::is_open)
-            && judge::suspicion(workload, inspection, state.runtimes(), state.cluster()).is_some())
-}
-
-/// Whether the container starts native code from an image packed as Wasm, or from a Wasm file. A scratch image whose native files a pod starts counts as an ordinary Linux image.
-fn is_native_in_wasm(container: &Container) -> bool {
-    let Some((facts, Program::Native { source, .. })) = container.known() else { return false };
-    facts.shape != Shape::ScratchRootfs || facts.modules.iter().any(|module| module.source == *source)
-}
-
-/// Whether the spec names a class that is a Wasm runtime according to a profile.
-pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
-    workload.spec.runtime_class_name.as_deref().is_some_and(|class| state.profile_of(class).is_some())
 }
 
 // === Planning and judging ===
@@ -362,7 +342,8 @@ fn restarts(review: &Review, workload: &Workload) -> bool {
             .is_some_and(|(_, old)| judge::restarts_what_it_resizes(&workload.spec, &old.spec))
 }
 
-/// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod may outlive its class.
+/// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod
+/// may outlive its class.
 fn missing_class(state: &State, workload: &Workload) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_ref()?;
     let known = state.cluster().runtime_classes.as_ref()?;
@@ -387,7 +368,8 @@ fn verdict(
     )
 }
 
-/// Judges a template as the pods that a controller would create from it: with defaults, changed by the mutating webhook, and then judged.
+/// Judges a template as the pods that a controller would create from it: with defaults, changed by the mutating webhook,
+/// and then judged.
 async fn judge_as_pods<K>(
     asked: &ReviewContext<'_>,
     object: &RawValue,
@@ -446,7 +428,8 @@ fn before_new_image<'a>(asked: &ReviewContext<'a>, new: &Workload) -> Option<(Co
     former(asked.review, new.kind).filter(|(_, former)| gained::changes_an_image(new, former))
 }
 
-/// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
+/// What there is to say of a template that has nothing to do with Wasm, and had before an update. No Linux workload pays for that: what
+/// the images of the object before were is only recalled, and no registry is asked. They ran, so it is known as a rule.
 fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection) -> Option<String> {
     if asked.webhook != Webhook::Validate || !new.kind.is_template() {
         return None;
@@ -459,7 +442,9 @@ fn left_wasm(asked: &ReviewContext<'_>, new: &Workload, inspection: &Inspection)
     gained::left_wasm(inspection, &found)
 }
 
-/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for which no review waits long, they bring more than is counted for each container, or it is much work, for which advice does not stand in the line of reviews.
+/// What the programs of the object before an update can do. `None` where it cannot be told: nothing is known of its images, for
+/// which no review waits long, they bring more than is counted for each container, or it is much work, for which advice does not
+/// stand in the line of reviews.
 async fn abilities_before(
     asked: &ReviewContext<'_>,
     old: &RawValue,
