@@ -221,3 +221,38 @@ fn place(source: &str) -> String {
         None => source.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Import;
+
+    /// What a review reserves for its rules goes by these lengths, before there are entries.
+    #[test]
+    fn the_lengths_of_named_functions_are_those_of_the_names_that_functions_get() {
+        let of = |format: WasmFormat, interface: &str, functions: &[&str]| {
+            let functions = functions.iter().map(ToString::to_string).collect();
+            let import = Import { interface: interface.into(), functions };
+            ModuleFacts { imports: vec![import], ..ModuleFacts::blank("/app.wasm", format) }
+        };
+        for (format, interface, functions, named) in [
+            (WasmFormat::Module, "wasi_snapshot_preview1", &["fd_write", "of_tomorrow"][..], 1),
+            (WasmFormat::Module, "wasi_unstable", &["random_get", "path_open"], 0),
+            (WasmFormat::Module, "wasix_32v1", &["sock_join_multicast_v4", "of_tomorrow"], 1),
+            (WasmFormat::Module, "wasi_ephemeral_nn", &["load", "of_tomorrow"], 0),
+            (WasmFormat::Module, "outbound-redis", &["get", "of_tomorrow"], 0),
+            (WasmFormat::Module, "env", &["a", "b", "memory"], 3),
+            (WasmFormat::Component, "wasi:clocks/monotonic-clock@0.2.6", &["now", "of-tomorrow"], 1),
+            (WasmFormat::Component, "acme:shop/orders@1.0.0", &["get", "put"], 0),
+        ] {
+            let module = of(format, interface, functions);
+            let entries = of_module(&module, "", false);
+            let names = entries.iter().filter(|entry| entry.capability == Capability::UnknownImport);
+            let names =
+                names.filter_map(|entry| entry.name.as_deref()?.strip_prefix(interface)?.strip_prefix('.'));
+            let lengths: Vec<usize> = names.map(|name| interface.len() + name.len()).collect();
+            assert_eq!(lengths.len(), named, "{interface}: {entries:?}");
+            assert_eq!(named_functions(&module).collect::<Vec<_>>(), lengths, "{interface}");
+        }
+    }
+}

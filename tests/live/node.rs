@@ -94,9 +94,7 @@ impl Site {
             let pod = asked()?;
             let name = pod["metadata"]["name"].as_str()?.to_string();
             let logs = self.plane.kubectl(&["logs", "--namespace", namespace, &name]);
-            // The kubelet reports a little later what runs already.
-            let reported = pod["status"]["containerStatuses"][0]["imageID"] != "";
-            (logs.stdout.contains(text) && reported).then_some(pod)
+            (logs.stdout.contains(text) && is_reported(&pod)).then_some(pod)
         });
         said.unwrap_or_else(|| panic!("waited for `{text}`\n{}", self.story(namespace)))
     }
@@ -125,6 +123,12 @@ impl Site {
     fn apply(&self, object: &Value) -> Said {
         self.plane.apply(object, &[])
     }
+}
+
+/// Whether a pod's status speaks of its first container. The kubelet reports a little later what runs and has logs already.
+fn is_reported(pod: &Value) -> bool {
+    let status = &pod["status"]["containerStatuses"][0];
+    ["imageID", "containerID"].iter().all(|id| status[id].as_str().is_some_and(|id| !id.is_empty()))
 }
 
 /// A preview-1 command that prints a line and then waits for ever, a second at a time.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use wasmgate::cli::Args;
 
 use crate::support::control_plane::free_ports;
-use crate::support::process::{compiled, program, root};
+use crate::support::process::{compiled, program, root, writes_docs};
 use crate::support::registry::Registry;
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
@@ -649,7 +649,7 @@ fn the_commands_of_a_page_print_what_the_page_says() {
         let page = fs::read_to_string(path).unwrap();
         assert!(page.contains(MARK), "{name} has nothing to run");
         let now = run_again(&page);
-        if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+        if writes_docs() {
             fs::write(path, &now).unwrap();
         }
         let difference = similar::TextDiff::from_lines(&page, &now).unified_diff().to_string();

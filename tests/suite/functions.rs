@@ -16,7 +16,7 @@ use wasmgate::rego::{self, BUILTINS, CORRECTED, OwnCode, REFUSED, Value as Rego}
 
 use crate::support::opa;
 use crate::support::policies::{engine, engine_in};
-use crate::support::process::{program, root};
+use crate::support::process::{program, root, writes_docs};
 
 /// One case (`tools/opacases/main.go`).
 #[derive(Debug, Deserialize)]
@@ -232,7 +232,7 @@ fn assert_page(page: &str) {
 
 fn assert_written(file: &str, text: &str) {
     let path = root().join(file);
-    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+    if writes_docs() {
         fs::write(&path, text).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();

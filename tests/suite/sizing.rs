@@ -16,7 +16,7 @@ use wasmgate::plan::floor;
 use wasmgate::quantity::{MIB, Quantity};
 use wasmgate::runtime::{Compiler, Runtimes};
 
-use crate::support::process::root;
+use crate::support::process::{root, writes_docs};
 
 const BEGIN: &str = "<!-- measured -->\n";
 const END: &str = "<!-- end of what was measured -->\n";
@@ -389,7 +389,7 @@ fn the_page_has_the_table_and_the_plot_of_what_was_measured() {
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (_, after) = rest.split_once(END).unwrap();
     let now = format!("{before}{BEGIN}\n{}\n{END}{after}", table(&rows));
-    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+    if writes_docs() {
         fs::write(&page_path, &now).unwrap();
         fs::write(&plot_path, plot(&rows)).unwrap();
     }

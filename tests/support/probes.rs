@@ -16,7 +16,7 @@ use wit_parser::Resolve;
 
 use super::oci::fixtures::wat;
 use super::oci::{Image, ImageBuilder};
-use super::process::{root, wasmgate};
+use super::process::{root, wasmgate, writes_docs};
 
 /// The name that a pod's `hostAliases` give to the peer.
 const PEER: &str = "peer.example";
@@ -662,7 +662,7 @@ impl Target {
         static TURN: Mutex<()> = Mutex::new(());
         let path = root().join(PAGE);
         let read = || std::fs::read_to_string(&path).unwrap();
-        if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+        if writes_docs() {
             let _turn = TURN.lock().unwrap();
             std::fs::write(&path, self.with_table(&read(), table)).unwrap();
             return;

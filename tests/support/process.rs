@@ -201,6 +201,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether a test writes into a page what it would compare with it.
+pub fn writes_docs() -> bool {
+    std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1")
+}
+
 /// How many folders of compiled policies the tests share: together they compile some hundreds, and a folder keeps the 128 that were used
 /// last. In one folder a run would find none of those of the run before.
 const FOLDERS: u64 = 8;

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::support::control_plane::free_port_range;
 use crate::support::node::lacks_proxy;
-use crate::support::process::root;
+use crate::support::process::{root, writes_docs};
 
 /// The first port of the record in the README.
 const PORT: u16 = 17443;
@@ -73,7 +73,7 @@ fn compare(said: &str, as_a_whole: bool) {
     let page = fs::read_to_string(path).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("the record of `make demo`");
     let (record, after) = rest.split_once(END).unwrap();
-    if as_a_whole && std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+    if as_a_whole && writes_docs() {
         fs::write(path, format!("{before}{BEGIN}{said}{END}{after}")).unwrap();
         return;
     }

@@ -6,7 +6,7 @@ use super::cgroup::{counted, cpu_quota, memory_limit, of_pod};
 use super::golden::UNSEEN;
 use super::needs;
 use super::sizes::filler;
-use super::{NODE, SITE, Site, file_system, layers, speaker};
+use super::{NODE, SITE, Site, file_system, is_reported, layers, speaker};
 use crate::support::control_plane::Said;
 use crate::support::live_gate::bare_pod;
 use crate::support::oci::{Image, ImageBuilder, fixtures};
@@ -41,7 +41,8 @@ fn limit_in_force(site: &Site, pod: &Value) -> u64 {
 /// API says that it is done.
 fn resized(site: &Site, namespace: &str, name: &str) -> (Said, u64) {
     let get = || site.plane.get(&["pod", name, "--namespace", namespace]);
-    let running = get();
+    let reported = || Some(get()).filter(is_reported);
+    let running = site.plane.wait_for("the status of what is to be resized", reported);
     assert_eq!(limit_in_force(site, &running), 64 * MIB, "before");
     let patch =
         json!({"spec": {"containers": [{"name": "app", "resources": {"limits": {"memory": "96Mi"}}}]}});

@@ -17,7 +17,7 @@ use wasmgate::watch::SECRETS_BYTES;
 
 use super::{pod, settings};
 use crate::support::manifests::{Objects, helm, installed, read, text};
-use crate::support::process::root;
+use crate::support::process::{root, writes_docs};
 use crate::{adverse, growth, memory};
 
 const MIB: u64 = 1 << 20;
@@ -153,7 +153,7 @@ fn compare(table: &str) {
     let page = read(PAGE);
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (written, after) = rest.split_once(END).unwrap();
-    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+    if writes_docs() {
         std::fs::write(root().join(PAGE), format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
         return;
     }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Installed, Load, Needs, REGISTRY, gate, needs_of, older_gate};
-use crate::support::process::{own, root};
+use crate::support::process::{own, root, writes_docs};
 
 const PAGE: &str = "docs/operations.md";
 
@@ -32,11 +32,10 @@ fn is_release() -> bool {
 
 /// Whether this run writes the page.
 fn is_written() -> bool {
-    let asked = std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1");
-    if asked && !is_release() {
+    if writes_docs() && !is_release() {
         println!("{PAGE} stays as it is: WASMGATE_TEST_GATE names no release build");
     }
-    asked && is_release()
+    writes_docs() && is_release()
 }
 
 fn page() -> String {
