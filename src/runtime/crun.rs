@@ -264,6 +264,9 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     if places.len() > runwasi::MAX_PLACES {
         return runwasi::too_many(argument);
     }
+    if places.len() > 1 && places.iter().flatten().any(|place| place.len() >= path::KERNEL_LENGTH) {
+        return too_long(argument);
+    }
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for (number, place) in places.iter().enumerate() {
         match view.at_short(place.as_ref()) {
@@ -297,6 +300,17 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
              write the whole path"
         )),
     }
+}
+
+/// The search goes on behind a folder whose path the kernel does not take, which counts from the working directory or from the root, and
+/// comes to what is not meant.
+fn too_long(argument: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{}` is searched in a folder of the container's PATH whose path has {} bytes or more, which the kernel does not take; write the \
+         whole path of the program",
+        text::quoted(argument, 200),
+        path::KERNEL_LENGTH
+    ))
 }
 
 /// The program at which the search ends, whichever process searches, before it comes to a volume.

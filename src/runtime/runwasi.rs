@@ -1,6 +1,28 @@
 //! What runwasi's shims have in common, the Spin shim included: they are all built on `containerd-shim-wasm`, which
 //! chooses the source of a program before it asks the engine
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
+//!
+//! Its check for a native program, `is_linux_container`, may miss one that is found here:
+//!
+//! - a name without a slash is searched in the `PATH` of the shim's own process;
+//! - the check runs as the user of the container and without capabilities, who may not be able to read the file or to enter a folder
+//!   above it (`youki:crates/libcontainer/src/process/init/process.rs`, `validate` after `set_id` and `drop_privileges`);
+//! - the C library of the shim's releases takes paths of less than 4096 bytes and fewer than 40 links (`musl:src/misc/realpath.c`), and
+//!   here 8192 bytes and 40 links are followed.
+//!
+//! What starts where it misses one, branch by branch of `Executor::ty`:
+//!
+//! | the name | what the shim looks at then | what may start | who answers |
+//! |---|---|---|---|
+//! | any, of an image with Wasm layers | the layers: the check is not made | the layers, as without a native program | `layers` |
+//! | any, where the layers cannot be read | files, of which such an image has none | what the mounts bring | `fallback` |
+//! | with a slash and without `#` | the same path, by the same calls, which fail alike | nothing | `native` |
+//! | without both | the same name in the shim's `PATH`, then in the working directory, where it has to be a module | another file of this name | `native_everywhere`, `ends_in_path` |
+//! | with `#` | what is before it | a file of another name | `before_function` |
+//! | none | no file | nothing | `file` |
+//! | any, under the Spin shim, whose engine takes everything | `/spin.toml` | the application | `missed` of `spin.rs` |
+//!
+//! Where the check finds a native program, nothing else is tried (`Executor::exec`): it starts, or the container fails.
 
 use super::choice::Choice;
 use super::handover::{Extra, Files, HandedOver, Handover};
@@ -371,8 +393,31 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     match source(view, LAYERS, choose) {
         Source::Layers => as_command(view.facts, layers(view)),
         Source::File(argument) => as_command(view.facts, file(view, argument)),
+        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
+            if let Some(name) = before_function(view) =>
+        {
+            missed(view.first_argument().unwrap_or_default(), name)
+        }
         Source::Settled(choice) => choice,
     }
+}
+
+/// The part of the name before `#`, if it leads to what may start where the check for programs misses the one under the whole name.
+/// That there is a function of this name does not matter: what is instantiated runs before the shim looks for it.
+fn before_function<'a>(view: &View<'a>) -> Option<&'a str> {
+    let (name, function) = cut_function(view.first_argument()?);
+    let may_start = function.is_some() && !matches!(file(view, name), Choice::Nothing(_));
+    may_start.then_some(name)
+}
+
+/// The shim looks as the user of the container, in its own `PATH`, and through its own C library.
+fn missed(argument: &str, name: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{}` is a native program, and where the shim does not find it, or may not open it as the user of the container, it starts `{}` \
+         as Wasm, the part before `#`; give the program a name without `#`",
+        text::quoted(argument, 200),
+        text::quoted(name, 200)
+    ))
 }
 
 /// The shims know the handler of WASI 0.2 alone. What exports another one is instantiated like a command before the shim finds
