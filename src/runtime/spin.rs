@@ -105,7 +105,7 @@ fn exchanged(view: &View<'_>) -> Option<Choice> {
 
 /// A folder below which the shim unpacks archives, one after the other, before it reads what it unpacked: `TMPDIR`, or else the
 /// working directory (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). It checks the folder of
-/// each entry and then opens the entry by its path (`tokio-tar:src/entry.rs`, `unpack_in`), so that a link which another
+/// each entry and then opens the entry by its path (`tar-rs:src/{archive,entry}.rs` at 0.4.44, `unpack_in`), so that a link which another
 /// process makes there in between leads the entry over a module.
 fn staged(view: &View<'_>) -> Option<Choice> {
     if !view.facts.archives {

@@ -22,7 +22,7 @@ use crate::image::outbound::{OutboundHost, OutboundReach, hosts};
 use crate::runtime::spin::handed;
 use crate::text;
 pub(super) use listeners::listeners;
-pub(super) use process::beyond;
+pub(super) use process::{beyond, unpacked};
 use variables::{set_elsewhere, variable};
 
 /// What the evidence says of a host that cannot be known before the app starts.
