@@ -1,6 +1,10 @@
 //! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`,
 //! `handler-utils.c`, read at 1.29.1). It starts files only. A build of crun has one or more handlers, so a RuntimeClass
 //! that leads to crun does not tell which; the platform's configuration does.
+//!
+//! A native program that crun misses leads to another file by a search alone: behind a folder that the container's user may not enter, a file
+//! that it may not execute, or a path that is too long for the kernel. A name with a slash is one path, for crun and for its handlers, and
+//! `#` is a letter of it.
 
 use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;

@@ -1565,7 +1565,7 @@ fn crun_is_not_known_to_find_a_program_in_a_folder_whose_path_the_kernel_does_no
     let start = Start {
         command: &command,
         path: Variable::Literal("bin:evil"),
-        working_dir: Some(&dots),
+        working_dir: Some(dots.as_str()),
         ..Start::default()
     };
     let image = linux("/bin/app! /evil/app");

@@ -1,5 +1,8 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
 //! `youki:crates/libcontainer/src/workload/default.rs`). It starts files only.
+//!
+//! A native program that youki misses starts nothing: the Wasm executor opens one path by the same name, in which `#` is a letter, and is asked
+//! first, so that what it finds there counts beside the native program.
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
