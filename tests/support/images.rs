@@ -664,7 +664,16 @@ fn linux_programs() -> Vec<(&'static str, Image)> {
                 .build(),
         ),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF), ("srv/app.wasm", &files)])),
+        ("linux-with-hashes", with_hashes()),
     ]
+}
+
+/// Two native programs with `#` in their names, outside of every `PATH`, and a module named by the part before it of one.
+fn with_hashes() -> Image {
+    let module = fixtures::wat(r#"(module (func (export "_start")) (func (export "f")))"#);
+    let files: &[(&str, &[u8])] =
+        &[("bin/sh", ELF), ("opt/tools/app#f", ELF), ("opt/tools/tool#f", ELF), ("app", &module)];
+    rootfs("linux/amd64", "/bin/sh", files)
 }
 
 /// Images that say Wasm, each in a form that is not judged, and ordinary ones in the same forms.
