@@ -4,12 +4,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Installed, Load, Needs, REGISTRY, gate, needs_of, older_gate};
-use crate::support::process::{own, root, writes_docs};
+use crate::support::oci::digest;
+use crate::support::process::{is_of_this_commit, make, own, root, writes_docs};
 
 const PAGE: &str = "docs/operations.md";
 
@@ -28,6 +29,13 @@ const UPGRADES: [(&str, &[&str]); 2] =
 /// Whether the gate of this run is a release build.
 fn is_release() -> bool {
     std::env::var_os("WASMGATE_TEST_GATE").is_some() && gate().contains("/release/")
+}
+
+/// Whether it is that of this tree, which `make image` packs.
+fn is_of_this_tree() -> bool {
+    let target = root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
+    let built = fs::canonicalize(target.join("release/wasmgate"));
+    built.is_ok_and(|built| fs::canonicalize(gate()).is_ok_and(|gate| gate == built))
 }
 
 /// Whether this run writes the page.
@@ -114,17 +122,44 @@ fn replica_text(commit: &str, day: &str, sizes: Sizes, [one, other]: [Needs; 2])
     )
 }
 
-/// Builds the image as `make image` does, and writes what that and `oras` print.
+/// Makes the image by the command of the page, for which the release build is there already.
+fn made(name: &str) -> Output {
+    let program = || digest(&fs::read(gate()).unwrap());
+    let ran = program();
+    let made = make(&["image", &format!("PUSH={name}")]).output().unwrap();
+    assert_eq!(program(), ran, "another program was built than the one that ran in the replicas");
+    made
+}
+
+/// Packs a program of another tree, of which no commit is known.
+fn packed(site: &Installed, name: &str) -> Output {
+    println!("`make image` was not run: {} is not the release build of this tree", gate());
+    let mut build = own("tools/image/build", &[]);
+    build.args(["--binary", &gate(), "--insecure", "--push", name]);
+    build.arg("--out").arg(site.folder("recorded/image")).output().unwrap()
+}
+
+/// The label and the bill of materials that the page describes.
+fn says_what_it_is_made_of(site: &Installed, name: &str) {
+    if is_of_this_tree() {
+        let revision = site.registry.label(name, "org.opencontainers.image.revision");
+        assert!(is_of_this_commit(revision.as_deref()), "{revision:?}");
+    }
+    let attached = site.registry.attached(name);
+    assert_eq!(attached.keys().collect::<Vec<_>>(), ["application/vnd.cyclonedx+json"]);
+}
+
+/// Makes the image, and writes what that and `oras` print.
 fn write_image(site: &Installed) -> Sizes {
     // Not where the images of this test are.
     let name = site.registry.image("recorded/wasmgate:0.1.0");
-    let mut build = own("tools/image/build", &[]);
-    build.args(["--binary", &gate(), "--insecure", "--push", &name]);
-    let built = build.arg("--out").arg(site.folder("recorded/image")).output().unwrap();
+    let built = if is_of_this_tree() { made(&name) } else { packed(site, &name) };
     let (printed, said) =
         (String::from_utf8(built.stdout).unwrap(), String::from_utf8(built.stderr).unwrap());
     assert!(built.status.success(), "{said}");
-    let digest = printed.trim();
+    says_what_it_is_made_of(site, &name);
+    // Before it, `make` prints its commands.
+    let digest = printed.lines().last().unwrap();
     let line =
         said.lines().find(|line| line.contains(" KiB compressed ")).unwrap_or_else(|| panic!("{said}"));
     let (_, sizes) = line.split_once(": linux/").unwrap();
