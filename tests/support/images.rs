@@ -94,6 +94,7 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("wasix-files", artifact(&calling("wasix_32v1", &[("path_open2", 9)]))),
         ("wasix-spawn", artifact(&calling("wasix_32v1", &[("proc_spawn2", 12)]))),
         ("lying-os", claiming_os("wasip2")),
+        ("behind-an-index", Image::index(&[("wasip1/wasm", &artifact(&fixtures::command()))])),
     ]
 }
 
