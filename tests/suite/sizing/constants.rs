@@ -215,6 +215,25 @@ fn the_page_says_the_constants_in_its_first_table() {
     }
 }
 
+/// The margins are told at two places.
+#[test]
+fn the_page_says_wherever_it_speaks_of_the_margins_how_large_they_are() {
+    let page = fs::read_to_string(root().join("docs/sizing.md")).unwrap();
+    let more = |quarters: i128| match quarters - 4 {
+        3 => "three quarters more",
+        5 => "five quarters more",
+        other => panic!("how is {other} written?"),
+    };
+    let (layers, files) = (more(QUARTERS.0), more(QUARTERS.1));
+    for said in [
+        format!("of layers {layers}, and of files {files}, since"),
+        format!("of layers is {layers} than the table asks for, and that of files {files}.\n"),
+    ] {
+        assert!(page.contains(&said), "{said}");
+    }
+    assert_eq!(page.matches(" quarters more").count(), 4, "another place speaks of them");
+}
+
 /// The rule about probes counts no more processors than were measured.
 #[test]
 fn the_rule_counts_as_many_processors_as_the_node_had() {
