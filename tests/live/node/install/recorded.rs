@@ -1,4 +1,4 @@
-//! What `docs/operations.md` says of the image, of what a replica needs at its start, and of the pods that are created during an upgrade,
+//! What `docs/operations.md` says of the image, of what a replica needs at its start, and of the pods that are asked for during an upgrade,
 //! written from one run: `WASMGATE_WRITE_DOCS=1` with `WASMGATE_TEST_GATE`, a release build of this commit. Any other run holds the page
 //! to the words, and one of a release build to the memory as well.
 
@@ -235,7 +235,7 @@ fn upgrade_text(part: &str, commits: [&str; 2], day: &str, loads: &[Load]) -> St
     text
 }
 
-/// Writes what was created during an upgrade from a program of another commit.
+/// Writes what was asked for during an upgrade from a program of another commit.
 pub(super) fn upgrades(part: &str, loads: &[Load]) {
     if !is_written() {
         return;
@@ -275,7 +275,7 @@ fn samples() -> Vec<(&'static str, String)> {
     let needs = Needs { resident: 1, own: 1, listens: 0.0, ready: 0 };
     let mut all = vec![(REPLICA, replica_text("0", "0-0-0", [0; 3], [needs; 2]))];
     for (part, done) in UPGRADES {
-        let load = |what: &&'static str| Load { what, created: 0, seconds: 0.0, slowest: 0 };
+        let load = |what: &&'static str| Load { what, asked: 0, seconds: 0.0, slowest: 0 };
         let loads: Vec<Load> = done.iter().map(load).collect();
         all.push((part, upgrade_text(part, ["0", "0"], "0-0-0", &loads)));
     }
@@ -290,6 +290,20 @@ fn the_page_has_what_was_recorded_in_the_words_in_which_it_is_written() {
         if !text.trim_start_matches(['-', ' ', '*']).starts_with(NOT_YET) {
             assert_eq!(words(text), words(&sample), "{part}");
         }
+    }
+}
+
+#[test]
+fn the_page_says_that_the_pods_of_the_load_are_dry_runs_in_the_text_and_at_every_figure() {
+    let page = page();
+    let (_, tested) = page.split_once("What is tested of this on a real node").unwrap();
+    let (text, _) = tested.split_once("\n\n").unwrap();
+    assert!(text.contains("clients ask for pods by dry runs (as `--dry-run=server` does"), "{text}");
+    for (part, done) in UPGRADES {
+        let (_, recorded, _) = cut(&page, part);
+        let figures = recorded.lines().filter(|line| line.starts_with("- "));
+        let of_dry_runs = figures.filter(|line| line.contains(" pods were asked for by dry runs in "));
+        assert!(recorded.starts_with(NOT_YET) || of_dry_runs.count() == done.len(), "{recorded}");
     }
 }
 
