@@ -59,12 +59,21 @@ fn a_row_with_a_digest_says_with_which_compiler_the_module_was_made_and_how_larg
 #[test]
 fn the_large_program_of_c_plus_plus_has_the_code_and_the_exceptions_that_the_page_tells_of() {
     let Some(bytes) = today("yosys") else { return };
-    let facts = module::read(&bytes, "yosys").unwrap();
+    let (mut has_tags, mut code_bytes) = (false, 0);
+    for payload in Parser::new(0).parse_all(&bytes) {
+        match payload.unwrap() {
+            Payload::TagSection(_) => has_tags = true,
+            Payload::CodeSectionStart { size, .. } => {
+                code_bytes = size;
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(has_tags);
     let page = fs::read_to_string(root().join("docs/sizing.md")).unwrap();
-    let said = format!("yosys, a command for preview 1 with {} MB of code", facts.code_bytes / 1_000_000);
+    let said = format!("yosys, a command for preview 1 with {} MB of code", code_bytes / 1_000_000);
     assert!(page.contains(&said), "{said}");
-    let mut payloads = Parser::new(0).parse_all(&bytes);
-    assert!(payloads.any(|payload| matches!(payload, Ok(Payload::TagSection(_)))), "it has no tag");
 }
 
 /// A name that is misspelt would measure nothing, and a runtime that is measured by no row would too.
