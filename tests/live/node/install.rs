@@ -219,8 +219,9 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     site.write_kustomization("0.1.1");
     let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
     let load = under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
-    recorded::upgrades(recorded::KUSTOMIZE, &[load]);
+    // Before this test writes the page: the label of the image would end in `-dirty`.
     recorded::what_a_replica_needs(&site);
+    recorded::upgrades(recorded::KUSTOMIZE, &[load]);
     switches::give_the_right_to_pull_secrets(&site);
     switches::stop_it_from_refusing_pods_and_have_it_refuse_them_again(&site);
     switches::have_one_rule_only_recorded_and_refuse_by_it_again(&site);
