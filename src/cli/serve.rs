@@ -53,7 +53,7 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether instances of policies have waited too long for an evaluation.
-const UNUSED_INTERVAL: Duration = Duration::from_mins(1);
+const UNUSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Open files that the gate asks for at least. A container runtime may give a process no more than 1024 at first.
 const OPEN_FILES: u64 = 8192;
