@@ -255,7 +255,7 @@ fn make_image_pushes_the_release_build_with_a_label_of_the_commit_and_a_bill_of_
     let output = make(&[&cargo, "image", &push]).env("CARGO_TARGET_DIR", &target).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = String::from_utf8(output.stdout).unwrap();
-    let named = registry.image(&format!("platform/wasmgate@{}", printed.lines().last().unwrap()));
+    let named = registry.image(&format!("platform/wasmgate@{}", printed.lines().next_back().unwrap()));
     let revision = registry.label(&named, "org.opencontainers.image.revision");
     assert!(is_of_this_commit(revision.as_deref()), "{revision:?}");
     assert_eq!(registry.attached(&named).keys().collect::<Vec<_>>(), [BILL_OF_MATERIALS]);

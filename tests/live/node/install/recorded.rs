@@ -159,7 +159,7 @@ fn write_image(site: &Installed) -> Sizes {
     assert!(built.status.success(), "{said}");
     says_what_it_is_made_of(site, &name);
     // Before it, `make` prints its commands.
-    let digest = printed.lines().last().unwrap();
+    let digest = printed.lines().next_back().unwrap();
     let line =
         said.lines().find(|line| line.contains(" KiB compressed ")).unwrap_or_else(|| panic!("{said}"));
     let (_, sizes) = line.split_once(": linux/").unwrap();
