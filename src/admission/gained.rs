@@ -155,6 +155,9 @@ pub(super) fn changes_an_image(new: &Workload, old: &Workload) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
     use crate::image::{Digest, ImageFacts, ImageKind, Packaging, Program, program};
@@ -253,8 +256,16 @@ mod tests {
             let (new, old) = (of(new), of(old));
             assert_eq!((has_other_images(&new, &old), changes_an_image(&new, &old)), (others, changes));
         }
-        // To compare each with each would take longer than any test.
+        // To compare each with each would take several times as long as the bound.
         let many = workload((0..40_000).map(|number| (format!("c{number}"), "x:1".to_owned())));
+        let before = worked();
         assert!(!has_other_images(&many, &many) && !changes_an_image(&many, &many));
+        let took = worked().saturating_sub(before);
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+
+    /// How long this thread has worked, which no other work of the machine makes longer.
+    fn worked() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
     }
 }
