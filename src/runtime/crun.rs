@@ -24,15 +24,10 @@ pub(super) struct Crun {
     wasmtime: bool,
 }
 
-/// WasmEdge: the same as behind runwasi's shim.
+/// WasmEdge: what it hands over and its ways to native code are those behind runwasi's shim.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
     handler: "wasmedge",
-    handed: HandedOver {
-        files: Files::Root,
-        network: true,
-        extras: runwasi_wasmedge::PLUG_INS,
-        ..HandedOver::COMMAND
-    },
+    handed: runwasi_wasmedge::HANDED_OVER,
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
     wasmtime: false,
