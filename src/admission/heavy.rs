@@ -9,7 +9,7 @@ use super::state::Error;
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{FileClass, ImageFacts, Program, path, program};
-use crate::inspection::{self, Container, Inspection, LookupResult};
+use crate::inspection::{self, Container, Inspection};
 use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
 use crate::shares::{self, Share, Shares};
@@ -179,10 +179,7 @@ impl<'w> Work<'w> {
 
 /// Whether what is found of a pod takes little work.
 pub(super) fn is_light_with(workload: &Workload, inspection: &Inspection) -> bool {
-    let known = inspection.containers.iter().map(|container| match &container.lookup {
-        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
-        LookupResult::Unread { .. } => None,
-    });
+    let known = inspection.containers.iter().map(|container| container.facts().cloned());
     is_light(workload, &known.collect::<Vec<_>>())
 }
 
@@ -304,7 +301,7 @@ fn is_light(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> bool {
 fn most_weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> Option<usize> {
     workload.images().iter().zip(facts).try_fold(0_usize, |sum, (image, facts)| {
         let steps = match facts {
-            Some(facts) if image.role != Role::ImageVolume => {
+            Some(facts) if image.role.starts() => {
                 let container = workload.container(image.role, image.index).unwrap_or_default();
                 let is_ephemeral = image.role == Role::EphemeralContainer;
                 let paths = inspection::mount_paths(&workload.spec, &container, is_ephemeral);
@@ -323,7 +320,7 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     let images = workload.images();
     let written = images.iter().zip(facts).map(|(image, facts)| searched(workload, image, facts.as_deref()));
     let written = written.fold(0, usize::saturating_add);
-    let known = images.iter().zip(facts).filter(|(image, _)| image.role != Role::ImageVolume);
+    let known = images.iter().zip(facts).filter(|(image, _)| image.role.starts());
     known.fold(written, |sum, (image, facts)| match facts {
         // What is left bounds the steps that are taken to count them.
         Some(facts) if sum <= LIGHT => {
@@ -386,6 +383,7 @@ mod tests {
 
     use super::*;
     use crate::image::{Digest, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
+    use crate::inspection::LookupResult;
     use crate::policy::{Bundle, Engine, Limits};
     use crate::shares::Line;
     use crate::workload::{self, Kind};

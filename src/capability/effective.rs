@@ -87,7 +87,7 @@ fn assessed(
     may_write_names: Option<&dyn Fn((Role, usize)) -> bool>,
 ) -> Capabilities {
     let Some((facts, program)) = container.known() else { return Capabilities::default() };
-    if container.role == Role::ImageVolume {
+    if !container.role.starts() {
         return Capabilities::default();
     }
     let mut host = RuntimeHost::new(workload, container, (facts, program), profile);

@@ -408,7 +408,7 @@ fn resources(
     let compile = known.and_then(|(facts, program)| compile_millis(facts, program, profile));
     let cap_millis = caps.map(|caps| caps.cpu.millis());
     // An ephemeral container can have no sizes of its own.
-    let is_sized = matches!(container.role, Role::Container | Role::InitContainer);
+    let is_sized = container.role.starts_with_pod();
     let is_capped = is_sized && caps.is_some();
     Resources {
         request_bytes,
