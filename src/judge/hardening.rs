@@ -252,7 +252,7 @@ impl<'a> HardeningCase<'a> {
                 index: *index,
                 container: Arc::clone(&name),
                 mount_path: written.clone(),
-                written: writes,
+                program_writes: writes,
             })
         });
         found.collect()

@@ -45,7 +45,7 @@ pub struct WritableMount {
     /// `mountPath` as written.
     pub mount_path: String,
     /// Whether the program can write there.
-    pub written: bool,
+    pub program_writes: bool,
 }
 
 const TOKEN: &str = "automountServiceAccountToken";
@@ -162,11 +162,14 @@ fn read_only(spec: &mut Object, mounts: &[WritableMount], notes: &mut Notes) -> 
     Ok(())
 }
 
-fn tell_read_only(WritableMount { container, mount_path, written, .. }: &WritableMount, notes: &mut Notes) {
+fn tell_read_only(
+    WritableMount { container, mount_path, program_writes, .. }: &WritableMount,
+    notes: &mut Notes,
+) {
     let name: String = container.chars().take(LONGEST_NAME).collect();
     let said =
         format!("container `{name}`: the mount at `{mount_path}` is now `readOnly: true`, as its grant says");
-    if *written {
+    if *program_writes {
         let said = format!(
             "{said}: the program could write there; a grant with `access: read-write` would allow it"
         );
@@ -187,12 +190,12 @@ mod tests {
     #[test]
     fn many_mounts_of_one_path_are_told_once_and_each_is_made_read_only_once() {
         let name = "c".repeat(1_000);
-        let mount = |path: &str, written| WritableMount {
+        let mount = |path: &str, program_writes| WritableMount {
             role: Role::Container,
             index: 0,
             container: name.as_str().into(),
             mount_path: path.to_owned(),
-            written,
+            program_writes,
         };
         let mounts = [vec![mount("/a", false); 100], vec![mount("/b", true)]].concat();
         let mut written: Vec<Value> =

@@ -110,7 +110,7 @@ impl Server {
     pub async fn run<G: AdmissionHandler>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
         let phase = Phase::default();
         let main = Handle::new();
-        let times = Times::of(&self.options);
+        let times = ShutdownTimes::of(&self.options);
         let (mut listeners, places) = self.spawn(&gate, &phase, &main);
         tokio::select! {
             () = signals.next() => {}
@@ -232,14 +232,14 @@ fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Serv
 
 /// How long the parts of a shutdown take.
 #[derive(Debug, Clone, Copy)]
-struct Times {
+struct ShutdownTimes {
     pause: Duration,
     drain: Duration,
     /// For the connections that wait for a place at the end of the pause, as a part of the drain: the review of one that is cut off is lost.
     wait: Duration,
 }
 
-impl Times {
+impl ShutdownTimes {
     fn of(options: &ServerOptions) -> Self {
         let (pause, drain) = (options.pause, options.drain);
         Self { pause, drain, wait: options.connection_wait.min(drain / 2) }
@@ -253,7 +253,7 @@ async fn wind_down(
     listeners: &mut Listeners,
     phase: &Phase,
     places: &Places,
-    Times { pause, drain, wait }: Times,
+    ShutdownTimes { pause, drain, wait }: ShutdownTimes,
 ) {
     sleep(pause).await;
     let started = Instant::now();
