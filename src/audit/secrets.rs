@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 256 << 10;
 pub enum Shown<'a> {
     /// The strings of a document, without its keys.
     Tree(&'a Value),
-    /// The same of a document as text.
+    /// The strings of a document that is text, without its keys.
     Json(&'a str),
     /// A text.
     Text(&'a str),
@@ -53,7 +53,7 @@ impl Secrets {
         }
     }
 
-    /// The same of a value as JSON. One that cannot be read can not be looked for either, so no text is shown then.
+    /// Takes the texts of a value that is written as JSON. One that cannot be read can not be looked for either, so no text is shown then.
     pub(super) fn take_json(&mut self, written: &str) {
         let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         if let Some(plain) = inner.filter(|inner| !inner.contains('\\')) {

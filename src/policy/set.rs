@@ -220,7 +220,7 @@ impl PolicySet {
         self.evaluate_for((&Arc::from(""), self.limits.time), input).await
     }
 
-    /// The same for rules that ask for the time, and are told this one.
+    /// Runs every bundle that decides on `input`, as [`Self::evaluate`] does, and tells rules that ask for the time this one.
     pub async fn evaluate_at<I: Serialize + Sync>(&self, input: &I, now: Timestamp) -> Evaluation {
         let bundles: Vec<_> = self.bundles(false).collect();
         let (mut stop, _guard) = Stop::at(Instant::now() + self.limits.time);
@@ -228,7 +228,7 @@ impl PolicySet {
         self.evaluate_until(&bundles, &Arc::from(""), input, &stop).await
     }
 
-    /// The same in the line of this namespace, and within this time.
+    /// Runs every bundle that decides on `input`, in the line of this namespace, and within this time.
     async fn evaluate_for<I: Serialize + Sync>(&self, by: (&Arc<str>, Duration), input: &I) -> Evaluation {
         self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), by, input).await
     }

@@ -187,7 +187,7 @@ const fn strictness(program: &Program) -> u8 {
     }
 }
 
-/// The same, but native if a module carries machine code that the runtime runs instead of the Wasm.
+/// The program, but native if a module carries machine code that the runtime runs instead of the Wasm.
 fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -> Program {
     let Program::Wasm { modules, .. } = &program else { return program };
     let found = ways.iter().find_map(|way| match way {

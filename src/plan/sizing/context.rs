@@ -150,7 +150,7 @@ pub(super) fn memory_proposal(
     Proposal { floor, size, request, is_learned, step: Quantity::BYTE }
 }
 
-/// The same of CPU.
+/// The CPU that is proposed for a program: that of the profile, with the request that was learned.
 pub(super) fn cpu_proposal(
     defaults: &Defaults,
     compiler: Compiler,
