@@ -63,7 +63,7 @@ static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(HEAVY_PLACES));
 /// without a bound, those of all reviews at once would leave the threads that read and answer next to nothing of the processors.
 const LIGHT_PLACES_PER_PROCESSOR: usize = 2;
 
-/// See [`LIGHT_PLACES_PER_PROCESSOR`].
+/// The places for little work, [`LIGHT_PLACES_PER_PROCESSOR`] for each processor.
 static LIGHT_PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(light_places()));
 
 fn light_places() -> u32 {
@@ -183,7 +183,7 @@ pub(super) fn is_light_with(workload: &Workload, inspection: &Inspection) -> boo
     is_light(workload, &known.collect::<Vec<_>>())
 }
 
-/// The same of what is written in the pod alone: its images may make it more.
+/// Whether what is written in the pod alone takes little work: its images may make it more.
 pub(super) fn is_light_before_look_up(workload: &Workload) -> bool {
     is_light(workload, &vec![None; workload.images().len()])
 }
@@ -331,7 +331,7 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     })
 }
 
-/// The same of one container, without the steps along its mounts.
+/// How much there is to search for one container: bytes of paths, as often as they are followed, without the steps along its mounts.
 fn searched(workload: &Workload, image: &ImageUse<'_>, facts: Option<&ImageFacts>) -> usize {
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
     let own = |list: fn(&ImageFacts) -> &[String]| facts.and_then(|facts| list(facts).first());
