@@ -216,8 +216,9 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
     let too_long = |path: &&str| path::is_deep(path) || path.len() > path::MAX_LENGTH;
     if let Some(mount) = view.start.mounts.iter().map(|mount| mount.path).find(too_long) {
         return Some(format!(
-            "the mount path `{}` has more than 255 parts or {} bytes, and what it hides is not followed; mount it elsewhere",
+            "the mount path `{}` has more than {} parts or {} bytes, and what it hides is not followed; mount it elsewhere",
             text::quoted(mount, 200),
+            path::MOST_PARTS,
             path::MAX_LENGTH
         ));
     }
