@@ -17,7 +17,7 @@ pub(super) const UNIT: usize = 1 << 10;
 /// others (`ServerOptions::large_bodies`), and so do all that wait.
 const WAIT_WITH_LARGE_BODIES: u32 = 6;
 
-/// The same of one namespace, whose reviews are worked on one after the other where each needs most of its half.
+/// Most of them of one namespace, whose reviews are worked on one after the other where each needs most of its half.
 const WAIT_WITH_LARGE_BODIES_OF_ONE: u32 = 5;
 
 /// What a review needs.

@@ -119,8 +119,8 @@ impl Secrets {
         Hider(automaton(hidden.map(|(_, value)| value)).map_or(Redaction::None, Redaction::Values))
     }
 
-    /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
-    /// value as it is written.
+    /// What takes these values out of texts about an object of which rules found these violations. What the built-in rules say is no
+    /// secret either: they quote no value as it is written.
     pub fn hider_of<'v>(&self, found: impl Iterator<Item = &'v Violation>, shown: &[Shown<'_>]) -> Hider {
         let mut all = shown.to_vec();
         let own = found.filter(|violation| violation.is_built_in);
@@ -236,7 +236,7 @@ impl Hider {
         }
     }
 
-    /// The same in place.
+    /// Hides the values in place.
     pub fn hide_in(&self, text: &mut String) {
         let hidden = self.hide(text);
         if hidden != text.as_str() {

@@ -64,7 +64,7 @@ fn compare(before: &Object, after: &Object, at: &PointerBuf, patch: &mut Patch) 
     patch.0.extend(removed.map(|key| PatchOperation::Remove(RemoveOperation { path: below(at, key) })));
 }
 
-/// The same of two values that differ, in what is different of them alone as far as that is found place by place.
+/// Adds what leads from one value to another that differs, about what is different of them alone as far as that is found place by place.
 fn compare_values(before: &Value, after: &Value, at: &PointerBuf, patch: &mut Patch) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => compare(before, after, at, patch),

@@ -233,7 +233,7 @@ impl PolicySet {
         self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), by, input).await
     }
 
-    /// The same for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
+    /// Runs every bundle that decides on `input`, for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
     /// and what the bundles in the shadow find. Each waits for its place as long as there is time `left` to the review, and may take all that the limits
     /// allow from then on. Those in the shadow run at the same time; once the others are done, they get at most
     /// half of what is `left` to the review then. Whatever they do, the first result is what it would be without them.
@@ -433,7 +433,7 @@ impl LoadedBundle {
         Ok(())
     }
 
-    /// The same with what the METADATA of its rules says of them, and whether these are built in.
+    /// What was found, with what the METADATA of its rules says of them, and whether these are built in.
     pub(super) fn annotated(&self, found: Found) -> Found {
         if found.violations.is_empty() {
             return found;

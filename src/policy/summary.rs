@@ -77,7 +77,7 @@ impl PolicySet {
         self.rules.as_deref()
     }
 
-    /// The same of the bundles that decide.
+    /// The names of all rules of the bundles that decide; `None` if those of one are not known.
     pub fn rules_in_force(&self) -> Option<&BTreeSet<String>> {
         self.rules_in_force.as_deref()
     }

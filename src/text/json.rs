@@ -24,7 +24,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same of JSON that stands in a YAML document, whose escapes name a whole code point and know no surrogates.
+/// JSON without dangerous characters in its strings that stands in a YAML document, whose escapes name a whole code point and know no surrogates.
 pub fn flow_yaml(document: &str) -> Cow<'_, str> {
     escaped(document, |c, to| {
         let _ = match u32::from(c) {
