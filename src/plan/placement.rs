@@ -16,12 +16,11 @@ const FIELD: &str = "runtimeClassName";
 
 /// The Wasm programs that the pod starts with.
 pub(super) fn wasm_programs(inspection: &Inspection) -> impl Iterator<Item = (&Container, &Program)> {
-    inspection.containers.iter().filter(|container| container.role.starts_with_pod()).filter_map(
-        |container| {
-            let (_, program) = container.known()?;
-            matches!(program, Program::Wasm { .. }).then_some((container, program))
-        },
-    )
+    let starting = inspection.containers.iter().filter(|container| container.role.starts_with_pod());
+    starting.filter_map(|container| {
+        let (_, program) = container.known()?;
+        matches!(program, Program::Wasm { .. }).then_some((container, program))
+    })
 }
 
 /// Image kind → name of the first container that starts one.
