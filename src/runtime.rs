@@ -94,11 +94,11 @@ impl Default for Sizing {
 pub struct OwnMemory {
     /// Before it loads a module.
     pub base: Quantity,
-    /// The same where the container compiles its program, if the profile says it.
+    /// Before it loads a module, where the container compiles its program, if the profile says it.
     pub file_base: Option<Quantity>,
     /// For each byte of code that the shim has compiled, in thousandths of a byte, if the profile says it.
     pub per_byte: Option<u64>,
-    /// The same where the container compiles its program.
+    /// For each byte of code where the container compiles its program, in thousandths of a byte, if the profile says it.
     pub file_per_byte: Option<u64>,
     /// For each element of a table, in bytes.
     pub table_element: u64,

@@ -232,7 +232,9 @@ impl Walk {
 
     fn check_depth(&self) -> Result<(), Malformed> {
         if self.stack.len() > MAX_NESTED {
-            return Err(Malformed::new(format!("it nests more than {MAX_NESTED} modules and components")));
+            return Err(Malformed::new(format!(
+                "it nests more than {MAX_NESTED} modules and components; build it with fewer"
+            )));
         }
         Ok(())
     }

@@ -92,16 +92,13 @@ pub fn surplus(case: &HardeningCase<'_>) -> Surplus {
 impl<'a> HardeningCase<'a> {
     /// The containers that start a Wasm program with the pod.
     fn wasm(&self) -> impl Iterator<Item = &'a Container> {
-        let starts = |role: Role| matches!(role, Role::Container | Role::InitContainer);
-        self.inspection
-            .containers
-            .iter()
-            .filter(move |container| starts(container.role) && is_wasm(container))
+        let containers = self.inspection.containers.iter();
+        containers.filter(|container| container.role.starts_with_pod() && is_wasm(container))
     }
 
     /// A container that starts anything but Wasm, as far as is known: what is taken from the pod is taken from it too.
     fn other(&self) -> Option<&'a Container> {
-        let starts = |container: &&Container| container.role != Role::ImageVolume;
+        let starts = |container: &&Container| container.role.starts();
         self.inspection.containers.iter().filter(starts).find(|container| !is_wasm(container))
     }
 
@@ -260,7 +257,7 @@ impl<'a> HardeningCase<'a> {
                 index: *index,
                 container: Arc::clone(&name),
                 mount_path: written.clone(),
-                written: writes,
+                program_writes: writes,
                 below: volume(mount).is_some_and(|volume| is_writable_below(volume, mount)),
             })
         });

@@ -45,7 +45,7 @@ pub struct WritableMount {
     /// `mountPath` as written.
     pub mount_path: String,
     /// Whether the program can write there.
-    pub written: bool,
+    pub program_writes: bool,
     /// Whether `readOnly` alone leaves what is mounted below it writable.
     pub below: bool,
 }
@@ -167,7 +167,7 @@ fn read_only(spec: &mut Object, mounts: &[WritableMount], notes: &mut Notes) -> 
 fn tell_read_only(mount: &WritableMount, notes: &mut Notes) {
     let said = said_of(mount);
     notes.taken.push(said.clone());
-    if mount.written {
+    if mount.program_writes {
         notes.warn(said);
     } else {
         notes.tell(said);
@@ -176,7 +176,7 @@ fn tell_read_only(mount: &WritableMount, notes: &mut Notes) {
 
 /// A folder of the node is told apart: the rules go by what stays writable below it, and may refuse the pod all the same. `recursiveReadOnly`
 /// is a person's to write, since no pod with it starts on a node that cannot hold it.
-fn said_of(WritableMount { container, mount_path, written, below, .. }: &WritableMount) -> String {
+fn said_of(WritableMount { container, mount_path, program_writes, below, .. }: &WritableMount) -> String {
     let name: String = container.chars().take(LONGEST_NAME).collect();
     let said = format!("container `{name}`: the mount at `{mount_path}` is now `readOnly: true`");
     if *below {
@@ -184,7 +184,7 @@ fn said_of(WritableMount { container, mount_path, written, below, .. }: &Writabl
             "{said}; what the node has mounted below that folder stays writable: also write `recursiveReadOnly: Enabled` if the nodes \
              support it, or ask for a grant with `access: read-write`"
         )
-    } else if *written {
+    } else if *program_writes {
         format!(
             "{said}, as its grant says: the program could write there; a grant with `access: read-write` would allow it"
         )
@@ -202,12 +202,12 @@ mod tests {
     #[test]
     fn many_mounts_of_one_path_are_told_once_and_each_is_made_read_only_once() {
         let name = "c".repeat(1_000);
-        let mount = |path: &str, written| WritableMount {
+        let mount = |path: &str, program_writes| WritableMount {
             role: Role::Container,
             index: 0,
             container: name.as_str().into(),
             mount_path: path.to_owned(),
-            written,
+            program_writes,
             below: false,
         };
         let mounts = [vec![mount("/a", false); 100], vec![mount("/b", true)]].concat();
@@ -230,16 +230,16 @@ mod tests {
 
     #[test]
     fn a_folder_of_the_node_is_not_said_to_be_as_its_grant_says() {
-        let mount = |written, below| WritableMount {
+        let mount = |program_writes, below| WritableMount {
             role: Role::Container,
             index: 0,
             container: "app".into(),
             mount_path: "/data".to_owned(),
-            written,
+            program_writes,
             below,
         };
-        for written in [false, true] {
-            let (whole, folder) = (said_of(&mount(written, false)), said_of(&mount(written, true)));
+        for program_writes in [false, true] {
+            let (whole, folder) = (said_of(&mount(program_writes, false)), said_of(&mount(program_writes, true)));
             assert!(whole.contains("`readOnly: true`, as its grant says"), "{whole}");
             assert!(!folder.contains("as its grant says"), "{folder}");
             assert!(folder.contains("also write `recursiveReadOnly: Enabled`"), "{folder}");

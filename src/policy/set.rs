@@ -220,7 +220,7 @@ impl PolicySet {
         self.evaluate_for((&Arc::from(""), self.limits.time), input).await
     }
 
-    /// The same for rules that ask for the time, and are told this one.
+    /// Runs every bundle that decides on `input`, as [`Self::evaluate`] does, and tells rules that ask for the time this one.
     pub async fn evaluate_at<I: Serialize + Sync>(&self, input: &I, now: Timestamp) -> Evaluation {
         let bundles: Vec<_> = self.bundles(false).collect();
         let (mut stop, _guard) = Stop::at(Instant::now() + self.limits.time);
@@ -228,12 +228,12 @@ impl PolicySet {
         self.evaluate_until(&bundles, &Arc::from(""), input, &stop).await
     }
 
-    /// The same in the line of this namespace, and within this time.
+    /// Runs every bundle that decides on `input`, in the line of this namespace, and within this time.
     async fn evaluate_for<I: Serialize + Sync>(&self, by: (&Arc<str>, Duration), input: &I) -> Evaluation {
         self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), by, input).await
     }
 
-    /// The same for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
+    /// Runs every bundle that decides on `input`, for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
     /// and what the bundles in the shadow find. Each waits for its place as long as there is time `left` to the review, and may take all that the limits
     /// allow from then on. Those in the shadow run at the same time; once the others are done, they get at most
     /// half of what is `left` to the review then. Whatever they do, the first result is what it would be without them.
@@ -433,7 +433,7 @@ impl LoadedBundle {
         Ok(())
     }
 
-    /// The same with what the METADATA of its rules says of them, and whether these are built in.
+    /// What was found, with what the METADATA of its rules says of them, and whether these are built in.
     pub(super) fn annotated(&self, found: Found) -> Found {
         if found.violations.is_empty() {
             return found;

@@ -19,7 +19,7 @@ pub enum Compiler {
     /// The container's own process, at every start. Interpreting engines count here too; what they need was never
     /// measured.
     Container,
-    /// The same in crun with wasmtime, which has another build of the engine than the runtimes that were measured with it.
+    /// The container's own process in crun with wasmtime, which has another build of the engine than the runtimes that were measured with it.
     Crun,
 }
 
@@ -29,7 +29,7 @@ pub enum Compiler {
 /// runtime turns on.
 pub const POINTER: u64 = 8;
 
-/// The same in WasmEdge, which keeps the type beside it (`WasmEdge:include/runtime/instance/table.h`, `RefVariant`). No engine is
+/// Bytes of an element of a table in WasmEdge, which keeps the type beside it (`WasmEdge:include/runtime/instance/table.h`, `RefVariant`). No engine is
 /// known whose elements are larger.
 pub const TYPED_REFERENCE: u64 = 16;
 

@@ -6,7 +6,7 @@ use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
-use crate::image::annotation::{self, OF_MANIFEST, on_node};
+use crate::image::annotation::{self, HANDLER, OF_MANIFEST, VARIANT, on_node};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
 use crate::text;
@@ -24,15 +24,10 @@ pub(super) struct Crun {
     wasmtime: bool,
 }
 
-/// WasmEdge: the same as behind runwasi's shim.
+/// WasmEdge: what it hands over and its ways to native code are those behind runwasi's shim.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
     handler: "wasmedge",
-    handed: HandedOver {
-        files: Files::Root,
-        network: true,
-        extras: runwasi_wasmedge::PLUG_INS,
-        ..HandedOver::COMMAND
-    },
+    handed: runwasi_wasmedge::HANDED_OVER,
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
     wasmtime: false,
@@ -109,12 +104,6 @@ impl Runtime for Crun {
         self.wasmtime
     }
 }
-
-/// The annotation that names a handler.
-const HANDLER: &str = "run.oci.handler";
-
-/// The annotation that asks for any that runs Wasm.
-const VARIANT: &str = "module.wasm.image/variant";
 
 /// The handlers that run Wasm.
 const WASM_HANDLERS: [&str; 4] = ["wasmedge", "wasmtime", "wasmer", "wamr"];

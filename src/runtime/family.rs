@@ -187,7 +187,7 @@ const fn strictness(program: &Program) -> u8 {
     }
 }
 
-/// The same, but native if a module carries machine code that the runtime runs instead of the Wasm.
+/// The program, but native if a module carries machine code that the runtime runs instead of the Wasm.
 fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -> Program {
     let Program::Wasm { modules, .. } = &program else { return program };
     let found = ways.iter().find_map(|way| match way {
@@ -216,8 +216,9 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
     let too_long = |path: &&str| path::is_deep(path) || path.len() > path::MAX_LENGTH;
     if let Some(mount) = view.start.mounts.iter().map(|mount| mount.path).find(too_long) {
         return Some(format!(
-            "the mount path `{}` has more than 255 parts or {} bytes, and what it hides is not followed; mount it elsewhere",
+            "the mount path `{}` has more than {} parts or {} bytes, and what it hides is not followed; mount it elsewhere",
             text::quoted(mount, 200),
+            path::MOST_PARTS,
             path::MAX_LENGTH
         ));
     }

@@ -395,7 +395,7 @@ fn as_command(facts: &ImageFacts, choice: Choice) -> Choice {
     let Choice::Starts(Program::Wasm { kind: ImageKind::HttpComponent, packaging, modules }) = choice else {
         return choice;
     };
-    let known = modules.iter().filter_map(|number| facts.modules.get(*number)).all(kind::is_http_0_2);
+    let known = facts.modules_at(&modules).all(kind::is_http_0_2);
     let kind = if known { ImageKind::HttpComponent } else { ImageKind::Component };
     Choice::Starts(Program::Wasm { kind, packaging, modules })
 }

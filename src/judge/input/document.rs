@@ -167,7 +167,7 @@ pub struct SharedStart {
     pub limit_millis: u64,
     /// CPU time for compiling all of them, in milliseconds.
     pub compile_millis: u64,
-    /// The same at the slowest that was measured.
+    /// CPU time for compiling all of them at the slowest that was measured, in milliseconds.
     pub slowest_compile_millis: u64,
 }
 

@@ -146,10 +146,15 @@ fn written() -> String {
     constant(&says, "LAYER_MEMORY", "Memory", memory(&layers));
     let says = format!("A file, which the container compiles: {}", files.of);
     constant(&says, "FILE_MEMORY", "Memory", memory(&files));
-    constant("The same rows", "FILE_TIME", "Time", time(&files));
+    constant("The time that files took in these rows", "FILE_TIME", "Time", time(&files));
     let says = format!("A file under crun, whose wasmtime is of another build: {of_crun}");
     constant(&says, "CRUN_MEMORY", "Option<Memory>", optional(&memory));
-    constant("The same rows", "CRUN_TIME", "Option<Time>", optional(&time));
+    constant(
+        "The time that files under crun took in these rows",
+        "CRUN_TIME",
+        "Option<Time>",
+        optional(&time),
+    );
     let versions = std::iter::once(conditions()).chain(conditions_of_crun());
     let versions: Vec<_> = versions.map(|versions| format!("// {versions}.\n")).collect();
     versions.concat() + &text
