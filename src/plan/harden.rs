@@ -239,7 +239,8 @@ mod tests {
             below,
         };
         for program_writes in [false, true] {
-            let (whole, folder) = (said_of(&mount(program_writes, false)), said_of(&mount(program_writes, true)));
+            let (whole, folder) =
+                (said_of(&mount(program_writes, false)), said_of(&mount(program_writes, true)));
             assert!(whole.contains("`readOnly: true`, as its grant says"), "{whole}");
             assert!(!folder.contains("as its grant says"), "{folder}");
             assert!(folder.contains("also write `recursiveReadOnly: Enabled`"), "{folder}");
