@@ -6,6 +6,7 @@
 
 mod features;
 mod memory;
+mod proposals;
 mod tables;
 mod units;
 
@@ -83,6 +84,7 @@ fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
             types = Some(end);
         }
         walk.payload(&payload)?;
+        proposals::note(&payload, &mut walk.features)?;
     }
     let types = types.ok_or_else(|| Malformed::new("it is not a valid Wasm binary: it has no end"))?;
     Ok((walk, types))
