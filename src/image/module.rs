@@ -80,11 +80,11 @@ fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
         // Before the validator, which would follow any depth, and keeps all that it reads.
         walk.check_depth()?;
         tables.count(&payload)?;
+        proposals::note(&payload, &mut walk.features)?;
         if let ValidPayload::End(end) = validator.payload(&payload)? {
             types = Some(end);
         }
         walk.payload(&payload)?;
-        proposals::note(&payload, &mut walk.features)?;
     }
     let types = types.ok_or_else(|| Malformed::new("it is not a valid Wasm binary: it has no end"))?;
     Ok((walk, types))

@@ -11,8 +11,9 @@ use wasmparser::{
 use super::super::Feature;
 use crate::image::malformed::Malformed;
 
-/// Adds what a section of a core module needs. The checks are those of the validator, which has accepted the section
-/// (`wasmparser:src/validator/core.rs`, `src/validator/core/canonical.rs`; `src/validator.rs`, `check_ref_type`).
+/// Adds what a section of a core module needs: what the validator refuses where a proposal is off
+/// (`wasmparser:src/validator/core.rs`, `src/validator/core/canonical.rs`; `src/validator.rs`, `check_ref_type`). The section is read once
+/// more for that, whose size was counted before, and nothing of it is kept.
 pub(super) fn note(payload: &Payload<'_>, found: &mut BTreeSet<Feature>) -> Result<(), Malformed> {
     match payload {
         Payload::TypeSection(section) => {
