@@ -43,13 +43,8 @@ fn reviews(criterion: &mut Criterion) {
     {
         let gate = gate(&runtime, output);
         let mut group = criterion.benchmark_group("review");
-        for (name, what) in [("web", "linux pod"), ("orders", "wasm pod")] {
-            let name = if what == "wasm pod" && mutated(name).is_file() {
-                format!("{name}.mutated")
-            } else {
-                name.into()
-            };
-            let body = body(&name);
+        for (name, what) in [("web", "linux pod"), ("orders.mutated", "wasm pod")] {
+            let body = body(name);
             group.throughput(Throughput::Bytes(body.len() as u64));
             for webhook in [Webhook::Mutate, Webhook::Validate] {
                 let id = BenchmarkId::new(format!("{what}{suffix}"), webhook.as_str());
@@ -64,10 +59,6 @@ fn reviews(criterion: &mut Criterion) {
         });
         group.finish();
     }
-}
-
-fn mutated(name: &str) -> PathBuf {
-    samples::samples().join(format!("reviews/{name}.mutated.json"))
 }
 
 fn stages(criterion: &mut Criterion) {

@@ -16,7 +16,7 @@ use wasmgate::runtime::Runtimes;
 pub const BUDGET: Duration = Duration::from_mins(1);
 
 /// The folder of the samples.
-pub fn samples() -> PathBuf {
+fn samples() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples")
 }
 

@@ -147,7 +147,11 @@ fn clients(host: &str) -> usize {
     if host.starts_with("http://") || host.starts_with("https://") { 1 } else { CLIENTS }
 }
 
-/// Lengths of the files that a component opens. A source of a root file system may have every mount of the container in it.
+/// Lengths of the files that a component opens. A source of a root file system may have every mount of the container in it, so all of them
+/// count for each. Which it has is known once its links are followed through the image and the volumes, at each place that it may name. That is
+/// a part of the work for which the memory is reserved, a link in a volume may lead to all of them, and a second way to find it would count
+/// too few wherever it differs from `capability::ambient`. What is counted in vain is no more than [`MAX_OPENED`] for a component, and refuses no
+/// pod with fewer than some four thousand sources times mounts.
 fn opened(component: &SpinComponent, mounts: usize) -> impl Iterator<Item = usize> {
     let files = component.files.iter().enumerate();
     let each = move |(number, place): (usize, &String)| {

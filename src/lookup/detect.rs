@@ -293,7 +293,10 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// The facts with the config of a container image whose layers are not read, such as file systems of EROFS: it says what the image
-    /// is meant for.
+    /// is meant for. Where that cannot be had the image is unread, although its manifest says already that nothing starts it. Facts are kept by
+    /// the digest of the image, on disk too: without the config they would say for good that it suggests no Wasm, and its pods would be left alone
+    /// under a class that no profile describes. A look-up that failed is made again. Under a Wasm class the pod is denied either way, and without
+    /// a class it is left alone either way.
     async fn with_config(
         &self,
         mut facts: ImageFacts,

@@ -84,24 +84,27 @@ impl Engine {
         let Some(compiled) = &self.compiled else {
             return self.compiling.apart(|| Module::new(&self.wasm, wasm));
         };
-        let obtain = || self.compiling.apart(|| compiled.module(&self.config, &self.wasm, wasm));
-        let (module, origin) = obtain()?;
-        match origin {
-            Obtained::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
-            Obtained::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),
-            Obtained::NotKept => tracing::warn!(bundle, "the compiled policy cannot be kept on disk"),
-        }
-        // What was compiled lies in pieces among what Cranelift has freed, whose pages stay as long as one piece of each does. Taken from the
-        // disk it lies together, as after any later start.
-        if origin != Obtained::Kept {
-            return Ok(module);
-        }
-        if let Ok((again, Obtained::Disk)) = obtain() {
-            return Ok(again);
-        }
-        tracing::warn!(bundle, "the compiled policy was put on disk and is not there");
-        Ok(module)
+        obtained(bundle, || self.compiling.apart(|| compiled.module(&self.config, &self.wasm, wasm)))
     }
+}
+
+/// The module that `obtain` finds, which it does a second time where that has put it on disk. What was compiled lies in pieces among what Cranelift has
+/// freed, whose pages stay as long as one piece of each does. Taken from the disk it lies together, as after any later start.
+fn obtained<M>(bundle: &str, obtain: impl Fn() -> wasmtime::Result<(M, Obtained)>) -> wasmtime::Result<M> {
+    let (module, origin) = obtain()?;
+    match origin {
+        Obtained::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
+        Obtained::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),
+        Obtained::NotKept => tracing::warn!(bundle, "the compiled policy cannot be kept on disk"),
+    }
+    if origin != Obtained::Kept {
+        return Ok(module);
+    }
+    if let Ok((again, Obtained::Disk)) = obtain() {
+        return Ok(again);
+    }
+    tracing::warn!(bundle, "the compiled policy was put on disk and is not there");
+    Ok(module)
 }
 
 /// Longer than any review takes, where a time is too long for the clock.
@@ -168,7 +171,40 @@ pub(super) fn drive<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> 
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// Which attempt's module is taken, and how many attempts there are. `found` says where each of them finds it; `None` is one that fails.
+    fn taken(found: &[Option<Obtained>]) -> (Option<usize>, usize) {
+        let attempts = Cell::new(0_usize);
+        let module = obtained("own", || {
+            let attempt = attempts.replace(attempts.get() + 1);
+            let origin = found.get(attempt).copied().flatten();
+            origin
+                .map(|origin| (attempt, origin))
+                .ok_or_else(|| wasmtime::Error::msg("it cannot be compiled"))
+        });
+        (module.ok(), attempts.get())
+    }
+
+    #[test]
+    fn a_module_that_was_compiled_and_kept_is_taken_from_the_disk_and_no_other_is_obtained_twice() {
+        use Obtained::{Disk, Kept, NotKept};
+        let cases: [(&[Option<Obtained>], Option<usize>, usize); 7] = [
+            (&[Some(Kept), Some(Disk)], Some(1), 2),
+            (&[Some(Disk)], Some(0), 1),
+            (&[Some(NotKept)], Some(0), 1),
+            (&[None], None, 1),
+            // It is gone again, or damaged.
+            (&[Some(Kept), Some(Kept)], Some(0), 2),
+            (&[Some(Kept), Some(NotKept)], Some(0), 2),
+            (&[Some(Kept), None], Some(0), 2),
+        ];
+        for (found, module, attempts) in cases {
+            assert_eq!(taken(found), (module, attempts), "{found:?}");
+        }
+    }
 
     /// Work that yields this many times before it is done.
     fn giving_way(times: usize) -> impl Future<Output = usize> {

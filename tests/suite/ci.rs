@@ -27,7 +27,7 @@ fn run_with(node: &str, make: &str, older: &str, minutes: &str) -> Output {
     run_where((node, make, older, minutes), "opa policy-reporter")
 }
 
-/// The same with the programs that are built, and with `can-` those that can be.
+/// The same with the programs that are built, and with `can-` those that can be; `no-python` is a machine without Python.
 fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let inside = |name: &str| folder.path().join(name);
@@ -47,6 +47,7 @@ fn run_where((node, make, older, minutes): (&str, &str, &str, &str), built: &str
     script(&inside("benches/instructions"), "");
     script(&inside("bin/cargo"), "echo cargo \"$@\"");
     script(&inside("bin/make"), make);
+    script(&inside("bin/python3"), &format!("case ' {built} ' in *' no-python '*) exit 127 ;; esac"));
     let path = format!("{}:{}", inside("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     command.arg(inside(".ci/run")).env("PATH", path).env_remove("WASMGATE_TEST_NO_NAMESPACES");
@@ -88,8 +89,8 @@ fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("test-node") && !said.contains("node-tools"), "{said}");
     let last = last_line(&output);
-    assert!(last.contains("but for what was skipped: tests of youki (0 minutes had passed"), "{last}");
-    assert!(last.contains("; an upgrade from an earlier commit (0 minutes had passed"), "{last}");
+    assert!(last.contains("but for what was skipped: an upgrade from an earlier commit (0 minutes"), "{last}");
+    assert!(last.contains("; tests of youki (0 minutes had passed"), "{last}");
     assert!(said.contains("\ntypes of it\n"), "{said}");
     let output = run_with(NODE, "echo make \"$@\"", &OLDER.replace("echo types of it", "exit 1"), "0");
     assert!(!output.status.success(), "{output:?}");
@@ -106,7 +107,7 @@ fn types_of_a_commit_that_was_chosen_long_ago_are_skipped_and_the_last_line_says
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(!said.contains("types of it") && !said.contains("s types of an earlier commit"), "{said}");
     let last = last_line(&output);
-    assert!(last.contains("; types of an earlier commit (chosen long ago); an upgrade from "), "{last}");
+    assert!(last.contains(": types of an earlier commit (chosen long ago); an upgrade from "), "{last}");
 }
 
 /// The page names what the script goes by where nothing else is set.
@@ -215,6 +216,16 @@ fn the_test_of_policy_reporter_runs_where_that_is_built_and_is_named_in_the_last
     let last = last_line(&output);
     let reason = "the test of Policy Reporter (it is not built; `tools/build policy-reporter` builds it)";
     assert!(last.ends_with(&format!("but for what was skipped: {reason}")), "{last}");
+}
+
+#[test]
+fn without_python_the_last_line_says_that_the_goals_were_not_compared_with_the_page() {
+    assert!(!last_line(&run(NODE, "echo make \"$@\"")).contains("goals"));
+    let output = run_where((NODE, "echo make \"$@\"", OLDER, "45"), "opa policy-reporter no-python");
+    assert!(output.status.success(), "{output:?}");
+    let last = last_line(&output);
+    let reason = "but for what was skipped: tests of the goals (Python 3.9 is not installed)";
+    assert!(last.ends_with(reason), "{last}");
 }
 
 #[test]

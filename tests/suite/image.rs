@@ -422,6 +422,28 @@ async fn an_image_that_nothing_starts_suggests_wasm_by_its_documents_and_not_by_
 }
 
 #[tokio::test]
+async fn an_image_that_nothing_starts_is_not_known_without_its_config_unless_its_manifest_says_wasm() {
+    let without_config = |layers: &[&str]| {
+        let config = json!({"os": "linux", "architecture": "amd64", "config": {"Entrypoint": ["/app.wasm"]}});
+        let mut builder = ImageBuilder::new(oci::OCI_CONFIG, config);
+        for layer in layers {
+            builder.layer(layer, layer.as_bytes().to_vec());
+        }
+        let mut image = builder.build();
+        image.blobs.remove(&oci::digest(&image.config)).unwrap();
+        image
+    };
+    let erofs = without_config(&["application/vnd.erofs.layer.v1"]);
+    let (index, config) = (Image::index(&[("linux/amd64", &erofs)]), oci::digest(&erofs.config));
+    for image in [&erofs, &index] {
+        let error = refused(image).await;
+        assert!(error.contains(&config), "{error}");
+    }
+    let found = facts(&without_config(&[oci::WASM_LAYER, oci::RUNWASI_LAYER])).await;
+    assert_eq!((found.shape, found.suggests_wasm()), (Shape::Other, true), "{:?}", found.evidence);
+}
+
+#[tokio::test]
 async fn sizes_are_refused_before_and_after_the_transfer() {
     let module = fixtures::command();
     let image = ImageBuilder::wasm_artifact(&module).build();

@@ -71,7 +71,7 @@ fn the_page_of_performance_has_the_counts_that_are_committed() {
 }
 
 /// What stands in a page between the marks of this name.
-fn between_marks<'p>(page: &'p str, name: &str) -> &'p str {
+pub fn between_marks<'p>(page: &'p str, name: &str) -> &'p str {
     let begin = format!("<!-- {name}: begin -->\n");
     let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("the page has no `{begin}`"));
     rest.split_once(&format!("<!-- {name}: end -->")).unwrap().0

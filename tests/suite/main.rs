@@ -24,6 +24,7 @@ mod functions;
 mod fuzz;
 mod gate_image;
 mod gatekeeper;
+mod goals;
 mod granted;
 mod grants;
 mod growth;

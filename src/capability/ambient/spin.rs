@@ -283,3 +283,66 @@ fn of_pattern(host: &RuntimeHost<'_>, written: &WrittenHost, evidence: &str) -> 
     }
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::image::{Digest, ImageFacts, ImageKind, Packaging, Program};
+    use crate::inspection::{Container, LookupResult};
+    use crate::workload::{self, Kind, Role};
+
+    /// What is found of a container with so many mounts, each of files of a ConfigMap.
+    fn with_mounts<T>(count: usize, find: impl FnOnce(&RuntimeHost<'_>) -> T) -> T {
+        let mount = |number: usize| json!({"name": "files", "mountPath": format!("/srv/{number}")});
+        let mounts: Value = (0..count).map(mount).collect();
+        let spec = json!({
+            "automountServiceAccountToken": false,
+            "volumes": [{"name": "files", "configMap": {"name": "files"}}],
+            "containers": [{"name": "app", "image": "a", "volumeMounts": mounts}],
+        });
+        let pod = json!({"metadata": {"name": "app"}, "spec": spec}).to_string();
+        let workload = workload::read(&pod, Kind::Pod, "shop").unwrap();
+        let digest = Digest::of(b"");
+        let facts = ImageFacts::blank(&digest, &digest);
+        let packaging = Packaging::RootFilesystem;
+        let program = Program::Wasm { kind: ImageKind::SpinApp, packaging, modules: Vec::new() };
+        let container = Container {
+            role: Role::Container,
+            index: 0,
+            name: "app".into(),
+            image: "a".into(),
+            lookup: LookupResult::Known { facts: Arc::new(facts.clone()), program: program.clone() },
+        };
+        let host = RuntimeHost::new(&workload, &container, (&facts, &program), None);
+        find(&host)
+    }
+
+    fn of_root(host: &RuntimeHost<'_>) -> Vec<Entry> {
+        opened(host, Some("/"), "/data", "how")
+    }
+
+    fn has_path(entries: &[Entry], path: &str) -> bool {
+        entries.iter().any(|entry| entry.path.as_deref() == Some(path))
+    }
+
+    /// A source may be `/`, which has every mount of the pod in it, and an application has as many sources as its author likes.
+    #[test]
+    fn a_source_of_more_mounts_than_are_told_apart_ends_the_list_and_one_entry_stands_for_all_files() {
+        let few = with_mounts(2, of_root);
+        let paths = ["/data/srv/0", "/data/srv/1", "/data", "/proc"];
+        assert!(paths.iter().all(|path| has_path(&few, path)), "{few:?}");
+        let many = with_mounts(2 * MAX_OPENED, of_root);
+        assert_eq!(many.len(), MAX_OPENED + 1);
+        let sources = vec!["/".to_owned(); 100];
+        let all = SpinComponent { files: sources.clone(), sources, ..SpinComponent::default() };
+        let found = with_mounts(2 * MAX_OPENED, |host| files(host, &all, "how"));
+        assert!(found.len() < 3 * MAX_OPENED, "{}", found.len());
+        let any = |entry: &&Entry| entry.capability == Capability::Fs && entry.path.is_none() && !entry.own;
+        assert_eq!(found.iter().filter(any).count(), 1);
+        assert!(has_path(&found, "/proc"), "and so is what is the kernel's");
+    }
+}

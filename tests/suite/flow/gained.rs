@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use wasmgate::review::Webhook;
 
 use crate::support::gate::{Flow, Request, Setup, grant_documents};
+use crate::support::oci::{ImageBuilder, fixtures};
 
 fn deployment(image: &str, replicas: u32) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop", "uid": "1"},
@@ -70,6 +71,28 @@ async fn an_image_that_is_gone_is_compared_with_nothing() {
     let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
     let told = gained(&flow, deployment("gone", 1), deployment("files", 1)).await;
     assert_eq!(told, Vec::<String>::new());
+}
+
+/// What the rules would read of it takes memory that is reserved for reviews, for which advice does not wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_brought_more_than_is_counted_for_its_container_is_compared_with_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, variables) in [("few", 2), ("many", 200)] {
+        let mut image = ImageBuilder::runwasi(&fixtures::command(), "app.wasm");
+        image.set("Env", (0..variables).map(|number| json!(format!("V{number}=x"))).collect());
+        image.build().write_layout(&folder.path().join(name), "v1").unwrap();
+    }
+    let configuration = format!("images: {{layouts: {{brought.test: {}}}}}\n", folder.path().display());
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { configuration, grants, ..Setup::default() }).await;
+    for (name, is_told) in [("few", true), ("many", false)] {
+        let mut old = deployment("hello", 1);
+        old["spec"]["template"]["spec"]["containers"][0]["image"] = json!(format!("brought.test/{name}:v1"));
+        // Its image ran, so that it is known at once.
+        flow.send(Webhook::Validate, &Request::create("shop", old.clone())).await;
+        let told = gained(&flow, old, deployment("files", 1)).await;
+        assert_eq!(told.iter().any(|told| told.contains("`native.exec")), is_told, "{name}: {told:?}");
+    }
 }
 
 /// No class and no annotation tells, once the image is gone from the object.

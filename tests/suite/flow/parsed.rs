@@ -9,6 +9,7 @@ use wasmgate::review::Webhook;
 use wasmgate::workload::{Kind, parsed_bytes};
 
 use crate::support::gate::{Flow, Request, Setup, plain_pod};
+use crate::support::oci::{ImageBuilder, fixtures};
 
 /// What any review takes beside that: its body, and what is kept of its decision.
 const BESIDE: u64 = 2 << 20;
@@ -129,4 +130,25 @@ fn the_groups_of_a_user_take_no_more_memory_than_is_reserved_for_them() {
         let taken = taken_by(&runtime, &flow, webhook, &many);
         assert!(taken <= reserved as u64 + BESIDE, "{webhook:?}: {taken} of {reserved}");
     }
+}
+
+/// Names of variables that take some twelve megabytes in the input of the rules, which the mutating webhook does not make.
+#[tokio::test]
+async fn a_pod_whose_image_brings_more_than_a_review_gets_is_changed_without_memory_for_it_and_not_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut image = ImageBuilder::runwasi(&fixtures::command(), "app.wasm");
+    let long = "V".repeat(4_000);
+    image.set("Env", (0..300).map(|number| json!(format!("{long}{number}=x"))).collect());
+    image.build().write_layout(&folder.path().join("app"), "v1").unwrap();
+    let configuration = format!("images: {{layouts: {{brought.test: {}}}}}\n", folder.path().display());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let (pod, mutate, validate) = flow.admit("shop", &plain_pod("brought.test/app:v1")).await;
+    assert_eq!(pod["spec"]["runtimeClassName"], "wasmtime", "{mutate}");
+    assert!(!mutate.to_string().contains("MiB of memory"), "{mutate}");
+    assert_eq!(validate["status"]["code"], 413, "{validate}");
+    let said = validate["status"]["message"].as_str().unwrap_or_default();
+    assert!(
+        said.contains("what its images hand over and ask for") && said.contains("8 MiB of memory"),
+        "{said}"
+    );
 }

@@ -11,7 +11,7 @@ use super::cases::shared_setup;
 use crate::support::corpus::Case;
 use crate::support::gate::{Flow, Request, Setup, defaulted, patched, plain_pod, plug_ins};
 use crate::support::images;
-use crate::support::oci::{ImageBuilder, fixtures};
+use crate::support::oci::{self, ImageBuilder, fixtures};
 
 const AMPLE: Duration = Duration::from_secs(20);
 
@@ -87,4 +87,39 @@ async fn an_image_that_does_not_claim_to_be_wasm_is_left_alone_even_after_its_la
     let other = flow.with_new_memory();
     assert_eq!(ask(&other, &classed).await, deep);
     assert_eq!(ask(&other, &plain).await, fresh);
+}
+
+/// Its manifest says already that nothing starts it. Whether it suggests Wasm, only its config says.
+#[tokio::test]
+async fn an_image_that_nothing_starts_is_unread_without_its_config_and_judged_by_it_once_that_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("erofs");
+    let mut image = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let image = image.layer("application/vnd.erofs.layer.v1", b"erofs".to_vec()).build();
+    image.write_layout(&layout, "v1").unwrap();
+    let digest = oci::digest(&image.config);
+    let config = layout.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    std::fs::remove_file(&config).unwrap();
+    let configuration =
+        format!("images: {{layouts: {{config.test: {}}}, failureTtl: 0s}}\n", folder.path().display());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let is_refused = async |class: Option<&str>| {
+        let mut pod = plain_pod("config.test/erofs:v1");
+        if let Some(class) = class {
+            pod["spec"]["runtimeClassName"] = json!(class);
+        }
+        let (_, mutate, validate) = flow.admit("shop", &pod).await;
+        assert!(class.is_some() || mutate.get("patch").is_none(), "{mutate}");
+        let said = validate["status"]["message"].as_str().unwrap_or_default();
+        assert_eq!(validate["allowed"] == false, said.contains("[not-inspected]"), "{validate}");
+        validate["allowed"] == false
+    };
+    let classes = [None, Some("kata"), Some("wasmtime")];
+    for (class, refused) in classes.into_iter().zip([false, false, true]) {
+        assert_eq!(is_refused(class).await, refused, "{class:?}, without its config");
+    }
+    std::fs::write(&config, &image.config).unwrap();
+    for (class, refused) in classes.into_iter().zip([false, true, true]) {
+        assert_eq!(is_refused(class).await, refused, "{class:?}, with its config, which names a Wasm file");
+    }
 }
