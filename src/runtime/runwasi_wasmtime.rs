@@ -111,10 +111,12 @@ impl Runtime for RunwasiWasmtime {
             Feature::CustomPageSizes => "has a memory with pages of its own size; build it without",
             Feature::Memory64 => "has memories of 64 bits; build it for 32 bits",
         };
-        let name = Feature::PROPOSALS.contains(&lacking).then(|| lacking.as_str());
-        let or =
-            name.map(|name| format!(", or list `{name}` in the profile's `proposals` if its nodes run it"));
-        Some(format!("runwasi's wasmtime shim cannot start `{program}`: it {what}{}", or.unwrap_or_default()))
+        let or = if Feature::PROPOSALS.contains(&lacking) {
+            format!(", or list `{}` in the profile's `proposals` if its nodes run it", lacking.as_str())
+        } else {
+            String::new()
+        };
+        Some(format!("runwasi's wasmtime shim cannot start `{program}`: it {what}{or}"))
     }
 
     /// From release 0.5.0 on, the first that answers HTTP, where four terabytes of addresses can be reserved; elsewhere it allocates on
