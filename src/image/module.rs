@@ -6,6 +6,7 @@
 
 mod features;
 mod memory;
+mod proposals;
 mod tables;
 mod units;
 
@@ -79,6 +80,7 @@ fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
         // Before the validator, which would follow any depth, and keeps all that it reads.
         walk.check_depth()?;
         tables.count(&payload)?;
+        proposals::note(&payload, &mut walk.features)?;
         if let ValidPayload::End(end) = validator.payload(&payload)? {
             types = Some(end);
         }

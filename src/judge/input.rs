@@ -355,7 +355,7 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
     }
 }
 
-/// Warnings of the look-up, and about imports that the runtime does not link.
+/// Warnings of the look-up, and about what a module needs that the runtime does not have.
 fn warnings(
     facts: &ImageFacts,
     program: &Program,
@@ -363,16 +363,16 @@ fn warnings(
     names_command: bool,
 ) -> Vec<String> {
     let of_runtime = match profile {
-        Some(profile) if profile.starts_on_demand(facts, program) => Vec::new(),
-        _ => runtime::warnings(profile.map(|profile| profile.ambient), facts, program),
+        Some(profile) => profile.warnings(facts, program),
+        None => runtime::warnings(None, facts, program),
     };
     image_warnings(facts, names_command).into_iter().chain(of_runtime).collect()
 }
 
 /// The runtimes that can start the program; that of the pod also where only its profile says so.
 fn runnable(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> BTreeSet<Family> {
-    let on_demand = profile.filter(|profile| profile.starts_on_demand(facts, program));
-    runnable_by(facts, program).into_iter().chain(on_demand.map(|profile| profile.ambient)).collect()
+    let said = profile.filter(|profile| profile.says_it_starts(facts, program));
+    runnable_by(facts, program).into_iter().chain(said.map(|profile| profile.ambient)).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {

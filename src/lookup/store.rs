@@ -24,7 +24,7 @@ use super::cache::Known;
 use crate::image::{self, ImageFacts};
 
 /// Raise it whenever a record changes its meaning but not its form.
-const SCHEMA: u32 = 25;
+const SCHEMA: u32 = 26;
 
 /// Page cache of the database, in bytes. Small, because the gate itself keeps in memory what is read often.
 pub const PAGE_CACHE: usize = 4 << 20;

@@ -70,7 +70,8 @@ pub trait Runtime: Debug + Sync {
     /// Whether it can start a program of this kind in this packaging.
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
 
-    /// Whether it provides what a binary needs beyond plain WASI. Only what it is known to link.
+    /// Whether it provides what a binary needs beyond plain WASI, and runs what it needs beyond version 2.0 of WebAssembly. Only what it
+    /// is known to link, and proposals that its engine has on by default, in a version which the runtime is built with or may load.
     fn provides(&self, feature: Feature) -> bool;
 
     /// What it hands to a program of this kind.

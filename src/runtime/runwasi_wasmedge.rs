@@ -52,7 +52,9 @@ impl Runtime for RunwasiWasmedge {
     }
 }
 
-/// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node.
+/// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node. The shim is built with wasmedge-sdk 0.14.0, which takes version
+/// 0.14.1 of the library, and that has no proposal on beyond version 2.0 of WebAssembly (`WasmEdge:include/common/configure.h`,
+/// `Configure`).
 pub(super) const fn provides(feature: Feature) -> bool {
     matches!(feature, Feature::WasmedgeSockets | Feature::WasiNn)
 }

@@ -261,7 +261,8 @@ pub struct ContainerFacts<'a> {
     /// Interpreters in the program; left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, judged by its imports, its packaging and what it defines.
+    /// The runtimes that can start the program, judged by its imports, its packaging, what it defines and the
+    /// proposals of WebAssembly that it uses.
     pub runnable_by: BTreeSet<Family>,
     /// What the program can call.
     pub requires: Vec<Entry>,
