@@ -36,6 +36,7 @@ pub use resolution::REDIRECTED;
 use resolution::resolved;
 pub use spin::UNRESOLVED;
 use volumes::is_of_kubelet;
+pub use volumes::is_writable_below;
 
 /// Most mounts of a container, and volumes of its pod, that are gone through here. A tenant chooses how many there are.
 const MOST_MOUNTS: usize = 64;

@@ -13,7 +13,7 @@ pub const KERNEL_LENGTH: usize = 4096;
 pub const MAX_LENGTH: usize = 2 * KERNEL_LENGTH;
 
 /// Most parts of the path of a mount that are followed.
-const MOST_PARTS: usize = 255;
+pub const MOST_PARTS: usize = 255;
 
 /// Whether the path of a mount has more parts than are followed. The kubelet and people write a handful.
 pub fn is_deep(mount: &str) -> bool {

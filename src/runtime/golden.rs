@@ -650,7 +650,7 @@ const HANDLERS: [(Family, &str); 4] = [
 ];
 
 /// All handlers take the same file; what they make of it is up to the engine, and to what each calls of it.
-fn handler_rows() -> [HandlerRow; 6] {
+fn handler_rows() -> [HandlerRow; 12] {
     const CAN: &str = "/app.wasm";
     const CANNOT: &str = "/app.wasm+";
     let row = |why, feature, starts| HandlerRow { why, feature: Some(feature), starts };
@@ -665,6 +665,12 @@ fn handler_rows() -> [HandlerRow; 6] {
         row("the sockets of WasmEdge", Feature::WasmedgeSockets, [CANNOT, CAN, CANNOT, CANNOT]),
         row("the first snapshot of WASI", Feature::WasiUnstable, [CANNOT, CANNOT, CAN, CAN]),
         row("threads", Feature::WasiThreads, [CANNOT, CANNOT, CAN, CAN]),
+        row("exceptions", Feature::ExceptionHandling, [CANNOT, CAN, CAN, CAN]),
+        row("garbage collection", Feature::GarbageCollection, [CANNOT, CAN, CANNOT, CAN]),
+        row("references to functions", Feature::FunctionReferences, [CANNOT, CAN, CANNOT, CAN]),
+        row("memories of 64 bits", Feature::Memory64, [CANNOT, CAN, CAN, CAN]),
+        row("continuations", Feature::StackSwitching, [CANNOT; 4]),
+        row("pages of another size", Feature::CustomPageSizes, [CANNOT; 4]),
     ]
 }
 
@@ -1742,7 +1748,7 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     }
 }
 
-/// `wasi-common:src/lib.rs`, `add_to_linker`.
+/// `wasi-common:src/lib.rs`, `add_to_linker`, and the proposals that its engine has on by default.
 #[test]
 fn youki_links_the_first_snapshot_of_wasi_too() {
     let mut image = scratch("/app.wasm");
@@ -1752,6 +1758,9 @@ fn youki_links_the_first_snapshot_of_wasi_too() {
         (Feature::SharedMemory, "/app.wasm+"),
         (Feature::WasiThreads, "/app.wasm+"),
         (Feature::WasiNn, "/app.wasm+"),
+        (Feature::Memory64, "/app.wasm"),
+        (Feature::ExceptionHandling, "/app.wasm+"),
+        (Feature::GarbageCollection, "/app.wasm+"),
     ] {
         image.modules[0].features = [feature].into();
         let start = Start { command: &command, ..Start::default() };

@@ -84,11 +84,24 @@ fn fallback(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Choice> 
     }
     (facts.digest != facts.manifest_digest).then(|| {
         Choice::Nothing(format!(
-            "the image is an index, behind which the shims read no Wasm layers; name its manifest by digest, or push it \
-             without an index (`{}`)",
+            "{}; name its manifest by digest, or push it without an index (`{}`)",
+            behind_an_index(facts),
             facts.manifest_digest
         ))
     })
+}
+
+/// Why nothing starts of Wasm layers behind an index. Where it holds nothing for a node the pod does not get as far as the shim, and this is
+/// the only place that says so: nothing is known to start, so without a Wasm class no rule judges the pod.
+fn behind_an_index(facts: &ImageFacts) -> String {
+    let Some(platform) = &facts.unmatched_platform else {
+        return "the image is an index, behind which the shims read no Wasm layers".into();
+    };
+    let lacks = if platform.starts_with("linux/") { "the nodes" } else { "Linux" };
+    format!(
+        "the image is an index that holds nothing for {lacks}, only `{platform}`: containerd does not pull it, and the shims read \
+         no Wasm layers behind an index"
+    )
 }
 
 /// The choice of a runtime that does not take the image's layers: it looks for files, and only mounts can give it some.
@@ -427,7 +440,7 @@ fn as_command(facts: &ImageFacts, choice: Choice) -> Choice {
     let Choice::Starts(Program::Wasm { kind: ImageKind::HttpComponent, packaging, modules }) = choice else {
         return choice;
     };
-    let known = modules.iter().filter_map(|number| facts.modules.get(*number)).all(kind::is_http_0_2);
+    let known = facts.modules_at(&modules).all(kind::is_http_0_2);
     let kind = if known { ImageKind::HttpComponent } else { ImageKind::Component };
     Choice::Starts(Program::Wasm { kind, packaging, modules })
 }

@@ -39,8 +39,10 @@ impl Runtime for Spin {
         }
     }
 
+    /// Of proposals it turns on those of components alone (`spin:crates/core/src/lib.rs`, `Config::default`), and its engine has memories of
+    /// 64 bits on by default (`wasmtime:crates/wasmtime/src/config.rs`, `features`, line 2288 at 42.0.2).
     fn provides(&self, feature: Feature) -> bool {
-        feature == Feature::Wasi03
+        matches!(feature, Feature::Wasi03 | Feature::Memory64)
     }
 
     fn hands_over(&self, kind: ImageKind) -> Handover {

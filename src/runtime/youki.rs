@@ -27,9 +27,11 @@ impl Runtime for YoukiWasmtime {
     }
 
     /// wasmtime's `Module::from_file` assembles text, and the linker gets both snapshots of WASI
-    /// (`wasmtime:crates/wasi-common/src/lib.rs`, `add_to_linker`; version 46).
+    /// (`wasmtime:crates/wasi-common/src/lib.rs`, `add_to_linker`; version 46). Of proposals that engine runs those that it has on by
+    /// default (`youki:crates/youki/src/workload/wasmtime.rs`, `Engine::default`; `wasmtime:crates/wasmtime/src/config.rs`, `features`, line
+    /// 2428 at 46.0.1).
     fn provides(&self, feature: Feature) -> bool {
-        matches!(feature, Feature::Text | Feature::WasiUnstable)
+        matches!(feature, Feature::Text | Feature::WasiUnstable | Feature::Memory64)
     }
 
     /// Standard input and output, variables and arguments, and nothing else.

@@ -197,7 +197,7 @@ fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Ent
     }
 }
 
-/// The same for one with templates, which the pod may resolve.
+/// What a host of the list lets a component reach where it has templates, which the pod may resolve.
 fn of_template(
     host: &RuntimeHost<'_>,
     (written, widest): (&str, &WrittenHost),
