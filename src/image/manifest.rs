@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::archive::Compression;
 use super::descriptor::Descriptor;
-use super::malformed::{Malformed, Rest, no_lookalikes};
+use super::malformed::{Malformed, Rest, no_lookalikes, short};
 use super::platform::{self, OF_WASM, is_wasm, rank};
 use super::{annotation, json, lazy};
 
@@ -263,7 +263,8 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
         }
         "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST => Ok(index),
         unknown => Err(Malformed::new(format!(
-            "its media type is `{unknown}`; an OCI or Docker v2 manifest or index is expected"
+            "its media type is `{}`; an OCI or Docker v2 manifest or index is expected",
+            short(unknown)
         ))),
     }
 }
@@ -380,7 +381,8 @@ fn listed(entries: &[&IndexEntry]) -> String {
     if entries.is_empty() {
         return "nothing that is a program".into();
     }
-    let names: Vec<String> = entries.iter().take(8).map(|entry| format!("`{}`", entry.platform)).collect();
+    let names: Vec<String> =
+        entries.iter().take(8).map(|entry| format!("`{}`", short(&entry.platform))).collect();
     names.join(", ")
 }
 

@@ -20,6 +20,9 @@ const OVERHEAD: usize = 256;
 /// cost 4.7 KB.
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
+/// What an error takes beside its texts, with those that it is around: that secrets were tried, and that it is about Wasm.
+const ERROR_BYTES: usize = 3 * size_of::<Error>();
+
 /// Bound on remembered failures, in bytes.
 pub const FAILURES_BYTES: u64 = 4 << 20;
 
@@ -125,9 +128,9 @@ impl Memory {
                 .build(),
             failures: Cache::builder()
                 .max_capacity(FAILURES_BYTES)
-                // A message repeats the name and a bounded excerpt of foreign text.
-                .weigher(|(image, _, namespace): &FailureKey, _| {
-                    weight(2 * image.len() + namespace.len() + 512)
+                // What an error holds is what it says, with the name and foreign text.
+                .weigher(|(image, _, namespace): &FailureKey, (_, error): &(Instant, Arc<Error>)| {
+                    weight(image.len() + namespace.len() + error.to_string().len() + ERROR_BYTES)
                 })
                 .time_to_live(bounds.failure_ttl)
                 .build(),
@@ -449,6 +452,22 @@ pub(super) mod tests {
         println!("{files}: weighed as {} bytes each, takes {}", each(weighed), each(taken));
         assert!(weighed * 2 >= taken, "the bound would be passed by more than twice");
         assert!(weighed <= taken * 3, "a third of what was allowed would be used");
+    }
+
+    #[tokio::test]
+    async fn failures_are_weighed_by_what_they_say() {
+        let memory = Memory::new(&BOUNDS);
+        let shop: Arc<str> = "shop".into();
+        let message = "x".repeat(4000);
+        for number in 0..2000 {
+            let image: Arc<str> = format!("a:{number}").into();
+            let (name, what) = (image.to_string(), "the manifest".to_string());
+            let error = crate::image::Error::Read { image: name, what, message: message.clone() };
+            memory.fail(&image, Depth::Config, &shop, Arc::new(error.into())).await;
+        }
+        memory.failures.run_pending_tasks().await;
+        let kept = memory.failures.entry_count();
+        assert!((100..=1000).contains(&kept), "{kept} failures of more than 4 000 bytes in 4 MiB");
     }
 
     #[tokio::test]

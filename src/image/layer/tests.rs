@@ -691,6 +691,19 @@ fn bounds_hold() {
     assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("a path of 4097 bytes")));
 }
 
+#[test]
+fn why_files_cannot_be_read_counts_as_their_paths_do() {
+    let mut tree = tree(BOUNDS);
+    let reason = "x".repeat(1000);
+    let mut inserted = (0..=MAX_PATHS / 1000)
+        .map(|number| tree.insert(&format!("/{number}"), 0o755, Content::Unreadable(reason.clone())));
+    let fault = inserted.find_map(Result::err);
+    assert!(
+        matches!(&fault, Some(Fault::Malformed(why)) if why.0.contains("paths and targets have more than")),
+        "{fault:?}"
+    );
+}
+
 /// A chain of links, each to the folder of the next, and only the last to a program: in the order of their names, none
 /// is known to lead there before the next one is.
 fn adverse_links(count: usize) -> Vec<u8> {

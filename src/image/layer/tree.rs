@@ -13,7 +13,7 @@ use crate::image::{FileClass, ModuleFacts};
 pub const MAX_FILE_MODULES: usize = 64;
 /// Most files, folders and links of one image; a whole distribution has some ten thousand.
 pub const MAX_NODES: usize = 200_000;
-/// Most bytes of all paths and link targets together.
+/// Most bytes of all paths, link targets and reasons why files cannot be read together.
 pub const MAX_PATHS: usize = 24 << 20;
 /// How much all layers together may unpack to, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
@@ -56,7 +56,7 @@ pub(super) struct Node {
 impl Node {
     fn bytes(&self, path: &str) -> usize {
         match &self.content {
-            Content::Link(target) => path.len() + target.len(),
+            Content::Link(text) | Content::Unreadable(text) => path.len() + text.len(),
             _ => path.len(),
         }
     }
@@ -77,7 +77,7 @@ pub struct Tree {
     pub(super) layer: usize,
     pub(super) wanted: BTreeSet<String>,
     pub(super) nodes: BTreeMap<String, Node>,
-    /// Bytes of the nodes' paths and of the targets of links.
+    /// Bytes of the nodes' paths, of the targets of links, and of why files cannot be read.
     pub(super) paths: usize,
     /// What the layer being applied removed from the layers below.
     pub(super) removed: BTreeSet<String>,
