@@ -260,7 +260,8 @@ impl ImageLayout {
     }
 
     fn too_large(&self, what: &str, limit: u64) -> Error {
-        image::Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit }.into()
+        image::Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit, setting: "" }
+            .into()
     }
 
     /// Reads a file below the folder; `None` if it is larger than `limit`. Refuses paths that lead out of the root, and

@@ -692,6 +692,18 @@ fn bounds_hold() {
 }
 
 #[test]
+fn layers_that_are_too_large_together_are_told_from_one_that_is() {
+    let small = UnpackLimits { layer: 8192, file: 16 };
+    let apply = |tree: &mut Tree, bytes: usize| {
+        tree.apply(&*Layer::new().file("zeros", &vec![0; bytes]).bytes(), Compression::Plain)
+    };
+    assert_eq!(apply(&mut tree(small), 16_384), Err(Fault::TooLarge));
+    let mut layers = tree(small);
+    let fault = (0..20).find_map(|_| apply(&mut layers, 4096).err());
+    assert_eq!(fault, Some(Fault::TooLargeTogether));
+}
+
+#[test]
 fn why_files_cannot_be_read_counts_as_their_paths_do() {
     let mut tree = tree(BOUNDS);
     let reason = "x".repeat(1000);

@@ -15,8 +15,8 @@ pub const MAX_FILE_MODULES: usize = 64;
 pub const MAX_NODES: usize = 200_000;
 /// Most bytes of all paths, link targets and reasons why files cannot be read together.
 pub const MAX_PATHS: usize = 24 << 20;
-/// How much all layers together may unpack to, as a multiple of the limit of one layer.
-const ALL_LAYERS: u64 = 4;
+/// How large all layers of an image together may be, as transferred and unpacked, as a multiple of the limit of one layer.
+pub const ALL_LAYERS: u64 = 4;
 
 /// Limits on what is unpacked, in bytes.
 #[derive(Debug, Clone, Copy)]
