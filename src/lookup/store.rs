@@ -164,7 +164,7 @@ impl Store {
         }
         let config = Arc::new(record.config);
         let whole = config.is_whole().then(|| config.clone());
-        Some(Known { config, layers: whole.or_else(|| record.layers.map(Arc::new)) })
+        Some(Known::new(config, whole.or_else(|| record.layers.map(Arc::new))))
     }
 
     /// What a name resolved to when it was last read.
