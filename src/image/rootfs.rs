@@ -6,7 +6,7 @@ use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::{Malformed, short};
 use super::names::{PLUGIN, RUNTIME_CONFIG, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, VARIABLES_FILE, WWS_TOML};
-use super::spin::{self, MAX_USES, manifest};
+use super::spin::{self, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
 /// Most Wasm files that are listed as evidence.
@@ -93,12 +93,7 @@ impl ImageFacts {
     /// Follows links to the modules, so that the application names them as the scan does, and copies each module for
     /// the components that run it.
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, Malformed> {
-        let uses: usize = app.components.iter().map(|component| component.modules().count()).sum();
-        if uses > MAX_USES {
-            return Err(Malformed::new(format!(
-                "its components name {uses} modules; at most {MAX_USES} are read"
-            )));
-        }
+        spin::check_uses(&app)?;
         for component in &mut app.components {
             self.follow(component)?;
         }
