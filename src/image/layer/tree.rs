@@ -38,7 +38,7 @@ pub(super) enum Content {
     Unreadable(String),
     Native(&'static str),
     Link(String),
-    /// The manifest of an application, with its text.
+    /// The manifest of an application, or a file of variables (`.env`), with its text.
     Text(Arc<[u8]>),
     /// Any other file.
     Other,
@@ -93,7 +93,8 @@ pub struct Tree {
 /// The result of a scan, sorted by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Wasm files, native programs, and all links.
+    /// Wasm files, files that would be if they could be read, native programs, manifests of applications, files of variables, all links,
+    /// and whatever else has a name that is asked for or lies where a program may be looked for (`reach.rs`).
     pub entries: Vec<(String, FileClass)>,
     /// Facts about the Wasm files; `source` is the path.
     pub modules: Vec<ModuleFacts>,
