@@ -235,7 +235,8 @@ impl Source for Registry {
             FetchFailure::Missing => Error::FindImage { image: image(), message: missing(reference) },
             FetchFailure::Refused(refusal) => refusal.of(reference),
             FetchFailure::TooLarge => {
-                image::Error::TooLarge { image: image(), what: "the manifest".into(), limit }.into()
+                image::Error::TooLarge { image: image(), what: "the manifest".into(), limit, setting: "" }
+                    .into()
             }
             FetchFailure::Denied(message) => Error::AuthorizeFetch { image: image(), message },
             FetchFailure::SetUp(message) | FetchFailure::Passing(message) | FetchFailure::Other(message) => {

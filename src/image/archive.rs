@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
+use super::malformed::short;
 use extended::Extended;
 use header::{Announced, BLOCK, Header};
 
@@ -161,18 +162,24 @@ fn visit(
 fn check(entry: &TarEntry) -> Result<(), Fault> {
     let name = &entry.name;
     if entry.kind != Kind::File && entry.size > 0 {
-        return Err(refused(format!("`{name}` is not a regular file but has content; pack it again")));
+        return Err(refused(format!(
+            "`{}` is not a regular file but has content; pack it again",
+            short(name)
+        )));
     }
     if entry.kind != Kind::Folder && name.ends_with('/') {
-        return Err(refused(format!("`{name}` is not a folder but ends with a slash; pack it again")));
+        return Err(refused(format!(
+            "`{}` is not a folder but ends with a slash; pack it again",
+            short(name)
+        )));
     }
     Ok(())
 }
 
 fn utf8(bytes: Vec<u8>, what: &str) -> Result<String, Fault> {
     let text = String::from_utf8(bytes).map_err(|error| {
-        let shown = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        refused(format!("the {what} `{shown}` is not UTF-8; rename the file"))
+        let shown = String::from_utf8_lossy(error.as_bytes());
+        refused(format!("the {what} `{}` is not UTF-8; rename the file", short(&shown)))
     })?;
     if text.is_empty() {
         return Err(refused(format!("it holds an entry whose {what} is empty; pack it again")));

@@ -5,7 +5,7 @@
 //! (`runwasi:crates/containerd-shimkit/src/sandbox/shim/local.rs`), crun does it.
 
 use super::archive::{Fault, refused};
-use super::malformed::Malformed;
+use super::malformed::{Malformed, short};
 
 /// How the annotations of a manifest or an index begin that make a node restore
 /// (`checkpoint-restore/checkpointctl:lib/metadata.go`; `cri-o:server/container_restore.go`, `checkIfCheckpointOCIImage`).
@@ -19,7 +19,9 @@ const WRONG: &str = "of which a node restores a container with another program, 
 /// Refuses annotations that make a node restore a container.
 pub(super) fn refuse_annotations<'a>(mut keys: impl Iterator<Item = &'a str>) -> Result<(), Malformed> {
     match keys.find(|key| ANNOTATIONS.iter().any(|start| key.starts_with(start))) {
-        Some(key) => Err(Malformed::new(format!("the annotation `{key}` marks a checkpoint, {WRONG}"))),
+        Some(key) => {
+            Err(Malformed::new(format!("the annotation `{}` marks a checkpoint, {WRONG}", short(key))))
+        }
         None => Ok(()),
     }
 }

@@ -52,7 +52,7 @@ impl RootFs {
         if !matches!(self.kind.as_str(), "" | "layers") {
             return Err(Malformed::new(format!(
                 "its `rootfs.type` is `{}`, and nodes unpack `layers` only; build the image again",
-                self.kind
+                short(&self.kind)
             )));
         }
         if self.diff_ids.len() != layers {
@@ -71,7 +71,7 @@ impl RootFs {
             said => Err(Malformed::new(format!(
                 "it unpacks to `{unpacked}`, where the config's `rootfs.diff_ids` say `{}`, so a node would run another \
                  layer or none; build the image again",
-                said.map_or("nothing", String::as_str)
+                short(said.map_or("nothing", String::as_str))
             ))),
         }
     }
@@ -246,12 +246,14 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let inner = outer.config.unwrap_or_default();
     no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Volumes", "Labels"])?;
     if inner.env.as_ref().is_some_and(|env| env.len() > MAX_VARIABLES) {
-        return Err(Malformed(format!("the Env has more than {MAX_VARIABLES} variables; leave some out")));
+        return Err(Malformed::new(format!(
+            "the Env has more than {MAX_VARIABLES} variables; leave some out"
+        )));
     }
     refuse_nul(&inner)?;
     if inner.env.iter().flatten().any(|variable| variable == "PATH") {
-        return Err(Malformed(
-            "the Env has a `PATH` without a value, which unsets it on a node; leave it out".into(),
+        return Err(Malformed::new(
+            "the Env has a `PATH` without a value, which unsets it on a node; leave it out",
         ));
     }
     Ok(Config {

@@ -26,7 +26,7 @@ impl Descriptor {
             return Ok(self.size);
         }
         let what = format!("blob {}", self.digest);
-        Err(Error::TooLarge { image: reference.to_string(), what, limit })
+        Err(Error::TooLarge { image: reference.to_string(), what, limit, setting: "" })
     }
 
     /// The error for content larger than its descriptor states, which is noticed without reading on. Container runtimes

@@ -294,10 +294,12 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut seen = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
             if let Some(field) = name {
+                // Each once: a document of four megabytes may have one of them a million times.
                 if seen.contains(&field) {
                     self.repeats.set(true);
+                } else {
+                    seen.push(field);
                 }
-                seen.push(field);
                 said.set(field, map.next_value_seed(self.below())?);
             } else {
                 map.next_value::<IgnoredAny>()?;

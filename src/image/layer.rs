@@ -9,7 +9,7 @@ use super::{checkpoint, path};
 use tree::{Content, Node};
 
 pub use content::{MAX_APPLICATION_FILE, MAX_APPLICATION_FILES};
-pub use tree::{Files, MAX_FILE_MODULES, MAX_NODES, MAX_PATHS, Tree, UnpackLimits};
+pub use tree::{ALL_LAYERS, Files, MAX_FILE_MODULES, MAX_NODES, MAX_PATHS, Tree, UnpackLimits};
 
 mod content;
 mod place;
@@ -26,7 +26,10 @@ impl Tree {
         let mut budget = UnpackBudget::new(allowed, &stop);
         let result = archive::read(layer, compression, &mut budget, self);
         self.left = self.left.saturating_sub(allowed.saturating_sub(budget.left()));
-        result
+        match result {
+            Err(Fault::TooLarge) if allowed < self.bounds.layer => Err(Fault::TooLargeTogether),
+            result => result,
+        }
     }
 
     /// Where links lead from a path; `None` for a loop.

@@ -9,15 +9,27 @@ use thiserror::Error;
 
 use crate::text;
 
-/// What is wrong with some bytes. [`super::Error::Read`] adds the image and what was read.
+/// Most characters of what is wrong. It may quote any text of an image, and is kept for each file that cannot be read and for
+/// each look-up that failed.
+const LONGEST: usize = 1000;
+
+/// What is wrong with some bytes, in at most a thousand characters. [`super::Error::Read`] adds the image and what was read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
-pub struct Malformed(pub String);
+pub struct Malformed(pub String, Shortened);
+
+/// Only [`Malformed::new`] has one, so that no message is built without being shortened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shortened;
 
 impl Malformed {
     /// From anything that can be shown.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(text::visible(&message.into()).into_owned())
+        let message = message.into();
+        // Twice: a character that is made visible becomes up to ten.
+        let cut = text::shorten(&message, LONGEST);
+        let visible = text::visible(&cut);
+        Self(text::shorten(&visible, LONGEST).into_owned(), Shortened)
     }
 }
 
@@ -95,6 +107,17 @@ mod tests {
         assert_eq!(Malformed::new("a\nb").0, r"a\nb");
         let json = serde_json::from_str::<u8>("\"a\nb\"").unwrap_err();
         assert!(!Malformed::from(json).0.contains('\n'));
+    }
+
+    #[test]
+    fn what_is_wrong_is_bounded_whatever_it_quotes() {
+        for part in ["x", "ä", "\u{202e}"] {
+            let wrong = Malformed::new(part.repeat(1 << 20));
+            assert_eq!(wrong.0.chars().count(), LONGEST, "{part:?}");
+            assert!(wrong.0.ends_with('…'), "{part:?}");
+        }
+        let json = serde_json::from_str::<u64>(&format!("\"{}\"", "x".repeat(1 << 20))).unwrap_err();
+        assert_eq!(Malformed::from(json).0.chars().count(), LONGEST);
     }
 
     #[test]

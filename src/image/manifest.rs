@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::archive::Compression;
 use super::descriptor::Descriptor;
-use super::malformed::{Malformed, Rest, no_lookalikes};
+use super::malformed::{Malformed, Rest, no_lookalikes, short};
 use super::platform::{self, OF_WASM, is_wasm, rank};
 use super::{annotation, json, lazy};
 
@@ -36,6 +36,8 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// What is wrong with a manifest that has none.
+const WITHOUT_CONFIG: &str = "it is a manifest without `config`; push the image again";
 const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
 const WASM_TO_OCI_CONFIG: &str = "application/vnd.wasm.config.v1+json";
 const PROXY_WASM_CONFIG: &str = "application/vnd.module.wasm.config.v1+json";
@@ -255,23 +257,20 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
         OCI_INDEX | DOCKER_LIST if !index => {
             Err(Malformed::new("it is an index without `manifests`; push the image again"))
         }
-        OCI_MANIFEST | DOCKER_MANIFEST if raw.config.is_none() => {
-            Err(Malformed::new("it is a manifest without `config`; push the image again"))
-        }
+        OCI_MANIFEST | DOCKER_MANIFEST if raw.config.is_none() => Err(Malformed::new(WITHOUT_CONFIG)),
         "" if !index && raw.config.is_none() => {
             Err(Malformed::new("it has neither `manifests` nor `config`; push the image again"))
         }
         "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST => Ok(index),
         unknown => Err(Malformed::new(format!(
-            "its media type is `{unknown}`; an OCI or Docker v2 manifest or index is expected"
+            "its media type is `{}`; an OCI or Docker v2 manifest or index is expected",
+            short(unknown)
         ))),
     }
 }
 
 fn manifest(raw: RawDocument) -> Result<ImageManifest, Malformed> {
-    let config = raw
-        .config
-        .ok_or_else(|| Malformed::new("it is a manifest without `config`; push the image again"))?;
+    let config = raw.config.ok_or_else(|| Malformed::new(WITHOUT_CONFIG))?;
     let layers = raw.layers.unwrap_or_default();
     if layers.len() > MAX_LAYERS {
         return Err(Malformed::new(format!(
@@ -380,7 +379,8 @@ fn listed(entries: &[&IndexEntry]) -> String {
     if entries.is_empty() {
         return "nothing that is a program".into();
     }
-    let names: Vec<String> = entries.iter().take(8).map(|entry| format!("`{}`", entry.platform)).collect();
+    let names: Vec<String> =
+        entries.iter().take(8).map(|entry| format!("`{}`", short(&entry.platform))).collect();
     names.join(", ")
 }
 

@@ -4,9 +4,9 @@
 use super::archive::Fault;
 use super::entry::{self, is_root};
 use super::layer::Tree;
-use super::malformed::short;
+use super::malformed::{Malformed, short};
 use super::names::{PLUGIN, RUNTIME_CONFIG, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, VARIABLES_FILE, WWS_TOML};
-use super::spin::{self, MAX_USES, manifest};
+use super::spin::{self, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
 /// Most Wasm files that are listed as evidence.
@@ -71,13 +71,12 @@ impl ImageFacts {
             let dotenv = variables.filter_map(|(path, text)| spin::dotenv_of(path, text)).collect();
             self.attribute(SpinApp { runtime_config: config, dotenv, ..app })
         };
-        let read = manifest::parse(text).map_err(|malformed| malformed.0).and_then(beside);
-        let message = match read {
+        let message = match manifest::parse(text).and_then(beside) {
             Ok(app) => {
                 self.spin = Some(app);
                 return;
             }
-            Err(message) => message,
+            Err(malformed) => malformed.0,
         };
         self.spin = None;
         let place = self.files.binary_search_by(|(name, _)| name.as_str().cmp(SPIN_TOML));
@@ -93,33 +92,33 @@ impl ImageFacts {
 
     /// Follows links to the modules, so that the application names them as the scan does, and copies each module for
     /// the components that run it.
-    fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
-        let uses: usize = app.components.iter().map(|component| component.modules().count()).sum();
-        if uses > MAX_USES {
-            return Err(format!("its components name {uses} modules; at most {MAX_USES} are read"));
-        }
+    fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, Malformed> {
+        spin::check_uses(&app)?;
         for component in &mut app.components {
             self.follow(component)?;
         }
         let modules = std::mem::take(&mut self.modules);
         self.modules = modules.into_iter().flat_map(|module| spin::for_each_owner(&app, module)).collect();
         match spin::refusal(&self.modules, &app) {
-            Some(why) => Err(why),
+            Some(why) => Err(Malformed::new(why)),
             None => Ok(app),
         }
     }
 
     /// Replaces the paths of a component's modules by those to which they lead, and keeps the paths that lead over links.
-    fn follow(&self, component: &mut SpinComponent) -> Result<(), String> {
+    fn follow(&self, component: &mut SpinComponent) -> Result<(), Malformed> {
         let SpinComponent { id, digest, inherited, isolated, ways, .. } = component;
         for source in digest.iter_mut().chain(inherited).chain(isolated) {
             let at = match entry::find(self, source) {
                 Some((at, FileClass::Wasm)) => at.to_string(),
-                Some((at, FileClass::Unreadable { message })) => return Err(format!("`{at}`: {message}")),
+                Some((at, FileClass::Unreadable { message })) => {
+                    return Err(Malformed::new(format!("`{}`: {message}", short(at))));
+                }
                 _ => {
-                    return Err(format!(
-                        "component `{id}` names `{source}`, which is not a Wasm file of the image"
-                    ));
+                    return Err(Malformed::new(format!(
+                        "component `{id}` names `{}`, which is not a Wasm file of the image",
+                        short(source)
+                    )));
                 }
             };
             if at != *source {
@@ -192,6 +191,6 @@ mod tests {
         let app = SpinApp { components: vec![component("/real/y.wasm")], ..SpinApp::default() };
         assert_eq!(component_of(facts.attribute(app).unwrap()).ways, Vec::<String>::new());
         let app = SpinApp { components: vec![component("/none.wasm")], ..SpinApp::default() };
-        assert!(facts.attribute(app).unwrap_err().contains("`/none.wasm`"));
+        assert!(facts.attribute(app).unwrap_err().0.contains("`/none.wasm`"));
     }
 }

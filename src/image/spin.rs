@@ -35,7 +35,7 @@ const UNDERSTOOD: [&str; 2] = ["host_requirements", "component_host_requirements
 const HOST_FEATURES: [&str; 2] = ["local_service_chaining", "middleware"];
 
 /// Most pairs of a module and a component that runs it; each pair has facts of its own.
-pub(crate) const MAX_USES: usize = 128;
+const MAX_USES: usize = 128;
 /// Most components of an application, each of which runs a module.
 const MAX_COMPONENTS: usize = MAX_USES;
 /// Most bytes of a component's id, which every module that it runs and all that it is handed are told apart by. Spin makes a
@@ -104,6 +104,17 @@ pub fn describe(app: &SpinApp) -> String {
         several => format!("{several} components"),
     };
     format!("`{}` with {components}, triggered by {}", app.name, triggers.join(", "))
+}
+
+/// Refuses an app whose components name too many modules.
+pub(crate) fn check_uses(app: &SpinApp) -> Result<(), Malformed> {
+    let uses: usize = app.components.iter().map(|component| component.modules().count()).sum();
+    if uses > MAX_USES {
+        return Err(Malformed::new(format!(
+            "its components name {uses} modules; at most {MAX_USES} are read, so split the application"
+        )));
+    }
+    Ok(())
 }
 
 /// Why Spin cannot start an app whose modules were read.
@@ -396,6 +407,17 @@ mod tests {
 
     fn source(name: &str) -> Value {
         json!({"content_type": "application/wasm", "digest": digest_of(name)})
+    }
+
+    #[test]
+    fn an_app_whose_components_name_too_many_modules_is_refused() {
+        let with = |count: usize| {
+            let component = SpinComponent { isolated: vec!["m".into(); count], ..SpinComponent::default() };
+            SpinApp { components: vec![component], ..SpinApp::default() }
+        };
+        assert_eq!(check_uses(&with(MAX_USES)), Ok(()));
+        let refused = check_uses(&with(MAX_USES + 1)).unwrap_err();
+        assert!(refused.0.contains("name 129 modules; at most 128 are read"), "{refused}");
     }
 
     #[test]

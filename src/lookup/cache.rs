@@ -20,6 +20,9 @@ const OVERHEAD: usize = 256;
 /// cost 4.7 KB.
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
+/// What an error takes beside its texts, with those that it is around: that secrets were tried, and that it is about Wasm.
+const ERROR_BYTES: usize = 3 * size_of::<Error>();
+
 /// Bound on remembered failures, in bytes.
 pub const FAILURES_BYTES: u64 = 4 << 20;
 
@@ -71,9 +74,18 @@ pub(super) struct Known {
     pub(super) config: Arc<ImageFacts>,
     /// Facts from the layers too; shared with `config` when the layers add nothing.
     pub(super) layers: Option<Arc<ImageFacts>>,
+    /// The length of the JSON of both.
+    pub(super) json_bytes: usize,
 }
 
 impl Known {
+    /// Measures the facts. There may be hundreds of thousands of files among them, so this is nothing for a thread that answers.
+    pub(super) fn new(config: Arc<ImageFacts>, layers: Option<Arc<ImageFacts>>) -> Self {
+        let known = Self { config, layers, json_bytes: 0 };
+        let deeper = known.deeper().map_or(0, |layers| json_bytes(layers));
+        Self { json_bytes: json_bytes(&known.config).saturating_add(deeper), ..known }
+    }
+
     /// The facts of this depth, if they are known.
     pub(super) fn at(&self, depth: Depth) -> Option<Arc<ImageFacts>> {
         match depth {
@@ -85,10 +97,6 @@ impl Known {
     /// The facts from the layers, if they are known and add something.
     pub(super) fn deeper(&self) -> Option<&Arc<ImageFacts>> {
         self.layers.as_ref().filter(|layers| !Arc::ptr_eq(layers, &self.config))
-    }
-
-    fn json_bytes(&self) -> usize {
-        json_bytes(&self.config).saturating_add(self.deeper().map_or(0, |layers| json_bytes(layers)))
     }
 }
 
@@ -120,14 +128,15 @@ impl Memory {
             facts: Cache::builder()
                 .max_capacity(bounds.facts_bytes)
                 .weigher(|digest: &Digest, known: &Known| {
-                    weight(digest.as_str().len() + MEMORY_PER_JSON_BYTE * known.json_bytes())
+                    let facts = known.json_bytes.saturating_mul(MEMORY_PER_JSON_BYTE);
+                    weight(digest.as_str().len().saturating_add(facts))
                 })
                 .build(),
             failures: Cache::builder()
                 .max_capacity(FAILURES_BYTES)
-                // A message repeats the name and a bounded excerpt of foreign text.
-                .weigher(|(image, _, namespace): &FailureKey, _| {
-                    weight(2 * image.len() + namespace.len() + 512)
+                // What an error holds is what it says, with the name and foreign text.
+                .weigher(|(image, _, namespace): &FailureKey, (_, error): &(Instant, Arc<Error>)| {
+                    weight(image.len() + namespace.len() + error.to_string().len() + ERROR_BYTES)
                 })
                 .time_to_live(bounds.failure_ttl)
                 .build(),
@@ -254,7 +263,7 @@ impl Memory {
 }
 
 fn weight(bytes: usize) -> u32 {
-    u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX)
+    u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
 }
 
 /// Length of the JSON form: it includes every field, also those that are added later.
@@ -304,7 +313,7 @@ pub(super) mod tests {
     pub(crate) fn known(facts: ImageFacts, depth: Depth) -> Known {
         let layers =
             (depth == Depth::Layers).then(|| Arc::new(ImageFacts { scanned: true, ..facts.clone() }));
-        Known { config: Arc::new(facts), layers }
+        Known::new(Arc::new(facts), layers)
     }
 
     async fn remember(memory: &Memory, image: &str, digest: &str, depth: Depth) {
@@ -371,6 +380,16 @@ pub(super) mod tests {
         assert!((5..=30).contains(&kept), "{kept} facts of more than 2 000 bytes in 64 KiB");
     }
 
+    #[tokio::test]
+    async fn facts_are_weighed_by_what_was_measured_when_they_became_known() {
+        let memory = Memory::new(&BOUNDS);
+        let measured = known(facts("sha256:1"), Depth::Layers);
+        assert!((200..20_000).contains(&measured.json_bytes), "{}", measured.json_bytes);
+        memory.keep(Known { json_bytes: 10_000, ..measured }).await;
+        memory.settle().await;
+        assert!((40_000..41_000).contains(&memory.weighed()), "{}", memory.weighed());
+    }
+
     /// Set for a process that only fills this memory, so that its growth is the growth of this memory.
     const ALONE: &str = "WASMGATE_TEST_ALONE";
 
@@ -425,7 +444,7 @@ pub(super) mod tests {
             let facts = usual(number, files);
             memory.name(&format!("registry.test/team/app{number}:v1").into(), &facts.digest, true).await;
             let facts = Arc::new(facts.clone());
-            memory.keep(Known { config: facts.clone(), layers: Some(facts) }).await;
+            memory.keep(Known::new(facts.clone(), Some(facts))).await;
         }
         memory.settle().await;
         (memory.weighed(), resident() - before)
@@ -449,6 +468,22 @@ pub(super) mod tests {
         println!("{files}: weighed as {} bytes each, takes {}", each(weighed), each(taken));
         assert!(weighed * 2 >= taken, "the bound would be passed by more than twice");
         assert!(weighed <= taken * 3, "a third of what was allowed would be used");
+    }
+
+    #[tokio::test]
+    async fn failures_are_weighed_by_what_they_say() {
+        let memory = Memory::new(&BOUNDS);
+        let shop: Arc<str> = "shop".into();
+        let message = "x".repeat(4000);
+        for number in 0..2000 {
+            let image: Arc<str> = format!("a:{number}").into();
+            let (name, what) = (image.to_string(), "the manifest".to_string());
+            let error = crate::image::Error::Read { image: name, what, message: message.clone() };
+            memory.fail(&image, Depth::Config, &shop, Arc::new(error.into())).await;
+        }
+        memory.failures.run_pending_tasks().await;
+        let kept = memory.failures.entry_count();
+        assert!((100..=1000).contains(&kept), "{kept} failures of more than 4 000 bytes in 4 MiB");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use crate::image::annotation;
 use crate::image::config;
 use crate::image::descriptor::Descriptor;
 use crate::image::hints::{self, Next};
+use crate::image::layer::ALL_LAYERS;
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, Document, ImageManifest, ManifestKind};
 use crate::image::platform::Nodes;
@@ -33,8 +34,14 @@ const DOCUMENTS: usize = 4;
 /// How long it is looked for what suggests Wasm behind a document that is refused. The rest of the time of its look-up is left to say why it is.
 const FOR_HINTS: Duration = Duration::from_secs(2);
 
-/// How large all layers of an image together may be, as a multiple of the limit of one layer.
-const ALL_LAYERS: u64 = 4;
+/// How errors name the settings of [`SizeLimits`].
+const OF_MANIFEST: &str = "`images.limits.manifest`";
+const OF_CONFIG: &str = "`images.limits.config`";
+const OF_LAYER: &str = "`images.limits.layer`";
+const OF_UNPACKED: &str = "`images.limits.unpacked`";
+/// The same of all layers together ([`ALL_LAYERS`]).
+const OF_LAYERS: &str = "four times `images.limits.layer`";
+const OF_ALL_UNPACKED: &str = "four times `images.limits.unpacked`";
 
 /// Sizes above which a look-up refuses to read, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -83,11 +90,19 @@ pub async fn detect_for<S: Source>(
     let facts = match look.document(bytes, manifest::parse, "the manifest").await? {
         Document::Manifest(manifest) => {
             let facts = ImageFacts::blank(&digest, &digest);
-            look.image(facts, &manifest).await
+            look.image(facts, &manifest).await?
         }
-        Document::Index(entries) => look.index(&digest, &entries).await,
+        Document::Index(entries) => look.index(&digest, &entries).await?,
     };
-    facts.map(ImageFacts::harmless)
+    // While the right to hold the names of all files is held.
+    look.on_blocking_thread("the facts", move || compact(facts)).await
+}
+
+/// Facts as they are remembered: a copy has no spare capacity in its strings and lists, while facts that grew piece by piece have a
+/// quarter or more.
+fn compact(facts: ImageFacts) -> ImageFacts {
+    let facts = facts.harmless();
+    facts.clone()
 }
 
 /// One inspection of an image.
@@ -117,8 +132,8 @@ impl<S: Source> Look<'_, S> {
         Error::Read { image: self.image.clone(), what: what.to_string(), message: malformed.0 }.into()
     }
 
-    fn too_large(&self, what: impl Into<String>, limit: u64) -> S::Error {
-        Error::TooLarge { image: self.image.clone(), what: what.into(), limit }.into()
+    fn too_large(&self, what: impl Into<String>, limit: u64, setting: &'static str) -> S::Error {
+        Error::TooLarge { image: self.image.clone(), what: what.into(), limit, setting }.into()
     }
 
     /// A document, whose bytes are dropped.
@@ -194,14 +209,15 @@ impl<S: Source> Look<'_, S> {
         let limit = self.limits.manifest;
         let fetched = self.source.manifest(reference, limit).await?;
         if fetched.bytes.len() as u64 > limit {
-            return Err(self.too_large("the manifest", limit));
+            return Err(self.too_large("the manifest", limit, OF_MANIFEST));
         }
         Ok(fetched)
     }
 
+    /// A config or a locked app.
     async fn blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Bytes, S::Error> {
         if descriptor.size > limit {
-            return Err(self.too_large(what, limit));
+            return Err(self.too_large(what, limit, OF_CONFIG));
         }
         let bytes = self.source.blob(self.reference, descriptor, limit).await?;
         self.check_size(descriptor, bytes.len(), what)?;
@@ -210,7 +226,7 @@ impl<S: Source> Look<'_, S> {
 
     async fn layer(&self, descriptor: &Descriptor, what: &str) -> Result<Bytes, S::Error> {
         if descriptor.size > self.limits.layer {
-            return Err(self.too_large(what, self.limits.layer));
+            return Err(self.too_large(what, self.limits.layer, OF_LAYER));
         }
         let bytes = self.source.layer(self.reference, descriptor, self.limits.layer).await?;
         self.check_size(descriptor, bytes.len(), what)?;
@@ -329,11 +345,11 @@ impl<S: Source> Look<'_, S> {
     /// Checks the sizes in the descriptors; the bytes that arrive are measured again.
     fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), S::Error> {
         if let Some(large) = layers.iter().find(|layer| layer.size > self.limits.layer) {
-            return Err(self.too_large(format!("layer {}", large.digest), self.limits.layer));
+            return Err(self.too_large(format!("layer {}", large.digest), self.limits.layer, OF_LAYER));
         }
         let total = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
         let limit = self.limits.layer.saturating_mul(ALL_LAYERS);
-        if total > limit { Err(self.too_large("all layers together", limit)) } else { Ok(()) }
+        if total > limit { Err(self.too_large("all layers together", limit, OF_LAYERS)) } else { Ok(()) }
     }
 }
 

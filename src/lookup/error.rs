@@ -175,7 +175,10 @@ mod tests {
         let text = || "a:1".to_owned();
         let cases: [(Error, Fault); 6] = [
             (image::Error::ParseReference { image: text(), message: text() }.into(), Fault::Name),
-            (image::Error::TooLarge { image: text(), what: text(), limit: 1 }.into(), Fault::Size),
+            (
+                image::Error::TooLarge { image: text(), what: text(), limit: 1, setting: "" }.into(),
+                Fault::Size,
+            ),
             (image::Error::Read { image: text(), what: text(), message: text() }.into(), Fault::Content),
             (registry::Error::FindImage { image: text(), message: text() }.into(), Fault::Registry),
             (Error::TimedOut { image: text(), budget_ms: 1 }, Fault::Time),

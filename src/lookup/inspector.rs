@@ -572,6 +572,38 @@ mod tests {
         assert_eq!(inspector.stats().lookups, 3);
     }
 
+    #[test]
+    fn what_a_look_up_found_is_measured_where_it_may_block() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let fixture = Fixture::new();
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let (wait, begun) = (Mutex::new(Some(wait)), Arc::new(tokio::sync::Notify::new()));
+            let begins = Arc::clone(&begun);
+            let detect: Detect = Arc::new(move |_, source, _, _, _| {
+                // From here on, the one thread that may block is taken.
+                let wait = wait.lock().unwrap().take().unwrap();
+                let _taken = tokio::task::spawn_blocking(move || wait.recv());
+                begins.notify_one();
+                let found = facts(source.digest.as_str());
+                async move { Ok(found) }.boxed()
+            });
+            let inspector = Inspector::with_detect(LookupOptions::default_with(&fixture), detect).unwrap();
+            let mut look = Box::pin(inspector.inspect(IMAGE, Depth::Config, AMPLE));
+            tokio::select! {
+                _ = &mut look => panic!("the thread is taken"),
+                () = begun.notified() => {}
+            }
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(look.as_mut().now_or_never().is_none(), "the facts are remembered without that thread");
+            go.send(()).unwrap();
+            assert_eq!(look.await.unwrap().digest, fixture.digest);
+        });
+    }
+
     #[tokio::test]
     async fn a_cold_look_up_fetches_the_manifest_once() {
         let fixture = Fixture::new();

@@ -421,7 +421,7 @@ impl Inner {
             let mut facts = looking.await?;
             // Memory is keyed by this digest and pods are pinned to it, so it must be the requested one.
             facts.digest = digest.clone();
-            Ok::<_, Error>(compact(&facts))
+            Ok::<_, Error>(Arc::new(facts))
         };
         let config = match known {
             Some(known) => known.config,
@@ -432,19 +432,33 @@ impl Inner {
             Depth::Layers => Some(look(Depth::Layers).await?),
             Depth::Config => None,
         };
-        let known = Known { config, layers };
+        let store = self.store.clone();
+        let measure = move || {
+            let known = Known::new(config, layers);
+            if let Some(store) = store {
+                store.keep(&known);
+            }
+            known
+        };
+        let known = on_blocking_thread(slot.clone(), reference.to_string(), measure).await?;
         self.memory.keep(known.clone()).await;
-        if let Some(store) = &self.store {
-            store.keep(&known);
-        }
         Ok(known)
     }
 }
 
-/// Copies facts for remembering: a copy has no spare capacity in its strings and lists, while facts that grew piece by
-/// piece have a quarter or more.
-fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
-    Arc::new(facts.clone())
+/// Does something with all facts about an image where it may block, because there may be hundreds of thousands of files among them.
+/// Holds the slot of the look-up until it is done.
+async fn on_blocking_thread<T: Send + 'static>(
+    slot: Slot,
+    image: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(slot);
+        done
+    });
+    done.await.map_err(|_| Error::Finish { image })
 }
 
 /// Whether what was known before no longer holds: the image is gone, the registry refuses it to the pod's pull secrets, or

@@ -22,6 +22,11 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use super::cache::Known;
 use crate::image::{self, ImageFacts};
+use waiting::{Reserved, Waiting};
+
+pub use waiting::WAITING_BYTES;
+
+mod waiting;
 
 /// Raise it whenever a record changes its meaning but not its form.
 const SCHEMA: u32 = 26;
@@ -32,12 +37,26 @@ pub const PAGE_CACHE: usize = 4 << 20;
 /// Most records that wait to be written; further ones are dropped, since the next look-up offers them again.
 const MOST_WAITING: usize = 4096;
 
+/// Most bytes of one record. The database writes it as one page, which may be twice as large. A record of four megabytes is about an
+/// image with some thirty thousand files that matter; one of a distribution has some thousand.
+pub const LARGEST_RECORD: usize = 4 << 20;
+
+/// How many records of the most bytes there is space for, so that a few do not evict all others.
+const LARGEST_RECORDS: u64 = 16;
+
+/// More than the JSON of a name's record has, which holds a digest and a number.
+const NAME_BYTES: usize = 256;
+
+/// What the JSON of a record of facts has beside theirs.
+const FACTS_FRAME: usize = r#"{"config":,"layers":}"#.len();
+
 /// Most records in one commit.
 const MOST_IN_COMMIT: usize = 256;
 
 /// Bytes of a record before its content: a digest, and its place in the order of eviction.
 const CHECK_BYTES: usize = 16;
 const PLACE_BYTES: usize = 8;
+const HEAD_BYTES: usize = CHECK_BYTES + PLACE_BYTES;
 
 /// Estimated overhead of a record in bytes, besides key and value: its places in two trees.
 const OVERHEAD: usize = 64;
@@ -74,7 +93,9 @@ struct FactsRecord<F> {
 enum Job {
     Put {
         key: String,
-        value: Vec<u8>,
+        /// With space for its head.
+        record: Vec<u8>,
+        _reserved: Reserved,
     },
     Remove {
         key: String,
@@ -121,6 +142,10 @@ pub(super) struct Store {
     database: Arc<Database>,
     tables: Tables,
     jobs: Option<SyncSender<Job>>,
+    /// Bytes of the records that wait to be written.
+    waiting: Waiting,
+    /// Most bytes of one record.
+    largest: usize,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -150,8 +175,10 @@ impl Store {
         let writer = Writer { database: database.clone(), tables: tables.clone(), most_bytes };
         let writer =
             std::thread::Builder::new().name("image-store".into()).spawn(move || writer.run(&waiting));
-        let writer = writer.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { database, tables, jobs: Some(jobs), writer: Some(writer) })
+        let writer = Some(writer.map_err(|error| failed(error.to_string()))?);
+        let part = usize::try_from(most_bytes / LARGEST_RECORDS).unwrap_or(usize::MAX);
+        let largest = part.min(LARGEST_RECORD);
+        Ok(Self { database, tables, jobs: Some(jobs), waiting: Waiting::default(), largest, writer })
     }
 
     /// The stored facts about a digest.
@@ -164,7 +191,7 @@ impl Store {
         }
         let config = Arc::new(record.config);
         let whole = config.is_whole().then(|| config.clone());
-        Some(Known { config, layers: whole.or_else(|| record.layers.map(Arc::new)) })
+        Some(Known::new(config, whole.or_else(|| record.layers.map(Arc::new))))
     }
 
     /// What a name resolved to when it was last read.
@@ -177,16 +204,17 @@ impl Store {
         Some(KnownName { digest: record.digest, age })
     }
 
-    /// Queues facts for writing.
+    /// Queues facts for writing, unless they are too many: their image is looked up again after a restart.
     pub(super) fn keep(&self, known: &Known) {
         let record = FactsRecord { config: known.config.as_ref(), layers: known.deeper().map(AsRef::as_ref) };
-        self.put(facts_key(&known.config.digest), &record);
+        let bytes = known.json_bytes.saturating_add(FACTS_FRAME);
+        self.put(facts_key(&known.config.digest), bytes, &record);
     }
 
     /// Queues what a tag resolves to now for writing.
     pub(super) fn keep_name(&self, name: &str, digest: &image::Digest) {
         let record = NameRecord { digest: digest.clone(), read_at: Timestamp::now().as_second() };
-        self.put(name_key(name), &record);
+        self.put(name_key(name), NAME_BYTES, &record);
     }
 
     /// Queues the removal of a name.
@@ -204,9 +232,23 @@ impl Store {
         }
     }
 
-    fn put(&self, key: String, record: &impl Serialize) {
-        match serde_json::to_vec(record) {
-            Ok(value) => self.send(Job::Put { key, value }),
+    /// Queues a record whose JSON has so many bytes. They are reserved before there is any JSON, so that what is dropped takes no memory.
+    fn put(&self, key: String, bytes: usize, value: &impl Serialize) {
+        let whole = bytes.saturating_add(HEAD_BYTES);
+        if whole > self.largest.max(NAME_BYTES + HEAD_BYTES) {
+            tracing::debug!(
+                record = key,
+                bytes,
+                most = self.largest,
+                "a record is too large for the image store"
+            );
+            return;
+        }
+        let Some(reserved) = self.waiting.reserve(key.len().saturating_add(whole)) else { return };
+        let mut record: Vec<u8> = Vec::with_capacity(whole);
+        record.resize(HEAD_BYTES, 0);
+        match serde_json::to_writer(&mut record, value) {
+            Ok(()) => self.send(Job::Put { key, record, _reserved: reserved }),
             Err(error) => tracing::warn!(%error, "a record does not fit into the image store"),
         }
     }
@@ -337,6 +379,13 @@ fn check(key: &str, value: &[u8]) -> [u8; CHECK_BYTES] {
     check
 }
 
+/// Writes what stands in front of a record's JSON: its digest, and its place.
+fn write_head(key: &str, place: u64, record: &mut [u8]) {
+    let check = check(key, record.get(HEAD_BYTES..).unwrap_or_default());
+    let head = check.into_iter().chain(place.to_le_bytes());
+    record.iter_mut().zip(head).for_each(|(to, from)| *to = from);
+}
+
 /// The JSON of a record, if it is intact and was written under this key.
 fn checked<'a>(key: &str, record: &'a [u8]) -> Option<&'a [u8]> {
     let (found, rest) = record.split_first_chunk::<CHECK_BYTES>()?;
@@ -365,8 +414,8 @@ impl Writer {
     fn run(self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
             let mut batch = vec![first];
-            batch.extend(jobs.try_iter().take(MOST_IN_COMMIT));
-            let written = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
+            batch.extend(jobs.try_iter().take(MOST_IN_COMMIT - 1));
+            let written = catch_unwind(AssertUnwindSafe(|| self.write(&mut batch)));
             match written {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "could not write to the image store"),
@@ -386,11 +435,11 @@ impl Writer {
         }
     }
 
-    fn write(&self, batch: &[Job]) -> Result<(), redb::Error> {
+    fn write(&self, batch: &mut [Job]) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         for job in batch {
             match job {
-                Job::Put { key, value } => self.put(&transaction, key, value)?,
+                Job::Put { key, record, .. } => self.put(&transaction, key, record)?,
                 Job::Remove { key } => self.remove(&transaction, key)?,
                 #[cfg(test)]
                 Job::Flush(_) => {}
@@ -401,15 +450,14 @@ impl Writer {
         Ok(())
     }
 
-    fn put(&self, transaction: &WriteTransaction, key: &str, value: &[u8]) -> Result<(), redb::Error> {
+    fn put(&self, transaction: &WriteTransaction, key: &str, record: &mut [u8]) -> Result<(), redb::Error> {
         self.remove(transaction, key)?;
         let next = self.sum(transaction, "place")?.saturating_add(1);
-        let mut record = check(key, value).to_vec();
-        record.extend_from_slice(&next.to_le_bytes());
-        record.extend_from_slice(value);
-        transaction.open_table(self.tables.records())?.insert(key, record.as_slice())?;
+        write_head(key, next, record);
+        let record = &*record;
+        transaction.open_table(self.tables.records())?.insert(key, record)?;
         transaction.open_table(self.tables.order())?.insert(next, key)?;
-        let bytes = self.sum(transaction, "bytes")?.saturating_add(cost(key, &record));
+        let bytes = self.sum(transaction, "bytes")?.saturating_add(cost(key, record));
         let mut sums = transaction.open_table(self.tables.sums())?;
         sums.insert("place", next)?;
         sums.insert("bytes", bytes)?;
@@ -532,6 +580,46 @@ mod tests {
         assert!(std::fs::metadata(&path).unwrap().len() < 8 << 20);
     }
 
+    /// Facts with about so many bytes of JSON.
+    fn of_size(number: usize, bytes: usize) -> Known {
+        let mut large = facts(&format!("sha256:{number}"));
+        large.warnings = vec!["x".repeat(bytes)];
+        known(large, Depth::Config)
+    }
+
+    #[test]
+    fn a_record_that_would_evict_most_others_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store"), 1 << 20, "").unwrap();
+        store.keep(&of_size(0, 1000));
+        store.keep(&of_size(1, 80 << 10));
+        store.keep(&of_size(2, 40 << 10));
+        store.keep_name("a:1", &named("sha256:0"));
+        store.flush();
+        let kept = [0, 1, 2].map(|number| digests(&store, number..number + 1));
+        assert_eq!(kept, [1, 0, 1], "a record has a sixteenth of the file at most");
+        let ample = Store::open(&folder.path().join("ample"), 1 << 30, "").unwrap();
+        ample.keep(&of_size(0, LARGEST_RECORD));
+        ample.keep(&of_size(1, LARGEST_RECORD - (4 << 10)));
+        ample.flush();
+        assert_eq!([0, 1].map(|number| digests(&ample, number..number + 1)), [0, 1]);
+        assert_eq!(ample.waiting.bytes(), 0, "all was written");
+    }
+
+    #[test]
+    fn records_that_nothing_writes_are_dropped_where_too_many_bytes_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("store"), 1 << 30, "").unwrap();
+        let (jobs, queue) = sync_channel(MOST_WAITING);
+        // The queue of the writer ends, and nothing reads from this one.
+        store.jobs = Some(jobs);
+        let record = of_size(0, 1 << 20);
+        (0..100).for_each(|_| store.keep(&record));
+        let queued = queue.try_iter().filter(|job| matches!(job, Job::Put { .. })).count();
+        assert!((4..=8).contains(&queued), "{queued} records of a megabyte wait, of a hundred");
+        assert_eq!(store.waiting.bytes(), 0, "those were taken");
+    }
+
     #[test]
     fn a_damaged_file_is_moved_aside() {
         for damage in ["truncated", "garbage", "half"] {
@@ -584,9 +672,8 @@ mod tests {
     #[test]
     fn a_record_under_another_key_is_ignored() {
         let value = br#"{"digest":"sha256:1","read_at":0}"#;
-        let mut record = check("n a", value).to_vec();
-        record.extend_from_slice(&7_u64.to_le_bytes());
-        record.extend_from_slice(value);
+        let mut record = [&[0_u8; HEAD_BYTES][..], value].concat();
+        write_head("n a", 7, &mut record);
         assert_eq!(checked("n a", &record), Some(&value[..]));
         assert_eq!(place(&record), Some(7));
         assert_eq!(checked("n b", &record), None);

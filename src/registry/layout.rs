@@ -25,6 +25,9 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// `{"imageLayoutVersion":"1.0.0"}` and space for annotations, in bytes.
 const LARGEST_MARKER: u64 = 64 << 10;
 
+/// Most characters of an error that may quote a document.
+const QUOTED_CHARS: usize = 160;
+
 /// Most tags that a message lists.
 const LISTED_TAGS: usize = 10;
 
@@ -135,6 +138,11 @@ impl Source for Layouts {
     }
 }
 
+/// What is wrong with a document, which may quote the whole of it.
+fn excerpt(error: &serde_json::Error) -> String {
+    text::excerpt(&error.to_string(), QUOTED_CHARS)
+}
+
 /// One image in one folder.
 struct ImageLayout {
     place: LayoutFolder,
@@ -175,7 +183,7 @@ impl ImageLayout {
     fn check_marker(&self) -> Result<(), Error> {
         let text = self.read(Path::new("oci-layout"), "`oci-layout`", LARGEST_MARKER)?;
         let marker: Marker = serde_json::from_slice(&text).map_err(|error| {
-            self.failed(format!("its `oci-layout` file is not as the format says: {error}"))
+            self.failed(format!("its `oci-layout` file is not as the format says: {}", excerpt(&error)))
         })?;
         if marker.version.starts_with("1.") {
             return Ok(());
@@ -188,7 +196,7 @@ impl ImageLayout {
     fn choose(&self, limit: u64) -> Result<Digest, Error> {
         let text = self.read(Path::new("index.json"), "`index.json`", limit)?;
         let index: Index = serde_json::from_slice(&text)
-            .map_err(|error| self.failed(format!("its `index.json` is not an index: {error}")))?;
+            .map_err(|error| self.failed(format!("its `index.json` is not an index: {}", excerpt(&error))))?;
         let named: Vec<&LayoutEntry> =
             index.manifests.iter().filter(|entry| self.is_named_by(entry)).collect();
         match (named.as_slice(), index.manifests.as_slice()) {
@@ -252,7 +260,8 @@ impl ImageLayout {
     }
 
     fn too_large(&self, what: &str, limit: u64) -> Error {
-        image::Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit }.into()
+        image::Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit, setting: "" }
+            .into()
     }
 
     /// Reads a file below the folder; `None` if it is larger than `limit`. Refuses paths that lead out of the root, and

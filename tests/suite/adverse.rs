@@ -154,6 +154,7 @@ fn documents_that_are_refused_take_no_more_memory_than_is_said() {
         document(HINTS, "refused document, words", |n| {
             list(r#"{"architecture":"wasm","cmd":["#, r#""a""#, n, "]}")
         }),
+        document(HINTS, "refused document, one field again and again", |n| list("{", r#""os":0"#, n, "}")),
     ]);
 }
 

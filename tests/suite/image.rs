@@ -481,7 +481,21 @@ async fn a_layer_that_unpacks_to_too_much_is_refused() {
     let limits = SizeLimits { unpacked: 1 << 20, ..SizeLimits::default() };
     let error = look(&Memory::new(&image), Depth::Config, &limits).await.unwrap_err();
     assert!(matches!(&error, Error::TooLarge { what, .. } if what.contains("unpacked")), "{error}");
+    assert!(error.to_string().ends_with("limit of 1048576 bytes (`images.limits.unpacked`)"), "{error}");
     assert!(look(&Memory::new(&image), Depth::Config, &SizeLimits::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn layers_that_unpack_to_too_much_together_are_not_said_to_be_too_large_each() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        builder.files(&[(name, &vec![0; 800 << 10])]);
+    }
+    let image = builder.build();
+    let limits = SizeLimits { unpacked: 1 << 20, ..SizeLimits::default() };
+    let error = look(&Memory::new(&image), Depth::Config, &limits).await.unwrap_err().to_string();
+    assert!(error.starts_with("all layers together, unpacked, of `"), "{error}");
+    assert!(error.ends_with("limit of 4194304 bytes (four times `images.limits.unpacked`)"), "{error}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::header::{Header, sparse};
 use super::{Fault, refused};
+use crate::image::malformed::short;
 
 /// Names, or prefixes of names, of records that affect neither a file's path, nor its length, nor how nodes unpack it
 /// (`star:star/star.4`, `libarchive:libarchive/archive_write_set_format_pax.c`, `go-winio:backuptar/tar.go`). Go drops
@@ -92,7 +93,8 @@ impl Extended {
                 .ok_or_else(|| refused("it has an extended tar header that does not parse; pack it again"))?;
             if !seen.insert(key) {
                 return Err(refused(format!(
-                    "it has an extended tar header with `{key}` twice; pack it again"
+                    "it has an extended tar header with `{}` twice; pack it again",
+                    short(key)
                 )));
             }
             self.take(key, value)?;
@@ -124,7 +126,8 @@ impl Extended {
             }
             unknown => {
                 return Err(refused(format!(
-                    "it has an extended tar header with `{unknown}`, which readers of tar do not agree on; pack it without"
+                    "it has an extended tar header with `{}`, which readers of tar do not agree on; pack it without",
+                    short(unknown)
                 )));
             }
         }
@@ -211,7 +214,8 @@ fn check_encoded_xattr(name: &str) -> Result<(), Fault> {
 
 fn changing(name: &str) -> Fault {
     refused(format!(
-        "it sets the extended attribute `{name}`, which changes what a node makes of the files; pack it without"
+        "it sets the extended attribute `{}`, which changes what a node makes of the files; pack it without",
+        short(name)
     ))
 }
 

@@ -9,6 +9,8 @@ use crate::image::malformed::Malformed;
 pub enum Fault {
     /// It unpacks to more than the limit.
     TooLarge,
+    /// It unpacks to more than what the layers below it have left of the limit of all together.
+    TooLargeTogether,
     /// It is not a layer archive, or not within the accepted subset.
     Malformed(Malformed),
 }

@@ -7,6 +7,7 @@
 //! write none of it.
 
 use super::super::archive::{Fault, Kind, TarEntry, refused};
+use super::super::malformed::short;
 use super::super::{path, steps};
 use super::{Content, Tree};
 use crate::text;
@@ -37,7 +38,10 @@ pub(super) fn path(name: &str) -> Result<Option<String>, Fault> {
         match part {
             "" | "." => {}
             ".." => {
-                return Err(refused(format!("`{name}` climbs with `..`; pack the files by their own paths")));
+                return Err(refused(format!(
+                    "`{}` climbs with `..`; pack the files by their own paths",
+                    short(name)
+                )));
             }
             part if part.len() > MAX_NAME => {
                 return Err(refused(format!(
@@ -59,7 +63,7 @@ pub(super) fn root(entry: &TarEntry) -> Result<(), Fault> {
     if entry.kind == Kind::Folder {
         return Ok(());
     }
-    Err(refused(format!("`{}` is the root of the image and no folder; pack it again", entry.name)))
+    Err(refused(format!("`{}` is the root of the image and no folder; pack it again", short(&entry.name))))
 }
 
 /// The target of a symbolic link, as written.
@@ -67,14 +71,14 @@ pub(super) fn target(entry: &TarEntry) -> Result<String, Fault> {
     if entry.target.len() > MAX_PATH {
         return Err(refused(format!(
             "the link `{}` has a target of more than {MAX_PATH} bytes; shorten it",
-            entry.name
+            short(&entry.name)
         )));
     }
     // Every part of a target is work each time that a path goes through the link.
     if entry.target.split('/').count() > MAX_TARGET_PARTS {
         return Err(refused(format!(
             "the link `{}` has a target of more than {MAX_TARGET_PARTS} parts; shorten it",
-            entry.name
+            short(&entry.name)
         )));
     }
     Ok(entry.target.clone())
@@ -99,18 +103,23 @@ impl Tree {
                 Some(Content::Folder { touched }) => *touched = layer,
                 Some(Content::Link(_)) => {
                     return Err(refused(format!(
-                        "`{path}` lies under `{folder}`, which is a link, so nodes do not agree on the file that it writes; \
-                         pack it under the path that the link leads to"
+                        "`{}` lies under `{}`, which is a link, so nodes do not agree on the file that it writes; \
+                         pack it under the path that the link leads to",
+                        short(path),
+                        short(folder)
                     )));
                 }
                 Some(_) => {
                     return Err(refused(format!(
-                        "`{path}` lies under `{folder}`, which is not a folder; remove that file in the build"
+                        "`{}` lies under `{}`, which is not a folder; remove that file in the build",
+                        short(path),
+                        short(folder)
                     )));
                 }
                 None if path::split(folder).1.starts_with(WHITEOUT) => {
                     return Err(refused(format!(
-                        "`{folder}` is a folder with the name of a whiteout; rename it"
+                        "`{}` is a folder with the name of a whiteout; rename it",
+                        short(folder)
                     )));
                 }
                 None => self.insert(folder, 0o755, Content::Folder { touched: layer })?,
@@ -131,8 +140,9 @@ impl Tree {
             return Ok(());
         }
         Err(refused(format!(
-            "`{path}` replaces or removes a file by an entry without a type or with times of access, which some nodes do not find \
-             there; pack it with `tar --format=pax`"
+            "`{}` replaces or removes a file by an entry without a type or with times of access, which some nodes do not find \
+             there; pack it with `tar --format=pax`",
+            short(path)
         )))
     }
 
@@ -142,12 +152,14 @@ impl Tree {
         let Some(name) = base.strip_prefix(WHITEOUT) else { return Ok(false) };
         if entry.kind != Kind::File || entry.size > 0 {
             return Err(refused(format!(
-                "`{path}` has the name of a whiteout and is not an empty file; rename it"
+                "`{}` has the name of a whiteout and is not an empty file; rename it",
+                short(path)
             )));
         }
         if self.layer == 1 {
             return Err(refused(format!(
-                "`{path}` removes something in the lowest layer, where nothing lies below; build the image without it"
+                "`{}` removes something in the lowest layer, where nothing lies below; build the image without it",
+                short(path)
             )));
         }
         let touched = self.is_touched(folder);
@@ -174,8 +186,9 @@ impl Tree {
     fn empty(&mut self, folder: &str, touched: bool) -> Result<(), Fault> {
         if folder == "/" || touched {
             return Err(refused(format!(
-                "`{OPAQUE}` empties `{folder}`, which is the root or was written to before in the same layer; build the \
-                 layer again with a current tool"
+                "`{OPAQUE}` empties `{}`, which is the root or was written to before in the same layer; build the \
+                 layer again with a current tool",
+                short(folder)
             )));
         }
         self.remove_below(folder)
@@ -205,7 +218,10 @@ impl Tree {
             return Err(removed_and_written(path));
         }
         if path::split(path).1.starts_with(WHITEOUT) {
-            return Err(refused(format!("`{path}` is a folder with the name of a whiteout; rename it")));
+            return Err(refused(format!(
+                "`{}` is a folder with the name of a whiteout; rename it",
+                short(path)
+            )));
         }
         let layer = self.layer;
         match self.nodes.get_mut(path) {
@@ -232,7 +248,8 @@ impl Tree {
         // Nodes in a user namespace skip devices (`containerd:pkg/archive/tar_unix.go`, `skipFile`).
         if matches!(new, Content::Special) {
             return Err(refused(format!(
-                "it puts a device or a pipe in the place of `{path}`; remove that with a whiteout instead"
+                "it puts a device or a pipe in the place of `{}`; remove that with a whiteout instead",
+                short(path)
             )));
         }
         self.remove(path)
@@ -252,11 +269,15 @@ impl Tree {
                 Ok(node.content.clone())
             }
             Some(_) => Err(refused(format!(
-                "the hard link `{name}` has another mode than `{target}`, which is the same file; pack it again"
+                "the hard link `{}` has another mode than `{}`, which is the same file; pack it again",
+                short(name),
+                short(target)
             ))),
             None => Err(refused(format!(
-                "the hard link `{name}` leads to `{target}`, which is not a file that its layer brings before it; pack the \
-                 file itself"
+                "the hard link `{}` leads to `{}`, which is not a file that its layer brings before it; pack the \
+                 file itself",
+                short(name),
+                short(target)
             ))),
         }
     }
@@ -272,9 +293,12 @@ fn sort(content: &Content) -> u8 {
 }
 
 fn removed_and_written(path: &str) -> Fault {
-    refused(format!("one layer removes `{path}` and brings it too; build it again with a current tool"))
+    refused(format!(
+        "one layer removes `{}` and brings it too; build it again with a current tool",
+        short(path)
+    ))
 }
 
 fn two_things(path: &str) -> Fault {
-    refused(format!("one layer brings `{path}` twice, as different things; pack it again"))
+    refused(format!("one layer brings `{}` twice, as different things; pack it again", short(path)))
 }

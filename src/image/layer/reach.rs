@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
+use super::super::malformed::short;
 use super::super::names::{
     EVERY_PATH, MAX_WORKERS, is_choice_of_modules, is_of_programs, is_of_resolver, is_plug_in, is_wasm_name,
     is_worker,
@@ -171,8 +172,9 @@ impl<'a> Names<'a> {
             steps.take(way.steps)?;
             if way.end.is_some() && way.hops > path::KERNEL_HOPS {
                 return Err(refused(format!(
-                    "the link `{name}` leads over {} links, of which the kernel follows {} and a mount all; make it lead \
+                    "the link `{}` leads over {} links, of which the kernel follows {} and a mount all; make it lead \
                      to its target directly",
+                    short(name),
                     way.hops,
                     path::KERNEL_HOPS
                 )));
@@ -187,8 +189,10 @@ impl<'a> Names<'a> {
             if missing {
                 let missing = self.follow(name, target).missing.unwrap_or_default();
                 return Err(refused(format!(
-                    "the link `{name}` leads through `{missing}`, which is not a folder of the image, and back; make it lead to \
-                     its target directly"
+                    "the link `{}` leads through `{}`, which is not a folder of the image, and back; make it lead to \
+                     its target directly",
+                    short(name),
+                    short(&missing)
                 )));
             }
             reach.add(name);

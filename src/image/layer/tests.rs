@@ -691,6 +691,31 @@ fn bounds_hold() {
     assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("a path of 4097 bytes")));
 }
 
+#[test]
+fn layers_that_are_too_large_together_are_told_from_one_that_is() {
+    let small = UnpackLimits { layer: 8192, file: 16 };
+    let apply = |tree: &mut Tree, bytes: usize| {
+        tree.apply(&*Layer::new().file("zeros", &vec![0; bytes]).bytes(), Compression::Plain)
+    };
+    assert_eq!(apply(&mut tree(small), 16_384), Err(Fault::TooLarge));
+    let mut layers = tree(small);
+    let fault = (0..20).find_map(|_| apply(&mut layers, 4096).err());
+    assert_eq!(fault, Some(Fault::TooLargeTogether));
+}
+
+#[test]
+fn why_files_cannot_be_read_counts_as_their_paths_do() {
+    let mut tree = tree(BOUNDS);
+    let reason = "x".repeat(1000);
+    let mut inserted = (0..=MAX_PATHS / 1000)
+        .map(|number| tree.insert(&format!("/{number}"), 0o755, Content::Unreadable(reason.clone())));
+    let fault = inserted.find_map(Result::err);
+    assert!(
+        matches!(&fault, Some(Fault::Malformed(why)) if why.0.contains("paths and targets have more than")),
+        "{fault:?}"
+    );
+}
+
 /// A chain of links, each to the folder of the next, and only the last to a program: in the order of their names, none
 /// is known to lead there before the next one is.
 fn adverse_links(count: usize) -> Vec<u8> {

@@ -13,10 +13,10 @@ use crate::image::{FileClass, ModuleFacts};
 pub const MAX_FILE_MODULES: usize = 64;
 /// Most files, folders and links of one image; a whole distribution has some ten thousand.
 pub const MAX_NODES: usize = 200_000;
-/// Most bytes of all paths and link targets together.
+/// Most bytes of all paths, link targets and reasons why files cannot be read together.
 pub const MAX_PATHS: usize = 24 << 20;
-/// How much all layers together may unpack to, as a multiple of the limit of one layer.
-const ALL_LAYERS: u64 = 4;
+/// How large all layers of an image together may be, as transferred and unpacked, as a multiple of the limit of one layer.
+pub const ALL_LAYERS: u64 = 4;
 
 /// Limits on what is unpacked, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub(super) enum Content {
     Unreadable(String),
     Native(&'static str),
     Link(String),
-    /// The manifest of an application, with its text.
+    /// The manifest of an application, or a file of variables (`.env`), with its text.
     Text(Arc<[u8]>),
     /// Any other file.
     Other,
@@ -56,7 +56,7 @@ pub(super) struct Node {
 impl Node {
     fn bytes(&self, path: &str) -> usize {
         match &self.content {
-            Content::Link(target) => path.len() + target.len(),
+            Content::Link(text) | Content::Unreadable(text) => path.len() + text.len(),
             _ => path.len(),
         }
     }
@@ -77,7 +77,7 @@ pub struct Tree {
     pub(super) layer: usize,
     pub(super) wanted: BTreeSet<String>,
     pub(super) nodes: BTreeMap<String, Node>,
-    /// Bytes of the nodes' paths and of the targets of links.
+    /// Bytes of the nodes' paths, of the targets of links, and of why files cannot be read.
     pub(super) paths: usize,
     /// What the layer being applied removed from the layers below.
     pub(super) removed: BTreeSet<String>,
@@ -93,7 +93,8 @@ pub struct Tree {
 /// The result of a scan, sorted by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Wasm files, native programs, and all links.
+    /// Wasm files, files that would be if they could be read, native programs, manifests of applications, files of variables, all links,
+    /// and whatever else has a name that is asked for or lies where a program may be looked for (`reach.rs`).
     pub entries: Vec<(String, FileClass)>,
     /// Facts about the Wasm files; `source` is the path.
     pub modules: Vec<ModuleFacts>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Look;
+use super::{Look, OF_MANIFEST};
 use crate::image::annotation;
 use crate::image::entry::DIFFERS;
 use crate::image::layer::{MAX_NODES, MAX_PATHS};
@@ -22,7 +22,7 @@ impl<S: Source> Look<'_, S> {
     /// The manifest of an index entry.
     async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, S::Error> {
         if entry.descriptor.size > self.limits.manifest {
-            return Err(self.too_large("a manifest of the index", self.limits.manifest));
+            return Err(self.too_large("a manifest of the index", self.limits.manifest, OF_MANIFEST));
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;

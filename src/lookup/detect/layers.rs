@@ -118,10 +118,8 @@ impl<S: Source> Look<'_, S> {
     /// Every module of a component must be a layer of this image, where Spin looks for it.
     fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
-        let mut uses = 0;
         for component in &app.components {
             for digest in component.modules() {
-                uses += 1;
                 if !held.contains(digest.as_str()) {
                     let malformed = Malformed::new(format!(
                         "component `{}` names the module `{digest}`, which is not a layer of the image",
@@ -131,14 +129,7 @@ impl<S: Source> Look<'_, S> {
                 }
             }
         }
-        if uses > spin::MAX_USES {
-            let malformed = Malformed::new(format!(
-                "its components name {uses} modules; at most {} are read",
-                spin::MAX_USES
-            ));
-            return Err(self.error("the locked app", malformed));
-        }
-        Ok(())
+        spin::check_uses(app).map_err(|malformed| self.error("the locked app", malformed))
     }
 
     /// A module is kept once for each component that runs it.

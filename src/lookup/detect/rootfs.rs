@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Look, Stop};
+use super::{Look, OF_ALL_UNPACKED, OF_UNPACKED, Stop};
 use crate::image::annotation::crun_annotation;
 use crate::image::archive::Fault;
 use crate::image::config::{Config, RootFs};
-use crate::image::layer::{Tree, UnpackLimits};
+use crate::image::layer::{ALL_LAYERS, Tree, UnpackLimits};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, ImageManifest};
 use crate::image::names::{APPLICATION_FILES, SHELL};
@@ -99,7 +99,13 @@ impl<S: Source> Look<'_, S> {
 
     fn fault(&self, what: &str, fault: Fault) -> S::Error {
         match fault {
-            Fault::TooLarge => self.too_large(format!("{what}, unpacked,"), self.limits.unpacked),
+            Fault::TooLarge => {
+                self.too_large(format!("{what}, unpacked,"), self.limits.unpacked, OF_UNPACKED)
+            }
+            Fault::TooLargeTogether => {
+                let limit = self.limits.unpacked.saturating_mul(ALL_LAYERS);
+                self.too_large("all layers together, unpacked,", limit, OF_ALL_UNPACKED)
+            }
             Fault::Malformed(malformed) => self.error(what, malformed),
         }
     }

@@ -7,7 +7,7 @@ use wasmgate::cli::serve::LARGEST_PAGE;
 use wasmgate::config::Settings;
 use wasmgate::image::MAX_NAME_BYTES;
 use wasmgate::image::layer::{MAX_APPLICATION_FILE, MAX_APPLICATION_FILES};
-use wasmgate::lookup::store::PAGE_CACHE;
+use wasmgate::lookup::store::{LARGEST_RECORD, PAGE_CACHE, WAITING_BYTES};
 use wasmgate::lookup::{FAILURES_BYTES, largest_need, manifests_bytes, places_for_names};
 use wasmgate::policy::evaluations_at_a_time;
 use wasmgate::reports::KEPT_BYTES;
@@ -74,6 +74,10 @@ fn of_reviews(settings: &Settings) -> Vec<Part> {
         part("names of images (`images.namesBytes`)", images.names_bytes),
         part("look-ups that failed", FAILURES_BYTES),
         part("pages of the file of facts (`images.store`)", PAGE_CACHE as u64),
+        part(
+            "facts that wait to be written to that file, and the page of the largest",
+            (WAITING_BYTES + 2 * LARGEST_RECORD) as u64,
+        ),
         part("pull secrets", SECRETS_BYTES),
         part(
             "verdicts and decisions that are known (`policies.verdictCacheBytes`)",
