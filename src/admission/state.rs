@@ -50,6 +50,16 @@ pub enum Error {
         /// The most that there is.
         most: usize,
     },
+    /// The review has more bytes than are read, so that nothing is known of its object.
+    #[error(
+        "the review of {bytes} bytes is larger than {limit} bytes, so it was not examined; make the object smaller"
+    )]
+    ReviewTooLarge {
+        /// How many it has.
+        bytes: usize,
+        /// The most that are read.
+        limit: usize,
+    },
     /// What the images of the review bring to the input of its rules takes more memory than there is for one review.
     #[error(
         "what its images hand over and ask for has so many names, or so long ones, that to judge it would take more than {most} MiB of memory; split the pod into \

@@ -19,11 +19,10 @@ use super::answers::{Answers, Reader};
 use super::connection::Waited;
 use super::pace::Pace;
 use super::under_way::{Unanswered, UnderWay};
-use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
+use super::{AdmissionHandler, Begun, Call, Event, LargeReview, ServerOptions};
 use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
-use crate::review::response::Refusal;
-use crate::review::{self, Overloaded, uid_of};
+use crate::review::{Overloaded, uid_of};
 use crate::shares::{self, Line, Share, Shares};
 use crate::text;
 
@@ -129,9 +128,9 @@ enum Refused {
     #[error("the content type is `{0}`, it must be `application/json`")]
     ContentType(String),
     #[error(
-        "the review is larger than {limit} bytes, so it was not examined; make the object smaller or raise the limit"
+        "the review of {bytes} bytes is larger than {limit} bytes, so it was not examined; make the object smaller"
     )]
-    TooLarge { limit: usize, uid: Option<String> },
+    TooLarge { bytes: usize, limit: usize, uid: Option<String> },
     #[error("the request body did not arrive in time")]
     SlowBody,
     #[error("the request body broke off")]
@@ -167,32 +166,15 @@ impl Refused {
         }
     }
 
-    /// A review that is too large is refused with an AdmissionReview if its uid is known, because neither a retry nor
-    /// another replica can help. Everything else is an HTTP error, so that the API server applies the failurePolicy.
+    /// An HTTP error, so that the API server applies the failurePolicy.
     fn respond(self, reader: &Reader) -> Response {
         let status = self.status();
-        let plain = || plain_text(reader.told(format!("{self}\n")));
-        match &self {
-            Self::TooLarge { uid: Some(uid), .. } => {
-                json(reader.told(refusal(uid, status, self.to_string())))
-            }
-            Self::Method => (status, [(ALLOW, "POST")], plain()).into_response(),
-            _ => (status, plain()).into_response(),
+        let plain = plain_text(reader.told(format!("{self}\n")));
+        match self {
+            Self::Method => (status, [(ALLOW, "POST")], plain).into_response(),
+            _ => (status, plain).into_response(),
         }
     }
-}
-
-fn refusal(uid: &str, status: StatusCode, message: String) -> Vec<u8> {
-    let refusal =
-        Refusal { code: status.as_u16(), reason: "RequestEntityTooLarge", message, causes: Vec::new() };
-    let response = review::Response {
-        uid: uid.to_owned(),
-        refusal: Some(refusal),
-        patch: None,
-        warnings: Vec::new(),
-        audit_annotations: std::collections::BTreeMap::new(),
-    };
-    response.to_bytes()
 }
 
 fn json(bytes: Bytes) -> Response {
@@ -245,7 +227,12 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         let memory = self.claim_memory(&size, peer, deadline).await?;
         // A body that had to wait is only read from now on.
         let body_deadline = deadline.min(Instant::now() + options.body_timeout.min(LONGEST));
-        let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
+        let body = match read_body(request.into_body(), &size, options.body_limit, body_deadline).await {
+            Err(Refused::TooLarge { bytes, limit, uid: Some(uid) }) => {
+                return self.too_large(LargeReview { webhook, uid, bytes, limit, parent });
+            }
+            body => body?,
+        };
         let place = self.claim_place(deadline).await?;
         let (has_waited, begin) = (place.has_waited(), Instant::now());
         let left = deadline.saturating_duration_since(begin);
@@ -257,6 +244,15 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             self.pace.note(took);
         }
         Ok(bytes)
+    }
+
+    /// The gate's answer to a review that is too large, which is a request that was refused all the same.
+    fn too_large(&self, review: LargeReview) -> Result<Vec<u8>, Refused> {
+        self.gate.observe(Event::RequestRefused(StatusCode::PAYLOAD_TOO_LARGE.as_u16()));
+        catch_unwind(AssertUnwindSafe(|| self.gate.too_large(review))).map_err(|_| {
+            tracing::error!("the gate failed on a review");
+            Refused::Failed
+        })
     }
 
     /// Waits for a place, until there is less time left than the quickest of the last reviews took. Where there are more reviews than can be answered, the newest
@@ -392,7 +388,8 @@ async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> 
     }
     if over {
         kept.truncate(START);
-        return Err(Refused::TooLarge { limit, uid: uid_of(&kept) });
+        let bytes = total.max(size.declared.unwrap_or_default());
+        return Err(Refused::TooLarge { bytes, limit, uid: uid_of(&kept) });
     }
     Ok(kept.freeze())
 }

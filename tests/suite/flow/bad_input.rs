@@ -71,16 +71,42 @@ async fn a_malformed_review_is_refused_with_the_reason_and_its_uid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_review_of_eight_mebibytes_is_refused_by_its_uid() {
+async fn a_review_of_eight_mebibytes_is_let_through_by_one_webhook_and_refused_by_the_other_and_both_are_recorded()
+ {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     let mut wanted = plain_pod("hello");
     wanted["metadata"]["annotations"] = json!({"note": "x".repeat(8 << 20)});
     let request = Request { uid: UID.into(), ..Request::create("shop", wanted) };
-    refused(&mut server, &request.to_body(), 413, UID, "larger than 7340032 bytes").await;
+    let body = request.to_body();
+    let said = format!(
+        "the review of {} bytes is larger than 7340032 bytes, so it was not examined; make the object smaller",
+        body.len()
+    );
+    let changed = server.review(Webhook::Mutate, &request).await;
+    assert_eq!(
+        (&changed["uid"], &changed["allowed"], changed.get("patch")),
+        (&json!(UID), &json!(true), None)
+    );
+    assert_eq!(changed["warnings"], json!([format!("wasmgate did not change this object: {said}")]));
+    let judged = server.review(Webhook::Validate, &request).await;
+    assert_eq!((&judged["uid"], &judged["allowed"]), (&json!(UID), &json!(false)), "it may be Wasm");
+    assert_eq!(judged["status"]["code"], 413);
+    assert_eq!(judged["status"]["message"], format!("wasmgate did not judge this object: {said}"));
     // The server is unaffected.
     let request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
     assert_eq!(server.review(Webhook::Mutate, &request).await["allowed"], true);
+    let records = flow.records();
+    let large = records.get(..2).unwrap();
+    let recorded: Vec<_> = large.iter().map(|record| &record["result"]["allowed"]).collect();
+    assert_eq!(recorded, [&json!(true), &json!(false)]);
+    for record in large {
+        assert_eq!(
+            (&record["custom"]["request_uid"], &record["error"]["code"]),
+            (&json!(UID), &json!("too-large"))
+        );
+        assert_eq!(record["error"]["message"], said);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
