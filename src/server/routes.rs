@@ -131,16 +131,20 @@ enum Refused {
         "the review of {bytes} bytes is larger than {limit} bytes, so it was not examined; make the object smaller"
     )]
     TooLarge { bytes: usize, limit: usize, uid: Option<String> },
-    #[error("the request body did not arrive in time")]
-    SlowBody,
+    #[error(
+        "the request body did not arrive within {} ms; look for what slows the way from the API server to the gate, or raise the webhook's timeoutSeconds", .0.as_millis()
+    )]
+    SlowBody(Duration),
     #[error("the request body broke off")]
     BrokenBody,
     #[error("the gate has more reviews than it can answer in time; add replicas")]
     Busy,
     #[error("the gate holds as many answers as it may that this client has not read")]
     Unread,
-    #[error("the gate did not answer in time")]
-    Late,
+    #[error(
+        "the gate did not answer within {} ms; raise the webhook's timeoutSeconds and `server.reviewTimeout`, or add replicas", .0.as_millis()
+    )]
+    Late(Duration),
     #[error("the gate failed while it answered; see its log")]
     Failed,
 }
@@ -158,10 +162,10 @@ impl Refused {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody => StatusCode::BAD_REQUEST,
             Self::Busy | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -280,7 +284,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
 
     /// Runs the gate, and what it does not answer at once on a task of its own.
     async fn ask(&self, call: Call, deadline: Instant, held: Held) -> Result<Vec<u8>, Refused> {
-        let gate = self.gate.clone();
+        let (gate, budget) = (self.gate.clone(), call.budget);
         let under_way = if call.body.len() <= SMALL_BODY {
             match catch_unwind(AssertUnwindSafe(|| gate.begin(call))) {
                 Ok(Begun::Answered(reply)) => return reply.map_err(Refused::from),
@@ -300,7 +304,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         };
         let reply = under_way.answer().await.map_err(|why| match why {
             Unanswered::NotBegun => Refused::Busy,
-            Unanswered::Late => Refused::Late,
+            Unanswered::Late => Refused::Late(budget),
             Unanswered::Failed(error) => {
                 tracing::error!(%error, "the gate failed on a review");
                 Refused::Failed
@@ -369,12 +373,12 @@ impl Size {
 
 /// Reads a body up to `limit` bytes. Keeps only the start of a larger one.
 async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> Result<Bytes, Refused> {
-    let mut stream = body.into_data_stream();
+    let (mut stream, begin) = (body.into_data_stream(), Instant::now());
     let mut over = size.declared.is_some_and(|declared| declared > limit);
     // The declared length is only a claim, so reserve no more than for a small body.
     let mut kept = BytesMut::with_capacity(size.declared.unwrap_or_default().min(SMALL_BODY));
     let mut total = 0_usize;
-    while let Some(chunk) = next_chunk(&mut stream, deadline, over).await? {
+    while let Some(chunk) = next_chunk(&mut stream, (begin, deadline), over).await? {
         total = total.saturating_add(chunk.len());
         over |= total > limit;
         if over {
@@ -397,7 +401,7 @@ async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> 
 /// The next chunk. Once the body is known to be too large, that is the error, however reading ends.
 async fn next_chunk(
     stream: &mut BodyDataStream,
-    deadline: Instant,
+    (begin, deadline): (Instant, Instant),
     over: bool,
 ) -> Result<Option<Bytes>, Refused> {
     match timeout_at(deadline, stream.next()).await {
@@ -405,7 +409,7 @@ async fn next_chunk(
         Ok(None) => Ok(None),
         _ if over => Ok(None),
         Ok(Some(Err(_))) => Err(Refused::BrokenBody),
-        Err(_) => Err(Refused::SlowBody),
+        Err(_) => Err(Refused::SlowBody(deadline.saturating_duration_since(begin))),
     }
 }
 
