@@ -57,7 +57,8 @@ pub fn planned(
     if concerned(workload, inspection, context) {
         let template = workload.kind.template_pointer();
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
-        let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
+        // Fields are said as they are in the pod: who plans a template adds where that is.
+        let pod = pod.ok_or_else(|| not("spec".to_owned(), "that of a pod or a pod template"))?;
         let before = Before::of(pod);
         edit((&mut *pod, managed), (workload, inspection), context, surplus, &mut notes)?;
         if !notes.tokens.is_empty() {
