@@ -124,7 +124,7 @@ impl Container {
         match &self.lookup {
             LookupResult::Unread { error } => Some(error.fault()),
             LookupResult::Known { program: Program::Unknown { reason }, .. } => {
-                reason.contains(program::WHAT_TO_DO).then_some(Fault::Told)
+                program::says_what_to_do(reason).then_some(Fault::Told)
             }
             LookupResult::Known { .. } => None,
         }

@@ -46,7 +46,12 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
 }
 
 /// What stands in a reason between what is wrong and what to do about it, where the reason says that.
-pub const WHAT_TO_DO: &str = "; ";
+const WHAT_TO_DO: &str = "; ";
+
+/// Whether a reason says what to do. Names of others are between backticks, and say nothing.
+pub fn says_what_to_do(reason: &str) -> bool {
+    reason.split('`').step_by(2).any(|own| own.contains(WHAT_TO_DO))
+}
 
 /// Most characters of why a program is unknown. Each container has it, and it may quote what an image says.
 const LONGEST_REASON: usize = 2000;
@@ -305,6 +310,20 @@ mod tests {
 
     fn list(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_string()).collect()
+    }
+
+    /// What others choose may have anything in it: the import of a module, and the function that a pod names.
+    #[test]
+    fn what_others_name_does_not_say_what_to_do() {
+        let said = |text: &str, function: Option<&str>| {
+            let module = module::read(&wat::parse_str(text).unwrap(), "/a.wasm").unwrap();
+            says_what_to_do(&kind::of(&module, function).unwrap_err())
+        };
+        for name in ["a", "a; b", "a`; b", "`a`; `b"] {
+            assert!(!said(&format!(r#"(module (import "{name}" "f" (func)))"#), None), "{name}");
+            assert!(!said(r#"(module (func (export "_start")))"#, Some(name)), "{name}");
+        }
+        assert!(said(r#"(module (func (export "_initialize")))"#, None));
     }
 
     fn command_module(source: &str) -> super::super::ModuleFacts {
