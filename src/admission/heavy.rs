@@ -8,7 +8,7 @@ use super::started::{Spec, mounts_of, started};
 use super::state::Error;
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
-use crate::image::{FileClass, ImageFacts, Program, path, program};
+use crate::image::{Cause, FileClass, ImageFacts, Program, Reason, path, program};
 use crate::inspection::{self, Container, Inspection, LookupResult};
 use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
@@ -308,7 +308,7 @@ pub(super) fn undecided() -> Program {
 
 /// Nor was it begun in time, since others had the places.
 fn no_place() -> Program {
-    program::unknown(NO_PLACE)
+    Program::Unknown { reason: Reason::of_load(NO_PLACE) }
 }
 
 /// Whether it is not known what a container starts because there was no place in time to find it out. In a pod that is not known to have to do with Wasm
@@ -316,7 +316,7 @@ fn no_place() -> Program {
 pub(super) fn had_no_place(inspection: &Inspection, is_concerned: bool) -> bool {
     let open = inspection.containers.iter().filter(|container| container.is_open());
     open.filter_map(Container::known).any(|(facts, program)| {
-        matches!(program, Program::Unknown { reason } if reason == NO_PLACE)
+        matches!(program, Program::Unknown { reason } if reason.cause() == Cause::Load)
             && (is_concerned || facts.suggests_wasm())
     })
 }
