@@ -92,7 +92,7 @@ async fn answer(
 fn parse(webhook: Webhook, body: &[u8], clock: &Clock) -> Result<Review, Box<Decision>> {
     match catch_unwind(|| review::parse(body)) {
         Ok(Ok(review)) => Ok(review),
-        Ok(Err(error)) => Err(Decision::of_no_review(&error).into()),
+        Ok(Err(error)) => Err(Decision::of_no_review(webhook, error).into()),
         Err(_) => {
             let uid = review::uid_of(body).unwrap_or_default();
             Err(Decision::of_given_up(webhook, &uid, clock, GivenUp::Broken).into())

@@ -25,6 +25,9 @@ use crate::workload::{Kinds, Workload};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The body of the request is no review.
+    #[error(transparent)]
+    ReadReview(#[from] crate::review::Error),
     /// The object does not match its kind.
     #[error(transparent)]
     ReadWorkload(#[from] crate::workload::Error),
