@@ -130,7 +130,7 @@ bench: ## Measure a review and its stages
 	$(CARGO) bench --locked $(ARGS)
 
 .PHONY: bench-serve
-bench-serve: ## Measure the serving gate beside a floor and OPA, some fifty minutes: make bench-serve ARGS='--page docs/performance.md'
+bench-serve: ## Measure the serving gate beside a floor and OPA, half an hour: make bench-serve ARGS='--page docs/performance.md'
 	$(CARGO) build --locked --release --package wasmgate --package wasmgate-floor
 	paths=$$(tools/build --path opa oha); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \

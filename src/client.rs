@@ -76,7 +76,7 @@ impl Credentials {
         self.client_that(false, read, whole).await
     }
 
-    /// The same for requests with a body. It follows those redirects that keep it; with the others the body would be lost, and the
+    /// A client for requests with a body, whose waits are bounded as those of [`Self::client`]. It follows those redirects that keep it; with the others the body would be lost, and the
     /// answer be that of another page.
     pub async fn sender(&self, read: Duration, whole: Duration) -> Result<Client, Error> {
         self.client_that(true, read, whole).await

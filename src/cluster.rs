@@ -6,7 +6,10 @@ mod autoscaled;
 mod limit_range;
 
 pub use autoscaled::{Autoscaled, Target};
-pub use limit_range::{Bounds, DefaultSize, DefaultSizes, LimitRanges, ResourceBounds, UnreadableAmount};
+pub use limit_range::{
+    Bounds, DefaultSize, DefaultSizes, LIMIT_RANGER_ANNOTATION, LIMIT_RANGER_SET, LimitRanges,
+    ResourceBounds, UnreadableAmount,
+};
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

@@ -76,32 +76,6 @@ pub enum WasmFormat {
     Component,
 }
 
-/// What a binary needs from its runtime beyond WASI 0.1 and 0.2 as every shim links them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Feature {
-    /// WASI's first snapshot, `wasi_unstable`.
-    WasiUnstable,
-    /// WASI 0.3 interfaces.
-    Wasi03,
-    /// WasmEdge's sockets inside `wasi_snapshot_preview1`, recognised by their names, and by a `sock_accept` with two
-    /// parameters.
-    WasmedgeSockets,
-    /// WASIX.
-    Wasix,
-    /// `wasi.thread-spawn`.
-    WasiThreads,
-    /// A memory that threads share.
-    SharedMemory,
-    /// `wasi_ephemeral_nn`.
-    WasiNn,
-    /// Machine code from WasmEdge's own compiler in a section named `wasmedge`, which other engines skip
-    /// (`WasmEdge:lib/loader/ast/module.cpp`).
-    WasmedgeMachineCode,
-    /// Wasm text, which is assembled first.
-    Text,
-}
-
 /// A function or instance that a binary imports or exports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Import {
@@ -148,7 +122,7 @@ pub struct ModuleFacts {
     /// What its core modules define for an engine to allocate.
     #[serde(default)]
     pub defined: Defined,
-    /// What it needs from its runtime beyond WASI 0.1 and 0.2.
+    /// What it needs from its runtime beyond WASI 0.1 and 0.2 and version 2.0 of WebAssembly.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<Feature>,
     /// Interpreters that it contains.
@@ -458,6 +432,7 @@ pub mod entry;
 pub mod error;
 mod evidence;
 mod facts;
+mod feature;
 mod files;
 pub mod hints;
 pub mod host;
@@ -493,6 +468,7 @@ pub use defined::Defined;
 pub use digest::Digest;
 pub use error::Error;
 pub use evidence::Evidence;
+pub use feature::Feature;
 pub use interpreter::{Interpreter, InterpreterKind};
 pub use outbound::OutboundHost;
 pub use program::program;

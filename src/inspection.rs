@@ -95,10 +95,18 @@ impl Container {
         }
     }
 
+    /// The facts about its image, if it was read.
+    pub fn facts(&self) -> Option<&Arc<ImageFacts>> {
+        match &self.lookup {
+            LookupResult::Known { facts, .. } => Some(facts),
+            LookupResult::Unread { .. } => None,
+        }
+    }
+
     /// Whether it is unknown what the container starts: its image was not read, or its program was not recognised. An
     /// image volume starts nothing.
     pub fn is_open(&self) -> bool {
-        self.role != Role::ImageVolume
+        self.role.starts()
             && self.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
     }
 
@@ -290,7 +298,7 @@ fn fields(items: Option<&[DownwardAPIVolumeFile]>) -> Box<dyn Iterator<Item = Op
 impl Inspection {
     /// Whether any container starts a Wasm program; an image volume starts nothing.
     pub fn has_wasm(&self) -> bool {
-        self.containers.iter().any(|c| c.role != Role::ImageVolume && c.class() == ProgramClass::Wasm)
+        self.containers.iter().any(|c| c.role.starts() && c.class() == ProgramClass::Wasm)
     }
 }
 

@@ -95,6 +95,14 @@ pub enum EnforcementAction {
 }
 
 impl EnforcementAction {
+    /// All of them, the strictest first.
+    pub const ALL: [Self; 3] = [Self::Deny, Self::Warn, Self::Audit];
+
+    /// The action of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == name)
+    }
+
     /// Name of the action in bundles, labels, configuration, records and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

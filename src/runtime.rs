@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 use serde::{Deserialize, Serialize};
 
-use crate::image::{ImageFacts, ImageKind, Program};
+use crate::image::{Feature, ImageFacts, ImageKind, Program};
 use crate::quantity::{Quantity, WrittenNumber, WrittenQuantity};
 
 /// What to do with a request or limit that a person wrote.
@@ -94,11 +94,11 @@ impl Default for Sizing {
 pub struct OwnMemory {
     /// Before it loads a module.
     pub base: Quantity,
-    /// The same where the container compiles its program, if the profile says it.
+    /// Before it loads a module, where the container compiles its program, if the profile says it.
     pub file_base: Option<Quantity>,
     /// For each byte of code that the shim has compiled, in thousandths of a byte, if the profile says it.
     pub per_byte: Option<u64>,
-    /// The same where the container compiles its program.
+    /// For each byte of code where the container compiles its program, in thousandths of a byte, if the profile says it.
     pub file_per_byte: Option<u64>,
     /// For each element of a table, in bytes.
     pub table_element: u64,
@@ -158,6 +158,10 @@ pub struct Profile {
     /// kernel has addresses of 39 bits.
     #[serde(default)]
     pub allocates_on_demand: bool,
+    /// Proposals of WebAssembly that the engine of the nodes runs beside those that are on by default where the runtime was read: a build
+    /// with a later engine, or one that turns them on.
+    #[serde(default)]
+    pub proposals: BTreeSet<Feature>,
     /// Whether this build of runwasi's wasmtime shim, or of youki, is linked with musl, which loads no library of the container when
     /// it resolves the name of a host or looks up a user, as glibc does. The releases of runwasi are.
     #[serde(default)]
@@ -196,9 +200,19 @@ impl Profile {
         self.runtime_class == handler || self.aliases.contains(handler) || self.handlers.contains(handler)
     }
 
-    /// Whether it says that its nodes start a program for which its runtime has a pool elsewhere, however much that holds.
-    pub fn starts_on_demand(&self, facts: &ImageFacts, program: &Program) -> bool {
-        self.allocates_on_demand && self.ambient.starts_on_demand(facts, program)
+    /// Whether it says something of the engine of its nodes, and they start a program with that.
+    pub fn says_it_starts(&self, facts: &ImageFacts, program: &Program) -> bool {
+        let says_something = self.allocates_on_demand || !self.proposals.is_empty();
+        says_something && self.ambient.starts_with(self.engine(), facts, program)
+    }
+
+    /// What to tell people about a program that its nodes do not start.
+    pub fn warnings(&self, facts: &ImageFacts, program: &Program) -> Vec<String> {
+        self.ambient.warnings(self.engine(), facts, program)
+    }
+
+    fn engine(&self) -> family::Engine<'_> {
+        family::Engine { proposals: Some(&self.proposals), allocates_on_demand: self.allocates_on_demand }
     }
 
     /// Memory that the runtime itself needs in the container's cgroup.
@@ -309,6 +323,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         checks_hosts: false,
         confines_sqlite: false,
         allocates_on_demand: false,
+        proposals: BTreeSet::new(),
         built_with_musl: false,
         shim_variables: BTreeSet::new(),
         mounts_other_files: false,

@@ -20,6 +20,11 @@ pub(crate) use turn::{give_back_turn, has_turn, in_turn};
 /// Number of namespaces at which the table is cleaned of those that hold nothing.
 const CLEAN_UP_AT: usize = 1024;
 
+/// So many bytes in units of this size, rounded up.
+pub(crate) fn units(bytes: usize, unit: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(unit)).unwrap_or(u32::MAX)
+}
+
 /// A number of equal units, and which namespace holds how many.
 #[derive(Debug)]
 pub(crate) struct Shares {

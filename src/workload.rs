@@ -97,6 +97,17 @@ impl Role {
             Self::ImageVolume => "volumes",
         }
     }
+
+    /// Whether a program is started from the image. An image volume is mounted, never started.
+    pub const fn starts(self) -> bool {
+        !matches!(self, Self::ImageVolume)
+    }
+
+    /// Whether that program is one of those that the pod starts with. An ephemeral container joins a pod that already runs, whose
+    /// class and sizes can no longer change.
+    pub const fn starts_with_pod(self) -> bool {
+        matches!(self, Self::Container | Self::InitContainer)
+    }
 }
 
 /// One image in a pod spec.

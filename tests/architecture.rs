@@ -81,8 +81,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "plan",
-        &["workload", "inspection", "image", "quantity", "runtime", "usage", "cluster"],
-        "edits follow from facts, never from a verdict",
+        &["workload", "inspection", "image", "quantity", "runtime", "usage", "cluster", "text"],
+        "edits follow from facts, never from a verdict; tokens of pointers are read in one way",
     ),
     room(
         "capability",

@@ -14,14 +14,11 @@ use k8s_openapi::api::core::v1::LimitRangeItem;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LIMIT_RANGER_ANNOTATION, LIMIT_RANGER_SET};
 use crate::workload::{Kind, Role};
 
 /// A JSON object.
 type Object = Map<String, Value>;
-
-/// Annotation in which LimitRanger lists what it filled in.
-const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 /// The lists of a pod spec whose containers have resources.
 const SIZED_LISTS: [(&str, &str); 2] =
@@ -258,7 +255,7 @@ fn limit_ranger(pod: &mut Object, items: &[LimitRangeItem]) {
     }
     let annotations = if clauses.is_empty() { None } else { made(pod, "metadata") };
     if let Some(annotations) = annotations.and_then(|metadata| made(metadata, "annotations")) {
-        let text = format!("LimitRanger plugin set: {}", clauses.join("; "));
+        let text = format!("{LIMIT_RANGER_SET} {}", clauses.join("; "));
         annotations.insert(LIMIT_RANGER_ANNOTATION.to_owned(), json!(text));
     }
 }

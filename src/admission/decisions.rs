@@ -293,7 +293,7 @@ impl Kept {
         all.fold(ENTRY_BYTES, usize::saturating_add)
     }
 
-    /// The same of the decision as its records have it.
+    /// Bytes of the parts of its records that grow with the pod: the containers with their images, and the changes.
     fn written(&self) -> usize {
         let images = self.containers.iter().map(|container| container.name.len() + container.image.len());
         let images = images.map(|names| names.saturating_add(IMAGE_BYTES));
@@ -302,7 +302,7 @@ impl Kept {
 }
 
 impl Decision {
-    /// The same decision about another review, without its inspection and its patch.
+    /// This decision, as that about another review, without its inspection and its patch.
     fn again(&self, uid: &str, timings: Timings) -> Self {
         let Self { answer, judgement, note, changes, patch_operations, .. } = self;
         let mut judgement = judgement.clone();

@@ -58,7 +58,7 @@ impl<K> Ending<K> {
         self.examined().map(|examined| &examined.conclusion)
     }
 
-    /// The same, to complete it.
+    /// The conclusion from the facts, for one who completes it; `None` if nothing was looked up.
     pub(super) fn conclusion_mut(&mut self) -> Option<&mut Conclusion<K>> {
         match self {
             Self::Examined(examined) => Some(&mut examined.conclusion),
@@ -81,7 +81,7 @@ impl<K> Ending<K> {
         }
     }
 
-    /// The same ending, or the error if the object could not be read, planned or judged.
+    /// This ending, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         match self {
             Self::Unreadable { error, .. } | Self::NoMemory { error, .. } => Err(error),

@@ -9,7 +9,7 @@ use super::state::Error;
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
 use crate::image::mounts::Mounts;
 use crate::image::{Cause, FileClass, ImageFacts, Program, Reason, path, program};
-use crate::inspection::{self, Container, Inspection, LookupResult};
+use crate::inspection::{self, Container, Inspection};
 use crate::policy::{PolicySet, Turn};
 use crate::runtime::Family;
 use crate::shares::{self, Share, Shares};
@@ -46,7 +46,7 @@ const SCANNED: usize = 64;
 const FILES_WITH_WASM: usize = 4;
 
 /// The same of an image without Wasm, which is walked through once or twice by what the files are: some 15 ns each. Images of real clusters have some thousand
-/// files that are kept, so that ten containers of 5,000 each count 1,560, a tenth of [`LIGHT`].
+/// files that are kept, so that ten containers of 4,000 each count 1,250, less than a tenth of [`LIGHT`].
 const FILES: usize = 32;
 
 /// So much of what files count is a step of [`MOST_STEPS`].
@@ -74,7 +74,7 @@ static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(HEAVY_PLACES));
 /// without a bound, those of all reviews at once would leave the threads that read and answer next to nothing of the processors.
 const LIGHT_PLACES_PER_PROCESSOR: usize = 2;
 
-/// See [`LIGHT_PLACES_PER_PROCESSOR`].
+/// The places for little work, [`LIGHT_PLACES_PER_PROCESSOR`] for each processor.
 static LIGHT_PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(light_places()));
 
 fn light_places() -> u32 {
@@ -190,14 +190,11 @@ impl<'w> Work<'w> {
 
 /// Whether what is found of a pod takes little work.
 pub(super) fn is_light_with(workload: &Workload, inspection: &Inspection) -> bool {
-    let known = inspection.containers.iter().map(|container| match &container.lookup {
-        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
-        LookupResult::Unread { .. } => None,
-    });
+    let known = inspection.containers.iter().map(|container| container.facts().cloned());
     is_light(workload, &known.collect::<Vec<_>>())
 }
 
-/// The same of what is written in the pod alone: its images may make it more.
+/// Whether what is written in the pod alone takes little work: its images may make it more.
 pub(super) fn is_light_before_look_up(workload: &Workload) -> bool {
     is_light(workload, &vec![None; workload.images().len()])
 }
@@ -338,7 +335,7 @@ fn is_light(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> bool {
 fn most_weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> Option<usize> {
     workload.images().iter().zip(facts).try_fold(0_usize, |sum, (image, facts)| {
         let steps = match facts {
-            Some(facts) if image.role != Role::ImageVolume => {
+            Some(facts) if image.role.starts() => {
                 let container = workload.container(image.role, image.index).unwrap_or_default();
                 let is_ephemeral = image.role == Role::EphemeralContainer;
                 let paths = inspection::mount_paths(&workload.spec, &container, is_ephemeral);
@@ -357,7 +354,7 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     let images = workload.images();
     let written = images.iter().zip(facts).map(|(image, facts)| searched(workload, image, facts.as_deref()));
     let written = written.fold(0, usize::saturating_add);
-    let known = images.iter().zip(facts).filter(|(image, _)| image.role != Role::ImageVolume);
+    let known = images.iter().zip(facts).filter(|(image, _)| image.role.starts());
     known.fold(written, |sum, (image, facts)| match facts {
         // What is left bounds the steps that are taken to count them.
         Some(facts) if sum <= LIGHT => {
@@ -368,7 +365,7 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     })
 }
 
-/// The same of one container, without the steps along its mounts.
+/// How much there is to search for one container: bytes of paths, as often as they are followed, without the steps along its mounts.
 fn searched(workload: &Workload, image: &ImageUse<'_>, facts: Option<&ImageFacts>) -> usize {
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
     let own = |list: fn(&ImageFacts) -> &[String]| facts.and_then(|facts| list(facts).first());
@@ -423,6 +420,7 @@ mod tests {
 
     use super::*;
     use crate::image::{Digest, ModuleFacts, Shape, SpinApp, SpinComponent, WasmFormat};
+    use crate::inspection::LookupResult;
     use crate::policy::{Bundle, Engine, Limits};
     use crate::shares::Line;
     use crate::workload::{self, Kind};
@@ -677,7 +675,7 @@ mod tests {
             // Debian's links.
             let wasm = image(&usual, &[("/bin", "usr/bin"), ("/lib", "usr/lib"), ("/var/run", "/run")]);
             // A pod before has sorted the files.
-            let linux = with_files(&wasm, 5_000, false);
+            let linux = with_files(&wasm, 4_000, false);
             linux[0].as_ref().unwrap().sort_by_name();
             for facts in [wasm, linux] {
                 let weight = weight(&usual, &facts);

@@ -14,7 +14,7 @@ use crate::lookup::{self, Inspector, LookupBudget};
 use crate::plan::placement;
 use crate::registry::Puller;
 use crate::runtime::Family;
-use crate::workload::{ImageUse, Role, Workload};
+use crate::workload::{ImageUse, Workload};
 
 /// How the images of a pod are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -67,10 +67,7 @@ async fn under(
     workload: &Workload,
     budget: Duration,
 ) -> Inspection {
-    let facts = inspection.containers.iter().map(|container| match &container.lookup {
-        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
-        LookupResult::Unread { .. } => None,
-    });
+    let facts = inspection.containers.iter().map(|container| container.facts().cloned());
     let programs = heavy::programs(workload, Some(family), facts.collect(), budget).await;
     for (container, starts) in inspection.containers.iter_mut().zip(programs) {
         if let (LookupResult::Known { program, .. }, Some(starts)) = (&mut container.lookup, starts) {
@@ -180,11 +177,7 @@ async fn look(
 
 /// How deep an image is looked at.
 fn depth_of(image: &ImageUse<'_>, deep: bool) -> Depth {
-    if image.role != Role::ImageVolume && (deep || starts_wasm_file(image)) {
-        Depth::Layers
-    } else {
-        Depth::Config
-    }
+    if image.role.starts() && (deep || starts_wasm_file(image)) { Depth::Layers } else { Depth::Config }
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not show.

@@ -40,7 +40,7 @@ pub const SCANNED_BYTES: usize = MIDDLE;
 /// and what finds no place to wait is answered at once. Its own memory is bounded by what it waits for.
 const WAIT_FOR_MIDDLE: Waiters = Waiters { all: 16 * MIB, of_one: 10 * MIB, least: 64 << 10 };
 
-/// The same of large ones, of which each takes longer, so that fewer get their turn in time.
+/// Those that wait for memory for large ones, of which each takes longer, so that fewer get their turn in time.
 const WAIT_FOR_LARGE: Waiters = Waiters { all: 8 * MIB, of_one: 4 * MIB, least: 128 << 10 };
 
 /// Of small ones as many as the server has places for. At their usual size there is memory for all of these. It is short where many are nearly as large as [`SMALL`] and
@@ -96,8 +96,8 @@ pub(super) async fn reserve(asked: &ReviewContext<'_>) -> Result<Option<Share>, 
     take_for(asked, bytes(asked)).await
 }
 
-/// The same for an object that exists and is judged as it is. One of up to [`SCANNED_BYTES`] reserves nothing: a scan judges few of them at a time, and may wait long
-/// for the images of each, while the reviews need the memory.
+/// Memory for what an object is parsed to that exists and is judged as it is. One of up to [`SCANNED_BYTES`] reserves nothing: a scan
+/// judges few of them at a time, and may wait long for the images of each, while the reviews need the memory.
 pub(super) async fn reserve_for_scan(asked: &ReviewContext<'_>) -> Result<Option<Share>, Error> {
     take_for(asked, bytes(asked).filter(|bytes| *bytes > SCANNED_BYTES)).await
 }

@@ -4,7 +4,6 @@
 use crate::image::{Packaging, Program, program};
 use crate::inspection::{Inspection, LookupResult};
 use crate::runtime::Profile;
-use crate::workload::Role;
 
 /// The inspection, in which no container is known whose program comes from files, if the profile says that its nodes may mount
 /// others. The shims read Wasm layers by their digests, and not as they are mounted.
@@ -12,7 +11,7 @@ pub(super) fn without_files(profile: &Profile, mut inspection: Inspection) -> In
     if !profile.mounts_other_files {
         return inspection;
     }
-    for container in inspection.containers.iter_mut().filter(|one| one.role != Role::ImageVolume) {
+    for container in inspection.containers.iter_mut().filter(|one| one.role.starts()) {
         if let LookupResult::Known { program, .. } = &mut container.lookup
             && comes_from_files(program)
         {

@@ -17,7 +17,7 @@ pub(super) const UNIT: usize = 1 << 10;
 /// others (`ServerOptions::large_bodies`), and so do all that wait.
 const WAIT_WITH_LARGE_BODIES: u32 = 6;
 
-/// The same of one namespace, whose reviews are worked on one after the other where each needs most of its half.
+/// Most of them of one namespace, whose reviews are worked on one after the other where each needs most of its half.
 const WAIT_WITH_LARGE_BODIES_OF_ONE: u32 = 5;
 
 /// What a review needs.
@@ -52,8 +52,8 @@ pub(super) struct Part {
 impl Part {
     pub fn of(bytes: usize, waiters: Waiters) -> Self {
         Self {
-            memory: Shares::new(units(bytes)),
-            waiting: Shares::with_most(units(waiters.all), units(waiters.of_one)),
+            memory: Shares::new(shares::units(bytes, UNIT)),
+            waiting: Shares::with_most(shares::units(waiters.all, UNIT), shares::units(waiters.of_one, UNIT)),
             least: waiters.least,
             waiting_large: Shares::with_most(WAIT_WITH_LARGE_BODIES, WAIT_WITH_LARGE_BODIES_OF_ONE),
         }
@@ -67,16 +67,11 @@ impl Part {
         let waiting = if shares::has_turn() {
             (&self.waiting_large, 1)
         } else {
-            (&self.waiting, units(need.text.max(self.least)))
+            (&self.waiting, shares::units(need.text.max(self.least), UNIT))
         };
-        let share = self.memory.take_or_wait(&namespace, units(need.bytes), deadline, waiting);
+        let share = self.memory.take_or_wait(&namespace, shares::units(need.bytes, UNIT), deadline, waiting);
         share.await.ok_or(Error::NoPlace)
     }
-}
-
-/// So many bytes in units, rounded up.
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ struct ContainerFacts {
 
 /// Why a decision cannot be judged again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum NotReplayable {
     /// No policy judged it.
     NotJudged,
     /// The gate failed, or had too much to do for a bundle, or for the calls of one of its functions: what its rules would have said then is not
@@ -67,7 +67,7 @@ pub enum Left {
     NoInput,
 }
 
-impl Left {
+impl NotReplayable {
     /// The reason, for people.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -111,17 +111,17 @@ pub async fn replay(
     state: &State,
     recorded: &RecordedDecision,
     terms: ReplayTerms,
-) -> Result<Replayed, Left> {
+) -> Result<Replayed, NotReplayable> {
     if recorded.path != crate::review::Webhook::Validate.decision_path() || recorded.bundles.is_empty() {
-        return Err(Left::NotJudged);
+        return Err(NotReplayable::NotJudged);
     }
     if recorded.error.is_some() || recorded.found().iter().any(is_by_time) {
-        return Err(Left::Failed);
+        return Err(NotReplayable::Failed);
     }
-    let then = &recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?.document;
+    let then = &recorded.custom.policy_input.as_ref().ok_or(NotReplayable::NoInput)?.document;
     let given = terms.takes_options.then(|| with_options(state, then));
     let input = given.as_ref().unwrap_or(then);
-    let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
+    let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| NotReplayable::NoInput)?;
     let mut hidden = masked::read(state, recorded);
     let Found { findings, open, varies, asked } = found(state, recorded, terms, &facts, input).await;
     let mut not_recorded = Vec::new();

@@ -18,7 +18,7 @@ pub(super) fn started(
     family: Option<Family>,
     facts: &ImageFacts,
 ) -> Program {
-    if image.role == Role::ImageVolume {
+    if !image.role.starts() {
         return Program::Linux;
     }
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());

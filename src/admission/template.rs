@@ -64,7 +64,8 @@ pub fn plan(
     planned(state, (raw.clone(), Managed::default()), workload, inspection, now)
 }
 
-/// The same for an object that nothing needs as it was, and that may be without its managed fields. The planned one has them no more than it.
+/// Plans the changes to an object that nothing needs as it was, and that may be without its managed fields. The planned one has them no
+/// more than it.
 pub(super) fn planned(
     state: &State,
     (object, managed): (Value, Managed<'_>),

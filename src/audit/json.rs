@@ -145,7 +145,7 @@ impl<'j> Reader<'j> {
         Self { json, at: 0, from: 0, has_blanks: false, known: None }
     }
 
-    /// The same of a text in which a value stands from one of these places to the other, as a parser has found: it is passed in one step.
+    /// A reader of a text in which a value stands from one of these places to the other, as a parser has found: it is passed in one step.
     pub(super) fn knowing(json: &'j str, known: Option<Range<usize>>) -> Self {
         Self { known, ..Self::new(json) }
     }

@@ -16,9 +16,9 @@ use crate::text;
 
 /// Most refusals that are kept; the oldest of the namespace that has most gives way.
 const KEPT: usize = 100;
-/// Most findings of a refusal that are kept, and most bytes of each: some 1.5 MB in all.
+/// Most findings of a refusal that are kept: with [`FINDING_BYTES`] of each some 1.5 MB in all.
 const FINDINGS: usize = 8;
-/// See [`FINDINGS`].
+/// Most bytes that are kept of a finding.
 const FINDING_BYTES: usize = 2 << 10;
 /// Most records that wait to be looked at, each of at most [`RECORD_BYTES`].
 const WAITING: usize = 16;
@@ -28,9 +28,9 @@ const RECORD_BYTES: usize = 256 << 10;
 /// A workload that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// When it was refused first, and last.
+    /// When it was refused first.
     pub first: Timestamp,
-    /// See [`Refusal::first`].
+    /// When it was refused last.
     pub last: Timestamp,
     /// How often.
     pub times: u64,

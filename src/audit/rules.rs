@@ -111,7 +111,7 @@ fn hide_in_words(event: &mut Value, hider: &Hider) {
     }
 }
 
-/// The same of every text that the rules read. Where nothing of a text may be shown, nothing is left to read.
+/// Hides values in every text that the rules read. Where nothing of a text may be shown, nothing is left to read.
 fn hide_in_policy_input(event: &mut Value, hider: &Hider) {
     let Some(custom) = event.get_mut("custom").and_then(Value::as_object_mut) else { return };
     if !hider.hides_all() {

@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 256 << 10;
 pub enum Shown<'a> {
     /// The strings of a document, without its keys.
     Tree(&'a Value),
-    /// The same of a document as text.
+    /// The strings of a document that is text, without its keys.
     Json(&'a str),
     /// A text.
     Text(&'a str),
@@ -53,7 +53,7 @@ impl Secrets {
         }
     }
 
-    /// The same of a value as JSON. One that cannot be read can not be looked for either, so no text is shown then.
+    /// Takes the texts of a value that is written as JSON. One that cannot be read can not be looked for either, so no text is shown then.
     pub(super) fn take_json(&mut self, written: &str) {
         let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         if let Some(plain) = inner.filter(|inner| !inner.contains('\\')) {
@@ -119,8 +119,8 @@ impl Secrets {
         Hider(automaton(hidden.map(|(_, value)| value)).map_or(Redaction::None, Redaction::Values))
     }
 
-    /// The same for an object of which rules found these violations. What the built-in rules say is no secret either: they quote no
-    /// value as it is written.
+    /// What takes these values out of texts about an object of which rules found these violations. What the built-in rules say is no
+    /// secret either: they quote no value as it is written.
     pub fn hider_of<'v>(&self, found: impl Iterator<Item = &'v Violation>, shown: &[Shown<'_>]) -> Hider {
         let mut all = shown.to_vec();
         let own = found.filter(|violation| violation.is_built_in);
@@ -236,7 +236,7 @@ impl Hider {
         }
     }
 
-    /// The same in place.
+    /// Hides the values in place.
     pub fn hide_in(&self, text: &mut String) {
         let hidden = self.hide(text);
         if hidden != text.as_str() {

@@ -172,7 +172,7 @@ impl Sink {
         Self::open_with(options, drops, None)
     }
 
-    /// The same where each line goes to a further place too, also if the output is off.
+    /// Opens the output and starts the writer where each line goes to a further place too, also if the output is off.
     pub fn open_with(
         options: &DecisionLogOptions,
         drops: Drops,

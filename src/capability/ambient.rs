@@ -36,6 +36,7 @@ pub use resolution::REDIRECTED;
 use resolution::resolved;
 pub use spin::UNRESOLVED;
 use volumes::is_of_kubelet;
+pub use volumes::is_writable_below;
 
 /// Most mounts of a container, and volumes of its pod, that are gone through here. A tenant chooses how many there are.
 const MOST_MOUNTS: usize = 64;
@@ -198,12 +199,22 @@ impl<'a> RuntimeHost<'a> {
 
     /// What comes with what the program can really do, by way of the runtime's own process.
     pub fn beyond(&self, effective: &[Entry]) -> Vec<Entry> {
-        let found = if self.handover() == Handover::SpinManifest {
+        let mut found = if self.handover() == Handover::SpinManifest {
             spin::beyond(self, effective)
         } else {
             Vec::new()
         };
+        if self.unpacks_archives() {
+            found.extend(spin::unpacked(self));
+        }
         found.into_iter().map(|entry| resolved(self, entry)).collect()
+    }
+
+    /// Whether the runtime may unpack archives of the image beside the mounts.
+    fn unpacks_archives(&self) -> bool {
+        self.facts.archives
+            && matches!(self.program, Program::Wasm { .. })
+            && self.family().runtime().reads_layers_inside()
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

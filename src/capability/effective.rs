@@ -87,7 +87,7 @@ fn assessed(
     may_write_names: Option<&dyn Fn((Role, usize)) -> bool>,
 ) -> Capabilities {
     let Some((facts, program)) = container.known() else { return Capabilities::default() };
-    if container.role == Role::ImageVolume {
+    if !container.role.starts() {
         return Capabilities::default();
     }
     let mut host = RuntimeHost::new(workload, container, (facts, program), profile);
@@ -308,7 +308,7 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     reaches(required, handed).then(|| in_common(required, handed)).flatten()
 }
 
-/// The same, of a call that reaches it.
+/// What a call has in common with a thing that it reaches.
 fn in_common(required: &Entry, handed: &Entry) -> Option<Entry> {
     let name =
         pick(required.name.as_ref(), handed.name.as_ref(), |wide, narrow| glob::covers(wide, narrow)).ok()?;

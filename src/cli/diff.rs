@@ -266,7 +266,7 @@ fn programs(rehearsal: &Rehearsal<JudgedFacts>) -> Side {
     let reported = report::containers(&rehearsal.validate.ending);
     let mut side = Side::new();
     for (container, reported) in examined.inspection.containers.iter().zip(reported.iter()) {
-        if container.role == Role::ImageVolume {
+        if !container.role.starts() {
             continue;
         }
         let is_linux = reported.found.class == ProgramClass::Linux;

@@ -18,7 +18,7 @@ use super::args::ReplayOptions;
 use super::report::{BundleWarning, bundle_warnings};
 use super::{Error, Exit, build, inspect, print, warn};
 use crate::admission::State;
-use crate::admission::replay::{self, Exceptions, Left, RecordedDecision, ReplayTerms};
+use crate::admission::replay::{self, Exceptions, NotReplayable, RecordedDecision, ReplayTerms};
 use crate::config::{self, Settings};
 use crate::sources::BundleSource;
 use crate::text;
@@ -136,9 +136,9 @@ async fn again(line: &[u8], (state, terms): (&State, ReplayTerms), report: &mut 
     report.decisions += 1;
     let replayed = match replay::replay(state, &recorded, terms).await {
         Ok(replayed) => replayed,
-        Err(Left::NotJudged) => return report.not_judged += 1,
-        Err(Left::Failed) => return report.failed += 1,
-        Err(Left::NoInput) => return report.without_input += 1,
+        Err(NotReplayable::NotJudged) => return report.not_judged += 1,
+        Err(NotReplayable::Failed) => return report.failed += 1,
+        Err(NotReplayable::NoInput) => return report.without_input += 1,
     };
     report.replayed += 1;
     let compared = Compared::of(&recorded, replayed);

@@ -14,7 +14,7 @@ mod writers;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::Client;
@@ -51,6 +51,9 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often the serving certificate's expiry is read again.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether instances of policies have waited too long for an evaluation.
+const UNUSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Open files that the gate asks for at least. A container runtime may give a process no more than 1024 at first.
 const OPEN_FILES: u64 = 8192;
@@ -89,7 +92,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         .with_events(events)
         .with_tracer(tracer);
     let gate = Arc::new(gate.with_refusals(refusals.clone()));
-    let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&gate)));
     let uploading = uploader.clone().map(|uploader| tokio::spawn(async move { uploader.run().await }));
     let certificate = Expiry::default();
     let expiry =
@@ -106,7 +109,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let watched = Arc::new(watched);
     let page = page(&settings, client, refusals, &gate, &watched);
     let served = serve(&settings, (cert, key), reload_every, watched, page).await;
-    for task in [rotation, expiry, reloading] {
+    for task in [upkeep, expiry, reloading] {
         task.abort();
     }
     // No write to the cluster is under way when the Lease is released.
@@ -198,6 +201,19 @@ fn traces(settings: &Settings, labels: &Labels) -> (Option<Tracer>, Option<JoinH
     let Some(options) = settings.file.tracing.clone() else { return (None, None) };
     let (tracer, exporter) = Exporter::new(options, labels.iter());
     (Some(tracer), Some(tokio::spawn(exporter.run())))
+}
+
+/// What goes on beside reviews as long as the gate serves.
+async fn upkeep(gate: Arc<Gate>) {
+    tokio::join!(reopen_on_hangup(Arc::clone(&gate)), end_unused_instances(gate));
+}
+
+/// A gate without reviews gives back what a burst of them needed.
+async fn end_unused_instances(gate: Arc<Gate>) {
+    loop {
+        tokio::time::sleep(UNUSED_INTERVAL).await;
+        gate.state().policies.end_unused_instances(Instant::now());
+    }
 }
 
 /// SIGHUP reopens the decision log; log rotation sends it after moving the file away.

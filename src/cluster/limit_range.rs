@@ -7,6 +7,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use crate::quantity::{NotAQuantity, Quantity};
 
+/// The annotation of a pod in which the API server's LimitRanger says what it filled in
+/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`).
+pub const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+/// How its value begins.
+pub const LIMIT_RANGER_SET: &str = "LimitRanger plugin set:";
+
 /// The narrowest of what several items allow of one resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 use super::value::{duration, wrong};
 use super::{Error, File};
 use crate::audit::{OWN_LABELS, UploadOptions};
+use crate::image::Feature;
 use crate::image::reference::Reference;
 use crate::lookup::LookupOptions;
 use crate::otlp::TracingOptions;
@@ -214,6 +215,22 @@ fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
     sizing(&format!("{field}.sizing"), &profile.sizing, problems);
     of_spin(field, profile, problems);
     of_wasmtime(field, profile, problems);
+    of_engine(field, profile, problems);
+}
+
+/// Of a runtime that is not known it is assumed that it runs every proposal.
+fn of_engine(field: &str, profile: &Profile, problems: &mut Problems) {
+    let field = format!("{field}.proposals");
+    let proposals = Feature::PROPOSALS.map(Feature::as_str).join(", ");
+    for other in profile.proposals.iter().filter(|feature| !Feature::PROPOSALS.contains(feature)) {
+        let message = format!("it is no proposal of WebAssembly; write some of {proposals}");
+        problems.add(wrong(&field, &other.as_str(), &message));
+    }
+    if !profile.proposals.is_empty() && !Family::DESCRIBED.contains(&profile.ambient) {
+        let written: Vec<&str> = profile.proposals.iter().map(|feature| feature.as_str()).collect();
+        let message = "it says something of one runtime: leave it out, or write in `ambient` which one the class leads to";
+        problems.add(wrong(&field, &written.join(", "), message));
+    }
 }
 
 /// Of other runtimes it is known by which C library they resolve names and look up users, and that they allocate on demand.
@@ -468,6 +485,24 @@ mod tests {
             let said = of_profile(other, &format!("{name}: true"));
             let expected = format!("{name}` cannot be `true`: it says something of {of}");
             assert!(said.contains(&expected), "{other}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_a_profile_says_that_its_engine_runs_is_a_proposal_and_of_a_runtime_that_is_known() {
+        assert_eq!(
+            of_profile("crun-wasmtime", "proposals: [exception-handling, memory64, shared-memory]"),
+            ""
+        );
+        let said = of_profile("crun-wasmtime", "proposals: [memory64, wasi-nn]");
+        assert!(said.contains("proposals` cannot be `wasi-nn`: it is no proposal of WebAssembly"), "{said}");
+        assert!(said.contains("write some of shared-memory, exception-handling, "), "{said}");
+        for ambient in ["everything", "retired"] {
+            let said = of_profile(ambient, "proposals: [memory64]");
+            assert!(
+                said.contains("proposals` cannot be `memory64`: it says something of one runtime"),
+                "{said}"
+            );
         }
     }
 

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use super::checkpoint;
 use super::malformed::{Malformed, short};
 
+/// The annotation that names a handler of crun or youki.
+pub const HANDLER: &str = "run.oci.handler";
+/// The annotation that asks for any handler that runs Wasm.
+pub const VARIANT: &str = "module.wasm.image/variant";
 /// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
 /// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
-pub(super) const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
+pub(super) const CRUN_ANNOTATIONS: [&str; 2] = [VARIANT, HANDLER];
 /// Their values that mean Wasm.
 const CRUN_VALUES: [&str; 9] =
     ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
@@ -23,8 +27,7 @@ const OF_CRUN: [&str; 3] = ["run.oci.", "org.criu.", "org.systemd.property."];
 /// `run.oci.delegate-cgroup`, whose value crun appends to the path of the container's cgroup, with `..` in it. It makes that
 /// cgroup, gives it to the container, and kills what is in it in the end (`cgroup-systemd.c`, `systemd_finalize` and
 /// `libcrun_destroy_cgroup_systemd`; `cgroup.c`, `libcrun_cgroup_enter_finalize`, which refuses `..` since 1.28).
-const INSIDE: [&str; 3] =
-    ["run.oci.handler", "run.oci.keep_original_groups", "run.oci.seccomp_fail_unknown_syscall"];
+const INSIDE: [&str; 3] = [HANDLER, "run.oci.keep_original_groups", "run.oci.seccomp_fail_unknown_syscall"];
 /// One that changes the container alone with one of these values. Before 1.27 crun writes any other as it is into the options
 /// with which it mounts (`crun:src/libcrun/linux.c`, `get_selinux_context_type`; `utils.c`, `add_selinux_mount_label`).
 const MOUNT_CONTEXT: (&str, [&str; 4]) =

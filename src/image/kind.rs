@@ -94,7 +94,7 @@ fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind,
             Err("it is a reactor, which has no `_start`; name the function to call as `path#function`".into())
         }
         None => Err(format!(
-            "it does not export `_start`, but {}",
+            "it does not export `_start`, but {}; build it as a command, or name the function to call as `path#function`",
             listed(facts.exports.iter().map(String::as_str))
         )),
     }

@@ -6,6 +6,7 @@
 
 mod features;
 mod memory;
+mod proposals;
 mod tables;
 mod units;
 
@@ -79,6 +80,7 @@ fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
         // Before the validator, which would follow any depth, and keeps all that it reads.
         walk.check_depth()?;
         tables.count(&payload)?;
+        proposals::note(&payload, &mut walk.features)?;
         if let ValidPayload::End(end) = validator.payload(&payload)? {
             types = Some(end);
         }
@@ -232,7 +234,9 @@ impl Walk {
 
     fn check_depth(&self) -> Result<(), Malformed> {
         if self.stack.len() > MAX_NESTED {
-            return Err(Malformed::new(format!("it nests more than {MAX_NESTED} modules and components")));
+            return Err(Malformed::new(format!(
+                "it nests more than {MAX_NESTED} modules and components; build it with fewer"
+            )));
         }
         Ok(())
     }

@@ -5,12 +5,15 @@ pub const KERNEL_HOPS: usize = 40;
 /// Most links that a container runtime follows where it mounts (`cyphar/filepath-securejoin:join.go`, `maxSymlinkLimit`).
 pub const MOUNT_HOPS: usize = 255;
 
-/// Longest path that is followed, in bytes: a working directory and a name, each as long as the kernel takes them
-/// (`PATH_MAX`, `linux/limits.h`). A longer one leads nowhere.
-pub const MAX_LENGTH: usize = 2 * 4096;
+/// Bytes of a path of which the kernel takes no more, the zero at its end included (`PATH_MAX`, `linux/limits.h`).
+pub const KERNEL_LENGTH: usize = 4096;
+
+/// Longest path that is followed, in bytes: a working directory and a name, each as long as the kernel takes them. A longer one
+/// leads nowhere.
+pub const MAX_LENGTH: usize = 2 * KERNEL_LENGTH;
 
 /// Most parts of the path of a mount that are followed.
-const MOST_PARTS: usize = 255;
+pub const MOST_PARTS: usize = 255;
 
 /// Whether the path of a mount has more parts than are followed. The kubelet and people write a handful.
 pub fn is_deep(mount: &str) -> bool {

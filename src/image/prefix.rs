@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Error;
-use super::reference::{Reference, registry_name, spellings};
+use super::reference::{Reference, is_host, registry_name, spellings};
 use crate::text;
 
 /// How much of an unparsable entry its error message repeats, in characters.
@@ -18,7 +18,7 @@ impl RepositoryPrefix {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (host, path) = text.split_once('/').unwrap_or((text, "x"));
         // A first segment without a dot or a port is an organisation of Docker Hub.
-        if host != "localhost" && !host.contains(['.', ':']) {
+        if !is_host(host) {
             let message =
                 "it does not begin with a registry's host; write `docker.io/` before a name of Docker Hub";
             return Err(Error::ParseReference {

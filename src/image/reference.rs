@@ -88,7 +88,6 @@ fn plain(image: &str) -> Option<Reference> {
         "" => digest.is_none().then_some(DEFAULT_TAG),
         rest => Some(rest.strip_prefix(':').filter(|tag| is_plain_tag(tag))?),
     };
-    let is_host = |part: &str| part == "localhost" || part.contains(['.', ':']);
     let (host, path) = name.split_once('/').filter(|(host, _)| is_host(host)).unwrap_or((DOCKER_HUB, name));
     let registry = if host == DOCKER_HUB_OLDER { DOCKER_HUB } else { host };
     let official = if registry == DOCKER_HUB && !path.contains('/') { OFFICIAL } else { "" };
@@ -98,6 +97,11 @@ fn plain(image: &str) -> Option<Reference> {
         && repository.len() <= LONGEST_REPOSITORY;
     let registry = registry.to_string();
     is_plain.then(|| Reference { registry, repository, tag: tag.map(String::from), digest })
+}
+
+/// Whether what stands before the first slash of a name is a host. Else it is a part of a name of Docker Hub.
+pub(super) fn is_host(part: &str) -> bool {
+    part == "localhost" || part.contains(['.', ':'])
 }
 
 /// A host of labels, with or without a port.
@@ -171,7 +175,7 @@ pub fn spellings(repository: &str) -> Vec<String> {
     let (host, path) = repository.split_once('/').unwrap_or(("", repository));
     let path = match host {
         DOCKER_HUB | DOCKER_HUB_OLDER => path,
-        _ if host == "localhost" || host.contains(['.', ':']) => return vec![repository.to_string()],
+        _ if is_host(host) => return vec![repository.to_string()],
         _ => repository,
     };
     let official = path.strip_prefix(OFFICIAL).filter(|rest| !rest.contains('/'));

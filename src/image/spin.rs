@@ -128,7 +128,9 @@ fn check_version(root: &At<'_>) -> Result<(), Malformed> {
 fn check_requirements(root: &At<'_>) -> Result<(), Malformed> {
     for part in root.list_of_text("must_understand")? {
         if !UNDERSTOOD.contains(&part.as_str()) {
-            return Err(Malformed::new(format!("`must_understand` names `{part}`, which is not known")));
+            return Err(Malformed::new(format!(
+                "`must_understand` names `{part}`, which is not known; leave out what needs it"
+            )));
         }
     }
     check_features(root)
@@ -138,7 +140,9 @@ fn check_features(at: &At<'_>) -> Result<(), Malformed> {
     let Some(features) = at.get("host_requirements")? else { return Ok(()) };
     for (feature, level) in features.map()? {
         if level.as_str() != Some("optional") && !HOST_FEATURES.contains(&feature.as_str()) {
-            return Err(features.wrong(&format!("requires `{feature}`, which is not known")));
+            return Err(features.wrong(&format!(
+                "requires `{feature}`, which is not known; leave it out, or make it `optional`"
+            )));
         }
     }
     Ok(())
@@ -148,12 +152,14 @@ fn check_features(at: &At<'_>) -> Result<(), Malformed> {
 fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
     if components.len() > MAX_COMPONENTS {
         let count = components.len();
-        return Err(Malformed::new(format!("it has {count} components; at most {MAX_COMPONENTS} are read")));
+        return Err(Malformed::new(format!(
+            "it has {count} components; at most {MAX_COMPONENTS} are read, so split the application"
+        )));
     }
     let handed = handed(components);
     if handed > MAX_HANDED {
         return Err(Malformed::new(format!(
-            "it hands {handed} hosts, templates in them, variables, stores, databases and models to its components; at most {MAX_HANDED} are read"
+            "it hands {handed} hosts, templates in them, variables, stores, databases and models to its components; at most {MAX_HANDED} are read, so split the application"
         )));
     }
     check_variables(components)?;
@@ -182,7 +188,7 @@ fn check_variables(components: &[SpinComponent]) -> Result<(), Malformed> {
 fn trigger_type(kind: &str, known: &BTreeSet<String>) -> Result<String, Malformed> {
     if kind.len() > MAX_TRIGGER_TYPE || (known.len() >= MAX_TRIGGER_TYPES && !known.contains(kind)) {
         return Err(Malformed::new(format!(
-            "its triggers have more than {MAX_TRIGGER_TYPES} types, or one whose name has more than {MAX_TRIGGER_TYPE} bytes"
+            "its triggers have more than {MAX_TRIGGER_TYPES} types, or one whose name has more than {MAX_TRIGGER_TYPE} bytes; use fewer, with shorter names"
         )));
     }
     Ok(kind.to_string())

@@ -28,6 +28,23 @@ pub enum Version {
     Latest,
 }
 
+impl Version {
+    /// All of them, the strictest first: a later one has more rules.
+    pub const ALL: [Self; 2] = [Self::Latest, Self::V1Alpha1];
+
+    /// Name of the version in the label of a namespace.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1Alpha1 => "v1alpha1",
+            Self::Latest => "latest",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.as_str() == name)
+    }
+}
+
 /// Rules that were added to the baseline after its first version, and the version that added them.
 pub const JOINED: &[(&str, Version)] = &[("network-policy-assumed", Version::Latest)];
 
@@ -89,8 +106,10 @@ impl EnforcementLabels {
     /// Reads the labels. One with an unknown value counts as absent, and is noted.
     pub fn of(labels: &BTreeMap<String, String>) -> Self {
         let mut notes = Vec::new();
-        let version = label(labels, ENFORCE_VERSION_LABEL, &mut notes, "v1alpha1 or latest", parse_version);
-        let action = label(labels, ENFORCE_LABEL, &mut notes, "deny, warn or audit", parse);
+        let version =
+            label(labels, ENFORCE_VERSION_LABEL, &mut notes, "v1alpha1 or latest", Version::of_name);
+        let action =
+            label(labels, ENFORCE_LABEL, &mut notes, "deny, warn or audit", EnforcementAction::of_name);
         Self { action, version, notes }
     }
 }
@@ -145,23 +164,6 @@ fn label<T>(
         notes.push(format!("the namespace's label `{name}: {value}` is not {known} and counts as absent"));
     }
     parsed
-}
-
-fn parse(value: &str) -> Option<EnforcementAction> {
-    match value {
-        "deny" => Some(EnforcementAction::Deny),
-        "warn" => Some(EnforcementAction::Warn),
-        "audit" => Some(EnforcementAction::Audit),
-        _ => None,
-    }
-}
-
-fn parse_version(value: &str) -> Option<Version> {
-    match value {
-        "v1alpha1" => Some(Version::V1Alpha1),
-        "latest" => Some(Version::Latest),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,15 @@
 //! a person said that the program needs it, and a refusal says why it has it no longer.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self as k8s, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{self as k8s, Volume, VolumeMount, VolumeProjection};
 use serde_json::{Map, Value};
 
 use super::enforcement::{Enforcement, EnforcementSettings};
+use crate::capability::ambient::is_writable_below;
 use crate::capability::{self, Access, Capabilities, Capability, Entry, SERVICE_LINKS, glob};
 use crate::cluster::Cluster;
 use crate::grant::exception::{Exceptions, PodIdentity, ViolationScope};
@@ -91,22 +92,19 @@ pub fn surplus(case: &HardeningCase<'_>) -> Surplus {
 impl<'a> HardeningCase<'a> {
     /// The containers that start a Wasm program with the pod.
     fn wasm(&self) -> impl Iterator<Item = &'a Container> {
-        let starts = |role: Role| matches!(role, Role::Container | Role::InitContainer);
-        self.inspection
-            .containers
-            .iter()
-            .filter(move |container| starts(container.role) && is_wasm(container))
+        let containers = self.inspection.containers.iter();
+        containers.filter(|container| container.role.starts_with_pod() && is_wasm(container))
     }
 
     /// A container that starts anything but Wasm, as far as is known: what is taken from the pod is taken from it too.
     fn other(&self) -> Option<&'a Container> {
-        let starts = |container: &&Container| container.role != Role::ImageVolume;
+        let starts = |container: &&Container| container.role.starts();
         self.inspection.containers.iter().filter(starts).find(|container| !is_wasm(container))
     }
 
     fn look(&self, container: &'a Container) -> Looked<'a> {
         let image = pin::pinned(container, self.unpinned);
-        let none = std::collections::BTreeMap::new();
+        let none = BTreeMap::new();
         let subject = Subject {
             namespace: &self.workload.namespace,
             namespace_labels: self.cluster.namespaces.get(&self.workload.namespace).unwrap_or(&none),
@@ -246,6 +244,10 @@ impl<'a> HardeningCase<'a> {
         let unsaid =
             container.mounts.iter().zip(places.places()).filter(|(mount, _)| mount.read_only.is_none());
         let name: Arc<str> = name.as_str().into();
+        // Of two of one name the first. A tenant chooses how many there are.
+        let volumes: BTreeMap<&str, &Volume> =
+            spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect();
+        let volume = |mount: &VolumeMount| volumes.get(mount.name.as_str()).copied();
         let found = unsaid.filter_map(|(mount, path)| {
             let written = &mount.mount_path;
             let writes = looked.writes(path);
@@ -255,7 +257,8 @@ impl<'a> HardeningCase<'a> {
                 index: *index,
                 container: Arc::clone(&name),
                 mount_path: written.clone(),
-                written: writes,
+                program_writes: writes,
+                below: volume(mount).is_some_and(|volume| is_writable_below(volume, mount)),
             })
         });
         found.collect()

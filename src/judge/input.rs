@@ -355,7 +355,7 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
     }
 }
 
-/// Warnings of the look-up, and about imports that the runtime does not link.
+/// Warnings of the look-up, and about what a module needs that the runtime does not have.
 fn warnings(
     facts: &ImageFacts,
     program: &Program,
@@ -363,16 +363,16 @@ fn warnings(
     names_command: bool,
 ) -> Vec<String> {
     let of_runtime = match profile {
-        Some(profile) if profile.starts_on_demand(facts, program) => Vec::new(),
-        _ => runtime::warnings(profile.map(|profile| profile.ambient), facts, program),
+        Some(profile) => profile.warnings(facts, program),
+        None => runtime::warnings(None, facts, program),
     };
     image_warnings(facts, names_command).into_iter().chain(of_runtime).collect()
 }
 
 /// The runtimes that can start the program; that of the pod also where only its profile says so.
 fn runnable(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> BTreeSet<Family> {
-    let on_demand = profile.filter(|profile| profile.starts_on_demand(facts, program));
-    runnable_by(facts, program).into_iter().chain(on_demand.map(|profile| profile.ambient)).collect()
+    let said = profile.filter(|profile| profile.says_it_starts(facts, program));
+    runnable_by(facts, program).into_iter().chain(said.map(|profile| profile.ambient)).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {
@@ -408,14 +408,14 @@ fn resources(
     let compile = known.and_then(|(facts, program)| compile_millis(facts, program, profile));
     let cap_millis = caps.map(|caps| caps.cpu.millis());
     // An ephemeral container can have no sizes of its own.
-    let is_sized = matches!(container.role, Role::Container | Role::InitContainer);
+    let is_sized = container.role.starts_with_pod();
     let is_capped = is_sized && caps.is_some();
     Resources {
         request_bytes,
-        limit_bytes: narrowest(limit_bytes, of_pod, floor_bytes),
+        limit_bytes: narrowest(limit_bytes, of_pod, |limit| is_below(limit, floor_bytes)),
         floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
-        limit_millis: narrowest_processors(spec.cpu_limit(), processors_of_pod, cap_millis),
+        limit_millis: narrowest(spec.cpu_limit(), processors_of_pod, |limit| is_within(limit, cap_millis)),
         compile_millis: compile.map(|(estimate, _)| estimate),
         slowest_compile_millis: compile.map(|(_, slowest)| slowest),
         // What runs beside it is known later.
@@ -438,24 +438,24 @@ fn unlimited(spec: Spec<'_>, workload: &Workload) -> &'static [&'static str] {
     }
 }
 
-/// The limit that the container hits first: its own, or the pod's if that is lower. For a container without its own limit,
-/// the pod's counts only if the program cannot start with it; otherwise it limits the containers together.
-fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Option<u64> {
+/// The limit that the container hits first: its own, or the pod's if that is lower. For a container without its own limit, the pod's
+/// counts only where `counts` says so; otherwise it limits the containers together.
+fn narrowest(own: Option<u64>, of_pod: Option<u64>, counts: impl Fn(u64) -> bool) -> Option<u64> {
     match (own, of_pod) {
         (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
-        (None, Some(of_pod)) => floor.filter(|floor| of_pod < *floor).map(|_| of_pod),
+        (None, of_pod) => of_pod.filter(|limit| counts(*limit)),
         (own, None) => own,
     }
 }
 
-/// The CPU limit under which a container starts: its own, or the pod's. For a container without its own limit one of the pod beyond
-/// a cap is told apart ([`Resources::pod_limit_millis`]), since it limits the containers together.
-fn narrowest_processors(own: Option<u64>, of_pod: Option<u64>, cap: Option<u64>) -> Option<u64> {
-    match (own, of_pod) {
-        (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
-        (None, of_pod) => of_pod.filter(|limit| cap.is_none_or(|cap| *limit <= cap)),
-        (own, None) => own,
-    }
+/// Whether the program cannot start with so much memory.
+fn is_below(limit: u64, floor: Option<u64>) -> bool {
+    floor.is_some_and(|floor| limit < floor)
+}
+
+/// Whether a CPU limit is not beyond a cap: one that is, is told apart ([`Resources::pod_limit_millis`]).
+fn is_within(limit: u64, cap: Option<u64>) -> bool {
+    cap.is_none_or(|cap| limit <= cap)
 }
 
 /// What the program needs to start under this CPU limit.
@@ -487,7 +487,7 @@ fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profil
 
 #[cfg(test)]
 mod tests {
-    use super::{narrowest, narrowest_processors};
+    use super::{is_below, is_within, narrowest};
 
     #[test]
     fn a_container_without_a_cpu_limit_starts_under_that_of_its_pod() {
@@ -500,7 +500,8 @@ mod tests {
             (None, Some(400), Some(200), None),
             (None, None, Some(200), None),
         ] {
-            assert_eq!(narrowest_processors(own, of_pod, cap), expected, "{own:?} {of_pod:?} {cap:?}");
+            let found = narrowest(own, of_pod, |limit| is_within(limit, cap));
+            assert_eq!(found, expected, "{own:?} {of_pod:?} {cap:?}");
         }
     }
 
@@ -515,7 +516,8 @@ mod tests {
             (None, Some(8), None, None),
             (None, None, Some(16), None),
         ] {
-            assert_eq!(narrowest(own, of_pod, floor), expected, "{own:?} {of_pod:?} {floor:?}");
+            let found = narrowest(own, of_pod, |limit| is_below(limit, floor));
+            assert_eq!(found, expected, "{own:?} {of_pod:?} {floor:?}");
         }
     }
 }

@@ -31,7 +31,9 @@ pub enum Error {
     #[error(transparent)]
     Fetch(#[from] registry::Error),
     /// The look-up took longer than its share of the webhook's timeout.
-    #[error("could not read `{image}` within {budget_ms} ms")]
+    #[error(
+        "could not read `{image}` within {budget_ms} ms (`images.lookupTimeout`, or what the webhook's `timeoutSeconds` leaves)"
+    )]
     TimedOut {
         /// As written.
         image: String,
@@ -96,7 +98,7 @@ pub enum Error {
         image: String,
     },
     /// The store on disk could not be opened.
-    #[error("could not open the image store `{path}`: {message}")]
+    #[error("could not open the image store `{path}` (`images.store`): {message}")]
     OpenStore {
         /// The file.
         path: String,

@@ -6,6 +6,7 @@ use jsonptr::PointerBuf;
 use serde_json::Value;
 
 use super::draft::Object;
+use crate::text::pointer::unescaped;
 
 /// What a plan may change of a pod, as it was.
 pub(super) struct Before {
@@ -25,7 +26,7 @@ impl Before {
     /// finds, in the same order.
     pub(super) fn patch(&self, pointer: &str, pod: &Object) -> Patch {
         let mut patch = Patch::default();
-        let tokens = pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"));
+        let tokens = pointer.split('/').skip(1).map(unescaped);
         let mut at = PointerBuf::from_tokens(tokens);
         compare(&self.metadata, &metadata_of(pod), &at, &mut patch);
         if let Some(spec) = pod.get("spec").and_then(Value::as_object) {
@@ -64,7 +65,7 @@ fn compare(before: &Object, after: &Object, at: &PointerBuf, patch: &mut Patch) 
     patch.0.extend(removed.map(|key| PatchOperation::Remove(RemoveOperation { path: below(at, key) })));
 }
 
-/// The same of two values that differ, in what is different of them alone as far as that is found place by place.
+/// Adds what leads from one value to another that differs, about what is different of them alone as far as that is found place by place.
 fn compare_values(before: &Value, after: &Value, at: &PointerBuf, patch: &mut Patch) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => compare(before, after, at, patch),

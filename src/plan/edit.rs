@@ -129,7 +129,8 @@ fn edit_spec(
 fn warn_of_daemon_set(spec: &Object, profile: &Profile, context: &Context<'_>, notes: &mut Notes) {
     let added = |token: &str| notes.tokens.contains_key(token);
     let mut bounds = Vec::new();
-    // These shims run on Linux nodes only, so a requirement for Linux is no surprise.
+    // These shims run on Linux nodes only, so a requirement for Linux is no surprise. That it leaves Windows nodes without a pod is in
+    // `docs/configuration.md`: the gate does not know whether there are any, and most clusters have none.
     let surprising: Vec<_> =
         profile.node_affinity.iter().filter(|one| one.key != "kubernetes.io/os").cloned().collect();
     if added("affinity") && !surprising.is_empty() {

@@ -16,7 +16,7 @@ pub(super) const COMPILE_SECONDS: i128 = 10;
 /// program that was measured.
 const THREAD: i128 = 4 * MIB;
 
-/// The same at most, for each byte of code: a program with less of it has less to compile at once.
+/// Most memory of such a thread for each byte of code: a program with less of it has less to compile at once.
 const THREAD_PER_BYTE: i128 = 4;
 
 /// The most processors that count, and what counts where no limit says how many a container may use.
@@ -118,7 +118,7 @@ pub fn compile_millis<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a 
     millis(modules, measured_time(compiler).map(|time| time.tenths))
 }
 
-/// The same on a machine that is as slow as the slowest that was measured.
+/// CPU time in milliseconds that the container spends on compiling at a start, on a machine that is as slow as the slowest that was measured.
 pub fn slowest_compile_millis<'a>(
     compiler: Compiler,
     modules: impl Iterator<Item = &'a ModuleFacts>,

@@ -45,7 +45,9 @@ pub struct WritableMount {
     /// `mountPath` as written.
     pub mount_path: String,
     /// Whether the program can write there.
-    pub written: bool,
+    pub program_writes: bool,
+    /// Whether `readOnly` alone leaves what is mounted below it writable.
+    pub below: bool,
 }
 
 const TOKEN: &str = "automountServiceAccountToken";
@@ -162,19 +164,32 @@ fn read_only(spec: &mut Object, mounts: &[WritableMount], notes: &mut Notes) -> 
     Ok(())
 }
 
-fn tell_read_only(WritableMount { container, mount_path, written, .. }: &WritableMount, notes: &mut Notes) {
-    let name: String = container.chars().take(LONGEST_NAME).collect();
-    let said =
-        format!("container `{name}`: the mount at `{mount_path}` is now `readOnly: true`, as its grant says");
-    if *written {
-        let said = format!(
-            "{said}: the program could write there; a grant with `access: read-write` would allow it"
-        );
-        notes.taken.push(said.clone());
+fn tell_read_only(mount: &WritableMount, notes: &mut Notes) {
+    let said = said_of(mount);
+    notes.taken.push(said.clone());
+    if mount.program_writes {
         notes.warn(said);
     } else {
-        notes.taken.push(said.clone());
         notes.tell(said);
+    }
+}
+
+/// A folder of the node is told apart: the rules go by what stays writable below it, and may refuse the pod all the same. `recursiveReadOnly`
+/// is a person's to write, since no pod with it starts on a node that cannot hold it.
+fn said_of(WritableMount { container, mount_path, program_writes, below, .. }: &WritableMount) -> String {
+    let name: String = container.chars().take(LONGEST_NAME).collect();
+    let said = format!("container `{name}`: the mount at `{mount_path}` is now `readOnly: true`");
+    if *below {
+        format!(
+            "{said}; what the node has mounted below that folder stays writable: also write `recursiveReadOnly: Enabled` if the nodes \
+             support it, or ask for a grant with `access: read-write`"
+        )
+    } else if *program_writes {
+        format!(
+            "{said}, as its grant says: the program could write there; a grant with `access: read-write` would allow it"
+        )
+    } else {
+        format!("{said}, as its grant says")
     }
 }
 
@@ -187,12 +202,13 @@ mod tests {
     #[test]
     fn many_mounts_of_one_path_are_told_once_and_each_is_made_read_only_once() {
         let name = "c".repeat(1_000);
-        let mount = |path: &str, written| WritableMount {
+        let mount = |path: &str, program_writes| WritableMount {
             role: Role::Container,
             index: 0,
             container: name.as_str().into(),
             mount_path: path.to_owned(),
-            written,
+            program_writes,
+            below: false,
         };
         let mounts = [vec![mount("/a", false); 100], vec![mount("/b", true)]].concat();
         let mut written: Vec<Value> =
@@ -210,5 +226,24 @@ mod tests {
         assert_eq!((notes.changes.len(), notes.tokens.len(), notes.taken.len()), (101, 1, 2));
         assert!(notes.notices[0].starts_with("container `ccc") && notes.notices[0].len() < 200);
         assert!(notes.warnings[0].contains("the mount at `/b` is now `readOnly: true`"));
+    }
+
+    #[test]
+    fn a_folder_of_the_node_is_not_said_to_be_as_its_grant_says() {
+        let mount = |program_writes, below| WritableMount {
+            role: Role::Container,
+            index: 0,
+            container: "app".into(),
+            mount_path: "/data".to_owned(),
+            program_writes,
+            below,
+        };
+        for program_writes in [false, true] {
+            let (whole, folder) =
+                (said_of(&mount(program_writes, false)), said_of(&mount(program_writes, true)));
+            assert!(whole.contains("`readOnly: true`, as its grant says"), "{whole}");
+            assert!(!folder.contains("as its grant says"), "{folder}");
+            assert!(folder.contains("also write `recursiveReadOnly: Enabled`"), "{folder}");
+        }
     }
 }

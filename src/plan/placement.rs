@@ -8,18 +8,16 @@ use serde_json::Value;
 use crate::image::{ImageKind, Program};
 use crate::inspection::{Container, Inspection};
 use crate::runtime::Profile;
-use crate::workload::Role;
 
 use super::Context;
 use super::draft::{Error, Notes, Object, object, text};
 
 const FIELD: &str = "runtimeClassName";
 
-/// The Wasm programs that the pod starts with. An image volume is mounted, never started. An ephemeral container joins
-/// a pod that already runs and whose class can no longer change.
+/// The Wasm programs that the pod starts with.
 pub(super) fn wasm_programs(inspection: &Inspection) -> impl Iterator<Item = (&Container, &Program)> {
-    let starts = |role: Role| matches!(role, Role::Container | Role::InitContainer);
-    inspection.containers.iter().filter(move |container| starts(container.role)).filter_map(|container| {
+    let starting = inspection.containers.iter().filter(|container| container.role.starts_with_pod());
+    starting.filter_map(|container| {
         let (_, program) = container.known()?;
         matches!(program, Program::Wasm { .. }).then_some((container, program))
     })

@@ -16,7 +16,6 @@ use crate::image::{ImageFacts, Program};
 use crate::inspection::{Inspection, LookupResult};
 use crate::quantity::Quantity;
 use crate::runtime::{Profile, SizingMode};
-use crate::workload::Role;
 
 use super::draft::{Error, Notes, Object};
 use container::ContainerSizing;
@@ -39,7 +38,7 @@ pub(super) fn size(
     for container in &inspection.containers {
         if let LookupResult::Known { facts, program: Program::Wasm { packaging, modules, .. } } =
             &container.lookup
-            && matches!(container.role, Role::Container | Role::InitContainer)
+            && container.role.starts_with_pod()
         {
             sizings.push(ContainerSizing::read(
                 spec,

@@ -51,17 +51,17 @@ impl PodShare {
     }
 }
 
-/// Selects the requests or the limits of the containers.
-type Side = fn(&mut PodShare) -> &mut Option<Quantity>;
+/// The request or the limit of a container.
+type AmountOf = fn(&mut PodShare) -> &mut Option<Quantity>;
 
 /// The limits.
-pub(super) const LIMITS: Side = |share| &mut share.limit;
+pub(super) const LIMITS: AmountOf = |share| &mut share.limit;
 /// The requests.
-pub(super) const REQUESTS: Side = |share| &mut share.request;
+pub(super) const REQUESTS: AmountOf = |share| &mut share.request;
 
 /// The sum over all containers and sidecars or, if greater, one init container plus the sidecars before it
 /// (`kubernetes/component-helpers:resource/helpers.go` `PodLimits`, without overhead).
-pub(super) fn total(shares: &[PodShare], side: Side) -> Quantity {
+pub(super) fn total(shares: &[PodShare], side: AmountOf) -> Quantity {
     let (mut running, mut most) = (Quantity::ZERO, Quantity::ZERO);
     for mut share in shares.iter().copied() {
         let amount = side(&mut share).unwrap_or(Quantity::ZERO);
@@ -115,7 +115,7 @@ pub(super) fn lower_limits(shares: &mut [PodShare], max: Quantity) {
     lower(shares, max, LIMITS, PodShare::least_limit);
 }
 
-fn lower(shares: &mut [PodShare], max: Quantity, side: Side, least: fn(&PodShare) -> Option<Quantity>) {
+fn lower(shares: &mut [PodShare], max: Quantity, side: AmountOf, least: fn(&PodShare) -> Option<Quantity>) {
     let stay = |share: &PodShare| if share.stays { *side(&mut { *share }) } else { None };
     let sum = shares.iter().filter_map(stay).fold(Quantity::ZERO, |sum, amount| sum + amount);
     let mut over = sum.less(max);
@@ -137,7 +137,7 @@ fn lower(shares: &mut [PodShare], max: Quantity, side: Side, least: fn(&PodShare
 fn cut(
     share: &mut PodShare,
     over: Quantity,
-    side: Side,
+    side: AmountOf,
     least: fn(&PodShare) -> Option<Quantity>,
 ) -> Quantity {
     let Some(least) = least(share) else { return Quantity::ZERO };
@@ -173,7 +173,7 @@ fn lacking(shares: &[PodShare], wanted: Quantity) -> Quantity {
 
 /// How far the container at `place`, which stays, may be raised before the pod exceeds `max`: counted together with all
 /// containers that stay, and beside each init container that starts after it.
-fn headroom(shares: &[PodShare], side: Side, place: usize, max: Quantity) -> Quantity {
+fn headroom(shares: &[PodShare], side: AmountOf, place: usize, max: Quantity) -> Quantity {
     let (mut running, mut most) = (Quantity::ZERO, Quantity::ZERO);
     for (index, mut share) in shares.iter().copied().enumerate() {
         let amount = side(&mut share).unwrap_or(Quantity::ZERO);

@@ -24,7 +24,7 @@ const MOST_RESULTS: u64 = 1;
 /// Most values at the branches of one function: of its beginning and of each branch, the variables and what is on the stack. A module
 /// with hundreds of entry points, of OPA's own tests, has a million.
 const MOST_VALUES: u64 = 1 << 24;
-/// The same of all functions.
+/// Most values at the branches of all functions together.
 const MOST_VALUES_OF_ALL: u64 = 1 << 27;
 
 /// Refuses a module that would take too long to compile, or too much memory, and one that is not valid.

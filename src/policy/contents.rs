@@ -115,7 +115,7 @@ impl Contents {
         Self::unpacked(name, bytes, None)
     }
 
-    /// The same, of a bundle that was verified, or need not be.
+    /// These contents, as those of a bundle that was verified, or need not be.
     #[must_use]
     pub fn settled(mut self) -> Self {
         drop(self.share.take());

@@ -133,7 +133,7 @@ impl Stop {
         (Self { deadline, now: None, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
     }
 
-    /// The same for work that begins now and may take so long at most.
+    /// Stops at the end of so much time from now, or at the present deadline if that is earlier.
     pub fn within(&self, time: Duration) -> Self {
         Self { deadline: end_of(time).min(self.deadline), ..self.clone() }
     }

@@ -109,7 +109,7 @@ impl ExactNumbers {
         Exact { value, numbers: self }
     }
 
-    /// The same of an object.
+    /// The object, written with these numbers.
     pub const fn in_object<'a>(&'a self, value: &'a Map<String, Value>) -> Exact<'a, Map<String, Value>> {
         Exact { value, numbers: self }
     }

@@ -27,8 +27,20 @@ impl<I> Idle<I> {
         let mut waiting = self.waiting();
         waiting.push((now, instance));
         let first = waiting.first().map_or(now, |(used, _)| *used);
-        let gone = (now.saturating_duration_since(first) > LONGEST).then(|| waiting.remove(0));
+        let gone = has_waited(first, now).then(|| waiting.remove(0));
         // Others need not wait until its memory is given back.
+        drop(waiting);
+        drop(gone);
+    }
+
+    /// Ends those that have waited too long, but for the one that would be taken next: the first evaluation after a quiet time need not start one. For the time in
+    /// which none is put back.
+    pub fn end_unused(&self, now: Instant) {
+        let mut waiting = self.waiting();
+        let others = waiting.iter().rev().skip(1);
+        let count = others.filter(|(used, _)| has_waited(*used, now)).count();
+        // They stand in the order in which they were used.
+        let gone: Vec<_> = waiting.drain(..count).collect();
         drop(waiting);
         drop(gone);
     }
@@ -42,6 +54,11 @@ impl<I> Idle<I> {
     fn waiting(&self) -> MutexGuard<'_, Vec<(Instant, I)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether one that was used last at that time has waited too long.
+fn has_waited(used: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(used) > LONGEST
 }
 
 #[cfg(test)]
@@ -61,5 +78,20 @@ mod tests {
             assert_eq!(idle.sum(|_| 1), left, "{seconds}");
         }
         assert_eq!((idle.take(), idle.take()), (Some(2), None));
+    }
+
+    #[test]
+    fn a_quiet_time_ends_all_that_have_waited_too_long_but_the_next_one() {
+        let (idle, begin) = (Idle::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        idle.end_unused(at(0));
+        for (number, used) in [(0, 0), (1, 0), (2, 30), (3, 40)] {
+            idle.put_back(number, at(used));
+        }
+        for (seconds, left) in [(60, 4), (61, 2), (90, 2), (91, 1), (1000, 1)] {
+            idle.end_unused(at(seconds));
+            assert_eq!(idle.sum(|_| 1), left, "{seconds}");
+        }
+        assert_eq!((idle.take(), idle.take()), (Some(3), None));
     }
 }

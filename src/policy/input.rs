@@ -21,7 +21,7 @@ const CONTAINERS: &str = "containers";
 /// What the built-in rules read of no container; a test looks for it in their sources.
 const UNREAD: &[&str] = &["interpreters", "packaging", "requires", "shape", "warnings"];
 
-/// The same where the option is off without which none of them reads what a container is handed: as a rule the longest list of all.
+/// What they read of no container where the option is off without which none of them reads what one is handed: as a rule the longest list of all.
 const UNREAD_WITHOUT_OPTION: &[&str] =
     &["ambient", "interpreters", "packaging", "requires", "shape", "warnings"];
 /// That option. Every value except `false` switches it on (`ambient_wider_than_grant.rego`).
@@ -65,7 +65,7 @@ pub(super) fn text(input: &impl Serialize, unread: Unread<'_>) -> Result<String,
     String::from_utf8(json).map_err(|error| not_written(&error))
 }
 
-/// The same for several readers.
+/// `input` for bundles that do not read this, as text that several of them read.
 fn written(input: &impl Serialize, unread: Unread<'_>) -> Result<Arc<RawValue>, String> {
     serialise(input, unread).map(Arc::from).map_err(|error| not_written(&error))
 }

@@ -96,7 +96,7 @@ impl Instance {
         }
     }
 
-    /// The same, whose evaluations have no more memory than they ask for, so that it is seen how much that is.
+    /// This instance, whose evaluations have no more memory than they ask for, so that it is seen how much that is.
     pub fn without_space(mut self) -> Self {
         self.started.has_space = false;
         self

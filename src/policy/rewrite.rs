@@ -21,19 +21,19 @@ const OWN_IDS: i32 = 1 << 20;
 pub(super) const ITERATE: i32 = OWN_IDS - 1;
 /// What asks the host for an item of data by the text of a key.
 pub(super) const BY_TEXT: i32 = OWN_IDS - 2;
-/// The same where OPA may look for the key as it is: what the host finds ends the evaluation.
+/// What asks the host for an item of data by the text of a key where OPA may look for the key as it is: what the host finds ends the evaluation.
 pub(super) const PERHAPS_BY_TEXT: i32 = OWN_IDS - 3;
 /// The function of OPA's library that goes through arrays, objects and sets.
 const ITERATOR: &str = "opa_value_iter";
 /// Type byte and representation byte of a number that is an integer of 64 bits (`open-policy-agent/opa:wasm/src/value.h`).
 const INTEGER: i32 = values::INTEGER.cast_signed();
-/// The same of a number that is kept as its text.
+/// Type byte and representation byte of a number that is kept as its text.
 const REFERENCE: i32 = values::REFERENCE.cast_signed();
 /// Type byte of numbers.
 const NUMBER: i32 = 3;
 /// Type byte of texts.
 const TEXT: i32 = 4;
-/// The same of those that are part of the module.
+/// Type byte and representation byte of texts that are part of the module.
 const TEXT_IN_MODULE: i32 = values::KEPT_TEXT.cast_signed();
 /// Type byte of arrays.
 const ARRAY: i32 = values::ARRAY.cast_signed();

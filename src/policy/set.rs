@@ -198,7 +198,14 @@ impl PolicySet {
 
     /// Linear memory of the idle instances, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.loaded.iter().map(|loaded| loaded.memory_bytes()).sum()
+        self.loaded.iter().map(|loaded| loaded.idle.sum(Instance::memory_bytes)).sum()
+    }
+
+    /// Ends the instances that no evaluation has needed for a minute, but for one of each bundle. Evaluations do so as they end; this is for a time without any.
+    pub fn end_unused_instances(&self, now: Instant) {
+        for loaded in &self.loaded {
+            loaded.idle.end_unused(now);
+        }
     }
 
     /// How often what earlier evaluations found was enough, in all sets of this engine.
@@ -213,7 +220,7 @@ impl PolicySet {
         self.evaluate_for((&Arc::from(""), self.limits.time), input).await
     }
 
-    /// The same for rules that ask for the time, and are told this one.
+    /// Runs every bundle that decides on `input`, as [`Self::evaluate`] does, and tells rules that ask for the time this one.
     pub async fn evaluate_at<I: Serialize + Sync>(&self, input: &I, now: Timestamp) -> Evaluation {
         let bundles: Vec<_> = self.bundles(false).collect();
         let (mut stop, _guard) = Stop::at(Instant::now() + self.limits.time);
@@ -221,12 +228,12 @@ impl PolicySet {
         self.evaluate_until(&bundles, &Arc::from(""), input, &stop).await
     }
 
-    /// The same in the line of this namespace, and within this time.
+    /// Runs every bundle that decides on `input`, in the line of this namespace, and within this time.
     async fn evaluate_for<I: Serialize + Sync>(&self, by: (&Arc<str>, Duration), input: &I) -> Evaluation {
         self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), by, input).await
     }
 
-    /// The same for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
+    /// Runs every bundle that decides on `input`, for an object of this namespace, which waits in line with the other namespaces and not with all of their objects,
     /// and what the bundles in the shadow find. Each waits for its place as long as there is time `left` to the review, and may take all that the limits
     /// allow from then on. Those in the shadow run at the same time; once the others are done, they get at most
     /// half of what is `left` to the review then. Whatever they do, the first result is what it would be without them.
@@ -426,7 +433,7 @@ impl LoadedBundle {
         Ok(())
     }
 
-    /// The same with what the METADATA of its rules says of them, and whether these are built in.
+    /// What was found, with what the METADATA of its rules says of them, and whether these are built in.
     pub(super) fn annotated(&self, found: Found) -> Found {
         if found.violations.is_empty() {
             return found;
@@ -453,7 +460,7 @@ impl LoadedBundle {
         limits: Limits,
         stop: &Stop,
     ) -> Result<(T, Asked), String> {
-        let mut instance = match self.take() {
+        let mut instance = match self.idle.take() {
             Some(instance) => instance,
             None => self.caught(|| Instance::start(&self.program, limits, stop))?,
         };
@@ -477,14 +484,6 @@ impl LoadedBundle {
             let rule = locations::in_rules(&self.program.locations.rules_that_call_the_host());
             Err(format!("a function of the host broke down{rule}"))
         })
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.idle.sum(Instance::memory_bytes)
-    }
-
-    fn take(&self) -> Option<Instance> {
-        self.idle.take()
     }
 
     fn put_back(&self, instance: Instance) {
@@ -615,6 +614,23 @@ mod tests {
             .run(REFUSED, Limits { fuel: 10_000, ..Limits::default() }, &stop)
             .map(|ran| ran.violations);
         assert!(spent.unwrap_err().starts_with("it needs more than 10000 of fuel"));
+    }
+
+    #[test]
+    fn a_quiet_time_leaves_one_instance_of_a_bundle() {
+        let Baseline { loaded, .. } = Baseline::open();
+        let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+        for _ in 0..3 {
+            loaded.put_back(Instance::start(&loaded.program, Limits::default(), &stop).unwrap());
+        }
+        let (engine, loaded) = (Engine::new().unwrap(), vec![Loaded(Arc::new(loaded))]);
+        let set = PolicySet::of(&engine, Limits::default(), loaded).unwrap();
+        let (many, now) = (set.memory_bytes(), Instant::now());
+        set.end_unused_instances(now);
+        assert_eq!(set.memory_bytes(), many, "they were used just now");
+        set.end_unused_instances(now + Duration::from_mins(2));
+        let one = set.memory_bytes();
+        assert!(one > 0 && 3 * one <= many, "{one} of {many}");
     }
 
     #[test]

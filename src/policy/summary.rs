@@ -58,7 +58,7 @@ impl PolicySet {
         self.judging().any(|loaded| loaded.may_read(key, below))
     }
 
-    /// The same of a place at any depth, by its keys and `0` for any item of a list: the value there, a part of it, or what it is a part of.
+    /// Whether rules of any bundle that judges may read a place at any depth, by its keys and `0` for any item of a list: the value there, a part of it, or what it is a part of.
     pub fn any_reads_at(&self, place: &[String]) -> bool {
         let [key, below, ..] = place else { return true };
         self.judging()
@@ -77,7 +77,7 @@ impl PolicySet {
         self.rules.as_deref()
     }
 
-    /// The same of the bundles that decide.
+    /// The names of all rules of the bundles that decide; `None` if those of one are not known.
     pub fn rules_in_force(&self) -> Option<&BTreeSet<String>> {
         self.rules_in_force.as_deref()
     }

@@ -19,7 +19,7 @@ const MOST_NAMESPACES: usize = 20;
 pub struct Basis {
     /// What decides whether the gate has to do with an object at all.
     own: Mark,
-    /// The same and RuntimeClasses.
+    /// That and RuntimeClasses.
     classes: Mark,
     /// The same, policies, and grants for all namespaces.
     everywhere: Mark,

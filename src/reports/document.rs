@@ -120,7 +120,7 @@ impl Finding {
         Self { outcome, fields }
     }
 
-    /// The same with these properties; those without a value are left out.
+    /// This finding with these properties; those without a value are left out.
     pub fn with(mut self, properties: &[(&str, Option<&str>)]) -> Self {
         let said = properties.iter().filter_map(|(key, value)| {
             let value = value.filter(|value| !value.is_empty())?;

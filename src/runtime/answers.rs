@@ -19,7 +19,7 @@ pub enum Compiler {
     /// The container's own process, at every start. Interpreting engines count here too; what they need was never
     /// measured.
     Container,
-    /// The same in crun with wasmtime, which has another build of the engine than the runtimes that were measured with it.
+    /// The container's own process in crun with wasmtime, which has another build of the engine than the runtimes that were measured with it.
     Crun,
 }
 
@@ -29,7 +29,7 @@ pub enum Compiler {
 /// runtime turns on.
 pub const POINTER: u64 = 8;
 
-/// The same in WasmEdge, which keeps the type beside it (`WasmEdge:include/runtime/instance/table.h`, `RefVariant`). No engine is
+/// Bytes of an element of a table in WasmEdge, which keeps the type beside it (`WasmEdge:include/runtime/instance/table.h`, `RefVariant`). No engine is
 /// known whose elements are larger.
 pub const TYPED_REFERENCE: u64 = 16;
 
@@ -70,7 +70,8 @@ pub trait Runtime: Debug + Sync {
     /// Whether it can start a program of this kind in this packaging.
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
 
-    /// Whether it provides what a binary needs beyond plain WASI. Only what it is known to link.
+    /// Whether it provides what a binary needs beyond plain WASI, and runs what it needs beyond version 2.0 of WebAssembly. Only what it
+    /// is known to link, and proposals that its engine has on by default, in a version which the runtime is built with or may load.
     fn provides(&self, feature: Feature) -> bool;
 
     /// What it hands to a program of this kind.

@@ -1,12 +1,16 @@
 //! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`,
 //! `handler-utils.c`, read at 1.29.1). It starts files only. A build of crun has one or more handlers, so a RuntimeClass
 //! that leads to crun does not tell which; the platform's configuration does.
+//!
+//! A native program that crun misses leads to another file by a search alone: behind a folder that the container's user may not enter, a file
+//! that it may not execute, or a path that is too long for the kernel. A name with a slash is one path, for crun and for its handlers, and
+//! `#` is a letter of it.
 
 use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
-use crate::image::annotation::{self, OF_MANIFEST, on_node};
+use crate::image::annotation::{self, HANDLER, OF_MANIFEST, VARIANT, on_node};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
 use crate::text;
@@ -18,29 +22,34 @@ pub(super) struct Crun {
     handler: &'static str,
     /// What a core module gets.
     handed: HandedOver,
-    /// What the engine links beyond WASI.
+    /// What the engine links beyond WASI, and runs beyond version 2.0 of WebAssembly.
     provides: &'static [Feature],
     native_ways: &'static [NativeWay],
     wasmtime: bool,
 }
 
-/// WasmEdge: the same as behind runwasi's shim.
+/// WasmEdge: what it hands over and its ways to native code are those behind runwasi's shim. But crun loads any version of the
+/// library: exceptions, garbage collection and references to functions are on by default from 0.16.0 on, and memories of 64 bits
+/// from 0.17.0 on (`WasmEdge:include/common/configure.h`, `Configure`); the handler adds proposals and takes none away.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
     handler: "wasmedge",
-    handed: HandedOver {
-        files: Files::Root,
-        network: true,
-        extras: runwasi_wasmedge::PLUG_INS,
-        ..HandedOver::COMMAND
-    },
-    provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
+    handed: runwasi_wasmedge::HANDED_OVER,
+    provides: &[
+        Feature::WasmedgeSockets,
+        Feature::WasiNn,
+        Feature::ExceptionHandling,
+        Feature::GarbageCollection,
+        Feature::FunctionReferences,
+        Feature::Memory64,
+    ],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
     wasmtime: false,
 };
 
 /// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets. Text does not start: up to
 /// 1.29.1 the handler gives the assembler another address than that of the text it has read. Only wasmer's handler
-/// assembles text.
+/// assembles text. crun loads any version of the library too, but the handler calls it as it was before 27 (`wasi_config_preopen_dir`), and
+/// there no proposal that is named here is on by default (`wasmtime:crates/wasmtime/src/config.rs`, `features`, line 1808 at 25.0.0).
 pub(super) const CRUN_WASMTIME: Crun = Crun {
     handler: "wasmtime",
     handed: HandedOver { files: Files::WorkingDirectory, ..HandedOver::COMMAND },
@@ -49,20 +58,38 @@ pub(super) const CRUN_WASMTIME: Crun = Crun {
     wasmtime: true,
 };
 
-/// wasmer: no variables, no files, no network, and all arguments joined into one.
+/// wasmer: no variables, no files, no network, and all arguments joined into one. The engine knows exceptions and memories of 64 bits; in
+/// which releases they are on by default was not read.
 pub(super) const CRUN_WASMER: Crun = Crun {
     handler: "wasmer",
     handed: HandedOver { variables: Variables::None, ..HandedOver::COMMAND },
-    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
+    provides: &[
+        Feature::WasiUnstable,
+        Feature::WasiThreads,
+        Feature::SharedMemory,
+        Feature::Text,
+        Feature::ExceptionHandling,
+        Feature::Memory64,
+    ],
     native_ways: &[],
     wasmtime: false,
 };
 
-/// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name.
+/// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name. Which proposals the library
+/// runs is chosen when it is built (`wasm-micro-runtime:build-scripts/config_common.cmake`, `WAMR_BUILD_EXCE_HANDLING`, `WAMR_BUILD_GC`,
+/// `WAMR_BUILD_MEMORY64`); exceptions are the legacy ones.
 pub(super) const CRUN_WAMR: Crun = Crun {
     handler: "wamr",
     handed: HandedOver { files: Files::Root, network: true, ..HandedOver::COMMAND },
-    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
+    provides: &[
+        Feature::WasiUnstable,
+        Feature::WasiThreads,
+        Feature::SharedMemory,
+        Feature::ExceptionHandling,
+        Feature::GarbageCollection,
+        Feature::FunctionReferences,
+        Feature::Memory64,
+    ],
     native_ways: &[],
     wasmtime: false,
 };
@@ -109,12 +136,6 @@ impl Runtime for Crun {
         self.wasmtime
     }
 }
-
-/// The annotation that names a handler.
-const HANDLER: &str = "run.oci.handler";
-
-/// The annotation that asks for any that runs Wasm.
-const VARIANT: &str = "module.wasm.image/variant";
 
 /// The handlers that run Wasm.
 const WASM_HANDLERS: [&str; 4] = ["wasmedge", "wasmtime", "wasmer", "wamr"];
@@ -264,6 +285,9 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     if places.len() > runwasi::MAX_PLACES {
         return runwasi::too_many(argument);
     }
+    if places.len() > 1 && places.iter().flatten().any(|place| place.len() >= path::KERNEL_LENGTH) {
+        return too_long(argument);
+    }
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for (number, place) in places.iter().enumerate() {
         match view.at_short(place.as_ref()) {
@@ -297,6 +321,17 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
              write the whole path"
         )),
     }
+}
+
+/// The search goes on behind a folder whose path the kernel does not take, which counts from the working directory or from the root, and
+/// comes to what is not meant.
+fn too_long(argument: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{}` is searched in a folder of the container's PATH whose path has {} bytes or more, which the kernel does not take; write the \
+         whole path of the program",
+        text::quoted(argument, 200),
+        path::KERNEL_LENGTH
+    ))
 }
 
 /// The program at which the search ends, whichever process searches, before it comes to a volume.

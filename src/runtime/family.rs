@@ -138,19 +138,60 @@ impl Family {
 
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
-        let Program::Wasm { modules, .. } = program else { return false };
-        let runtime = self.runtime();
-        self.starts_on_demand(facts, program)
-            && facts.modules_at(modules).all(|module| exceeded(runtime, module).is_none())
+        self.starts_with(Engine::default(), facts, program)
     }
 
-    /// The same where the nodes let its engine allocate on demand, so that no pool limits what a program defines.
-    pub(super) fn starts_on_demand(self, facts: &ImageFacts, program: &Program) -> bool {
+    /// The same on nodes whose engine differs so.
+    pub(super) fn starts_with(self, engine: Engine<'_>, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
-        let mut features = facts.modules_at(modules).flat_map(|module| &module.features);
         let runtime = self.runtime();
         runtime.runs(facts.shape, *kind, *packaging)
-            && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
+            && facts.modules_at(modules).all(|module| {
+                engine.lacks(runtime, module).is_none() && engine.exceeded(runtime, module).is_none()
+            })
+    }
+
+    /// What it tells people about a program that it cannot start on nodes whose engine differs so.
+    pub(super) fn warnings(self, engine: Engine<'_>, facts: &ImageFacts, program: &Program) -> Vec<String> {
+        let runtime = self.runtime();
+        match program {
+            Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
+                facts.modules_at(modules).filter_map(|module| engine.warning(runtime, module)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// How the engine of some nodes differs from the one that their runtime has elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Engine<'a> {
+    /// Proposals of WebAssembly that it runs besides.
+    pub(super) proposals: Option<&'a BTreeSet<Feature>>,
+    /// Whether it allocates on demand, so that no pool limits what a program defines.
+    pub(super) allocates_on_demand: bool,
+}
+
+impl Engine<'_> {
+    /// What a module needs that is neither its runtime's nor its own.
+    fn lacks(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<Feature> {
+        let runs = |feature: &Feature| self.proposals.is_some_and(|proposals| proposals.contains(feature));
+        let mut features = module.features.iter().copied();
+        features.find(|feature| !is_passed_over(*feature) && !runtime.provides(*feature) && !runs(feature))
+    }
+
+    /// What a module defines more than its pool holds.
+    fn exceeded(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
+        let pool = runtime.pool().filter(|_| !self.allocates_on_demand)?;
+        pool.exceeded(&module.defined)
+    }
+
+    fn warning(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
+        if let Some(feature) = self.lacks(runtime, module) {
+            return runtime.cannot_start(&module.source, feature);
+        }
+        let exceeded = self.exceeded(runtime, module)?;
+        runtime.cannot_hold(&module.source, &exceeded)
     }
 }
 
@@ -187,7 +228,7 @@ const fn strictness(program: &Program) -> u8 {
     }
 }
 
-/// The same, but native if a module carries machine code that the runtime runs instead of the Wasm.
+/// The program, but native if a module carries machine code that the runtime runs instead of the Wasm.
 fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -> Program {
     let Program::Wasm { modules, .. } = &program else { return program };
     let found = ways.iter().find_map(|way| match way {
@@ -216,8 +257,9 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
     let too_long = |path: &&str| path::is_deep(path) || path.len() > path::MAX_LENGTH;
     if let Some(mount) = view.start.mounts.iter().map(|mount| mount.path).find(too_long) {
         return Some(format!(
-            "the mount path `{}` has more than 255 parts or {} bytes, and what it hides is not followed; mount it elsewhere",
+            "the mount path `{}` has more than {} parts or {} bytes, and what it hides is not followed; mount it elsewhere",
             text::quoted(mount, 200),
+            path::MOST_PARTS,
             path::MAX_LENGTH
         ));
     }
@@ -239,26 +281,7 @@ pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
 /// What a family tells people about a program that it cannot start. Without a family, the default placement of modules
 /// answers.
 pub fn warnings(family: Option<Family>, facts: &ImageFacts, program: &Program) -> Vec<String> {
-    let runtime = family.unwrap_or(Family::DEFAULT).runtime();
-    match program {
-        Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
-            facts.modules_at(modules).filter_map(|module| warning(runtime, module)).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn warning(runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
-    let lacks = |feature: &&Feature| !is_passed_over(**feature) && !runtime.provides(**feature);
-    if let Some(feature) = module.features.iter().find(lacks) {
-        return runtime.cannot_start(&module.source, *feature);
-    }
-    exceeded(runtime, module).and_then(|exceeded| runtime.cannot_hold(&module.source, &exceeded))
-}
-
-/// What a module defines more than the pool of a runtime's engine holds.
-fn exceeded(runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
-    runtime.pool()?.exceeded(&module.defined)
+    family.unwrap_or(Family::DEFAULT).warnings(Engine::default(), facts, program)
 }
 
 /// Features that engines without support for them skip.

@@ -52,7 +52,8 @@ fn every_family() -> impl Iterator<Item = Family> {
 
 fn rows() -> impl Iterator<Item = Row> {
     let paths = [paths(), further_paths(), working_directories(), further_working_directories()];
-    paths.into_iter().chain([names(), traps(), further_traps(), fallbacks(), shapes()]).flatten()
+    let names = [names(), functions(), traps(), further_traps()];
+    paths.into_iter().chain(names).chain([fallbacks(), shapes()]).flatten()
 }
 
 fn module(source: &str) -> ModuleFacts {
@@ -154,6 +155,11 @@ struct Row {
     command: &'static str,
     working_dir: &'static str,
     mount: &'static str,
+    /// The user of the container on a real node, where that is not root.
+    user: Option<u32>,
+    /// Files that others may execute and not read (mode 0711), and folders, with a slash at the end, that they may not enter (0700).
+    /// No fact of the image tells the gate.
+    closed: &'static [&'static str],
     /// In the order of [`FAMILIES`].
     starts: [&'static str; 6],
 }
@@ -162,6 +168,8 @@ struct Row {
 const EXECUTOR: &str = "runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs";
 const PATHS: &str = "runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs";
 const ENTRY: &str = "runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs";
+/// As whom they look.
+const INIT: &str = "youki:crates/libcontainer/src/process/init/process.rs";
 /// When they start layers.
 const INSTANCE: &str = "runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs";
 /// `find_executable`.
@@ -182,7 +190,8 @@ fn row(
     command: &'static str,
     starts: [&'static str; 6],
 ) -> Row {
-    Row { why, sources, image, command, working_dir: "/", mount: "/elsewhere", starts }
+    let (working_dir, mount) = ("/", "/elsewhere");
+    Row { why, sources, image, command, working_dir, mount, user: None, closed: &[], starts }
 }
 
 fn scratch(files: &str) -> ImageFacts {
@@ -397,6 +406,56 @@ fn names() -> Vec<Row> {
     ]
 }
 
+/// Native programs whose names have a `#`. Where runwasi's check misses one, what starts is named by the part before it.
+fn functions() -> Vec<Row> {
+    let native = ["?", "?", "linux", "linux", "linux", "?"];
+    vec![
+        row(
+            "a native program with `#` in its name, of which the part before it names nothing",
+            &[EXECUTOR, ENTRY],
+            linux("/bin/sh! /usr/bin/tool#main!"),
+            "tool#main",
+            ["linux"; 6],
+        ),
+        row(
+            "a native program outside of the shim's PATH, and a module named by the part before `#`",
+            &[EXECUTOR, ENTRY],
+            linux("/bin/sh! /opt/tools/app#main! /app"),
+            "app#main",
+            ["?", "?", "linux", "?", "?", "?"],
+        ),
+        Row {
+            user: Some(65_532),
+            closed: &["/w#main"],
+            ..row(
+                "a native program that its user may not read, and a module named by the part before `#`",
+                &[EXECUTOR, ENTRY, INIT],
+                linux("/bin/sh! /w#main! /w"),
+                "/w#main",
+                native,
+            )
+        },
+        Row {
+            user: Some(65_532),
+            closed: &["/w#/"],
+            ..row(
+                "a native program in a folder that its user may not enter, and a module named by the part before `#`",
+                &[EXECUTOR, ENTRY, INIT],
+                linux("/bin/sh! /w#/main! /w"),
+                "/w#/main",
+                native,
+            )
+        },
+        row(
+            "a native program whose name ends with `#`, and a module named by the rest",
+            &[EXECUTOR, ENTRY],
+            linux("/bin/sh! /w#! /w"),
+            "/w#",
+            native,
+        ),
+    ]
+}
+
 /// Cases that a shim's check and its start read differently.
 fn traps() -> Vec<Row> {
     vec![
@@ -591,7 +650,7 @@ const HANDLERS: [(Family, &str); 4] = [
 ];
 
 /// All handlers take the same file; what they make of it is up to the engine, and to what each calls of it.
-fn handler_rows() -> [HandlerRow; 6] {
+fn handler_rows() -> [HandlerRow; 12] {
     const CAN: &str = "/app.wasm";
     const CANNOT: &str = "/app.wasm+";
     let row = |why, feature, starts| HandlerRow { why, feature: Some(feature), starts };
@@ -606,6 +665,12 @@ fn handler_rows() -> [HandlerRow; 6] {
         row("the sockets of WasmEdge", Feature::WasmedgeSockets, [CANNOT, CAN, CANNOT, CANNOT]),
         row("the first snapshot of WASI", Feature::WasiUnstable, [CANNOT, CANNOT, CAN, CAN]),
         row("threads", Feature::WasiThreads, [CANNOT, CANNOT, CAN, CAN]),
+        row("exceptions", Feature::ExceptionHandling, [CANNOT, CAN, CAN, CAN]),
+        row("garbage collection", Feature::GarbageCollection, [CANNOT, CAN, CANNOT, CAN]),
+        row("references to functions", Feature::FunctionReferences, [CANNOT, CAN, CANNOT, CAN]),
+        row("memories of 64 bits", Feature::Memory64, [CANNOT, CAN, CAN, CAN]),
+        row("continuations", Feature::StackSwitching, [CANNOT; 4]),
+        row("pages of another size", Feature::CustomPageSizes, [CANNOT; 4]),
     ]
 }
 
@@ -1490,6 +1555,94 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
     }
 }
 
+/// A kernel passes over a folder of a search whose path is too long for it, and goes on behind it.
+#[test]
+fn crun_is_not_known_to_find_a_program_in_a_folder_whose_path_the_kernel_does_not_take() {
+    let command = ["app".to_string()];
+    let image = linux("/usr/bin/app! /evil/app");
+    let starts = |dots: usize| {
+        let path = format!("/usr/{}bin:/evil", "./".repeat(dots));
+        let start = Start { command: &command, path: Variable::Literal(&path), ..Start::default() };
+        started(Family::CrunWasmtime, &image, &start)
+    };
+    assert_eq!(starts(0), "linux");
+    assert_eq!(starts(2100), "?");
+    let dots = "./".repeat(2100);
+    let start = Start {
+        command: &command,
+        path: Variable::Literal("bin:evil"),
+        working_dir: Some(dots.as_str()),
+        ..Start::default()
+    };
+    let image = linux("/bin/app! /evil/app");
+    assert_eq!(started(Family::CrunWasmtime, &image, &start), "?", "counted from the root as well");
+}
+
+/// musl's `realpath` takes less than 4096 bytes, so that the check misses a program that the gate finds.
+#[test]
+fn a_native_program_by_a_path_too_long_for_the_shims_library_is_not_one_where_the_part_before_the_hash_starts()
+ {
+    let command = [format!("/w#/{}m", "./".repeat(2200))];
+    let start = Start { command: &command, ..Start::default() };
+    let with = linux("/bin/sh! /w#/m! /w");
+    let without = linux("/bin/sh! /w#/m!");
+    for family in Family::DESCRIBED.into_iter().filter(|family| is_of_runwasi(*family)) {
+        assert_eq!(started(family, &with, &start), "?", "{family:?}");
+        assert_eq!(started(family, &without, &start), "linux", "{family:?}: nothing else starts");
+    }
+    let Program::Unknown { reason } = Family::RunwasiWasmtime.start(&with, &start) else {
+        panic!("it is not known")
+    };
+    assert!(reason.contains("starts `/w` as Wasm") && reason.len() < 600, "{reason}");
+    assert!(reason.ends_with("give the program a name without `#`"), "{reason}");
+}
+
+fn is_of_runwasi(family: Family) -> bool {
+    matches!(column(family), Family::RunwasiWasmtime | Family::RunwasiWasmedge)
+}
+
+/// Whatever it is that the shim would find there, but for what none of its engines runs.
+#[test]
+fn a_native_program_with_a_hash_in_its_name_is_one_where_nothing_is_named_by_the_part_before_it() {
+    let starts = |image: &ImageFacts, command: &str, mount: &'static str| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, mounts: &[mount.into()], ..Start::default() };
+        let [one, other] =
+            [Family::RunwasiWasmtime, Family::RunwasiWasmedge].map(|family| started(family, image, &start));
+        assert_eq!(one, other, "{command:?}");
+        one
+    };
+    for (files, command, mount, expected) in [
+        ("/w#m!", "/w#m", "/data", "linux"),
+        ("/w#m! /w?", "/w#m", "/data", "linux"),
+        ("/w#m! /w!", "/w#m", "/data", "linux"),
+        ("/w#m! /w", "/w#m", "/data", "?"),
+        ("/w#m! /w->/srv/w /srv/w", "/w#m", "/data", "?"),
+        ("/w#m!", "/w#m", "/w", "?"),
+        ("/w#m#n! /w", "/w#m#n", "/data", "?"),
+        ("/w#m#n! /w#m", "/w#m#n", "/data", "linux"),
+        ("/w#m! /w", "/w#none", "/data", "?"),
+        ("/bin/tool#m! /srv/tool", "tool#m", "/data", "?"),
+        ("/bin/tool#m!", "tool#m", "/tool", "?"),
+        ("/bin/tool#m!", "tool#m", "/data", "linux"),
+        // The part before it has no slash, and is searched for.
+        ("/w#/m! /usr/bin/w", "w#/m", "/data", "?"),
+        ("/#m!", "/#m", "/data", "linux"),
+        ("/bin/#m!", "#m", "/data", "linux"),
+        ("/bin/sh! /w", "/bin/sh", "/data", "linux"),
+    ] {
+        assert_eq!(starts(&linux(files), command, mount), expected, "{files} {command} {mount}");
+    }
+    let mut image = scratch("/w#m! /w");
+    assert_eq!(starts(&image, "/w#m", "/data"), "?");
+    image.files.retain(|(name, _)| name != "/w");
+    assert_eq!(starts(&image, "/w#m", "/data"), "native /w#m");
+    for (mode, content) in [(0o755, AOT), (0o644, WASM)] {
+        let image = scanned(Shape::LinuxRootfs, &[("w#m", 0o755, ELF), ("w", mode, content)]);
+        assert_eq!(starts(&image, "/w#m", "/data"), "?", "{content:?}");
+    }
+}
+
 #[test]
 fn looking_for_a_mount_takes_the_logarithm_of_their_number() {
     let image = scratch("/app.wasm");
@@ -1595,7 +1748,7 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     }
 }
 
-/// `wasi-common:src/lib.rs`, `add_to_linker`.
+/// `wasi-common:src/lib.rs`, `add_to_linker`, and the proposals that its engine has on by default.
 #[test]
 fn youki_links_the_first_snapshot_of_wasi_too() {
     let mut image = scratch("/app.wasm");
@@ -1605,6 +1758,9 @@ fn youki_links_the_first_snapshot_of_wasi_too() {
         (Feature::SharedMemory, "/app.wasm+"),
         (Feature::WasiThreads, "/app.wasm+"),
         (Feature::WasiNn, "/app.wasm+"),
+        (Feature::Memory64, "/app.wasm"),
+        (Feature::ExceptionHandling, "/app.wasm+"),
+        (Feature::GarbageCollection, "/app.wasm+"),
     ] {
         image.modules[0].features = [feature].into();
         let start = Start { command: &command, ..Start::default() };
@@ -1825,7 +1981,8 @@ fn the_rows_that_a_real_node_runs_are_these() {
             let files: Vec<String> = row.image.files.iter().map(written).collect();
             serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),
                 "indexed": row.image.digest != row.image.manifest_digest, "files": files, "command": row.command,
-                "workingDir": row.working_dir, "mount": row.mount, "starts": starts})
+                "workingDir": row.working_dir, "mount": row.mount, "user": row.user, "closed": row.closed,
+                "starts": starts})
         })
         .collect();
     let text = serde_json::to_string_pretty(&rows).unwrap() + "\n";

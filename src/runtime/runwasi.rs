@@ -1,6 +1,28 @@
 //! What runwasi's shims have in common, the Spin shim included: they are all built on `containerd-shim-wasm`, which
 //! chooses the source of a program before it asks the engine
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
+//!
+//! Its check for a native program, `is_linux_container`, may miss one that is found here:
+//!
+//! - a name without a slash is searched in the `PATH` of the shim's own process;
+//! - the check runs as the user of the container and without capabilities, who may not be able to read the file or to enter a folder
+//!   above it (`youki:crates/libcontainer/src/process/init/process.rs`, `validate` after `set_id` and `drop_privileges`);
+//! - the C library of the shim's releases takes paths of less than 4096 bytes and fewer than 40 links (`musl:src/misc/realpath.c`), and
+//!   here 8192 bytes and 40 links are followed.
+//!
+//! What starts where it misses one, branch by branch of `Executor::ty`:
+//!
+//! | the name | what the shim looks at then | what may start | who answers |
+//! |---|---|---|---|
+//! | any, of an image with Wasm layers | the layers: the check is not made | the layers, as without a native program | `layers` |
+//! | any, where the layers cannot be read | files, of which such an image has none | what the mounts bring | `fallback` |
+//! | with a slash and without `#` | the same path, by the same calls, which fail alike | nothing | `native` |
+//! | without both | the same name in the shim's `PATH`, then in the working directory, where it has to be a module | another file of this name | `native_everywhere`, `ends_in_path` |
+//! | with `#` | what is before it | a file of another name | `before_function` |
+//! | none | no file | nothing | `file` |
+//! | any, under the Spin shim, whose engine takes everything | `/spin.toml` | the application | `missed` of `spin.rs` |
+//!
+//! Where the check finds a native program, nothing else is tried (`Executor::exec`): it starts, or the container fails.
 
 use super::choice::Choice;
 use super::handover::{Extra, Files, HandedOver, Handover};
@@ -62,11 +84,24 @@ fn fallback(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Choice> 
     }
     (facts.digest != facts.manifest_digest).then(|| {
         Choice::Nothing(format!(
-            "the image is an index, behind which the shims read no Wasm layers; name its manifest by digest, or push it \
-             without an index (`{}`)",
+            "{}; name its manifest by digest, or push it without an index (`{}`)",
+            behind_an_index(facts),
             facts.manifest_digest
         ))
     })
+}
+
+/// Why nothing starts of Wasm layers behind an index. Where it holds nothing for a node the pod does not get as far as the shim, and this is
+/// the only place that says so: nothing is known to start, so without a Wasm class no rule judges the pod.
+fn behind_an_index(facts: &ImageFacts) -> String {
+    let Some(platform) = &facts.unmatched_platform else {
+        return "the image is an index, behind which the shims read no Wasm layers".into();
+    };
+    let lacks = if platform.starts_with("linux/") { "the nodes" } else { "Linux" };
+    format!(
+        "the image is an index that holds nothing for {lacks}, only `{platform}`: containerd does not pull it, and the shims read \
+         no Wasm layers behind an index"
+    )
 }
 
 /// The choice of a runtime that does not take the image's layers: it looks for files, and only mounts can give it some.
@@ -371,8 +406,31 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     match source(view, LAYERS, choose) {
         Source::Layers => as_command(view.facts, layers(view)),
         Source::File(argument) => as_command(view.facts, file(view, argument)),
+        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
+            if let Some(name) = before_function(view) =>
+        {
+            missed(view.first_argument().unwrap_or_default(), name)
+        }
         Source::Settled(choice) => choice,
     }
+}
+
+/// The part of the name before `#`, if it leads to what may start where the check for programs misses the one under the whole name.
+/// That there is a function of this name does not matter: what is instantiated runs before the shim looks for it.
+fn before_function<'a>(view: &View<'a>) -> Option<&'a str> {
+    let (name, function) = cut_function(view.first_argument()?);
+    let may_start = function.is_some() && !matches!(file(view, name), Choice::Nothing(_));
+    may_start.then_some(name)
+}
+
+/// The shim looks as the user of the container, in its own `PATH`, and through its own C library.
+fn missed(argument: &str, name: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{}` is a native program, and where the shim does not find it, or may not open it as the user of the container, it starts `{}` \
+         as Wasm, the part before `#`; give the program a name without `#`",
+        text::quoted(argument, 200),
+        text::quoted(name, 200)
+    ))
 }
 
 /// The shims know the handler of WASI 0.2 alone. What exports another one is instantiated like a command before the shim finds
@@ -382,7 +440,7 @@ fn as_command(facts: &ImageFacts, choice: Choice) -> Choice {
     let Choice::Starts(Program::Wasm { kind: ImageKind::HttpComponent, packaging, modules }) = choice else {
         return choice;
     };
-    let known = modules.iter().filter_map(|number| facts.modules.get(*number)).all(kind::is_http_0_2);
+    let known = facts.modules_at(&modules).all(kind::is_http_0_2);
     let kind = if known { ImageKind::HttpComponent } else { ImageKind::Component };
     Choice::Starts(Program::Wasm { kind, packaging, modules })
 }

@@ -20,6 +20,8 @@ impl Runtime for RunwasiWamr {
         runwasi::runs_modules(shape, kind, packaging)
     }
 
+    /// Of proposals of WebAssembly its build of the engine has only what that has by default, which is none of them
+    /// (`wamr-rust-sdk:crates/wamr-sys/build.rs`; `wasm-micro-runtime:core/config.h`, `WASM_ENABLE_GC` and its like).
     fn provides(&self, feature: Feature) -> bool {
         matches!(feature, Feature::WasiUnstable | Feature::WasiThreads | Feature::SharedMemory)
     }

@@ -26,7 +26,10 @@ impl Runtime for RunwasiWasmedge {
     }
 
     fn hands_over(&self, kind: ImageKind) -> Handover {
-        hands_over(kind)
+        match kind {
+            ImageKind::Module => Handover::Only(HANDED_OVER),
+            _ => Handover::Everything,
+        }
     }
 
     /// The shim has no compiler of its own; the engine interprets.
@@ -49,26 +52,20 @@ impl Runtime for RunwasiWasmedge {
     }
 }
 
-/// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node.
+/// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node. The shim is built with wasmedge-sdk 0.14.0, which takes version
+/// 0.14.1 of the library, and that has no proposal on beyond version 2.0 of WebAssembly (`WasmEdge:include/common/configure.h`,
+/// `Configure`).
 pub(super) const fn provides(feature: Feature) -> bool {
     matches!(feature, Feature::WasmedgeSockets | Feature::WasiNn)
 }
 
-/// Functions that plug-ins of the node provide.
-pub(super) const PLUG_INS: &[Extra] = &[Extra::PlugInFunctions { engine: "WasmEdge" }];
-
-/// What WasmEdge hands over, behind runwasi's shim and in crun.
-pub(super) fn hands_over(kind: ImageKind) -> Handover {
-    match kind {
-        ImageKind::Module => Handover::Only(HandedOver {
-            files: Files::Root,
-            network: true,
-            extras: PLUG_INS,
-            ..HandedOver::COMMAND
-        }),
-        _ => Handover::Everything,
-    }
-}
+/// What WasmEdge hands a core module, behind runwasi's shim and in crun; plug-ins of the node provide functions beside it.
+pub(super) const HANDED_OVER: HandedOver = HandedOver {
+    files: Files::Root,
+    network: true,
+    extras: &[Extra::PlugInFunctions { engine: "WasmEdge" }],
+    ..HandedOver::COMMAND
+};
 
 /// The shim sets every `WASMEDGE_*` variable of the container in its own process
 /// (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). In crun, WasmEdge runs in the container's

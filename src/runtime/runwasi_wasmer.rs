@@ -20,7 +20,8 @@ impl Runtime for RunwasiWasmer {
         runwasi::runs_modules(shape, kind, packaging)
     }
 
-    /// WASIX and threads are features of the engine, which a build may leave out.
+    /// WASIX and threads are features of the engine, which a build may leave out. Exceptions and memories of 64 bits are off by default
+    /// (`wasmer:lib/types/src/features.rs`, `Features::new`), the shim turns nothing on, and of the others the engine knows none.
     fn provides(&self, feature: Feature) -> bool {
         matches!(
             feature,

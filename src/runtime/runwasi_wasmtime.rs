@@ -28,8 +28,11 @@ impl Runtime for RunwasiWasmtime {
             && matches!(kind, ImageKind::Module | ImageKind::Component | ImageKind::HttpComponent)
     }
 
-    fn provides(&self, _feature: Feature) -> bool {
-        false
+    /// The shim turns no proposal on beside the component model. Memories of 64 bits are on by default from wasmtime 30 on, so that its
+    /// release 0.6.0, with 27, does not run them; exceptions, garbage collection and references to functions from 47 on
+    /// (`wasmtime:crates/wasmtime/src/config.rs`, `features`, line 2143 at 36.0.6 and 2501 at 47.0.0).
+    fn provides(&self, feature: Feature) -> bool {
+        feature == Feature::Memory64
     }
 
     /// A command gets all variables and arguments, `/` with every mount, and (as a component) the whole network;
@@ -97,8 +100,23 @@ impl Runtime for RunwasiWasmtime {
             Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
             Feature::WasmedgeMachineCode => return None,
             Feature::Text => "is Wasm text, which the shim accepts and its engine does not; ship the binary",
+            Feature::ExceptionHandling => "uses exceptions of WebAssembly; build it without them",
+            Feature::GarbageCollection => {
+                "uses types of the garbage collection proposal; build it without them"
+            }
+            Feature::FunctionReferences => {
+                "uses references to functions of one type, or that are never null; build it without them"
+            }
+            Feature::StackSwitching => "uses continuations; build it without them",
+            Feature::CustomPageSizes => "has a memory with pages of its own size; build it without",
+            Feature::Memory64 => "has memories of 64 bits; build it for 32 bits",
         };
-        Some(format!("runwasi's wasmtime shim cannot start `{program}`: it {what}"))
+        let or = if Feature::PROPOSALS.contains(&lacking) {
+            format!(", or list `{}` in the profile's `proposals` if its nodes run it", lacking.as_str())
+        } else {
+            String::new()
+        };
+        Some(format!("runwasi's wasmtime shim cannot start `{program}`: it {what}{or}"))
     }
 
     /// From release 0.5.0 on, the first that answers HTTP, where four terabytes of addresses can be reserved; elsewhere it allocates on

@@ -39,8 +39,10 @@ impl Runtime for Spin {
         }
     }
 
+    /// Of proposals it turns on those of components alone (`spin:crates/core/src/lib.rs`, `Config::default`), and its engine has memories of
+    /// 64 bits on by default (`wasmtime:crates/wasmtime/src/config.rs`, `features`, line 2288 at 42.0.2).
     fn provides(&self, feature: Feature) -> bool {
-        feature == Feature::Wasi03
+        matches!(feature, Feature::Wasi03 | Feature::Memory64)
     }
 
     fn hands_over(&self, kind: ImageKind) -> Handover {
@@ -105,7 +107,7 @@ fn exchanged(view: &View<'_>) -> Option<Choice> {
 
 /// A folder below which the shim unpacks archives, one after the other, before it reads what it unpacked: `TMPDIR`, or else the
 /// working directory (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). It checks the folder of
-/// each entry and then opens the entry by its path (`tokio-tar:src/entry.rs`, `unpack_in`), so that a link which another
+/// each entry and then opens the entry by its path (`tar-rs:src/{archive,entry}.rs` at 0.4.44, `unpack_in`), so that a link which another
 /// process makes there in between leads the entry over a module.
 fn staged(view: &View<'_>) -> Option<Choice> {
     if !view.facts.archives {

@@ -1,5 +1,8 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
 //! `youki:crates/libcontainer/src/workload/default.rs`). It starts files only.
+//!
+//! A native program that youki misses starts nothing: the Wasm executor opens one path by the same name, in which `#` is a letter, and is asked
+//! first, so that what it finds there counts beside the native program.
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
@@ -24,9 +27,11 @@ impl Runtime for YoukiWasmtime {
     }
 
     /// wasmtime's `Module::from_file` assembles text, and the linker gets both snapshots of WASI
-    /// (`wasmtime:crates/wasi-common/src/lib.rs`, `add_to_linker`; version 46).
+    /// (`wasmtime:crates/wasi-common/src/lib.rs`, `add_to_linker`; version 46). Of proposals that engine runs those that it has on by
+    /// default (`youki:crates/youki/src/workload/wasmtime.rs`, `Engine::default`; `wasmtime:crates/wasmtime/src/config.rs`, `features`, line
+    /// 2428 at 46.0.1).
     fn provides(&self, feature: Feature) -> bool {
-        matches!(feature, Feature::Text | Feature::WasiUnstable)
+        matches!(feature, Feature::Text | Feature::WasiUnstable | Feature::Memory64)
     }
 
     /// Standard input and output, variables and arguments, and nothing else.

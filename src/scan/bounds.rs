@@ -99,14 +99,14 @@ pub fn of_verdict(spec: Option<&JudgedSpec>) -> usize {
     PLACE.saturating_add(spec.map_or(0, of_spec))
 }
 
-/// The same of a workload, or of a part of one.
+/// Approximate bytes of a workload, or of a part of one.
 pub fn of_group(reference: &Reference, controller: Option<&Controller>, example: &str) -> usize {
     let controller = controller.map_or(0, of_controller);
     let texts = [of_reference(reference), controller, example.len(), 4 * PLACE];
     texts.into_iter().fold(0, usize::saturating_add)
 }
 
-/// The same of a link in the chains of controllers, and of a template that is only a copy.
+/// Approximate bytes of a link in the chains of controllers, and of a template that is only a copy.
 pub fn of_link(controller: Option<&Controller>) -> usize {
     let controller = controller.map_or(0, of_controller);
     controller.saturating_mul(2).saturating_add(2 * PLACE)
@@ -219,8 +219,8 @@ fn cut<T>(list: &mut Vec<T>, most: usize) -> usize {
     left
 }
 
-/// The same of capabilities. Of each one that is covered as no other one is kept first, and what no grant covers before what one does: nothing
-/// seems to be granted for want of the entry that is not.
+/// Leaves the first of a list of capabilities, and says how many that leaves out. Of each one that is covered as no other one is kept
+/// first, and what no grant covers before what one does: nothing seems to be granted for want of the entry that is not.
 fn cut_entries(entries: &mut Vec<Entry>, most: usize) -> usize {
     if entries.len() <= most {
         return 0;

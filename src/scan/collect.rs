@@ -123,7 +123,7 @@ impl Collector {
         Self { lists_grants: true, ..Self::sharing(judge, identities, filter, namespace, progress) }
     }
 
-    /// The same for one of many scans by the same state, with what they share. Grants are not listed.
+    /// What gathers for one of many scans by the same state, with what they share. Grants are not listed.
     pub fn sharing(
         judge: Judge,
         identities: Arc<Identities>,

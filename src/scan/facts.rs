@@ -197,7 +197,7 @@ impl Container {
             name: container.name.clone(),
             role: container.role,
             image: container.image.clone(),
-            class: if container.role == Role::ImageVolume { ProgramClass::Linux } else { container.class() },
+            class: if container.role.starts() { container.class() } else { ProgramClass::Linux },
             digest: known.map(|facts| facts.digest.to_string()),
             kind: known.map(|facts| facts.kind),
             shape: known.map(|facts| facts.shape),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use tokio::time::Instant;
 
-use crate::shares::{Share, Shares};
+use crate::shares::{self, Share, Shares};
 
 /// Bytes in which the memory is counted. Most answers have a few hundred.
 const UNIT: usize = 64;
@@ -25,13 +25,14 @@ pub(super) struct Answers(Shares);
 
 impl Answers {
     pub fn in_bytes(bytes: usize) -> Self {
-        Self(Shares::in_parts(units(bytes), PEERS))
+        Self(Shares::in_parts(shares::units(bytes, UNIT), PEERS))
     }
 
     /// An answer that has its share of the memory until it is written, or its connection is gone. `None` where there is no space for it: it does not wait, since
     /// it would be held meanwhile.
     pub fn hold(&self, bytes: Vec<u8>, reader: &Reader) -> Option<Bytes> {
-        let share = self.0.take(&reader.peer, units(bytes.capacity())).now_or_never().flatten()?;
+        let units = shares::units(bytes.capacity(), UNIT).max(1);
+        let share = self.0.take(&reader.peer, units).now_or_never().flatten()?;
         Some(reader.unread.hold(bytes, Some(share)))
     }
 }
@@ -118,11 +119,6 @@ impl Drop for Answer {
         waiting.since.remove(&self.number);
         waiting.last = Some(Instant::now());
     }
-}
-
-/// So many bytes in units, rounded up.
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ where
     S: Send + 'static,
 {
     type Stream = Timed<A::Stream>;
-    type Service = Begun<A::Service>;
+    type Service = FirstCall<A::Service>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
@@ -146,14 +146,14 @@ pub(super) struct Waited(pub Duration);
 /// A service that notes its first call, which is when the first request head is complete, and tells each request which answers of its connection are unread. Its
 /// connection is in use while it answers.
 #[derive(Debug, Clone)]
-pub(super) struct Begun<S> {
+pub(super) struct FirstCall<S> {
     service: S,
     is_called: Arc<AtomicBool>,
     usage: Arc<Usage>,
     waited: Waited,
 }
 
-impl<S: Service<Request<B>>, B> Service<Request<B>> for Begun<S> {
+impl<S: Service<Request<B>>, B> Service<Request<B>> for FirstCall<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = Answering<S::Future>;
@@ -218,9 +218,9 @@ impl<S> Timed<S> {
     }
 
     /// What serves its requests.
-    fn serving<T>(&self, service: T) -> Begun<T> {
+    fn serving<T>(&self, service: T) -> FirstCall<T> {
         let (usage, waited) = (Arc::clone(&self.place.usage), Waited(self.place.waited));
-        Begun { service, is_called: Arc::clone(&self.begun), usage, waited }
+        FirstCall { service, is_called: Arc::clone(&self.begun), usage, waited }
     }
 
     fn set_alarm(&mut self, after: Duration) {

@@ -80,7 +80,7 @@ impl Pool {
         common.or_else(|| self.kept(name, number))
     }
 
-    /// The same of those that are kept.
+    /// One of those that are kept for peers with few connections, if this is one.
     fn kept(&self, name: &Arc<str>, number: usize) -> Option<Share> {
         let kept = self.kept.as_ref().filter(|_| number < self.few)?;
         kept.take(name, 1).now_or_never().flatten()

@@ -90,7 +90,7 @@ pub(super) fn router<G: AdmissionHandler>(
 ) -> Router {
     let count = |number: usize| u32::try_from(number.max(1)).unwrap_or(u32::MAX);
     let large = Shares::in_parts(count(options.large_bodies), PEERS_WITH_LARGE_BODIES);
-    let small = Shares::in_parts(units(options.small_bodies), PEERS);
+    let small = Shares::in_parts(shares::units(options.small_bodies, UNIT), PEERS);
     // One processor stays free of work on large bodies.
     let turns = Line::of(count(shares::processors().saturating_sub(1)));
     let reviews = Line::of(count(options.reviews));
@@ -275,7 +275,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
     /// Waits for memory for the body: its own bytes if it declares that it is small, else a place among those that may become large.
     async fn claim_memory(&self, size: &Size, peer: &Arc<str>, deadline: Instant) -> Result<Share, Refused> {
         let (memory, units) = match size.declared.filter(|declared| *declared <= SMALL_BODY) {
-            Some(declared) => (&self.small, units(declared).max(1)),
+            Some(declared) => (&self.small, shares::units(declared, UNIT).max(1)),
             None => (&self.large, 1),
         };
         let share = memory.take_or_wait(peer, units, Some(deadline), (&self.unread, 1));
@@ -312,11 +312,6 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         })?;
         reply.map_err(Refused::from)
     }
-}
-
-/// So many bytes in units, rounded up.
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {

@@ -47,20 +47,20 @@ impl std::fmt::Debug for Page {
     }
 }
 
-/// Most connections of readers of the page at a time, and of one address: behind a proxy all have the same.
+/// Most connections of readers of the page at a time.
 const READERS: usize = 64;
-/// See [`READERS`].
+/// Most of them of one address: behind a proxy all have the same.
 const READERS_PER_PEER: usize = 32;
 
-/// The same for probes and metrics: the kubelet and Prometheus need a few, and a kubelet that finds none restarts the gate.
+/// Most connections for probes and metrics at a time: the kubelet and Prometheus need a few, and a kubelet that finds none restarts the gate.
 const PROBES: usize = 128;
-/// See [`PROBES`].
+/// Most of them of one address.
 const PROBES_PER_PEER: usize = 16;
 
 /// Most streams of a connection of HTTP/2 at a time. Not fewer than the hundred that Go's client opens before it knows
 /// (`golang/net:http2/transport.go`, `initialMaxConcurrentStreams`).
 const STREAMS: u32 = 128;
-/// The same of a connection for probes and metrics, of which a client needs one: the kubelet and Prometheus speak HTTP/1.1 there.
+/// Most streams at a time of a connection for probes and metrics, of which a client needs one: the kubelet and Prometheus speak HTTP/1.1 there.
 const PROBE_STREAMS: u32 = 4;
 /// What is sent before it is read ([`STREAM_WINDOW`]) of all streams of a connection together. It is enough for all of them: bodies that wait for their turn, however many, leave
 /// one that is read its window.
@@ -110,7 +110,7 @@ impl Server {
     pub async fn run<G: AdmissionHandler>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
         let phase = Phase::default();
         let main = Handle::new();
-        let times = Times::of(&self.options);
+        let times = ShutdownTimes::of(&self.options);
         let (mut listeners, places) = self.spawn(&gate, &phase, &main);
         tokio::select! {
             () = signals.next() => {}
@@ -171,7 +171,7 @@ impl Server {
 }
 
 impl ServerOptions {
-    /// The same with no more than so many connections, and so many of a peer.
+    /// These options with no more than so many connections, and so many of a peer.
     fn with_at_most(&self, connections: usize, per_peer: usize) -> Self {
         Self {
             connections: self.connections.min(connections),
@@ -185,7 +185,7 @@ impl ServerOptions {
         self.connections.saturating_add(PROBES + READERS).saturating_mul(2)
     }
 
-    /// The same with no more connections than so many open files have space for, of which one peer leaves a quarter to the others.
+    /// These options with no more connections than so many open files have space for, of which one peer leaves a quarter to the others.
     #[must_use]
     pub fn within_open_files(self, files: usize) -> Self {
         let most = (files / 2).saturating_sub(PROBES + READERS).max(1);
@@ -232,14 +232,14 @@ fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Serv
 
 /// How long the parts of a shutdown take.
 #[derive(Debug, Clone, Copy)]
-struct Times {
+struct ShutdownTimes {
     pause: Duration,
     drain: Duration,
     /// For the connections that wait for a place at the end of the pause, as a part of the drain: the review of one that is cut off is lost.
     wait: Duration,
 }
 
-impl Times {
+impl ShutdownTimes {
     fn of(options: &ServerOptions) -> Self {
         let (pause, drain) = (options.pause, options.drain);
         Self { pause, drain, wait: options.connection_wait.min(drain / 2) }
@@ -253,7 +253,7 @@ async fn wind_down(
     listeners: &mut Listeners,
     phase: &Phase,
     places: &Places,
-    Times { pause, drain, wait }: Times,
+    ShutdownTimes { pause, drain, wait }: ShutdownTimes,
 ) {
     sleep(pause).await;
     let started = Instant::now();

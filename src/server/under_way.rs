@@ -47,7 +47,7 @@ impl UnderWay {
         Self { task, is_begun, deadline }
     }
 
-    /// The same for a large body, on which work takes milliseconds at a time: it takes turns.
+    /// Works on a review with a large body until its deadline. Such work takes milliseconds at a time: it takes turns.
     pub fn begin_in_turns(
         deadline: Instant,
         held: impl Send + 'static,

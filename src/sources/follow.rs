@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const TRY_AGAIN: Duration = Duration::from_mins(5);
 /// Bound on one fetch; the time for which a server may hold back its answer (`longPoll`) comes on top.
 const FETCH: Duration = Duration::from_mins(2);
-/// The same at the start where a bundle was kept: probes of the start do not wait for long.
+/// Bound on a fetch at the start where a bundle was kept: probes of the start do not wait for long.
 const FETCH_BESIDE_KEPT: Duration = Duration::from_secs(20);
 /// When a bundle that could not be kept is written again at the earliest: it is packed anew each time.
 const KEEP_AGAIN: Duration = Duration::from_secs(5);

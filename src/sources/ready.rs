@@ -46,7 +46,7 @@ pub(super) struct First {
     pub error: Option<Error>,
     /// What was kept, where that is another bundle.
     pub kept: Option<(Record, Contents)>,
-    /// The same, once it was opened.
+    /// What was kept, once it was opened.
     pub alternative: Option<Ready>,
 }
 

@@ -17,7 +17,7 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     shown(text, |c| c != '\n' && is_dangerous(c), prose)
 }
 
-/// The same with its further lines indented, so that a line of a foreign name reads as a part of the message.
+/// Prose with its further lines indented, so that a line of a foreign name reads as a part of the message.
 pub fn hanging(text: &str) -> String {
     lines(text).replace('\n', "\n  ")
 }
@@ -34,7 +34,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     shown(text, is_dangerous, escaped)
 }
 
-/// The same with every backslash doubled, so that two texts never become one: for names that are compared. To be done
+/// Text in which every dangerous character can be seen, and every backslash is doubled, so that two texts never become one: for names that are compared. To be done
 /// once.
 pub fn distinct(text: &str) -> Cow<'_, str> {
     shown(text, |c| c == '\\' || is_dangerous(c), escaped)

@@ -9,9 +9,9 @@ use super::characters::is_dangerous;
 /// What an object with one member takes in a tree of values, in bytes beside its text: a leaf of the tree in which `serde_json::Map` keeps it has space for eleven
 /// (`rust-lang/rust:library/alloc/src/collections/btree/node.rs`, `CAPACITY`), of 24 bytes for a name and 32 for a value.
 pub const OBJECT_BYTES: usize = 704;
-/// The same of a list: the first allocation of a vector has space for four values.
+/// What a list with one item takes, beside its text: the first allocation of a vector has space for four values.
 pub const LIST_BYTES: usize = 160;
-/// The same of a value after the first one: half of a leaf's space is empty after it was split, and a vector that grows is there twice.
+/// What a value after the first one of an object or list takes, beside its text: half of a leaf's space is empty after it was split, and a vector that grows is there twice.
 pub const VALUE_BYTES: usize = 192;
 
 /// JSON whose strings hold no dangerous character any more. White space between values stays as it is.
@@ -24,7 +24,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same of JSON that stands in a YAML document, whose escapes name a whole code point and know no surrogates.
+/// JSON without dangerous characters in its strings that stands in a YAML document, whose escapes name a whole code point and know no surrogates.
 pub fn flow_yaml(document: &str) -> Cow<'_, str> {
     escaped(document, |c, to| {
         let _ = match u32::from(c) {

@@ -61,7 +61,7 @@ impl Record {
         self.last_seen
     }
 
-    /// The same, seen last at this time at the latest: a clock that was ahead must not keep it for ever.
+    /// This record, seen last at this time at the latest: a clock that was ahead must not keep it for ever.
     #[must_use]
     pub fn not_after(self, now: Timestamp) -> Self {
         Self { last_seen: self.last_seen.min(now), ..self }

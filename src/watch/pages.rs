@@ -72,14 +72,14 @@ impl Pages {
         Self { resource, namespace, token, size: PAGE, largest: PAGE, labels, is_metadata_only, is_strict }
     }
 
-    /// The same with other pages than of 500 objects.
+    /// Asks for pages of so many objects, and not of 500.
     #[must_use]
     pub const fn of_size(mut self, size: u32) -> Self {
         (self.size, self.largest) = (size, size);
         self
     }
 
-    /// The same with a small first page, and larger ones while they are small, so that no API server has to write a large one in vain.
+    /// Asks for a small first page, and larger ones while they are small, so that no API server has to write a large one in vain.
     #[must_use]
     pub const fn growing(mut self) -> Self {
         if self.size > FIRST && !self.is_metadata_only {
@@ -95,7 +95,7 @@ impl Pages {
         self
     }
 
-    /// The same where a page with one object may not be larger than others either: some servers send all objects whatever is asked for.
+    /// Lets a page with one object be no larger than others either: some servers send all objects whatever is asked for.
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.is_strict = true;

@@ -38,7 +38,7 @@ impl Watching {
         Self::with_account(client, options, Account::default())
     }
 
-    /// The same for a gate with this ServiceAccount, which messages about missing rights name.
+    /// Prepares the watches of a gate with this ServiceAccount, which messages about missing rights name.
     pub fn with_account(client: Client, options: WatchOptions, account: Account) -> Self {
         let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
         let shared = Shared {

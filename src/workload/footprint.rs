@@ -26,7 +26,7 @@ const SMALL: usize = largest(&[
 /// What the input of the rules says of an element, with its evidence.
 pub(crate) const ENTRY: usize = 1536;
 
-/// The same of a container: what its image asks for, as it is found and as text. It has some seven kilobytes of that as a rule.
+/// What the input of the rules says of a container: what its image asks for, as it is found and as text. It has some seven kilobytes of that as a rule.
 pub(crate) const CONTAINER: usize = 32 << 10;
 
 /// A map of texts, beside its texts: a leaf of its tree has space for eleven pairs of 48 bytes.
@@ -54,7 +54,7 @@ pub fn parsed_bytes(object: &str, kind: Kind) -> usize {
     Counts::of(object.as_bytes()).bytes(object.len(), typed, trees)
 }
 
-/// The same of the object before an update, which is compared with the new one. No pod is planned as it was.
+/// The most bytes that the object before an update takes, which is compared with the new one. No pod is planned as it was.
 pub fn former_bytes(object: &str, kind: Kind) -> usize {
     let (typed, trees) = if kind.is_template() { (4, 3) } else { (2, 1) };
     Counts::of(object.as_bytes()).bytes(object.len(), typed, trees)

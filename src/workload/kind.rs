@@ -73,7 +73,7 @@ impl Described {
         &self.0.written.pod_template
     }
 
-    /// The same in steps.
+    /// Where the pod template is, in steps.
     pub(super) fn steps(self) -> &'static [Step] {
         &self.0.steps
     }

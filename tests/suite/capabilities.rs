@@ -1839,6 +1839,24 @@ fn sql_under_spin_reaches_every_file_and_native_code() {
     assert_eq!(with(outgoing()), [""; 0], "what is never called reaches nothing");
 }
 
+/// The library of the shim follows a link of an archive where it sets the mode of a folder of the same name.
+#[test]
+fn archives_that_the_spin_shim_unpacks_reach_every_mount_that_may_be_changed() {
+    let with = |archives: bool| {
+        let mounts = json!([
+            {"name": "v", "mountPath": "/data"}, {"name": "v", "mountPath": "/held", "readOnly": true},
+            {"name": "c", "mountPath": "/conf"}]);
+        let volumes = json!({"volumes": [
+            {"name": "v", "persistentVolumeClaim": {"claimName": "other"}}, {"name": "c", "configMap": {"name": "c"}}]});
+        let image = ImageFacts { archives, ..spin(SpinComponent::default(), outgoing()) };
+        let found = on("spin", &pod(&json!({"volumeMounts": mounts}), &volumes), image);
+        let entries = found.effective.into_iter().filter(|entry| entry.capability == Capability::Fs);
+        entries.map(|entry| line(&entry)).collect::<Vec<_>>()
+    };
+    assert_eq!(with(true), ["fs /data rw"]);
+    assert_eq!(with(false), [""; 0]);
+}
+
 /// Where it says that there are none, the lists have none.
 #[test]
 fn of_a_spin_app_without_files_only_mounts_of_others_than_the_kubelet_and_a_configuration_may_be_files() {

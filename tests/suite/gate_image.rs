@@ -4,17 +4,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
 use crate::support::oci::digest;
-use crate::support::process::{own, program, root};
+use crate::support::process::{is_of_this_commit, make, own, program, root};
 use crate::support::registry::Registry;
 
 /// A program of every Linux that is linked as the gate is, and packs in no time.
 const SHELL: &str = "/bin/sh";
+
+/// The type of what is attached to an image.
+const BILL_OF_MATERIALS: &str = "application/vnd.cyclonedx+json";
 
 fn build(binary: &str, out: &Path, more: &[&str]) -> Output {
     let mut command = own("tools/image/build", &["--binary".as_ref(), binary.as_ref(), "--no-sbom".as_ref()]);
@@ -223,12 +227,38 @@ fn make_image_builds_a_release_and_pushes_its_image_where_the_manual_says() {
     let manual = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let line = manual.lines().find_map(|line| line.strip_prefix("make image ")).unwrap();
     let place = line.split_whitespace().next().unwrap();
-    let mut make = Command::new("make");
-    make.args(["--no-print-directory", "--dry-run", "CARGO=cargo", "image", place]);
-    let output = make.current_dir(root()).env_remove("MAKEFLAGS").output().unwrap();
+    let output = make(&["--dry-run", "CARGO=cargo", "image", place]).output().unwrap();
     let place = place.strip_prefix("PUSH=").unwrap();
     let steps = format!("cargo build --locked --release\ntools/image/build --push {place}\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), steps, "{output:?}");
+}
+
+/// A cargo that does not build.
+fn cargo_that_does_not_build(folder: &Path) -> PathBuf {
+    let path = folder.join("cargo");
+    let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
+    fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = build ] || exec '{cargo}' \"$@\"\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The command of the manual where the release build is there already, in a target folder of its own.
+#[test]
+fn make_image_pushes_the_release_build_with_a_label_of_the_commit_and_a_bill_of_materials() {
+    let (registry, folder) = (Registry::start(), tempfile::tempdir().unwrap());
+    let target = folder.path().join("target");
+    fs::create_dir_all(target.join("release")).unwrap();
+    fs::copy(SHELL, target.join("release/wasmgate")).unwrap();
+    let cargo = format!("CARGO={}", cargo_that_does_not_build(folder.path()).display());
+    let place = registry.image("platform/wasmgate:0.1.0");
+    let push = format!("PUSH={place} --out {}", folder.path().join("image").display());
+    let output = make(&[&cargo, "image", &push]).env("CARGO_TARGET_DIR", &target).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let named = registry.image(&format!("platform/wasmgate@{}", printed.lines().next_back().unwrap()));
+    let revision = registry.label(&named, "org.opencontainers.image.revision");
+    assert!(is_of_this_commit(revision.as_deref()), "{revision:?}");
+    assert_eq!(registry.attached(&named).keys().collect::<Vec<_>>(), [BILL_OF_MATERIALS]);
 }
 
 /// The numbers of KiB behind these words.
@@ -295,17 +325,6 @@ fn it_is_pushed_where_it_is_told_to_and_pulled_by_the_digest_that_is_printed() {
     assert_eq!(config["config"]["Entrypoint"][0], "/usr/local/bin/wasmgate");
 }
 
-/// The digests of what `oras discover` lists for an image, by their type.
-fn attached(registry: &Registry, image: &str) -> BTreeMap<String, String> {
-    let mut oras = Command::new(program("oras"));
-    let listed = oras.args(["discover", "--plain-http", "--format=json", image]).output().unwrap();
-    assert!(listed.status.success(), "{}: {}", registry.host, String::from_utf8_lossy(&listed.stderr));
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    let referrers = listed["referrers"].as_array().unwrap().iter();
-    let text = |value: &Value| value.as_str().unwrap().to_string();
-    referrers.map(|one| (text(&one["artifactType"]), text(&one["digest"]))).collect()
-}
-
 #[test]
 fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lock_and_what_is_beside_them() {
     let registry = Registry::start();
@@ -318,9 +337,9 @@ fn the_bill_of_materials_of_the_image_is_attached_and_lists_the_crates_of_the_lo
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let digest = String::from_utf8(output.stdout).unwrap().trim().to_string();
     let named = registry.image(&format!("platform/wasmgate@{digest}"));
-    let attached = attached(&registry, &named);
-    assert_eq!(attached.keys().collect::<Vec<_>>(), ["application/vnd.cyclonedx+json"]);
-    let bill = registry.image(&format!("platform/wasmgate@{}", attached["application/vnd.cyclonedx+json"]));
+    let attached = registry.attached(&named);
+    assert_eq!(attached.keys().collect::<Vec<_>>(), [BILL_OF_MATERIALS]);
+    let bill = registry.image(&format!("platform/wasmgate@{}", attached[BILL_OF_MATERIALS]));
     let (mut oras, pulled_to) = (Command::new(program("oras")), folder.path().join("pulled"));
     let pulled = oras.args(["pull", "--plain-http", "--output"]).arg(&pulled_to).arg(&bill).output().unwrap();
     assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));

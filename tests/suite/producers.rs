@@ -124,6 +124,7 @@ fn a_module_of_tens_of_megabytes_is_read() {
     assert_eq!(interfaces(&facts), ["wasi_snapshot_preview1"]);
     assert!(functions(&facts, "wasi").contains(&"path_open"));
     assert!(facts.code_bytes > 10 << 20, "{}", facts.code_bytes);
+    assert_eq!(facts.features, BTreeSet::from([Feature::ExceptionHandling]));
 }
 
 #[test]

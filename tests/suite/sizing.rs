@@ -248,9 +248,10 @@ fn what_was_measured_and_tried_is_of_the_versions_that_the_node_has() {
 }
 
 /// A machine that is slow for a day, as rented ones are, takes up to twice the time for the same work. Sizes go by the estimate, and the
-/// rule about probes by the slowest.
+/// rule about probes by the slowest. By the constants no module took less than the one or more than the other: of that, these tests show
+/// no more than that the gate multiplies right.
 #[test]
-fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_module_took_and_not_far_below() {
+fn no_large_module_took_more_than_two_and_a_half_times_the_estimated_time_to_compile_and_none_less_than_it() {
     let rows = rows();
     let large = |row: &&Row| row.compiler() != Compiler::Shim && row.code_bytes > 1_000_000;
     let (mut looked_at, mut wrong) = (0, Vec::new());
@@ -258,7 +259,7 @@ fn the_estimated_time_to_compile_is_no_more_than_a_fifth_above_what_a_large_modu
         let estimate = floor::compile_millis(row.compiler(), std::iter::once(&row.facts()));
         let measured = i128::from(row.cpu_millis);
         looked_at += 1;
-        if estimate * 5 < measured * 2 || estimate * 5 > measured * 6 {
+        if estimate * 5 < measured * 2 || estimate > measured {
             wrong.push(format!("{} under {}: {measured} ms, estimated {estimate}", row.module, row.runtime));
         }
     }

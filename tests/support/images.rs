@@ -37,6 +37,7 @@ fn catalogue() -> Vec<(&'static str, Image)> {
     [
         modules(),
         allocations(),
+        proposals(),
         components(),
         spin_apps(),
         root_file_systems(),
@@ -94,6 +95,7 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("wasix-files", artifact(&calling("wasix_32v1", &[("path_open2", 9)]))),
         ("wasix-spawn", artifact(&calling("wasix_32v1", &[("proc_spawn2", 12)]))),
         ("lying-os", claiming_os("wasip2")),
+        ("behind-an-index", Image::index(&[("wasip1/wasm", &artifact(&fixtures::command()))])),
     ]
 }
 
@@ -106,6 +108,17 @@ fn allocations() -> Vec<(&'static str, Image)> {
         ("two-memories", defining("(memory 1) (memory 1)")),
         ("two-tables", defining("(memory 1) (table 1 funcref) (table 1 funcref)")),
         ("large-table", defining("(memory 1) (table 20001 funcref)")),
+    ]
+}
+
+/// Modules that use proposals of WebAssembly.
+fn proposals() -> Vec<(&'static str, Image)> {
+    let declaring =
+        |what: &str| artifact(&fixtures::wat(&format!(r#"(module {what} (func (export "_start")))"#)));
+    vec![
+        ("exceptions", declaring("(memory 1) (tag (param i32))")),
+        ("structs", declaring("(memory 1) (type (struct))")),
+        ("wide-memory", declaring("(memory i64 1)")),
     ]
 }
 
@@ -664,7 +677,16 @@ fn linux_programs() -> Vec<(&'static str, Image)> {
                 .build(),
         ),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF), ("srv/app.wasm", &files)])),
+        ("linux-with-hashes", with_hashes()),
     ]
+}
+
+/// Two native programs with `#` in their names, outside of every `PATH`, and a module named by the part before it of one.
+fn with_hashes() -> Image {
+    let module = fixtures::wat(r#"(module (func (export "_start")) (func (export "f")))"#);
+    let files: &[(&str, &[u8])] =
+        &[("bin/sh", ELF), ("opt/tools/app#f", ELF), ("opt/tools/tool#f", ELF), ("app", &module)];
+    rootfs("linux/amd64", "/bin/sh", files)
 }
 
 /// Images that say Wasm, each in a form that is not judged, and ordinary ones in the same forms.

@@ -236,6 +236,32 @@ pub fn own(path: &str, arguments: &[&OsStr]) -> Command {
     command
 }
 
+/// Variables that begin like this come from the `make` or the cargo that runs a test. By them `make` would take arguments that are not
+/// meant for it, and cargo would compile crates once more whose build scripts read them.
+const OF_CALLERS: [&str; 5] = ["MAKE", "MFLAGS", "CARGO_MANIFEST_", "CARGO_PKG_", "RUSTC_BOOTSTRAP"];
+
+/// `make` in the project's own folder, as a person runs it there.
+pub fn make(arguments: &[&str]) -> Command {
+    let mut make = Command::new("make");
+    make.arg("--no-print-directory").args(arguments).current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if OF_CALLERS.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
+            make.env_remove(name);
+        }
+    }
+    make
+}
+
+/// Whether a revision is the commit of this tree, with `-dirty` behind it or without. A tree that is no clone has none.
+pub fn is_of_this_commit(revision: Option<&str>) -> bool {
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
+    let head = head.ok().filter(|head| head.status.success());
+    match (head.map(|head| String::from_utf8(head.stdout).unwrap()), revision) {
+        (Some(head), Some(revision)) => revision.strip_suffix("-dirty").unwrap_or(revision) == head.trim(),
+        (head, revision) => head.is_none() && revision.is_none(),
+    }
+}
+
 /// Path of a real program: the one in `$WASMGATE_NAME`, or the one that `tools/build` builds.
 pub fn program(name: &str) -> PathBuf {
     static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());

@@ -1,6 +1,7 @@
 //! The reference registry (`distribution`, built by `tools/build`) on a free loopback port, for as long as the value
 //! lives; and the programs that push to it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use oci_client::Reference;
 use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -178,6 +180,22 @@ impl Registry {
     /// Runs `oras` in a folder; the caller passes `--plain-http`, which not every command accepts.
     pub fn oras(&self, folder: &Path, arguments: &[&str]) -> Output {
         self.run("oras", folder, arguments)
+    }
+
+    /// A label of an image.
+    pub fn label(&self, image: &str, name: &str) -> Option<String> {
+        let config = self.crane(self.folder.path(), &["config", image]);
+        let config: Value = serde_json::from_slice(&config.stdout).unwrap();
+        config["config"]["Labels"][name].as_str().map(String::from)
+    }
+
+    /// The digests of what is attached to an image, by their type.
+    pub fn attached(&self, image: &str) -> BTreeMap<String, String> {
+        let listed = self.oras(self.folder.path(), &["discover", "--plain-http", "--format=json", image]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        let referrers = listed["referrers"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_string();
+        referrers.map(|one| (text(&one["artifactType"]), text(&one["digest"]))).collect()
     }
 
     fn run(&self, name: &str, folder: &Path, arguments: &[&str]) -> Output {

@@ -103,27 +103,24 @@ impl<'a> Question<'a> {
         for part in [&kind.group, &kind.version, &kind.kind] {
             text.add(part);
         }
-        let (mut name, mut cuts) = (None, Vec::new());
+        let (mut name, mut cuts) = (None, Some(Vec::new()));
         match (webhook, reads) {
             (Webhook::Validate, Reads::Uid) => return None,
             (Webhook::Validate, Reads::Facts) => {
                 name = metadata.generated_name();
                 let Metadata { uid, creation_timestamp, managed_fields, .. } = metadata;
                 let own = metadata.name.filter(|_| name.is_some());
-                cuts.extend([own, uid, creation_timestamp, managed_fields].into_iter().flatten());
+                let parts = [own, uid, creation_timestamp, managed_fields].into_iter().flatten();
+                cuts = parts.map(|part| range(object, part.get())).collect();
             }
             (Webhook::Validate, Reads::Request) => text.add_request(review)?,
             (Webhook::Mutate, _) => {
                 let fields = metadata.managed_fields.map(RawValue::get).unwrap_or_default();
                 let times = memmem::find_iter(fields.as_bytes(), TIME).filter_map(|at| time(fields, at));
-                let times = times.map(|time| range(object, time)).collect::<Option<Vec<_>>>()?;
-                text.add_without(object, times)?;
-                let (key, gaps) = text.done();
-                return Some(Self { key, object, name, token, managed_fields: managed, gaps });
+                cuts = times.map(|time| range(object, time)).collect();
             }
         }
-        let cuts = cuts.into_iter().map(|cut| range(object, cut.get())).collect::<Option<Vec<_>>>()?;
-        text.add_without(object, cuts)?;
+        text.add_without(object, cuts?)?;
         let (key, gaps) = text.done();
         Some(Self { key, object, name, token, managed_fields: managed, gaps })
     }

@@ -7,15 +7,26 @@ use serde_json::{Map, Value};
 use super::recorded::RecordedDecision;
 use crate::admission::State;
 use crate::audit::mask::{POLICY_INPUT, REDACTED};
+use crate::judge::enforcement::Version;
 use crate::judge::{ENFORCE_LABEL, ENFORCE_VERSION_LABEL};
+use crate::policy::EnforcementAction;
 use crate::text::pointer::unescaped;
 
 /// What takes the place of a masked value the second time. A rule that asks whether there is a value finds none.
 const OTHER: &str = "";
 
 /// The labels of a namespace that say what is done about violations, and their values.
-const LABELS: [(&str, &[&str]); 2] =
-    [(ENFORCE_LABEL, &["deny", "warn", "audit"]), (ENFORCE_VERSION_LABEL, &["latest", "v1alpha1"])];
+const LABELS: [(&str, &[&str]); 2] = [
+    (
+        ENFORCE_LABEL,
+        &[
+            EnforcementAction::Deny.as_str(),
+            EnforcementAction::Warn.as_str(),
+            EnforcementAction::Audit.as_str(),
+        ],
+    ),
+    (ENFORCE_VERSION_LABEL, &[Version::Latest.as_str(), Version::V1Alpha1.as_str()]),
+];
 
 /// Pointers into the document to everything in it that is masked.
 pub(super) fn inside(recorded: &RecordedDecision) -> impl Iterator<Item = &str> {

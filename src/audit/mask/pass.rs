@@ -49,7 +49,7 @@ impl<'a> Masking<'a> {
         }
     }
 
-    /// The same for a record without a text that could quote a value: the values are not kept.
+    /// Nothing is masked yet, in a record without a text that could quote a value: the values are not kept.
     pub fn without_texts(masks: &'a Masks) -> Self {
         Self { keeps_secrets: false, ..Self::new(masks) }
     }
@@ -62,7 +62,8 @@ impl<'a> Masking<'a> {
         masked
     }
 
-    /// The same at the end of a text. Where one value of the object begins and ends may be known, so that it is not looked for if it is left out.
+    /// Writes an object's JSON, masked, at the end of a text. Where one value of the object begins and ends may be known, so that it is
+    /// not looked for if it is left out.
     pub fn write_object(&mut self, json: &RawValue, at: &str, known: Option<Range<usize>>, to: &mut String) {
         self.write(Reader::knowing(json.get(), known), at, (Within::Plain, 1), (to, None));
     }
@@ -74,7 +75,7 @@ impl<'a> Masking<'a> {
         self.write(Reader::new(json), at, (Within::Plain, 1), to).then_some(trail)
     }
 
-    /// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
+    /// The JSON of the document that rules read, masked, which holds the object under `object`. The platform's own options stay.
     pub fn policy_input(&mut self, json: &RawValue, at: &str) -> String {
         let mut masked = String::with_capacity(json.get().len());
         if Reader::new(json.get()).kind() == Ok(Kind::Object) {
@@ -178,11 +179,11 @@ enum Step {
     Walk(Within),
     /// [`REDACTED`] takes its place.
     Redact,
-    /// The same, if the address has a user or a token in it.
+    /// [`REDACTED`] takes its place, if the address has a user or a token in it.
     RedactLogin,
     /// It is left out, and is a secret.
     Erase,
-    /// The same of a copy of the manifest, in which each value is one besides.
+    /// It is left out: a copy of the manifest, which is a secret, and in which each value is one besides.
     EraseCopy,
     /// It is left out as noise.
     Drop,

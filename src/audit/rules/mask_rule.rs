@@ -126,7 +126,7 @@ fn existing<'a>(mut node: &'a mut Value, way: &[Part]) -> Option<&'a mut Value> 
     Some(node)
 }
 
-/// The same, where objects are made of what is missing on the way, but for the document in which it begins.
+/// The value at the end of a way, where objects are made of what is missing on it, but for the document in which it begins.
 fn made<'a>(node: &'a mut Value, way: &[Part]) -> Option<&'a mut Value> {
     let (document, below) = way.split_at_checked(1)?;
     let mut node = existing(node, document)?;

@@ -22,7 +22,7 @@ use crate::image::outbound::{OutboundHost, OutboundReach, hosts};
 use crate::runtime::spin::handed;
 use crate::text;
 pub(super) use listeners::listeners;
-pub(super) use process::beyond;
+pub(super) use process::{beyond, unpacked};
 use variables::{set_elsewhere, variable};
 
 /// What the evidence says of a host that cannot be known before the app starts.
@@ -197,7 +197,7 @@ fn outbound(host: &RuntimeHost<'_>, written: &OutboundHost, at: &str) -> Vec<Ent
     }
 }
 
-/// The same for one with templates, which the pod may resolve.
+/// What a host of the list lets a component reach where it has templates, which the pod may resolve.
 fn of_template(
     host: &RuntimeHost<'_>,
     (written, widest): (&str, &WrittenHost),

@@ -77,7 +77,7 @@ pub(super) fn is_of_kubelet(volume: &Volume) -> bool {
 /// Whether a program may write below a mount that is read-only: what a node has mounted below one of its folders stays as it is
 /// there, unless the kubelet and the kernel hold the whole tree to it (`kubernetes:staging/src/k8s.io/api/core/v1/types.go`,
 /// `RecursiveReadOnly`). A single file has nothing below it.
-pub(super) fn is_writable_below(volume: &Volume, mount: &VolumeMount) -> bool {
+pub fn is_writable_below(volume: &Volume, mount: &VolumeMount) -> bool {
     let is_folder = |host: &HostPathVolumeSource| {
         !matches!(host.type_.as_deref(), Some("File" | "Socket" | "CharDevice" | "BlockDevice"))
     };

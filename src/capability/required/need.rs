@@ -22,7 +22,7 @@ impl<'a> Need<'a> {
         Self { capability, name: None, access: None, opens: false, by_path: false, interface, functions }
     }
 
-    /// The same, able to do whatever can be done with what the program is handed.
+    /// This need, of a program able to do whatever can be done with what the program is handed.
     pub const fn may_do_anything(mut self) -> Self {
         self.opens = true;
         self.by_path = true;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::admission::State;
-use crate::admission::replay::{self, Left, RecordedDecision, ReplayTerms, Replayed};
+use crate::admission::replay::{self, NotReplayable, RecordedDecision, ReplayTerms, Replayed};
 use crate::cli::render::{BOLD, DIM, GREEN, RED, YELLOW, paint, wrap};
 use crate::cli::replay::compare::{Compared, ComparedViolation, finding};
 use crate::text;
@@ -25,7 +25,7 @@ pub struct RecordReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     #[serde(skip)]
-    left: Option<Left>,
+    left: Option<NotReplayable>,
     /// What the rules find now; what they found then, if it was not judged again.
     pub violations: Vec<ComparedViolation>,
     /// The record, and what is otherwise.
@@ -71,13 +71,13 @@ impl RecordReport {
             "warn" => RecordOutcome::Warned,
             _ => RecordOutcome::Admitted,
         };
-        let reason = left.map(Left::as_str);
+        let reason = left.map(NotReplayable::as_str);
         Self { origin: origin.into(), outcome, reason, left, violations, compared }
     }
 
     /// Why nothing can be said of it, although policies had been asked.
     pub fn failure(&self) -> Option<String> {
-        let left = self.left.filter(|left| *left != Left::NotJudged)?;
+        let left = self.left.filter(|left| *left != NotReplayable::NotJudged)?;
         Some(format!("could not judge {} ({}) again: {}", self.object(), self.origin, left.as_str()))
     }
 

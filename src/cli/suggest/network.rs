@@ -13,7 +13,7 @@ use crate::grant::network::{NetworkDraft, Unexpressed, leads_anywhere};
 use crate::grant::{GrantedCapability, WasiGrant};
 use crate::inspection::ProgramClass;
 use crate::judge::input::Effective;
-use crate::workload::{Role, Workload};
+use crate::workload::Workload;
 
 /// The policy for the pods of one object, or why there is none.
 pub(super) fn of(
@@ -152,8 +152,7 @@ fn blocked(why: String) -> Suggestion {
 /// The first container with a program to which no grant applies.
 fn other_program(kept: &JudgedFacts) -> Option<&Container> {
     // An ephemeral container changes nothing about the policy that binds the pod.
-    let starts =
-        |container: &&Container| matches!(container.found.role, Role::Container | Role::InitContainer);
+    let starts = |container: &&Container| container.found.role.starts_with_pod();
     kept.containers.iter().filter(starts).find(|container| container.found.class != ProgramClass::Wasm)
 }
 

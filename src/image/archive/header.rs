@@ -152,7 +152,7 @@ fn announced(block: &[u8; BLOCK], format: Format) -> Result<Announced, Fault> {
         other => {
             let shown = char::from(other).escape_default();
             return Err(refused(format!(
-                "it holds a tar entry of the type `{shown}`, which nodes do not unpack"
+                "it holds a tar entry of the type `{shown}`, which nodes do not unpack; pack it again without that"
             )));
         }
     };

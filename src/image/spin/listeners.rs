@@ -76,13 +76,15 @@ impl Listeners {
             if self.scanned > MAX_SCANNED {
                 let most = MAX_SCANNED >> 20;
                 return Err(Malformed::new(format!(
-                    "its triggers have more than {most} MiB of text, with what they have in common"
+                    "its triggers have more than {most} MiB of text, with what they have in common; shorten it"
                 )));
             }
             let Some(text) = value.as_str().filter(|text| !is_other(key, text)) else { continue };
             variables.extend(template_variables(text));
             if variables.len() > MAX_HANDED {
-                return Err(Malformed::new(format!("a trigger reads more than {MAX_HANDED} variables")));
+                return Err(Malformed::new(format!(
+                    "a trigger reads more than {MAX_HANDED} variables; use fewer"
+                )));
             }
         }
         Ok(())

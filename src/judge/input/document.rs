@@ -167,7 +167,7 @@ pub struct SharedStart {
     pub limit_millis: u64,
     /// CPU time for compiling all of them, in milliseconds.
     pub compile_millis: u64,
-    /// The same at the slowest that was measured.
+    /// CPU time for compiling all of them at the slowest that was measured, in milliseconds.
     pub slowest_compile_millis: u64,
 }
 
@@ -261,7 +261,8 @@ pub struct ContainerFacts<'a> {
     /// Interpreters in the program; left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, judged by its imports, its packaging and what it defines.
+    /// The runtimes that can start the program, judged by its imports, its packaging, what it defines and the
+    /// proposals of WebAssembly that it uses.
     pub runnable_by: BTreeSet<Family>,
     /// What the program can call.
     pub requires: Vec<Entry>,

@@ -7,13 +7,12 @@ use crate::capability::Entry;
 use crate::grant::WasiGrant;
 use crate::grant::held::{Holding, PodGrants, holding};
 use crate::inspection::{Inspection, ProgramClass};
-use crate::workload::{Role, Workload};
+use crate::workload::Workload;
 
 /// Why no `NetworkPolicy` holds the programs of a pod to their grants, whatever its profile says; `None` if one can.
 pub(super) fn obstacle(workload: &Workload, inspection: &Inspection) -> Option<&'static str> {
     // One that is added later changes nothing about the policy that binds the pod.
-    let starts_with_it = |role: Role| matches!(role, Role::Container | Role::InitContainer);
-    let mut programs = inspection.containers.iter().filter(|container| starts_with_it(container.role));
+    let mut programs = inspection.containers.iter().filter(|container| container.role.starts_with_pod());
     if workload.spec.host_network == Some(true) {
         Some("no NetworkPolicy applies to a pod on the network of its node (`hostNetwork: true`)")
     } else if workload.labels.is_empty() {

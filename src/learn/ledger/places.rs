@@ -78,7 +78,7 @@ pub(super) struct Standing {
 #[derive(Debug, Default)]
 pub(super) struct Leavers {
     idle: BTreeSet<(Idle, UsageKey)>,
-    /// The same of each namespace.
+    /// Those of each namespace.
     idle_of: BTreeMap<String, BTreeSet<(Idle, UsageKey)>>,
     /// All images of each namespace, whether they run or not.
     all_of: BTreeMap<String, BTreeSet<(Duration, UsageKey)>>,

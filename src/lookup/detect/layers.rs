@@ -173,7 +173,10 @@ impl<S: Source> Look<'_, S> {
             .cloned()
             .collect();
         if layers.len() > MAX_WASM_LAYERS {
-            let malformed = Malformed::new(format!("it has more than {MAX_WASM_LAYERS} Wasm layers"));
+            let malformed = Malformed::new(format!(
+                "it has {} Wasm layers; push one with at most {MAX_WASM_LAYERS}",
+                layers.len()
+            ));
             return Err(self.error("the manifest", malformed));
         }
         self.check_sizes(&layers)?;

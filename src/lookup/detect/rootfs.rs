@@ -75,7 +75,8 @@ impl<S: Source> Look<'_, S> {
             let bytes = self.layer(layer, &what).await?;
             let compression = manifest::compression(&layer.media_type);
             let compression = compression.ok_or_else(|| {
-                self.error(&what, Malformed::new(format!("`{}` is not a layer of files", layer.media_type)))
+                let wrong = format!("`{}` is not a layer of files; push the image again", layer.media_type);
+                self.error(&what, Malformed::new(wrong))
             })?;
             if lazy::has_footer(&bytes) {
                 let wrong =

@@ -3,7 +3,7 @@
 use super::filled::Filled;
 use super::resource::Resource;
 use super::settle::{Pair, Proposal};
-use crate::cluster::{Bounds, Cluster, ResourceBounds};
+use crate::cluster::{Bounds, Cluster, LIMIT_RANGER_ANNOTATION, ResourceBounds};
 use crate::image::{Digest, ImageFacts};
 use crate::inspection::Container;
 use crate::plan::draft::{CHANGED_ANNOTATION, Object};
@@ -12,11 +12,6 @@ use crate::quantity::Quantity;
 use crate::runtime::{Compiler, OwnMemory, Profile};
 use crate::usage::{Learned, LearnedSize};
 use crate::workload::{Restart, Workload};
-
-/// Annotation in which the API server's LimitRanger says what it filled in
-/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too. Then the sizes in their own
-/// pod count as not chosen, and nothing worse happens.
-const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 /// What applies to every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
 pub(in crate::plan) struct SizingContext<'a> {
@@ -74,6 +69,7 @@ impl<'a> SizingContext<'a> {
         let ranges = cluster.limit_ranges.get(namespace);
         let (of_container, of_pod) = ranges.map(|ranges| (ranges.container, ranges.pod)).unwrap_or_default();
         let filled_in = ranges.map_or(&[][..], |ranges| &ranges.defaults);
+        // A person can write the LimitRanger's too. Then the sizes in their own pod count as not chosen, and nothing worse happens.
         let annotation = |name| workload.annotations.get(name).map_or("", String::as_str);
         let annotations = (annotation(LIMIT_RANGER_ANNOTATION), annotation(CHANGED_ANNOTATION));
         Self {
@@ -154,7 +150,7 @@ pub(super) fn memory_proposal(
     Proposal { floor, size, request, is_learned, step: Quantity::BYTE }
 }
 
-/// The same of CPU.
+/// The CPU that is proposed for a program: that of the profile, with the request that was learned.
 pub(super) fn cpu_proposal(
     defaults: &Defaults,
     compiler: Compiler,

@@ -11,8 +11,8 @@ use crate::cluster::{DefaultSize, DefaultSizes};
 use crate::quantity::Quantity;
 use crate::workload::managed;
 
-/// A container: whether it is an init container, and its name.
-pub(super) type Sized<'a> = (bool, &'a str);
+/// What a container is called in a pod: whether it is an init container, and its name.
+pub(super) type ContainerName<'a> = (bool, &'a str);
 
 /// Which sizes were filled in. LimitRanger names in its annotation what the last `LimitRange` filled in. Where a
 /// namespace has several, a value counts as filled in too if it is the default of one of them, and no field manager of
@@ -55,7 +55,7 @@ impl<'a> Filled<'a> {
     /// Whether a value of a container was filled in.
     pub(super) fn holds(
         &self,
-        container: Sized<'_>,
+        container: ContainerName<'_>,
         (side, resource): (Side, Resource),
         value: Quantity,
     ) -> bool {

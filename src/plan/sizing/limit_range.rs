@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::resource::{Resource, Side};
+use crate::cluster::LIMIT_RANGER_SET;
 
 /// Values that the LimitRanger says it filled in. Where a namespace has several LimitRanges, the plug-in takes one after the
 /// other, and its annotation names what the last of them filled in.
@@ -15,7 +16,7 @@ impl<'a> Hint<'a> {
     /// Reads `LimitRanger plugin set: cpu, memory request for container X; cpu limit for init container Y`. Skips what
     /// does not parse, since it is only a hint.
     pub(super) fn read(annotation: &'a str) -> Self {
-        let Some(clauses) = annotation.strip_prefix("LimitRanger plugin set:") else {
+        let Some(clauses) = annotation.strip_prefix(LIMIT_RANGER_SET) else {
             return Self::default();
         };
         Self { named: Self::named(clauses) }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wasmgate::admission::State;
-use wasmgate::admission::replay::{Exceptions, Left, RecordedDecision, ReplayTerms, Replayed};
+use wasmgate::admission::replay::{Exceptions, NotReplayable, RecordedDecision, ReplayTerms, Replayed};
 use wasmgate::review::Webhook;
 
 use super::cases::{apart, shared_setup};
@@ -19,7 +19,7 @@ fn recording(setup: Setup) -> Setup {
 }
 
 /// Judges again at the time of the record, by the exceptions of the gate.
-async fn judged_again(state: &State, recorded: &RecordedDecision) -> Result<Replayed, Left> {
+async fn judged_again(state: &State, recorded: &RecordedDecision) -> Result<Replayed, NotReplayable> {
     let terms = ReplayTerms { exceptions: Exceptions::Given, now: None, takes_options: false };
     wasmgate::admission::replay::replay(state, recorded, terms).await
 }

@@ -308,6 +308,9 @@ pub fn of_search(case: &SearchCase) -> Vec<String> {
         let name = clean(&entry.name.0);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         forms.push(format!("{} in `/{folder}`", kind(entry.kind)));
+        if name.contains('#') {
+            forms.push("a name with `#`".into());
+        }
         if name.ends_with("bin/sh") {
             forms.push(format!("shell `/{name}` is a {}", kind(entry.kind)));
         }

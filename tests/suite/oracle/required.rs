@@ -197,6 +197,8 @@ pub const OF_SEARCHES: Required = &[
     ("command \"app.wasm\"", 40, Both),
     ("command \"app\"", 40, Both),
     ("command \"app.wasm#run\"", 10, Somehow),
+    ("command \"app#run\"", 10, Somehow),
+    ("a name with `#`", 60, Both),
     ("command \"./app.wasm\"", 10, Both),
     ("command \"w/app.wasm\"", 10, Both),
     ("command \"/q/app.wasm\"", 10, Somehow),

@@ -55,6 +55,14 @@ const SHIM_PATHS: [&str; 7] = [
     "",
 ];
 
+/// Bits of which one lets the user of a container read a file, by which the shims look too: none for root with its capabilities, those of the
+/// owner for root without them, and those of others. The gate knows neither the user nor the bits.
+const READERS: [Option<u32>; 3] = [None, Some(0o400), Some(0o004)];
+
+fn shims() -> impl Iterator<Item = (&'static str, Option<u32>)> {
+    SHIM_PATHS.into_iter().flat_map(|path| READERS.map(|reader| (path, reader)))
+}
+
 /// What containerd gives a container that names no `PATH` (`containerd:pkg/oci/spec.go`, `defaultUnixEnv`).
 pub const CONTAINER_PATH: &str = SHIM_PATHS[0];
 
@@ -85,8 +93,8 @@ impl Container<'_> {
     /// Everything that may start, whatever is not known of the node.
     pub fn outcomes(&self, way: Way) -> BTreeSet<Started> {
         match way {
-            Way::Runwasi => SHIM_PATHS.iter().map(|path| self.runwasi(path)).collect(),
-            Way::Spin => SHIM_PATHS.iter().map(|path| self.spin(path)).collect(),
+            Way::Runwasi => shims().map(|(path, reader)| self.runwasi(path, reader)).collect(),
+            Way::Spin => shims().map(|(path, reader)| self.spin(path, reader)).collect(),
             Way::Crun => [0o111, 0o001].into_iter().map(|bits| self.crun(bits)).collect(),
             Way::Youki => self.youki(),
         }
@@ -111,16 +119,17 @@ impl Container<'_> {
     }
 
     /// `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container`.
-    fn is_linux(&self, folders: &[&str]) -> bool {
+    fn is_linux(&self, folders: &[&str], reader: Option<u32>) -> bool {
         let files = self.resolve(self.argument, folders);
-        files.into_iter().find(|found| found.allows(0o001)).is_some_and(Found::is_native)
+        let first = files.into_iter().find(|found| found.allows(0o001));
+        first.is_some_and(|found| found.is_read_by(reader) && found.is_native())
     }
 
     /// The same, `Executor::ty` and `exec`, with what `Sandbox::can_handle` and `Source::as_bytes` do by default
     /// (`…/src/sandbox/{mod,context}.rs`): the one opens the name, the other what the search finds first.
-    fn runwasi(&self, path: &str) -> Started {
+    fn runwasi(&self, path: &str, reader: Option<u32>) -> Started {
         let folders: Vec<&str> = path.split(':').filter(|folder| !folder.is_empty()).collect();
-        if self.is_linux(&folders) {
+        if self.is_linux(&folders, reader) {
             return Started::Linux;
         }
         let (name, function) = self.argument.split_once('#').unwrap_or((self.argument, "_start"));
@@ -131,13 +140,16 @@ impl Container<'_> {
         if checked.kind != "file" || checked.head != WASM || function.is_empty() {
             return Started::Nothing;
         }
+        if !checked.is_read_by(reader) || !first.is_read_by(reader) {
+            return Started::Nothing;
+        }
         first.loaded()
     }
 
     /// `containerd-shim-spin:containerd-shim-spin/src/{engine,source}.rs`: whatever is not Linux is an application.
-    fn spin(&self, path: &str) -> Started {
+    fn spin(&self, path: &str, reader: Option<u32>) -> Started {
         let folders: Vec<&str> = path.split(':').filter(|folder| !folder.is_empty()).collect();
-        if self.is_linux(&folders) {
+        if self.is_linux(&folders, reader) {
             return Started::Linux;
         }
         let manifest = self.at("/spin.toml");
@@ -189,6 +201,11 @@ impl Container<'_> {
 impl Found {
     fn allows(&self, bits: u32) -> bool {
         u32::from_str_radix(&self.mode, 8).is_ok_and(|mode| mode & bits != 0)
+    }
+
+    /// Whether it is read by a user of [`READERS`].
+    fn is_read_by(&self, reader: Option<u32>) -> bool {
+        reader.is_none_or(|bits| self.allows(bits))
     }
 
     /// Whether a shim takes it for a program of Linux: ELF, or a script of four bytes and more.

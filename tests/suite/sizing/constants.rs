@@ -146,10 +146,15 @@ fn written() -> String {
     constant(&says, "LAYER_MEMORY", "Memory", memory(&layers));
     let says = format!("A file, which the container compiles: {}", files.of);
     constant(&says, "FILE_MEMORY", "Memory", memory(&files));
-    constant("The same rows", "FILE_TIME", "Time", time(&files));
+    constant("The time that files took in these rows", "FILE_TIME", "Time", time(&files));
     let says = format!("A file under crun, whose wasmtime is of another build: {of_crun}");
     constant(&says, "CRUN_MEMORY", "Option<Memory>", optional(&memory));
-    constant("The same rows", "CRUN_TIME", "Option<Time>", optional(&time));
+    constant(
+        "The time that files under crun took in these rows",
+        "CRUN_TIME",
+        "Option<Time>",
+        optional(&time),
+    );
     let versions = std::iter::once(conditions()).chain(conditions_of_crun());
     let versions: Vec<_> = versions.map(|versions| format!("// {versions}.\n")).collect();
     versions.concat() + &text
@@ -213,6 +218,25 @@ fn the_page_says_the_constants_in_its_first_table() {
     ] {
         assert!(page.contains(&said), "{said}");
     }
+}
+
+/// The margins are told at two places.
+#[test]
+fn the_page_says_wherever_it_speaks_of_the_margins_how_large_they_are() {
+    let page = fs::read_to_string(root().join("docs/sizing.md")).unwrap();
+    let more = |quarters: i128| match quarters - 4 {
+        3 => "three quarters more",
+        5 => "five quarters more",
+        other => panic!("how is {other} written?"),
+    };
+    let (layers, files) = (more(QUARTERS.0), more(QUARTERS.1));
+    for said in [
+        format!("of layers {layers}, and of files {files}, since"),
+        format!("of layers is {layers} than the table asks for, and that of files {files}.\n"),
+    ] {
+        assert!(page.contains(&said), "{said}");
+    }
+    assert_eq!(page.matches(" quarters more").count(), 4, "another place speaks of them");
 }
 
 /// The rule about probes counts no more processors than were measured.

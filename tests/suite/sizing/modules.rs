@@ -1,12 +1,14 @@
 //! The modules of the table are those of today's fixtures, as far as these are in the cache.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use wasmgate::image::module;
+use wasmparser::{Parser, Payload};
 
 use super::rows;
 use crate::support::oci::{digest, fixtures};
-use crate::support::process::own;
+use crate::support::process::{own, root};
 
 /// The module of that name, unless it would have to be built or downloaded first.
 fn today(name: &str) -> Option<Vec<u8>> {
@@ -51,6 +53,27 @@ fn a_row_with_a_digest_says_with_which_compiler_the_module_was_made_and_how_larg
         assert_eq!(row.made_with.is_empty(), by_hand, "{row:?}");
         assert!(by_hand || row.made_with.ends_with(|last: char| last.is_ascii_digit()), "{row:?}");
     }
+}
+
+/// Why the page says that it is not measured: a tag is what an exception is thrown with.
+#[test]
+fn the_large_program_of_c_plus_plus_has_the_code_and_the_exceptions_that_the_page_tells_of() {
+    let Some(bytes) = today("yosys") else { return };
+    let (mut has_tags, mut code_bytes) = (false, 0);
+    for payload in Parser::new(0).parse_all(&bytes) {
+        match payload.unwrap() {
+            Payload::TagSection(_) => has_tags = true,
+            Payload::CodeSectionStart { size, .. } => {
+                code_bytes = size;
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(has_tags);
+    let page = fs::read_to_string(root().join("docs/sizing.md")).unwrap();
+    let said = format!("yosys, a command for preview 1 with {} MB of code", code_bytes / 1_000_000);
+    assert!(page.contains(&said), "{said}");
 }
 
 /// A name that is misspelt would measure nothing, and a runtime that is measured by no row would too.

@@ -14,8 +14,8 @@ name := $"runtime class `{input.runtime.runtimeClass}`" if {
 
 # METADATA
 # description: |
-#   Whether the runtime is known not to start the container's program, because of its packaging, its imports or what it
-#   defines. Nothing is known of a runtime that no profile describes.
+#   Whether the runtime is known not to start the container's program, because of its packaging, its imports, what it
+#   defines or the proposals of WebAssembly that it uses. Nothing is known of a runtime that no profile describes.
 cannot_start(container) if {
 	is_string(input.runtime.ambient)
 	not input.runtime.ambient == "everything"

@@ -8,6 +8,10 @@ import data.wasmgate.lib.text
 #   containerd pulls from an index only the entry of the node's own platform. An index that holds nothing for Linux, or
 #   nothing for the architectures of the nodes where `images.nodeArchitectures` says which there are, cannot be pulled
 #   by a kubelet, although the same manifest can be pulled without the index.
+#   The rule speaks of programs that were recognised. Of Wasm layers behind an index none is, since no shim reads them
+#   there: under a Wasm runtime class `not-inspected` refuses the pod. Without one, and with nothing else in it that is
+#   Wasm, no rule judges the pod: it is admitted, and the warning that its program was not recognised says that
+#   containerd does not pull the index.
 # custom:
 #   remedy: |
 #     Push the manifest itself instead of an index: with buildx, `--provenance=false` and one platform. Or name the

@@ -36,7 +36,8 @@ violations contains violation if {
 # description: |
 #   A runtime that runs a kind of program may still be unable to start this one: crun and youki do not start Wasm
 #   layers, only WasmEdge provides its own sockets, runwasi's wasmtime shim has one memory and one table for each core
-#   module, and so on. The container would fail on the node.
+#   module and runs no exceptions, and so on. The container would fail on the node. Where the nodes have a later engine,
+#   the profile says which proposals of WebAssembly that one runs (`proposals`).
 # custom:
 #   remedy: Package the image in a form that the runtime starts, or use a class of a runtime that the message names.
 #   severity: high
@@ -53,8 +54,8 @@ violations contains violation if {
 		"message": concat("", [
 			$"{text.container(container)} starts {text.kind(container)} from `{text.image(container)}`",
 			$"{text.evidence(container)}, and {runtime.name} is {input.runtime.ambient}, which cannot start it by how it ",
-			$"is packed, by what it imports or by the memories and tables that it defines: {others(container)}; ",
-			"ship it in another form, or use another class",
+			"is packed, by what it imports, by the memories and tables that it defines or by a proposal of WebAssembly ",
+			$"that it uses: {others(container)}; ship it in another form, or use another class",
 		]),
 	}
 }

@@ -84,7 +84,7 @@ fn any_of(scheme: Option<&str>) -> HostPattern {
     scheme.map_or(HostPattern::ANY, |scheme| HostPattern::ANY.with_scheme(scheme))
 }
 
-/// The same, with what a client of the component reaches that the list does not hold.
+/// What the list lets a component reach, with what a client of the component reaches that the list does not hold.
 pub(super) fn beside_list(
     host: &RuntimeHost<'_>,
     component: &SpinComponent,

@@ -1,9 +1,9 @@
-//! What a Spin application reaches by way of the shim's own process: by SQL, by Unix sockets, and where a runtime configuration leads
-//! its stores.
+//! What a Spin application reaches by way of the shim's own process: by SQL, by Unix sockets, by archives that the shim unpacks, and where a
+//! runtime configuration leads its stores.
 
 use super::{clients, configuration};
 use crate::capability::ambient::RuntimeHost;
-use crate::capability::{Capability, Entry};
+use crate::capability::{Access, Capability, Entry};
 
 /// What comes with what the components can really do.
 pub(in crate::capability::ambient) fn beyond(host: &RuntimeHost<'_>, effective: &[Entry]) -> Vec<Entry> {
@@ -19,6 +19,15 @@ pub(in crate::capability::ambient) fn beyond(host: &RuntimeHost<'_>, effective: 
     }
     entries.extend(configuration::reached(host, effective));
     entries
+}
+
+/// What the shim changes of mounts while it unpacks archives of the image, whatever the program is. Its library sets the mode of a folder
+/// by the path of the entry, and where an entry before it made a link of that name, that of the folder to which the link leads, be it in a
+/// mount (`tar-rs:src/entry.rs` at 0.4.44, `unpack_dir`; CVE-2026-33056, mended in 0.4.45).
+pub(in crate::capability::ambient) fn unpacked(host: &RuntimeHost<'_>) -> Vec<Entry> {
+    let why = "the Spin shim unpacks archives of the image, which may change the mode of any folder there (CVE-2026-33056)";
+    let writable = host.pod.foreign_mounts().filter(|mount| mount.access != Some(Access::ReadOnly));
+    writable.map(|mount| mount.clone().seen_in(why)).collect()
 }
 
 /// Whether a client may connect to the path of a Unix socket: that of Redis by its scheme, and that of MySQL by `?socket=` in any

@@ -1,15 +1,16 @@
-//! What `docs/operations.md` says of the image, of what a replica needs at its start, and of the pods that are created during an upgrade,
+//! What `docs/operations.md` says of the image, of what a replica needs at its start, and of the pods that are asked for during an upgrade,
 //! written from one run: `WASMGATE_WRITE_DOCS=1` with `WASMGATE_TEST_GATE`, a release build of this commit. Any other run holds the page
 //! to the words, and one of a release build to the memory as well.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Installed, Load, Needs, REGISTRY, gate, needs_of, older_gate};
-use crate::support::process::{own, root, writes_docs};
+use crate::support::oci::digest;
+use crate::support::process::{is_of_this_commit, make, own, root, writes_docs};
 
 const PAGE: &str = "docs/operations.md";
 
@@ -28,6 +29,13 @@ const UPGRADES: [(&str, &[&str]); 2] =
 /// Whether the gate of this run is a release build.
 fn is_release() -> bool {
     std::env::var_os("WASMGATE_TEST_GATE").is_some() && gate().contains("/release/")
+}
+
+/// Whether it is that of this tree, which `make image` packs.
+fn is_of_this_tree() -> bool {
+    let target = root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
+    let built = fs::canonicalize(target.join("release/wasmgate"));
+    built.is_ok_and(|built| fs::canonicalize(gate()).is_ok_and(|gate| gate == built))
 }
 
 /// Whether this run writes the page.
@@ -114,17 +122,44 @@ fn replica_text(commit: &str, day: &str, sizes: Sizes, [one, other]: [Needs; 2])
     )
 }
 
-/// Builds the image as `make image` does, and writes what that and `oras` print.
+/// Makes the image by the command of the page, for which the release build is there already.
+fn made(name: &str) -> Output {
+    let program = || digest(&fs::read(gate()).unwrap());
+    let ran = program();
+    let made = make(&["image", &format!("PUSH={name}")]).output().unwrap();
+    assert_eq!(program(), ran, "another program was built than the one that ran in the replicas");
+    made
+}
+
+/// Packs a program of another tree, of which no commit is known.
+fn packed(site: &Installed, name: &str) -> Output {
+    println!("`make image` was not run: {} is not the release build of this tree", gate());
+    let mut build = own("tools/image/build", &[]);
+    build.args(["--binary", &gate(), "--insecure", "--push", name]);
+    build.arg("--out").arg(site.folder("recorded/image")).output().unwrap()
+}
+
+/// The label and the bill of materials that the page describes.
+fn says_what_it_is_made_of(site: &Installed, name: &str) {
+    if is_of_this_tree() {
+        let revision = site.registry.label(name, "org.opencontainers.image.revision");
+        assert!(is_of_this_commit(revision.as_deref()), "{revision:?}");
+    }
+    let attached = site.registry.attached(name);
+    assert_eq!(attached.keys().collect::<Vec<_>>(), ["application/vnd.cyclonedx+json"]);
+}
+
+/// Makes the image, and writes what that and `oras` print.
 fn write_image(site: &Installed) -> Sizes {
     // Not where the images of this test are.
     let name = site.registry.image("recorded/wasmgate:0.1.0");
-    let mut build = own("tools/image/build", &[]);
-    build.args(["--binary", &gate(), "--insecure", "--push", &name]);
-    let built = build.arg("--out").arg(site.folder("recorded/image")).output().unwrap();
+    let built = if is_of_this_tree() { made(&name) } else { packed(site, &name) };
     let (printed, said) =
         (String::from_utf8(built.stdout).unwrap(), String::from_utf8(built.stderr).unwrap());
     assert!(built.status.success(), "{said}");
-    let digest = printed.trim();
+    says_what_it_is_made_of(site, &name);
+    // Before it, `make` prints its commands.
+    let digest = printed.lines().next_back().unwrap();
     let line =
         said.lines().find(|line| line.contains(" KiB compressed ")).unwrap_or_else(|| panic!("{said}"));
     let (_, sizes) = line.split_once(": linux/").unwrap();
@@ -200,7 +235,7 @@ fn upgrade_text(part: &str, commits: [&str; 2], day: &str, loads: &[Load]) -> St
     text
 }
 
-/// Writes what was created during an upgrade from a program of another commit.
+/// Writes what was asked for during an upgrade from a program of another commit.
 pub(super) fn upgrades(part: &str, loads: &[Load]) {
     if !is_written() {
         return;
@@ -240,7 +275,7 @@ fn samples() -> Vec<(&'static str, String)> {
     let needs = Needs { resident: 1, own: 1, listens: 0.0, ready: 0 };
     let mut all = vec![(REPLICA, replica_text("0", "0-0-0", [0; 3], [needs; 2]))];
     for (part, done) in UPGRADES {
-        let load = |what: &&'static str| Load { what, created: 0, seconds: 0.0, slowest: 0 };
+        let load = |what: &&'static str| Load { what, asked: 0, seconds: 0.0, slowest: 0 };
         let loads: Vec<Load> = done.iter().map(load).collect();
         all.push((part, upgrade_text(part, ["0", "0"], "0-0-0", &loads)));
     }
@@ -255,6 +290,20 @@ fn the_page_has_what_was_recorded_in_the_words_in_which_it_is_written() {
         if !text.trim_start_matches(['-', ' ', '*']).starts_with(NOT_YET) {
             assert_eq!(words(text), words(&sample), "{part}");
         }
+    }
+}
+
+#[test]
+fn the_page_says_that_the_pods_of_the_load_are_dry_runs_in_the_text_and_at_every_figure() {
+    let page = page();
+    let (_, tested) = page.split_once("What is tested of this on a real node").unwrap();
+    let (text, _) = tested.split_once("\n\n").unwrap();
+    assert!(text.contains("clients ask for pods by dry runs (as `--dry-run=server` does"), "{text}");
+    for (part, done) in UPGRADES {
+        let (_, recorded, _) = cut(&page, part);
+        let figures = recorded.lines().filter(|line| line.starts_with("- "));
+        let of_dry_runs = figures.filter(|line| line.contains(" pods were asked for by dry runs in "));
+        assert!(recorded.starts_with(NOT_YET) || of_dry_runs.count() == done.len(), "{recorded}");
     }
 }
 

@@ -22,13 +22,14 @@ pub struct SearchCase {
     pub filled: bool,
 }
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "app.wasm",
     "app.wasm",
     "app",
     "app",
     "app.wasm#run",
     "app#run",
+    "/app#run",
     "/app.wasm",
     "/app.wasm#id-0",
     "./app.wasm",
@@ -44,6 +45,9 @@ const COMMANDS: [&str; 20] = [
     "/",
     "#run",
 ];
+
+/// Names of files that a shim cuts at `#` where it finds no native program under the whole of one.
+const CUT: [&str; 3] = ["app#run", "app.wasm#run", "app.wasm#id-0"];
 
 const FOLDERS: [&str; 12] = [
     "usr/local/sbin/",
@@ -77,8 +81,21 @@ fn file() -> impl Strategy<Value = Entry> {
     let mode = prop_oneof![4 => Just(0o755), 1 => select(vec![0o644_u32, 0o744, 0o711, 0o111, 0])];
     // What WAMR's compiler writes.
     let content = prop_oneof![16 => content(), 1 => Just(b"\0aot\x03\0\0\0, and so on".to_vec())];
-    (folder, select(vec!["app.wasm", "app"]), content, mode).prop_map(|(folder, name, content, mode)| {
+    let name = prop_oneof![8 => select(vec!["app.wasm", "app"]), 1 => select(&CUT[..])];
+    (folder, name, content, mode).prop_map(|(folder, name, content, mode)| {
         Entry::file(name, &content).below(folder).with(Odd::Permissions(mode))
+    })
+}
+
+/// A native program that a shim may miss, because it is not in its `PATH`, or because its user may not read it, and what is named by the
+/// part before `#`.
+fn cut() -> impl Strategy<Value = Vec<Entry>> {
+    let folder = select(vec!["", "opt/tools/", "usr/games/", "usr/bin/"]);
+    let mode = select(vec![0o755_u32, 0o755, 0o711, 0o511]);
+    (select(&CUT[..]), folder, mode, content()).prop_map(|(name, folder, mode, content)| {
+        let native = Entry::file(name, b"\x7fELFcut").below(folder).with(Odd::Permissions(mode));
+        let before = name.split('#').next().unwrap_or_default();
+        vec![native, Entry::file(before, &content).with(Odd::Permissions(0o755))]
     })
 }
 
@@ -122,7 +139,11 @@ fn shell() -> impl Strategy<Value = Entry> {
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let spin = select(vec!["one", "two"]).prop_map(|app| Entry::file("spin.toml", &spin_manifest(app)));
     let folder = select(vec!["data", "data/in"]).prop_map(Entry::folder);
-    vec(prop_oneof![32 => file(), 16 => link(), 4 => spin, 2 => folder, 1 => shell()], 1..6)
+    let others = vec(prop_oneof![32 => file(), 16 => link(), 4 => spin, 2 => folder, 1 => shell()], 1..6);
+    (others, weighted(0.2, cut())).prop_map(|(mut entries, cut)| {
+        entries.extend(cut.into_iter().flatten());
+        entries
+    })
 }
 
 pub fn case() -> impl Strategy<Value = SearchCase> {
@@ -152,7 +173,8 @@ pub fn case() -> impl Strategy<Value = SearchCase> {
     ]);
     let mounts = (prop_oneof![2 => Just(Vec::new()), 1 => vec(mount, 1..3)], any::<bool>());
     let paths = (weighted(0.3, select(&SEARCH_PATHS[..])), weighted(0.2, select(&SEARCH_PATHS[..])));
-    (layers, select(&COMMANDS[..]), select(&COMMANDS[..]), working_dir, paths, mounts).prop_map(
+    let command = prop_oneof![8 => select(&COMMANDS[..]), 1 => select(&CUT[..])];
+    (layers, command, select(&COMMANDS[..]), working_dir, paths, mounts).prop_map(
         |(layers, command, own, working_dir, (path, own_path), (mounts, filled))| SearchCase {
             image: Image {
                 entrypoint: vec![own.into()],
