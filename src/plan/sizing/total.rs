@@ -25,7 +25,7 @@ pub(super) fn fit_total(
     if total == Bounds::default() {
         return Ok(());
     }
-    let found = shares(spec, resource)?.into_iter().zip(0..);
+    let found = shares(spec, resource)?.into_iter().zip(0_usize..);
     // A tenant chooses how many containers there are.
     let (places, mut shares): (BTreeMap<ContainerPosition, usize>, Vec<PodShare>) =
         found.map(|((place, share), index)| ((place, index), share)).unzip();
