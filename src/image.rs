@@ -405,7 +405,7 @@ pub enum Program {
     /// The image is or claims to be Wasm, but its program cannot be determined.
     Unknown {
         /// Why, for people to read.
-        reason: String,
+        reason: Reason,
     },
 }
 
@@ -453,6 +453,7 @@ pub mod path;
 pub mod platform;
 pub mod prefix;
 pub mod program;
+mod reason;
 pub mod reference;
 pub mod rootfs;
 mod shape;
@@ -471,6 +472,7 @@ pub use feature::Feature;
 pub use interpreter::{Interpreter, InterpreterKind};
 pub use outbound::OutboundHost;
 pub use program::program;
+pub use reason::{Cause, Reason};
 pub use shape::Shape;
 pub use shim_files::{Backend, DotEnv, Provider, RuntimeConfig};
 pub use size::MAX_KEPT as MAX_NAME_BYTES;

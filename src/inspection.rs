@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::image::entry::{KUBELET_MOUNTS, TOKEN_FOLDER};
 use crate::image::mounts::{Links, Mount};
 use crate::image::names::{is_of_resolver, is_worker};
-use crate::image::{ImageFacts, Program, program};
+use crate::image::{Cause, ImageFacts, Program};
 use crate::lookup;
 pub use crate::lookup::Fault;
 use crate::workload::{ContainerSpec, Role, may_have_token, may_hold_links, volumes_by_one_container};
@@ -122,7 +122,7 @@ impl Container {
     pub fn reason(&self) -> Option<String> {
         match &self.lookup {
             LookupResult::Unread { error } => Some(error.to_string()),
-            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(reason.clone()),
+            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(reason.to_string()),
             LookupResult::Known { .. } => None,
         }
     }
@@ -132,7 +132,7 @@ impl Container {
         match &self.lookup {
             LookupResult::Unread { error } => Some(error.fault()),
             LookupResult::Known { program: Program::Unknown { reason }, .. } => {
-                reason.contains(program::WHAT_TO_DO).then_some(Fault::Told)
+                (reason.cause() != Cause::Plain).then_some(Fault::Told)
             }
             LookupResult::Known { .. } => None,
         }

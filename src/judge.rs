@@ -14,4 +14,4 @@ pub use input::{
     ClassFor, InputParts, PolicyInput, PolicyOptions, RequestFacts, prepare, restarts_what_it_resizes,
     suspicion,
 };
-pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};
+pub use verdict::{ContainerImages, Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

@@ -75,6 +75,21 @@ pub struct Call {
     pub parent: Option<SpanContext>,
 }
 
+/// A review whose body has more bytes than [`ServerOptions::body_limit`], so that no more than its beginning was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LargeReview {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// The uid of the review.
+    pub uid: String,
+    /// How many bytes its body has, or says that it has.
+    pub bytes: usize,
+    /// How many it may have.
+    pub limit: usize,
+    /// The span of the API server's request, if it says one.
+    pub parent: Option<SpanContext>,
+}
+
 /// A review that was begun.
 pub enum Begun {
     /// Its answer.
@@ -95,6 +110,9 @@ pub trait AdmissionHandler: Send + Sync + 'static {
         let gate = Arc::clone(self);
         Begun::Goes(Box::pin(async move { gate.answer(call).await }))
     }
+
+    /// Answers a review that is too large to be read with the bytes of an AdmissionReview, since neither a retry nor another replica can help.
+    fn too_large(&self, review: LargeReview) -> Vec<u8>;
 
     /// Whether reviews can be answered; the error says why not, in one line.
     fn ready(&self) -> Result<(), String>;

@@ -15,6 +15,12 @@ use crate::review::Webhook;
 use crate::review::{self, Review};
 use crate::workload::Kind;
 
+/// Value of `error.code` in the record of what could not be read.
+pub(super) const READ_REVIEW: &str = "read-review";
+
+/// Value of `error.code` in the record where a review, or what it is parsed to, is too large.
+const TOO_LARGE: &str = "too-large";
+
 /// A decision: the answer and the facts for the record.
 #[derive(Debug)]
 pub struct Decision {
@@ -97,9 +103,30 @@ impl Decision {
     }
 
     /// The decision about a body that is not an AdmissionReview.
-    pub fn of_no_review(error: &review::Error) -> Self {
+    pub fn of_no_review(webhook: Webhook, error: review::Error) -> Self {
         let uid = error.uid.as_deref().unwrap_or_default();
-        Self::without_facts(answer::invalid(uid, error.to_string()), "unreadable review")
+        let said = match webhook {
+            Webhook::Mutate => {
+                answer::skip_with_warning(uid, format!("wasmgate did not change this object: {error}"))
+            }
+            Webhook::Validate => answer::invalid(uid, error.to_string()),
+        };
+        let failure = Some((READ_REVIEW, Error::ReadReview(error)));
+        Self { failure, ..Self::without_facts(said, "unreadable review") }
+    }
+
+    /// The decision about a review of so many bytes that no more than its beginning was read. It may be of a pod with Wasm, so the validating webhook refuses it.
+    pub fn of_large_review(webhook: Webhook, uid: &str, bytes: usize, limit: usize) -> Self {
+        let error = Error::ReviewTooLarge { bytes, limit };
+        let said = match webhook {
+            Webhook::Mutate => {
+                answer::skip_with_warning(uid, format!("wasmgate did not change this object: {error}"))
+            }
+            Webhook::Validate => {
+                answer::too_large(uid, format!("wasmgate did not judge this object: {error}"))
+            }
+        };
+        Self { failure: Some((TOO_LARGE, error)), ..Self::without_facts(said, "too large") }
     }
 
     /// The decision about a review that was not finished: the API server gets an answer with the review's `uid`, and the
@@ -122,7 +149,7 @@ impl Decision {
         if matches!(error, Error::NoPlace) {
             return Self::failed(said, Step::TakePlace, error);
         }
-        Self { failure: Some(("too-large", error)), ..Self::without_facts(said, "too large") }
+        Self { failure: Some((TOO_LARGE, error)), ..Self::without_facts(said, "too large") }
     }
 
     fn failed(said: Answer, step: Step, error: Error) -> Self {

@@ -34,7 +34,22 @@ impl Gate {
         answer(self, None, webhook, parse(webhook, body, &clock), clock).await.bytes
     }
 
-    /// The same for a review of a trace, and a server that can say that there is no answer.
+    /// Answers the review with this uid, of whose bytes there are more than are read: how many it has, and how many it may have.
+    pub fn review_too_large(
+        &self,
+        parent: Option<SpanContext>,
+        webhook: Webhook,
+        uid: &str,
+        (has, may_have): (usize, usize),
+    ) -> Vec<u8> {
+        let clock = Clock::start(Duration::ZERO);
+        let decision = Decision::of_large_review(webhook, uid, has, may_have);
+        let (decision, bytes) = with_bytes(decision, &clock);
+        record::emit(self, &self.state(), parent, webhook, None, decision, &clock);
+        bytes
+    }
+
+    /// The same as [`Self::review`] for a review of a trace, and a server that can say that there is no answer.
     pub async fn review_of(
         &self,
         parent: Option<SpanContext>,
@@ -77,7 +92,7 @@ async fn answer(
 fn parse(webhook: Webhook, body: &[u8], clock: &Clock) -> Result<Review, Box<Decision>> {
     match catch_unwind(|| review::parse(body)) {
         Ok(Ok(review)) => Ok(review),
-        Ok(Err(error)) => Err(Decision::of_no_review(&error).into()),
+        Ok(Err(error)) => Err(Decision::of_no_review(webhook, error).into()),
         Err(_) => {
             let uid = review::uid_of(body).unwrap_or_default();
             Err(Decision::of_given_up(webhook, &uid, clock, GivenUp::Broken).into())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::decision::Decision;
+use super::decision::{Decision, READ_REVIEW};
 use super::{Clock, Gate, State, span};
 use crate::answer::Outcome;
 use crate::audit::{
@@ -124,7 +124,7 @@ fn failure(decision: &Decision) -> Option<RecordedError> {
     }
     let invalid = decision.answer.outcome == Outcome::Error;
     let message = decision.answer.response.refusal.as_ref().map(|r| r.message.clone());
-    invalid.then(|| RecordedError { code: "read-review".to_string(), message: message.unwrap_or_default() })
+    invalid.then(|| RecordedError { code: READ_REVIEW.to_string(), message: message.unwrap_or_default() })
 }
 
 /// What was done about a violation: a workload whose pods will be refused is admitted with a warning.

@@ -25,6 +25,9 @@ use crate::workload::{Kinds, Workload};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The body of the request is no review.
+    #[error(transparent)]
+    ReadReview(#[from] crate::review::Error),
     /// The object does not match its kind.
     #[error(transparent)]
     ReadWorkload(#[from] crate::workload::Error),
@@ -49,6 +52,16 @@ pub enum Error {
         needed: usize,
         /// The most that there is.
         most: usize,
+    },
+    /// The review has more bytes than are read, so that nothing is known of its object.
+    #[error(
+        "the review of {bytes} bytes is larger than {limit} bytes, so it was not examined; make the object smaller"
+    )]
+    ReviewTooLarge {
+        /// How many it has.
+        bytes: usize,
+        /// The most that are read.
+        limit: usize,
     },
     /// What the images of the review bring to the input of its rules takes more memory than there is for one review.
     #[error(

@@ -153,7 +153,7 @@ impl ImageFacts {
                 ImageKind::Unknown,
                 format!("`{source}` is native code ({magic}) in an image that is packed as Wasm"),
             ),
-            Program::Unknown { reason } => (ImageKind::Unknown, reason),
+            Program::Unknown { reason } => (ImageKind::Unknown, reason.into()),
         };
         self.kind = kind;
         self.saw(CONCLUSION, why);

@@ -1,8 +1,11 @@
 //! The kind as which a runtime can start a module or component.
 
-use super::malformed::short;
 use super::module::is_http_0_3;
 use super::{ImageKind, Import, ModuleFacts, WasmFormat};
+use crate::text::quoted;
+
+/// Most characters of a name in a message.
+const LONGEST_NAME: usize = 160;
 
 /// The kind as which a runtime can start a binary, or why no runtime can. `function` is what follows `#` in the entry
 /// point, if anything does (`runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs`).
@@ -43,7 +46,7 @@ fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKi
     if let Some(name) = facts.exports.iter().find(|name| is_like(name) && !is_known(name)) {
         return Err(format!(
             "it exports `{}`, which runtimes take for the interface that it begins like; choose another name",
-            short(name)
+            quoted(name, LONGEST_NAME)
         ));
     }
     match (facts.exports.iter().any(|name| is_of(name, COMMAND)), is_http_0_2(facts)) {
@@ -74,11 +77,16 @@ fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind,
     let threads = facts.imports.iter().any(|import| import.interface == "wasi");
     let foreign = facts.imports.iter().find(|import| !is_wasi(import, threads));
     if let Some(import) = foreign {
-        return Err(format!("it imports `{}`, {}", short(&import.interface), why_foreign(import)));
+        return Err(format!(
+            "it imports `{}`, {}",
+            quoted(&import.interface, LONGEST_NAME),
+            why_foreign(import)
+        ));
     }
     match function.filter(|name| !name.is_empty()) {
         Some(name) if facts.exports.contains(name) => Ok(ImageKind::Module),
         Some(name) => {
+            let name = quoted(name, LONGEST_NAME);
             Err(format!("it does not export the function `{name}` that the entry point names after `#`"))
         }
         None if facts.exports.contains("_start") => Ok(ImageKind::Module),
@@ -131,6 +139,6 @@ fn why_foreign(import: &Import) -> &'static str {
 
 /// A few names, for a message.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let shown: Vec<String> = names.take(4).map(|name| format!("`{}`", short(name))).collect();
+    let shown: Vec<String> = names.take(4).map(|name| format!("`{}`", quoted(name, LONGEST_NAME))).collect();
     if shown.is_empty() { "nothing".into() } else { shown.join(", ") }
 }

@@ -45,17 +45,10 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
     places(&view, name).iter().find_map(|place| entry::find(facts, place)).map(|(_, class)| class)
 }
 
-/// What stands in a reason between what is wrong and what to do about it, where the reason says that.
-pub const WHAT_TO_DO: &str = "; ";
-
-/// Most characters of why a program is unknown. Each container has it, and it may quote what an image says.
-const LONGEST_REASON: usize = 2000;
-
 /// An unknown program, with the reason.
 pub fn unknown(reason: impl Into<String>) -> Program {
-    let reason = reason.into();
-    let visible = text::visible(&text::shorten(&reason, LONGEST_REASON)).into_owned();
-    Program::Unknown { reason: visible }
+    let reason: String = reason.into();
+    Program::Unknown { reason: reason.into() }
 }
 
 /// What the look-up concluded about the image as a whole.
@@ -301,10 +294,24 @@ fn places(view: &View<'_>, name: &str) -> Vec<String> {
 mod tests {
     use super::super::module;
     use super::*;
-    use crate::image::{Digest, Evidence};
+    use crate::image::{Cause, Digest, Evidence, Reason};
 
     fn list(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_string()).collect()
+    }
+
+    /// What others choose may have anything in it: the import of a module, and the function that a pod names.
+    #[test]
+    fn what_others_name_does_not_say_what_to_do() {
+        let said = |text: &str, function: Option<&str>| {
+            let module = module::read(&wat::parse_str(text).unwrap(), "/a.wasm").unwrap();
+            Reason::from(kind::of(&module, function).unwrap_err()).cause() == Cause::Told
+        };
+        for name in ["a", "a; b", "a`; b", "`a`; `b"] {
+            assert!(!said(&format!(r#"(module (import "{name}" "f" (func)))"#), None), "{name}");
+            assert!(!said(r#"(module (func (export "_start")))"#, Some(name)), "{name}");
+        }
+        assert!(said(r#"(module (func (export "_initialize")))"#, None));
     }
 
     fn command_module(source: &str) -> super::super::ModuleFacts {

@@ -341,7 +341,7 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
             let (kind, packaging, reason) = match program {
                 Program::Wasm { kind, packaging, .. } => (*kind, Some(*packaging), None),
                 Program::Linux => (ImageKind::Linux, None, None),
-                Program::Unknown { reason } => (ImageKind::Unknown, None, Some(reason.clone())),
+                Program::Unknown { reason } => (ImageKind::Unknown, None, Some(reason.to_string())),
                 Program::Native { source, magic } => {
                     let code = NativeCode { source: source.clone(), magic: magic.clone() };
                     if !native.contains(&code) {

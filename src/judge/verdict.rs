@@ -1,6 +1,6 @@
 //! Turns the violations of the policies into a verdict.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,31 @@ impl Verdict {
     }
 }
 
+/// The images of the containers of a pod, made of the name and the image of each. A tenant chooses how many there are, and violations.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerImages<'a> {
+    all: Vec<&'a str>,
+    by_name: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for ContainerImages<'a> {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(containers: I) -> Self {
+        let mut images = Self::default();
+        for (name, image) in containers {
+            images.all.push(image);
+            images.by_name.entry(name).or_default().push(image);
+        }
+        images
+    }
+}
+
+impl<'a> ContainerImages<'a> {
+    /// The images of a container; all images for a violation about the pod or about a container that it does not have.
+    fn of(&self, container: Option<&str>) -> &[&'a str] {
+        container.and_then(|name| self.by_name.get(name)).unwrap_or(&self.all)
+    }
+}
+
 /// What decides which exceptions apply: the pod, its images, and the time.
 #[derive(Debug, Clone)]
 pub struct ExemptionContext<'a> {
@@ -117,8 +142,8 @@ pub struct ExemptionContext<'a> {
     pub exceptions: &'a Exceptions,
     /// The pod.
     pub pod: PodIdentity<'a>,
-    /// Name and image of each of its containers.
-    pub images: Vec<(&'a str, &'a str)>,
+    /// The images of its containers.
+    pub images: ContainerImages<'a>,
     /// The time, which decides whether an exception has expired.
     pub now: Timestamp,
 }
@@ -136,7 +161,9 @@ impl<'a> ExemptionContext<'a> {
             service_account: workload.service_account(),
             labels: &workload.labels,
         };
-        let images = inspection.containers.iter().map(|c| (c.name.as_str(), c.image.as_str())).collect();
+        // Without exceptions none is looked for.
+        let containers = inspection.containers.iter().filter(|_| !exceptions.is_empty());
+        let images = containers.map(|c| (c.name.as_str(), c.image.as_str())).collect();
         Self { exceptions, pod, images, now }
     }
 
@@ -150,21 +177,13 @@ impl<'a> ExemptionContext<'a> {
             container: violation.container.as_deref(),
             capability: violation.capability.as_deref(),
         };
-        let found =
-            self.exceptions.of(&self.pod, &self.images(violation.container.as_deref()), &scope, self.now)?;
+        let images = self.images.of(violation.container.as_deref());
+        let found = self.exceptions.of(&self.pod, images, &scope, self.now)?;
         Some(Exemption {
             exception: format!("{}/{}", found.namespace(), found.name()),
             reason: found.spec.reason.clone(),
             expires_at: found.spec.expires_at,
         })
-    }
-
-    /// The images of a container; all images for a violation about the pod or about a container that it does not have.
-    fn images(&self, container: Option<&str>) -> Vec<&str> {
-        let all = || self.images.iter();
-        let named: Vec<&str> =
-            all().filter(|(name, _)| Some(*name) == container).map(|(_, image)| *image).collect();
-        if named.is_empty() { all().map(|(_, image)| *image).collect() } else { named }
     }
 }
 
@@ -203,8 +222,6 @@ pub fn decide(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use k8s_openapi::api::core::v1::PodSpec;
 
     use super::*;
@@ -241,6 +258,18 @@ mod tests {
         let (inspection, now) = (Inspection::default(), "2026-06-01T00:00:00Z".parse().unwrap());
         let exemption_context = ExemptionContext::of_workload(&exceptions, &workload, &inspection, now);
         super::decide(evaluation, settings, Enforcement::at(action), &exemption_context)
+    }
+
+    #[test]
+    fn a_violation_about_the_pod_or_a_container_that_it_lacks_is_about_all_images() {
+        let images: ContainerImages<'_> =
+            [("web", "a:1"), ("db", "b:1"), ("web", "c:1")].into_iter().collect();
+        assert_eq!(images.of(Some("web")), ["a:1", "c:1"], "a manifest may have a name twice");
+        assert_eq!(images.of(Some("db")), ["b:1"]);
+        assert_eq!(
+            (images.of(None), images.of(Some("none"))),
+            (&["a:1", "b:1", "c:1"][..], &["a:1", "b:1", "c:1"][..])
+        );
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Helpers that every part of the plan shares: editing the raw JSON without losing neighbouring fields, and noting what
 //! was done.
 
-use crate::quantity::{NotAQuantity, Quantity};
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
+use crate::quantity::{NotAQuantity, Quantity};
 use crate::workload::Role;
 
 /// Annotation on a pod that lists what wasmgate changed, such as
@@ -64,8 +66,8 @@ impl Error {
 /// The changes and messages so far.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// Entries for the annotation, in the order of the edits.
-    pub(super) tokens: Vec<String>,
+    /// Entries for the annotation, each with its number in the order of the edits. A tenant chooses how many there are.
+    pub(super) tokens: BTreeMap<String, usize>,
     /// One line per change.
     pub(super) changes: Vec<String>,
     /// For the person who applied the object: what will not work as it is.
@@ -79,18 +81,26 @@ pub(super) struct Notes {
 impl Notes {
     /// Notes a change under its entry in the annotation.
     pub(super) fn change(&mut self, token: &str, line: String) {
-        if !self.tokens.iter().any(|known| known == token) {
-            self.tokens.push(token.to_owned());
-        }
+        self.add(token.to_owned());
         self.changes.push(line);
+    }
+
+    /// Adds an entry to the annotation, once.
+    fn add(&mut self, token: String) {
+        let number = self.tokens.len();
+        self.tokens.entry(token).or_insert(number);
+    }
+
+    /// The entries for the annotation, in the order of the edits.
+    pub(super) fn in_order(&self) -> Vec<&str> {
+        let mut numbered: Vec<(&String, &usize)> = self.tokens.iter().collect();
+        numbered.sort_by_key(|(_, number)| **number);
+        numbered.into_iter().map(|(token, _)| token.as_str()).collect()
     }
 
     /// Explains a request that was learned: with an entry in the annotation, and behind the line that says the change.
     pub(super) fn explain_learned(&mut self, container: &str, resource: &str, profile: &str) {
-        let token = format!("learned/{container}");
-        if !self.tokens.contains(&token) {
-            self.tokens.push(token);
-        }
+        self.add(format!("learned/{container}"));
         if let Some(line) = self.changes.last_mut() {
             for part in [", learned from the ", resource, " that this image has used under `", profile, "`"] {
                 line.push_str(part);
@@ -190,4 +200,21 @@ pub(super) fn container_mut<'a>(
 pub(super) fn quantity(value: &Value, field: &str) -> Result<Quantity, Error> {
     Quantity::from_json(value)
         .map_err(|NotAQuantity { value }| Error::ReadQuantity { field: field.into(), value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_in_the_order_of_the_edits_each_once() {
+        let mut notes = Notes::default();
+        for token in ["volume/z", "image/a", "volume/z", "affinity"] {
+            notes.change(token, String::new());
+        }
+        notes.explain_learned("app", "memory", "p");
+        notes.explain_learned("app", "cpu", "p");
+        assert_eq!(notes.in_order(), ["volume/z", "image/a", "affinity", "learned/app"]);
+        assert_eq!(notes.changes.len(), 4);
+    }
 }

@@ -57,7 +57,8 @@ pub fn planned(
     if concerned(workload, inspection, context) {
         let template = workload.kind.template_pointer();
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
-        let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
+        // Fields are said as they are in the pod: who plans a template adds where that is.
+        let pod = pod.ok_or_else(|| not("spec".to_owned(), "that of a pod or a pod template"))?;
         let before = Before::of(pod);
         edit((&mut *pod, managed), (workload, inspection), context, surplus, &mut notes)?;
         if !notes.tokens.is_empty() {
@@ -126,7 +127,7 @@ fn edit_spec(
 /// Warns that a DaemonSet's pods may stay pending: its controller makes a pod for every node that fits the template,
 /// and the template lacks what the plan adds to the pod.
 fn warn_of_daemon_set(spec: &Object, profile: &Profile, context: &Context<'_>, notes: &mut Notes) {
-    let added = |token: &str| notes.tokens.iter().any(|known| known == token);
+    let added = |token: &str| notes.tokens.contains_key(token);
     let mut bounds = Vec::new();
     // These shims run on Linux nodes only, so a requirement for Linux is no surprise. That it leaves Windows nodes without a pod is in
     // `docs/configuration.md`: the gate does not know whether there are any, and most clusters have none.
@@ -154,21 +155,19 @@ fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<
     let metadata = object_mut(pod, "metadata", "")?;
     let annotations = object_mut(metadata, "annotations", "metadata")?;
     let earlier = text(annotations, CHANGED_ANNOTATION, "metadata.annotations")?.unwrap_or_default();
-    let joined = if earlier.is_empty() {
-        notes.tokens.join(",")
-    } else {
-        with_earlier(earlier, inspection, &notes.tokens)
-    };
+    let tokens = notes.in_order();
+    let joined =
+        if earlier.is_empty() { tokens.join(",") } else { with_earlier(earlier, inspection, &tokens) };
     annotations.insert(CHANGED_ANNOTATION.to_owned(), json!(joined));
     Ok(())
 }
 
 /// Entries of both, each once. They are looked for in sets: a tenant chooses how many there are, and how many containers.
-fn with_earlier(earlier: &str, inspection: &Inspection, tokens: &[String]) -> String {
+fn with_earlier(earlier: &str, inspection: &Inspection, tokens: &[&str]) -> String {
     let names: BTreeSet<&str> = inspection.containers.iter().map(|one| one.name.as_str()).collect();
     let known = earlier.split(',').filter(|entry| could_be_ours(entry, &names));
     let mut seen = BTreeSet::new();
-    let all = known.chain(tokens.iter().map(String::as_str)).filter(|entry| seen.insert(*entry));
+    let all = known.chain(tokens.iter().copied()).filter(|entry| seen.insert(*entry));
     all.collect::<Vec<&str>>().join(",")
 }
 

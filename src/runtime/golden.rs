@@ -1659,7 +1659,7 @@ fn with_retained(image: &ImageFacts, retained: Variable<'_>) -> String {
     let command = ["/".to_string()];
     let start = Start { command: &command, retained, ..Start::default() };
     match Family::Spin.start(image, &start) {
-        Program::Unknown { reason } => reason,
+        Program::Unknown { reason } => reason.into(),
         _ => started(Family::Spin, image, &start),
     }
 }

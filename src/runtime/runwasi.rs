@@ -121,7 +121,7 @@ fn among_mounts(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Stri
     let facts = without_layers(view.facts);
     let other = view.of_other(&facts);
     match choose(&other) {
-        Choice::Starts(Program::Unknown { reason }) => Some(reason),
+        Choice::Starts(Program::Unknown { reason }) => Some(reason.into()),
         Choice::Starts(_) => Some("a program is found among the mounts; leave these out".into()),
         Choice::Nothing(_) => None,
     }

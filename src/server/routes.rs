@@ -19,11 +19,10 @@ use super::answers::{Answers, Reader};
 use super::connection::Waited;
 use super::pace::Pace;
 use super::under_way::{Unanswered, UnderWay};
-use super::{AdmissionHandler, Begun, Call, Event, ServerOptions};
+use super::{AdmissionHandler, Begun, Call, Event, LargeReview, ServerOptions};
 use crate::otlp::{self, SpanContext};
 use crate::review::Webhook;
-use crate::review::response::Refusal;
-use crate::review::{self, Overloaded, uid_of};
+use crate::review::{Overloaded, uid_of};
 use crate::shares::{self, Line, Share, Shares};
 use crate::text;
 
@@ -129,19 +128,23 @@ enum Refused {
     #[error("the content type is `{0}`, it must be `application/json`")]
     ContentType(String),
     #[error(
-        "the review is larger than {limit} bytes, so it was not examined; make the object smaller or raise the limit"
+        "the review of {bytes} bytes is larger than {limit} bytes, so it was not examined; make the object smaller"
     )]
-    TooLarge { limit: usize, uid: Option<String> },
-    #[error("the request body did not arrive in time")]
-    SlowBody,
+    TooLarge { bytes: usize, limit: usize, uid: Option<String> },
+    #[error(
+        "the request body did not arrive within {} ms; look for what slows the way from the API server to the gate, or raise the webhook's timeoutSeconds", .0.as_millis()
+    )]
+    SlowBody(Duration),
     #[error("the request body broke off")]
     BrokenBody,
     #[error("the gate has more reviews than it can answer in time; add replicas")]
     Busy,
     #[error("the gate holds as many answers as it may that this client has not read")]
     Unread,
-    #[error("the gate did not answer in time")]
-    Late,
+    #[error(
+        "the gate did not answer within {} ms; raise the webhook's timeoutSeconds and `server.reviewTimeout`, or add replicas", .0.as_millis()
+    )]
+    Late(Duration),
     #[error("the gate failed while it answered; see its log")]
     Failed,
 }
@@ -159,40 +162,23 @@ impl Refused {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody => StatusCode::BAD_REQUEST,
             Self::Busy | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
-    /// A review that is too large is refused with an AdmissionReview if its uid is known, because neither a retry nor
-    /// another replica can help. Everything else is an HTTP error, so that the API server applies the failurePolicy.
+    /// An HTTP error, so that the API server applies the failurePolicy.
     fn respond(self, reader: &Reader) -> Response {
         let status = self.status();
-        let plain = || plain_text(reader.told(format!("{self}\n")));
-        match &self {
-            Self::TooLarge { uid: Some(uid), .. } => {
-                json(reader.told(refusal(uid, status, self.to_string())))
-            }
-            Self::Method => (status, [(ALLOW, "POST")], plain()).into_response(),
-            _ => (status, plain()).into_response(),
+        let plain = plain_text(reader.told(format!("{self}\n")));
+        match self {
+            Self::Method => (status, [(ALLOW, "POST")], plain).into_response(),
+            _ => (status, plain).into_response(),
         }
     }
-}
-
-fn refusal(uid: &str, status: StatusCode, message: String) -> Vec<u8> {
-    let refusal =
-        Refusal { code: status.as_u16(), reason: "RequestEntityTooLarge", message, causes: Vec::new() };
-    let response = review::Response {
-        uid: uid.to_owned(),
-        refusal: Some(refusal),
-        patch: None,
-        warnings: Vec::new(),
-        audit_annotations: std::collections::BTreeMap::new(),
-    };
-    response.to_bytes()
 }
 
 fn json(bytes: Bytes) -> Response {
@@ -245,7 +231,12 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         let memory = self.claim_memory(&size, peer, deadline).await?;
         // A body that had to wait is only read from now on.
         let body_deadline = deadline.min(Instant::now() + options.body_timeout.min(LONGEST));
-        let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
+        let body = match read_body(request.into_body(), &size, options.body_limit, body_deadline).await {
+            Err(Refused::TooLarge { bytes, limit, uid: Some(uid) }) => {
+                return self.too_large(LargeReview { webhook, uid, bytes, limit, parent });
+            }
+            body => body?,
+        };
         let place = self.claim_place(deadline).await?;
         let (has_waited, begin) = (place.has_waited(), Instant::now());
         let left = deadline.saturating_duration_since(begin);
@@ -257,6 +248,15 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
             self.pace.note(took);
         }
         Ok(bytes)
+    }
+
+    /// The gate's answer to a review that is too large, which is a request that was refused all the same.
+    fn too_large(&self, review: LargeReview) -> Result<Vec<u8>, Refused> {
+        self.gate.observe(Event::RequestRefused(StatusCode::PAYLOAD_TOO_LARGE.as_u16()));
+        catch_unwind(AssertUnwindSafe(|| self.gate.too_large(review))).map_err(|_| {
+            tracing::error!("the gate failed on a review");
+            Refused::Failed
+        })
     }
 
     /// Waits for a place, until there is less time left than the quickest of the last reviews took. Where there are more reviews than can be answered, the newest
@@ -284,7 +284,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
 
     /// Runs the gate, and what it does not answer at once on a task of its own.
     async fn ask(&self, call: Call, deadline: Instant, held: Held) -> Result<Vec<u8>, Refused> {
-        let gate = self.gate.clone();
+        let (gate, budget) = (self.gate.clone(), call.budget);
         let under_way = if call.body.len() <= SMALL_BODY {
             match catch_unwind(AssertUnwindSafe(|| gate.begin(call))) {
                 Ok(Begun::Answered(reply)) => return reply.map_err(Refused::from),
@@ -304,7 +304,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         };
         let reply = under_way.answer().await.map_err(|why| match why {
             Unanswered::NotBegun => Refused::Busy,
-            Unanswered::Late => Refused::Late,
+            Unanswered::Late => Refused::Late(budget),
             Unanswered::Failed(error) => {
                 tracing::error!(%error, "the gate failed on a review");
                 Refused::Failed
@@ -368,12 +368,12 @@ impl Size {
 
 /// Reads a body up to `limit` bytes. Keeps only the start of a larger one.
 async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> Result<Bytes, Refused> {
-    let mut stream = body.into_data_stream();
+    let (mut stream, begin) = (body.into_data_stream(), Instant::now());
     let mut over = size.declared.is_some_and(|declared| declared > limit);
     // The declared length is only a claim, so reserve no more than for a small body.
     let mut kept = BytesMut::with_capacity(size.declared.unwrap_or_default().min(SMALL_BODY));
     let mut total = 0_usize;
-    while let Some(chunk) = next_chunk(&mut stream, deadline, over).await? {
+    while let Some(chunk) = next_chunk(&mut stream, (begin, deadline), over).await? {
         total = total.saturating_add(chunk.len());
         over |= total > limit;
         if over {
@@ -387,7 +387,8 @@ async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> 
     }
     if over {
         kept.truncate(START);
-        return Err(Refused::TooLarge { limit, uid: uid_of(&kept) });
+        let bytes = total.max(size.declared.unwrap_or_default());
+        return Err(Refused::TooLarge { bytes, limit, uid: uid_of(&kept) });
     }
     Ok(kept.freeze())
 }
@@ -395,7 +396,7 @@ async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> 
 /// The next chunk. Once the body is known to be too large, that is the error, however reading ends.
 async fn next_chunk(
     stream: &mut BodyDataStream,
-    deadline: Instant,
+    (begin, deadline): (Instant, Instant),
     over: bool,
 ) -> Result<Option<Bytes>, Refused> {
     match timeout_at(deadline, stream.next()).await {
@@ -403,7 +404,7 @@ async fn next_chunk(
         Ok(None) => Ok(None),
         _ if over => Ok(None),
         Ok(Some(Err(_))) => Err(Refused::BrokenBody),
-        Err(_) => Err(Refused::SlowBody),
+        Err(_) => Err(Refused::SlowBody(deadline.saturating_duration_since(begin))),
     }
 }
 

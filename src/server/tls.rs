@@ -113,6 +113,8 @@ pub(super) struct Follow {
     /// Further listeners with the same certificate.
     others: Vec<(Files, RustlsConfig)>,
     seen: Option<[u8; 32]>,
+    /// Whether one of the others still serves the former certificate.
+    is_other_behind: bool,
     problem: Problem,
 }
 
@@ -124,6 +126,7 @@ impl Follow {
             config,
             others: Vec::new(),
             seen: None,
+            is_other_behind: false,
             problem: Problem::default(),
         }
     }
@@ -153,6 +156,9 @@ impl Follow {
         let files = self.files.clone();
         let Ok((now, found)) = tokio::task::spawn_blocking(move || files.read()).await else { return };
         if now.is_some() && now == self.seen {
+            if self.is_other_behind {
+                self.replace_others().await;
+            }
             return;
         }
         match found {
@@ -182,28 +188,95 @@ impl Follow {
         }
     }
 
-    /// What cannot be read now is being replaced again, which the next comparison sees.
-    async fn replace_others(&self) {
+    /// Replaces the certificates of the other listeners. Where one cannot be read now, the next comparison tries it again.
+    async fn replace_others(&mut self) {
+        let mut failed = None;
         for (files, config) in &self.others {
             let files = files.clone();
-            if let Ok(Ok(new)) = tokio::task::spawn_blocking(move || files.configure()).await {
-                config.reload_from_config(new);
+            match tokio::task::spawn_blocking(move || files.configure()).await {
+                Ok(Ok(new)) => config.reload_from_config(new),
+                Ok(Err(error)) => failed = Some(reason(&error)),
+                Err(error) => failed = Some(error.to_string()),
             }
         }
+        if let Some(reason) = failed.as_ref().filter(|_| !self.is_other_behind) {
+            tracing::error!(%reason, "cannot use the new certificate for another listener yet, which still serves the old one");
+        }
+        self.is_other_behind = failed.is_some();
     }
 
     /// Logs once why the old certificate stays in use.
     fn keep<G: AdmissionHandler>(&self, gate: &G, error: &Error) {
-        let reason = match error {
-            Error::LoadCertificate(source) => source.to_string(),
-            Error::UseCertificate { source, .. } => format!("{error}: {source}"),
-            other => other.to_string(),
-        };
+        let reason = reason(error);
         if self.problem.load().as_deref() == Some(&reason) {
             return;
         }
         gate.observe(Event::CertificateRefused);
         tracing::error!(%reason, "cannot use the new certificate, still serving the old one");
         self.problem.store(Some(Arc::new(reason)));
+    }
+}
+
+/// Why the files of a certificate cannot be used.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::LoadCertificate(source) => source.to_string(),
+        Error::UseCertificate { source, .. } => format!("{error}: {source}"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Call, LargeReview};
+    use super::*;
+    use crate::review::Reply;
+
+    /// A gate that is not asked.
+    struct Silent;
+
+    impl AdmissionHandler for Silent {
+        async fn answer(&self, _: Call) -> Reply {
+            Ok(Vec::new())
+        }
+
+        fn too_large(&self, _: LargeReview) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn metrics(&self) -> String {
+            String::new()
+        }
+    }
+
+    fn files(folder: &Path) -> Files {
+        Files { cert: folder.join("tls.crt"), key: folder.join("tls.key"), client_ca: None }
+    }
+
+    #[tokio::test]
+    async fn another_listener_whose_certificate_could_not_be_read_gets_it_at_the_next_comparison() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, other] = ["first", "other"].map(|name| folder.path().join(name));
+        let config = |folder: &Path| {
+            certs::load_or_make(folder, &[]).unwrap();
+            RustlsConfig::from_config(files(folder).configure().unwrap())
+        };
+        let (gate, page) = (config(&first), config(&other));
+        let options = ServerOptions::new(first.join("tls.crt"), first.join("tls.key"));
+        let mut follow = Follow::new(&options, gate).and(files(&other), page.clone());
+        let (before, key) = (page.get_inner(), other.join("tls.key"));
+        std::fs::rename(&key, other.join("away")).unwrap();
+        follow.look(&Silent, true).await;
+        assert!(Arc::ptr_eq(&page.get_inner(), &before) && follow.is_other_behind);
+        std::fs::rename(other.join("away"), &key).unwrap();
+        follow.look(&Silent, false).await;
+        let after = page.get_inner();
+        assert!(!Arc::ptr_eq(&after, &before) && !follow.is_other_behind);
+        follow.look(&Silent, false).await;
+        assert!(Arc::ptr_eq(&page.get_inner(), &after), "it is replaced once");
     }
 }

@@ -253,6 +253,10 @@ impl server::AdmissionHandler for Garbage {
         Ok(text.replace("UID", uid).into_bytes())
     }
 
+    fn too_large(&self, _: server::LargeReview) -> Vec<u8> {
+        Vec::new()
+    }
+
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }

@@ -16,7 +16,7 @@ use wasmgate::access::{Access, AccessOptions, Error, PATH};
 use wasmgate::certs::load_or_make;
 use wasmgate::review;
 use wasmgate::server::{
-    AdmissionHandler, Call, PageAnswer, PageHandler, Server, ServerOptions, Signals, Trigger,
+    AdmissionHandler, Call, LargeReview, PageAnswer, PageHandler, Server, ServerOptions, Signals, Trigger,
 };
 
 use crate::support::tls::{Answer, Ca, Client, Http};
@@ -292,6 +292,10 @@ struct Silent;
 impl AdmissionHandler for Silent {
     async fn answer(&self, _: Call) -> review::Reply {
         Ok(Vec::new())
+    }
+
+    fn too_large(&self, _: LargeReview) -> Vec<u8> {
+        Vec::new()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -299,6 +299,13 @@ fn an_inspection_of_another_object_is_refused() {
         let error = plan(&broken, &workload, &inspect(&workload), &context, &Surplus::default()).unwrap_err();
         assert!(matches!(error, Error::ReadField { .. }), "{error}");
     }
+    let template = Workload { kind: Kind::Deployment, ..workload.clone() };
+    let without = json!({ "spec": { "template": 3 } });
+    let error = plan(&without, &template, &inspect(&template), &context, &Surplus::default()).unwrap_err();
+    assert_eq!(
+        error.in_template("spec.template").to_string(),
+        "could not plan: `spec.template.spec` is not that of a pod or a pod template; correct it, or leave it out"
+    );
 }
 
 // === placement ===

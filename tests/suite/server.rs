@@ -11,6 +11,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::Request;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,7 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
 use wasmgate::review::{Overloaded, Reply};
-use wasmgate::server::{AdmissionHandler, Call, Error, Event, Server, ServerOptions, Signals, Trigger};
+use wasmgate::server::{
+    AdmissionHandler, Call, Error, Event, LargeReview, Server, ServerOptions, Signals, Trigger,
+};
 
 use crate::support::process::{alone, until};
 use crate::support::tls::{Ca, Client, Http, Session, get, post};
@@ -54,6 +57,12 @@ impl AdmissionHandler for Puppet {
         }
         let (path, bytes, budget) = (webhook.path(), body.len(), budget.as_millis());
         Ok(format!(r#"{{"webhook":"{path}","bytes":{bytes},"budget":{budget}}}"#).into_bytes())
+    }
+
+    fn too_large(&self, review: LargeReview) -> Vec<u8> {
+        let LargeReview { webhook, uid, bytes, limit, .. } = review;
+        let path = webhook.path();
+        format!(r#"{{"webhook":"{path}","uid":"{uid}","bytes":{bytes},"limit":{limit}}}"#).into_bytes()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -245,7 +254,7 @@ async fn a_wrong_path_method_or_content_type_says_what_is_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seven_mebibytes_pass_and_eight_are_refused_with_the_uid() {
+async fn seven_mebibytes_pass_and_of_eight_the_gate_gets_the_uid() {
     let server = start_with(|options| (options.body_timeout, options.budget) = (AMPLE, AMPLE)).await;
     let start =
         r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u-1","object":""#;
@@ -257,13 +266,13 @@ async fn seven_mebibytes_pass_and_eight_are_refused_with_the_uid() {
 
         let answer = client.send(server.address, post("/validate", body(8 << 20))).await.unwrap();
         assert_eq!(answer.status, 200);
-        let response = &answer.json()["response"];
-        assert_eq!((response["uid"].as_str(), response["allowed"].as_bool()), (Some("u-1"), Some(false)));
-        assert_eq!(response["status"]["code"], 413);
+        let told = json!({ "webhook": "/validate", "uid": "u-1", "bytes": 8 << 20, "limit": 7 << 20 });
+        assert_eq!(answer.json(), told);
 
         let answer = client.send(server.address, post("/validate", "x".repeat(8 << 20))).await.unwrap();
         assert_eq!(answer.status, 413, "without a uid there is nothing to answer in a review");
-        assert!(answer.text().contains("larger than 7340032 bytes"), "{}", answer.text());
+        let said = "the review of 8388608 bytes is larger than 7340032 bytes, so it was not examined; make the object smaller";
+        assert!(answer.text().contains(said), "{}", answer.text());
     }
     assert!(server.gate.saw(Event::RequestRefused(413)));
 }
@@ -353,9 +362,14 @@ async fn a_slow_body_times_out_with_an_answer() {
         .await
         .unwrap();
     let start = Instant::now();
-    let mut bytes = vec![0; 12];
-    timeout(AMPLE, stream.read_exact(&mut bytes)).await.expect("it is answered").unwrap();
-    assert_eq!(String::from_utf8(bytes).unwrap(), "HTTP/1.1 408");
+    let mut text = String::new();
+    while !text.contains("timeoutSeconds") {
+        let mut bytes = vec![0; 1024];
+        let count = timeout(AMPLE, stream.read(&mut bytes)).await.expect("it is answered").unwrap();
+        assert!(count > 0, "{text}");
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(text.starts_with("HTTP/1.1 408") && text.contains("did not arrive within "), "{text}");
     assert!(start.elapsed() > Duration::from_millis(300));
     assert_eq!(server.gate.started.load(Ordering::SeqCst), 0);
 }
@@ -367,6 +381,12 @@ async fn a_review_that_waits_or_blocks_too_long_is_abandoned() {
         let answer =
             server.client(Http::One).send(server.address, post("/mutate?timeout=700ms", body)).await.unwrap();
         assert_eq!(answer.status, 504, "{body}");
+        let text = answer.text();
+        assert!(
+            text.contains("did not answer within ")
+                && text.contains(" ms; raise the webhook's timeoutSeconds"),
+            "{text}"
+        );
     }
 }
 

@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
 use crate::review::Reply;
-use crate::server::{self, Begun, Call, Check, Event};
+use crate::server::{self, Begun, Call, Check, Event, LargeReview};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, if configured.
@@ -104,6 +104,10 @@ impl server::AdmissionHandler for WatchedGate {
 
     async fn answer(&self, call: Call) -> Reply {
         self.served.answer(call).await
+    }
+
+    fn too_large(&self, review: LargeReview) -> Vec<u8> {
+        self.served.too_large(review)
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::admission::Gate;
 use crate::review::Reply;
-use crate::server::{self, Begun, Call, Event};
+use crate::server::{self, Begun, Call, Event, LargeReview};
 
 /// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +82,11 @@ impl server::AdmissionHandler for Served {
     async fn answer(&self, call: Call) -> Reply {
         let Call { webhook, body, budget, parent } = call;
         self.gate.review_of(parent, webhook, body, budget).await
+    }
+
+    fn too_large(&self, review: LargeReview) -> Vec<u8> {
+        let LargeReview { webhook, uid, bytes, limit, parent } = review;
+        self.gate.review_too_large(parent, webhook, &uid, (bytes, limit))
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! What the containers of a pod add up to, and what the namespace allows the pod.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::super::draft::{Error, Notes, Object, not, object};
@@ -23,14 +25,16 @@ pub(super) fn fit_total(
     if total == Bounds::default() {
         return Ok(());
     }
-    let mut found = shares(spec, resource)?;
+    let found = shares(spec, resource)?.into_iter().zip(0_usize..);
+    // A tenant chooses how many containers there are.
+    let (places, mut shares): (BTreeMap<ContainerPosition, usize>, Vec<PodShare>) =
+        found.map(|((place, share), index)| ((place, index), share)).unzip();
+    let index = |sizing: &ContainerSizing<'_>| places.get(&sizing.place()).copied();
     for sizing in &*sizings {
-        if let Some((_, share)) = found.iter_mut().find(|(place, _)| *place == sizing.place()) {
+        if let Some(share) = index(sizing).and_then(|index| shares.get_mut(index)) {
             sizing.resource(resource).fill_share(context, share);
         }
     }
-    let (places, mut shares): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let index = |sizing: &ContainerSizing<'_>| places.iter().position(|place| *place == sizing.place());
     if let Some(max) = total.max {
         sum::lower_limits(&mut shares, max);
         for sizing in &*sizings {
@@ -94,8 +98,10 @@ pub(super) fn warn_of_shared_limit(
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let Some(limit) = above_zero(pod.memory_limit) else { return Ok(()) };
+    let sized: BTreeMap<ContainerPosition, &ContainerSizing<'_>> =
+        sizings.iter().map(|sizing| (sizing.place(), sizing)).collect();
     let needs = shares(spec, Resource::Memory)?.into_iter().filter_map(|(place, share)| {
-        let sizing = sizings.iter().find(|sizing| sizing.place() == place)?;
+        let sizing = sized.get(&place)?;
         Some((share.stays, sizing.resource(Resource::Memory).floor()))
     });
     let Some(needed) = sum::together(needs).filter(|needed| limit < *needed) else { return Ok(()) };

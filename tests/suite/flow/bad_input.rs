@@ -13,8 +13,8 @@ use crate::support::opa;
 const WEBHOOKS: [Webhook; 2] = [Webhook::Mutate, Webhook::Validate];
 const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 
-/// Sends a body to both webhooks; the answers must be refusals with this code, uid and text.
-async fn refused(server: &mut Serving, body: &str, code: u16, uid: &str, text: &str) {
+/// Sends a body to both webhooks. The validating one must refuse it with the code 400, this uid and text; the mutating one refuses nothing, and says the text.
+async fn unreadable(server: &mut Serving, body: &str, uid: &str, text: &str) {
     for webhook in WEBHOOKS {
         let answer =
             tokio::time::timeout(Duration::from_secs(10), server.post(webhook, body.to_string())).await;
@@ -23,11 +23,13 @@ async fn refused(server: &mut Serving, body: &str, code: u16, uid: &str, text: &
         let review = answer.json();
         assert_eq!(review["kind"], "AdmissionReview");
         let response = &review["response"];
-        assert_eq!((&response["uid"], &response["allowed"]), (&json!(uid), &json!(false)), "{review}");
-        assert_eq!(response["status"]["code"], code);
-        let message = response["status"]["message"].as_str().unwrap();
+        let is_allowed = webhook == Webhook::Mutate;
+        assert_eq!((&response["uid"], &response["allowed"]), (&json!(uid), &json!(is_allowed)), "{review}");
+        let said = if is_allowed { &response["warnings"][0] } else { &response["status"]["message"] };
+        let message = said.as_str().unwrap();
         assert!(message.contains(text), "{message}");
         assert!(!message.contains("::") && !message.contains("src/"), "{message}");
+        assert!(is_allowed || response["status"]["code"] == 400, "{review}");
     }
 }
 
@@ -40,7 +42,7 @@ fn review(change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_review_is_refused_with_the_reason_and_its_uid() {
+async fn a_malformed_review_is_refused_by_the_validating_webhook_alone_with_the_reason_and_its_uid() {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     let server = &mut server;
@@ -53,34 +55,60 @@ async fn a_malformed_review_is_refused_with_the_reason_and_its_uid() {
         (r#"{"kind":"Pod","apiVersion":"v1"}"#, "`kind` is `Pod`, it must be `AdmissionReview`"),
         (r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#, "it has no `request`"),
     ] {
-        refused(server, body, 400, "", text).await;
+        unreadable(server, body, "", text).await;
     }
     let beta = review(|review| review["apiVersion"] = json!("admission.k8s.io/v1beta1"));
-    refused(server, &beta, 400, UID, "`admission.k8s.io/v1beta1`").await;
+    unreadable(server, &beta, UID, "`admission.k8s.io/v1beta1`").await;
     let nameless = review(|review| drop(review["request"].as_object_mut().unwrap().remove("uid")));
-    refused(server, &nameless, 400, "", "uid").await;
+    unreadable(server, &nameless, "", "uid").await;
     let broken_off = review(|_| ());
     let half = broken_off.get(..broken_off.len() * 9 / 10).unwrap();
     // In a sorted object the uid is near the end; the API server writes it first.
     let request = Request { uid: UID.into(), ..Request::create("shop", plain_pod("hello")) };
     let body = request.to_body();
-    refused(server, body.get(..body.len() / 2).unwrap(), 400, UID, "it is not JSON").await;
-    refused(server, half, 400, "", "it is not JSON").await;
+    unreadable(server, body.get(..body.len() / 2).unwrap(), UID, "it is not JSON").await;
+    unreadable(server, half, "", "it is not JSON").await;
     let wrong_type = review(|review| review["request"]["operation"] = json!(7));
-    refused(server, &wrong_type, 400, UID, "expected a string").await;
+    unreadable(server, &wrong_type, UID, "expected a string").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_review_of_eight_mebibytes_is_refused_by_its_uid() {
+async fn a_review_of_eight_mebibytes_is_let_through_by_one_webhook_and_refused_by_the_other_and_both_are_recorded()
+ {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     let mut wanted = plain_pod("hello");
     wanted["metadata"]["annotations"] = json!({"note": "x".repeat(8 << 20)});
     let request = Request { uid: UID.into(), ..Request::create("shop", wanted) };
-    refused(&mut server, &request.to_body(), 413, UID, "larger than 7340032 bytes").await;
+    let body = request.to_body();
+    let said = format!(
+        "the review of {} bytes is larger than 7340032 bytes, so it was not examined; make the object smaller",
+        body.len()
+    );
+    let changed = server.review(Webhook::Mutate, &request).await;
+    assert_eq!(
+        (&changed["uid"], &changed["allowed"], changed.get("patch")),
+        (&json!(UID), &json!(true), None)
+    );
+    assert_eq!(changed["warnings"], json!([format!("wasmgate did not change this object: {said}")]));
+    let judged = server.review(Webhook::Validate, &request).await;
+    assert_eq!((&judged["uid"], &judged["allowed"]), (&json!(UID), &json!(false)), "it may be Wasm");
+    assert_eq!(judged["status"]["code"], 413);
+    assert_eq!(judged["status"]["message"], format!("wasmgate did not judge this object: {said}"));
     // The server is unaffected.
     let request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
     assert_eq!(server.review(Webhook::Mutate, &request).await["allowed"], true);
+    let records = flow.records();
+    let large = records.get(..2).unwrap();
+    let recorded: Vec<_> = large.iter().map(|record| &record["result"]["allowed"]).collect();
+    assert_eq!(recorded, [&json!(true), &json!(false)]);
+    for record in large {
+        assert_eq!(
+            (&record["custom"]["request_uid"], &record["error"]["code"]),
+            (&json!(UID), &json!("too-large"))
+        );
+        assert_eq!(record["error"]["message"], said);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

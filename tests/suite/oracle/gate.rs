@@ -122,7 +122,7 @@ impl Gate {
                 Judged::Wasm { packed, modules: modules.iter().map(module).collect() }
             }
             Program::Linux | Program::Native { .. } => Judged::Native,
-            Program::Unknown { reason } => Judged::Refused(reason),
+            Program::Unknown { reason } => Judged::Refused(reason.into()),
         }
     }
 
