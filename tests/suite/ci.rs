@@ -89,7 +89,10 @@ fn when_the_time_is_up_youki_is_left_out_and_the_last_line_says_so() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("test-node") && !said.contains("node-tools"), "{said}");
     let last = last_line(&output);
-    assert!(last.contains("but for what was skipped: an upgrade from an earlier commit (0 minutes"), "{last}");
+    assert!(
+        last.contains("but for what was skipped: an upgrade from an earlier commit (0 minutes"),
+        "{last}"
+    );
     assert!(last.contains("; tests of youki (0 minutes had passed"), "{last}");
     assert!(said.contains("\ntypes of it\n"), "{said}");
     let output = run_with(NODE, "echo make \"$@\"", &OLDER.replace("echo types of it", "exit 1"), "0");
