@@ -1,6 +1,7 @@
 //! Work that takes time in proportion to a pod and its images. It is done beside the threads that answer
 //! reviews, at few places, and where it is much at fewer. The pods of one namespace never hold all of them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -269,10 +270,15 @@ fn files_gone_through(image: &ImageUse<'_>, facts: &ImageFacts) -> usize {
     facts.files.len() / if is_linux { FILES } else { FILES_WITH_WASM }
 }
 
-/// What it counts that a search sorts the files of an image, if none has done that: each takes less than a microsecond in the largest image.
-fn files_to_sort(image: &ImageUse<'_>, facts: &ImageFacts) -> usize {
-    let is_none = image.role == Role::ImageVolume || facts.is_sorted_by_name();
-    if is_none { 0 } else { facts.files.len() }
+/// What it counts that searches sort the files of images which none has sorted: each file takes less than a microsecond in the largest image,
+/// and each image is sorted once, however many containers have it.
+fn files_to_sort(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
+    let images = workload.images();
+    let started = images.iter().zip(facts).filter(|(image, _)| image.role.starts());
+    let unsorted = started.filter_map(|(_, facts)| facts.as_ref()).filter(|facts| !facts.is_sorted_by_name());
+    let each: BTreeMap<_, _> = unsorted.map(|facts| (Arc::as_ptr(facts), facts.files.len())).collect();
+    each.into_values().fold(0, usize::saturating_add)
+}
 }
 
 /// Most steps along the sources of Spin's `files`, each of which is looked for below the root and in the working directory. An image chooses how many
@@ -333,7 +339,8 @@ fn is_light(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> bool {
 /// How much there is to follow at most, found without following anything; `None` where an image has links or many files. In a small
 /// image a step takes a small part of what it takes in the largest, and counts less.
 fn most_weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> Option<usize> {
-    workload.images().iter().zip(facts).try_fold(0_usize, |sum, (image, facts)| {
+    let to_sort = files_to_sort(workload, facts);
+    workload.images().iter().zip(facts).try_fold(to_sort, |sum, (image, facts)| {
         let steps = match facts {
             Some(facts) if image.role.starts() => {
                 let container = workload.container(image.role, image.index).unwrap_or_default();
@@ -353,7 +360,7 @@ fn most_weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> Option
 fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     let images = workload.images();
     let written = images.iter().zip(facts).map(|(image, facts)| searched(workload, image, facts.as_deref()));
-    let written = written.fold(0, usize::saturating_add);
+    let written = written.fold(files_to_sort(workload, facts), usize::saturating_add);
     let known = images.iter().zip(facts).filter(|(image, _)| image.role.starts());
     known.fold(written, |sum, (image, facts)| match facts {
         // What is left bounds the steps that are taken to count them.
@@ -386,8 +393,7 @@ fn searched(workload: &Workload, image: &ImageUse<'_>, facts: Option<&ImageFacts
     let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
     let handed =
         NAME.saturating_mul(handed_names(spec.0, facts)).saturating_add(written_bytes(spec.0) / SCANNED);
-    let files =
-        facts.map_or(0, |facts| files_gone_through(image, facts).saturating_add(files_to_sort(image, facts)));
+    let files = facts.map_or(0, |facts| files_gone_through(image, facts));
     searched
         .saturating_add(files)
         .saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE.saturating_add(folder)))

@@ -67,12 +67,22 @@ pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<Modul
     walk.facts(&types, source, bytes.len())
 }
 
+/// What binaries are read with: all proposals but those that no engine runs and that would not be told of, namely memories of 64 bits in the
+/// canonical ABI, custom descriptors with exact types, and imports in groups (`wasmtime:crates/wasmtime/src/config.rs` at 48.0.0 turns
+/// on the first alone, where a host asks for it).
+const FEATURES: WasmFeatures = WasmFeatures::all()
+    .difference(WasmFeatures::CM64)
+    .difference(WasmFeatures::CUSTOM_DESCRIPTORS)
+    .difference(WasmFeatures::COMPACT_IMPORTS);
+
 fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
     let mut walk = Walk::default();
-    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let mut validator = Validator::new_with_features(FEATURES);
+    let mut parser = Parser::new(0);
+    parser.set_features(FEATURES);
     let mut tables = Tables::default();
     let mut types = None;
-    for payload in Parser::new(0).parse_all(bytes) {
+    for payload in parser.parse_all(bytes) {
         if stop.load(Ordering::Relaxed) {
             return Err(Malformed::new("reading it was given up"));
         }

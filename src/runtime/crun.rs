@@ -58,19 +58,12 @@ pub(super) const CRUN_WASMTIME: Crun = Crun {
     wasmtime: true,
 };
 
-/// wasmer: no variables, no files, no network, and all arguments joined into one. The engine knows exceptions and memories of 64 bits; in
-/// which releases they are on by default was not read.
+/// wasmer: no variables, no files, no network, and all arguments joined into one. The engine knows exceptions and memories of 64 bits, and
+/// has them off where its options were read (`wasmer:lib/types/src/features.rs`, `Features::new`).
 pub(super) const CRUN_WASMER: Crun = Crun {
     handler: "wasmer",
     handed: HandedOver { variables: Variables::None, ..HandedOver::COMMAND },
-    provides: &[
-        Feature::WasiUnstable,
-        Feature::WasiThreads,
-        Feature::SharedMemory,
-        Feature::Text,
-        Feature::ExceptionHandling,
-        Feature::Memory64,
-    ],
+    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
     native_ways: &[],
     wasmtime: false,
 };

@@ -175,7 +175,11 @@ pub(super) struct Engine<'a> {
 impl Engine<'_> {
     /// What a module needs that is neither its runtime's nor its own.
     fn lacks(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<Feature> {
-        let runs = |feature: &Feature| self.proposals.is_some_and(|proposals| proposals.contains(feature));
+        let names = |feature| self.proposals.is_some_and(|proposals| proposals.contains(&feature));
+        // An engine with garbage collection has references to its types, and so to those of functions.
+        let runs = |feature: &Feature| {
+            names(*feature) || (*feature == Feature::FunctionReferences && names(Feature::GarbageCollection))
+        };
         let mut features = module.features.iter().copied();
         features.find(|feature| !is_passed_over(*feature) && !runtime.provides(*feature) && !runs(feature))
     }

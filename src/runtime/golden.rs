@@ -665,10 +665,10 @@ fn handler_rows() -> [HandlerRow; 12] {
         row("the sockets of WasmEdge", Feature::WasmedgeSockets, [CANNOT, CAN, CANNOT, CANNOT]),
         row("the first snapshot of WASI", Feature::WasiUnstable, [CANNOT, CANNOT, CAN, CAN]),
         row("threads", Feature::WasiThreads, [CANNOT, CANNOT, CAN, CAN]),
-        row("exceptions", Feature::ExceptionHandling, [CANNOT, CAN, CAN, CAN]),
+        row("exceptions", Feature::ExceptionHandling, [CANNOT, CAN, CANNOT, CAN]),
         row("garbage collection", Feature::GarbageCollection, [CANNOT, CAN, CANNOT, CAN]),
         row("references to functions", Feature::FunctionReferences, [CANNOT, CAN, CANNOT, CAN]),
-        row("memories of 64 bits", Feature::Memory64, [CANNOT, CAN, CAN, CAN]),
+        row("memories of 64 bits", Feature::Memory64, [CANNOT, CAN, CANNOT, CAN]),
         row("continuations", Feature::StackSwitching, [CANNOT; 4]),
         row("pages of another size", Feature::CustomPageSizes, [CANNOT; 4]),
     ]

@@ -20,10 +20,11 @@ impl Runtime for RunwasiWamr {
         runwasi::runs_modules(shape, kind, packaging)
     }
 
-    /// Of proposals of WebAssembly its build of the engine has only what that has by default, which is none of them
-    /// (`wamr-rust-sdk:crates/wamr-sys/build.rs`; `wasm-micro-runtime:core/config.h`, `WASM_ENABLE_GC` and its like).
+    /// Of proposals of WebAssembly its build of the engine has only what that has by default, which is none of them, and no threads
+    /// (`wamr-rust-sdk:crates/wamr-sys/build.rs` at 1.1.0; `wasm-micro-runtime:core/config.h`, `WASM_ENABLE_GC` and its like, and
+    /// `CMakeLists.txt`, `WAMR_BUILD_LIB_WASI_THREADS`, at 2.1.2).
     fn provides(&self, feature: Feature) -> bool {
-        matches!(feature, Feature::WasiUnstable | Feature::WasiThreads | Feature::SharedMemory)
+        feature == Feature::WasiUnstable
     }
 
     fn hands_over(&self, kind: ImageKind) -> Handover {

@@ -28,11 +28,11 @@ impl Runtime for RunwasiWasmtime {
             && matches!(kind, ImageKind::Module | ImageKind::Component | ImageKind::HttpComponent)
     }
 
-    /// The shim turns no proposal on beside the component model. Memories of 64 bits are on by default from wasmtime 30 on, so that its
-    /// release 0.6.0, with 27, does not run them; exceptions, garbage collection and references to functions from 47 on
-    /// (`wasmtime:crates/wasmtime/src/config.rs`, `features`, line 2143 at 36.0.6 and 2501 at 47.0.0).
-    fn provides(&self, feature: Feature) -> bool {
-        feature == Feature::Memory64
+    /// The shim turns no proposal on beside the component model, and its last release, 0.6.0, has wasmtime 27. Memories of 64 bits are on by
+    /// default from 30 on; exceptions, garbage collection and references to functions from 47 on (`wasmtime:crates/wasmtime/src/config.rs`,
+    /// `features`, line 1795 at 27.0.0, 2143 at 36.0.6 and 2501 at 47.0.0). A profile names what the nodes have beyond that.
+    fn provides(&self, _feature: Feature) -> bool {
+        false
     }
 
     /// A command gets all variables and arguments, `/` with every mount, and (as a component) the whole network;

@@ -39,10 +39,11 @@ impl Runtime for Spin {
         }
     }
 
-    /// Of proposals it turns on those of components alone (`spin:crates/core/src/lib.rs`, `Config::default`), and its engine has memories of
-    /// 64 bits on by default (`wasmtime:crates/wasmtime/src/config.rs`, `features`, line 2288 at 42.0.2).
+    /// Of proposals it turns on those of components alone (`spin:crates/core/src/lib.rs`, `Config::default`). Its engine has memories of
+    /// 64 bits on by default, but the shim makes a component of each module, and the canonical ABI takes none
+    /// (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`, `componentize_if_necessary`).
     fn provides(&self, feature: Feature) -> bool {
-        matches!(feature, Feature::Wasi03 | Feature::Memory64)
+        feature == Feature::Wasi03
     }
 
     fn hands_over(&self, kind: ImageKind) -> Handover {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use wasmparser::{
-    AbstractHeapType, CompositeInnerType, HeapType, MemoryType, Payload, RecGroup, RefType, SubType,
-    TableInit, TableType, TypeRef, ValType,
+    AbstractHeapType, CompositeInnerType, CoreType, ElementItems, HeapType, MemoryType, Payload, RecGroup,
+    RefType, SubType, TableInit, TableType, TypeRef, ValType,
 };
 
 use super::super::Feature;
@@ -47,6 +47,20 @@ pub(super) fn note(payload: &Payload<'_>, found: &mut BTreeSet<Feature>) -> Resu
         }
         Payload::TagSection(_) => {
             found.insert(Feature::ExceptionHandling);
+        }
+        Payload::ElementSection(section) => {
+            for element in section.clone() {
+                if let ElementItems::Expressions(ty, _) = element?.items {
+                    of_reference(ty, found);
+                }
+            }
+        }
+        Payload::CoreTypeSection(section) => {
+            for ty in section.clone() {
+                if let CoreType::Rec(group) = ty? {
+                    of_group(&group, found);
+                }
+            }
         }
         _ => {}
     }
@@ -166,6 +180,8 @@ mod tests {
             ("(type $f (func)) (global (ref null $f) (ref.null $f))", vec![FunctionReferences]),
             ("(func (param (ref extern)))", vec![FunctionReferences]),
             ("(table 1 funcref (ref.null func))", vec![FunctionReferences]),
+            ("(func $f) (elem declare (ref func) (ref.func $f))", vec![FunctionReferences]),
+            ("(elem exnref (ref.null exn))", vec![ExceptionHandling]),
             ("(type $f (func)) (type (cont $f))", vec![StackSwitching]),
             (r#"(import "env" "m" (memory 8 (pagesize 1)))"#, vec![CustomPageSizes]),
             ("(memory i64 1)", vec![Memory64]),
@@ -185,9 +201,30 @@ mod tests {
             "(table 1 funcref) (table 1 externref)",
             "(func (param externref funcref) (result i32 i64) unreachable)",
             "(global funcref (ref.null func)) (global i32 (i32.add (i32.const 1) (i32.const 2)))",
+            "(func $f) (elem declare func $f) (elem funcref (ref.func $f) (ref.null func))",
             "(func (param v128) (result v128) local.get 0)",
         ] {
             assert_eq!(needs(&format!("(module {declared})")), BTreeSet::new(), "{declared}");
         }
+    }
+
+    /// The types of a component itself.
+    #[test]
+    fn a_proposal_shows_in_the_core_types_of_a_component() {
+        let component = needs("(component (core type (struct)))");
+        assert_eq!(component, [Feature::GarbageCollection].into());
+    }
+
+    /// No engine here takes them, and no feature speaks of them.
+    #[test]
+    fn what_no_engine_runs_is_not_read() {
+        let refused = |bytes: &[u8]| read(bytes, "test").unwrap_err().0;
+        let exact = wat::parse_str("(module (type $f (func)) (func (param (ref (exact $f)))))").unwrap();
+        assert!(refused(&exact).contains("custom descriptors"), "{}", refused(&exact));
+        let wide = r#"(component (core module $m (memory (export "m") i64 1) (func (export "f") (param i64 i64)))
+            (core instance $i (instantiate $m)) (alias core export $i "m" (core memory $memory))
+            (func (param "a" string) (canon lift (core func $i "f") (memory $memory))))"#;
+        let wide = wat::parse_str(wide).unwrap();
+        assert!(refused(&wide).contains("64-bit") || refused(&wide).contains("memory"), "{}", refused(&wide));
     }
 }

@@ -20,10 +20,9 @@ pub(super) struct Reserved {
 impl Waiting {
     /// So many bytes for a record; `None` where too many wait already.
     pub(super) fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        let reserved = Reserved { waiting: self.clone(), bytes };
-        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        // One that is dropped here gives its bytes back.
-        (before.saturating_add(bytes) <= WAITING_BYTES).then_some(reserved)
+        let with = |waiting: usize| waiting.checked_add(bytes).filter(|sum| *sum <= WAITING_BYTES);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with).ok()?;
+        Some(Reserved { waiting: self.clone(), bytes })
     }
 
     /// Bytes that wait now.
