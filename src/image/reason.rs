@@ -47,7 +47,7 @@ impl Reason {
 impl From<&str> for Reason {
     fn from(text: &str) -> Self {
         let text = text::visible(&text::shorten(text, LONGEST)).into_owned();
-        // Names of others are between backticks, and say nothing.
+        // What stands between backticks is quoted, such as the name of an import: it is no advice.
         let says_what_to_do = text.split('`').step_by(2).any(|own| own.contains(WHAT_TO_DO));
         Self { cause: if says_what_to_do { Cause::Told } else { Cause::Plain }, text }
     }

@@ -174,8 +174,8 @@ fn tell_read_only(mount: &WritableMount, notes: &mut Notes) {
     }
 }
 
-/// A folder of the node is told apart: the rules go by what stays writable below it, and may refuse the pod all the same. `recursiveReadOnly`
-/// is a person's to write, since no pod with it starts on a node that cannot hold it.
+/// A folder of the node gets a text of its own: the rules go by what stays writable below it, and may refuse the pod all the same. The gate
+/// does not write `recursiveReadOnly` itself, since no pod with it starts on a node that does not support it.
 fn said_of(WritableMount { container, mount_path, program_writes, below, .. }: &WritableMount) -> String {
     let name: String = container.chars().take(LONGEST_NAME).collect();
     let said = format!("container `{name}`: the mount at `{mount_path}` is now `readOnly: true`");

@@ -4,7 +4,7 @@
 //!
 //! A native program that crun misses leads to another file by a search alone: behind a folder that the container's user may not enter, a file
 //! that it may not execute, or a path that is too long for the kernel. A name with a slash is one path, for crun and for its handlers, and
-//! `#` is a letter of it.
+//! `#` is an ordinary character of it.
 
 use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
@@ -316,8 +316,8 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     }
 }
 
-/// The search goes on behind a folder whose path the kernel does not take, which counts from the working directory or from the root, and
-/// comes to what is not meant.
+/// The search passes over a folder whose path the kernel does not take, counted from the working directory or from the root, and may find
+/// another program in a later one.
 fn too_long(argument: &str) -> Choice {
     Choice::unknown(format!(
         "`{}` is searched in a folder of the container's PATH whose path has {} bytes or more, which the kernel does not take; write the \

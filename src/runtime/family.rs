@@ -173,7 +173,7 @@ pub(super) struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// What a module needs that is neither its runtime's nor its own.
+    /// What a module needs that neither its runtime provides nor this engine runs.
     fn lacks(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<Feature> {
         let names = |feature| self.proposals.is_some_and(|proposals| proposals.contains(&feature));
         // An engine with garbage collection has references to its types, and so to those of functions.

@@ -1,7 +1,7 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
 //! `youki:crates/libcontainer/src/workload/default.rs`). It starts files only.
 //!
-//! A native program that youki misses starts nothing: the Wasm executor opens one path by the same name, in which `#` is a letter, and is asked
+//! A native program that youki misses starts nothing: the Wasm executor opens one path by the same name, in which `#` is an ordinary character, and is asked
 //! first, so that what it finds there counts beside the native program.
 
 use super::answers::{Compiler, NativeWay, Runtime};

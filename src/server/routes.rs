@@ -132,7 +132,7 @@ enum Refused {
     )]
     TooLarge { bytes: usize, limit: usize, uid: Option<String> },
     #[error(
-        "the request body did not arrive within {} ms; look for what slows the way from the API server to the gate, or raise the webhook's timeoutSeconds", .0.as_millis()
+        "the request body did not arrive within {} ms; check the network between the API server and the gate, or raise the webhook's timeoutSeconds", .0.as_millis()
     )]
     SlowBody(Duration),
     #[error("the request body broke off")]

@@ -165,7 +165,7 @@ impl<S: Source> Look<'_, S> {
             .collect();
         if layers.len() > MAX_WASM_LAYERS {
             let malformed = Malformed::new(format!(
-                "it has {} Wasm layers; push one with at most {MAX_WASM_LAYERS}",
+                "it has {} Wasm layers; push an image with at most {MAX_WASM_LAYERS}",
                 layers.len()
             ));
             return Err(self.error("the manifest", malformed));
