@@ -279,7 +279,6 @@ fn files_to_sort(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usiz
     let each: BTreeMap<_, _> = unsorted.map(|facts| (Arc::as_ptr(facts), facts.files.len())).collect();
     each.into_values().fold(0, usize::saturating_add)
 }
-}
 
 /// Most steps along the sources of Spin's `files`, each of which is looked for below the root and in the working directory. An image chooses how many
 /// there are and how deep that is; one that is too long to be followed is no step.
