@@ -67,9 +67,7 @@ pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<Modul
     walk.facts(&types, source, bytes.len())
 }
 
-/// What binaries are read with: all proposals but those that no engine runs and that would not be told of, namely memories of 64 bits in the
-/// canonical ABI, custom descriptors with exact types, and imports in groups (`wasmtime:crates/wasmtime/src/config.rs` at 48.0.0 turns
-/// on the first alone, where a host asks for it).
+/// All proposals but three that no engine runs and no message tells of (`wasmtime:crates/wasmtime/src/config.rs` at 48.0.0: the first alone, if asked for).
 const FEATURES: WasmFeatures = WasmFeatures::all()
     .difference(WasmFeatures::CM64)
     .difference(WasmFeatures::CUSTOM_DESCRIPTORS)
