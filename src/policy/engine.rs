@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_module_that_was_compiled_and_kept_is_taken_from_the_disk_and_no_other_is_obtained_twice() {
         use Obtained::{Disk, Kept, NotKept};
-        let cases: [(&[Option<Obtained>], Option<usize>, usize); 7] = [
-            (&[Some(Kept), Some(Disk)], Some(1), 2),
+        for (found, module, attempts) in [
+            (&[Some(Kept), Some(Disk)][..], Some(1), 2),
             (&[Some(Disk)], Some(0), 1),
             (&[Some(NotKept)], Some(0), 1),
             (&[None], None, 1),
@@ -200,8 +200,7 @@ mod tests {
             (&[Some(Kept), Some(Kept)], Some(0), 2),
             (&[Some(Kept), Some(NotKept)], Some(0), 2),
             (&[Some(Kept), None], Some(0), 2),
-        ];
-        for (found, module, attempts) in cases {
+        ] {
             assert_eq!(taken(found), (module, attempts), "{found:?}");
         }
     }
