@@ -81,10 +81,10 @@ pub(super) fn no_lookalikes(rest: &Rest, known: &[&str]) -> Result<(), Malformed
     Ok(())
 }
 
-/// Foreign text cut to what fits a message, in which it stands between backticks.
+/// Foreign text cut to what fits a message.
 pub(super) fn short(text: &str) -> String {
     const LONGEST: usize = 160;
-    text::shorten(text, LONGEST).replace('`', "'")
+    text::shorten(text, LONGEST).into_owned()
 }
 
 /// Folds letter case like Go's `encoding/json`: also the long s, and the Kelvin sign (which lower-cases to `k`).
