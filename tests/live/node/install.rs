@@ -219,7 +219,8 @@ fn what_the_manual_says_ends_in_replicas_that_judge_the_pods_beside_them_and_the
     site.write_kustomization("0.1.1");
     let upgrade = commands("Upgrade", "# with the newer tag in kustomization.yaml\nkubectl apply -k .");
     let load = under_load(&site, "an upgrade", || upgraded(&site, "platform", &upgrade, &older));
-    // Before this test writes the page: the label of the image would end in `-dirty`.
+    // Before this test writes the page: the label of the image would end in `-dirty`. The test of the chart writes it too, so where the
+    // page is written this one is run first, by its name, and what it wrote is committed.
     recorded::what_a_replica_needs(&site);
     recorded::upgrades(recorded::KUSTOMIZE, &[load]);
     switches::give_the_right_to_pull_secrets(&site);

@@ -60,7 +60,7 @@ violations contains violation if {
 	}
 }
 
-others(container) := $"it runs on {concat(", ", container.runnableBy)}" if {
+others(container) := $"it may run on {concat(", ", container.runnableBy)}" if {
 	count(container.runnableBy) > 0
 } else := "no runtime that is described does"
 

@@ -90,7 +90,7 @@ test_a_program_that_the_runtime_of_the_class_cannot_start_is_refused if {
 		"container `web` starts a Wasm module from `ghcr.io/myorg/orders:1.4` (seen: layer media type = ",
 		"application/wasm), and runtime class `wasmtime` is runwasi-wasmtime, which cannot start it by how it is packed",
 		", by what it imports, by the memories and tables that it defines or by a proposal of WebAssembly that it uses: ",
-		"it runs on crun-wasmedge, runwasi-wasmedge; ship it in another form, or use another class",
+		"it may run on crun-wasmedge, runwasi-wasmedge; ship it in another form, or use another class",
 	])) with input as fixture.pod({"kind": "module", "runnableBy": ["crun-wasmedge", "runwasi-wasmedge"]})
 	fixture.rules_of(fixture.pod({"kind": "module", "runnableBy": []})) == {"runtime-mismatch"}
 	wasmgate.violations == set() with input as fixture.pod({"kind": "module", "runnableBy": ["runwasi-wasmtime"]})
