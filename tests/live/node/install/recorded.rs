@@ -145,7 +145,10 @@ fn says_what_it_is_made_of(site: &Installed, name: &str) {
         let revision = site.registry.label(name, "org.opencontainers.image.revision");
         assert!(is_of_this_commit(revision.as_deref()), "{revision:?}");
         let is_clean = !revision.is_some_and(|revision| revision.ends_with("-dirty"));
-        assert!(is_clean || !is_written(), "commit first: the digest on the page is that of a commit's image");
+        assert!(
+            is_clean || !is_written(),
+            "commit first: the digest on the page is that of a commit's image"
+        );
     }
     let attached = site.registry.attached(name);
     assert_eq!(attached.keys().collect::<Vec<_>>(), ["application/vnd.cyclonedx+json"]);
