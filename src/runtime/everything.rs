@@ -13,12 +13,12 @@ use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 pub(super) struct Everything(pub(super) &'static [&'static dyn Runtime]);
 
 /// Why nothing is known to start.
-const DIFFERENT: &str = "the runtimes that could be behind this class start different programs from the image; describe the class \
+pub(super) const DIFFERENT: &str = "the runtimes that could be behind this class start different programs from the image; describe the class \
                          by a profile (`runtimes.profiles`)";
 
 /// What two runtimes start, if that is the same. As what a runtime takes a component is up to it, and changes nothing here, where
 /// everything counts as handed over.
-fn both<'a>(one: &'a Program, other: &'a Program) -> Option<&'a Program> {
+pub(super) fn both<'a>(one: &'a Program, other: &'a Program) -> Option<&'a Program> {
     let http = |program: &Program| matches!(program, Program::Wasm { kind: ImageKind::HttpComponent, .. });
     let same = match (one, other) {
         (

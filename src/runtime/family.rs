@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{NativeWay, Runtime};
 use super::choice::Choice;
 use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
-use super::everything::Everything;
+use super::everything::{DIFFERENT, Everything, both};
 use super::retired::{self, Retired};
 use super::runwasi_wamr::RunwasiWamr;
 use super::runwasi_wasmedge::RunwasiWasmedge;
@@ -214,11 +214,24 @@ pub fn start_undescribed(facts: &ImageFacts, start: &Start<'_>) -> Program {
             .or_else(|| program::cut_off(&view))
             .or_else(|| view.lost().map(Lost::reason))
             .or_else(|| retired::starts_another(&view, Some(&meant)));
-        let native = &Family::Everything.runtime().native_ways();
-        return open.map_or_else(|| with_machine_code(facts, native, meant), program::unknown);
+        return open.map_or_else(|| as_all_start(&view, meant), program::unknown);
     }
     let any = Family::Everything.start(facts, start);
     if strictness(&any) > strictness(&meant) { any } else { meant }
+}
+
+/// The Wasm program that the image is meant to start, if each runtime that may be behind a class starts that or nothing.
+fn as_all_start(view: &View<'_>, meant: Program) -> Program {
+    let everything = Family::Everything.runtime();
+    match everything.choose(view) {
+        Choice::Starts(any) if both(&meant, &any).is_none() => match any {
+            Program::Unknown { .. } => any,
+            _ => program::unknown(DIFFERENT),
+        },
+        Choice::Starts(_) | Choice::Nothing(_) => {
+            with_machine_code(view.facts, &everything.native_ways(), meant)
+        }
+    }
 }
 
 /// How much the rules ask of a program: nothing of Linux, everything of Wasm. Of what is unknown only that it becomes

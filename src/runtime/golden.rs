@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Family;
 use super::answers::NativeWay;
 use super::choice::Choice;
+use super::everything::both;
 use super::handover::{Files, Handover, Variables};
 use super::start_undescribed;
 use crate::image::annotation;
@@ -764,6 +765,26 @@ fn under_a_class_without_a_profile_what_may_not_be_the_file_that_starts_leads_to
     }
 }
 
+/// What one of them would start instead was not judged.
+#[test]
+fn under_a_class_without_a_profile_the_file_that_is_judged_is_the_one_that_every_runtime_starts() {
+    let (mut same, mut different) = (0, 0);
+    for row in rows().into_iter().filter(|row| row.image.suggests_wasm()) {
+        with_start(&row, |start| {
+            let judged = start_undescribed(&row.image, start);
+            let every = Family::Everything.runtime().choose(&View::new(&row.image, start));
+            let meant = program::start(&row.image, start);
+            if let (Program::Wasm { .. }, Choice::Starts(every)) = (&judged, &every) {
+                assert!(both(&judged, every).is_some(), "{}: {judged:?} and {every:?}", row.why);
+                same += 1;
+            } else if matches!(meant, Program::Wasm { .. }) {
+                different += 1;
+            }
+        });
+    }
+    assert!(same > 5 && different > 5, "{same} {different}");
+}
+
 /// WasmEdge may be behind it.
 #[test]
 fn under_a_class_without_a_profile_machine_code_of_wasmedge_is_native() {
@@ -1455,6 +1476,7 @@ fn the_spin_shim_does_not_unpack_archives_where_another_container_writes() {
         (set("/own/../w"), None, None),
         (set("/own/link"), None, None),
         (Variable::Unset, Some("/w"), None),
+        (Variable::Unset, None, None),
         (set("/dev/shm"), None, pod),
         (set("/proc/self/cwd"), None, pod),
         (Variable::Elsewhere, None, pod),
@@ -1464,13 +1486,11 @@ fn the_spin_shim_does_not_unpack_archives_where_another_container_writes() {
         let none = layered(Shape::SpinArtifact);
         assert_eq!(with(&none, temporary, working_dir, sharer), "spin app", "{temporary:?}: no archive");
     }
-    for (temporary, working_dir) in
-        [(Variable::Unset, None), (set("/own"), None), (set("/tmp"), Some("/w")), (set("/wide"), None)]
-    {
+    for (temporary, working_dir) in [(set("/own"), None), (set("/tmp"), Some("/w")), (set("/wide"), None)] {
         assert_eq!(with(&archives, temporary, working_dir, pod), "spin app", "{temporary:?} {working_dir:?}");
     }
-    let own = ImageFacts { env: vec!["TMPDIR".into()], ..archives };
-    assert_eq!(with(&own, Variable::Unset, None, pod), "?", "the value of the image's own is not known");
+    let alone = Start { mounts: &["/own".into()], ..Start::default() };
+    assert_eq!(started(Family::Spin, &archives, &alone), "spin app", "no other container writes anywhere");
 }
 
 #[test]

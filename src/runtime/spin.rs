@@ -107,7 +107,8 @@ fn exchanged(view: &View<'_>) -> Option<Choice> {
 }
 
 /// A folder below which the shim unpacks archives, one after the other, before it reads what it unpacked: `TMPDIR`, or else the
-/// working directory (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). It checks the folder of
+/// working directory (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer`). Where the container has no
+/// such variable, that of the shim's own process counts, which containerd sets to the `temp` of its configuration. It checks the folder of
 /// each entry and then opens the entry by its path (`tar-rs:src/{archive,entry}.rs` at 0.4.44, `unpack_in`), so that a link which another
 /// process makes there in between leads the entry over a module.
 fn staged(view: &View<'_>) -> Option<Choice> {
@@ -123,10 +124,9 @@ fn staged(view: &View<'_>) -> Option<Choice> {
 
 /// The folder and who else may write there, if anyone may.
 fn staging(view: &View<'_>) -> Option<(String, String)> {
-    let of_image = || view.facts.env.iter().any(|name| name == TEMPORARY);
     let folder = match view.start.temporary {
         Variable::Literal(folder) => view.here(folder),
-        Variable::Unset if !of_image() => view.here(""),
+        // The image may have a value of its own.
         Variable::Unset | Variable::Elsewhere => {
             return anyone(view)
                 .map(|by| (format!("the value of `{TEMPORARY}`, which is not known here"), by));
