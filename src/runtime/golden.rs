@@ -769,7 +769,7 @@ fn under_a_class_without_a_profile_what_may_not_be_the_file_that_starts_leads_to
 #[test]
 fn under_a_class_without_a_profile_the_file_that_is_judged_is_the_one_that_every_runtime_starts() {
     let (mut same, mut different) = (0, 0);
-    for row in rows().into_iter().filter(|row| row.image.suggests_wasm()) {
+    for row in rows().filter(|row| row.image.suggests_wasm()) {
         with_start(&row, |start| {
             let judged = start_undescribed(&row.image, start);
             let every = Family::Everything.runtime().choose(&View::new(&row.image, start));
