@@ -117,7 +117,7 @@ fn staged(view: &View<'_>) -> Option<Choice> {
     }
     let (place, by) = staging(view)?;
     Some(Choice::unknown(format!(
-        "the image has layers that are archives, which the Spin shim unpacks below `{place}`, and {by} may exchange there what the \
+        "the image has layers that are archives, which the Spin shim unpacks below {place}, and {by} may exchange there what the \
          shim starts; set `{TEMPORARY}` to a folder to which no other container writes"
     )))
 }
@@ -144,7 +144,7 @@ fn staging(view: &View<'_>) -> Option<(String, String)> {
         _ if kernel_tree(&place).is_some() => anyone(view),
         _ => None,
     };
-    by.map(|by| (text::quoted(&place, 200), by))
+    by.map(|by| (format!("`{}`", text::quoted(&place, 200)), by))
 }
 
 fn of_volume(mount: &Mount<'_>) -> String {
