@@ -236,9 +236,12 @@ const TOGETHER: usize = 8;
 /// How often such a pod is started again, as the kubelet would start one of a Deployment.
 const STARTS_AGAIN: usize = 4;
 
+/// How often the end of a pod is waited for: with those of another test beside it, there are a hundred of which none has ended.
+const WAITS: usize = 3;
+
 /// The outcome of a row's pod.
 fn end(site: &Site, name: &str, row: &Row) -> String {
-    let seen = ask_patiently(|| outcome(site, name));
+    let seen = (0..WAITS).find_map(|_| ask_patiently(|| outcome(site, name)));
     seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)))
 }
 
