@@ -332,13 +332,7 @@ impl<S: Source> Look<'_, S> {
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, S::Error> {
-        let slot = self.slot.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(slot);
-            done
-        });
-        let done = done.await;
+        let done = self.slot.on_blocking_thread(work).await;
         done.map_err(|error| self.error(what, Malformed::new(format!("reading it was interrupted: {error}"))))
     }
 

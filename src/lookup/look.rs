@@ -440,25 +440,12 @@ impl Inner {
             }
             known
         };
-        let known = on_blocking_thread(slot.clone(), reference.to_string(), measure).await?;
+        // There may be hundreds of thousands of files among the facts.
+        let known = slot.on_blocking_thread(measure).await;
+        let known = known.map_err(|_| Error::Finish { image: reference.to_string() })?;
         self.memory.keep(known.clone()).await;
         Ok(known)
     }
-}
-
-/// Does something with all facts about an image where it may block, because there may be hundreds of thousands of files among them.
-/// Holds the slot of the look-up until it is done.
-async fn on_blocking_thread<T: Send + 'static>(
-    slot: Slot,
-    image: String,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(slot);
-        done
-    });
-    done.await.map_err(|_| Error::Finish { image })
 }
 
 /// Whether what was known before no longer holds: the image is gone, the registry refuses it to the pod's pull secrets, or

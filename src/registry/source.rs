@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
@@ -34,6 +35,20 @@ impl Slot {
     /// A slot that drops `held` together with its last clone.
     pub fn holding(held: impl Any + Send + Sync) -> Self {
         Self { _held: Some(Arc::new(held)) }
+    }
+
+    /// Does work that may block on another thread, and holds the slot until it has ended, also where its result is no longer waited for.
+    pub async fn on_blocking_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let slot = self.clone();
+        let done = spawn_blocking(move || {
+            let done = work();
+            drop(slot);
+            done
+        });
+        done.await
     }
 }
 
