@@ -1,5 +1,6 @@
 //! Turns the ending of a review into its answer and the facts of its record; the only place that does.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use serde_json::value::RawValue;
@@ -106,9 +107,7 @@ impl Decision {
     pub fn of_no_review(webhook: Webhook, error: review::Error) -> Self {
         let uid = error.uid.as_deref().unwrap_or_default();
         let said = match webhook {
-            Webhook::Mutate => {
-                answer::skip_with_warning(uid, format!("wasmgate did not change this object: {error}"))
-            }
+            Webhook::Mutate => unchanged(uid, "object", &error),
             Webhook::Validate => answer::invalid(uid, error.to_string()),
         };
         let failure = Some((READ_REVIEW, Error::ReadReview(error)));
@@ -119,9 +118,7 @@ impl Decision {
     pub fn of_large_review(webhook: Webhook, uid: &str, bytes: usize, limit: usize) -> Self {
         let error = Error::ReviewTooLarge { bytes, limit };
         let said = match webhook {
-            Webhook::Mutate => {
-                answer::skip_with_warning(uid, format!("wasmgate did not change this object: {error}"))
-            }
+            Webhook::Mutate => unchanged(uid, "object", &error),
             Webhook::Validate => {
                 answer::too_large(uid, format!("wasmgate did not judge this object: {error}"))
             }
@@ -242,11 +239,14 @@ fn answer_without_memory(webhook: Webhook, uid: &str, error: &Error, is_template
     }
     match (error, webhook) {
         (Error::NoPlace, _) => answer::failed(uid, error.to_string()),
-        (_, Webhook::Mutate) => {
-            answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
-        }
+        (_, Webhook::Mutate) => unchanged(uid, "pod", error),
         (_, Webhook::Validate) => answer::too_large(uid, format!("wasmgate did not judge this pod: {error}")),
     }
+}
+
+/// The mutating webhook refuses nothing: why it left a pod, or an object of which no more is known, as it was.
+fn unchanged(uid: &str, what: &str, error: &impl Display) -> Answer {
+    answer::skip_with_warning(uid, format!("wasmgate did not change this {what}: {error}"))
 }
 
 fn unknown_kind(review: &Review) -> String {
@@ -288,9 +288,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
         }
         Conclusion::Failed { step: Step::TakePlace, error } => answer::failed(uid, error.to_string()),
         // A failed plan refuses nothing: the validating webhook judges the pod as it is.
-        Conclusion::Failed { step: Step::Plan, error } => {
-            answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
-        }
+        Conclusion::Failed { step: Step::Plan, error } => unchanged(uid, "pod", error),
         Conclusion::Failed { step: Step::JudgeTemplate, error } => {
             answer::skip_with_warning(uid, format!("wasmgate could not judge this object: {error}"))
         }

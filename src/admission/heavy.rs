@@ -263,7 +263,7 @@ fn most_steps(workload: &Workload, image: &ImageUse<'_>, facts: &ImageFacts) -> 
 
 /// What it counts that a container goes through all files of its image. An image volume starts nothing.
 fn files_gone_through(image: &ImageUse<'_>, facts: &ImageFacts) -> usize {
-    if image.role == Role::ImageVolume {
+    if !image.role.starts() {
         return 0;
     }
     let is_linux = facts.modules.is_empty() && facts.spin.is_none();
