@@ -99,22 +99,23 @@ fn modules() -> Vec<(&'static str, Image)> {
     ]
 }
 
+/// A command that declares this beside what it exports.
+fn declaring(what: &str) -> Image {
+    artifact(&fixtures::wat(&format!(r#"(module {what} (func (export "_start")))"#)))
+}
+
 /// Modules that define as much as the pool of wasmtime holds for one, and more.
 fn allocations() -> Vec<(&'static str, Image)> {
-    let defining =
-        |what: &str| artifact(&fixtures::wat(&format!(r#"(module {what} (func (export "_start")))"#)));
     vec![
-        ("full-pool", defining("(memory 1) (table 20000 funcref)")),
-        ("two-memories", defining("(memory 1) (memory 1)")),
-        ("two-tables", defining("(memory 1) (table 1 funcref) (table 1 funcref)")),
-        ("large-table", defining("(memory 1) (table 20001 funcref)")),
+        ("full-pool", declaring("(memory 1) (table 20000 funcref)")),
+        ("two-memories", declaring("(memory 1) (memory 1)")),
+        ("two-tables", declaring("(memory 1) (table 1 funcref) (table 1 funcref)")),
+        ("large-table", declaring("(memory 1) (table 20001 funcref)")),
     ]
 }
 
 /// Modules that use proposals of WebAssembly.
 fn proposals() -> Vec<(&'static str, Image)> {
-    let declaring =
-        |what: &str| artifact(&fixtures::wat(&format!(r#"(module {what} (func (export "_start")))"#)));
     vec![
         ("exceptions", declaring("(memory 1) (tag (param i32))")),
         ("structs", declaring("(memory 1) (type (struct))")),
