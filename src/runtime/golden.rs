@@ -1684,29 +1684,70 @@ fn with_retained(image: &ImageFacts, retained: Variable<'_>) -> String {
     }
 }
 
+/// As in `spin:crates/app/src/lib.rs` (`retain_components`), `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`
+/// (`validate_service_chaining_for_components`) and `containerd-shim-spin:containerd-shim-spin/src/engine.rs` (`run_trigger`).
 #[test]
 fn spin_refuses_components_that_it_would_not_start() {
     let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
-    let component = |id: &str, hosts: &[&str]| SpinComponent {
+    let component = |id: &str, hosts: &[&str], trigger: Option<&str>| SpinComponent {
         id: id.into(),
         allowed_outbound_hosts: hosts.iter().map(|host| OutboundHost::from(*host)).collect(),
+        triggers: trigger.into_iter().map(String::from).collect(),
         ..SpinComponent::default()
     };
     let app = image.spin.as_mut().unwrap();
-    app.components.push(component("front", &["http://web.spin.internal", "http://{{ x }}.spin.internal"]));
-    app.components.push(component("all", &["http://*.spin.internal"]));
+    app.components[0].triggers = ["http".to_string()].into();
+    let hosts = ["http://web.spin.internal", "http://{{ x }}.spin.internal"];
+    app.components.push(component("front", &hosts, Some("http")));
+    app.components.push(component("all", &["http://*.spin.internal"], Some("http")));
+    app.components.push(component("lib", &["http://front.spin.internal"], None));
     let kept = |retained| with_retained(&image, retained);
     assert_eq!(kept(Variable::Unset), "spin app");
     assert_eq!(kept(Variable::Elsewhere), "spin app");
-    assert_eq!(kept(Variable::Literal("web")), "spin app");
-    assert_eq!(kept(Variable::Literal("web,front")), "spin app");
-    assert!(kept(Variable::Literal("wbe")).contains("`wbe`, which the application does not have"));
-    assert!(
-        kept(Variable::Literal("web, front")).contains("` front`"),
-        "names are compared as they are written"
-    );
-    assert!(kept(Variable::Literal("front")).contains("may call `web`"));
-    assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
+    for list in ["web", "web,front", "front,web,front", ",web,", "web,lib"] {
+        assert_eq!(kept(Variable::Literal(list)), "spin app", "{list}");
+    }
+    for (list, said) in [
+        ("wbe", "`wbe`, which the application does not have"),
+        // Names are compared as they are written.
+        ("web, front", "` front`, which the application does not have"),
+        (" ", "` `, which the application does not have"),
+        ("front", "may call `web`"),
+        ("all,web,front", "may call `*`"),
+        ("", "names no component that a trigger of the application starts"),
+        (",", "names no component that a trigger of the application starts"),
+        ("lib", "names no component that a trigger of the application starts"),
+    ] {
+        let reason = kept(Variable::Literal(list));
+        assert!(reason.contains(said), "{list:?}: {reason}");
+    }
+}
+
+/// As in `spin:crates/manifest/src/normalize.rs` (`normalize_inline_components`).
+#[test]
+fn spin_keeps_a_component_inside_a_trigger_by_the_id_that_it_gives_it() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
+    let manifest = r#"
+        spin_manifest_version = 2
+        [application]
+        name = "shop"
+        [[trigger.http]]
+        route = "/web"
+        component = { source = "web.wasm" }
+        [[trigger.http]]
+        route = "/front"
+        component = "front"
+        [component.front]
+        source = "web.wasm"
+        allowed_outbound_hosts = ["http://http-trigger1-component.spin.internal"]"#;
+    image.spin = Some(crate::image::spin::manifest::parse(manifest.as_bytes()).unwrap());
+    let kept = |list| with_retained(&image, Variable::Literal(list));
+    assert_eq!(kept("front,http-trigger1-component"), "spin app");
+    assert_eq!(kept("http-trigger1-component"), "spin app");
+    assert!(kept("front").contains("may call `http-trigger1-component`"), "{}", kept("front"));
+    for list in ["front,http-triger1-component", "trigger.http[0].component", "http-trigger2-component"] {
+        assert!(kept(list).contains("which the application does not have"), "{list}: {}", kept(list));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::runwasi::{self, Source};
 use crate::image::entry::{Variable, View, kernel_tree};
 use crate::image::mounts::{Links, Mount, SHARED_MEMORY};
 use crate::image::names::{SPIN_RETAINED, SPIN_TOML, TEMPORARY};
-use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, path, program};
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, SpinComponent, path, program};
 use crate::quantity::Quantity;
 use crate::text;
 
@@ -206,9 +206,7 @@ fn missed(argument: &str) -> Choice {
     ))
 }
 
-/// The shim refuses to start if [`SPIN_RETAINED`] names a component that the application does not have, or if
-/// a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
-/// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
+/// Holds an application to the components that [`SPIN_RETAINED`] names.
 fn kept(view: &View<'_>, choice: Choice) -> Choice {
     let Some(app) = &view.facts.spin else { return choice };
     if !matches!(&choice, Choice::Starts(Program::Wasm { kind: ImageKind::SpinApp, .. })) {
@@ -235,17 +233,30 @@ fn supported<'a>(mut triggers: impl Iterator<Item = &'a String>, choice: Choice)
     }
 }
 
+/// The shim refuses to start if the list names a component that the application does not have, or if a kept component may call one that
+/// is left out. Of those that are named it keeps what a trigger starts, and looks at no others (`spin:crates/app/src/lib.rs`,
+/// `retain_components`; `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`, `validate_service_chaining_for_components`; tag
+/// v3.6.3). Without a trigger it has nothing to wait for, and panics (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`,
+/// `run_trigger`, `select_all`); before 0.19 it refused an empty name.
 fn narrowed(app: &SpinApp, list: &str, choice: Choice) -> Choice {
     // The pod chooses how many names there are, and the image how many components.
-    let names: HashSet<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+    let names: HashSet<&str> = handed::names(list).collect();
     let ids: HashSet<&str> = app.components.iter().map(|component| component.id.as_str()).collect();
-    if let Some(name) = list.split(',').find(|name| !name.is_empty() && !ids.contains(name)) {
+    if let Some(name) = handed::names(list).find(|name| !ids.contains(name)) {
         return Choice::Nothing(format!(
             "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it; \
              name those that it has"
         ));
     }
-    let kept = || app.components.iter().filter(|component| names.contains(&component.id.as_str()));
+    let is_kept =
+        |component: &&SpinComponent| names.contains(component.id.as_str()) && !component.triggers.is_empty();
+    let kept = || app.components.iter().filter(is_kept);
+    if kept().next().is_none() {
+        return Choice::Nothing(format!(
+            "`{SPIN_RETAINED}` names no component that a trigger of the application starts, so the shim starts nothing; name one, or leave \
+             the variable out"
+        ));
+    }
     let mut chains = kept().flat_map(|component| {
         component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, host.chained()?)))
     });
