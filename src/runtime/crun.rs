@@ -8,6 +8,7 @@
 
 use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
+use super::emptied::or_emptied;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::annotation::{self, HANDLER, OF_MANIFEST, VARIANT, on_node};
@@ -89,7 +90,7 @@ pub(super) const CRUN_WAMR: Crun = Crun {
 
 impl Runtime for Crun {
     fn choose(&self, view: &View<'_>) -> Choice {
-        self.asked(view, choose(view))
+        self.asked(view, or_emptied(view, choose))
     }
 
     /// Every handler loads core modules (`wasmtime_module_new` and its kin). Components under wasmtime are a proposal

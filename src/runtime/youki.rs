@@ -6,6 +6,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
+use super::emptied::or_emptied;
 use super::handover::{HandedOver, Handover};
 use super::{crun, runwasi};
 use crate::image::entry::{self, At, View, is_root};
@@ -19,7 +20,7 @@ pub(super) struct YoukiWasmtime;
 
 impl Runtime for YoukiWasmtime {
     fn choose(&self, view: &View<'_>) -> Choice {
-        choose(view)
+        or_emptied(view, choose)
     }
 
     fn runs(&self, _shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -117,8 +118,12 @@ fn either(view: &View<'_>, native: Choice, cut: &str, wasm: bool) -> Choice {
 /// Whether a file that is no native program would run in a shell: `execvp` of glibc does that (`posix/execvpe.c`,
 /// `maybe_script_execute`), that of musl does not. Bytes of Wasm may well be a script too. That the pod has the annotation
 /// does not help, because containerd passes on only those that its configuration lists. Files that are neither Wasm nor
-/// programs are not known here, so a name that leads to nothing may be a script as well, and so may any of several files.
+/// programs are not known here, so a name that leads to nothing may be a script as well, and so may any of several files. Where a
+/// native program is not there, because a volume of the image is empty, a script of the name is one too.
 fn may_be_a_script(view: &View<'_>, native: &Choice, argument: &str) -> bool {
+    if view.is_emptied() {
+        return false;
+    }
     let open = !matches!(native, Choice::Starts(Program::Linux | Program::Native { .. }));
     let starts = !argument.is_empty() && !is_root(argument);
     open && starts && has_files(view.facts) && !matches!(view.at(SHELL), At::Nothing)
