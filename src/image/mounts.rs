@@ -508,7 +508,11 @@ mod tests {
         }
         let below = ["/vol", "/vol/w/y"];
         assert_eq!(found(&below, true, "/in"), ("/vol /x/y".into(), lost("/vol/w/y", true)));
-        assert_eq!(found(&below, false, "/in"), ("/vol /x/y".into(), None), "it has no Wasm that would start");
+        assert_eq!(
+            found(&below, false, "/in"),
+            ("/vol /x/y".into(), None),
+            "it has no Wasm that would start"
+        );
         let many: Vec<String> = (0..65).map(|number| format!("/v{number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(found(&many, false, "/in").0.starts_with("/ /v0 "), "each may be anywhere");
