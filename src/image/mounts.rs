@@ -278,14 +278,18 @@ impl Mounts {
 
 /// Whether nothing of an image of few files can lead a path elsewhere: it has no links, and nothing that may be one.
 pub(super) fn leads_nowhere_else(facts: &ImageFacts) -> bool {
-    let is_file = |(_, class): &(String, FileClass)| match class {
+    facts.files.len() <= SMALL_IMAGE && facts.files.iter().all(|(_, class)| is_file(class))
+}
+
+/// Whether it is a file, and no link on any platform.
+const fn is_file(class: &FileClass) -> bool {
+    match class {
         FileClass::Wasm | FileClass::Native { .. } | FileClass::Other | FileClass::Data => true,
         FileClass::Link { .. }
         | FileClass::Varies { .. }
         | FileClass::PerPlatform { .. }
         | FileClass::Unreadable { .. } => false,
-    };
-    facts.files.len() <= SMALL_IMAGE && facts.files.iter().all(is_file)
+    }
 }
 
 /// Where a mount is over an image that [`leads_nowhere_else`], by as many steps as it takes to follow its path; `None` where that has
@@ -340,8 +344,30 @@ fn lost_volume(facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut
     }
     facts.volumes.iter().find_map(|path| {
         let up = path::goes_up(path).then_some(Why::Up);
-        let led = MountPath::follow_all(facts, path, volumes, left);
-        led.err().or(up).map(|why| lost_of_image(path, why))
+        let why = match MountPath::follow_all(facts, path, volumes, left) {
+            Err(why) => Some(why),
+            Ok(places) => {
+                let shows = places.iter().any(|place| shows_links(facts, place, volumes, left));
+                up.or(shows.then_some(Why::Volume))
+            }
+        };
+        why.map(|why| lost_of_image(path, why))
+    })
+}
+
+/// Whether links of the image are seen below a volume of it although one of the pod's is around that: what is copied there is over
+/// the pod's, and the image's own files are taken for hidden.
+fn shows_links(facts: &ImageFacts, place: &str, volumes: &BTreeMap<String, Links>, left: &mut usize) -> bool {
+    let is_around = |root: &String| root != place && path::is_below(place, root);
+    if volumes.contains_key(place) || !volumes.keys().any(is_around) || leads_nowhere_else(facts) {
+        return false;
+    }
+    let begin = facts.files.partition_point(|(name, _)| name.as_str() <= place);
+    let behind = facts.files.get(begin..).unwrap_or_default().iter();
+    // Its files are looked through as far as there are steps.
+    behind.take_while(|(name, _)| name.starts_with(place)).any(|(name, class)| {
+        *left = left.saturating_sub(1);
+        *left == 0 || (!is_file(class) && path::is_below(name, place))
     })
 }
 
@@ -486,6 +512,24 @@ mod tests {
             reason.starts_with("the image's own volume at `/d/y` is inside of another volume"),
             "{reason}"
         );
+    }
+
+    /// The copy that a node mounts there has the image's links, by which a folder leads on that the pod's volume seems to hide.
+    #[test]
+    fn a_volume_of_the_image_within_one_of_the_pods_shows_links_of_the_image_there() {
+        let lost = |wasm: bool, mounts: &[&str]| {
+            let mut facts = linked(&[("/d/y/w", "/x"), ("/d/yy", "/x"), ("/e/w", "/x")]);
+            facts.volumes = vec!["/d/y".into(), "/e/v".into()];
+            facts.modules.extend(wasm.then(|| ModuleFacts::blank("/app.wasm", WasmFormat::Module)));
+            let mounts: Vec<(&str, Links)> = mounts.iter().map(|path| (*path, Links::None)).collect();
+            placed(&facts, &mounts).err()
+        };
+        assert_eq!(lost(true, &["/d"]), Some(Why::Volume));
+        assert_eq!(lost(true, &["/"]), Some(Why::Volume));
+        for mounts in [&["/e"][..], &["/d", "/d/y"], &["/d/y"], &["/data"], &[]] {
+            assert_eq!(lost(true, mounts), None, "{mounts:?}");
+        }
+        assert_eq!(lost(false, &["/d"]), None, "it has no Wasm");
     }
 
     #[test]
