@@ -243,7 +243,8 @@ impl<'a> View<'a> {
         View::new(facts, self.start)
     }
 
-    /// The same on a node that mounts an empty folder at each volume of the image ([`super::mounts::Emptied`]); `None` where that hides nothing.
+    /// The same on a node that mounts an empty folder at each volume of the image ([`super::mounts::Emptied`]); `None` where that
+    /// hides nothing.
     pub fn emptied(&self) -> Option<Self> {
         let (facts, start, placed) = (self.facts, self.start, Rc::clone(&self.placed));
         placed.found.emptied().has_folders().then_some(Self { facts, start, placed, is_emptied: true })

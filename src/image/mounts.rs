@@ -109,8 +109,8 @@ impl Emptied {
         left: &mut usize,
     ) -> Option<Lost> {
         let (pod, folders) = (BTreeMap::new(), &self.folders);
-        let own = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).filter(|_| may_bring_wasm(facts));
-        for path in own {
+        let most = if may_bring_wasm(facts) { MAX_IMAGE_VOLUMES } else { 0 };
+        for path in facts.volumes.iter().take(most) {
             if let Err(why) = MountPath::follow_emptied(facts, path, (&pod, folders), left) {
                 return Some(lost_of_image(path, why));
             }
