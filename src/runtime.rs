@@ -6,6 +6,7 @@ pub mod answers;
 pub mod calibrated;
 pub mod choice;
 mod crun;
+mod emptied;
 mod everything;
 pub mod family;
 #[cfg(test)]

@@ -1,6 +1,16 @@
-//! The Spin shim (`containerd-shim-spin:containerd-shim-spin/src/{engine,source,constants}.rs`). It is built on
-//! `containerd-shim-wasm`, so a native entry point starts as native; for everything else the engine claims that it can
-//! handle it. Layers of its own kinds win; otherwise the application is `/spin.toml`, whatever the entry point names.
+//! The Spin shim. It is built on `containerd-shim-wasm`, so that what `runwasi.rs` says of native programs holds here too; for everything
+//! else the engine claims that it can handle it. Branch by branch:
+//!
+//! | the branch | what starts | source | who answers |
+//! |---|---|---|---|
+//! | layers of its own kinds: those of `spin registry push`, and a single `application/wasm` | the layers, whatever the entry point names | `containerd-shim-spin:containerd-shim-spin/src/{engine,constants}.rs`, `supported_layers_types` | `source` of `runwasi.rs` |
+//! | the same, with a volume where the shim unpacks them | what others exchange there | `containerd-shim-spin:containerd-shim-spin/src/source.rs`, `Source::to_locked_app`; `containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer` | `exchanged`, `staged` |
+//! | files, and an entry point that is a native program | that program, natively | `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `Executor::exec` | `source` of `runwasi.rs` |
+//! | files, and any other entry point | the application `/spin.toml`, whatever the entry point names | `containerd-shim-spin:containerd-shim-spin/src/{engine,source}.rs` | `application` |
+//! | a native program by a name without a slash, which the shim does not find in its own `PATH` | the application `/spin.toml` | `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container` | `unsure` |
+//! | a native program that the shim may not open as the user of the container, or whose path its C library does not take | the application `/spin.toml` | `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container`; `musl:src/misc/realpath.c` | `missed` |
+//! | an application of which the container keeps some components | these, or nothing where one of them is not there or may call one that is left out | `spin:crates/app/src/lib.rs`, `retain_components`; `spin:crates/factor-outbound-networking/src/allowed_hosts.rs` | `kept` |
+//! | an application with a trigger that the shim lacks | nothing | `containerd-shim-spin:containerd-shim-spin/src/trigger.rs`, `get_supported_triggers` | `supported` |
 
 pub mod handed;
 
