@@ -177,8 +177,14 @@ impl Container<'_> {
         if self.argument.is_empty() {
             return Started::Nothing;
         }
-        let found = self.executable(bits).unwrap_or_else(|| self.here(self.argument));
-        if found.is_native() && found.allows(bits) { Started::Linux } else { found.loaded() }
+        let found = self.executable(bits);
+        let opened = found.unwrap_or_else(|| self.here(self.argument));
+        if opened.is_native() && opened.allows(bits) {
+            return Started::Linux;
+        }
+        // Wasmtime fails on an ELF file, and WasmEdge is given one only where an annotation asks for it.
+        let passed_over = found.is_none() && self.executable(0o111).is_some();
+        if passed_over && opened.head == ELF { Started::Nothing } else { opened.loaded() }
     }
 
     /// What `execvp` finds, for a user to whom these bits apply.
