@@ -61,7 +61,7 @@ impl FolderModes {
     }
 }
 
-/// Whether every user may enter a folder of this mode, whoever owns it.
+/// Whether every user may enter a folder of this mode, its owner and its group too.
 pub(super) fn is_open(mode: u32) -> bool {
     mode & 0o111 == 0o111
 }
