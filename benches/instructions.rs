@@ -37,6 +37,7 @@ use tokio::runtime::Runtime;
 use wasmgate::admission::{Clock, Gate, ReviewContext, examine};
 use wasmgate::audit::{DecisionLogOutput, Input, Labels, Outcome, Record, RecordedResult, Timings};
 use wasmgate::image::module;
+use wasmgate::judge::PolicyInput;
 use wasmgate::policy::{CompiledFolder, Engine, PolicySet};
 use wasmgate::review::{self, Webhook};
 use wasmgate::workload::{self, Kind};
@@ -47,6 +48,9 @@ const WARM_UP: usize = 3;
 const RUNS: usize = 10;
 /// Bytes for verdicts, in the gate that keeps them.
 const VERDICT_BYTES: u64 = 1 << 20;
+
+/// Containers of the pods that tell what each further one takes.
+const CONTAINERS: [usize; 3] = [1, 25, 50];
 
 /// Callgrind counts within this function, by its name, and writes a count when it returns.
 #[inline(never)]
@@ -148,19 +152,63 @@ fn facts() {
 }
 
 /// What the rules take in the guest for an input, in fuel, and what the host does for them meanwhile.
-fn rules(policies: &PolicySet) {
-    for name in ["admitted", "refused"] {
-        let path = format!("tests/fixtures/policies/{name}.v1alpha1.json");
-        let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-        let input: Value = serde_json::from_slice(&text).unwrap();
-        println!("rules\t{name}\t1\t{}", policies.fuel_used(&input).unwrap());
-        let recorded = policies.host_work(&input).unwrap();
-        stage("host of the rules", name, || {
-            for work in &recorded {
-                black_box(black_box(work).repeat().unwrap());
-            }
-        });
-    }
+fn rules(policies: &PolicySet, name: &str, input: &Value) {
+    println!("rules\t{name}\t1\t{}", policies.fuel_used(input).unwrap());
+    let recorded = policies.host_work(input).unwrap();
+    stage("host of the rules", name, || {
+        for work in &recorded {
+            black_box(black_box(work).repeat().unwrap());
+        }
+    });
+}
+
+/// An input of the policies' tests.
+fn recorded_input(name: &str) -> Value {
+    let path = format!("tests/fixtures/policies/{name}.v1alpha1.json");
+    serde_json::from_slice(&std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()).unwrap()
+}
+
+/// The sample whose pod has its container so many times, by other names.
+fn of_containers(sample: &str, count: usize) -> Vec<u8> {
+    let mut review: Value = serde_json::from_slice(&body(sample)).unwrap();
+    let containers = review.pointer_mut("/request/object/spec/containers").unwrap().as_array_mut().unwrap();
+    let one = containers[0].clone();
+    *containers = (0..count)
+        .map(|index| {
+            let mut container = one.clone();
+            container["name"] = format!("app-{index}").into();
+            container
+        })
+        .collect();
+    serde_json::to_vec(&review).unwrap()
+}
+
+/// What a pod of so many containers takes to be judged: here, in the guest, and on the host meanwhile. Neither waits for another thread.
+fn containers(runtime: &Runtime, gate: &Gate, policies: &PolicySet, count: usize) {
+    let (state, inspector, body) = (gate.state(), gate.inspector(), of_containers("orders.mutated", count));
+    let review = review::parse(&body).unwrap();
+    let object = review.object.as_deref().unwrap();
+    let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
+    let inspection = runtime.block_on(examine::inspect(&state, &inspector, &pod, BUDGET));
+    // Each has the whole time: a review of many containers takes seconds where instructions are counted.
+    let asked = || ReviewContext {
+        state: &state,
+        inspector: &inspector,
+        webhook: Webhook::Validate,
+        review: &review,
+        clock: Clock::start(BUDGET),
+    };
+    let name = if count == 1 { "1 container".to_string() } else { format!("{count} containers") };
+    stage("judge", &name, || {
+        let asked = asked();
+        let judged = examine::judge(&asked, object, black_box(&pod), &inspection, |_| ());
+        let judged = black_box(runtime.block_on(judged).unwrap());
+        assert!(judged.judgement.failed_bundles.is_empty(), "the rules were evaluated");
+    });
+    let asked = asked();
+    let kept = |input: &PolicyInput<'_>| serde_json::to_value(input).unwrap();
+    let input = runtime.block_on(examine::judge(&asked, object, &pod, &inspection, kept)).unwrap().kept;
+    rules(policies, &name, &input);
 }
 
 /// The policies, compiled once for all runs.
@@ -192,5 +240,11 @@ fn main() {
     ] {
         review(&runtime, gate, &Case { name, webhook, sample });
     }
-    rules(&policies(&runtime, &compiled, 0));
+    let alone = policies(&runtime, &compiled, 0);
+    for name in ["admitted", "refused"] {
+        rules(&alone, name, &recorded_input(name));
+    }
+    for count in CONTAINERS {
+        containers(&runtime, &forgets, &alone, count);
+    }
 }

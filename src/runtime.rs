@@ -6,12 +6,14 @@ pub mod answers;
 pub mod calibrated;
 pub mod choice;
 mod crun;
+mod emptied;
 mod everything;
 pub mod family;
 #[cfg(test)]
 mod golden;
 pub mod handover;
 pub mod hardening;
+mod obstacle;
 mod pool;
 mod retired;
 mod runwasi;
@@ -204,6 +206,12 @@ impl Profile {
     pub fn says_it_starts(&self, facts: &ImageFacts, program: &Program) -> bool {
         let says_something = self.allocates_on_demand || !self.proposals.is_empty();
         says_something && self.ambient.starts_with(self.engine(), facts, program)
+    }
+
+    /// Why its nodes cannot start a Wasm program, and what mends it, for people. `None` where they can, as [`runnable_by`] and
+    /// [`Self::says_it_starts`] say it, and where it is not known what its family starts.
+    pub fn cannot_start(&self, facts: &ImageFacts, program: &Program) -> Option<String> {
+        self.ambient.cannot_start(self.engine(), facts, program)
     }
 
     /// What to tell people about a program that its nodes do not start.

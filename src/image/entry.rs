@@ -83,6 +83,8 @@ pub struct View<'a> {
     /// What the pod says.
     pub start: &'a Start<'a>,
     placed: Rc<Placed>,
+    /// Whether an empty folder is mounted at each volume of the image.
+    is_emptied: bool,
 }
 
 /// The mounts over the files of an image.
@@ -229,16 +231,45 @@ pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        Self { facts, start, placed: Rc::new(Placed::new(facts, start)) }
+        Self { facts, start, placed: Rc::new(Placed::new(facts, start)), is_emptied: false }
     }
 
     /// Another image in the same pod. What has neither files nor volumes of its own leaves the mounts where they are written.
     pub fn of_other<'b>(&'b self, facts: &'b ImageFacts) -> View<'b> {
         let is_bare = |facts: &ImageFacts| facts.files.is_empty() && facts.volumes.is_empty();
         if is_bare(facts) && is_bare(self.facts) {
-            return View { facts, start: self.start, placed: Rc::clone(&self.placed) };
+            return View { facts, start: self.start, placed: Rc::clone(&self.placed), is_emptied: false };
         }
         View::new(facts, self.start)
+    }
+
+    /// The same on a node that mounts an empty folder at each volume of the image ([`super::mounts::Emptied`]); `None` where that
+    /// hides nothing.
+    pub fn emptied(&self) -> Option<Self> {
+        let (facts, start, placed) = (self.facts, self.start, Rc::clone(&self.placed));
+        placed.found.emptied().has_folders().then_some(Self { facts, start, placed, is_emptied: true })
+    }
+
+    /// Whether it is [`Self::emptied`].
+    pub const fn is_emptied(&self) -> bool {
+        self.is_emptied
+    }
+
+    /// A mount, or a volume of the image, that is elsewhere where the image's volumes are empty folders.
+    pub fn lost_where_emptied(&self) -> Option<&Lost> {
+        self.placed.found.emptied().lost()
+    }
+
+    /// Whether a path goes through a link that is gone where the image's volumes are empty folders.
+    pub fn needs_link_of_volume(&self, place: &str) -> bool {
+        let emptied = self.placed.found.emptied();
+        let mut needs = false;
+        path::resolve(place, true, |at| {
+            let target = target(self.facts, at);
+            needs |= target.is_some() && emptied.above(at).is_some();
+            target
+        });
+        needs
     }
 
     /// A mount that may hide any file of the image.
@@ -311,15 +342,52 @@ impl<'a> View<'a> {
         if let Some(mount) = self.hiding(place) {
             return At::Hidden(mount);
         }
+        if let Some(at) = self.below_emptied(place) {
+            return at;
+        }
         let folder = matches!(place.rsplit('/').next(), Some("" | "." | ".."));
         match find(self.facts, place).filter(|_| !folder) {
             Some((at, FileClass::PerPlatform { program, places })) => {
-                let hidden = places.iter().find_map(|place| above(&self.placed.mounted, place));
+                let emptied = self.placed.found.emptied();
+                let below = |place: &str| if self.is_emptied { emptied.above(place) } else { None };
+                let hidden =
+                    places.iter().find_map(|at| above(&self.placed.mounted, at).or_else(|| below(at)));
                 hidden.map_or(At::File(at, program), |mount| At::Hidden(mount.to_string()))
             }
             Some((at, class)) => At::File(at, class),
             None => At::Nothing,
         }
+    }
+
+    /// What a path leads to that goes on below a volume of the image, where that is an empty folder.
+    fn below_emptied(&self, place: &str) -> Option<At<'a>> {
+        if !self.is_emptied {
+            return None;
+        }
+        let emptied = self.placed.found.emptied();
+        let mut inside = emptied.at("/");
+        // The folder, and the first place below it: there is nothing.
+        let mut gone: Option<(&str, String)> = None;
+        let (mut goes_up, mut unread) = (false, false);
+        let end = path::resolve(place, true, |at| {
+            if let Some((_, first)) = &gone {
+                goes_up |= at != first && !path::is_below(at, first);
+                return None;
+            }
+            inside = inside.filter(|folder| path::is_below(at, folder));
+            if let Some(folder) = inside {
+                gone = Some((folder, at.to_string()));
+                return None;
+            }
+            inside = emptied.at(at);
+            unread |= class(self.facts, at).is_some_and(|file| is_unread(&file));
+            target(self.facts, at)
+        });
+        let (folder, first) = gone.filter(|_| !unread)?;
+        // A folder that the node makes for another mount may be there, and lead up again.
+        let goes_up = goes_up || end.is_some_and(|end| end != first && !path::is_below(&end, &first));
+        let is_open = goes_up || emptied.lost().is_some();
+        Some(if is_open { At::Hidden(folder.to_string()) } else { At::Nothing })
     }
 
     /// The mount that hides a path, or that hides a link on the way to its file.

@@ -5,7 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::leads::{KernelWay, class, is_unread, kernel_tree, may_be_link};
+pub use super::lost::{Lost, Why};
+pub use super::mount_path::Links;
+
+use super::leads::{kernel_tree, may_be_link};
+use super::mount_path::{BYTES_OF_A_STEP, MountPath, above};
 use super::{FileClass, ImageFacts, path};
 use crate::text;
 
@@ -20,22 +24,6 @@ const STEPS: usize = 512;
 const FEW_VOLUMES: usize = 4;
 /// Files of an image in which it is looked for links.
 const SMALL_IMAGE: usize = 256;
-/// Bytes of a place that take one step more, so that the steps bound the memory that places take too.
-const BYTES_OF_A_STEP: usize = 16;
-
-/// What links there may be in a volume when a container starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Links {
-    /// The kubelet alone writes to it.
-    #[default]
-    None,
-    /// Anywhere in it, also in a volume that is empty when the pod starts and that one container alone mounts. That container
-    /// starts again, and its image may be changed, with what an earlier program of it left there. A place at which something
-    /// was mounted is no exception: the kernel keeps a process from replacing the places of mounts in its own namespace of
-    /// mounts alone (`linux:fs/namei.c`, `may_delete`, `is_local_mountpoint`), and one without any capability may leave that
-    /// by a namespace of users (`user_namespaces(7)`).
-    Anywhere,
-}
 
 /// A mount as its pod writes it.
 #[derive(Debug, Clone, Copy)]
@@ -67,78 +55,90 @@ pub struct Mounts {
     others: Vec<(usize, String)>,
     volumes: BTreeMap<String, Links>,
     lost: Option<Lost>,
+    emptied: Emptied,
 }
 
-/// A mount that may be anywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
-    /// Its path in the pod, or in the config of the image.
-    pub mount: String,
-    /// It is one of the image's own volumes.
-    of_image: bool,
-    /// Why it is not known where it is.
-    pub why: Why,
+/// What is otherwise on a node that mounts an empty folder at each volume of the image, as CRI-O does that is told to
+/// (`image_volumes = "bind"`; `cri-o:server/container_create.go`, `addImageVolumes`). What the image has below such a folder is not
+/// there: no file, and no link that would lead a path on.
+#[derive(Debug, Default)]
+pub struct Emptied {
+    /// Where these folders are. None where that changes nothing, or a mount may be anywhere as it is.
+    folders: BTreeSet<String>,
+    lost: Option<Lost>,
 }
 
-/// Why it is not known where a path leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// It goes through a volume, which may hold a link.
-    Volume,
-    /// It goes through something that is not the same on every platform of the image.
-    Platform,
-    /// It goes through links of the kernel.
-    Kernel,
-    /// It goes through a link of the image that another mount hides, if that is mounted first.
-    Order,
-    /// It goes up by `..` from where a link of the image leads. runc takes that out of the path as text before it follows links
-    /// (`runc:libcontainer/utils/utils.go`, `CleanPath`), and the kernel follows them first, as for crun
-    /// (`crun:src/libcrun/utils.c`, `safe_openat`).
-    Up,
-    /// It is longer, or goes through more links, than is followed.
-    Long,
-}
-
-impl Lost {
-    /// Why nothing is known of the files that it may hide, and what to do.
-    pub fn reason(&self) -> String {
-        let (what, mend) = if self.of_image {
-            (
-                "the image's own volume at",
-                "build the image without it (`VOLUME`), or mount a volume at that very path",
-            )
-        } else {
-            ("the mount at", "mount it elsewhere")
-        };
-        format!(
-            "{what} `{}` {} may lead it over any file of the image; {mend}",
-            text::quoted(&self.mount, 200),
-            self.why.said()
-        )
+impl Emptied {
+    fn new(facts: &ImageFacts, mounts: &[Mount<'_>], found: &Mounts, left: &mut usize) -> Self {
+        let mut emptied = Self::default();
+        if facts.volumes.is_empty() || facts.files.is_empty() || found.lost.is_some() {
+            return emptied;
+        }
+        emptied.lost = emptied.places(facts, left);
+        if !leads_nowhere_else(facts) {
+            let lost = emptied.lost.take();
+            emptied.lost = lost.or_else(|| emptied.led_otherwise(facts, mounts, &found.volumes, left));
+        }
+        emptied
     }
-}
 
-impl Why {
-    /// What the path does, for messages.
-    const fn said(self) -> &'static str {
-        match self {
-            Self::Volume => "is inside of another volume, and a link there",
-            Self::Platform => {
-                "goes through a file of the image that is not the same on every platform, and a link there"
-            }
-            Self::Kernel => {
-                "goes through links that the kernel has in `/proc`, `/sys` or `/dev`, and one of them"
-            }
-            Self::Order => {
-                "goes through a link of the image that another mount may hide, and the order of the two"
-            }
-            Self::Up => {
-                "goes up by `..` from where a link of the image leads, which not all runtimes follow alike, and it"
-            }
-            Self::Long => {
-                "is longer, or leads through more links or longer ones, than is followed here, and it"
+    /// Finds where the folders are. Returns one of which that is not known, where the image may bring Wasm. Of other images it
+    /// makes no difference what else is hidden.
+    fn places(&mut self, facts: &ImageFacts, left: &mut usize) -> Option<Lost> {
+        let (mut lost, pod) = (None, BTreeMap::new());
+        for path in facts.volumes.iter().take(MAX_IMAGE_VOLUMES) {
+            let led = MountPath::follow_all(facts, path, &pod, left);
+            let why = match &led {
+                Ok(places) => (places.len() > 1).then_some(Why::Platform),
+                Err(why) => Some(*why),
+            };
+            lost = lost.or_else(|| Some(lost_of_image(path, why?)));
+            self.folders.extend(led.unwrap_or_else(|_| vec!["/".into()]));
+        }
+        // As many may be anywhere.
+        self.folders.extend(facts.volumes.get(MAX_IMAGE_VOLUMES).map(|_| "/".to_string()));
+        lost.filter(|_| may_bring_wasm(facts))
+    }
+
+    /// A volume of the image, or a mount, that is led elsewhere by a link which is not there.
+    fn led_otherwise(
+        &self,
+        facts: &ImageFacts,
+        mounts: &[Mount<'_>],
+        volumes: &BTreeMap<String, Links>,
+        left: &mut usize,
+    ) -> Option<Lost> {
+        let (pod, folders) = (BTreeMap::new(), &self.folders);
+        let most = if may_bring_wasm(facts) { MAX_IMAGE_VOLUMES } else { 0 };
+        for path in facts.volumes.iter().take(most) {
+            if let Err(why) = MountPath::follow_emptied(facts, path, (&pod, folders), left) {
+                return Some(lost_of_image(path, why));
             }
         }
+        mounts.iter().find_map(|mount| {
+            let led = MountPath::follow_emptied(facts, mount.path, (volumes, folders), left);
+            led.err().map(|why| Lost { mount: text::clean_path(mount.path), of_image: false, why })
+        })
+    }
+
+    /// Whether such a folder is mounted anywhere.
+    pub fn has_folders(&self) -> bool {
+        !self.folders.is_empty()
+    }
+
+    /// The folder at exactly this place.
+    pub fn at(&self, place: &str) -> Option<&str> {
+        self.folders.get(place).map(String::as_str)
+    }
+
+    /// A folder above a place.
+    pub fn above(&self, place: &str) -> Option<&str> {
+        above(&self.folders, place)
+    }
+
+    /// A mount, or a volume of the image, that is there elsewhere than on other nodes, or may be.
+    pub const fn lost(&self) -> Option<&Lost> {
+        self.lost.as_ref()
     }
 }
 
@@ -182,7 +182,7 @@ impl Mounts {
         let of = |path: &str| path.split('/').count().saturating_add(path.len() / BYTES_OF_A_STEP);
         // Each is followed twice, and cleaned of `..` once more.
         let mounts = mounts.map(|path| of(path).saturating_mul(3));
-        let volumes = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).map(|path| of(path));
+        let volumes = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).map(|path| of(path).saturating_mul(2));
         Some(mounts.chain(volumes).fold(0, usize::saturating_add))
     }
 
@@ -224,6 +224,7 @@ impl Mounts {
         }
         found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
         found.volumes = volumes;
+        found.emptied = Emptied::new(facts, mounts, &found, &mut left);
         (found, all.saturating_sub(left))
     }
 
@@ -268,18 +269,27 @@ impl Mounts {
     pub fn lost(&self) -> Option<&Lost> {
         self.lost.as_ref()
     }
+
+    /// What is otherwise where the volumes of the image are empty folders.
+    pub const fn emptied(&self) -> &Emptied {
+        &self.emptied
+    }
 }
 
 /// Whether nothing of an image of few files can lead a path elsewhere: it has no links, and nothing that may be one.
 pub(super) fn leads_nowhere_else(facts: &ImageFacts) -> bool {
-    let is_file = |(_, class): &(String, FileClass)| match class {
+    facts.files.len() <= SMALL_IMAGE && facts.files.iter().all(|(_, class)| is_file(class))
+}
+
+/// Whether it is a file, and no link on any platform.
+const fn is_file(class: &FileClass) -> bool {
+    match class {
         FileClass::Wasm | FileClass::Native { .. } | FileClass::Other | FileClass::Data => true,
         FileClass::Link { .. }
         | FileClass::Varies { .. }
         | FileClass::PerPlatform { .. }
         | FileClass::Unreadable { .. } => false,
-    };
-    facts.files.len() <= SMALL_IMAGE && facts.files.iter().all(is_file)
+    }
 }
 
 /// Where a mount is over an image that [`leads_nowhere_else`], by as many steps as it takes to follow its path; `None` where that has
@@ -321,142 +331,54 @@ fn below_links(volumes: &BTreeMap<String, Links>) -> impl Fn(&str) -> bool {
 /// Most volumes of an image that are followed. Images have one or two.
 const MAX_IMAGE_VOLUMES: usize = 64;
 
-/// A volume of the image that may be anywhere. A node mounts it among the pod's, by the number of its parts, with a copy of what
+/// A volume of the image that may be anywhere. containerd mounts it among the pod's, by the number of its parts, with a copy of what
 /// the image has there (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/container.go`, `WithVolumes`),
-/// so that it hides nothing where only the image's own links lead to it. A link of a pod's volume may lead it over the program;
-/// what it then brings is a Wasm file only if the image has one.
+/// so that it hides nothing where only the image's own links lead to it ([`Emptied`] is for nodes where it does). A link of a pod's
+/// volume may lead it over the program; what it then brings is a Wasm file only if the image has one.
 fn lost_volume(facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut usize) -> Option<Lost> {
-    let none = facts.modules.is_empty() && facts.spin.is_none();
-    let unread = || facts.files.iter().any(|file| matches!(file.1, FileClass::Unreadable { .. }));
-    if facts.volumes.is_empty() || (none && !unread()) {
+    if facts.volumes.is_empty() || !may_bring_wasm(facts) {
         return None;
     }
-    let lost = |path: &str, why| Lost { mount: text::clean_path(path), of_image: true, why };
     if let Some(path) = facts.volumes.get(MAX_IMAGE_VOLUMES) {
-        return Some(lost(path, Why::Long));
+        return Some(lost_of_image(path, Why::Long));
     }
     facts.volumes.iter().find_map(|path| {
         let up = path::goes_up(path).then_some(Why::Up);
-        let led = MountPath::follow_all(facts, path, volumes, left);
-        led.err().or(up).map(|why| lost(path, why))
+        let why = match MountPath::follow_all(facts, path, volumes, left) {
+            Err(why) => Some(why),
+            Ok(places) => {
+                let shows = places.iter().any(|place| shows_links(facts, place, volumes, left));
+                up.or(shows.then_some(Why::Volume))
+            }
+        };
+        why.map(|why| lost_of_image(path, why))
     })
 }
 
-/// The way of one mount.
-struct MountPath<'a> {
-    facts: &'a ImageFacts,
-    /// The places of all mounts. Which of them is mounted before this one is not known.
-    volumes: &'a BTreeMap<String, Links>,
-    left: &'a mut usize,
-    kernel: KernelWay,
-    /// The place of a mount at or above the way, and the links that its volume may hold.
-    inside: Option<(&'a str, Links)>,
-    why: Option<Why>,
-    /// Which of the links is followed that a path is on different platforms; none on the first way.
-    platform: Option<usize>,
-    /// How many there are, once the way has met such a path.
-    platforms: Option<usize>,
+/// Whether links of the image are seen below a volume of it although one of the pod's is around that: what is copied there is over
+/// the pod's, and the image's own files are taken for hidden.
+fn shows_links(facts: &ImageFacts, place: &str, volumes: &BTreeMap<String, Links>, left: &mut usize) -> bool {
+    let is_around = |root: &String| root != place && path::is_below(place, root);
+    if volumes.contains_key(place) || !volumes.keys().any(is_around) || leads_nowhere_else(facts) {
+        return false;
+    }
+    let begin = facts.files.partition_point(|(name, _)| name.as_str() <= place);
+    let behind = facts.files.get(begin..).unwrap_or_default().iter();
+    // Its files are looked through as far as there are steps.
+    behind.take_while(|(name, _)| name.starts_with(place)).any(|(name, class)| {
+        *left = left.saturating_sub(1);
+        *left == 0 || (!is_file(class) && path::is_below(name, place))
+    })
 }
 
-impl<'a> MountPath<'a> {
-    /// Where the path leads on any platform, first where it meets no link that only some have.
-    fn follow_all(
-        facts: &ImageFacts,
-        written: &str,
-        volumes: &BTreeMap<String, Links>,
-        left: &mut usize,
-    ) -> Result<Vec<String>, Why> {
-        let (first, platforms) = MountPath::follow(facts, written, volumes, left, None)?;
-        let mut places = vec![first];
-        for platform in 0..platforms {
-            places.push(MountPath::follow(facts, written, volumes, left, Some(platform))?.0);
-        }
-        Ok(places)
-    }
+/// Whether the image has a Wasm file, or may have one.
+fn may_bring_wasm(facts: &ImageFacts) -> bool {
+    let unread = || facts.files.iter().any(|file| matches!(file.1, FileClass::Unreadable { .. }));
+    !facts.modules.is_empty() || facts.spin.is_some() || unread()
+}
 
-    /// Where it leads, and how many further ways there are.
-    fn follow(
-        facts: &'a ImageFacts,
-        written: &str,
-        volumes: &'a BTreeMap<String, Links>,
-        left: &'a mut usize,
-        platform: Option<usize>,
-    ) -> Result<(String, usize), Why> {
-        if written.len() > path::MAX_LENGTH || path::is_deep(written) {
-            return Err(Why::Long);
-        }
-        let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/", *links)));
-        let (why, platforms) = (None, None);
-        let mut way = Self { facts, volumes, left, kernel, inside, why, platform, platforms };
-        let end = path::resolve_within(path::MOUNT_HOPS, written, true, |at| way.enters(at));
-        // Each place is kept, and a short path may lead to a long one.
-        way.take(end.as_ref().map_or(0, |end| end.len() / BYTES_OF_A_STEP));
-        match way.why {
-            Some(why) => Err(why),
-            None if way.kernel.leads_anywhere(end.as_deref()) => Err(Why::Kernel),
-            None => Ok((end.ok_or(Why::Long)?, way.platforms.unwrap_or_default())),
-        }
-    }
-
-    /// Goes on to a place; returns where the link leads that the image has there.
-    fn enters(&mut self, at: &str) -> Option<&'a str> {
-        self.take(1)?;
-        let of_kernel = self.kernel.enters(at);
-        self.enters_volume(at);
-        if of_kernel || self.why.is_some() {
-            return None;
-        }
-        let target = match class(self.facts, at)? {
-            (_, FileClass::Link { target }) => target.as_str(),
-            (_, FileClass::Varies { targets, .. }) => self.on_platform(at, targets)?,
-            file => {
-                self.why = Some(Why::Platform).filter(|_| is_unread(&file));
-                return None;
-            }
-        };
-        if self.inside.is_some() {
-            self.why = Some(Why::Order);
-            return None;
-        }
-        self.take(target.split('/').count())?;
-        Some(target)
-    }
-
-    /// The link that is followed where some platforms have one. A way that meets two such paths is given up: each of them would
-    /// have to be taken with each of the other.
-    fn on_platform(&mut self, at: &str, targets: &'a [String]) -> Option<&'a str> {
-        if targets.is_empty() {
-            return None;
-        }
-        if self.platforms.replace(targets.len()).is_some() {
-            self.why = Some(Why::Platform);
-        // What is mounted here itself is here only on platforms that have no link.
-        } else if self.inside.is_some_and(|(root, _)| root != at) {
-            self.why = Some(Why::Order);
-        }
-        let target = targets.get(self.platform?)?;
-        self.inside = None;
-        self.why.is_none().then_some(target.as_str())
-    }
-
-    fn take(&mut self, steps: usize) -> Option<()> {
-        if let Some(left) = self.left.checked_sub(steps).filter(|_| self.why != Some(Why::Long)) {
-            *self.left = left;
-            return Some(());
-        }
-        self.why = Some(Why::Long);
-        None
-    }
-
-    fn enters_volume(&mut self, at: &str) {
-        self.inside = self.inside.filter(|(root, _)| path::is_below(at, root));
-        if matches!(self.inside, Some((_, Links::Anywhere))) {
-            self.why.get_or_insert(Why::Volume);
-        }
-        if let Some((place, links)) = self.volumes.get_key_value(at) {
-            self.inside = Some((place.as_str(), *links));
-        }
-    }
+fn lost_of_image(path: &str, why: Why) -> Lost {
+    Lost { mount: text::clean_path(path), of_image: true, why }
 }
 
 #[cfg(test)]
@@ -590,6 +512,65 @@ mod tests {
             reason.starts_with("the image's own volume at `/d/y` is inside of another volume"),
             "{reason}"
         );
+    }
+
+    /// The copy that a node mounts there has the image's links, by which a folder leads on that the pod's volume seems to hide.
+    #[test]
+    fn a_volume_of_the_image_within_one_of_the_pods_shows_links_of_the_image_there() {
+        let lost = |wasm: bool, mounts: &[&str]| {
+            let mut facts = linked(&[("/d/y/w", "/x"), ("/d/yy", "/x"), ("/e/w", "/x")]);
+            facts.volumes = vec!["/d/y".into(), "/e/v".into()];
+            facts.modules.extend(wasm.then(|| ModuleFacts::blank("/app.wasm", WasmFormat::Module)));
+            let mounts: Vec<(&str, Links)> = mounts.iter().map(|path| (*path, Links::None)).collect();
+            placed(&facts, &mounts).err()
+        };
+        assert_eq!(lost(true, &["/d"]), Some(Why::Volume));
+        assert_eq!(lost(true, &["/"]), Some(Why::Volume));
+        for mounts in [&["/e"][..], &["/d", "/d/y"], &["/d/y"], &["/data"], &[]] {
+            assert_eq!(lost(true, mounts), None, "{mounts:?}");
+        }
+        assert_eq!(lost(false, &["/d"]), None, "it has no Wasm");
+    }
+
+    #[test]
+    fn where_the_volumes_of_the_image_are_empty_no_link_below_them_leads_on() {
+        let found = |volumes: &[&str], wasm: bool, mount: &str| {
+            let mut facts = linked(&[("/l", "/srv"), ("/vol/w", "/x")]);
+            facts.volumes = volumes.iter().map(|path| (*path).to_string()).collect();
+            facts.modules.extend(wasm.then(|| ModuleFacts::blank("/app.wasm", WasmFormat::Module)));
+            let found = Mounts::new(&facts, &[Mount::from(mount)]);
+            assert_eq!(found.lost(), None, "{volumes:?} {mount}");
+            let lost = found.emptied().lost().map(|lost| (lost.mount.clone(), lost.is_of_image(), lost.why));
+            (found.emptied().folders.iter().cloned().collect::<Vec<_>>().join(" "), lost)
+        };
+        let lost = |path: &str, of_image| Some((path.to_string(), of_image, Why::Emptied));
+        assert_eq!(found(&[], true, "/vol/w/in"), (String::new(), None));
+        assert_eq!(found(&["/l/y"], true, "/l/y/in"), ("/srv/y".into(), None));
+        assert_eq!(found(&["/vol"], true, "/vol/in"), ("/vol".into(), None));
+        for wasm in [true, false] {
+            assert_eq!(found(&["/vol"], wasm, "/vol/w/in"), ("/vol".into(), lost("/vol/w/in", false)));
+        }
+        let below = ["/vol", "/vol/w/y"];
+        assert_eq!(found(&below, true, "/in"), ("/vol /x/y".into(), lost("/vol/w/y", true)));
+        assert_eq!(
+            found(&below, false, "/in"),
+            ("/vol /x/y".into(), None),
+            "it has no Wasm that would start"
+        );
+        let many: Vec<String> = (0..65).map(|number| format!("/v{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(found(&many, false, "/in").0.starts_with("/ /v0 "), "each may be anywhere");
+    }
+
+    #[test]
+    fn where_empty_volumes_of_the_image_are_takes_no_more_steps_than_are_counted_from_their_paths() {
+        let mut facts = linked(&[]);
+        facts.files.push(("/app.wasm".into(), FileClass::Wasm));
+        facts.modules.push(ModuleFacts::blank("/app.wasm", WasmFormat::Module));
+        facts.volumes = vec!["/data/of/the/image".into(), "/x".into()];
+        let taken = Mounts::counted(&facts, &[], Mounts::most_steps(&facts, 0)).1;
+        let most = Mounts::steps_without_links(&facts, std::iter::empty::<&str>()).unwrap();
+        assert!(10 < taken && taken <= most, "{taken} of {most}");
     }
 
     /// A path that begins with `..` goes up from nothing: it is known where it is, whatever the image has.

@@ -15,6 +15,7 @@ mod listeners;
 pub mod manifest;
 mod owned;
 mod runtime_config;
+mod triggers;
 mod variables;
 
 use at::At;
@@ -159,14 +160,19 @@ fn check_features(at: &At<'_>) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// The number of components, of what they are handed, and their ids.
-fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
-    if components.len() > MAX_COMPONENTS {
-        let count = components.len();
+/// Refuses an application of more components than are read.
+fn check_count(count: usize) -> Result<(), Malformed> {
+    if count > MAX_COMPONENTS {
         return Err(Malformed::new(format!(
             "it has {count} components; at most {MAX_COMPONENTS} are read, so split the application"
         )));
     }
+    Ok(())
+}
+
+/// The number of components, of what they are handed, and their ids.
+fn check_components(components: &[SpinComponent]) -> Result<(), Malformed> {
+    check_count(components.len())?;
     let handed = handed(components);
     if handed > MAX_HANDED {
         return Err(Malformed::new(format!(

@@ -228,6 +228,9 @@ fn container_facts<'a>(
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable(facts, program, profile)).unwrap_or_default(),
+        cannot_start: known
+            .zip(profile)
+            .and_then(|((facts, program), profile)| profile.cannot_start(facts, program)),
         requires: capabilities.requires,
         ambient: capabilities.ambient,
         effective,
@@ -487,7 +490,74 @@ fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profil
 
 #[cfg(test)]
 mod tests {
-    use super::{is_below, is_within, narrowest};
+    use super::{is_below, is_within, narrowest, runnable};
+    use crate::image::{
+        Defined, Digest, Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, WasmFormat,
+    };
+    use crate::runtime::{Family, Profile, Runtimes};
+
+    /// Images of one module: in every form, and with everything that a runtime may lack.
+    fn images() -> Vec<ImageFacts> {
+        let (digest, plain) = (Digest::of(b"image"), ModuleFacts::blank("/app.wasm", WasmFormat::Module));
+        let others = [Feature::WasiUnstable, Feature::Wasi03, Feature::WasmedgeSockets, Feature::Text];
+        let features = Feature::PROPOSALS.into_iter().chain(others);
+        let mut modules: Vec<ModuleFacts> =
+            features.map(|feature| ModuleFacts { features: [feature].into(), ..plain.clone() }).collect();
+        let two = Defined { memories: 2, ..Defined::default() };
+        modules.extend([ModuleFacts { defined: two, ..plain.clone() }, plain]);
+        let shapes = [Shape::WasmArtifact, Shape::RunwasiLayers, Shape::SpinArtifact, Shape::ScratchRootfs];
+        let mut images = Vec::new();
+        for shape in shapes {
+            for module in &modules {
+                let modules = vec![module.clone()];
+                images.push(ImageFacts { shape, modules, ..ImageFacts::blank(&digest, &digest) });
+            }
+        }
+        images
+    }
+
+    /// Profiles of every described runtime: as they are, with proposals, and without a pool.
+    fn profiles() -> Vec<Profile> {
+        let built_in = Runtimes::default().profiles[0].clone();
+        let with = |ambient, proposals: &[Feature], allocates_on_demand| Profile {
+            ambient,
+            proposals: proposals.iter().copied().collect(),
+            allocates_on_demand,
+            ..built_in.clone()
+        };
+        let of = |ambient| {
+            [
+                with(ambient, &[], false),
+                with(ambient, &[], true),
+                with(ambient, &[Feature::Memory64], false),
+                with(ambient, &Feature::PROPOSALS, true),
+            ]
+        };
+        Family::DESCRIBED.into_iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn why_the_runtime_cannot_start_a_program_is_said_exactly_where_it_is_not_among_those_that_can() {
+        use ImageKind::{Component, HttpComponent, Module, SpinApp};
+        let profiles = profiles();
+        let mut said = 0;
+        for facts in images() {
+            let packaging = match facts.shape {
+                Shape::ScratchRootfs => Packaging::RootFilesystem,
+                _ => Packaging::Layers,
+            };
+            for kind in [Module, Component, HttpComponent, SpinApp] {
+                let program = Program::Wasm { kind, packaging, modules: vec![0] };
+                for profile in &profiles {
+                    let can = runnable(&facts, &program, Some(profile)).contains(&profile.ambient);
+                    let why = profile.cannot_start(&facts, &program);
+                    assert_eq!(why.is_none(), can, "{why:?}: {program:?} of {facts:?} under {profile:?}");
+                    said += usize::from(why.is_some());
+                }
+            }
+        }
+        assert!(said > 1000, "{said}");
+    }
 
     #[test]
     fn a_container_without_a_cpu_limit_starts_under_that_of_its_pod() {

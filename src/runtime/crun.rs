@@ -1,13 +1,21 @@
-//! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`,
-//! `handler-utils.c`, read at 1.29.1). It starts files only. A build of crun has one or more handlers, so a RuntimeClass
-//! that leads to crun does not tell which; the platform's configuration does.
+//! crun with one of its Wasm handlers, read at 1.29.1. A build of crun has one or more handlers, so a RuntimeClass that leads to crun does
+//! not tell which; the platform's configuration does. It starts files only, and what starts is, branch by branch:
 //!
-//! A native program that crun misses leads to another file by a search alone: behind a folder that the container's user may not enter, a file
-//! that it may not execute, or a path that is too long for the kernel. A name with a slash is one path, for crun and for its handlers, and
-//! `#` is an ordinary character of it.
+//! | the branch | what starts | source | who answers |
+//! |---|---|---|---|
+//! | an image of Wasm layers | nothing of it: each handler opens a file | `crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c` | `choose`, `runs` |
+//! | a name with a slash | the file at this one path, for crun and for its handlers; `#` is an ordinary character of it | `crun:src/libcrun/utils.c`, `find_executable`; `crun:src/libcrun/handlers/handler-utils.c` | `places`, `found` |
+//! | a name without one | the first file of the name that the container's user may execute in the `PATH` of the container, else the name from the working directory | `crun:src/libcrun/utils.c`, `find_executable`; `crun:src/libcrun/container.c`, `container_init_setup` | `places`, `found` |
+//! | a native program that crun misses: behind a folder that the container's user may not enter, a file that it may not execute, or a path that is too long for the kernel | another file of the name, by a search alone: a name with a slash is one path | `crun:src/libcrun/utils.c`, `find_executable` | `found`, `too_long` |
+//! | an annotation that names a handler | that handler with whatever file is named, before the handlers are asked whether they take the container | `crun:src/libcrun/custom-handler.c`, `libcrun_configure_handler` | `asked` |
+//! | an annotation that asks for Wasm, and an ELF file | its machine code under WasmEdge, which takes a module out of it; the other handlers fail | `crun:src/libcrun/handlers/handler-utils.c`, `wasm_can_handle_container`; `WasmEdge:lib/loader/loader.cpp`, `parseWasmUnit` | `loads_elf` |
+//! | the command `/`, where the build has a handler for Spin | the application of the working directory | `crun:src/libcrun/handlers/spin.c` | `asked` |
+//! | Wasm text | what wasmer's handler assembles; that of wasmtime gives the assembler another address than that of the text | `crun:src/libcrun/handlers/{wasmer,wasmtime}.c` | `program_of`, `provides` |
+//! | what is below a volume of the image | where the node mounts an empty folder there, what there is besides | `cri-o:server/container_create.go`, `addImageVolumes` | `or_emptied` of `emptied.rs` |
 
 use super::answers::{Compiler, NativeWay, POINTER, Runtime, TYPED_REFERENCE};
 use super::choice::Choice;
+use super::emptied::or_emptied;
 use super::handover::{Files, HandedOver, Handover, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::annotation::{self, HANDLER, OF_MANIFEST, VARIANT, on_node};
@@ -89,7 +97,7 @@ pub(super) const CRUN_WAMR: Crun = Crun {
 
 impl Runtime for Crun {
     fn choose(&self, view: &View<'_>) -> Choice {
-        self.asked(view, choose(view))
+        self.asked(view, or_emptied(view, choose))
     }
 
     /// Every handler loads core modules (`wasmtime_module_new` and its kin). Components under wasmtime are a proposal

@@ -9,6 +9,7 @@ use super::answers::{NativeWay, Runtime};
 use super::choice::Choice;
 use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
 use super::everything::{DIFFERENT, Everything, both};
+use super::obstacle::Obstacle;
 use super::retired::{self, Retired};
 use super::runwasi_wamr::RunwasiWamr;
 use super::runwasi_wasmedge::RunwasiWasmedge;
@@ -143,12 +144,35 @@ impl Family {
 
     /// The same on nodes whose engine differs so.
     pub(super) fn starts_with(self, engine: Engine<'_>, facts: &ImageFacts, program: &Program) -> bool {
-        let Program::Wasm { kind, packaging, modules } = program else { return false };
-        let runtime = self.runtime();
-        runtime.runs(facts.shape, *kind, *packaging)
-            && facts.modules_at(modules).all(|module| {
-                engine.lacks(runtime, module).is_none() && engine.exceeded(runtime, module).is_none()
-            })
+        matches!(program, Program::Wasm { .. }) && self.obstacle(engine, facts, program).is_none()
+    }
+
+    /// Why it cannot start a Wasm program on such nodes, for people; also `None` for a family of which nothing is known.
+    pub(super) fn cannot_start(
+        self,
+        engine: Engine<'_>,
+        facts: &ImageFacts,
+        program: &Program,
+    ) -> Option<String> {
+        if !Self::DESCRIBED.contains(&self) {
+            return None;
+        }
+        self.obstacle(engine, facts, program).map(|obstacle| obstacle.described(self.runtime()))
+    }
+
+    /// The first thing that keeps it from starting a Wasm program on such nodes.
+    fn obstacle<'a>(
+        self,
+        engine: Engine<'_>,
+        facts: &'a ImageFacts,
+        program: &Program,
+    ) -> Option<Obstacle<'a>> {
+        let Program::Wasm { kind, packaging, modules } = program else { return None };
+        let (runtime, shape, kind, packaging) = (self.runtime(), facts.shape, *kind, *packaging);
+        if !runtime.runs(shape, kind, packaging) {
+            return Some(Obstacle::Form { shape, kind, packaging });
+        }
+        facts.modules_at(modules).find_map(|module| engine.obstacle(runtime, module))
     }
 
     /// What it tells people about a program that it cannot start on nodes whose engine differs so.
@@ -188,6 +212,15 @@ impl Engine<'_> {
     fn exceeded(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
         let pool = runtime.pool().filter(|_| !self.allocates_on_demand)?;
         pool.exceeded(&module.defined)
+    }
+
+    /// The first thing of a module that keeps its runtime from starting it.
+    fn obstacle<'m>(self, runtime: &dyn Runtime, module: &'m ModuleFacts) -> Option<Obstacle<'m>> {
+        if let Some(feature) = self.lacks(runtime, module) {
+            return Some(Obstacle::Lacking { module, feature });
+        }
+        let exceeded = self.exceeded(runtime, module)?;
+        Some(Obstacle::TooMuch { module, exceeded })
     }
 
     fn warning(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {

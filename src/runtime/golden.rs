@@ -1256,6 +1256,128 @@ fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
     assert_ne!(start("/app.wasm", &["/data", "/srv/out"], &[]), refused, "there is no link");
 }
 
+/// Runtimes that CRI-O drives: it may mount an empty folder at each volume of an image, where containerd mounts a copy of what the image
+/// has there.
+const OF_CRIO: [Family; 5] =
+    [Family::CrunWasmedge, Family::CrunWasmtime, Family::CrunWasmer, Family::CrunWamr, Family::YoukiWasmtime];
+
+fn with_volumes(image: ImageFacts, volumes: &[&str]) -> ImageFacts {
+    ImageFacts { volumes: volumes.iter().map(|path| (*path).to_string()).collect(), ..image }
+}
+
+fn mounted_at(family: Family, image: &ImageFacts, command: &str, working_dir: &str, mount: &str) -> Program {
+    let (command, mounts, working_dir) = ([command.to_string()], [Mount::from(mount)], Some(working_dir));
+    family.start(image, &Start { command: &command, working_dir, mounts: &mounts, ..Start::default() })
+}
+
+/// The module that starts; `?` where that is not known.
+fn word(image: &ImageFacts, program: &Program) -> String {
+    match program {
+        Program::Wasm { modules, .. } => image.modules[modules[0]].source.clone(),
+        Program::Linux => "linux".into(),
+        Program::Native { source, .. } => format!("native {source}"),
+        Program::Unknown { .. } => "?".into(),
+    }
+}
+
+#[test]
+fn a_mount_through_a_link_below_a_volume_of_the_image_is_not_known_where_that_may_be_empty() {
+    let files = "/app.wasm /vol/w->/elsewhere /q->/vol/w";
+    let cases: [(&[&str], &str, bool); 9] = [
+        (&[], "/vol/w/secret", true),
+        (&["/data"], "/vol/w/secret", true),
+        (&["/vol"], "/vol/secret", true),
+        (&["/vol/w"], "/vol/w/secret", true),
+        (&["/vol"], "/elsewhere/secret", true),
+        (&["/vol"], "/vol/w/secret", false),
+        (&["/vol"], "/vol/w", false),
+        (&["/vol"], "/q/secret", false),
+        // One volume of the image is led elsewhere by a link below another one.
+        (&["/vol", "/vol/w/in"], "/elsewhere/in", false),
+    ];
+    for (volumes, mount, is_known) in cases {
+        let image = with_volumes(scratch(files), volumes);
+        for family in OF_CRIO.into_iter().chain([Family::Everything]) {
+            let expected = if is_known { "/app.wasm" } else { "?" };
+            let program = mounted_at(family, &image, "/app.wasm", "/", mount);
+            assert_eq!(word(&image, &program), expected, "{volumes:?} {mount} under {family:?}");
+        }
+        // Shims are containerd's.
+        let program = mounted_at(Family::RunwasiWasmtime, &image, "/app.wasm", "/", mount);
+        assert_eq!(word(&image, &program), "/app.wasm", "{volumes:?} {mount}");
+    }
+    let image = with_volumes(scratch(files), &["/vol"]);
+    let Program::Unknown { reason } = mounted_at(OF_CRIO[0], &image, "/app.wasm", "/", "/vol/w/secret")
+    else {
+        panic!("it is known")
+    };
+    assert!(
+        reason.starts_with("the mount at `/vol/w/secret` goes through a link of the image below"),
+        "{reason}"
+    );
+    assert!(reason.ends_with("mount it elsewhere, or build the image without that `VOLUME`"), "{reason}");
+}
+
+#[test]
+fn a_working_directory_through_a_link_below_a_volume_of_the_image_is_not_known_where_that_may_be_empty() {
+    let cases: [(&[&str], &str, &str); 5] = [
+        (&[], "/vol/w", "/app.wasm"),
+        (&["/data"], "/vol/w", "/app.wasm"),
+        (&["/vol"], "/vol", "/app.wasm"),
+        (&["/vol"], "/vol/folder", "/app.wasm"),
+        (&["/vol"], "/vol/w", "?"),
+    ];
+    for (volumes, folder, expected) in cases {
+        let image = with_volumes(scratch("/app.wasm /vol/w->/elsewhere"), volumes);
+        let program = mounted_at(Family::CrunWasmtime, &image, "/app.wasm", folder, "/elsewhere/secret");
+        assert_eq!(word(&image, &program), expected, "{volumes:?} {folder}");
+        if let Program::Unknown { reason } = program {
+            assert!(reason.starts_with("the working directory `/vol/w` goes through a link"), "{reason}");
+            assert!(reason.contains("build the image without that `VOLUME`"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_program_below_a_volume_of_the_image_is_known_unless_another_starts_where_that_is_empty() {
+    let searched = |path: &str, files: &str| ImageFacts { search_path: Some(path.into()), ..linux(files) };
+    let both = || searched("/usr/bin:/opt", "/usr/bin/app! /opt/app");
+    let through = || searched("/vol/l:/opt", "/vol/l->/usr/bin /usr/bin/app! /opt/app");
+    let alone = |files: &str| searched("/usr/bin:/opt", files);
+    let native = ["linux"; 5];
+    // youki starts no Wasm of such a name.
+    let open = ["?", "?", "?", "?", "linux"];
+    let cases: [(ImageFacts, &[&str], [&str; 5]); 8] = [
+        (both(), &[], native),
+        (both(), &["/data", "/opt"], native),
+        (both(), &["/usr/bin"], open),
+        (both(), &["/usr"], open),
+        (through(), &[], native),
+        (through(), &["/vol"], open),
+        // Nothing else starts, and the program needs no file of the image.
+        (alone("/usr/bin/app!"), &["/usr/bin"], native),
+        (alone("/usr/bin/app! /data/x->/srv"), &["/data"], native),
+    ];
+    for (image, volumes, expected) in cases {
+        let image = with_volumes(image, volumes);
+        let program = |family| mounted_at(family, &image, "app", "/nowhere", "/data/x/in");
+        let found = OF_CRIO.map(|family| word(&image, &program(family)));
+        assert_eq!(found, expected, "{volumes:?} {:?}", image.files);
+    }
+    let image = with_volumes(both(), &["/usr/bin"]);
+    let program = |family| mounted_at(family, &image, "app", "/nowhere", "/data");
+    assert_eq!(word(&image, &program(Family::Everything)), "?");
+    let Program::Unknown { reason } = program(Family::CrunWasmtime) else { panic!("it is known") };
+    assert!(reason.starts_with("`app` is below one of the image's own volumes (`VOLUME`)"), "{reason}");
+    assert!(reason.contains("; build the image without a `VOLUME` over its programs"), "{reason}");
+    // Where it is not there the container fails.
+    let image = with_volumes(scratch("/vol/app.wasm"), &["/vol"]);
+    for family in OF_CRIO {
+        let program = mounted_at(family, &image, "/vol/app.wasm", "/", "/data");
+        assert_eq!(word(&image, &program), "/vol/app.wasm", "{family:?}");
+    }
+}
+
 /// An index may lead nodes of another platform to another link.
 #[test]
 fn a_path_through_what_differs_between_platforms_leads_to_no_verdict() {
@@ -1684,29 +1806,70 @@ fn with_retained(image: &ImageFacts, retained: Variable<'_>) -> String {
     }
 }
 
+/// As in `spin:crates/app/src/lib.rs` (`retain_components`), `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`
+/// (`validate_service_chaining_for_components`) and `containerd-shim-spin:containerd-shim-spin/src/engine.rs` (`run_trigger`).
 #[test]
 fn spin_refuses_components_that_it_would_not_start() {
     let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
-    let component = |id: &str, hosts: &[&str]| SpinComponent {
+    let component = |id: &str, hosts: &[&str], trigger: Option<&str>| SpinComponent {
         id: id.into(),
         allowed_outbound_hosts: hosts.iter().map(|host| OutboundHost::from(*host)).collect(),
+        triggers: trigger.into_iter().map(String::from).collect(),
         ..SpinComponent::default()
     };
     let app = image.spin.as_mut().unwrap();
-    app.components.push(component("front", &["http://web.spin.internal", "http://{{ x }}.spin.internal"]));
-    app.components.push(component("all", &["http://*.spin.internal"]));
+    app.components[0].triggers = ["http".to_string()].into();
+    let hosts = ["http://web.spin.internal", "http://{{ x }}.spin.internal"];
+    app.components.push(component("front", &hosts, Some("http")));
+    app.components.push(component("all", &["http://*.spin.internal"], Some("http")));
+    app.components.push(component("lib", &["http://front.spin.internal"], None));
     let kept = |retained| with_retained(&image, retained);
     assert_eq!(kept(Variable::Unset), "spin app");
     assert_eq!(kept(Variable::Elsewhere), "spin app");
-    assert_eq!(kept(Variable::Literal("web")), "spin app");
-    assert_eq!(kept(Variable::Literal("web,front")), "spin app");
-    assert!(kept(Variable::Literal("wbe")).contains("`wbe`, which the application does not have"));
-    assert!(
-        kept(Variable::Literal("web, front")).contains("` front`"),
-        "names are compared as they are written"
-    );
-    assert!(kept(Variable::Literal("front")).contains("may call `web`"));
-    assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
+    for list in ["web", "web,front", "front,web,front", ",web,", "web,lib"] {
+        assert_eq!(kept(Variable::Literal(list)), "spin app", "{list}");
+    }
+    for (list, said) in [
+        ("wbe", "`wbe`, which the application does not have"),
+        // Names are compared as they are written.
+        ("web, front", "` front`, which the application does not have"),
+        (" ", "` `, which the application does not have"),
+        ("front", "may call `web`"),
+        ("all,web,front", "may call `*`"),
+        ("", "names no component that a trigger of the application starts"),
+        (",", "names no component that a trigger of the application starts"),
+        ("lib", "names no component that a trigger of the application starts"),
+    ] {
+        let reason = kept(Variable::Literal(list));
+        assert!(reason.contains(said), "{list:?}: {reason}");
+    }
+}
+
+/// As in `spin:crates/manifest/src/normalize.rs` (`normalize_inline_components`).
+#[test]
+fn spin_keeps_a_component_inside_a_trigger_by_the_id_that_it_gives_it() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
+    let manifest = r#"
+        spin_manifest_version = 2
+        [application]
+        name = "shop"
+        [[trigger.http]]
+        route = "/web"
+        component = { source = "web.wasm" }
+        [[trigger.http]]
+        route = "/front"
+        component = "front"
+        [component.front]
+        source = "web.wasm"
+        allowed_outbound_hosts = ["http://http-trigger1-component.spin.internal"]"#;
+    image.spin = Some(crate::image::spin::manifest::parse(manifest.as_bytes()).unwrap());
+    let kept = |list| with_retained(&image, Variable::Literal(list));
+    assert_eq!(kept("front,http-trigger1-component"), "spin app");
+    assert_eq!(kept("http-trigger1-component"), "spin app");
+    assert!(kept("front").contains("may call `http-trigger1-component`"), "{}", kept("front"));
+    for list in ["front,http-triger1-component", "trigger.http[0].component", "http-trigger2-component"] {
+        assert!(kept(list).contains("which the application does not have"), "{list}: {}", kept(list));
+    }
 }
 
 #[test]

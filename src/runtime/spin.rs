@@ -1,6 +1,16 @@
-//! The Spin shim (`containerd-shim-spin:containerd-shim-spin/src/{engine,source,constants}.rs`). It is built on
-//! `containerd-shim-wasm`, so a native entry point starts as native; for everything else the engine claims that it can
-//! handle it. Layers of its own kinds win; otherwise the application is `/spin.toml`, whatever the entry point names.
+//! The Spin shim. It is built on `containerd-shim-wasm`, so that what `runwasi.rs` says of native programs holds here too; for everything
+//! else the engine claims that it can handle it. Branch by branch:
+//!
+//! | the branch | what starts | source | who answers |
+//! |---|---|---|---|
+//! | layers of its own kinds: those of `spin registry push`, and a single `application/wasm` | the layers, whatever the entry point names | `containerd-shim-spin:containerd-shim-spin/src/{engine,constants}.rs`, `supported_layers_types` | `source` of `runwasi.rs` |
+//! | the same, with a volume where the shim unpacks them | what others exchange there | `containerd-shim-spin:containerd-shim-spin/src/source.rs`, `Source::to_locked_app`; `containerd-shim-spin:containerd-shim-spin/src/utils.rs`, `handle_archive_layer` | `exchanged`, `staged` |
+//! | files, and an entry point that is a native program | that program, natively | `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `Executor::exec` | `source` of `runwasi.rs` |
+//! | files, and any other entry point | the application `/spin.toml`, whatever the entry point names | `containerd-shim-spin:containerd-shim-spin/src/{engine,source}.rs` | `application` |
+//! | a native program by a name without a slash, which the shim does not find in its own `PATH` | the application `/spin.toml` | `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container` | `unsure` |
+//! | a native program that the shim may not open as the user of the container, or whose path its C library does not take | the application `/spin.toml` | `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container`; `musl:src/misc/realpath.c` | `missed` |
+//! | an application of which the container keeps some components | these, or nothing where one of them is not there or may call one that is left out | `spin:crates/app/src/lib.rs`, `retain_components`; `spin:crates/factor-outbound-networking/src/allowed_hosts.rs` | `kept` |
+//! | an application with a trigger that the shim lacks | nothing | `containerd-shim-spin:containerd-shim-spin/src/trigger.rs`, `get_supported_triggers` | `supported` |
 
 pub mod handed;
 
@@ -13,7 +23,7 @@ use super::runwasi::{self, Source};
 use crate::image::entry::{Variable, View, kernel_tree};
 use crate::image::mounts::{Links, Mount, SHARED_MEMORY};
 use crate::image::names::{SPIN_RETAINED, SPIN_TOML, TEMPORARY};
-use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, path, program};
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, SpinApp, SpinComponent, path, program};
 use crate::quantity::Quantity;
 use crate::text;
 
@@ -206,9 +216,7 @@ fn missed(argument: &str) -> Choice {
     ))
 }
 
-/// The shim refuses to start if [`SPIN_RETAINED`] names a component that the application does not have, or if
-/// a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
-/// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
+/// Holds an application to the components that [`SPIN_RETAINED`] names.
 fn kept(view: &View<'_>, choice: Choice) -> Choice {
     let Some(app) = &view.facts.spin else { return choice };
     if !matches!(&choice, Choice::Starts(Program::Wasm { kind: ImageKind::SpinApp, .. })) {
@@ -235,17 +243,30 @@ fn supported<'a>(mut triggers: impl Iterator<Item = &'a String>, choice: Choice)
     }
 }
 
+/// The shim refuses to start if the list names a component that the application does not have, or if a kept component may call one that
+/// is left out. Of those that are named it keeps what a trigger starts, and looks at no others (`spin:crates/app/src/lib.rs`,
+/// `retain_components`; `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`, `validate_service_chaining_for_components`; tag
+/// v3.6.3). Without a trigger it has nothing to wait for, and panics (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`,
+/// `run_trigger`, `select_all`); before 0.19 it refused an empty name.
 fn narrowed(app: &SpinApp, list: &str, choice: Choice) -> Choice {
     // The pod chooses how many names there are, and the image how many components.
-    let names: HashSet<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+    let names: HashSet<&str> = handed::names(list).collect();
     let ids: HashSet<&str> = app.components.iter().map(|component| component.id.as_str()).collect();
-    if let Some(name) = list.split(',').find(|name| !name.is_empty() && !ids.contains(name)) {
+    if let Some(name) = handed::names(list).find(|name| !ids.contains(name)) {
         return Choice::Nothing(format!(
             "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it; \
              name those that it has"
         ));
     }
-    let kept = || app.components.iter().filter(|component| names.contains(&component.id.as_str()));
+    let is_kept =
+        |component: &&SpinComponent| names.contains(component.id.as_str()) && !component.triggers.is_empty();
+    let kept = || app.components.iter().filter(is_kept);
+    if kept().next().is_none() {
+        return Choice::Nothing(format!(
+            "`{SPIN_RETAINED}` names no component that a trigger of the application starts, so the shim starts nothing; name one, or leave \
+             the variable out"
+        ));
+    }
     let mut chains = kept().flat_map(|component| {
         component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, host.chained()?)))
     });

@@ -1,11 +1,20 @@
-//! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
-//! `youki:crates/libcontainer/src/workload/default.rs`). It starts files only.
+//! youki with its wasmtime executor. It starts files only. Which of its executors takes a container depends on annotations, and whether
+//! those reach youki on the node, so what starts has to be the same with them and without. Branch by branch:
 //!
-//! A native program that youki misses starts nothing: the Wasm executor opens one path by the same name, in which `#` is an ordinary character, and is asked
-//! first, so that what it finds there counts beside the native program.
+//! | the branch | what starts | source | who answers |
+//! |---|---|---|---|
+//! | an image of Wasm layers | nothing of it | `youki:crates/youki/src/workload/wasmtime.rs` | `choose` |
+//! | an annotation asks for Wasm: the Wasm executor is asked first, and the name ends with `.wasm` or `.wat` | the file at one path: one leading slash is removed, the rest is opened from the working directory, and `#` is an ordinary character of it | `youki:crates/youki/src/workload/{executor,wasmtime}.rs` | `choose` |
+//! | the same, and a name with another ending | nothing as Wasm | `youki:crates/youki/src/workload/wasmtime.rs` | `not_wasm` |
+//! | no annotation asks for it | the program of the same name, searched as crun does | `youki:crates/libcontainer/src/workload/default.rs` | `choose` of `crun.rs` |
+//! | the same, and what the kernel does not start | a shell, which takes it for a script, under glibc | `glibc:posix/execvpe.c`, `maybe_script_execute` | `may_be_a_script` |
+//! | a native program, and a file of its name for the Wasm executor | either of the two | `youki:crates/youki/src/workload/executor.rs` | `either` |
+//! | a native program that youki misses | nothing: the Wasm executor was asked before, and opens the one path | `youki:crates/youki/src/workload/executor.rs`, `youki:crates/libcontainer/src/workload/default.rs` | `either` |
+//! | what is below a volume of the image | where the node mounts an empty folder there, what there is besides | `cri-o:server/container_create.go`, `addImageVolumes` | `or_emptied` of `emptied.rs` |
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
+use super::emptied::or_emptied;
 use super::handover::{HandedOver, Handover};
 use super::{crun, runwasi};
 use crate::image::entry::{self, At, View, is_root};
@@ -19,7 +28,7 @@ pub(super) struct YoukiWasmtime;
 
 impl Runtime for YoukiWasmtime {
     fn choose(&self, view: &View<'_>) -> Choice {
-        choose(view)
+        or_emptied(view, choose)
     }
 
     fn runs(&self, _shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -117,8 +126,12 @@ fn either(view: &View<'_>, native: Choice, cut: &str, wasm: bool) -> Choice {
 /// Whether a file that is no native program would run in a shell: `execvp` of glibc does that (`posix/execvpe.c`,
 /// `maybe_script_execute`), that of musl does not. Bytes of Wasm may well be a script too. That the pod has the annotation
 /// does not help, because containerd passes on only those that its configuration lists. Files that are neither Wasm nor
-/// programs are not known here, so a name that leads to nothing may be a script as well, and so may any of several files.
+/// programs are not known here, so a name that leads to nothing may be a script as well, and so may any of several files. Where a
+/// native program is not there, because a volume of the image is empty, a script of the name is one too.
 fn may_be_a_script(view: &View<'_>, native: &Choice, argument: &str) -> bool {
+    if view.is_emptied() {
+        return false;
+    }
     let open = !matches!(native, Choice::Starts(Program::Linux | Program::Native { .. }));
     let starts = !argument.is_empty() && !is_root(argument);
     open && starts && has_files(view.facts) && !matches!(view.at(SHELL), At::Nothing)

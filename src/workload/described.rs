@@ -17,8 +17,21 @@ pub(super) fn with_template(
     let mut object: Map<String, Value> = serde_json::from_str(object).map_err(parse)?;
     let template = found(&object, described).into_iter().next().map(|(_, template)| template.clone());
     let missing = || Error::FindTemplate { kind, at: described.pointer() };
-    object.insert("template".into(), template.ok_or_else(missing)?);
+    let mut template = template.ok_or_else(missing)?;
+    if let Some(name) = described.container_name() {
+        name_container(&mut template, name);
+    }
+    object.insert("template".into(), template);
     to_raw_value(&object).map_err(parse)
+}
+
+/// Gives the only container of a template a name if it has none.
+fn name_container(template: &mut Value, name: &str) {
+    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    let Some([Value::Object(container)]) = containers.map(Vec::as_mut_slice) else { return };
+    if container.get("name").is_none_or(|given| given.is_null() || given == "") {
+        container.insert("name".into(), name.into());
+    }
 }
 
 /// Every template to which the pointer of a kind leads, in the order of the document's keys, each with its own pointer.
@@ -214,6 +227,24 @@ mod tests {
         assert!(wrong.contains("`spec.template.spec.containers[0].name`"), "{wrong}");
         let odd = judged(&json!({"spec": {"template": {"spec": 7}}}), rollout).unwrap_err().to_string();
         assert!(odd.contains("`spec.template.spec`"), "{odd}");
+    }
+
+    #[test]
+    fn the_only_container_of_a_kind_of_knative_has_the_name_that_its_pods_give_it() {
+        let names = |containers: Value, kind: Kind| {
+            let workload =
+                judged(&json!({"spec": {"template": {"spec": {"containers": containers}}}}), kind).unwrap();
+            workload.images().iter().map(|image| image.name.to_string()).collect::<Vec<_>>()
+        };
+        let knative = kind("serving.knative.dev", "Service");
+        for container in [json!({"image": "a:1"}), json!({"image": "a:1", "name": ""})] {
+            assert_eq!(names(json!([container]), knative), ["user-container"], "{container}");
+        }
+        assert_eq!(names(json!([{"image": "a:1", "name": "own"}]), knative), ["own"]);
+        let several = json!([{"image": "a:1"}, {"image": "b:1", "name": "b"}]);
+        assert_eq!(names(several, knative), ["", "b"], "these get names with numbers");
+        let rollout = kind("argoproj.io", "Rollout");
+        assert_eq!(names(json!([{"image": "a:1"}]), rollout), [""], "the API server refuses its pods");
     }
 
     #[test]

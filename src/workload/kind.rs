@@ -77,7 +77,18 @@ impl Described {
     pub(super) fn steps(self) -> &'static [Step] {
         &self.0.steps
     }
+
+    /// The name that its controller gives to the only container of a pod, where that may have none.
+    pub(super) fn container_name(self) -> Option<&'static str> {
+        let (group, name) = NAMES_CONTAINERS;
+        (self.0.written.group == group).then_some(name)
+    }
 }
+
+/// The group whose kinds need no name of a container, and the one that it gives unless a platform chooses another
+/// (`knative/serving:pkg/apis/config/defaults.go`, `DefaultUserContainerName`; `…/pkg/apis/serving/v1/revision_defaults.go`,
+/// `applyDefaultContainerNames`).
+const NAMES_CONTAINERS: (&str, &str) = ("serving.knative.dev", "user-container");
 
 impl ParsedDescription {
     fn of(written: Description) -> Self {

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::at::At;
 use super::listeners::Listeners;
+use super::triggers::{self, Listed, is_kebab};
 use super::variables::template_variables;
-use super::{Dependencies, MAX_COMPONENTS, check_components, check_id, handed, hosts, trigger_type};
+use super::{Dependencies, check_components, check_count, check_id, handed, hosts, trigger_type};
 use crate::image::malformed::Malformed;
 use crate::image::outbound::OutboundHost;
 use crate::image::path;
@@ -89,7 +90,7 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
     let trigger = trigger_type(&of_app.need("type")?.text()?, &BTreeSet::new())?;
     let mut listeners = Listeners::default();
     for at in root.list_of("component")? {
-        check_count(&components)?;
+        check_count(components.len())?;
         let mut component = component(&at, id_of(&at.need("id")?)?, &Listed::new())?;
         if at.get("allowed_outbound_hosts")?.is_none() {
             let defaults = VERSION_1_HOSTS.map(OutboundHost::from);
@@ -106,40 +107,30 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
 }
 
 fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
+    let tables: Vec<(&str, At<'_>)> = root.members_of("component")?.collect();
+    let mut listed: Listed<'_> = tables.iter().map(|(id, at)| ((*id).to_string(), at.clone())).collect();
+    let (types, triggers) = triggers::read(root, &mut listed)?;
+    // A component may be written inside its trigger instead of in a table.
+    let inside = triggers.iter().filter_map(|one| Some((one.starts.as_deref()?, one.inline.as_ref()?)));
     let mut components = Vec::new();
-    let listed: Listed<'_> = root.members_of("component")?.collect();
-    for (id, at) in &listed {
+    for (id, at) in tables.iter().map(|(id, at)| (*id, at)).chain(inside) {
         check_id(at, id)?;
-        check_count(&components)?;
-        components.push(component(at, (*id).to_string(), &listed)?);
+        // Those of tables are counted once all of them are there.
+        check_count(components.len())?;
+        components.push(component(at, id.to_string(), &listed)?);
     }
-    let mut triggers = BTreeSet::new();
     let mut listeners = Listeners::default();
     let application = root.need("application")?;
     let of_app = application.get("trigger")?;
-    for (kind, all) in root.members_of("trigger")? {
-        triggers.insert(trigger_type(kind, &triggers)?);
-        let defaults: Vec<At<'_>> =
-            of_app.as_ref().map(|all| all.get(kind)).transpose()?.flatten().into_iter().collect();
-        for trigger in all.list()? {
-            check_trigger(&trigger)?;
-            // A component may be written inline instead of by name.
-            let named = match trigger.get("component")? {
-                Some(at) if at.value.is_object() => {
-                    check_count(&components)?;
-                    components.push(component(&at, at.path(), &listed)?);
-                    Some(at.path())
-                }
-                Some(at) => Some(at.text()?),
-                None => None,
-            };
-            triggered_by(kind, named.as_deref(), &mut components);
-            listeners.add(kind, named.as_deref(), Some(&trigger), &defaults)?;
-        }
+    for trigger in &triggers {
+        let (kind, starts) = (trigger.kind, trigger.starts.as_deref());
+        let defaults = of_app.as_ref().map(|all| all.get(kind)).transpose()?.flatten();
+        triggered_by(kind, starts, &mut components);
+        listeners.add(kind, starts, Some(&trigger.at), defaults.as_slice())?;
     }
     let listeners = listeners.checked(handed(&components))?;
     let name = application.need("name")?.text()?;
-    Ok(SpinApp { name, triggers, components, listeners, ..SpinApp::default() })
+    Ok(SpinApp { name, triggers: types, components, listeners, ..SpinApp::default() })
 }
 
 /// Records what starts a component; a trigger that names none may start any.
@@ -149,40 +140,13 @@ fn triggered_by(kind: &str, id: Option<&str>, components: &mut [SpinComponent]) 
     }
 }
 
-/// Keys of a trigger of which it is not known what they start: the first is reserved (`spin:crates/manifest/src/schema/v2.rs`,
-/// `Trigger`, tag v3.6.3), and the second is middleware of Spin 4.
-fn check_trigger(trigger: &At<'_>) -> Result<(), Malformed> {
-    for (key, what) in [
-        (
-            "components",
-            "is reserved by Spin, and it is not known what it starts; name one `component` for each trigger",
-        ),
-        (
-            "dependencies",
-            "is middleware, which Spin 3.6.3 does not have, and which is not read from a manifest; push the application with \
-             `spin registry push`",
-        ),
-    ] {
-        if let Some(found) = trigger.get(key)?.filter(|found| found.value != &Value::Object(Map::new())) {
-            return Err(found.wrong(what));
-        }
-    }
-    Ok(())
-}
-
-/// The components of a manifest by their ids, as they are written.
-type Listed<'a> = BTreeMap<&'a str, At<'a>>;
-
+/// The id of a component of version 1, as Spin writes it in version 2 (`spin:crates/manifest/src/compat.rs`,
+/// `component_id_from_string`, tag v3.6.3).
 fn id_of(at: &At<'_>) -> Result<String, Malformed> {
-    let id = at.text()?;
+    let written = at.text()?;
+    let id = if is_kebab(&written) { written } else { written.replace('_', "-").to_lowercase() };
     check_id(at, &id)?;
     Ok(id)
-}
-
-/// Refuses a further component where there are as many as are read: those of a table are counted once all of them are there, and
-/// triggers bring more.
-fn check_count(components: &[SpinComponent]) -> Result<(), Malformed> {
-    if components.len() > MAX_COMPONENTS { check_components(components) } else { Ok(()) }
 }
 
 fn component(at: &At<'_>, id: String, listed: &Listed<'_>) -> Result<SpinComponent, Malformed> {
@@ -449,6 +413,8 @@ mod tests {
             (&[][..], &["/lib/dep.wasm".to_string()][..])
         );
         let worker = &app.components[1];
+        assert_eq!(worker.id, "redis-trigger1-component");
+        assert_eq!(worker.triggers, BTreeSet::from(["redis".to_string()]));
         assert_eq!(
             (worker.digest.as_deref(), worker.key_value_stores.as_slice()),
             (Some("/worker.wasm"), &["default".to_string()][..])
@@ -484,6 +450,39 @@ mod tests {
         );
         let fetched = other.replace("\"lib/own.wasm\"", "{ url = \"https://x\", digest = \"sha256:1\" }");
         assert!(refusal(&format!("{named}{fetched}")).contains("`component.lib.source` is fetched by Spin"));
+    }
+
+    #[test]
+    fn a_dependency_may_be_a_component_inside_a_trigger() {
+        let worker = "component = { source = \"worker.wasm\" }";
+        let named = SHOP
+            .replace("component = { source = \"worker.wasm\", key_value_stores = [\"default\"] }", worker)
+            .replace("{ path = \"lib/dep.wasm\" }", "{ component = \"redis-trigger1-component\" }");
+        let app = parse(named.as_bytes()).unwrap();
+        assert_eq!(app.components[0].isolated, ["/worker.wasm"]);
+        let other = named.replace("redis-trigger1-component", "trigger.redis[0].component");
+        assert!(refusal(&other).contains("which is no table"));
+    }
+
+    #[test]
+    fn a_trigger_without_a_component_may_start_one_that_is_written_in_a_later_trigger() {
+        let nameless = SHOP.replacen("component = \"web\"", "", 1);
+        let app = parse(nameless.as_bytes()).unwrap();
+        assert!(app.components.iter().all(|component| component.triggers.contains("http")));
+    }
+
+    /// Spin keeps an id that version 2 takes, and mends two others.
+    #[test]
+    fn an_id_of_version_1_is_written_as_in_version_2() {
+        for (written, id) in
+            [("api", "api"), ("API-v2", "API-v2"), ("my_Api", "my-api"), ("orderApi", "orderapi")]
+        {
+            let text = format!(
+                "spin_manifest_version = \"1\"\nname = \"a\"\ntrigger = {{ type = \"http\" }}\n[[component]]\nid = \"{written}\"\n\
+                 source = \"c.wasm\"\n[component.trigger]\nroute = \"/\"\n"
+            );
+            assert_eq!(parse(text.as_bytes()).unwrap().components[0].id, id);
+        }
     }
 
     #[test]

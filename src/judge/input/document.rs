@@ -264,6 +264,10 @@ pub struct ContainerFacts<'a> {
     /// The runtimes that can start the program, judged by its imports, its packaging, what it defines and the
     /// proposals of WebAssembly that it uses.
     pub runnable_by: BTreeSet<Family>,
+    /// Why the runtime of the pod cannot start the program, and what mends it; left out where it can, and where the runtime or the
+    /// program is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cannot_start: Option<String>,
     /// What the program can call.
     pub requires: Vec<Entry>,
     /// What the runtime and the pod spec hand over.

@@ -58,10 +58,18 @@ pub const PROFILE_VARIABLES: [&str; 3] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENT
 /// Where it looks without them.
 pub const PROFILE_FOLDERS: [&str; 2] = ["/root/.aws", "/.aws"];
 
-/// The components that the list in [`crate::image::names::SPIN_RETAINED`] keeps, as written; `None` for an empty list, which
-/// counts as keeping all. The pod chooses how many names there are, and the image how many components are looked for among them.
+/// The names in the list of [`crate::image::names::SPIN_RETAINED`], as written; empty ones do not count
+/// (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`, `wasm_exec_async`).
+pub fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').filter(|name| !name.is_empty())
+}
+
+/// The components that the list keeps; `None` if it names none, where the shim starts nothing and all are judged. The pod chooses how many
+/// names there are, and the image how many components are looked for among them.
 pub fn retained(list: &str) -> Option<HashSet<&str>> {
-    (!list.trim().is_empty()).then(|| list.split(',').collect())
+    let kept: HashSet<&str> = names(list).collect();
+    let is_blank = kept.iter().all(|name| name.trim().is_empty());
+    (!is_blank).then_some(kept)
 }
 
 /// The container's variables that set an application variable, the winning one first: the shim copies the variable with
@@ -191,9 +199,17 @@ mod tests {
 
     #[test]
     fn a_list_keeps_the_components_that_it_names_as_they_are_written() {
-        for (list, kept) in
-            [("web", true), ("api,web", true), ("", true), (" ", true), ("api", false), ("api, web", false)]
-        {
+        for (list, kept) in [
+            ("web", true),
+            ("api,web", true),
+            (",web,", true),
+            ("", true),
+            (",", true),
+            (" , ", true),
+            ("api", false),
+            ("api, web", false),
+            ("api,", false),
+        ] {
             assert_eq!(retained(list).is_none_or(|names| names.contains("web")), kept, "{list:?}");
         }
     }

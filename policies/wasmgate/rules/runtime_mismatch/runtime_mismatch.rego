@@ -39,7 +39,9 @@ violations contains violation if {
 #   module and runs no exceptions, and so on. The container would fail on the node. Where the nodes have a later engine,
 #   the profile says which proposals of WebAssembly that one runs (`proposals`).
 # custom:
-#   remedy: Package the image in a form that the runtime starts, or use a class of a runtime that the message names.
+#   remedy: |
+#     Build or package the image as the message says, or use a class of a runtime that it names. If the nodes have a
+#     later engine, or one that allocates on demand, have the profile say so.
 #   severity: high
 violations contains violation if {
 	some container in input.containers
@@ -53,12 +55,22 @@ violations contains violation if {
 		"mendedBy": "runtime",
 		"message": concat("", [
 			$"{text.container(container)} starts {text.kind(container)} from `{text.image(container)}`",
-			$"{text.evidence(container)}, and {runtime.name} is {input.runtime.ambient}, which cannot start it by how it ",
-			"is packed, by what it imports, by the memories and tables that it defines or by a proposal of WebAssembly ",
-			$"that it uses: {others(container)}; ship it in another form, or use another class",
+			$"{text.evidence(container)}, and {runtime.name} is {input.runtime.ambient}, which {obstacle(container)}",
 		]),
 	}
 }
+
+# An input that was recorded by an earlier version does not say what the runtime lacks.
+obstacle(container) := $"cannot start it: {container.cannotStart}; {elsewhere(container)}" if {
+	is_string(container.cannotStart)
+} else := concat("", [
+	"cannot start it by how it is packed, by what it imports, by the memories and tables that it defines or by a ",
+	$"proposal of WebAssembly that it uses: {others(container)}; ship it in another form, or use another class",
+])
+
+elsewhere(container) := $"{others(container)} under another class" if {
+	count(container.runnableBy) > 0
+} else := "no runtime that is described starts it as it is"
 
 others(container) := $"it may run on {concat(", ", container.runnableBy)}" if {
 	count(container.runnableBy) > 0

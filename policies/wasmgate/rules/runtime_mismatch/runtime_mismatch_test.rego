@@ -97,6 +97,38 @@ test_a_program_that_the_runtime_of_the_class_cannot_start_is_refused if {
 	wasmgate.violations == set() with input as fixture.on(fixture.wasmedge, {"kind": "module", "runnableBy": []})
 }
 
+test_the_message_says_what_the_runtime_lacks_and_what_mends_it if {
+	reasons := [
+		concat("", [
+			"`/app.wasm` uses the proposal `memory64` of WebAssembly, which the runtime is not known to run; build it ",
+			"without, or list `memory64` in the profile's `proposals` if its nodes run it",
+		]),
+		concat("", [
+			"a core module of `/app.wasm` defines 2 memories, and at most 1 fit into the pool of the runtime's engine; ",
+			"build it with less, or write `allocatesOnDemand: true` into the profile if its nodes have no such pool",
+		]),
+		concat("", [
+			"it is packed as a layer of the type `application/wasm`, and the runtime starts programs of the kind ",
+			"`module` only from files; pack it so",
+		]),
+	]
+	places := {
+		"no runtime that is described starts it as it is": [],
+		"it may run on crun-wasmedge, youki-wasmtime under another class": ["crun-wasmedge", "youki-wasmtime"],
+	}
+	every reason in reasons {
+		every place, able in places {
+			document := fixture.pod({"kind": "module", "runnableBy": able, "cannotStart": reason})
+			violations := wasmgate.violations with input as document
+			violations == mismatch("web", concat("", [
+				"container `web` starts a Wasm module from `ghcr.io/myorg/orders:1.4` (seen: layer media type = ",
+				"application/wasm), and runtime class `wasmtime` is runwasi-wasmtime, which cannot start it: ",
+				$"{reason}; {place}",
+			]))
+		}
+	}
+}
+
 test_every_wasm_container_is_looked_at if {
 	document := fixture.with_containers(fixture.on(fixture.none, {}), [
 		object.union(fixture.web, {"name": "job", "role": "initContainer", "evidence": []}),
