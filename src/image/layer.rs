@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::archive::{self, Compression, Fault, Kind, TarEntry, UnpackBudget, Visitor};
 use super::{checkpoint, path};
+use modes::FolderModes;
 use tree::{Content, Node};
 
 pub use content::{MAX_APPLICATION_FILE, MAX_APPLICATION_FILES};
 pub use tree::{ALL_LAYERS, Files, MAX_FILE_MODULES, MAX_NODES, MAX_PATHS, Tree, UnpackLimits};
 
 mod content;
+mod modes;
 mod place;
 mod reach;
 mod tree;
@@ -40,7 +42,10 @@ impl Tree {
 
 impl Visitor for Tree {
     fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
-        let Some(path) = place::path(&entry.name)? else { return place::root(entry) };
+        let Some(path) = place::path(&entry.name)? else {
+            self.folder_modes.enter_root(entry.mode);
+            return place::root(entry);
+        };
         checkpoint::refuse_file(&path)?;
         self.check_missed(&path, entry)?;
         if self.is_whiteout(&path, entry)? {
@@ -48,7 +53,7 @@ impl Visitor for Tree {
         }
         self.make_parents(&path)?;
         if entry.kind == Kind::Folder {
-            return self.make_folder(&path, entry.mode);
+            return self.make_folder(&path, FolderModes::of_entry(entry.mode, entry.missed));
         }
         let content = match entry.kind {
             Kind::HardLink => content::under(&path, self.linked(entry)?),

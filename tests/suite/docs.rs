@@ -911,6 +911,7 @@ const CLASSES: [(char, &[&str]); 5] = [
             "a name is not UTF-8",
             "through a link of a lower layer",
             "a whiteout or an opaque folder",
+            "the mode and the owner that a lower layer had",
             "fifty links lead to the program",
             "not compressed by its media type begins like gzip",
             "marked as an attestation",

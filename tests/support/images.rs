@@ -45,6 +45,7 @@ fn catalogue() -> Vec<(&'static str, Image)> {
         leading_nodes(),
         linux_programs(),
         namesakes(),
+        in_hidden_folders(),
         unusual(),
         broken(),
     ]
@@ -679,6 +680,29 @@ fn linux_programs() -> Vec<(&'static str, Image)> {
         ),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF), ("srv/app.wasm", &files)])),
         ("linux-with-hashes", with_hashes()),
+    ]
+}
+
+/// A native program in `/usr/bin`, for which its layer has no entry. That folder was closed to most users in the lowest layer, and the next
+/// one hid it. In the first image that layer brings it anew.
+fn in_hidden_folders() -> Vec<(&'static str, Image)> {
+    use tar::EntryType::{Directory, Regular, Symlink};
+    let layer = |entries: &[(&str, tar::EntryType, u32)]| oci::gzip(&oci::tar_of_empty(entries));
+    let image = |lower: Vec<u8>, hiding: Vec<u8>| {
+        ImageBuilder::rootfs("linux/amd64", &["app"])
+            .set("WorkingDir", json!("/w"))
+            .layer(oci::GZIP_LAYER, lower)
+            .layer(oci::GZIP_LAYER, hiding)
+            .files(&[("usr/bin/app", ELF)])
+            .build()
+    };
+    let closed = || layer(&[("usr", Directory, 0o755), ("usr/bin", Directory, 0o700)]);
+    let linked = layer(&[("usr", Symlink, 0o777), ("x", Directory, 0o755), ("x/bin", Directory, 0o700)]);
+    let marker = ("usr/.wh..wh..opq", Regular, 0o644);
+    vec![
+        ("open-folder", image(closed(), layer(&[marker, ("usr/bin", Directory, 0o755)]))),
+        ("folder-behind-a-marker", image(closed(), layer(&[marker]))),
+        ("folder-behind-a-link", image(linked, layer(&[("usr", Directory, 0o755)]))),
     ]
 }
 

@@ -251,7 +251,23 @@ pub fn tar_of_mode(files: &[(&str, &[u8])], mode: u32) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// The same behind a global pax header, with which git begins its archives.
+/// A tar archive of entries without content, with these mode bits. A link leads to `x`.
+pub fn tar_of_empty(entries: &[(&str, tar::EntryType, u32)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, kind, mode) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_size(0);
+        header.set_mode(*mode);
+        if kind.is_symlink() {
+            header.set_link_name("x").unwrap();
+        }
+        builder.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// An archive of executable files behind a global pax header, with which git begins its archives.
 pub fn tar_with_global_header(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::XGlobalHeader);

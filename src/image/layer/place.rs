@@ -122,14 +122,17 @@ impl Tree {
                         short(folder)
                     )));
                 }
-                None => self.insert(folder, 0o755, Content::Folder { touched: layer })?,
+                None => {
+                    let mode = self.folder_modes.of_implied(folder);
+                    self.insert(folder, mode, Content::Folder { touched: layer })?;
+                }
             }
         }
         Ok(())
     }
 
     /// What some nodes do not find at its name must change nothing that was there before, since that stays there then. A folder in
-    /// the place of a folder changes its mode alone.
+    /// the place of a folder changes its mode alone, which is not known then.
     pub(super) fn check_missed(&self, path: &str, entry: &TarEntry) -> Result<(), Fault> {
         let is_folder = |content: &Content| matches!(content, Content::Folder { .. });
         let replaces = || {

@@ -11,6 +11,7 @@ use super::super::names::{
 };
 use super::super::path;
 use super::super::steps::{Steps, of_path};
+use super::modes::is_open;
 use super::{Content, Files, Node, Tree};
 use crate::image::{FileClass, ModuleFacts};
 
@@ -22,9 +23,9 @@ const MAX_PROGRAM_FOLDERS: usize = 1024;
 impl Tree {
     /// The facts about the files that are left after the last layer.
     pub fn files(&mut self) -> Result<Files, Fault> {
-        let Self { nodes, wanted, modules: read, steps, .. } = self;
+        let Self { nodes, wanted, modules: read, folder_modes, steps, .. } = self;
         steps.take(nodes.len() as u64)?;
-        let names = Names { nodes, wanted };
+        let names = Names { nodes, wanted, is_root_open: folder_modes.is_root_open() };
         let linked = names.linked_folders(steps)?;
         let searched = Searched::new(&linked);
         // Names are borrowed until all are known: there may be as many bytes of them as are read of one image.
@@ -74,6 +75,7 @@ fn is_text_worker(name: &str, node: &Node) -> bool {
 struct Names<'a> {
     nodes: &'a BTreeMap<String, Node>,
     wanted: &'a BTreeSet<String>,
+    is_root_open: bool,
 }
 
 impl<'a> Names<'a> {
@@ -129,16 +131,16 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Whether every search in a usual `PATH` finds this program, whichever process searches. Folders that the layers do not bring are
-    /// made with 0755 (`containerd:pkg/archive/tar.go`, `mkparent`).
+    /// Whether every search in a usual `PATH` finds this program, whichever process searches. The mode of a folder may not be known
+    /// (`modes.rs`).
     fn is_found_by_all(self, name: &str, node: &Node) -> bool {
         let folder = path::split(name).0;
         let may_enter = |folder: &str| {
-            self.nodes.get(folder).is_none_or(|node| {
-                matches!(node.content, Content::Folder { .. }) && node.mode & 0o111 == 0o111
-            })
+            let node = self.nodes.get(folder);
+            node.is_some_and(|node| matches!(node.content, Content::Folder { .. }) && is_open(node.mode))
         };
-        EVERY_PATH.contains(&folder)
+        self.is_root_open
+            && EVERY_PATH.contains(&folder)
             && node.mode & 0o555 == 0o555
             && [folder, path::split(folder).0, "/usr"].into_iter().all(may_enter)
     }

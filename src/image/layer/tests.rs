@@ -263,6 +263,81 @@ fn a_program_that_every_search_finds_is_open_to_all_in_a_folder_of_every_path() 
     assert!(!is_found(open, 0o755, "usr/local/bin/in/app") && !is_found(open, 0o755, "opt/bin/app"));
 }
 
+/// Whether a native program in these layers is found by every search.
+fn is_found(layers: Vec<Layer>) -> bool {
+    let files = scan(layers).entries;
+    files.iter().any(|(_, class)| matches!(class, FileClass::Native { found: true, .. }))
+}
+
+fn closed(layer: Layer, folder: &str) -> Layer {
+    layer.entry(folder, EntryType::Directory, "", 0o700, b"")
+}
+
+/// A layer that brings a program, and no folder.
+fn program() -> Layer {
+    Layer::new().file("usr/bin/app", b"\x7fELF....")
+}
+
+fn emptied() -> Layer {
+    Layer::new().file("usr/.wh..wh..opq", b"")
+}
+
+/// containerd copies it from the first lower layer that has it, behind that layer's own links.
+#[test]
+fn the_mode_of_a_folder_that_a_layer_does_not_bring_is_unknown_where_a_lower_layer_had_it_and_one_hid_it() {
+    let low = || closed(Layer::new().folder("usr"), "usr/bin");
+    let behind_a_link = || closed(Layer::new().symlink("usr", "x").folder("x"), "x/bin");
+    let is_a_link = || closed(Layer::new().symlink("usr/bin", "../x"), "x");
+    let hard_link = Layer::new().file("opt/app", b"\x7fELF....").hard_link("usr/bin/app", "opt/app");
+    for (why, layers) in [
+        ("an opaque marker", vec![low(), emptied(), program()]),
+        ("one of the same layer", vec![low(), emptied().file("usr/bin/app", b"\x7fELF....")]),
+        ("a layer in between", vec![low(), emptied(), Layer::new().folder("etc"), program()]),
+        ("two markers", vec![low(), emptied(), Layer::new().file("usr/bin/x", b""), emptied(), program()]),
+        ("a folder in the place of a link", vec![behind_a_link(), Layer::new().folder("usr"), program()]),
+        ("a link in the place of the folder", vec![is_a_link(), emptied(), program()]),
+        ("a whiteout", vec![low(), Layer::new().file("usr/.wh.bin", b""), program()]),
+        ("a file in between", vec![low(), Layer::new().file("usr/bin", b""), emptied(), program()]),
+        ("made for a whiteout", vec![low(), emptied(), Layer::new().file("usr/bin/.wh.x", b""), program()]),
+        ("made for a hard link", vec![low(), emptied(), hard_link]),
+        ("the folder above", vec![closed(Layer::new(), "usr"), Layer::new().file(".wh.usr", b""), program()]),
+    ] {
+        assert!(!is_found(layers), "{why}");
+    }
+}
+
+#[test]
+fn the_mode_of_a_folder_is_known_where_an_entry_brings_it_or_no_lower_layer_had_it() {
+    let low = || closed(Layer::new().folder("usr"), "usr/bin");
+    let elsewhere = || closed(Layer::new().folder("usr"), "usr/local/bin");
+    let link_elsewhere = || closed(Layer::new().symlink("usr/lib", "../x"), "x");
+    for (why, layers) in [
+        ("one layer", vec![program()]),
+        ("a layer below without it", vec![Layer::new().folder("etc"), program()]),
+        ("the folder of a lower layer", vec![Layer::new().folder("usr/bin"), program()]),
+        ("another folder was hidden", vec![elsewhere(), emptied(), program()]),
+        ("another link was hidden", vec![link_elsewhere(), emptied(), program()]),
+        ("a file was hidden", vec![Layer::new().file("usr/bin", b""), emptied(), program()]),
+        ("an entry", vec![low(), emptied(), Layer::new().folder("usr/bin"), program()]),
+        ("an entry after the program", vec![low(), emptied(), program().folder("usr/bin")]),
+        ("an entry of a later layer", vec![low(), emptied(), program(), Layer::new().folder("usr/bin")]),
+        ("an entry over another mode", vec![low(), Layer::new().folder("usr/bin"), program()]),
+    ] {
+        assert!(is_found(layers), "{why}");
+    }
+    assert!(!is_found(vec![low(), program()]), "it is there, and has its mode");
+    let missed = Layer::new().missed("usr/bin/", Some(EntryType::Directory), b"");
+    assert!(!is_found(vec![low(), missed, program()]), "some nodes do not find that entry");
+}
+
+/// containerd leaves an entry for the root out, and CRI-O applies it.
+#[test]
+fn a_root_that_not_every_user_may_enter_hides_programs_from_a_search() {
+    let root = |mode| Layer::new().entry("./", EntryType::Directory, "", mode, b"");
+    assert!(is_found(vec![root(0o755), program()]) && is_found(vec![root(0o111), program()]));
+    assert!(!is_found(vec![root(0o700), program()]) && !is_found(vec![program(), root(0o750)]));
+}
+
 /// A `PATH` may name any folder, and a shim of runwasi reads what it finds first, executable or not.
 #[test]
 fn what_has_the_name_of_a_program_is_known_in_every_folder_whatever_it_is() {

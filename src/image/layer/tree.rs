@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::modes::FolderModes;
 use crate::image::archive::{Fault, refused};
 use crate::image::path;
 use crate::image::steps::Steps;
@@ -81,6 +82,7 @@ pub struct Tree {
     pub(super) paths: usize,
     /// What the layer being applied removed from the layers below.
     pub(super) removed: BTreeSet<String>,
+    pub(super) folder_modes: FolderModes,
     pub(super) modules: Vec<ModuleFacts>,
     pub(super) texts: usize,
     /// Bytes that the names take which the modules import and export.
@@ -118,6 +120,7 @@ impl Tree {
             nodes: BTreeMap::new(),
             paths: 0,
             removed: BTreeSet::new(),
+            folder_modes: FolderModes::default(),
             modules: Vec::new(),
             texts: 0,
             names: 0,
@@ -185,6 +188,11 @@ impl Tree {
     fn forget(&mut self, path: &str) {
         if let Some(node) = self.nodes.remove(path) {
             self.paths = self.paths.saturating_sub(node.bytes(path));
+            match node.content {
+                Content::Folder { .. } => self.folder_modes.hide_folder(path),
+                Content::Link(_) => self.folder_modes.hide_link(path),
+                _ => {}
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ fn the_gate_judges_the_layer_of_wasm_that_a_shim_takes_or_nothing() {
 #[test]
 fn the_gate_finds_by_a_name_what_each_runtime_finds_or_nothing() {
     let property = Property {
-        cases: 800,
+        cases: 1000,
         compare: compare_search,
         forms: forms::of_search,
         required: required::OF_SEARCHES,

@@ -302,12 +302,19 @@ pub fn of_search(case: &SearchCase) -> Vec<String> {
         format!("PATH of the pod {:?}", case.path),
         format!("PATH of the image {:?}", case.image.env.first()),
         format!("mounts {}", case.mounts.len()),
+        format!("layers {}", case.image.layers.len()),
     ];
     forms.extend(case.mounts.iter().map(|mount| format!("mount {mount}, filled {}", case.filled)));
     for entry in case.image.layers.iter().flat_map(entries) {
         let name = clean(&entry.name.0);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         forms.push(format!("{} in `/{folder}`", kind(entry.kind)));
+        if name.ends_with(".wh..wh..opq") {
+            forms.push(format!("an opaque marker in `/{folder}`"));
+        }
+        if is_found_by_all(entry, case) && case.mounts.contains(&case.working_dir) {
+            forms.push("a program of every PATH beside a volume at the working directory".into());
+        }
         if name.contains('#') {
             forms.push("a name with `#`".into());
         }
@@ -324,6 +331,13 @@ pub fn of_search(case: &SearchCase) -> Vec<String> {
         }
     }
     forms
+}
+
+/// Whether every search finds this program of the case, if it comes into the folders.
+fn is_found_by_all(entry: &Entry, case: &SearchCase) -> bool {
+    let name = clean(&entry.name.0);
+    let in_every_path = ["usr/bin", "usr/local/bin"].map(|folder| format!("{folder}/{}", case.command));
+    entry.kind == b'0' && entry.content.starts_with(b"\x7fELF") && in_every_path.contains(&name)
 }
 
 pub fn of_handed(case: &HandedCase) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::archive::{Archive, Entry, Item};
+use super::archive::{Archive, Entry, Item, Odd};
 use super::image::{DiffIds, Image, Layer, Layout, digest, module};
 use super::node::{Answer, Node, Question};
 
@@ -74,6 +74,27 @@ fn the_node_removes_what_a_later_layer_whites_out() {
     // The kernel knows no opaque root.
     let root = layer(vec![Entry::file(".wh..wh..opq", b"")]);
     assert_eq!(seen(&mut node, vec![lower(), root], "/a/app.wasm"), Some(digest(module(0))));
+}
+
+/// It looks into the lower layers one by one, and not into what they are together.
+#[test]
+fn the_node_gives_a_folder_that_a_layer_does_not_bring_the_mode_that_a_hidden_one_had() {
+    let Some(mut node) = Node::start() else { return };
+    let closed = |name: &str| Entry::folder(name).with(Odd::Permissions(0o700));
+    let folders = || layer(vec![Entry::folder("usr/"), closed("usr/bin/")]);
+    let linked = layer(vec![Entry::link("usr", "x"), Entry::folder("x/"), closed("x/bin/")]);
+    let marker = layer(vec![Entry::file("usr/.wh..wh..opq", b"")]);
+    let program = || layer(vec![Entry::file("usr/bin/app", b"\x7fELF")]);
+    for (layers, mode) in [
+        (vec![folders(), marker, program()], "0700"),
+        (vec![linked, layer(vec![Entry::folder("usr/")]), program()], "0700"),
+        (vec![folders(), program()], "0700"),
+        (vec![layer(vec![Entry::folder("usr/")]), program()], "0755"),
+    ] {
+        let answer = ask(&mut node, &Image::of(layers.clone()), &["/usr/bin"], |_, _| {});
+        assert_eq!(answer.refused, None);
+        assert_eq!(answer.files["/usr/bin"].mode, mode, "{layers:?}");
+    }
 }
 
 #[test]

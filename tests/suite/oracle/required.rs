@@ -222,6 +222,11 @@ pub const OF_SEARCHES: Required = &[
     ("shell `/bin/sh` is a symbolic link", 2, Somehow),
     ("Permissions(420)", 20, Both),
     ("Permissions(484)", 20, Both),
+    ("Permissions(448)", 60, Both),
+    ("layers 3", 100, Both),
+    ("an opaque marker in `/usr`", 40, Both),
+    ("folder in `/usr`", 40, Both),
+    ("a program of every PATH beside a volume at the working directory", 40, Both),
 ];
 
 pub const OF_HANDED: Required = &[

@@ -56,7 +56,8 @@ const SHIM_PATHS: [&str; 7] = [
 ];
 
 /// Bits of which one lets the user of a container read a file, by which the shims look too: none for root with its capabilities, those of the
-/// owner for root without them, and those of others. The gate knows neither the user nor the bits.
+/// owner for root without them, and those of others. The gate knows neither the user nor the bits. Those that let the user enter a folder are
+/// two places lower.
 const READERS: [Option<u32>; 3] = [None, Some(0o400), Some(0o004)];
 
 fn shims() -> impl Iterator<Item = (&'static str, Option<u32>)> {
@@ -87,6 +88,8 @@ impl Container<'_> {
                 places.extend(folders.map(|folder| join(&join(working_dir, folder), name)));
             }
         }
+        let folders: Vec<String> = places.iter().flat_map(|place| above(place)).map(String::from).collect();
+        places.extend(folders);
         places
     }
 
@@ -108,19 +111,29 @@ impl Container<'_> {
         self.at(&join(self.working_dir, name))
     }
 
-    /// `runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs`, `resolve_in_dirs`: files, executable or not.
-    fn resolve(&self, name: &str, folders: &[&str]) -> Vec<&Found> {
+    /// Whether a user of [`READERS`] may enter all folders on the way to a path, of which those count that the node was asked for: as the
+    /// path is written, and where it really is.
+    fn is_entered(&self, place: &str, reader: Option<u32>) -> bool {
+        let Some(bits) = reader else { return true };
+        let lets_in = |found: &Found| found.kind != "folder" || found.allows(bits >> 2);
+        let mut on_the_way = above(place).chain(above(&self.at(place).path));
+        on_the_way.all(|folder| self.files.get(folder).is_none_or(lets_in))
+    }
+
+    /// `runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs`, `resolve_in_dirs`: files that the user may come to, executable or not.
+    fn resolve(&self, name: &str, folders: &[&str], reader: Option<u32>) -> Vec<&Found> {
         let places = if is_bare(name) {
             folders.iter().map(|folder| join(&join(self.working_dir, folder), name)).collect()
         } else {
             vec![join(self.working_dir, name)]
         };
-        places.iter().map(|place| self.at(place)).filter(|found| found.kind == "file").collect()
+        let entered = places.iter().filter(|place| self.is_entered(place, reader));
+        entered.map(|place| self.at(place)).filter(|found| found.kind == "file").collect()
     }
 
     /// `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container`.
     fn is_linux(&self, folders: &[&str], reader: Option<u32>) -> bool {
-        let files = self.resolve(self.argument, folders);
+        let files = self.resolve(self.argument, folders, reader);
         let first = files.into_iter().find(|found| found.allows(0o001));
         first.is_some_and(|found| found.is_read_by(reader) && found.is_native())
     }
@@ -134,7 +147,9 @@ impl Container<'_> {
         }
         let (name, function) = self.argument.split_once('#').unwrap_or((self.argument, "_start"));
         let folders: Vec<&str> = folders.into_iter().chain(["."]).collect();
-        let Some(first) = self.resolve(name, &folders).first().copied() else { return Started::Nothing };
+        let Some(first) = self.resolve(name, &folders, reader).first().copied() else {
+            return Started::Nothing;
+        };
         let checked = self.here(name);
         // No module exports a function without a name.
         if checked.kind != "file" || checked.head != WASM || function.is_empty() {
@@ -162,20 +177,30 @@ impl Container<'_> {
         if self.argument.is_empty() {
             return Started::Nothing;
         }
-        let found = self.executable(bits).unwrap_or_else(|| self.here(self.argument));
-        if found.is_native() && found.allows(bits) { Started::Linux } else { found.loaded() }
+        let found = self.executable(bits);
+        let opened = found.unwrap_or_else(|| self.here(self.argument));
+        if opened.is_native() && opened.allows(bits) {
+            return Started::Linux;
+        }
+        // Wasmtime fails on an ELF file, and WasmEdge is given one only where an annotation asks for it.
+        let passed_over = found.is_none() && self.executable(0o111).is_some();
+        if passed_over && opened.head == ELF { Started::Nothing } else { opened.loaded() }
     }
 
     /// What `execvp` finds, for a user to whom these bits apply.
     fn executable(&self, bits: u32) -> Option<&Found> {
-        let executable = |found: &&Found| found.kind == "file" && found.allows(bits);
+        let reader = (bits == 0o001).then_some(0o004);
+        let executable = |place: String| {
+            let found = self.at(&place);
+            let runs = found.kind == "file" && found.allows(bits) && self.is_entered(&place, reader);
+            runs.then_some(found)
+        };
         match self.argument {
             "" => None,
-            name if name.contains('/') => Some(self.here(name)).filter(executable),
+            name if name.contains('/') => executable(join(self.working_dir, name)),
             name => {
-                let folders = self.path.split(':');
-                let mut places = folders.map(|folder| self.at(&join(&join(self.working_dir, folder), name)));
-                places.find(executable)
+                let mut folders = self.path.split(':');
+                folders.find_map(|folder| executable(join(&join(self.working_dir, folder), name)))
             }
         }
     }
@@ -228,6 +253,11 @@ impl Found {
             _ => self.as_wasm(),
         }
     }
+}
+
+/// The folders above a path, as it is written.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(move |(end, _)| &path[..end]).filter(|folder| !folder.is_empty())
 }
 
 fn is_bare(name: &str) -> bool {

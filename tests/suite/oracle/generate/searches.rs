@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::archive::{Archive, Entry, Item, Odd};
-use super::super::image::{Image, Layer, spin_manifest};
+use super::super::image::{Image, Layer, module, spin_manifest};
 use super::entries::content;
 
 /// A pod, and the image that it names.
@@ -99,6 +99,16 @@ fn cut() -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
+fn folder_of_mode(name: &str, mode: u32) -> Entry {
+    Entry::folder(name).with(Odd::Permissions(mode))
+}
+
+/// A folder that not every user may enter, and that may be above programs.
+fn closed() -> impl Strategy<Value = Entry> {
+    let name = select(vec!["usr/", "usr/bin/", "usr/local/bin/", "opt/tools/", "w/"]);
+    (name, select(vec![0o700_u32, 0o711, 0o755])).prop_map(|(name, mode)| folder_of_mode(name, mode))
+}
+
 fn link() -> impl Strategy<Value = Entry> {
     let links = vec![
         ("bin", "usr/bin"),
@@ -139,21 +149,74 @@ fn shell() -> impl Strategy<Value = Entry> {
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let spin = select(vec!["one", "two"]).prop_map(|app| Entry::file("spin.toml", &spin_manifest(app)));
     let folder = select(vec!["data", "data/in"]).prop_map(Entry::folder);
-    let others = vec(prop_oneof![32 => file(), 16 => link(), 4 => spin, 2 => folder, 1 => shell()], 1..6);
+    let usual = prop_oneof![32 => file(), 16 => link(), 4 => spin, 2 => folder, 1 => shell(), 1 => closed()];
+    let others = vec(usual, 1..6);
     (others, weighted(0.2, cut())).prop_map(|(mut entries, cut)| {
         entries.extend(cut.into_iter().flatten());
         entries
     })
 }
 
-pub fn case() -> impl Strategy<Value = SearchCase> {
-    let layers = vec(entries(), 1..3).prop_map(|layers| {
-        let layer = |entries: Vec<Entry>| {
-            let items = entries.into_iter().map(Item::Entry).collect();
-            Layer::gzip(Archive { items, ..Archive::default() })
-        };
-        layers.into_iter().map(layer).collect::<Vec<_>>()
+fn layer(entries: Vec<Entry>) -> Layer {
+    let items = entries.into_iter().map(Item::Entry).collect();
+    Layer::gzip(Archive { items, ..Archive::default() })
+}
+
+/// What the lowest layer has where a program's folder is to be.
+fn lower() -> impl Strategy<Value = Vec<Entry>> {
+    let above = prop_oneof![3 => Just(0o755_u32), 1 => Just(0o700)];
+    let mode = || select(vec![0o700_u32, 0o711, 0o755]);
+    let folders = (above, mode())
+        .prop_map(|(above, mode)| vec![folder_of_mode("usr/", above), folder_of_mode("usr/bin/", mode)]);
+    let behind_a_link = mode().prop_map(|mode| {
+        vec![Entry::link("usr", "x"), folder_of_mode("x/", 0o755), folder_of_mode("x/bin/", mode)]
     });
+    let a_link = mode().prop_map(|mode| vec![Entry::link("usr/bin", "../x"), folder_of_mode("x/", mode)]);
+    let nothing = Just(vec![Entry::file("etc/note", b"text")]);
+    prop_oneof![4 => folders, 2 => behind_a_link, 1 => a_link, 1 => nothing]
+}
+
+/// What may hide that.
+fn hiding() -> impl Strategy<Value = Vec<Entry>> {
+    let opaque = Just(vec![Entry::file("usr/.wh..wh..opq", b"")]);
+    let whiteout = Just(vec![Entry::file("usr/.wh.bin", b"")]);
+    let folder = select(vec![0o755_u32, 0o755, 0o700]).prop_map(|mode| vec![folder_of_mode("usr/", mode)]);
+    let nothing = Just(vec![Entry::file("etc/text", b"text")]);
+    prop_oneof![4 => opaque, 1 => whiteout, 2 => folder, 1 => nothing]
+}
+
+/// A program whose layer need not bring its folder. Where the search does not come to it, it comes to a volume, or to a module.
+fn hidden() -> impl Strategy<Value = SearchCase> {
+    let folder = weighted(0.25, select(vec![0o700_u32, 0o755]));
+    let in_between = weighted(0.25, Just(vec![Entry::file("usr/bin/tool", b"text")]));
+    let in_one_layer = select(vec![false, false, false, true]);
+    let mounts = select(vec![vec!["/w"], vec!["/w"], vec![]]);
+    let path = weighted(0.4, select(vec!["/usr/bin:/bin", "/usr/bin:/evil", "/usr/local/bin:/usr/bin"]));
+    let program = (select(vec!["app", "app.wasm"]), weighted(0.2, Just("evil/")));
+    (lower(), hiding(), in_between, folder, in_one_layer, program, mounts, path).prop_map(
+        |(lower, hiding, in_between, folder, in_one_layer, (command, other), mounts, path)| {
+            let mut layers: Vec<_> = [lower, hiding].into_iter().chain(in_between).collect();
+            let file = Entry::file(command, b"\x7fELFhidden").below("usr/bin/");
+            let folder = folder.map(|mode| folder_of_mode("usr/bin/", mode));
+            let other = other.map(|folder| Entry::file(command, module(0)).below(folder));
+            let top: Vec<_> = folder.into_iter().chain([file]).chain(other).collect();
+            match layers.last_mut() {
+                Some(last) if in_one_layer => last.extend(top),
+                _ => layers.push(top),
+            }
+            let layers = layers.into_iter().map(layer).collect();
+            let image = Image { entrypoint: vec![command.into()], ..Image::of(layers) };
+            SearchCase { image, command, working_dir: "/w", path, mounts, filled: true }
+        },
+    )
+}
+
+pub fn case() -> impl Strategy<Value = SearchCase> {
+    prop_oneof![4 => anywhere(), 1 => hidden()]
+}
+
+fn anywhere() -> impl Strategy<Value = SearchCase> {
+    let layers = vec(entries(), 1..4).prop_map(|layers| layers.into_iter().map(layer).collect::<Vec<_>>());
     let working_dir = select(vec!["/", "/", "", "/w", "/w", "/usr/bin", "w", "/l/in"]);
     let mount = select(vec![
         "/usr/local/bin",
