@@ -6,6 +6,7 @@ use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::{Malformed, short};
 use super::names::{PLUGIN, RUNTIME_CONFIG, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, VARIABLES_FILE, WWS_TOML};
+use super::size::{MAX_KEPT, too_many_names};
 use super::spin::{self, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
@@ -91,11 +92,15 @@ impl ImageFacts {
     }
 
     /// Follows links to the modules, so that the application names them as the scan does, and copies each module for
-    /// the components that run it.
+    /// the components that run it. The copies are counted before they are made.
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, Malformed> {
         spin::check_uses(&app)?;
         for component in &mut app.components {
             self.follow(component)?;
+        }
+        let sizes = self.modules.iter().map(|module| spin::size_for_all_owners(&app, module));
+        if sizes.fold(0, usize::saturating_add) > MAX_KEPT {
+            return Err(Malformed::new(too_many_names()));
         }
         let modules = std::mem::take(&mut self.modules);
         self.modules = modules.into_iter().flat_map(|module| spin::for_each_owner(&app, module)).collect();

@@ -10,6 +10,7 @@ use super::super::names::{
     is_worker,
 };
 use super::super::path;
+use super::super::size::{MAX_KEPT, too_many_names};
 use super::super::steps::{Steps, of_path};
 use super::{Content, Files, Node, Tree};
 use crate::image::{FileClass, ModuleFacts};
@@ -20,7 +21,7 @@ const MAX_MODULE_NAMES: usize = 128;
 const MAX_PROGRAM_FOLDERS: usize = 1024;
 
 impl Tree {
-    /// The facts about the files that are left after the last layer.
+    /// The facts about the files that are left after the last layer. Those about modules are taken out of the tree.
     pub fn files(&mut self) -> Result<Files, Fault> {
         let Self { nodes, wanted, modules: read, steps, .. } = self;
         steps.take(nodes.len() as u64)?;
@@ -36,23 +37,40 @@ impl Tree {
             } else if is_text_worker(name, node) && workers.next().is_some() {
                 kept.insert(name, FileClass::Other);
             }
-            if let Content::Module(number) = node.content
-                && let Some(facts) = read.get(number)
-            {
+            if let Content::Module(number) = node.content {
                 if modules.len() >= MAX_MODULE_NAMES {
                     return Err(refused(format!(
                         "it has more than {MAX_MODULE_NAMES} names of Wasm files; leave hard links out"
                     )));
                 }
-                modules.push(ModuleFacts { source: name.clone(), ..facts.clone() });
+                modules.push((name.as_str(), number));
             }
         }
+        let modules = for_each_name(&modules, std::mem::take(read))?;
         names.keep_wanted(&mut kept);
         let links = names.keep_links(&mut kept, steps)?;
         names.keep_namesakes(&mut kept, &links, steps)?;
         let entries = kept.into_iter().map(|(name, class)| (name.to_string(), class)).collect();
         Ok(Files { entries, modules, program_folders: linked.into_iter().collect() })
     }
+}
+
+/// The facts about each module under each of its names, which are copies where there are several. The copies are counted before
+/// they are made.
+fn for_each_name(names: &[(&str, usize)], read: Vec<ModuleFacts>) -> Result<Vec<ModuleFacts>, Fault> {
+    let size = |(_, number): &(&str, usize)| read.get(*number).map_or(0, ModuleFacts::size_in_memory);
+    if names.iter().map(size).fold(0, usize::saturating_add) > MAX_KEPT {
+        return Err(refused(too_many_names()));
+    }
+    let mut modules = Vec::with_capacity(names.len());
+    for (number, facts) in read.into_iter().enumerate() {
+        let mut names = names.iter().filter(|(_, of)| *of == number).map(|(name, _)| (*name).to_string());
+        let Some(first) = names.next() else { continue };
+        modules.extend(names.map(|source| ModuleFacts { source, ..facts.clone() }));
+        modules.push(ModuleFacts { source: first, ..facts });
+    }
+    modules.sort_by(|a, b| a.source.cmp(&b.source));
+    Ok(modules)
 }
 
 /// Where the links of these nodes lead.
