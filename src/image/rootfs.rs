@@ -169,7 +169,7 @@ pub(crate) fn described(facts: &ModuleFacts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Digest, module};
+    use crate::image::{Digest, WasmFormat, module};
 
     #[test]
     fn a_module_is_named_by_its_file_and_the_links_on_the_way_are_kept() {
@@ -197,5 +197,30 @@ mod tests {
         assert_eq!(component_of(facts.attribute(app).unwrap()).ways, Vec::<String>::new());
         let app = SpinApp { components: vec![component("/none.wasm")], ..SpinApp::default() };
         assert!(facts.attribute(app).unwrap_err().0.contains("`/none.wasm`"));
+    }
+
+    #[test]
+    fn the_names_that_a_module_exports_count_for_each_component_that_runs_it() {
+        let digest = Digest::of(b"image");
+        let module = ModuleFacts {
+            // They take 1 064 000 bytes.
+            exports: (0..1000).map(|n| format!("{n:01000}")).collect(),
+            code_bytes: 1,
+            ..ModuleFacts::blank("/app.wasm", WasmFormat::Module)
+        };
+        let with = |count: usize| {
+            let component = |n: usize| SpinComponent {
+                id: format!("c{n}"),
+                digest: Some("/app.wasm".into()),
+                ..SpinComponent::default()
+            };
+            let app = SpinApp { components: (0..count).map(component).collect(), ..SpinApp::default() };
+            let mut facts = ImageFacts::blank(&digest, &digest);
+            facts.files = vec![("/app.wasm".into(), FileClass::Wasm)];
+            facts.modules = vec![module.clone()];
+            (facts.attribute(app).map(|app| app.components.len()), facts.modules.len())
+        };
+        assert_eq!(with(7), (Ok(7), 7));
+        assert_eq!(with(8), (Err(Malformed::new(too_many_names())), 1), "none was made");
     }
 }

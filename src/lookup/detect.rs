@@ -364,6 +364,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::image::{Digest, FileClass, ModuleFacts, WasmFormat};
 
     struct Nothing;
     impl Source for Nothing {
@@ -376,6 +377,22 @@ mod tests {
         async fn blob(&self, reference: &Reference, _: &Descriptor, limit: u64) -> Result<Bytes, Error> {
             self.manifest(reference, limit).await.map(|manifest| manifest.bytes)
         }
+    }
+
+    #[test]
+    fn facts_that_are_remembered_are_what_was_read() {
+        let digest = Digest::of(b"image");
+        let module = ModuleFacts {
+            exports: ["run".to_string()].into(),
+            ..ModuleFacts::blank("/app.wasm", WasmFormat::Component)
+        };
+        let facts = ImageFacts {
+            entrypoint: vec!["/app.wasm".into()],
+            files: vec![("/app.wasm".into(), FileClass::Wasm)],
+            modules: vec![module],
+            ..ImageFacts::blank(&digest, &digest)
+        };
+        assert_eq!(compact(facts.clone()), facts);
     }
 
     #[tokio::test]

@@ -490,3 +490,59 @@ impl ImageFacts {
         Kept::of(self).is_small_enough()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Shape;
+
+    fn facts(files: Vec<(String, FileClass)>) -> ImageFacts {
+        let digest = Digest::of(b"image");
+        ImageFacts { shape: Shape::LinuxRootfs, files, ..ImageFacts::blank(&digest, &digest) }
+    }
+
+    /// Links of which the targets take eight million bytes.
+    fn links(folder: &str, letter: &str) -> ImageFacts {
+        let link = |n: usize| (format!("/{folder}/{n:04}"), FileClass::Link { target: letter.repeat(4_000) });
+        facts((0..2_000).map(link).collect())
+    }
+
+    #[test]
+    fn where_the_links_of_all_platforms_lead_is_bounded() {
+        let one = || links("a", "x");
+        assert!(one().keep_common_files(&one()), "the same");
+        assert!(!one().keep_common_files(&links("b", "x")), "other links");
+        assert!(!one().keep_common_files(&links("a", "y")), "links to other places");
+    }
+
+    #[test]
+    fn why_files_cannot_be_read_and_folders_of_programs_count() {
+        let message = |n: usize| (format!("/{n:04}"), FileClass::Unreadable { message: "x".repeat(4_000) });
+        let unread = |count: usize| facts((0..count).map(message).collect());
+        assert!(Kept::of(&unread(3_000)).is_small_enough());
+        assert!(!Kept::of(&unread(4_000)).is_small_enough());
+        let searched = |letter: &str| {
+            let folders = (0..1_000).map(|n| format!("/{}/{n:04}", letter.repeat(4_000)));
+            ImageFacts { program_folders: folders.collect(), ..facts(Vec::new()) }
+        };
+        let mut all = searched("a");
+        let kept = ["a", "b", "c", "d"].map(|letter| all.keep_common_files(&searched(letter)));
+        assert_eq!(kept, [true, true, true, false]);
+    }
+
+    #[test]
+    fn what_differs_between_two_platforms_is_not_missed_on_a_third() {
+        let with = |name: &str, class: FileClass| {
+            facts(vec![(name.into(), class), ("/app.wasm".into(), FileClass::Wasm)])
+        };
+        let mut one = with("/a", FileClass::Link { target: "x".into() });
+        let two = with("/a", FileClass::Other);
+        assert!(same_files(&one, &two));
+        assert!(one.keep_common_files(&two));
+        let differs = FileClass::Unreadable { message: DIFFERS.into() };
+        assert_eq!(one.files.first(), Some(&("/a".to_string(), differs)));
+        assert!(same_files(&one, &two), "a third platform, which is like the second");
+        assert!(!same_files(&one, &with("/a", FileClass::Wasm)), "a module that no other platform has");
+        assert!(!same_files(&one, &facts(Vec::new())), "one without the module");
+    }
+}
