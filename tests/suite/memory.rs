@@ -311,7 +311,7 @@ async fn the_names_of_all_files_of_images_take_a_bounded_amount_of_memory() {
 async fn the_names_of_all_platforms_of_an_index_take_no_more_memory_than_those_of_one_image() {
     let name = "memory::the_names_of_all_platforms_of_an_index_take_no_more_memory_than_those_of_one_image";
     // Together nearly as many as are kept of an index.
-    let write = |folder: &Path| platforms(folder, &PLATFORMS.map(|name| (name, 15_000)), &to_program());
+    let write = |folder: &Path| platforms(folder, &PLATFORMS.map(|name| (name, 15_000_usize)), &to_program());
     let Some(folder) = alone(name, write) else { return };
     let grown = grown_by(&folder, 1).await;
     println!("an index of five platforms with 75000 links together: grown by {grown}");

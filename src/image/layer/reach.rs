@@ -12,7 +12,8 @@ use super::super::names::{
 use super::super::path;
 use super::super::size::{MAX_KEPT, too_many_names};
 use super::super::steps::{Steps, of_path};
-use super::{Content, Files, Node, Tree};
+use super::tree::too_many_paths;
+use super::{Content, Files, MAX_PATHS, Node, Tree};
 use crate::image::{FileClass, ModuleFacts};
 
 /// Most names of Wasm files: with hard links, one file can have many.
@@ -23,10 +24,14 @@ const MAX_PROGRAM_FOLDERS: usize = 1024;
 impl Tree {
     /// The facts about the files that are left after the last layer. Those about modules are taken out of the tree.
     pub fn files(&mut self) -> Result<Files, Fault> {
-        let Self { nodes, wanted, modules: read, steps, .. } = self;
+        let Self { nodes, wanted, modules: read, steps, paths, .. } = self;
         steps.take(nodes.len() as u64)?;
         let names = Names { nodes, wanted };
         let linked = names.linked_folders(steps)?;
+        // A short link may lead to a folder with a long path, through another one.
+        if linked.iter().map(String::len).fold(*paths, usize::saturating_add) > MAX_PATHS {
+            return Err(too_many_paths());
+        }
         let searched = Searched::new(&linked);
         // Names are borrowed until all are known: there may be as many bytes of them as are read of one image.
         let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();

@@ -364,6 +364,10 @@ fn links_of_folders_of_programs_to_more_folders_than_are_remembered_are_refused(
         vec![(0..count).fold(Layer::new(), link)]
     };
     assert_eq!(scan(links(1024)).program_folders.len(), 1024);
+    let mut full = applied(links(1)).unwrap();
+    full.paths = MAX_PATHS;
+    let fault = full.files().unwrap_err();
+    assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("paths and targets have more than")));
     let Err(Fault::Malformed(refused)) = applied(links(1025)).unwrap().files() else { panic!() };
     assert!(refused.0.contains("more than 1024 folders"), "{}", refused.0);
 }

@@ -63,6 +63,13 @@ impl Node {
     }
 }
 
+pub(super) fn too_many_paths() -> Fault {
+    refused(format!(
+        "the image holds more than {MAX_NODES} files, folders and links, or their paths and targets have more than \
+         {MAX_PATHS} bytes; push the program as a Wasm layer, or in an image of its own"
+    ))
+}
+
 fn text_of(node: &Node) -> Option<&[u8]> {
     match &node.content {
         Content::Text(text) => Some(text),
@@ -164,10 +171,7 @@ impl Tree {
         if self.nodes.len() + self.removed.len() < MAX_NODES && self.paths <= MAX_PATHS {
             return Ok(());
         }
-        Err(refused(format!(
-            "the image holds more than {MAX_NODES} files, folders and links, or their paths and targets have more than \
-             {MAX_PATHS} bytes; push the program as a Wasm layer, or in an image of its own"
-        )))
+        Err(too_many_paths())
     }
 
     /// Notes that the layer being applied removes a path from those below, which takes the place of what was there.
