@@ -12,6 +12,7 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 
 use crate::image::descriptor::Descriptor;
+use crate::image::digest::Hasher;
 use crate::image::{self, Digest, reference::Reference};
 use crate::registry::source::{FetchedManifest, Source};
 use auth::Auth;
@@ -207,7 +208,9 @@ impl Registry {
         if matches!(requested, Requested::Manifest { .. }) {
             request.permit.asks();
         }
-        let read = transport::read(response, limit).await;
+        // A blob may be large. Hashed at once when it is here, it would hold up all that its thread has to do.
+        let mut hasher = requested.digest().map(|digest| Hasher::new(digest.algorithm()));
+        let read = transport::read(response, limit, hasher.as_mut()).await;
         if !matches!(read, Err(BodyFailure::Network(_))) {
             request.permit.answered();
         }
@@ -215,10 +218,9 @@ impl Registry {
             BodyFailure::TooLarge => FetchFailure::TooLarge,
             BodyFailure::Network(error) => message::network(&error, &site.registry).into(),
         })?;
-        requested
-            .digest()
-            .map_or(Ok(()), |digest| digest.verify(&bytes))
-            .map_err(|wrong| FetchFailure::Other(wrong.0))?;
+        if let Some((digest, hasher)) = requested.digest().zip(hasher) {
+            digest.verify_digest(&hasher.digest()).map_err(|wrong| FetchFailure::Other(wrong.0))?;
+        }
         Ok(bytes)
     }
 }

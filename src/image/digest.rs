@@ -65,12 +65,9 @@ impl Digest {
 
     /// Digest of bytes by an algorithm.
     pub fn by(algorithm: Algorithm, bytes: &[u8]) -> Self {
-        let text = match algorithm {
-            Algorithm::Sha256 => format!("sha256:{:x}", Sha256::digest(bytes)),
-            Algorithm::Sha384 => format!("sha384:{:x}", Sha384::digest(bytes)),
-            Algorithm::Sha512 => format!("sha512:{:x}", Sha512::digest(bytes)),
-        };
-        Self { algorithm, text: text.into() }
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.digest()
     }
 
     /// The whole text.
@@ -90,12 +87,50 @@ impl Digest {
 
     /// Checks bytes against this digest.
     pub fn verify(&self, bytes: &[u8]) -> Result<(), Malformed> {
-        let actual = Self::by(self.algorithm, bytes);
-        if actual == *self {
+        self.verify_digest(&Self::by(self.algorithm, bytes))
+    }
+
+    /// Checks the digest of bytes, by the same algorithm, against this one.
+    pub(crate) fn verify_digest(&self, actual: &Self) -> Result<(), Malformed> {
+        if actual == self {
             Ok(())
         } else {
             Err(Malformed::new(format!("the bytes have the digest `{actual}`, not `{self}`")))
         }
+    }
+}
+
+/// Makes the digest of bytes that arrive one part after the other.
+pub(crate) enum Hasher {
+    Sha256(Sha256),
+    Sha384(Sha384),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+            Algorithm::Sha384 => Self::Sha384(Sha384::new()),
+            Algorithm::Sha512 => Self::Sha512(Sha512::new()),
+        }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hash) => hash.update(bytes),
+            Self::Sha384(hash) => hash.update(bytes),
+            Self::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    pub(crate) fn digest(self) -> Digest {
+        let (algorithm, text) = match self {
+            Self::Sha256(hash) => (Algorithm::Sha256, format!("sha256:{:x}", hash.finalize())),
+            Self::Sha384(hash) => (Algorithm::Sha384, format!("sha384:{:x}", hash.finalize())),
+            Self::Sha512(hash) => (Algorithm::Sha512, format!("sha512:{:x}", hash.finalize())),
+        };
+        Digest { algorithm, text: text.into() }
     }
 }
 
@@ -184,6 +219,17 @@ mod tests {
             assert!(digest.verify(b"x").is_ok());
             let wrong = digest.verify(b"y").unwrap_err().to_string();
             assert!(wrong.contains(&format!("not `{digest}`")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_arrive_in_parts_have_the_digest_of_the_whole() {
+        for algorithm in Algorithm::ALL {
+            let mut hasher = Hasher::new(algorithm);
+            for part in ["a", "", "bc"] {
+                hasher.update(part.as_bytes());
+            }
+            assert_eq!(hasher.digest(), Digest::by(algorithm, b"abc"));
         }
     }
 

@@ -22,7 +22,7 @@ impl Tree {
     /// Applies the next layer, and returns the digest of the unpacked layer. After an error the tree must not be used.
     pub fn apply(&mut self, layer: impl BufRead, compression: Compression) -> Result<String, Fault> {
         self.layer += 1;
-        self.removed.clear();
+        self.forget_removed();
         let allowed = self.bounds.layer.min(self.left);
         let stop = Arc::clone(&self.stop);
         let mut budget = UnpackBudget::new(allowed, &stop);

@@ -6,6 +6,7 @@ use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::{Malformed, short};
 use super::names::{PLUGIN, RUNTIME_CONFIG, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, VARIABLES_FILE, WWS_TOML};
+use super::size::{MAX_KEPT, too_many_names};
 use super::spin::{self, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
@@ -91,11 +92,15 @@ impl ImageFacts {
     }
 
     /// Follows links to the modules, so that the application names them as the scan does, and copies each module for
-    /// the components that run it.
+    /// the components that run it. The copies are counted before they are made.
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, Malformed> {
         spin::check_uses(&app)?;
         for component in &mut app.components {
             self.follow(component)?;
+        }
+        let sizes = self.modules.iter().map(|module| spin::size_for_all_owners(&app, module));
+        if sizes.fold(0, usize::saturating_add) > MAX_KEPT {
+            return Err(Malformed::new(too_many_names()));
         }
         let modules = std::mem::take(&mut self.modules);
         self.modules = modules.into_iter().flat_map(|module| spin::for_each_owner(&app, module)).collect();
@@ -164,7 +169,7 @@ pub(crate) fn described(facts: &ModuleFacts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Digest, module};
+    use crate::image::{Digest, WasmFormat, module};
 
     #[test]
     fn a_module_is_named_by_its_file_and_the_links_on_the_way_are_kept() {
@@ -192,5 +197,30 @@ mod tests {
         assert_eq!(component_of(facts.attribute(app).unwrap()).ways, Vec::<String>::new());
         let app = SpinApp { components: vec![component("/none.wasm")], ..SpinApp::default() };
         assert!(facts.attribute(app).unwrap_err().0.contains("`/none.wasm`"));
+    }
+
+    #[test]
+    fn the_names_that_a_module_exports_count_for_each_component_that_runs_it() {
+        let digest = Digest::of(b"image");
+        let module = ModuleFacts {
+            // They take 1 064 000 bytes.
+            exports: (0..1000).map(|n| format!("{n:01000}")).collect(),
+            code_bytes: 1,
+            ..ModuleFacts::blank("/app.wasm", WasmFormat::Module)
+        };
+        let with = |count: usize| {
+            let component = |n: usize| SpinComponent {
+                id: format!("c{n}"),
+                digest: Some("/app.wasm".into()),
+                ..SpinComponent::default()
+            };
+            let app = SpinApp { components: (0..count).map(component).collect(), ..SpinApp::default() };
+            let mut facts = ImageFacts::blank(&digest, &digest);
+            facts.files = vec![("/app.wasm".into(), FileClass::Wasm)];
+            facts.modules = vec![module.clone()];
+            (facts.attribute(app).map(|app| app.components.len()), facts.modules.len())
+        };
+        assert_eq!(with(7), (Ok(7), 7));
+        assert_eq!(with(8), (Err(Malformed::new(too_many_names())), 1), "none was made");
     }
 }

@@ -20,7 +20,7 @@ mod variables;
 
 use at::At;
 use listeners::Listeners;
-pub(crate) use owned::for_each_owner;
+pub(crate) use owned::{for_each_owner, size_for_all_owners};
 use variables::{MAX_HANDED, check_variable, template_variables};
 
 /// Label of the image config that names the locked app's layer.

@@ -99,10 +99,20 @@ pub async fn detect_for<S: Source>(
 }
 
 /// Facts as they are remembered: a copy has no spare capacity in its strings and lists, while facts that grew piece by piece have a
-/// quarter or more.
+/// quarter or more. Of the modules and the files, which take the most, no more than one is there twice at a time.
 fn compact(facts: ImageFacts) -> ImageFacts {
-    let facts = facts.harmless();
-    facts.clone()
+    let mut facts = facts.harmless();
+    let modules = copied(std::mem::take(&mut facts.modules));
+    let files = copied(std::mem::take(&mut facts.files));
+    ImageFacts { modules, files, ..facts.clone() }
+}
+
+fn copied<T: Clone>(items: Vec<T>) -> Vec<T> {
+    let mut copies = Vec::with_capacity(items.len());
+    for item in items {
+        copies.push(item.clone());
+    }
+    copies
 }
 
 /// One inspection of an image.
@@ -354,6 +364,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::image::{Digest, FileClass, ModuleFacts, WasmFormat};
 
     struct Nothing;
     impl Source for Nothing {
@@ -366,6 +377,22 @@ mod tests {
         async fn blob(&self, reference: &Reference, _: &Descriptor, limit: u64) -> Result<Bytes, Error> {
             self.manifest(reference, limit).await.map(|manifest| manifest.bytes)
         }
+    }
+
+    #[test]
+    fn facts_that_are_remembered_are_what_was_read() {
+        let digest = Digest::of(b"image");
+        let module = ModuleFacts {
+            exports: ["run".to_string()].into(),
+            ..ModuleFacts::blank("/app.wasm", WasmFormat::Component)
+        };
+        let facts = ImageFacts {
+            entrypoint: vec!["/app.wasm".into()],
+            files: vec![("/app.wasm".into(), FileClass::Wasm)],
+            modules: vec![module],
+            ..ImageFacts::blank(&digest, &digest)
+        };
+        assert_eq!(compact(facts.clone()), facts);
     }
 
     #[tokio::test]

@@ -160,7 +160,8 @@ impl AuthenticatedRequest<'_> {
                 FetchFailure::Other(words)
             });
         }
-        let body = transport::read(response, auth::LARGEST_TOKEN).await.map_err(|failure| match failure {
+        let read = transport::read(response, auth::LARGEST_TOKEN, None).await;
+        let body = read.map_err(|failure| match failure {
             BodyFailure::TooLarge => FetchFailure::Other(format!("{name} answered with more than a token")),
             BodyFailure::Network(error) => message::network(&error, &name).into(),
         })?;

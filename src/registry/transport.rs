@@ -12,6 +12,7 @@ use reqwest::{Certificate, Client, Method, NoProxy, Proxy, Response, StatusCode,
 use super::RegistryOptions;
 use super::message::FetchFailure;
 use super::resolver::{Guarded, Resolver};
+use crate::image::digest::Hasher;
 use crate::registry::guard::{AllowedAddresses, Guard, Refusal};
 use crate::text;
 
@@ -233,19 +234,36 @@ pub(super) enum BodyFailure {
     Network(reqwest::Error),
 }
 
-/// Reads a body as it arrives, and stops at the limit. The buffer is reserved in one piece, because growing it step by
-/// step takes twice the memory at the end; pages that are never filled cost no memory.
-pub(super) async fn read(mut response: Response, limit: u64) -> Result<Bytes, BodyFailure> {
+/// Bytes of a body after which other tasks of the thread get their turn. A body that arrives faster than it is read never waits by
+/// itself.
+const TURN: usize = 1 << 20;
+
+/// Reads a body as it arrives, hashes each part of it, and stops at the limit. The buffer is reserved in one piece, because growing
+/// it step by step takes twice the memory at the end; pages that are never filled cost no memory.
+pub(super) async fn read(
+    mut response: Response,
+    limit: u64,
+    mut hasher: Option<&mut Hasher>,
+) -> Result<Bytes, BodyFailure> {
     let expected = response.content_length().unwrap_or(limit);
     if expected > limit {
         return Err(BodyFailure::TooLarge);
     }
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    let mut in_turn = 0;
     while let Some(chunk) = response.chunk().await.map_err(BodyFailure::Network)? {
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(BodyFailure::TooLarge);
         }
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&chunk);
+        }
         bytes.extend_from_slice(&chunk);
+        in_turn += chunk.len();
+        if in_turn >= TURN {
+            in_turn = 0;
+            tokio::task::yield_now().await;
+        }
     }
     Ok(bytes.into())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use wasmgate::image::{Depth, ImageKind};
+use wasmgate::image::{Depth, FileClass, ImageFacts, ImageKind};
 use wasmgate::lookup::{Error, Inspector, LookupOptions};
 use wasmgate::registry::{self, Puller, guard::GuardOptions};
 
@@ -227,30 +227,28 @@ fn long_ends(folder: &Path, images: usize) {
     write_rootfs(folder, images, tar);
 }
 
-/// Indexes of ordinary images whose platforms have no name in common, and together as many as are read of one image.
-fn many_platforms(folder: &Path, images: usize) {
-    const PLATFORMS: [&str; 5] =
-        ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
-    for number in 0..images {
-        let of_platform = |platform: &&str| {
-            let mut tar = tar::Builder::new(Vec::new());
-            for name in 0..190_000 / PLATFORMS.len() {
-                link(
-                    &mut tar,
-                    &format!("{platform}/{name:060}"),
-                    &format!("{}../../bin/app", "./".repeat(22)),
-                );
-            }
-            let mut image = ImageBuilder::rootfs(platform, &["/bin/app"]);
-            let links = oci::gzip(&tar.into_inner().unwrap());
-            image.files(&[("bin/app", b"\x7fELF....")]).layer(oci::GZIP_LAYER, links);
-            image.set("annotations", json!({"number": number.to_string()}));
-            image.build()
-        };
-        let images = PLATFORMS.each_ref().map(of_platform);
-        let entries: Vec<(&str, &Image)> = PLATFORMS.into_iter().zip(&images).collect();
-        Image::index(&entries).write_layout(&folder.join(format!("app{number}")), "v1").unwrap();
-    }
+/// An index of ordinary images whose platforms have no name in common, each with so many links to a target.
+fn platforms(folder: &Path, platforms: &[(&str, usize)], target: &str) {
+    let of_platform = |(platform, links): &(&str, usize)| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for name in 0..*links {
+            link(&mut tar, &format!("{platform}/{name:060}"), target);
+        }
+        let mut image = ImageBuilder::rootfs(platform, &["/bin/app"]);
+        let links = oci::gzip(&tar.into_inner().unwrap());
+        image.files(&[("bin/app", b"\x7fELF....")]).layer(oci::GZIP_LAYER, links);
+        image.build()
+    };
+    let images: Vec<Image> = platforms.iter().map(of_platform).collect();
+    let entries: Vec<(&str, &Image)> = platforms.iter().map(|(platform, _)| *platform).zip(&images).collect();
+    Image::index(&entries).write_layout(&folder.join("app0"), "v1").unwrap();
+}
+
+const PLATFORMS: [&str; 5] = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
+
+/// A target of usual length that leads to the program.
+fn to_program() -> String {
+    format!("{}../../bin/app", "./".repeat(22))
 }
 
 fn link(tar: &mut tar::Builder<Vec<u8>>, name: &str, target: &str) {
@@ -312,10 +310,143 @@ async fn the_names_of_all_files_of_images_take_a_bounded_amount_of_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_names_of_all_platforms_of_an_index_take_no_more_memory_than_those_of_one_image() {
     let name = "memory::the_names_of_all_platforms_of_an_index_take_no_more_memory_than_those_of_one_image";
-    let Some(folder) = alone(name, |folder| many_platforms(folder, 1)) else { return };
+    // Together nearly as many as are kept of an index.
+    let write = |folder: &Path| platforms(folder, &PLATFORMS.map(|name| (name, 15_000_usize)), &to_program());
+    let Some(folder) = alone(name, write) else { return };
     let grown = grown_by(&folder, 1).await;
-    println!("an index of five platforms with 190000 links together: grown by {grown}");
+    println!("an index of five platforms with 75000 links together: grown by {grown}");
     assert!(grown < OF_NAMES as u64, "{grown} bytes");
+}
+
+/// What a look-up of the only image says, and how much the process grows by it.
+async fn looked_at(folder: &str) -> (Result<Arc<ImageFacts>, Arc<Error>>, u64) {
+    let options = LookupOptions { lookup_timeout: 10 * AMPLE, ..options(Path::new(folder), 768 * MIB) };
+    let inspector = Inspector::new(options).unwrap();
+    let before = peak_resident();
+    let outcome = inspector.inspect("large.test/app0:v1", Depth::Layers, 10 * AMPLE).await;
+    (outcome, peak_resident() - before)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_image_is_read_beside_what_is_kept_of_another_platform() {
+    let name = "memory::the_largest_image_is_read_beside_what_is_kept_of_another_platform";
+    let write = |folder: &Path| {
+        platforms(folder, &[("linux/amd64", 85_000), ("linux/arm64", 190_000)], &to_program());
+    };
+    let Some(folder) = alone(name, write) else { return };
+    let (outcome, grown) = looked_at(&folder).await;
+    let said = outcome.unwrap_err().to_string();
+    println!("85000 links of one platform, and then 190000 of another: grown by {grown}");
+    assert!(said.contains("links of its platforms together have more than 100000 names"), "{said}");
+    assert!(grown < OF_NAMES as u64, "{grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_links_of_all_platforms_of_an_index_lead_takes_a_bounded_amount_of_memory() {
+    let name = "memory::where_the_links_of_all_platforms_of_an_index_lead_takes_a_bounded_amount_of_memory";
+    let target = format!("/{}", format!("{}/", "x".repeat(250)).repeat(15));
+    let others = ["linux/a", "linux/b", "linux/c"];
+    let all: Vec<(&str, usize)> = PLATFORMS.into_iter().chain(others).map(|name| (name, 3_000)).collect();
+    let Some(folder) = alone(name, |folder| platforms(folder, &all, &target)) else { return };
+    let (outcome, grown) = looked_at(&folder).await;
+    let said = outcome.unwrap_err().to_string();
+    println!("eight platforms with 3000 links to long paths each: grown by {grown}");
+    assert!(said.contains("bytes of paths and targets; push the program as a Wasm layer"), "{said}");
+    assert!(grown < (OF_NAMES / 2) as u64, "{grown} bytes");
+}
+
+/// A layer that removes so many files, none of which is there, by the longest paths.
+fn many_whiteouts(folder: &Path) {
+    let above = format!("{}/", "d".repeat(250)).repeat(15);
+    let mut tar = tar::Builder::new(Vec::new());
+    for number in 0..12_000 {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(0);
+        tar.append_data(&mut header, format!("{above}.wh.{number}"), std::io::empty()).unwrap();
+    }
+    write_rootfs(folder, 1, tar);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_layer_removes_takes_no_more_memory_than_what_is_there() {
+    let name = "memory::what_a_layer_removes_takes_no_more_memory_than_what_is_there";
+    let Some(folder) = alone(name, many_whiteouts) else { return };
+    let (outcome, grown) = looked_at(&folder).await;
+    let said = outcome.unwrap_err().to_string();
+    println!("12000 whiteouts of 3800 bytes: grown by {grown}");
+    assert!(said.contains("their paths and targets have more than"), "{said}");
+    assert!(grown < (OF_NAMES / 2) as u64, "{grown} bytes");
+}
+
+/// An image with a module that has nearly as many names as one may, hard links to it, and perhaps another file.
+fn module_with_names(folder: &Path, links: usize, start: &str, beside: &[(&str, &[u8])]) {
+    let exports: Vec<String> =
+        (0..3_700).map(|number| format!(r#"(export "{number:01000}" (func 0))"#)).collect();
+    let module = fixtures::wat(&format!(r#"(module (func) (func (export "_start")) {})"#, exports.concat()));
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in [("app.wasm", module.as_slice())].iter().chain(beside) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o755);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, *content).unwrap();
+    }
+    for number in 0..links {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_mode(0o755);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("{number}.wasm"), "app.wasm").unwrap();
+    }
+    let mut image = ImageBuilder::rootfs("linux/amd64", &[start]);
+    image.layer(oci::GZIP_LAYER, oci::gzip(&tar.into_inner().unwrap()));
+    image.build().write_layout(&folder.join("app0"), "v1").unwrap();
+}
+
+/// What the names of one module take, with all that reading it takes. A hundred copies of them take 400 MiB.
+const OF_MODULE: usize = 96 * MIB;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hard_links_to_a_module_take_a_bounded_amount_of_memory() {
+    let name = "memory::hard_links_to_a_module_take_a_bounded_amount_of_memory";
+    let write = |folder: &Path| module_with_names(folder, 127, "/app.wasm", &[]);
+    let Some(folder) = alone(name, write) else { return };
+    let (outcome, grown) = looked_at(&folder).await;
+    let said = outcome.unwrap_err().to_string();
+    println!("127 hard links to a module of 3700 names: grown by {grown}");
+    assert!(said.contains("import and export take more than 8 MiB of memory"), "{said}");
+    assert!(grown < OF_MODULE as u64, "{grown} bytes");
+}
+
+/// A `spin.toml` with a hundred components of one module.
+fn components() -> String {
+    let component = |number: usize| {
+        format!(
+            "[[trigger.http]]\nroute = \"/{number}\"\ncomponent = \"c{number}\"\n[component.c{number}]\nsource = \"app.wasm\"\n"
+        )
+    };
+    let components: Vec<String> = (0..100).map(component).collect();
+    format!("spin_manifest_version = 2\n[application]\nname = \"shop\"\n{}", components.concat())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_components_of_a_manifest_that_run_one_module_take_a_bounded_amount_of_memory() {
+    let name = "memory::the_components_of_a_manifest_that_run_one_module_take_a_bounded_amount_of_memory";
+    let write = |folder: &Path| {
+        module_with_names(folder, 0, "/", &[("spin.toml", components().as_bytes())]);
+    };
+    let Some(folder) = alone(name, write) else { return };
+    let (outcome, grown) = looked_at(&folder).await;
+    let facts = outcome.unwrap();
+    println!("a hundred components that run a module of 3700 names: grown by {grown}");
+    let manifest = facts.files.iter().find(|(name, _)| name == "/spin.toml").map(|(_, class)| class);
+    assert!(
+        matches!(manifest, Some(FileClass::Unreadable { message }) if message.contains("take more than 8 MiB")),
+        "{manifest:?}"
+    );
+    assert!(grown < OF_MODULE as u64, "{grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

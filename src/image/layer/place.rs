@@ -198,10 +198,11 @@ impl Tree {
     }
 
     fn white_out(&mut self, path: &str) -> Result<(), Fault> {
-        if self.is_written(path) || !self.removed.insert(path.to_string()) {
+        if self.is_written(path) || self.removed.contains(path) {
             return Err(removed_and_written(path));
         }
-        self.remove(path)
+        self.remove(path)?;
+        self.note_removed(path)
     }
 
     /// Whether the current layer has an entry at a path, or something below it.

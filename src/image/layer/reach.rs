@@ -10,9 +10,11 @@ use super::super::names::{
     is_worker,
 };
 use super::super::path;
+use super::super::size::{MAX_KEPT, too_many_names};
 use super::super::steps::{Steps, of_path};
 use super::modes::is_open;
-use super::{Content, Files, Node, Tree};
+use super::tree::too_many_paths;
+use super::{Content, Files, MAX_PATHS, Node, Tree};
 use crate::image::{FileClass, ModuleFacts};
 
 /// Most names of Wasm files: with hard links, one file can have many.
@@ -21,12 +23,16 @@ const MAX_MODULE_NAMES: usize = 128;
 const MAX_PROGRAM_FOLDERS: usize = 1024;
 
 impl Tree {
-    /// The facts about the files that are left after the last layer.
+    /// The facts about the files that are left after the last layer. Those about modules are taken out of the tree.
     pub fn files(&mut self) -> Result<Files, Fault> {
-        let Self { nodes, wanted, modules: read, folder_modes, steps, .. } = self;
+        let Self { nodes, wanted, modules: read, folder_modes, steps, paths, .. } = self;
         steps.take(nodes.len() as u64)?;
         let names = Names { nodes, wanted, is_root_open: folder_modes.is_root_open() };
         let linked = names.linked_folders(steps)?;
+        // A short link may lead to a folder with a long path, through another one.
+        if linked.iter().map(String::len).fold(*paths, usize::saturating_add) > MAX_PATHS {
+            return Err(too_many_paths());
+        }
         let searched = Searched::new(&linked);
         // Names are borrowed until all are known: there may be as many bytes of them as are read of one image.
         let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();
@@ -37,23 +43,40 @@ impl Tree {
             } else if is_text_worker(name, node) && workers.next().is_some() {
                 kept.insert(name, FileClass::Other);
             }
-            if let Content::Module(number) = node.content
-                && let Some(facts) = read.get(number)
-            {
+            if let Content::Module(number) = node.content {
                 if modules.len() >= MAX_MODULE_NAMES {
                     return Err(refused(format!(
                         "it has more than {MAX_MODULE_NAMES} names of Wasm files; leave hard links out"
                     )));
                 }
-                modules.push(ModuleFacts { source: name.clone(), ..facts.clone() });
+                modules.push((name.as_str(), number));
             }
         }
+        let modules = for_each_name(&modules, std::mem::take(read))?;
         names.keep_wanted(&mut kept);
         let links = names.keep_links(&mut kept, steps)?;
         names.keep_namesakes(&mut kept, &links, steps)?;
         let entries = kept.into_iter().map(|(name, class)| (name.to_string(), class)).collect();
         Ok(Files { entries, modules, program_folders: linked.into_iter().collect() })
     }
+}
+
+/// The facts about each module under each of its names, which are copies where there are several. The copies are counted before
+/// they are made.
+fn for_each_name(names: &[(&str, usize)], read: Vec<ModuleFacts>) -> Result<Vec<ModuleFacts>, Fault> {
+    let size = |(_, number): &(&str, usize)| read.get(*number).map_or(0, ModuleFacts::size_in_memory);
+    if names.iter().map(size).fold(0, usize::saturating_add) > MAX_KEPT {
+        return Err(refused(too_many_names()));
+    }
+    let mut modules = Vec::with_capacity(names.len());
+    for (number, facts) in read.into_iter().enumerate() {
+        let mut names = names.iter().filter(|(_, of)| *of == number).map(|(name, _)| (*name).to_string());
+        let Some(first) = names.next() else { continue };
+        modules.extend(names.map(|source| ModuleFacts { source, ..facts.clone() }));
+        modules.push(ModuleFacts { source: first, ..facts });
+    }
+    modules.sort_by(|a, b| a.source.cmp(&b.source));
+    Ok(modules)
 }
 
 /// Where the links of these nodes lead.

@@ -439,6 +439,10 @@ fn links_of_folders_of_programs_to_more_folders_than_are_remembered_are_refused(
         vec![(0..count).fold(Layer::new(), link)]
     };
     assert_eq!(scan(links(1024)).program_folders.len(), 1024);
+    let mut full = applied(links(1)).unwrap();
+    full.paths = MAX_PATHS;
+    let fault = full.files().unwrap_err();
+    assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("paths and targets have more than")));
     let Err(Fault::Malformed(refused)) = applied(links(1025)).unwrap().files() else { panic!() };
     assert!(refused.0.contains("more than 1024 folders"), "{}", refused.0);
 }
@@ -651,6 +655,34 @@ fn hard_links_lead_to_a_file_of_their_own_layer() {
     assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("128 names of Wasm files")));
 }
 
+/// A module of a thousand exports, whose names take 1 064 000 bytes of memory.
+fn thousand_exports() -> Vec<u8> {
+    let exports: Vec<String> = (0..1000).map(|n| format!(r#"(export "{n:01000}" (func 0))"#)).collect();
+    wat::parse_str(format!("(module (func) {})", exports.concat())).unwrap()
+}
+
+#[test]
+fn the_names_that_a_module_exports_count_for_each_of_its_own_names() {
+    let module = thousand_exports();
+    let with = |links: usize| {
+        let link = |layer: Layer, n: usize| layer.hard_link(&format!("{n}.wasm"), "app.wasm");
+        applied(vec![(0..links).fold(Layer::new().file("app.wasm", &module), link)]).unwrap().files()
+    };
+    let modules = with(6).unwrap().modules;
+    let sources: Vec<&str> = modules.iter().map(|facts| facts.source.as_str()).collect();
+    assert_eq!(
+        sources,
+        ["/0.wasm", "/1.wasm", "/2.wasm", "/3.wasm", "/4.wasm", "/5.wasm", "/app.wasm"],
+        "in the order of their paths"
+    );
+    assert!(modules.iter().all(|facts| facts.exports.len() == 1000));
+    let fault = with(7).unwrap_err();
+    assert!(
+        matches!(&fault, Fault::Malformed(why) if why.0.contains("import and export take more than 8 MiB")),
+        "{fault:?}"
+    );
+}
+
 #[test]
 fn names_of_every_form_lead_to_one_path() {
     let files = scan(vec![
@@ -789,6 +821,28 @@ fn why_files_cannot_be_read_counts_as_their_paths_do() {
         matches!(&fault, Some(Fault::Malformed(why)) if why.0.contains("paths and targets have more than")),
         "{fault:?}"
     );
+}
+
+#[test]
+fn what_a_layer_removes_counts_as_what_is_there_until_the_next_one_begins() {
+    let folder = vec!["d".repeat(250); 15].join("/");
+    let whiteout =
+        |blocks: Blocks, n: usize| blocks.pax(&[("path", &format!("{folder}/.wh.{n}"))]).file("a", b"");
+    let layer = |count: usize| (0..count).fold(Blocks::default(), whiteout).end();
+    let mut removing = tree(UnpackLimits { layer: 64 << 20, file: 16 });
+    removing.apply(&*Layer::new().file("app", b"text").bytes(), Compression::Plain).unwrap();
+    for _ in 0..2 {
+        removing.apply(&*layer(4_000), Compression::Plain).unwrap();
+    }
+    let fault = removing.apply(&*layer(7_000), Compression::Plain).unwrap_err();
+    assert!(
+        matches!(&fault, Fault::Malformed(why) if why.0.contains("paths and targets have more than")),
+        "{fault:?}"
+    );
+    let mut many = tree(BOUNDS);
+    assert_eq!((0..=MAX_NODES).position(|n| many.note_removed(&format!("/{n}")).is_err()), Some(MAX_NODES));
+    many.forget_removed();
+    assert_eq!(many.note_removed("/again"), Ok(()));
 }
 
 /// A chain of links, each to the folder of the next, and only the last to a program: in the order of their names, none

@@ -12,9 +12,10 @@ use crate::image::{FileClass, ModuleFacts};
 
 /// Most Wasm files that are read of one image; an image that runs one usually has one or two.
 pub const MAX_FILE_MODULES: usize = 64;
-/// Most files, folders and links of one image; a whole distribution has some ten thousand.
+/// Most files, folders and links of one image, with what the layer that is applied removes; a whole distribution has some ten
+/// thousand.
 pub const MAX_NODES: usize = 200_000;
-/// Most bytes of all paths, link targets and reasons why files cannot be read together.
+/// Most bytes of all these paths, link targets and reasons why files cannot be read together.
 pub const MAX_PATHS: usize = 24 << 20;
 /// How large all layers of an image together may be, as transferred and unpacked, as a multiple of the limit of one layer.
 pub const ALL_LAYERS: u64 = 4;
@@ -63,6 +64,13 @@ impl Node {
     }
 }
 
+pub(super) fn too_many_paths() -> Fault {
+    refused(format!(
+        "the image holds more than {MAX_NODES} files, folders and links, or their paths and targets have more than \
+         {MAX_PATHS} bytes; push the program as a Wasm layer, or in an image of its own"
+    ))
+}
+
 fn text_of(node: &Node) -> Option<&[u8]> {
     match &node.content {
         Content::Text(text) => Some(text),
@@ -78,7 +86,7 @@ pub struct Tree {
     pub(super) layer: usize,
     pub(super) wanted: BTreeSet<String>,
     pub(super) nodes: BTreeMap<String, Node>,
-    /// Bytes of the nodes' paths, of the targets of links, and of why files cannot be read.
+    /// Bytes of the nodes' paths, of the targets of links, of why files cannot be read, and of the paths that are removed.
     pub(super) paths: usize,
     /// What the layer being applied removed from the layers below.
     pub(super) removed: BTreeSet<String>,
@@ -155,15 +163,31 @@ impl Tree {
     pub(super) fn insert(&mut self, path: &str, mode: u32, content: Content) -> Result<(), Fault> {
         self.forget(path);
         let node = Node { layer: self.layer, mode, content };
-        self.paths = self.paths.saturating_add(node.bytes(path));
-        if self.nodes.len() >= MAX_NODES || self.paths > MAX_PATHS {
-            return Err(refused(format!(
-                "the image holds more than {MAX_NODES} files, folders and links, or their paths and targets have more than \
-                 {MAX_PATHS} bytes; push the program as a Wasm layer, or in an image of its own"
-            )));
-        }
+        self.take_path(node.bytes(path))?;
         self.nodes.insert(path.to_string(), node);
         Ok(())
+    }
+
+    /// Counts one path more, of a node or of what the layer removes.
+    fn take_path(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.paths = self.paths.saturating_add(bytes);
+        if self.nodes.len() + self.removed.len() < MAX_NODES && self.paths <= MAX_PATHS {
+            return Ok(());
+        }
+        Err(too_many_paths())
+    }
+
+    /// Notes that the layer being applied removes a path from those below, which takes the place of what was there.
+    pub(super) fn note_removed(&mut self, path: &str) -> Result<(), Fault> {
+        self.take_path(path.len())?;
+        self.removed.insert(path.to_string());
+        Ok(())
+    }
+
+    /// Forgets what a layer removed, when the next one begins.
+    pub(super) fn forget_removed(&mut self) {
+        let removed = std::mem::take(&mut self.removed);
+        self.paths = self.paths.saturating_sub(removed.iter().map(String::len).sum());
     }
 
     /// Removes what is at a path and below it.

@@ -42,6 +42,13 @@ pub(crate) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFa
     if copies.is_empty() { vec![module] } else { copies }
 }
 
+/// About the bytes that the names of the module take in all these copies.
+pub(crate) fn size_for_all_owners(app: &SpinApp, module: &ModuleFacts) -> usize {
+    let modules = app.components.iter().flat_map(SpinComponent::modules);
+    let copies = modules.filter(|source| **source == module.source).count().max(1);
+    module.size_in_memory().saturating_mul(copies)
+}
+
 /// The module as the component's own, as a dependency with its capabilities, and as one without.
 fn copies(component: &SpinComponent, module: &ModuleFacts) -> Vec<ModuleFacts> {
     let copy = |imports: Vec<Import>| ModuleFacts {

@@ -1,7 +1,6 @@
 //! Images behind an index: every node pulls the manifest of its own platform.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::{Look, OF_MANIFEST};
 use crate::image::annotation;
@@ -17,6 +16,10 @@ use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
 const MAX_PLATFORMS: usize = 16;
+/// Most names of files that are kept of the platforms of an index, and most bytes of them with what is kept of each: half of what is
+/// read of one image, since the files of another platform are read beside them. Images of distributions keep some thousand.
+const MAX_KEPT_NAMES: usize = MAX_NODES / 2;
+const MAX_KEPT_BYTES: usize = MAX_PATHS / 2;
 
 impl<S: Source> Look<'_, S> {
     /// The manifest of an index entry.
@@ -120,11 +123,13 @@ impl<S: Source> Look<'_, S> {
                 MAX_PLATFORMS + 1
             )));
         }
-        let own: Arc<[(String, FileClass)]> = own_files(&facts).into();
+        if !others.is_empty() {
+            facts = self.small_enough(facts).await?;
+        }
         for entry in others {
             let platform =
                 if entry.platform.is_empty() { "an entry without a platform" } else { &entry.platform };
-            let (back, same) = self.compared(facts, entry, Arc::clone(&own)).await?;
+            let (back, same) = self.compared(facts, entry).await?;
             facts = back;
             if !same {
                 let why = format!(
@@ -138,36 +143,41 @@ impl<S: Source> Look<'_, S> {
         Ok(facts)
     }
 
-    /// The facts, of whose files only those are left that the entry has too, and whether it holds the same program. `own` are
-    /// the [`own_files`] of the first platform, before any other was compared.
+    /// The facts about the first platform, if the files of another one can be read beside what is kept of it.
+    async fn small_enough(&self, facts: ImageFacts) -> Result<ImageFacts, S::Error> {
+        // On a blocking thread, because there may be hundreds of thousands of files.
+        let measure = move || (Kept::of(&facts).is_small_enough(), facts);
+        let (small, facts) = self.on_blocking_thread("the index", measure).await?;
+        if small { Ok(facts) } else { Err(self.too_many_files()) }
+    }
+
+    fn too_many_files(&self) -> S::Error {
+        self.error(
+            "the index",
+            Malformed::new(format!(
+                "the programs and links of its platforms together have more than {MAX_KEPT_NAMES} names, or {MAX_KEPT_BYTES} bytes \
+                 of paths and targets; push the program as a Wasm layer, or in an image of its own"
+            )),
+        )
+    }
+
+    /// The facts, of whose files only those are left that the entry has too, and whether it holds the same program.
     async fn compared(
         &self,
         mut facts: ImageFacts,
         entry: &manifest::IndexEntry,
-        own: Arc<[(String, FileClass)]>,
     ) -> Result<(ImageFacts, bool), S::Error> {
         let manifest = self.entry(entry).await?;
         let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
         let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
         // On a blocking thread, because there may be hundreds of thousands of files.
         let compare = move || {
-            let same = same_program(&facts, &other) && *own == *own_files(&other);
-            if same && facts.shape.is_ordinary() {
-                facts.keep_common_files(&other);
-            }
-            (facts, same)
+            let same = same_program(&facts, &other) && same_files(&facts, &other);
+            let small = !same || !facts.shape.is_ordinary() || facts.keep_common_files(&other);
+            (facts, same, small)
         };
-        let (facts, same) = self.on_blocking_thread("the index", compare).await?;
-        if facts.holds_too_many_files() {
-            return Err(self.error(
-                "the index",
-                Malformed::new(format!(
-                    "the files of its platforms together have more than {MAX_NODES} names, or {MAX_PATHS} bytes of them; push \
-                     the program as a Wasm layer, or in an image of its own"
-                )),
-            ));
-        }
-        Ok((facts, same))
+        let (facts, same, small) = self.on_blocking_thread("the index", compare).await?;
+        if small { Ok((facts, same)) } else { Err(self.too_many_files()) }
     }
 }
 
@@ -181,7 +191,7 @@ fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) 
 }
 
 /// Whether two platforms of an index start the same program, in everything that a verdict depends on but their files, for which
-/// there is [`own_files`]. A new fact has to be compared here, or named as one that no verdict depends on.
+/// there is [`same_files`]. A new fact has to be compared here, or named as one that no verdict depends on.
 fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
     let ImageFacts {
         digest: _,
@@ -226,10 +236,18 @@ fn of_annotations(evidence: &[Evidence]) -> impl Iterator<Item = &Evidence> {
     evidence.iter().filter(|evidence| annotation::seen_at(&evidence.seen).is_some())
 }
 
-/// The files that every platform has to have alike: native programs and links differ between those of every ordinary image.
-fn own_files(facts: &ImageFacts) -> Vec<(String, FileClass)> {
-    let all = !facts.shape.is_ordinary();
-    facts.files.iter().filter(|file| all || !is_of_platform(file)).cloned().collect()
+/// Whether two platforms have those files alike that all have to. Native programs and links differ between the platforms of every
+/// ordinary image.
+fn same_files(one: &ImageFacts, other: &ImageFacts) -> bool {
+    if one.shape.is_ordinary() { own_files(one).eq(own_files(other)) } else { one.files == other.files }
+}
+
+/// The files of an ordinary image that every platform has to have alike, whichever platforms were compared with it before: what
+/// those have otherwise is none of them.
+fn own_files(facts: &ImageFacts) -> impl Iterator<Item = &(String, FileClass)> {
+    let differs =
+        |class: &FileClass| matches!(class, FileClass::Unreadable { message } if message == DIFFERS);
+    facts.files.iter().filter(move |file| !is_of_platform(file) && !differs(&file.1))
 }
 
 fn is_of_platform((name, class): &(String, FileClass)) -> bool {
@@ -380,17 +398,58 @@ fn of_one(class: Option<&FileClass>) -> Option<(bool, Vec<&str>)> {
     }
 }
 
-impl ImageFacts {
-    /// Whether there are more than are read of one image.
-    fn holds_too_many_files(&self) -> bool {
-        let bytes = self.files.iter().map(|(name, _)| name.len()).sum::<usize>();
-        self.files.len() > MAX_NODES || bytes > MAX_PATHS
+/// What is kept of the files of all platforms that were compared.
+#[derive(Default)]
+struct Kept {
+    names: usize,
+    /// Bytes of the names, of what is kept of each, and of the folders of programs.
+    bytes: usize,
+}
+
+impl Kept {
+    fn of(facts: &ImageFacts) -> Self {
+        let mut kept = Self::default();
+        for (name, class) in &facts.files {
+            kept.add_file(name, class);
+        }
+        kept.bytes = kept.bytes.saturating_add(bytes_of_texts(&facts.program_folders));
+        kept
     }
 
+    fn add_file(&mut self, name: &str, class: &FileClass) {
+        self.names += 1;
+        self.bytes = self.bytes.saturating_add(name.len()).saturating_add(bytes_of(class));
+    }
+
+    fn is_small_enough(&self) -> bool {
+        self.names <= MAX_KEPT_NAMES && self.bytes <= MAX_KEPT_BYTES
+    }
+}
+
+/// Bytes of what is kept of a file beside its name.
+fn bytes_of(class: &FileClass) -> usize {
+    match class {
+        FileClass::Unreadable { message } => message.len(),
+        FileClass::Link { target } => target.len(),
+        FileClass::PerPlatform { places: texts, .. } | FileClass::Varies { targets: texts, .. } => {
+            bytes_of_texts(texts)
+        }
+        FileClass::Wasm | FileClass::Native { .. } | FileClass::Other | FileClass::Data => 0,
+    }
+}
+
+/// Bytes of texts in a list, of which there may be several for one name.
+fn bytes_of_texts(texts: &[String]) -> usize {
+    texts.iter().map(|text| text.len() + size_of::<String>()).sum()
+}
+
+impl ImageFacts {
     /// Marks the native programs and links that another platform lacks, or has behind a different link: a pod that
     /// starts one of these, or finds it first in a search, starts something else there. What is a program on both is known as
     /// that, as `/etc/alternatives/java` of Debian, which leads to a folder with the name of the platform.
-    fn keep_common_files(&mut self, other: &Self) {
+    /// Returns whether that is little enough to be kept, and ends as soon as it is not.
+    fn keep_common_files(&mut self, other: &Self) -> bool {
+        let mut kept = Kept::of(self);
         let mut behind = Linked { of: other, known: HashMap::new() };
         let mut left = Left { steps: MAX_STEPS, bytes: MAX_PLACES };
         let mut differing = Vec::new();
@@ -400,14 +459,24 @@ impl ImageFacts {
             let linked = is_of_platform(file) && behind.holds(name);
             if is_of_platform(file) && (theirs != Some(class) || linked) {
                 let program = left.program_on_both(self, other, name);
-                differing.push((number, program.unwrap_or_else(|| varies(Some(class), theirs, linked))));
+                let found = program.unwrap_or_else(|| varies(Some(class), theirs, linked));
+                kept.bytes = kept.bytes.saturating_sub(bytes_of(class)).saturating_add(bytes_of(&found));
+                if !kept.is_small_enough() {
+                    return false;
+                }
+                differing.push((number, found));
             }
         }
         let mut behind = Linked { of: self, known: HashMap::new() };
-        let missing = other.files.iter().filter(|(name, _)| leads::class(self, name).is_none());
-        let missing =
-            missing.map(|(name, class)| (name.clone(), varies(None, Some(class), behind.holds(name))));
-        let missing: Vec<(String, FileClass)> = missing.collect();
+        let mut missing = Vec::new();
+        for (name, class) in other.files.iter().filter(|(name, _)| leads::class(self, name).is_none()) {
+            let found = varies(None, Some(class), behind.holds(name));
+            kept.add_file(name, &found);
+            if !kept.is_small_enough() {
+                return false;
+            }
+            missing.push((name.clone(), found));
+        }
         for (number, class) in differing {
             if let Some(file) = self.files.get_mut(number) {
                 file.1 = class;
@@ -418,5 +487,62 @@ impl ImageFacts {
         self.program_folders.extend_from_slice(&other.program_folders);
         self.program_folders.sort();
         self.program_folders.dedup();
+        Kept::of(self).is_small_enough()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Shape;
+
+    fn facts(files: Vec<(String, FileClass)>) -> ImageFacts {
+        let digest = Digest::of(b"image");
+        ImageFacts { shape: Shape::LinuxRootfs, files, ..ImageFacts::blank(&digest, &digest) }
+    }
+
+    /// Links of which the targets take eight million bytes.
+    fn links(folder: &str, letter: &str) -> ImageFacts {
+        let link = |n: usize| (format!("/{folder}/{n:04}"), FileClass::Link { target: letter.repeat(4_000) });
+        facts((0..2_000).map(link).collect())
+    }
+
+    #[test]
+    fn where_the_links_of_all_platforms_lead_is_bounded() {
+        let one = || links("a", "x");
+        assert!(one().keep_common_files(&one()), "the same");
+        assert!(!one().keep_common_files(&links("b", "x")), "other links");
+        assert!(!one().keep_common_files(&links("a", "y")), "links to other places");
+    }
+
+    #[test]
+    fn why_files_cannot_be_read_and_folders_of_programs_count() {
+        let message = |n: usize| (format!("/{n:04}"), FileClass::Unreadable { message: "x".repeat(4_000) });
+        let unread = |count: usize| facts((0..count).map(message).collect());
+        assert!(Kept::of(&unread(3_000)).is_small_enough());
+        assert!(!Kept::of(&unread(4_000)).is_small_enough());
+        let searched = |letter: &str| {
+            let folders = (0..1_000).map(|n| format!("/{}/{n:04}", letter.repeat(4_000)));
+            ImageFacts { program_folders: folders.collect(), ..facts(Vec::new()) }
+        };
+        let mut all = searched("a");
+        let kept = ["a", "b", "c", "d"].map(|letter| all.keep_common_files(&searched(letter)));
+        assert_eq!(kept, [true, true, true, false]);
+    }
+
+    #[test]
+    fn what_differs_between_two_platforms_is_not_missed_on_a_third() {
+        let with = |name: &str, class: FileClass| {
+            facts(vec![(name.into(), class), ("/app.wasm".into(), FileClass::Wasm)])
+        };
+        let mut one = with("/a", FileClass::Link { target: "x".into() });
+        let two = with("/a", FileClass::Other);
+        assert!(same_files(&one, &two));
+        assert!(one.keep_common_files(&two));
+        let differs = FileClass::Unreadable { message: DIFFERS.into() };
+        assert_eq!(one.files.first(), Some(&("/a".to_string(), differs)));
+        assert!(same_files(&one, &two), "a third platform, which is like the second");
+        assert!(!same_files(&one, &with("/a", FileClass::Wasm)), "a module that no other platform has");
+        assert!(!same_files(&one, &facts(Vec::new())), "one without the module");
     }
 }

@@ -13,9 +13,7 @@ use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, ImageManifest};
 use crate::image::rootfs::described;
 use crate::image::size::{MAX_KEPT, too_many_names};
-use crate::image::{
-    ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, SpinComponent, module, spin,
-};
+use crate::image::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
 use crate::registry::source::Source;
 
 /// Layers that are fetched at the same time.
@@ -134,14 +132,8 @@ impl<S: Source> Look<'_, S> {
 
     /// A module is kept once for each component that runs it.
     fn check_names(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
-        let copies = |digest: &str| {
-            let modules = app.components.iter().flat_map(SpinComponent::modules);
-            modules.filter(|module| module.as_str() == digest).count().max(1)
-        };
-        let kept = layers.iter().map(|(layer, found)| match found {
-            WasmLayer::Module(module) => {
-                module.size_in_memory().saturating_mul(copies(layer.digest.as_str()))
-            }
+        let kept = layers.iter().map(|(_, found)| match found {
+            WasmLayer::Module(module) => spin::size_for_all_owners(app, module),
             WasmLayer::Native(_) => 0,
         });
         if kept.fold(0, usize::saturating_add) > MAX_KEPT {

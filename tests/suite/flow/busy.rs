@@ -1,15 +1,27 @@
 //! While foreign bytes are being worked on, the gate answers probes and other reviews. The server has one thread for all
 //! its connections here, so work on that thread would be over before any review is answered.
 
+use std::fmt::Debug;
+use std::future::poll_fn;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use wasmgate::image::Digest;
+use wasmgate::image::descriptor::Descriptor;
+use wasmgate::image::digest::Algorithm;
+use wasmgate::image::reference::Reference;
+use wasmgate::registry::guard::{Guard, GuardOptions};
+use wasmgate::registry::source::Source;
+use wasmgate::registry::{Registry, RegistryOptions};
 use wasmgate::review::Webhook;
 
 use crate::support::gate::{Flow, Request, Serving, Setup, patched, pod};
 use crate::support::oci::{ImageBuilder, fixtures, gzip, tar_link, tar_of};
 use crate::support::tls::get;
+use crate::support::web::{Web, ok};
 
 const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Of a file that is all nulls. The limit of an unpacked layer is 512 MiB.
@@ -112,4 +124,39 @@ async fn admit_innocent(serving: &mut Serving) {
     request.object = patched(&request.object, &mutated);
     let response = serving.review(Webhook::Validate, &request).await;
     assert_eq!(response["allowed"], json!(true), "{response}");
+}
+
+/// The longest time for which work keeps its thread before others have their turn.
+async fn longest_step<T, E: Debug>(mut work: BoxFuture<'_, Result<T, E>>) -> Duration {
+    let mut longest = Duration::ZERO;
+    poll_fn(|context| {
+        let begin = Instant::now();
+        let polled = work.as_mut().poll(context);
+        longest = longest.max(begin.elapsed());
+        polled.map(|outcome| drop(outcome.unwrap()))
+    })
+    .await;
+    longest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_blob_of_a_registry_is_hashed_while_it_arrives_and_not_at_once() {
+    const BYTES: usize = 64 << 20;
+    let blob = vec![7_u8; BYTES];
+    let begin = Instant::now();
+    let digest = Digest::by(Algorithm::Sha512, &blob);
+    let at_once = begin.elapsed();
+    let descriptor = Descriptor { media_type: String::new(), digest, size: BYTES as u64 };
+    let web = Web::start(move |_, _| ok(blob.clone())).await;
+    let hosts = vec![web.host.clone()];
+    let guard = GuardOptions { allow: hosts.clone(), insecure: hosts, ..GuardOptions::default() };
+    let registry = Registry::new(Guard::new(&guard).unwrap(), &RegistryOptions::default()).unwrap();
+    let reference = Reference::parse(&web.image("app:1")).unwrap();
+    let mut least = Duration::MAX;
+    // Another process may take the processor from a step, but hardly from one of each.
+    for _ in 0..3 {
+        let fetched = registry.blob(&reference, &descriptor, BYTES as u64);
+        least = least.min(longest_step(Box::pin(fetched)).await);
+    }
+    assert!(least < at_once / 4, "a step of {least:?}, where the hash of all takes {at_once:?}");
 }
