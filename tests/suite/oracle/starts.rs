@@ -60,9 +60,9 @@ const SHIM_PATHS: [&str; 7] = [
 /// two places lower.
 const READERS: [Option<u32>; 3] = [None, Some(0o400), Some(0o004)];
 
-fn shims() -> impl Iterator<Item = (&'static str, Option<u32>)> {
-    SHIM_PATHS.into_iter().flat_map(|path| READERS.map(|reader| (path, reader)))
-}
+/// The folders that the `PATH` of each service has (`systemd:src/basic/path-util.h`, `DEFAULT_PATH_NORMAL`), by which the gate holds that every
+/// shim finds what all may run there.
+const OF_SERVICES: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
 
 /// What containerd gives a container that names no `PATH` (`containerd:pkg/oci/spec.go`, `defaultUnixEnv`).
 pub const CONTAINER_PATH: &str = SHIM_PATHS[0];
@@ -96,11 +96,27 @@ impl Container<'_> {
     /// Everything that may start, whatever is not known of the node.
     pub fn outcomes(&self, way: Way) -> BTreeSet<Started> {
         match way {
-            Way::Runwasi => shims().map(|(path, reader)| self.runwasi(path, reader)).collect(),
-            Way::Spin => shims().map(|(path, reader)| self.spin(path, reader)).collect(),
+            Way::Runwasi => self.shims().map(|(path, reader)| self.runwasi(path, reader)).collect(),
+            Way::Spin => self.shims().map(|(path, reader)| self.spin(path, reader)).collect(),
             Way::Crun => [0o111, 0o001].into_iter().map(|bits| self.crun(bits)).collect(),
             Way::Youki => self.youki(),
         }
+    }
+
+    /// Each `PATH` and each user of a shim. One that is no service's counts but where every service finds the program.
+    fn shims(&self) -> impl Iterator<Item = (&'static str, Option<u32>)> {
+        let found = OF_SERVICES.iter().any(|folder| self.is_found_by_services(folder));
+        let has = |path: &str, folder: &str| path.split(':').any(|part| part == folder);
+        let counts = move |path: &&str| !found || OF_SERVICES.iter().all(|folder| has(path, folder));
+        SHIM_PATHS.into_iter().filter(counts).flat_map(|path| READERS.map(|reader| (path, reader)))
+    }
+
+    /// Whether all users may run and read the native program of this folder, and come to it.
+    fn is_found_by_services(&self, folder: &str) -> bool {
+        let place = join(folder, self.argument);
+        let Some(found) = self.files.get(&place).filter(|_| is_bare(self.argument)) else { return false };
+        let may_all = [0o400, 0o100, 0o004, 0o001].iter().all(|bits| found.allows(*bits));
+        found.kind == "file" && found.is_native() && may_all && self.is_entered(&place, Some(0o004))
     }
 
     fn at(&self, path: &str) -> &Found {
