@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent
 MIB = 1 << 20
 # What the Deployment sets for the allocator (manifests/install/deployment.yaml): what is measured has it too.
-DEPLOYED = {"MIMALLOC_PURGE_DELAY": "0"}
+DEPLOYED = {"MIMALLOC_PURGE_DELAY": "100"}
 
 
 def sibling(name):

@@ -69,8 +69,9 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     }
     check_components(&components)?;
     let mut triggers = BTreeSet::new();
-    let mut listeners = Listeners::default();
+    let (mut listeners, mut ids) = (Listeners::default(), TriggerIds::default());
     for trigger in root.need("triggers")?.list()? {
+        ids.add(&trigger)?;
         let kind = trigger_type(&trigger.need("trigger_type")?.text()?, &triggers)?;
         let id = triggered(&trigger)?;
         for component in components.iter_mut().filter(|c| id.is_none_or(|id| c.id == id)) {
@@ -258,6 +259,23 @@ fn check_id(at: &At<'_>, id: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
+/// The ids of the triggers that were read. Spin keeps triggers by their ids, so that with one of them it keeps all others that have the same
+/// (`spin:crates/app/src/lib.rs`, `retain_components`; tag v3.6.3), whose components need not be kept.
+#[derive(Default)]
+struct TriggerIds(BTreeSet<String>);
+
+impl TriggerIds {
+    /// Refuses a trigger that has the id of another one.
+    fn add(&mut self, trigger: &At<'_>) -> Result<(), Malformed> {
+        match trigger.get("id")? {
+            Some(id) if !self.0.insert(id.text()?) => Err(id.wrong(
+                "is the id of another trigger as well, and Spin does not tell the two apart; give each an id of its own",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The id of a component. Spin copies the component's files into a folder of this name
 /// (`spin:crates/oci/src/loader.rs`, `resolve_component_content_refs`), so an id with a slash would lead it over the
 /// module that was judged. Spin itself makes words of letters and digits with `-` between them
@@ -413,6 +431,21 @@ mod tests {
 
     fn source(name: &str) -> Value {
         json!({"content_type": "application/wasm", "digest": digest_of(name)})
+    }
+
+    #[test]
+    fn two_triggers_do_not_have_one_id() {
+        let with = |ids: &[Value]| {
+            let mut app = app(&json!([{"id": "a", "source": source("a")}]));
+            let trigger = |id: &Value| json!({"id": id, "trigger_type": "http"});
+            app["triggers"] = ids.iter().map(trigger).collect();
+            read(&app).map_err(|malformed| malformed.0)
+        };
+        assert!(with(&[json!("t"), json!("u")]).is_ok());
+        for id in ["t", ""] {
+            let said = with(&[json!(id), json!("u"), json!(id)]).unwrap_err();
+            assert!(said.starts_with("`triggers[2].id` is the id of another trigger"), "{said}");
+        }
     }
 
     #[test]

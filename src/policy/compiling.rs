@@ -3,7 +3,8 @@
 //! Cranelift takes tens of megabytes for a moment. The allocator keeps free memory with the thread that freed it, and wasmtime's own threads
 //! for this never end. So a compilation gets threads that end with it. The memory then belongs to the process, and mimalloc gives
 //! back to the kernel what has been free for a second (`mimalloc:src/options.c`, `purge_delay`), but looks for that only when a thread
-//! needs memory or ends. A gate at rest does neither, so one more thread does. With `MIMALLOC_PURGE_DELAY=0`, which the manifests set, there is no delay to wait for.
+//! needs memory or ends. A gate at rest does neither, so one more thread does. With `MIMALLOC_PURGE_DELAY=100`, which the
+//! manifests set, it is a tenth of a second.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::at::At;
-use super::{check_count, check_id, trigger_type};
+use super::{TriggerIds, check_count, check_id, trigger_type};
 use crate::image::malformed::Malformed;
 
 /// The components of a manifest by their ids, as they are written.
@@ -28,10 +28,14 @@ pub(super) fn read<'a>(
     root: &At<'a>,
     listed: &mut Listed<'a>,
 ) -> Result<(BTreeSet<String>, Vec<Trigger<'a>>), Malformed> {
-    let (mut types, mut triggers) = (BTreeSet::new(), Vec::new());
+    let (mut types, mut triggers, mut ids) = (BTreeSet::new(), Vec::new(), TriggerIds::default());
     for (kind, all) in root.members_of("trigger")? {
         types.insert(trigger_type(kind, &types)?);
         for at in all.list()? {
+            // An empty one is made anew, and of what Spin makes none is that of another trigger.
+            if at.get("id")?.is_some_and(|id| id.value.as_str() != Some("")) {
+                ids.add(&at)?;
+            }
             triggers.push(Trigger::new(kind, at)?);
         }
     }
@@ -217,11 +221,9 @@ mod tests {
 
     #[test]
     fn an_id_on_which_the_order_of_types_decides_is_not_made() {
-        for triggers in [
-            [("http", "x", INLINE), ("redis", "x", INLINE)],
-            [("http", "a_b", INLINE), ("redis", "", NAMED)],
-            [("http", "", INLINE), ("x-http", "", NAMED)],
-        ] {
+        for triggers in
+            [[("http", "a_b", INLINE), ("redis", "", NAMED)], [("http", "", INLINE), ("x-http", "", NAMED)]]
+        {
             let said = ids_of(&["b"], &triggers).unwrap_err();
             assert!(said.contains("write it as a table `component` of its own"), "{said}");
         }
@@ -232,10 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn two_triggers_of_a_manifest_do_not_have_one_id() {
+        for second in ["http", "redis"] {
+            let said = ids_of(&["b"], &[("http", "x", NAMED), (second, "x", NAMED)]).unwrap_err();
+            assert!(said.contains("is the id of another trigger"), "{said}");
+        }
+        assert!(ids_of(&["b"], &[("http", "", NAMED), ("redis", "", NAMED)]).is_ok(), "Spin makes two");
+    }
+
+    #[test]
     fn components_inside_triggers_are_no_more_than_are_read() {
-        let triggers = |count| vec![("http", "a_b", INLINE); count];
-        assert_eq!(ids_of(&[], &triggers(128)).unwrap().len(), 128);
-        assert!(ids_of(&[], &triggers(500)).unwrap_err().contains("at most 128 are read"));
+        let found = |count: usize| {
+            let ids: Vec<String> = (0..count).map(|number| format!("a_{number}")).collect();
+            let triggers: Vec<_> = ids.iter().map(|id| ("http", id.as_str(), INLINE)).collect();
+            ids_of(&[], &triggers)
+        };
+        assert_eq!(found(128).unwrap().len(), 128);
+        assert!(found(500).unwrap_err().contains("at most 128 are read"));
         let long = "x".repeat(250);
         let said = ids_of(&[], &[("http", long.as_str(), INLINE)]).unwrap_err();
         assert!(said.contains("is an id of 260 bytes"), "{said}");
