@@ -277,6 +277,11 @@ impl<'a> View<'a> {
         self.placed.found.lost()
     }
 
+    /// A volume of the image that may hide any program of it, and brings nothing ([`Mounts::over_programs`]).
+    pub fn volume_over_programs(&self) -> Option<&Lost> {
+        self.placed.found.over_programs()
+    }
+
     /// The mounts, each with the place where the links of the image lead it; one has several where platforms differ.
     pub fn placed_mounts(&self) -> impl Iterator<Item = (&Mount<'a>, &str)> {
         self.placed

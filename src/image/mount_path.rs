@@ -139,13 +139,15 @@ impl<'a> MountPath<'a> {
         self.why.is_none().then_some(target.as_str())
     }
 
+    /// Where there are not as many left, none is left, so that the steps that were taken tell that a way was cut short.
     fn take(&mut self, steps: usize) -> Option<()> {
-        if let Some(left) = self.left.checked_sub(steps).filter(|_| self.why != Some(Why::Long)) {
-            *self.left = left;
-            return Some(());
-        }
-        self.why = Some(Why::Long);
-        None
+        let Some(left) = self.left.checked_sub(steps) else {
+            *self.left = 0;
+            self.why = Some(Why::Long);
+            return None;
+        };
+        *self.left = left;
+        Some(())
     }
 
     fn enters_volume(&mut self, at: &str) {

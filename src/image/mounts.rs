@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use super::lost::{Lost, Why};
 pub use super::mount_path::Links;
 
-use super::leads::{kernel_tree, may_be_link};
+use super::leads::{class, kernel_tree, may_be_link};
 use super::mount_path::{BYTES_OF_A_STEP, MountPath, above};
 use super::{FileClass, ImageFacts, path};
 use crate::text;
@@ -55,6 +55,7 @@ pub struct Mounts {
     others: Vec<(usize, String)>,
     volumes: BTreeMap<String, Links>,
     lost: Option<Lost>,
+    over_programs: Option<Lost>,
     emptied: Emptied,
 }
 
@@ -95,8 +96,6 @@ impl Emptied {
             lost = lost.or_else(|| Some(lost_of_image(path, why?)));
             self.folders.extend(led.unwrap_or_else(|_| vec!["/".into()]));
         }
-        // As many may be anywhere.
-        self.folders.extend(facts.volumes.get(MAX_IMAGE_VOLUMES).map(|_| "/".to_string()));
         lost.filter(|_| may_bring_wasm(facts))
     }
 
@@ -180,9 +179,10 @@ impl Mounts {
             return None;
         }
         let of = |path: &str| path.split('/').count().saturating_add(path.len() / BYTES_OF_A_STEP);
-        // Each is followed twice, and cleaned of `..` once more.
-        let mounts = mounts.map(|path| of(path).saturating_mul(3));
-        let volumes = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).map(|path| of(path).saturating_mul(2));
+        // Each is followed twice, cleaned of `..` once more, and once more where the volumes of the image are empty.
+        let mounts = mounts.map(|path| of(path).saturating_mul(4));
+        // Each is followed over the pod's volumes, without them, and where the others are empty.
+        let volumes = facts.volumes.iter().take(MAX_IMAGE_VOLUMES).map(|path| of(path).saturating_mul(3));
         Some(mounts.chain(volumes).fold(0, usize::saturating_add))
     }
 
@@ -222,10 +222,30 @@ impl Mounts {
                 found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
             }
         }
-        found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
+        found.follow_volumes(facts, &volumes, &mut left);
         found.volumes = volumes;
         found.emptied = Emptied::new(facts, mounts, &found, &mut left);
         (found, all.saturating_sub(left))
+    }
+
+    /// Follows the volumes of the image over those of the pod, unless a mount may be anywhere as it is.
+    fn follow_volumes(&mut self, facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut usize) {
+        if self.lost.is_some() || facts.volumes.is_empty() {
+            return;
+        }
+        if let Some(path) = facts.volumes.get(MAX_IMAGE_VOLUMES) {
+            self.lost = Some(lost_of_image(path, Why::Long));
+            return;
+        }
+        let with_wasm = may_bring_wasm(facts);
+        for path in &facts.volumes {
+            let Some(lost) = lost_volume(facts, path, with_wasm, volumes, left) else { continue };
+            if with_wasm || brings_files(facts, path, left) {
+                self.lost = Some(lost);
+                return;
+            }
+            self.over_programs.get_or_insert(lost);
+        }
     }
 
     /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
@@ -268,6 +288,12 @@ impl Mounts {
     /// A mount that may be anywhere.
     pub fn lost(&self) -> Option<&Lost> {
         self.lost.as_ref()
+    }
+
+    /// A volume of the image that brings no file and may be over any program of it, so that a search may go on behind a program
+    /// that is there in the image.
+    pub const fn over_programs(&self) -> Option<&Lost> {
+        self.over_programs.as_ref()
     }
 
     /// What is otherwise where the volumes of the image are empty folders.
@@ -331,27 +357,36 @@ fn below_links(volumes: &BTreeMap<String, Links>) -> impl Fn(&str) -> bool {
 /// Most volumes of an image that are followed. Images have one or two.
 const MAX_IMAGE_VOLUMES: usize = 64;
 
-/// A volume of the image that may be anywhere. containerd mounts it among the pod's, by the number of its parts, with a copy of what
+/// A volume of the image, if it may be anywhere. containerd mounts it among the pod's, by the number of its parts, with a copy of what
 /// the image has there (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/container.go`, `WithVolumes`),
 /// so that it hides nothing where only the image's own links lead to it ([`Emptied`] is for nodes where it does). A link of a pod's
-/// volume may lead it over the program; what it then brings is a Wasm file only if the image has one.
-fn lost_volume(facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut usize) -> Option<Lost> {
-    if facts.volumes.is_empty() || !may_bring_wasm(facts) {
-        return None;
-    }
-    if let Some(path) = facts.volumes.get(MAX_IMAGE_VOLUMES) {
-        return Some(lost_of_image(path, Why::Long));
-    }
-    facts.volumes.iter().find_map(|path| {
-        let up = path::goes_up(path).then_some(Why::Up);
-        let why = match MountPath::follow_all(facts, path, volumes, left) {
-            Err(why) => Some(why),
-            Ok(places) => {
-                let shows = places.iter().any(|place| shows_links(facts, place, volumes, left));
-                up.or(shows.then_some(Why::Volume))
-            }
-        };
-        why.map(|why| lost_of_image(path, why))
+/// volume may lead it over the program, whatever the image holds: what it brings is there then, and what it hides is not.
+fn lost_volume(
+    facts: &ImageFacts,
+    path: &str,
+    with_wasm: bool,
+    volumes: &BTreeMap<String, Links>,
+    left: &mut usize,
+) -> Option<Lost> {
+    let up = path::goes_up(path).then_some(Why::Up);
+    let why = match MountPath::follow_all(facts, path, volumes, left) {
+        Err(why) => Some(why),
+        Ok(places) => {
+            let shows = with_wasm && places.iter().any(|place| shows_links(facts, place, volumes, left));
+            up.or(shows.then_some(Why::Volume))
+        }
+    };
+    why.map(|why| lost_of_image(path, why))
+}
+
+/// Whether a node may copy a file of the image, or a link, into a volume of it. Folders are not known, and start nothing.
+fn brings_files(facts: &ImageFacts, path: &str, left: &mut usize) -> bool {
+    let Ok(places) = MountPath::follow_all(facts, path, &BTreeMap::new(), left) else { return true };
+    places.iter().any(|place| {
+        let folder = format!("{}/", place.trim_end_matches('/'));
+        let begin = facts.files.partition_point(|(name, _)| *name < folder);
+        let first = facts.files.get(begin);
+        class(facts, place).is_some() || first.is_some_and(|(name, _)| name.starts_with(&folder))
     })
 }
 
@@ -493,13 +528,12 @@ mod tests {
         assert_eq!(lost(&with(&["/d/y"], true), &held), Some(Why::Volume));
         assert_eq!(lost(&with(&["/d/../x"], true), &[]), Some(Why::Up));
         let many: Vec<String> = (0..65).map(|number| format!("/v{number}")).collect();
-        assert_eq!(
-            lost(&with(&many.iter().map(String::as_str).collect::<Vec<_>>(), true), &[]),
-            Some(Why::Long)
-        );
-        // It brings no Wasm; it is the mount itself; the pod's volume holds no links; nothing is mounted around it.
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for wasm in [true, false] {
+            assert_eq!(lost(&with(&many, wasm), &[]), Some(Why::Long), "{wasm}");
+        }
+        // It is the mount itself; the pod's volume holds no links; nothing is mounted around it.
         for (facts, mounts) in [
-            (with(&["/d/y"], false), held.to_vec()),
             (with(&["/d"], true), held.to_vec()),
             (with(&["/d/y"], true), vec![("/d", Links::None)]),
             (with(&["/l/y", "/data"], true), held.to_vec()),
@@ -512,6 +546,33 @@ mod tests {
             reason.starts_with("the image's own volume at `/d/y` is inside of another volume"),
             "{reason}"
         );
+    }
+
+    /// An empty folder hides a program, and a copy of files may bring what starts, such as a link to a file of the pod's volume.
+    #[test]
+    fn a_volume_of_an_image_without_wasm_that_may_be_anywhere_may_be_over_its_programs() {
+        let found = |volumes: &[&str], mounts: &[(&str, Links)]| {
+            let mut facts = linked(&[("/files/in/w", "/data/app"), ("/l", "/srv")]);
+            facts.volumes = volumes.iter().map(|path| (*path).to_string()).collect();
+            let mounts: Vec<Mount<'_>> = mounts.iter().map(|(path, links)| mount(path, *links)).collect();
+            let found = Mounts::new(&facts, &mounts);
+            let why = |lost: Option<&Lost>| lost.map(|lost| (lost.is_of_image(), lost.why));
+            (why(found.lost()), why(found.over_programs()))
+        };
+        let (held, files) = (("/d", Links::Anywhere), ("/files", Links::Anywhere));
+        let by_a_link = Some((true, Why::Volume));
+        assert_eq!(found(&["/d/y"], &[held]), (None, by_a_link));
+        assert_eq!(found(&["/dev/shm/y"], &[]), (None, by_a_link));
+        assert_eq!(found(&["/d/../x"], &[]), (None, Some((true, Why::Up))));
+        assert_eq!(found(&["/files/in"], &[files]), (by_a_link, None));
+        assert_eq!(found(&["/d/y", "/files/in"], &[held, files]).0, by_a_link);
+        assert_eq!(found(&["/d/y"], &[held, ("/d/x", Links::None)]), (Some((false, Why::Volume)), None));
+        let neither = (None, None);
+        assert_eq!(found(&["/d/y"], &[]), neither, "nothing is mounted around it");
+        assert_eq!(found(&["/d/y"], &[("/d", Links::None)]), neither, "no link can be there");
+        assert_eq!(found(&["/d", "/l/y"], &[held]), neither, "one is the mount itself");
+        assert_eq!(found(&["/files/in"], &[held]), neither);
+        assert_eq!(found(&["/files"], &[files]), neither);
     }
 
     /// The copy that a node mounts there has the image's links, by which a folder leads on that the pod's volume seems to hide.
@@ -557,9 +618,6 @@ mod tests {
             ("/vol /x/y".into(), None),
             "it has no Wasm that would start"
         );
-        let many: Vec<String> = (0..65).map(|number| format!("/v{number}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(found(&many, false, "/in").0.starts_with("/ /v0 "), "each may be anywhere");
     }
 
     #[test]
@@ -571,6 +629,35 @@ mod tests {
         let taken = Mounts::counted(&facts, &[], Mounts::most_steps(&facts, 0)).1;
         let most = Mounts::steps_without_links(&facts, std::iter::empty::<&str>()).unwrap();
         assert!(10 < taken && taken <= most, "{taken} of {most}");
+    }
+
+    /// Whichever way is the one for which there are not enough.
+    #[test]
+    fn steps_that_do_not_reach_are_counted_whole() {
+        for name in ["/app.wasm", "/app"] {
+            let mut facts = linked(&[]);
+            let is_wasm = name == "/app.wasm";
+            facts.files.push((name.into(), if is_wasm { FileClass::Wasm } else { FileClass::Other }));
+            facts.modules.extend(is_wasm.then(|| ModuleFacts::blank(name, WasmFormat::Module)));
+            facts.volumes = vec![format!("/{}", "a".repeat(100)), format!("/{}", "b".repeat(100))];
+            let taken = Mounts::counted(&facts, &[], Mounts::most_steps(&facts, 0)).1;
+            assert!(taken > 20, "{taken}");
+            for most in 1..=taken {
+                assert_eq!(Mounts::steps(&facts, &[], most), most, "{name} of {taken}");
+            }
+        }
+    }
+
+    /// They are followed once more where the volumes of the image are empty folders.
+    #[test]
+    fn over_a_file_that_may_be_a_link_no_more_steps_are_taken_than_are_counted_from_the_paths_alone() {
+        let mut facts = linked(&[]);
+        facts.files.push(("/bad.wasm".into(), FileClass::Unreadable { message: "too large".into() }));
+        facts.volumes = vec!["/data/of/the/image".into(), "/data/of/the/other".into()];
+        let path = "/a/../b/c/d/e";
+        let taken = Mounts::counted(&facts, &[mount(path, Links::None)], Mounts::most_steps(&facts, 1)).1;
+        let most = Mounts::steps_without_links(&facts, std::iter::once(path)).unwrap();
+        assert!(45 < taken && taken <= most, "{taken} of {most}");
     }
 
     /// A path that begins with `..` goes up from nothing: it is known where it is, whatever the image has.
@@ -601,7 +688,7 @@ mod tests {
             let mounts: Vec<Mount<'_>> = paths.iter().map(|path| mount(path, Links::None)).collect();
             let taken = Mounts::counted(&facts, &mounts, Mounts::most_steps(&facts, mounts.len())).1;
             let most = Mounts::steps_without_links(&facts, paths.iter().copied()).unwrap();
-            assert!(taken <= most && most <= 4 * taken + 8, "{paths:?}: {taken} of {most}");
+            assert!(taken <= most && most <= 5 * taken + 8, "{paths:?}: {taken} of {most}");
         }
         let none = std::iter::empty::<&str>;
         assert_eq!(Mounts::steps_without_links(&linked(&[("/l", "/opt")]), none()), None);

@@ -7,6 +7,7 @@
 //! | a name with a slash | the file at this one path, for crun and for its handlers; `#` is an ordinary character of it | `crun:src/libcrun/utils.c`, `find_executable`; `crun:src/libcrun/handlers/handler-utils.c` | `places`, `found` |
 //! | a name without one | the first file of the name that the container's user may execute in the `PATH` of the container, else the name from the working directory | `crun:src/libcrun/utils.c`, `find_executable`; `crun:src/libcrun/container.c`, `container_init_setup` | `places`, `found` |
 //! | a native program that crun misses: behind a folder that the container's user may not enter, a file that it may not execute, or a path that is too long for the kernel | another file of the name, by a search alone: a name with a slash is one path | `crun:src/libcrun/utils.c`, `find_executable` | `found`, `too_long` |
+//! | the same, because a link of a pod's volume leads a volume of the image over the program | another file of the name, by a search | `containerd:internal/cri/opts/spec_linux_opts.go`, `orderedMounts` | `or_hidden` of `runwasi.rs` |
 //! | an annotation that names a handler | that handler with whatever file is named, before the handlers are asked whether they take the container | `crun:src/libcrun/custom-handler.c`, `libcrun_configure_handler` | `asked` |
 //! | an annotation that asks for Wasm, and an ELF file | its machine code under WasmEdge, which takes a module out of it; the other handlers fail | `crun:src/libcrun/handlers/handler-utils.c`, `wasm_can_handle_container`; `WasmEdge:lib/loader/loader.cpp`, `parseWasmUnit` | `loads_elf` |
 //! | the command `/`, where the build has a handler for Spin | the application of the working directory | `crun:src/libcrun/handlers/spin.c` | `asked` |
@@ -295,27 +296,28 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
             // A search passes over what no user may execute; where it finds nothing, that is opened under the name as it is.
             At::File(_, FileClass::Data) if number + 1 < places.len() => {}
             At::Hidden(mount) => {
-                return found_before(facts, &files, argument)
+                return found_before(view, &files, argument)
                     .unwrap_or_else(|| Choice::Starts(program::hidden_by(argument, &mount)));
             }
             At::File(at, class) if files.iter().all(|(known, _)| *known != at) => files.push((at, class)),
             At::File(..) | At::Nothing => {}
         }
     }
+    // Some versions take a name with a dot before it for a path.
+    let is_first = |at: &str| path::split(at).1 == argument && !argument.starts_with('.');
     // Which of several the container's user may execute, and so which comes first, is unknown.
     match files.as_slice() {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
-        // Every user finds this one first. Some versions take a name with a dot before it for a path.
-        [(at, FileClass::Native { magic, runs: true, found: true }), ..]
-            if path::split(at).1 == argument && !argument.starts_with('.') =>
-        {
-            Choice::Starts(program::native(facts, at, magic))
-        }
+        // Nothing else of the name would start.
         [(at, FileClass::Native { magic, runs: true, .. }), rest @ ..]
             if rest.iter().all(|(_, class)| class.is_native()) =>
         {
             Choice::Starts(program::native(facts, at, magic))
+        }
+        // Every user finds this one first.
+        [(at, FileClass::Native { magic, runs: true, found: true }), ..] if is_first(at) => {
+            runwasi::or_hidden(view, Choice::Starts(program::native(facts, at, magic)))
         }
         [(one, _), (another, _), ..] => Choice::unknown(format!(
             "`{argument}` is searched in the container's PATH, and the image has it at `{one}` and at `{another}`; \
@@ -336,14 +338,15 @@ fn too_long(argument: &str) -> Choice {
 }
 
 /// The program at which the search ends, whichever process searches, before it comes to a volume.
-fn found_before(facts: &ImageFacts, files: &[(&str, &FileClass)], name: &str) -> Option<Choice> {
+fn found_before(view: &View<'_>, files: &[(&str, &FileClass)], name: &str) -> Option<Choice> {
     files.iter().all(|(_, class)| class.is_native()).then_some(())?;
-    files.iter().find_map(|(at, class)| match class {
+    let program = files.iter().find_map(|(at, class)| match class {
         FileClass::Native { magic, runs: true, found: true } if path::split(at).1 == name => {
-            Some(Choice::Starts(program::native(facts, at, magic)))
+            Some(Choice::Starts(program::native(view.facts, at, magic)))
         }
         _ => None,
-    })
+    })?;
+    Some(runwasi::or_hidden(view, program))
 }
 
 /// Where a name is looked for, in order, each place `None` that is too long to be one; `None` where the container's `PATH` is not known.

@@ -1378,6 +1378,66 @@ fn a_program_below_a_volume_of_the_image_is_known_unless_another_starts_where_th
     }
 }
 
+/// containerd mounts an empty folder, or a copy, at each volume of the image after the pod's volume around it
+/// (`containerd:internal/cri/opts/spec_linux_opts.go`, `orderedMounts`), where a link in that leads it over the program.
+#[test]
+fn a_program_over_which_a_link_may_lead_a_volume_of_the_image_is_known_where_nothing_else_would_start() {
+    let (command, asks) =
+        (["server".to_string()], BTreeMap::from([(annotation::HANDLER.into(), "wasm".into())]));
+    let mounts = [Mount { links: Links::Anywhere, .."/data".into() }];
+    let start = |path, working_dir| Start {
+        command: &command,
+        working_dir: Some(working_dir),
+        mounts: &mounts,
+        annotations: Some(&asks),
+        path,
+        ..Start::default()
+    };
+    let started = |family, files: &str, volumes: &[&str], start: &Start<'_>| {
+        let image = with_volumes(linux(files), volumes);
+        assert_eq!(program::start(&image, start), Program::Linux, "without a class of Wasm");
+        started(family, &image, start)
+    };
+    let families = [Family::RunwasiWasmtime, Family::RunwasiWasmer, Family::CrunWasmer, Family::CrunWamr];
+    let program = "/usr/local/bin/server!";
+    let cases: [(&str, &[&str], &str, &str); 9] = [
+        (program, &[], "/data", "linux"),
+        (program, &["/data"], "/data", "linux"),
+        (program, &["/other/l"], "/data", "linux"),
+        (program, &["/data/l"], "/data", "?"),
+        (program, &["/data/l"], "/data/in", "?"),
+        (program, &["/dev/shm/l"], "/data", "?"),
+        // As of a database: the search ends with nothing.
+        (program, &["/data/l"], "/", "linux"),
+        // The volume has files of the image, which may be over any other.
+        ("/usr/local/bin/server! /data/l/tool?", &[], "/", "linux"),
+        ("/usr/local/bin/server! /data/l/tool?", &["/data/l"], "/", "?"),
+    ];
+    for (files, volumes, working_dir, expected) in cases {
+        for family in families {
+            let found = started(family, files, volumes, &start(Variable::Unset, working_dir));
+            assert_eq!(found, expected, "{family:?} {files} {volumes:?} {working_dir}");
+        }
+    }
+    // A text behind it in the `PATH`, which wasmer assembles.
+    let text = "/usr/local/bin/server! /opt/server?";
+    let texts: [(&[&str], &str); 3] = [(&[], "linux"), (&["/data"], "linux"), (&["/data/l"], "?")];
+    for (volumes, expected) in texts {
+        let start = start(Variable::Literal("/usr/local/bin:/opt"), "/nowhere");
+        assert_eq!(started(Family::CrunWasmer, text, volumes, &start), expected, "{volumes:?}");
+    }
+    let image = with_volumes(linux(program), &["/data/l"]);
+    for family in families {
+        let Program::Unknown { reason } = family.start(&image, &start(Variable::Unset, "/data")) else {
+            panic!("it is known")
+        };
+        assert!(
+            reason.starts_with("the image's own volume at `/data/l` is inside of another volume"),
+            "{reason}"
+        );
+    }
+}
+
 /// An index may lead nodes of another platform to another link.
 #[test]
 fn a_path_through_what_differs_between_platforms_leads_to_no_verdict() {

@@ -17,7 +17,8 @@
 //! | any, of an image with Wasm layers | the layers: the check is not made | the layers, as without a native program | `layers` |
 //! | any, where the layers cannot be read | files, of which such an image has none | what the mounts bring | `fallback` |
 //! | with a slash and without `#` | the same path, by the same calls, which fail alike | nothing | `native` |
-//! | without both | the same name in the shim's `PATH`, then in the working directory, where it has to be a module | another file of this name | `native_everywhere`, `ends_in_path` |
+//! | without both | the same name in the shim's `PATH`, then in the working directory, where it has to be a module | another file of this name | `native_everywhere`, `starts_nothing_here`, `ends_in_path` |
+//! | the same, and a volume of the image that a link of a pod's volume may lead over the program | the same | another file of this name | `or_hidden` |
 //! | with `#` | what is before it | a file of another name | `before_function` |
 //! | none | no file | nothing | `file` |
 //! | any, under the Spin shim, whose engine takes everything | `/spin.toml` | the application | `missed` of `spin.rs` |
@@ -222,31 +223,44 @@ fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass
         FileClass::Other => !is_of_programs(path::split(at).0),
         _ => runs(class),
     };
-    if !files.iter().all(|(at, class)| is_harmless(at, class)) || !ends_in_path(view, argument, files) {
+    if !files.iter().all(|(at, class)| is_harmless(at, class)) {
         return None;
     }
-    files.iter().find_map(|(source, class)| match class {
+    let program = files.iter().find_map(|(source, class)| match class {
         FileClass::Native { magic, runs: true, .. } => {
             Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         _ => None,
-    })
+    })?;
+    if starts_nothing_here(view, argument) {
+        return Some(program);
+    }
+    ends_in_path(argument, files).then(|| or_hidden(view, program))
 }
 
-/// Whether nothing else starts where the check for programs finds none of these, or first something that every user may execute and
-/// that is none: the engine is then asked for the file of this name in the working directory, which a volume may hide.
-fn ends_in_path(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> bool {
+/// A native program at which a search ends, unless a volume of the image may hide it there.
+pub(super) fn or_hidden(view: &View<'_>, program: Choice) -> Choice {
+    view.volume_over_programs().map_or(program, |volume| Choice::unknown(volume.reason()))
+}
+
+/// Whether the file of this name in the working directory is none that the engine starts, for which it is asked where the check for
+/// programs finds nothing in the `PATH`, or first something that every user may execute and that is no program. A volume may hide it.
+fn starts_nothing_here(view: &View<'_>, argument: &str) -> bool {
+    match view.at(&view.here(argument)) {
+        At::File(_, class) => class.is_native(),
+        At::Hidden(_) => false,
+        At::Nothing => true,
+    }
+}
+
+/// Whether the check for programs finds one of these, if all of them are there.
+fn ends_in_path(argument: &str, files: &[(&str, &FileClass)]) -> bool {
     let is_found = |at: &str| EVERY_PATH.iter().any(|folder| path::join(folder, argument) == at);
     let is_first = !files.iter().any(|(_, class)| matches!(class, FileClass::Other));
     let found = |(at, class): &(&str, &FileClass)| {
         matches!(class, FileClass::Native { found: true, .. }) && is_found(at)
     };
-    (is_first && files.iter().any(found))
-        || match view.at(&view.here(argument)) {
-            At::File(_, class) => class.is_native(),
-            At::Hidden(_) => false,
-            At::Nothing => true,
-        }
+    is_first && files.iter().any(found)
 }
 
 /// The program of an image with Wasm layers, as runwasi's own shims start it.

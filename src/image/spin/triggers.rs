@@ -213,7 +213,6 @@ mod tests {
             // What is taken or is no id of a component is counted.
             (&["http-trigger1-component"], &[one("")], &["http-trigger1-component", "inline-component1"]),
             (&["inline-component1"], &[one("a_b")], &["inline-component1", "inline-component2"]),
-            (&[], &[one("x"), one("x")], &["x-component", "inline-component1"]),
         ] {
             assert_eq!(ids_of(tables, triggers).unwrap(), found, "{tables:?} {triggers:?}");
         }
