@@ -197,7 +197,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "needs a cluster: tests/live/manifests.rs applies the same objects",
     ),
     ("docs/cluster.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
-    ("docs/operations.md", "make image ", "builds a release: gate_image.rs holds the image; there is no Docker"),
+    (
+        "docs/operations.md",
+        "make image ",
+        "builds a release: gate_image.rs holds the image; there is no Docker",
+    ),
     (
         "docs/operations.md",
         "$ make image ",
