@@ -224,11 +224,11 @@ impl Engine<'_> {
     }
 
     fn warning(self, runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
-        if let Some(feature) = self.lacks(runtime, module) {
-            return runtime.cannot_start(&module.source, feature);
+        match self.obstacle(runtime, module)? {
+            Obstacle::Lacking { module, feature } => runtime.cannot_start(&module.source, feature),
+            Obstacle::TooMuch { module, exceeded } => runtime.cannot_hold(&module.source, &exceeded),
+            Obstacle::Form { .. } => None,
         }
-        let exceeded = self.exceeded(runtime, module)?;
-        runtime.cannot_hold(&module.source, &exceeded)
     }
 }
 
