@@ -70,21 +70,26 @@ pub struct Emptied {
 }
 
 impl Emptied {
-    fn new(facts: &ImageFacts, mounts: &[Mount<'_>], found: &Mounts, left: &mut usize) -> Self {
+    fn new(
+        facts: &ImageFacts,
+        with_wasm: bool,
+        mounts: &[Mount<'_>],
+        found: &Mounts,
+        left: &mut usize,
+    ) -> Self {
         let mut emptied = Self::default();
         if facts.volumes.is_empty() || facts.files.is_empty() || found.lost.is_some() {
             return emptied;
         }
-        emptied.lost = emptied.places(facts, left);
-        if !leads_nowhere_else(facts) {
-            let lost = emptied.lost.take();
-            emptied.lost = lost.or_else(|| emptied.led_otherwise(facts, mounts, &found.volumes, left));
+        // Without Wasm it makes no difference what else one of the folders hides.
+        emptied.lost = emptied.places(facts, left).filter(|_| with_wasm);
+        if emptied.lost.is_none() && !leads_nowhere_else(facts) {
+            emptied.lost = emptied.led_otherwise(facts, with_wasm, mounts, &found.volumes, left);
         }
         emptied
     }
 
-    /// Finds where the folders are. Returns one of which that is not known, where the image may bring Wasm. Of other images it
-    /// makes no difference what else is hidden.
+    /// Finds where the folders are. Returns one of which that is not known.
     fn places(&mut self, facts: &ImageFacts, left: &mut usize) -> Option<Lost> {
         let (mut lost, pod) = (None, BTreeMap::new());
         for path in facts.volumes.iter().take(MAX_IMAGE_VOLUMES) {
@@ -96,19 +101,20 @@ impl Emptied {
             lost = lost.or_else(|| Some(lost_of_image(path, why?)));
             self.folders.extend(led.unwrap_or_else(|_| vec!["/".into()]));
         }
-        lost.filter(|_| may_bring_wasm(facts))
+        lost
     }
 
     /// A volume of the image, or a mount, that is led elsewhere by a link which is not there.
     fn led_otherwise(
         &self,
         facts: &ImageFacts,
+        with_wasm: bool,
         mounts: &[Mount<'_>],
         volumes: &BTreeMap<String, Links>,
         left: &mut usize,
     ) -> Option<Lost> {
         let (pod, folders) = (BTreeMap::new(), &self.folders);
-        let most = if may_bring_wasm(facts) { MAX_IMAGE_VOLUMES } else { 0 };
+        let most = if with_wasm { MAX_IMAGE_VOLUMES } else { 0 };
         for path in facts.volumes.iter().take(most) {
             if let Err(why) = MountPath::follow_emptied(facts, path, (&pod, folders), left) {
                 return Some(lost_of_image(path, why));
@@ -222,14 +228,22 @@ impl Mounts {
                 found.note(mount, MountPath::follow_all(facts, mount.path, &volumes, &mut left));
             }
         }
-        found.follow_volumes(facts, &volumes, &mut left);
+        // Asked once, since it may go through all files.
+        let with_wasm = !facts.volumes.is_empty() && may_bring_wasm(facts);
+        found.follow_volumes(facts, with_wasm, &volumes, &mut left);
         found.volumes = volumes;
-        found.emptied = Emptied::new(facts, mounts, &found, &mut left);
+        found.emptied = Emptied::new(facts, with_wasm, mounts, &found, &mut left);
         (found, all.saturating_sub(left))
     }
 
     /// Follows the volumes of the image over those of the pod, unless a mount may be anywhere as it is.
-    fn follow_volumes(&mut self, facts: &ImageFacts, volumes: &BTreeMap<String, Links>, left: &mut usize) {
+    fn follow_volumes(
+        &mut self,
+        facts: &ImageFacts,
+        with_wasm: bool,
+        volumes: &BTreeMap<String, Links>,
+        left: &mut usize,
+    ) {
         if self.lost.is_some() || facts.volumes.is_empty() {
             return;
         }
@@ -237,7 +251,6 @@ impl Mounts {
             self.lost = Some(lost_of_image(path, Why::Long));
             return;
         }
-        let with_wasm = may_bring_wasm(facts);
         for path in &facts.volumes {
             let Some(lost) = lost_volume(facts, path, with_wasm, volumes, left) else { continue };
             if with_wasm || brings_files(facts, path, left) {
