@@ -71,7 +71,7 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let mut triggers = BTreeSet::new();
     let (mut listeners, mut ids) = (Listeners::default(), TriggerIds::default());
     for trigger in root.need("triggers")?.list()? {
-        ids.add(&trigger)?;
+        ids.add(trigger.get("id")?)?;
         let kind = trigger_type(&trigger.need("trigger_type")?.text()?, &triggers)?;
         let id = triggered(&trigger)?;
         for component in components.iter_mut().filter(|c| id.is_none_or(|id| c.id == id)) {
@@ -265,9 +265,9 @@ fn check_id(at: &At<'_>, id: &str) -> Result<(), Malformed> {
 struct TriggerIds(BTreeSet<String>);
 
 impl TriggerIds {
-    /// Refuses a trigger that has the id of another one.
-    fn add(&mut self, trigger: &At<'_>) -> Result<(), Malformed> {
-        match trigger.get("id")? {
+    /// Refuses the id of a trigger that another one has.
+    fn add(&mut self, id: Option<At<'_>>) -> Result<(), Malformed> {
+        match id {
             Some(id) if !self.0.insert(id.text()?) => Err(id.wrong(
                 "is the id of another trigger as well, and Spin does not tell the two apart; give each an id of its own",
             )),

@@ -2,7 +2,7 @@
 //! the manifest further (`spin:crates/manifest/src/normalize.rs`, `normalize_trigger_ids` and `normalize_inline_components`, which are the
 //! same from v2.0.0 to v4.0.2).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -33,14 +33,12 @@ pub(super) fn read<'a>(
         types.insert(trigger_type(kind, &types)?);
         for at in all.list()? {
             // An empty one is made anew, and of what Spin makes none is that of another trigger.
-            if at.get("id")?.is_some_and(|id| id.value.as_str() != Some("")) {
-                ids.add(&at)?;
-            }
+            ids.add(at.get("id")?.filter(|id| id.value.as_str() != Some("")))?;
             triggers.push(Trigger::new(kind, at)?);
         }
     }
     if triggers.iter().any(|trigger| trigger.inline.is_some()) {
-        name_inline(&mut triggers, &types, listed)?;
+        name_inline(&mut triggers, ids, &types, listed)?;
     }
     Ok((types, triggers))
 }
@@ -87,13 +85,14 @@ fn check_keys(trigger: &At<'_>) -> Result<(), Malformed> {
 /// where that decides, as it may where an id is taken, the id is not known.
 fn name_inline<'a>(
     triggers: &mut [Trigger<'a>],
+    written: TriggerIds,
     types: &BTreeSet<String>,
     listed: &mut Listed<'a>,
 ) -> Result<(), Malformed> {
     let several = types.len() > 1;
     // An id that Spin makes of the name of a component and such a type may be the same as one of another type.
     let dashed = several && types.iter().any(|kind| kind.contains('-'));
-    let ids = ids(triggers);
+    let ids = ids(triggers, written);
     for (trigger, id) in triggers.iter_mut().zip(ids) {
         let Some(inline) = trigger.inline.clone() else { continue };
         check_count(listed.len())?;
@@ -116,9 +115,8 @@ fn name_inline<'a>(
     Ok(())
 }
 
-/// The ids of triggers: their own, or else those that Spin makes.
-fn ids(triggers: &[Trigger<'_>]) -> Vec<String> {
-    let mut taken: HashSet<String> = triggers.iter().filter_map(Trigger::id).map(String::from).collect();
+/// The ids of triggers: those that are written, or else those that Spin makes.
+fn ids(triggers: &[Trigger<'_>], TriggerIds(mut taken): TriggerIds) -> Vec<String> {
     let mut counters: HashMap<&str, usize> = HashMap::new();
     let mut ids = Vec::with_capacity(triggers.len());
     for trigger in triggers {
@@ -131,7 +129,7 @@ fn ids(triggers: &[Trigger<'_>]) -> Vec<String> {
 }
 
 /// An id that no other trigger has.
-fn made(trigger: &Trigger<'_>, taken: &mut HashSet<String>, counter: &mut usize) -> String {
+fn made(trigger: &Trigger<'_>, taken: &mut BTreeSet<String>, counter: &mut usize) -> String {
     let kind = trigger.kind;
     if let Some(component) = &trigger.starts {
         let natural = format!("{component}-{kind}-trigger");
