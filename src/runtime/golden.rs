@@ -131,17 +131,18 @@ fn layered(shape: Shape) -> ImageFacts {
 /// What a family starts, in a word; with `+` if the family cannot run it and the rules refuse it for that.
 fn started(family: Family, image: &ImageFacts, start: &Start<'_>) -> String {
     let program = family.start(image, start);
+    let is_wasm = matches!(program, Program::Wasm { .. });
     let able = family == Family::Everything || super::runnable_by(image, &program).contains(&family);
-    match &program {
-        Program::Wasm { kind, packaging, modules } => {
-            let able = if able { "" } else { "+" };
-            let what = match (packaging, kind) {
-                (_, ImageKind::SpinApp) => "spin app",
-                (Packaging::Layers, _) => "layers",
-                (Packaging::RootFilesystem, _) => &image.modules[modules[0]].source,
-            };
-            format!("{what}{able}")
-        }
+    let refused = if is_wasm && !able { "+" } else { "" };
+    format!("{}{refused}", word(image, &program))
+}
+
+/// A program in a word; `?` where it is not known which one starts.
+fn word(image: &ImageFacts, program: &Program) -> String {
+    match program {
+        Program::Wasm { kind: ImageKind::SpinApp, .. } => "spin app".into(),
+        Program::Wasm { packaging: Packaging::Layers, .. } => "layers".into(),
+        Program::Wasm { modules, .. } => image.modules[modules[0]].source.clone(),
         Program::Linux => "linux".into(),
         Program::Native { source, .. } => format!("native {source}"),
         Program::Unknown { .. } => "?".into(),
@@ -1268,16 +1269,6 @@ fn with_volumes(image: ImageFacts, volumes: &[&str]) -> ImageFacts {
 fn mounted_at(family: Family, image: &ImageFacts, command: &str, working_dir: &str, mount: &str) -> Program {
     let (command, mounts, working_dir) = ([command.to_string()], [Mount::from(mount)], Some(working_dir));
     family.start(image, &Start { command: &command, working_dir, mounts: &mounts, ..Start::default() })
-}
-
-/// The module that starts; `?` where that is not known.
-fn word(image: &ImageFacts, program: &Program) -> String {
-    match program {
-        Program::Wasm { modules, .. } => image.modules[modules[0]].source.clone(),
-        Program::Linux => "linux".into(),
-        Program::Native { source, .. } => format!("native {source}"),
-        Program::Unknown { .. } => "?".into(),
-    }
 }
 
 #[test]
