@@ -287,10 +287,7 @@ async fn a_scratch_image_is_wasm_by_the_file_that_its_entry_point_names() {
 
 /// An archive of one file whose header says that it is one: without a type, as the crate `tar` leaves it, it may replace nothing.
 fn typed(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o755);
-    header.set_size(content.len() as u64);
+    let mut header = oci::tar_header(tar::EntryType::Regular, 0o755, content.len() as u64);
     let mut tar = tar::Builder::new(Vec::new());
     tar.append_data(&mut header, name, content).unwrap();
     tar.into_inner().unwrap()
@@ -897,10 +894,7 @@ async fn an_ordinary_image_of_three_platforms_starts_what_all_have() {
 fn links(links: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, target) in links {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_mode(0o777);
-        header.set_size(0);
+        let mut header = oci::tar_header(tar::EntryType::Symlink, 0o777, 0);
         tar.append_link(&mut header, name, target).unwrap();
     }
     tar.into_inner().unwrap()

@@ -252,11 +252,7 @@ fn to_program() -> String {
 }
 
 fn link(tar: &mut tar::Builder<Vec<u8>>, name: &str, target: &str) {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Symlink);
-    header.set_mode(0o777);
-    header.set_size(0);
-    tar.append_link(&mut header, name, target).unwrap();
+    tar.append_link(&mut oci::tar_header(tar::EntryType::Symlink, 0o777, 0), name, target).unwrap();
 }
 
 fn write_rootfs(folder: &Path, images: usize, tar: tar::Builder<Vec<u8>>) {
@@ -327,6 +323,15 @@ async fn looked_at(folder: &str) -> (Result<Arc<ImageFacts>, Arc<Error>>, u64) {
     (outcome, peak_resident() - before)
 }
 
+/// The only image is refused with these words, and the process does not grow by so many bytes.
+async fn is_refused_within(folder: &str, what: &str, words: &str, bytes: usize) {
+    let (outcome, grown) = looked_at(folder).await;
+    let said = outcome.unwrap_err().to_string();
+    println!("{what}: grown by {grown}");
+    assert!(said.contains(words), "{said}");
+    assert!(grown < bytes as u64, "{grown} bytes");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_largest_image_is_read_beside_what_is_kept_of_another_platform() {
     let name = "memory::the_largest_image_is_read_beside_what_is_kept_of_another_platform";
@@ -334,11 +339,9 @@ async fn the_largest_image_is_read_beside_what_is_kept_of_another_platform() {
         platforms(folder, &[("linux/amd64", 85_000), ("linux/arm64", 190_000)], &to_program());
     };
     let Some(folder) = alone(name, write) else { return };
-    let (outcome, grown) = looked_at(&folder).await;
-    let said = outcome.unwrap_err().to_string();
-    println!("85000 links of one platform, and then 190000 of another: grown by {grown}");
-    assert!(said.contains("links of its platforms together have more than 100000 names"), "{said}");
-    assert!(grown < OF_NAMES as u64, "{grown} bytes");
+    let what = "85000 links of one platform, and then 190000 of another";
+    let words = "links of its platforms together have more than 100000 names";
+    is_refused_within(&folder, what, words, OF_NAMES).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,11 +351,9 @@ async fn where_the_links_of_all_platforms_of_an_index_lead_takes_a_bounded_amoun
     let others = ["linux/a", "linux/b", "linux/c"];
     let all: Vec<(&str, usize)> = PLATFORMS.into_iter().chain(others).map(|name| (name, 3_000)).collect();
     let Some(folder) = alone(name, |folder| platforms(folder, &all, &target)) else { return };
-    let (outcome, grown) = looked_at(&folder).await;
-    let said = outcome.unwrap_err().to_string();
-    println!("eight platforms with 3000 links to long paths each: grown by {grown}");
-    assert!(said.contains("bytes of paths and targets; push the program as a Wasm layer"), "{said}");
-    assert!(grown < (OF_NAMES / 2) as u64, "{grown} bytes");
+    let what = "eight platforms with 3000 links to long paths each";
+    let words = "bytes of paths and targets; push the program as a Wasm layer";
+    is_refused_within(&folder, what, words, OF_NAMES / 2).await;
 }
 
 /// A layer that removes so many files, none of which is there, by the longest paths.
@@ -360,10 +361,7 @@ fn many_whiteouts(folder: &Path) {
     let above = format!("{}/", "d".repeat(250)).repeat(15);
     let mut tar = tar::Builder::new(Vec::new());
     for number in 0..12_000 {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o644);
-        header.set_size(0);
+        let mut header = oci::tar_header(tar::EntryType::Regular, 0o644, 0);
         tar.append_data(&mut header, format!("{above}.wh.{number}"), std::io::empty()).unwrap();
     }
     write_rootfs(folder, 1, tar);
@@ -373,11 +371,8 @@ fn many_whiteouts(folder: &Path) {
 async fn what_a_layer_removes_takes_no_more_memory_than_what_is_there() {
     let name = "memory::what_a_layer_removes_takes_no_more_memory_than_what_is_there";
     let Some(folder) = alone(name, many_whiteouts) else { return };
-    let (outcome, grown) = looked_at(&folder).await;
-    let said = outcome.unwrap_err().to_string();
-    println!("12000 whiteouts of 3800 bytes: grown by {grown}");
-    assert!(said.contains("their paths and targets have more than"), "{said}");
-    assert!(grown < (OF_NAMES / 2) as u64, "{grown} bytes");
+    let words = "their paths and targets have more than";
+    is_refused_within(&folder, "12000 whiteouts of 3800 bytes", words, OF_NAMES / 2).await;
 }
 
 /// An image with a module that has nearly as many names as one may, hard links to it, and perhaps another file.
@@ -387,17 +382,11 @@ fn module_with_names(folder: &Path, links: usize, start: &str, beside: &[(&str, 
     let module = fixtures::wat(&format!(r#"(module (func) (func (export "_start")) {})"#, exports.concat()));
     let mut tar = tar::Builder::new(Vec::new());
     for (name, content) in [("app.wasm", module.as_slice())].iter().chain(beside) {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o755);
-        header.set_size(content.len() as u64);
+        let mut header = oci::tar_header(tar::EntryType::Regular, 0o755, content.len() as u64);
         tar.append_data(&mut header, name, *content).unwrap();
     }
     for number in 0..links {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Link);
-        header.set_mode(0o755);
-        header.set_size(0);
+        let mut header = oci::tar_header(tar::EntryType::Link, 0o755, 0);
         tar.append_link(&mut header, format!("{number}.wasm"), "app.wasm").unwrap();
     }
     let mut image = ImageBuilder::rootfs("linux/amd64", &[start]);
@@ -413,11 +402,8 @@ async fn hard_links_to_a_module_take_a_bounded_amount_of_memory() {
     let name = "memory::hard_links_to_a_module_take_a_bounded_amount_of_memory";
     let write = |folder: &Path| module_with_names(folder, 127, "/app.wasm", &[]);
     let Some(folder) = alone(name, write) else { return };
-    let (outcome, grown) = looked_at(&folder).await;
-    let said = outcome.unwrap_err().to_string();
-    println!("127 hard links to a module of 3700 names: grown by {grown}");
-    assert!(said.contains("import and export take more than 8 MiB of memory"), "{said}");
-    assert!(grown < OF_MODULE as u64, "{grown} bytes");
+    let what = "127 hard links to a module of 3700 names";
+    is_refused_within(&folder, what, "import and export take more than 8 MiB of memory", OF_MODULE).await;
 }
 
 /// A `spin.toml` with a hundred components of one module.

@@ -251,14 +251,20 @@ pub fn tar_of_mode(files: &[(&str, &[u8])], mode: u32) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// The header of an entry, which says what it is.
+pub fn tar_header(kind: tar::EntryType, mode: u32, bytes: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(bytes);
+    header
+}
+
 /// A tar archive of entries without content, with these mode bits. A link leads to `x`.
 pub fn tar_of_empty(entries: &[(&str, tar::EntryType, u32)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind, mode) in entries {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(*kind);
-        header.set_size(0);
-        header.set_mode(*mode);
+        let mut header = tar_header(*kind, *mode, 0);
         if kind.is_symlink() {
             header.set_link_name("x").unwrap();
         }
@@ -287,12 +293,8 @@ pub fn tar_with_global_header(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A tar archive of one symbolic link.
 pub fn tar_link(name: &str, target: &str) -> Vec<u8> {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Symlink);
-    header.set_mode(0o777);
-    header.set_size(0);
     let mut builder = tar::Builder::new(Vec::new());
-    builder.append_link(&mut header, name, target).unwrap();
+    builder.append_link(&mut tar_header(tar::EntryType::Symlink, 0o777, 0), name, target).unwrap();
     builder.into_inner().unwrap()
 }
 
