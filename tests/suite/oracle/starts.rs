@@ -111,12 +111,14 @@ impl Container<'_> {
         SHIM_PATHS.into_iter().filter(counts).flat_map(|path| READERS.map(|reader| (path, reader)))
     }
 
-    /// Whether all users may run and read the native program of this folder, and come to it.
+    /// Whether all users may run and read the native program that is in this folder itself, and come to it.
     fn is_found_by_services(&self, folder: &str) -> bool {
         let place = join(folder, self.argument);
         let Some(found) = self.files.get(&place).filter(|_| is_bare(self.argument)) else { return false };
-        let may_all = [0o400, 0o100, 0o004, 0o001].iter().all(|bits| found.allows(*bits));
-        found.kind == "file" && found.is_native() && may_all && self.is_entered(&place, Some(0o004))
+        let may_all = [0o400, 0o040, 0o004].iter().all(|bits| {
+            found.allows(*bits) && found.allows(bits >> 2) && self.is_entered(&place, Some(*bits))
+        });
+        found.kind == "file" && found.path == place && found.is_native() && may_all
     }
 
     fn at(&self, path: &str) -> &Found {
